@@ -1,0 +1,1 @@
+"""A background worker that answers messages through the Responses API of Telnyx."""

@@ -1,0 +1,1 @@
+"""Ways out: how a reply reaches its channel."""

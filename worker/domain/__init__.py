@@ -1,0 +1,1 @@
+"""Pure values and decisions: no framework, no clock, no I/O."""

@@ -1,0 +1,90 @@
+"""What one POST to the Responses endpoint came to.
+
+    NotSent   no byte was written                                     -> may be sent again
+    Refused   a complete answer says no                               -> read back, then perhaps again
+    Done      a complete 2xx                                          -> the turn landed
+    Unknown   anything else: the call may have happened               -> read back, never again blindly
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TypeAlias
+
+
+class Fault(StrEnum):
+    """Who has to do something about a refusal."""
+
+    ACCOUNT = "account"
+    """401, 402, 403, 3xx and Telnyx's codes of a revoked key or an empty account: an operator."""
+    RATE = "rate"
+    """429: nobody, time will."""
+    REQUEST = "request"
+    """400, 404, 413, 422: this request, as it stands, on this conversation."""
+    SERVER = "server"
+    """A 5xx with Telnyx's own JSON error: Telnyx."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolCall:
+    """A function that the model wants called. `arguments` is JSON text as the model wrote it, perhaps not even valid."""
+
+    call_id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """Tokens of one call, as Telnyx counted them; zero where it did not say."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotSent:
+    """No byte of the request left this process (DNS, connect, TLS, or the send deadline had passed)."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """A complete answer that says no. It does not prove that nothing was stored: see `Unknown`'s read-back."""
+
+    status: int
+    fault: Fault
+    code: str | None = None
+    """Telnyx's error code, a string of digits; None when the body had none."""
+    retry_after_s: float | None = None
+    request_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """A complete 2xx answer. `status` is the body's own: completed, incomplete, failed, ..."""
+
+    status: str
+    text: str
+    """All output_text parts of all message items, joined; empty when there was no message item."""
+    refusal: bool = False
+    """The model declined: at least one part was of type `refusal`."""
+    tool_calls: tuple[ToolCall, ...] = ()
+    response_id: str | None = None
+    request_id: str | None = None
+    incomplete_reason: str | None = None
+    output: tuple[dict[str, object], ...] = ()
+    """The output items as they came, for the record."""
+    usage: Usage = field(default_factory=Usage)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unknown:
+    """A byte was written and no complete, readable verdict came back (also 408, 409, an HTML or empty 5xx)."""
+
+    reason: str
+    status: int | None = None
+    request_id: str | None = None
+
+
+CallOutcome: TypeAlias = NotSent | Refused | Done | Unknown

@@ -1,0 +1,1 @@
+"""Use cases: receive, answer, deliver, sweep, operate."""

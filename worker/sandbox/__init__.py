@@ -1,0 +1,1 @@
+"""Everything a fresh machine lacks: embedded Postgres and Redis, and the simulator of Telnyx."""

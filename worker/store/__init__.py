@@ -1,0 +1,1 @@
+"""Postgres: every public method is one short transaction; rows stay here, values leave."""

@@ -1,0 +1,1 @@
+"""The HTTP side of Telnyx: no hidden retries, one deadline per call."""
