@@ -1,9 +1,10 @@
 """What one POST to the Responses endpoint came to.
 
-    NotSent   no byte was written                                     -> may be sent again
-    Refused   a complete answer says no                               -> read back, then perhaps again
-    Done      a complete 2xx                                          -> the turn landed
-    Unknown   anything else: the call may have happened               -> read back, never again blindly
+Four outcomes:
+    NotSent   no byte was written                         -> may be sent again
+    Refused   a complete answer says no                   -> read back, then perhaps again
+    Done      a complete 2xx                              -> the turn landed
+    Unknown   anything else: the call may have happened   -> read back, never again blindly
 """
 
 from dataclasses import dataclass, field
@@ -26,7 +27,10 @@ class Fault(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolCall:
-    """A function that the model wants called. `arguments` is JSON text as the model wrote it, perhaps not even valid."""
+    """A function that the model wants called.
+
+    `arguments` is JSON text as the model wrote it, perhaps not even valid.
+    """
 
     call_id: str
     name: str
@@ -50,7 +54,7 @@ class NotSent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refused:
-    """A complete answer that says no. It does not prove that nothing was stored: see `Unknown`'s read-back."""
+    """A complete answer that says no, which does not prove that nothing was stored."""
 
     status: int
     fault: Fault

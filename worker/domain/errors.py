@@ -1,8 +1,9 @@
 """The error tree. Its one question: may a later attempt succeed?
 
+The tree:
     WorkerError
     ├── RetryableError          yes, after `retry_after_s` (None = the caller's own backoff)
-    │   └── OperatorError       yes, once a person has mended key, account or model: retry slowly, raise an alarm
+    │   └── OperatorError       yes, once a person has mended key, account or model
     ├── PermanentError          no: the same attempt gives the same answer
     │   └── NotFoundError       ... because the thing is gone on the other side
     └── OutcomeUnknownError     the call may have happened: look before doing it again
