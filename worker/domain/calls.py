@@ -47,7 +47,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotSent:
-    """No byte of the request left this process (DNS, connect, TLS, or the send deadline had passed)."""
+    """No byte of the request left (DNS, connect, TLS, or the send deadline had passed)."""
 
     reason: str
 
@@ -84,7 +84,10 @@ class Done:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unknown:
-    """A byte was written and no complete, readable verdict came back (also 408, 409, an HTML or empty 5xx)."""
+    """A byte was written and no complete, readable verdict came back.
+
+    Also 408, 409, and a 5xx without Telnyx's own JSON.
+    """
 
     reason: str
     status: int | None = None

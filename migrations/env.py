@@ -1,0 +1,44 @@
+"""Runs migrations online: one transaction each, with lock and statement timeouts.
+
+The caller gives an open connection in `config.attributes["connection"]` (the command line and the
+tests do), or `DATABASE_URL` says where to go.
+"""
+
+import os
+
+from alembic import context
+from sqlalchemy import Connection, create_engine, text
+
+from worker.store.schema import Base
+
+LOCK_TIMEOUT = "5s"
+"""A migration that cannot get its lock gives up instead of queueing everybody behind it."""
+STATEMENT_TIMEOUT = "15min"
+
+
+def migrate(connection: Connection) -> None:
+    """Bring the database behind `connection` to the asked revision."""
+    context.configure(
+        connection=connection,
+        target_metadata=Base.metadata,
+        compare_server_default=True,
+        transaction_per_migration=True,
+    )
+    with context.begin_transaction():
+        connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"))
+        connection.execute(text(f"SET LOCAL statement_timeout = '{STATEMENT_TIMEOUT}'"))
+        context.run_migrations()
+
+
+given = context.config.attributes.get("connection")
+if given is not None:
+    migrate(given)
+else:
+    url = os.environ.get("DATABASE_URL")
+    if not url:
+        raise SystemExit("DATABASE_URL is not set: give postgresql+psycopg://user@host/database")
+    engine = create_engine(url)
+    with engine.connect() as connection:
+        migrate(connection)
+        connection.commit()
+    engine.dispose()

@@ -1,0 +1,129 @@
+"""The Celery app: `celery -A worker worker`. Built at import, as Celery wants it.
+
+Celery wakes and spreads the work; the record is Postgres. So every setting here prefers doing a
+thing twice, which is harmless, over losing it.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from celery import Celery, bootsteps, signals
+from kombu.exceptions import OperationalError
+
+from worker import intake
+from worker.bootstrap import Service, build_service
+from worker.domain.ids import ChannelUserId
+from worker.handlers.sweep import CannotPublishError
+from worker.observability import configure_logging
+from worker.settings import Settings, SettingsError, load_settings
+
+INBOUND, TURNS = "inbound", "turns"
+RECEIVE, ANSWER = "messages.receive", "channel_users.answer"
+
+
+def celery_settings(settings: Settings) -> dict[str, Any]:
+    """Give Celery's settings; each was chosen for what happens when something dies."""
+    return {
+        "broker_url": settings.broker_url,
+        "broker_connection_retry_on_startup": True,
+        "broker_transport_options": {
+            "visibility_timeout": 120,
+            # By default kombu looks for a dead worker's messages only every hundred seconds or so.
+            "unacked_restore_interval": 5,
+            "unacked_restore_throttle": 1,
+            # Without these a half-open connection is waited on for ever.
+            "socket_timeout": 5,
+            "socket_connect_timeout": 3,
+            "socket_keepalive": True,
+            "health_check_interval": 10,
+            # Every thread acknowledges for itself; kombu's ten connections would make acks fail.
+            "max_connections": settings.concurrency + 32,
+        },
+        "task_acks_late": True,
+        "task_ignore_result": True,
+        "task_publish_retry": False,
+        "task_serializer": "json",
+        "accept_content": ["json"],
+        "task_queues": {name: {} for name in (INBOUND, TURNS)},
+        "task_default_queue": INBOUND,
+        "task_routes": {RECEIVE: {"queue": INBOUND}, ANSWER: {"queue": TURNS}},
+        "worker_pool": "threads",
+        "worker_concurrency": settings.concurrency,
+        "worker_prefetch_multiplier": 1,
+        "worker_send_task_events": True,
+        "worker_hijack_root_logger": False,
+        "worker_enable_remote_control": True,
+        "imports": ["worker.tasks"],
+    }
+
+
+class RunService(bootsteps.StartStopStep):
+    """Starts the service's own threads before Celery needs the broker, and stops them last."""
+
+    def __init__(self, worker: Any, **_: Any) -> None:
+        super().__init__(worker)
+        if worker.pool_cls.__module__ != "celery.concurrency.thread":
+            raise SystemExit("this worker runs on threads: leave out -P, or give -P threads")
+
+    def start(self, worker: Any) -> None:
+        """Commit the first heartbeat and start heartbeat and sweeper."""
+        worker.app.service.background.start()
+
+    def stop(self, worker: Any) -> None:
+        """End the threads when no task runs any more."""
+        worker.app.service.background.stop()
+        worker.app.service.close()
+
+
+class WorkerApp(Celery):
+    """The app, and the service that its tasks call."""
+
+    _service: Service | None = None
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__("worker", set_as_current=True)
+        self.conf.update(celery_settings(settings))
+        self._settings = settings
+
+    @property
+    def service(self) -> Service:
+        """The parts of this worker process; built when a worker starts, not at import."""
+        if self._service is None:
+            self._service = build_service(self._settings, publish=self.publish_wakes)
+        return self._service
+
+    def publish_wakes(self, users: Sequence[ChannelUserId]) -> None:
+        """Put a wake for each user on the queue. Raises `CannotPublishError`."""
+        try:
+            with self.producer_pool.acquire(block=True, timeout=5) as producer:
+                for user_id in users:
+                    self.send_task(ANSWER, args=(user_id,), producer=producer)
+        except (OperationalError, OSError) as error:
+            raise CannotPublishError(type(error).__name__) from error
+
+
+def _build() -> WorkerApp:
+    try:
+        settings = load_settings()
+    except SettingsError as error:
+        raise SystemExit(f"worker: {error}") from None
+    built = WorkerApp(settings)
+    intake.install(
+        built,
+        quarantine=lambda: built.service.dead_letters,
+        accepts={INBOUND: [RECEIVE], TURNS: [ANSWER]},
+    )
+    built.steps["worker"].add(RunService)
+
+    def log_in_json(**_: Any) -> None:
+        configure_logging(settings.log_level)
+
+    def stop_claiming(**_: Any) -> None:
+        built.service.background.stop_claiming()
+
+    signals.setup_logging.connect(log_in_json, weak=False)
+    signals.worker_shutting_down.connect(stop_claiming, weak=False)
+    return built
+
+
+app = _build()

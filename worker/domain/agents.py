@@ -1,0 +1,94 @@
+"""Agents, channels and routing: who answers what, and how patiently."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal
+
+from worker.domain.errors import PermanentError
+
+ChannelKind = Literal["telephone", "email", "other"]
+
+
+class UnknownAgentError(PermanentError):
+    """An envelope or a route names an agent that the configuration does not have."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agent:
+    """A named set of model and instructions."""
+
+    name: str
+    model: str
+    instructions: str = ""
+    call_timeout_s: float = 75.0
+    """From the committed intent to the last byte of the answer."""
+    fallback_text: str | None = None
+    """Sent when the model gives no usable answer; None = the messages become dead letters."""
+    partial_text: bool = False
+    """Whether the text of an incomplete answer may be sent."""
+    options: Mapping[str, object] = field(default_factory=dict)
+    """Further fields of the request body (reasoning, service_tier, temperature, ...)."""
+
+    @cached_property
+    def instructions_hash(self) -> str:
+        """Changes when the instructions change; a conversation remembers the last one sent."""
+        return _digest(self.instructions)
+
+    @cached_property
+    def version(self) -> str:
+        """Changes when anything that shapes an answer changes; recorded on every turn."""
+        return _digest(
+            json.dumps([self.model, self.instructions, dict(self.options)], sort_keys=True)
+        )
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChannelPolicy:
+    """How one channel is treated; one that the configuration does not name gets the defaults."""
+
+    name: str
+    kind: ChannelKind = "other"
+    agent: str | None = None
+    """None = the default agent."""
+    recipient_agents: Mapping[str, str] = field(default_factory=dict)
+    persist: bool = True
+    """False = stateless: calls carry no conversation."""
+    reorder_s: float = 0.2
+    """How long a message with `sent_at` waits for an earlier one that is still on its way."""
+    debounce_s: float = 0.0
+    """How long a turn waits for the next message of a burst."""
+    max_wait_s: float = 10.0
+    """Upper bound of both, counted from the oldest waiting message."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Routing:
+    """All agents and channels of the configuration."""
+
+    agents: Mapping[str, Agent]
+    default_agent: str
+    channels: Mapping[str, ChannelPolicy] = field(default_factory=dict)
+
+    def channel(self, name: str) -> ChannelPolicy:
+        """Give the policy of a channel, the defaults where it is not configured."""
+        return self.channels.get(name) or ChannelPolicy(name=name)
+
+    def agent(self, name: str) -> Agent:
+        """Give the agent of that name; raises `UnknownAgentError`."""
+        try:
+            return self.agents[name]
+        except KeyError:
+            raise UnknownAgentError("the configuration has no such agent") from None
+
+    def agent_for(self, *, channel: str, recipient: str, named: str | None) -> Agent:
+        """Choose who answers: as the envelope says, else recipient, channel, the default."""
+        policy = self.channel(channel)
+        name = named or policy.recipient_agents.get(recipient) or policy.agent
+        return self.agent(name or self.default_agent)

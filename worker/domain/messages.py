@@ -1,0 +1,90 @@
+"""Inbound messages as the decisions see them, and how several become one user item."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+
+from worker.domain.ids import MessageRowId
+
+MAX_TURN_MESSAGES = 20
+MAX_TURN_BYTES = 32 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChannelAddress:
+    """Who a channel user is: the four things that make one."""
+
+    channel: str
+    recipient: str
+    address: str
+    thread: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attachment:
+    """Something sent along. Exactly one of `url` and `data` (base64) is set."""
+
+    content_type: str
+    url: str | None = None
+    data: str | None = None
+    name: str | None = None
+
+    @property
+    def is_image(self) -> bool:
+        """Whether a model may look at it."""
+        return self.content_type.lower().startswith("image/")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PendingMessage:
+    """An accepted message that no turn has taken yet."""
+
+    id: MessageRowId
+    agent: str
+    text: str
+    attachments: tuple[Attachment, ...] = ()
+    alone: bool = False
+    """It was part of a turn that Telnyx refused, and now goes by itself."""
+
+
+def next_batch(pending: Sequence[PendingMessage]) -> tuple[PendingMessage, ...]:
+    """Take the messages that the next turn answers: the leading run of one agent, within bounds.
+
+    `pending` is in order. At most 20 messages and 32 KiB of text; a single longer one goes alone.
+    """
+    taken: list[PendingMessage] = []
+    size_bytes = 0
+    for message in takewhile(lambda one: one.agent == pending[0].agent, pending):
+        size_bytes += len(message.text.encode()) + 1
+        full = size_bytes > MAX_TURN_BYTES or len(taken) == MAX_TURN_MESSAGES
+        if taken and (full or message.alone or taken[-1].alone):
+            break
+        taken.append(message)
+    return tuple(taken)
+
+
+def input_text(messages: Sequence[PendingMessage]) -> str:
+    """Join the texts of one turn by newlines; a message without text stands as what it brought."""
+    return "\n".join(message.text or _stand_in(message) for message in messages)
+
+
+def _stand_in(message: PendingMessage) -> str:
+    return "[image]" if any(one.is_image for one in message.attachments) else "[attachment]"
+
+
+def input_parts(messages: Sequence[PendingMessage]) -> tuple[dict[str, object], ...]:
+    """Build the content parts beside the text: one `input_image` for each image, in order."""
+    return tuple(
+        {
+            "type": "input_image",
+            "image_url": one.url or f"data:{one.content_type};base64,{one.data}",
+        }
+        for message in messages
+        for one in message.attachments
+        if one.is_image
+    )
+
+
+def user_item(text: str, parts: Sequence[dict[str, object]]) -> dict[str, object]:
+    """Build the one user item that a turn sends."""
+    return {"role": "user", "content": [{"type": "input_text", "text": text}, *parts]}

@@ -1,0 +1,173 @@
+"""Judging by Telnyx's log whether a turn's user item landed, before a second send.
+
+Verdicts:
+    Adopt       it landed and was answered: this is the reply
+    Resend      it is not there, and will not come any more
+    LookAgain   it may still come, or its answer may
+    Unanswered  it landed, and no answer will come any more
+    Diverged    the log is not what we know: a person must look, never guess
+
+The turn is recognised by its ordinal, never by searching for its text: people write "ok" twice.
+"""
+
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+from worker.domain.ids import TurnId
+from worker.domain.threads import ThreadMessage
+from worker.domain.timing import Timing
+
+HUMAN_KEY = "worker_human"
+"""Metadata of an assistant message that one of our people wrote through us."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndedTurn:
+    """An earlier turn of the same thread of which it is not known whether it landed."""
+
+    id: TurnId
+    input_text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expectation:
+    """What we know of the thread and of the turn's calls on it."""
+
+    user_messages: int
+    """How many user messages the log holds without this turn (k)."""
+    input_text: str
+    newest_call_s: float
+    """Seconds since the newest intent that may have reached Telnyx."""
+    newest_unknown_s: float | None
+    """The same of calls with an unknown outcome; None = there are none."""
+    ended: tuple[EndedTurn, ...] = ()
+    """Oldest first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adopt:
+    """The thread holds the turn and its answer."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resend:
+    """The turn is not in the thread, and may be sent again now."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LookAgain:
+    """Look again in `wait_s`. `landed` says whether the user item was seen."""
+
+    wait_s: float
+    landed: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unanswered:
+    """The user item is there and will get no answer any more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Diverged:
+    """The log cannot be explained. `reason` never quotes it."""
+
+    reason: str
+
+
+Verdict: TypeAlias = Adopt | Resend | LookAgain | Unanswered | Diverged
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """A verdict, and earlier turns that turned out to have landed."""
+
+    verdict: Verdict
+    landed: tuple[TurnId, ...] = ()
+
+
+def same_text(one: str, other: str) -> bool:
+    """Compare as Telnyx may have stored it: after NFKC and casefold, without space and controls."""
+    return one == other or _folded(one) == _folded(other)
+
+
+def _folded(text: str) -> str:
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    return "".join(
+        char for char in folded if not char.isspace() and unicodedata.category(char)[0] != "C"
+    )
+
+
+def judge(
+    log: Sequence[ThreadMessage], expected: Expectation, timing: Timing, *, quiet_s: float
+) -> Judgement:
+    """Judge a log, in order. `quiet_s` is T_QUIET of the agent."""
+    users = [index for index, message in enumerate(log) if message.role == "user"]
+    extras = users[expected.user_messages :]
+    quiet = expected.newest_call_s >= quiet_s
+    again = timing.look_again_s(expected.newest_call_s)
+    if len(users) < expected.user_messages:
+        if quiet:
+            return Judgement(verdict=Diverged(reason="user messages are missing"))
+        return Judgement(verdict=LookAgain(wait_s=again, landed=False))
+    if not extras:
+        unknown_s = expected.newest_unknown_s
+        if unknown_s is not None and unknown_s < quiet_s:
+            return Judgement(verdict=LookAgain(wait_s=again, landed=False))
+        return Judgement(verdict=Resend())
+    if len(extras) == 1 and same_text(log[extras[0]].text, expected.input_text):
+        answer = _answer_after(log, extras[0])
+        if answer is not None:
+            return Judgement(verdict=Adopt(text=answer))
+        if quiet:
+            return Judgement(verdict=Unanswered())
+        return Judgement(verdict=LookAgain(wait_s=again, landed=True))
+    return _with_late_arrivals(log, extras, expected, timing, quiet_s=quiet_s)
+
+
+def _with_late_arrivals(
+    log: Sequence[ThreadMessage],
+    extras: Sequence[int],
+    expected: Expectation,
+    timing: Timing,
+    *,
+    quiet_s: float,
+) -> Judgement:
+    """Explain surplus user messages by earlier turns that were given up, and judge without them."""
+    waiting = list(expected.ended)
+    arrived: dict[int, TurnId] = {}
+    for index in extras:
+        turn = next((one for one in waiting if same_text(log[index].text, one.input_text)), None)
+        if turn is not None:
+            waiting.remove(turn)
+            arrived[index] = turn.id
+    if not arrived:
+        return Judgement(verdict=Diverged(reason="user messages that are not ours"))
+    ours = [message for index, message in enumerate(log) if not _belongs_to(index, log, arrived)]
+    rest = judge(ours, replace(expected, ended=tuple(waiting)), timing, quiet_s=quiet_s)
+    return Judgement(verdict=rest.verdict, landed=(*arrived.values(), *rest.landed))
+
+
+def _belongs_to(index: int, log: Sequence[ThreadMessage], arrived: Mapping[int, TurnId]) -> bool:
+    """Whether a message is one of the late user items, or what was answered to it."""
+    start = next((at for at in range(index, -1, -1) if log[at].role == "user"), None)
+    return start in arrived
+
+
+def _answer_after(log: Sequence[ThreadMessage], item: int) -> str | None:
+    """Join what the assistant said to the user item; None = it has not finished, or not begun."""
+    said = []
+    last: ThreadMessage | None = None
+    for message in log[item + 1 :]:
+        if message.role == "user":
+            break
+        if HUMAN_KEY in message.metadata:
+            continue
+        last = message
+        if message.role == "assistant" and not message.tool_calls and message.text.strip():
+            said.append(message.text)
+    finished = last is not None and last.role == "assistant" and not last.tool_calls
+    return "\n".join(said) if finished and said else None

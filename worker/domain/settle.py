@@ -1,0 +1,155 @@
+"""What a finished call, or a look at the thread, means for the turn.
+
+Plans:
+    Reply     the turn is answered
+    GiveUp    the turn ends without an answer of the model: fallback text, or dead letters
+    Later     the turn stays open and is taken up again after `wait_s`
+    Replace   its conversation is of no use any more: the turn goes on with a fresh one
+    Split     one of its messages is refused: they go on one by one
+    Diverge   the user is stopped until a person has looked
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TypeAlias
+
+from worker.domain.agents import Agent
+from worker.domain.calls import CallOutcome, Done, Fault, NotSent, Refused, Unknown
+from worker.domain.errors import OperatorError, RetryableError, WorkerError
+from worker.domain.reasons import DeadLetterReason
+from worker.domain.states import ReplySource
+from worker.domain.timing import Timing
+from worker.domain.turns import OpenTurn
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """The turn landed and this is its answer."""
+
+    text: str
+    source: ReplySource
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GiveUp:
+    """The turn ends without an answer of the model."""
+
+    reason: DeadLetterReason
+    fallback_text: str | None
+    """None = its messages become dead letters."""
+    landed: bool | None
+    """Whether the user item is in Telnyx's log; None = not known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateClosing:
+    """Close a door to every worker. `wait_s` None = grow with each closing in a row."""
+
+    name: str
+    reason: str
+    wait_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Later:
+    """Take the turn up again after `wait_s`."""
+
+    wait_s: float
+    reason: str
+    gate: GateClosing | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replace:
+    """Close the conversation and go on with a fresh one; the thread's history is lost."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Split:
+    """End the turn, and give each of its messages a turn of its own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Diverge:
+    """Stop this channel user until an operator re-bases or resets him."""
+
+    reason: str
+
+
+Plan: TypeAlias = Reply | GiveUp | Later | Replace | Split | Diverge
+
+
+def backoff_s(attempt: int, *, first_s: float = 1.0, limit_s: float = 60.0) -> float:
+    """Give the wait before attempt number `attempt` + 1: doubling, bounded."""
+    return min(limit_s, first_s * 2.0 ** min(attempt, 16))
+
+
+def plan_after(outcome: CallOutcome, *, agent: Agent, attempt: int, timing: Timing) -> Plan:
+    """Decide what follows from one call, the `attempt`-th (from 0) of its turn."""
+    match outcome:
+        case NotSent():
+            return Later(wait_s=backoff_s(attempt), reason=outcome.reason)
+        case Unknown():
+            return Later(wait_s=timing.look_again_s(0.0), reason=outcome.reason)
+        case Done():
+            return _after_answer(outcome, agent)
+        case Refused():
+            return _after_refusal(outcome, agent, attempt=attempt, timing=timing)
+
+
+def _after_answer(done: Done, agent: Agent) -> Plan:
+    usable = done.status == "completed" or (done.status == "incomplete" and agent.partial_text)
+    if usable and done.text.strip():
+        return Reply(text=done.text, source=ReplySource.CALL)
+    return GiveUp(reason=DeadLetterReason.NO_ANSWER, fallback_text=agent.fallback_text, landed=True)
+
+
+def _after_refusal(refused: Refused, agent: Agent, *, attempt: int, timing: Timing) -> Plan:
+    match refused.fault:
+        case Fault.ACCOUNT:
+            gate = GateClosing(name="account", reason=f"status {refused.status}")
+            return Later(wait_s=0.0, reason="account", gate=gate)
+        case Fault.RATE:
+            gate = GateClosing(
+                name=f"model:{agent.model}", reason="rate limit", wait_s=refused.retry_after_s
+            )
+            return Later(wait_s=0.0, reason="rate limit", gate=gate)
+        case Fault.SERVER:
+            return Later(
+                wait_s=max(timing.settle_s, backoff_s(attempt), refused.retry_after_s or 0.0),
+                reason=f"status {refused.status}",
+            )
+        case Fault.REQUEST:
+            # The thread says whether the conversation or the message is at fault.
+            return Later(wait_s=0.0, reason=f"status {refused.status}")
+
+
+def plan_without_conversation(error: WorkerError, *, open_s: float) -> Plan:
+    """Decide what follows when Telnyx's conversations cannot be read or made.
+
+    The wait is the age of the turn, within bounds: it doubles from one attempt to the next.
+    """
+    wait_s = min(max(open_s, 1.0), 60.0)
+    if isinstance(error, OperatorError):
+        return Later(wait_s=0.0, reason="account", gate=GateClosing(name="account", reason="key"))
+    if isinstance(error, RetryableError) and error.retry_after_s is not None:
+        wait_s = max(wait_s, error.retry_after_s)
+    return Later(wait_s=wait_s, reason=str(error))
+
+
+def gave_up_because(turn: OpenTurn, *, now: datetime, timing: Timing) -> str | None:
+    """Say why a turn must not be tried any longer; None = it may be.
+
+    Refusals for a rate limit or by the account do not count: those wait as long as it takes.
+    """
+    unknown = [call for call in turn.calls if call.outcome_unknown]
+    if len(unknown) >= timing.max_unknown_calls:
+        return "too many calls of unknown outcome"
+    doubtful = [
+        call.intent_at for call in turn.calls if call.outcome_unknown or call.fault is Fault.SERVER
+    ]
+    if doubtful and (now - min(doubtful)).total_seconds() >= timing.give_up_after_s:
+        return "too long since the first call"
+    return None

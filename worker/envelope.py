@@ -1,0 +1,194 @@
+"""The envelope, version 1: what a producer queues. The one definition of the wire format.
+
+Values are checked here and kept whole: fields we do not know stay in the stored envelope (they are
+often typos, and an operator wants to see them).
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from worker.domain.agents import ChannelKind
+from worker.domain.errors import PermanentError
+from worker.domain.messages import ChannelAddress
+from worker.domain.reasons import DeadLetterReason
+
+VERSION: Final = 1
+MAX_TEXT_BYTES: Final = 65_536
+MAX_METADATA_BYTES: Final = 1024
+E164: Final = re.compile(r"\+[1-9][0-9]{1,14}")
+"""ITU-T E.164: a plus and at most fifteen digits, the first not zero."""
+
+
+class EnvelopeError(PermanentError):
+    """Not a valid envelope. `str()` names the field and what it should be, never its value."""
+
+    def __init__(self, reason: DeadLetterReason, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+
+class EnvelopeAttachment(BaseModel):
+    """Something sent along: by `url`, or as base64 in `data`."""
+
+    model_config = ConfigDict(extra="allow")
+
+    content_type: Annotated[str, StringConstraints(min_length=1, max_length=255)]
+    url: Annotated[str, StringConstraints(pattern=r"^https?://", max_length=8192)] | None = None
+    data: str | None = None
+    name: Annotated[str, StringConstraints(max_length=255)] | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.url is None) == (self.data is None):
+            raise ValueError("give either url or data")
+        return self
+
+
+class Envelope(BaseModel):
+    """One inbound message. Addresses are compared byte for byte after NFC."""
+
+    model_config = ConfigDict(extra="allow", str_strip_whitespace=False)
+
+    version: Literal[1]
+    channel: Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]{1,32}$")]
+    user: Annotated[str, StringConstraints(min_length=1, max_length=320)]
+    message_id: Annotated[str, StringConstraints(min_length=1, max_length=998)]
+    text: str
+    recipient: Annotated[str, StringConstraints(max_length=320)] = ""
+    thread: Annotated[str, StringConstraints(max_length=255)] = ""
+    agent: Annotated[str, StringConstraints(min_length=1, max_length=64)] | None = None
+    sent_at: AwareDatetime | None = None
+    expires_at: AwareDatetime | None = None
+    signals: list[Annotated[str, StringConstraints(max_length=64)]] = Field(
+        default_factory=list, max_length=16
+    )
+    attachments: list[EnvelopeAttachment] = Field(default_factory=list, max_length=16)
+    reply_to: Annotated[str, StringConstraints(min_length=1, max_length=64)] | None = None
+    metadata: dict[str, str] = Field(default_factory=dict, max_length=16)
+
+    @field_validator("user", "recipient", "thread", "message_id", mode="after")
+    @classmethod
+    def _composed(cls, value: str) -> str:
+        return unicodedata.normalize("NFC", value)
+
+    @field_validator("sent_at", "expires_at", mode="before")
+    @classmethod
+    def _is_text(cls, value: object) -> object:
+        if isinstance(value, str | datetime | None):
+            return value
+        raise ValueError("give RFC 3339 with an offset, such as 2026-11-22T20:15:00Z")
+
+    @field_validator("text")
+    @classmethod
+    def _short_enough(cls, value: str) -> str:
+        if len(value.encode("utf-8", "surrogatepass")) > MAX_TEXT_BYTES:
+            raise ValueError(f"at most {MAX_TEXT_BYTES} bytes of UTF-8")
+        return value
+
+    @field_validator("metadata")
+    @classmethod
+    def _small_values(cls, value: dict[str, str]) -> dict[str, str]:
+        if any(
+            len(one.encode("utf-8", "surrogatepass")) > MAX_METADATA_BYTES for one in value.values()
+        ):
+            raise ValueError(f"values of at most {MAX_METADATA_BYTES} bytes")
+        return value
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if not self.text and not self.attachments:
+            raise ValueError("text may be empty only with attachments")
+        return self
+
+    def who(self, kind: ChannelKind) -> ChannelAddress:
+        """Give the channel user. Raises `EnvelopeError` where the address does not fit the kind."""
+        address = self.user
+        if kind == "telephone" and E164.fullmatch(address) is None:
+            raise EnvelopeError(
+                DeadLetterReason.ENVELOPE_INVALID,
+                "user: on a telephone channel give E.164, such as +13125550001",
+            )
+        if kind == "email":
+            local, at, domain = address.rpartition("@")
+            if not (local and at and domain):
+                raise EnvelopeError(
+                    DeadLetterReason.ENVELOPE_INVALID,
+                    "user: on an e-mail channel give an address with one @",
+                )
+            address = f"{local}@{domain.lower()}"
+        return ChannelAddress(
+            channel=self.channel, recipient=self.recipient, address=address, thread=self.thread
+        )
+
+    def stored(self) -> dict[str, object]:
+        """Give what is kept and compared: all fields that were set, the unknown ones too."""
+        return self.model_dump(mode="json", exclude_unset=True)
+
+
+def parse_envelope(document: object) -> Envelope:
+    """Check an envelope. Raises `EnvelopeError`."""
+    if not isinstance(document, Mapping):
+        raise EnvelopeError(DeadLetterReason.ENVELOPE_INVALID, "envelope: give an object")
+    if "version" in document and document["version"] != VERSION:
+        raise EnvelopeError(
+            DeadLetterReason.ENVELOPE_VERSION, f"version: this service reads {VERSION}"
+        )
+    if not all(_storable(text) for text in _texts(document)):
+        raise EnvelopeError(
+            DeadLetterReason.NOT_STORABLE, "a text holds a NUL or half of a surrogate pair"
+        )
+    try:
+        return Envelope.model_validate(document)
+    except ValidationError as error:
+        # `from None`: the original quotes the input.
+        raise EnvelopeError(DeadLetterReason.ENVELOPE_INVALID, _first_fault(error)) from None
+
+
+def _first_fault(error: ValidationError) -> str:
+    fault = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    # Below a field's own name only numbers are shown: keys may be what somebody wrote.
+    place = [part for at, part in enumerate(fault["loc"]) if at == 0 or isinstance(part, int)]
+    name = ".".join(str(part) for part in place) or "envelope"
+    return f"{name}: {fault['msg'].removeprefix('Value error, ')}"
+
+
+def _texts(value: object) -> Iterator[str]:
+    match value:
+        case str():
+            yield value
+        case Mapping():
+            for key, one in value.items():
+                yield str(key)
+                yield from _texts(one)
+        case list():
+            for one in value:
+                yield from _texts(one)
+        case _:
+            pass
+
+
+def _storable(text: str) -> bool:
+    """Whether Postgres's text and jsonb can hold it."""
+    return "\x00" not in text and (text.isascii() or not _SURROGATE.search(text))
+
+
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+
+
+def schema() -> dict[str, Any]:
+    """Give the envelope's JSON Schema (draft 2020-12)."""
+    return Envelope.model_json_schema()

@@ -1,0 +1,127 @@
+"""Answering one channel user: claim, conversation, intent, POST, settle; then his next turn."""
+
+import time
+from dataclasses import dataclass
+
+from worker.domain.agents import Routing
+from worker.domain.errors import StaleLeaseError, WorkerError
+from worker.domain.ids import ChannelUserId
+from worker.domain.messages import user_item
+from worker.domain.settle import plan_after, plan_without_conversation
+from worker.domain.timing import Timing
+from worker.domain.turns import Head, LookBack, Prepare, Send, Step, next_step
+from worker.handlers.conversations import ConversationFinder
+from worker.handlers.lookback import LookBackAtThread
+from worker.handlers.slots import TurnSlots
+from worker.observability import log
+from worker.store.claims import Claimed, ClaimStore, Intent, NotClaimed
+from worker.store.turns import TurnStore
+from worker.telnyx.responses import ResponseRequest, Responses
+from worker.telnyx.window import CallWindow, boottime
+
+MAX_TURNS = 5
+MAX_TASK_S = 60.0
+"""A task ends after so many turns or seconds, and the user's next turn is another task's."""
+MAX_SLEEP_S = 1.0
+"""A longer wait is a due time in Postgres, never a sleeping slot."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnswerUser:
+    """The use case; one instance serves all threads."""
+
+    claims: ClaimStore
+    turns: TurnStore
+    finder: ConversationFinder
+    look_back: LookBackAtThread
+    responses: Responses
+    routing: Routing
+    timing: Timing
+    slots: TurnSlots
+
+    def __call__(self, user_id: ChannelUserId) -> int:
+        """Answer what is due of this user, where a slot is free; gives the number of turns."""
+        with self.slots.taken() as taken:
+            return self.with_slot(user_id) if taken else 0
+
+    def with_slot(self, user_id: ChannelUserId, *, first_in_s: float = 0.0) -> int:
+        """Answer what is due of this user in `first_in_s`; the caller holds a slot."""
+        started = boottime()
+        due_in_s: float | None = first_in_s
+        turns = 0
+        while turns < MAX_TURNS and boottime() - started < MAX_TASK_S:
+            if due_in_s is None or due_in_s > MAX_SLEEP_S or self.slots.closed:
+                break
+            time.sleep(due_in_s)
+            t0 = boottime()
+            claimed = self.claims.begin(user_id, self._decide)
+            if isinstance(claimed, NotClaimed):
+                due_in_s = claimed.due_in_s
+                continue
+            turns += 1
+            due_in_s = 0.0
+            try:
+                self._work(claimed, t0)
+            except StaleLeaseError:
+                log.warning("lease.stale", user=user_id, token=claimed.lease.token)
+                break
+        return turns
+
+    def _decide(self, head: Head) -> Step:
+        return next_step(head, self.routing)
+
+    def _work(self, claimed: Claimed, t0: float) -> None:
+        match claimed.step:
+            case Send():
+                self._send(claimed, t0)
+            case Prepare():
+                self._prepare(claimed)
+            case LookBack():
+                self._look_back(claimed)
+
+    def _prepare(self, claimed: Claimed) -> None:
+        try:
+            conversation = self.finder.find(claimed)
+        except StaleLeaseError:
+            raise
+        except WorkerError as error:
+            plan = plan_without_conversation(error, open_s=claimed.open_s)
+            log.warning("conversation.failed", turn=claimed.turn.id, error=str(error))
+            self.turns.settle(claimed, None, plan)
+            return
+        t0 = boottime()
+        self._send(self.turns.intend(claimed, conversation), t0)
+
+    def _look_back(self, claimed: Claimed) -> None:
+        if self.look_back(claimed):
+            t0 = boottime()
+            self._send(self.turns.intend(claimed, claimed.conversation), t0)
+
+    def _send(self, claimed: Claimed, t0: float) -> None:
+        agent, intent = claimed.agent, claimed.committed_intent
+        window = CallWindow.since(
+            t0, timeout_s=agent.call_timeout_s, send_grace_s=self.timing.send_grace_s
+        )
+        outcome = self.responses.create(_request(claimed, intent), window)
+        plan = plan_after(outcome, agent=agent, attempt=intent.attempt, timing=self.timing)
+        self.turns.settle(claimed, outcome, plan)
+        log.info(
+            "call.ended",
+            user=claimed.lease.user_id,
+            turn=claimed.turn.id,
+            call=intent.call_id,
+            outcome=type(outcome).__name__,
+            plan=type(plan).__name__,
+            took_s=round(boottime() - t0, 3),
+        )
+
+
+def _request(claimed: Claimed, intent: Intent) -> ResponseRequest:
+    conversation = claimed.conversation
+    return ResponseRequest(
+        model=claimed.agent.model,
+        input=(user_item(claimed.turn.input_text, claimed.turn.parts),),
+        conversation=conversation.telnyx_id if conversation else None,
+        instructions=intent.instructions,
+        extra=claimed.agent.options,
+    )

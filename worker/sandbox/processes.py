@@ -1,0 +1,200 @@
+"""A server run as our own child, which cannot outlive us.
+
+Promises:
+    - whatever ends this process, SIGKILL too, the child is told to stop (on Linux; elsewhere only
+      a normal end does it)
+    - Ctrl-C in a terminal reaches us alone: the child has its own session, we say when it stops
+    - no zombie stays: a thread waits for each child
+
+Linux sends the parent-death signal when the *thread* that forked ends. So the thread that forks a
+child then waits for it: it ends when the child has ended, or with the whole process. The signal is
+asked for by a small Python program, this file run as a script, which then becomes the server;
+`preexec_fn` would run Python between fork and exec of a process with threads, and may deadlock.
+"""
+
+import atexit
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_KILL_TIMEOUT_S = 10.0
+_POLL_S = 0.01
+
+
+class SandboxError(Exception):
+    """A server did not start, or the folder is taken. Its text is for the person who tried."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """The system user a child runs as; only root can choose."""
+
+    uid: int
+    gid: int
+
+
+class ChildProcess:
+    """One running server. Output goes to the end of `log`.
+
+    `stop_signals`: what `stop` sends, one after the other, SIGKILL comes last by itself. The first
+    one is also sent when we die.
+    `keep_open`: file descriptors that the child inherits: a lock on one lives as long as the child.
+    Raises SandboxError where the program cannot be started at all.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str | Path],
+        *,
+        log: Path,
+        stop_signals: tuple[signal.Signals, ...] = (signal.SIGTERM,),
+        account: Account | None = None,
+        env: Mapping[str, str] | None = None,
+        keep_open: tuple[int, ...] = (),
+    ) -> None:
+        self._stop_signals = stop_signals
+        self._parent = os.getpid()
+        self._ended = threading.Event()
+        spawned: Future[subprocess.Popen[bytes]] = Future()
+        argv = _wrapped(command, stop_signals[0], account)
+        threading.Thread(
+            target=self._run,
+            args=(spawned, argv, log, env, keep_open),
+            name=f"waits for {command[0]}",
+            daemon=True,
+        ).start()
+        try:
+            self._process = spawned.result()
+        except (OSError, ValueError) as error:
+            raise SandboxError(f"{command[0]} cannot be started: {error}") from error
+        self.pid: int = self._process.pid
+        atexit.register(self._stop_at_exit)
+
+    def _run(
+        self,
+        spawned: "Future[subprocess.Popen[bytes]]",
+        argv: list[str],
+        log: Path,
+        env: Mapping[str, str] | None,
+        keep_open: tuple[int, ...],
+    ) -> None:
+        """Fork the child and wait for it, in the one thread whose end would kill it."""
+        try:
+            with log.open("ab") as output:
+                process = subprocess.Popen(  # noqa: S603 - the command is ours
+                    argv,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    env=env,
+                    pass_fds=keep_open,
+                    start_new_session=True,
+                )
+        except (OSError, ValueError) as error:
+            spawned.set_exception(error)
+            return
+        spawned.set_result(process)
+        process.wait()
+        self._ended.set()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the child has not ended yet."""
+        return not self._ended.is_set()
+
+    @property
+    def exit_code(self) -> int | None:
+        """None while it runs; negative = the signal that ended it."""
+        return self._process.returncode
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait for the child's end; False when it still runs after `timeout_s`."""
+        return self._ended.wait(timeout_s)
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send a signal; nothing where the child has ended."""
+        if self.is_running:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    def stop(self, timeout_s: float = 20.0) -> None:
+        """Ask with each stop signal, `timeout_s` apart, then kill. The child is gone on return."""
+        for number in self._stop_signals:
+            self.send_signal(number)
+            if self.wait(timeout_s):
+                break
+        self.kill()
+
+    def kill(self) -> None:
+        """End it as a power cut would."""
+        self.send_signal(signal.SIGKILL)
+        if not self.wait(_KILL_TIMEOUT_S):
+            raise SandboxError(f"process {self.pid} does not die")
+        atexit.unregister(self._stop_at_exit)
+
+    def _stop_at_exit(self) -> None:
+        if os.getpid() == self._parent:  # a fork of ours inherits the exit hooks, not the child
+            self.stop()
+
+    def wait_until(self, ready: Callable[[], bool], timeout_s: float) -> bool:
+        """Poll `ready`; False when the child ended first or `timeout_s` passed."""
+        deadline = time.monotonic() + timeout_s
+        while self.is_running and time.monotonic() < deadline:
+            if ready():
+                return True
+            time.sleep(_POLL_S)
+        return False
+
+
+def size_of(log: Path) -> int:
+    """Bytes in a file that may not exist yet."""
+    return log.stat().st_size if log.exists() else 0
+
+
+def log_tail(log: Path, since_bytes: int = 0, lines: int = 8) -> str:
+    """Read the last lines that were written to `log` after its first `since_bytes`."""
+    try:
+        written = log.read_bytes()[since_bytes:]
+    except FileNotFoundError:
+        return ""
+    return "\n".join(written.decode(errors="replace").splitlines()[-lines:])
+
+
+def _wrapped(
+    command: Sequence[str | Path], on_death: signal.Signals, account: Account | None
+) -> list[str]:
+    """Compose the command line that runs this file, which then becomes `command`."""
+    uid, gid = (account.uid, account.gid) if account is not None else (-1, -1)
+    # Isolated: it must not take worker/sandbox/redis.py for `redis`. No site: it starts faster.
+    wrapper = [sys.executable, "-I", "-S", __file__]
+    return [*wrapper, *(str(n) for n in (os.getpid(), int(on_death), uid, gid)), *map(str, command)]
+
+
+def _become(parent: int, on_death: int, uid: int, gid: int, command: list[str]) -> None:
+    """Turn this process into the server. A change of user clears the signal, so it comes first."""
+    if uid >= 0:
+        os.setgroups([])
+        os.setgid(gid)
+        os.setuid(uid)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, on_death)
+        if os.getppid() != parent:  # it died before we had asked
+            sys.exit(1)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    os.execv(command[0], command)  # noqa: S606 - no shell is wanted
+
+
+if __name__ == "__main__":
+    _parent, _on_death, _uid, _gid = map(int, sys.argv[1:5])
+    _become(_parent, _on_death, _uid, _gid, sys.argv[5:])

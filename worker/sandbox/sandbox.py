@@ -1,0 +1,205 @@
+"""The sandbox: Postgres, Redis and the simulator of Telnyx, kept in one folder.
+
+Promises: it starts whole or not at all, and after `stop`, a failed start, or the death of this
+process by whatever signal no server is left. The data stay; see folder.py for what lies where.
+"""
+
+import sys
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from worker.sandbox.folder import held, namespace_of, write_private
+from worker.sandbox.postgres import EmbeddedPostgres
+from worker.sandbox.processes import ChildProcess, SandboxError, log_tail, size_of
+from worker.sandbox.redis import EmbeddedRedis
+
+_SIMULATOR_TIMEOUT_S = 30.0
+_SIMULATOR_KEY = "KEY-simulated"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SandboxUrls:
+    """What was embedded, for the banner and for the environment; None = that part was not."""
+
+    directory: Path
+    namespace: str
+    database_url: str | None = None
+    broker_url: str | None = None
+    telnyx_base_url: str | None = None
+    telnyx_api_key: str | None = field(default=None, repr=False)
+
+    def as_env(self) -> dict[str, str]:
+        """Name the settings that lead a worker here."""
+        values = {
+            "DATABASE_URL": self.database_url,
+            "BROKER_URL": self.broker_url,
+            "TELNYX_BASE_URL": self.telnyx_base_url,
+            "TELNYX_API_KEY": self.telnyx_api_key,
+            "NAMESPACE": self.namespace,
+        }
+        return {name: value for name, value in values.items() if value is not None}
+
+
+class SimulatorProcess:
+    """The simulator of Telnyx as a child, on a free port; what it stored is kept in `state_dir`.
+
+    `options`: further arguments of its command line.
+    """
+
+    def __init__(
+        self,
+        state_dir: Path,
+        *,
+        log: Path,
+        options: tuple[str, ...] = (),
+        keep_open: tuple[int, ...] = (),
+    ) -> None:
+        self._state_dir = state_dir
+        self._options = options
+        self._log = log
+        self._keep_open = keep_open
+        self._port_file = state_dir.with_suffix(".port")
+        self._written_bytes = 0
+        self._child: ChildProcess | None = None
+
+    @property
+    def base_url(self) -> str:
+        """What stands for https://api.telnyx.com/v2."""
+        return f"http://127.0.0.1:{self._port_file.read_text().strip()}/v2"
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        if self._child is None:
+            raise SandboxError("the simulator is not running")
+        return self._child.pid
+
+    def start(self) -> None:
+        """Start it without waiting: Python and its libraries take a while."""
+        self._state_dir.mkdir(parents=True, exist_ok=True)
+        self._port_file.unlink(missing_ok=True)
+        self._written_bytes = size_of(self._log)
+        self._child = ChildProcess(
+            [
+                *(sys.executable, "-m", "worker.sandbox.simulator", "--port", "0"),
+                *("--port-file", self._port_file, "--state", self._state_dir),
+                *("--api-key", _SIMULATOR_KEY, *self._options),
+            ],
+            log=self._log,
+            keep_open=self._keep_open,
+        )
+
+    def wait_ready(self) -> None:
+        """Return when it listens."""
+        if self._child is None or not self._child.wait_until(
+            lambda: size_of(self._port_file) > 0, _SIMULATOR_TIMEOUT_S
+        ):
+            said = log_tail(self._log, self._written_bytes)
+            raise SandboxError(f"the simulator of Telnyx did not start:\n{said}")
+
+    def stop(self) -> None:
+        """End it; its state stays."""
+        if self._child is not None:
+            self._child.stop()
+            self._child = None
+        self._port_file.unlink(missing_ok=True)
+
+
+class Sandbox:
+    """Starts the parts asked for on entry and stops them on exit.
+
+    `simulator_options`: further arguments of the simulator's command line.
+    Raises SandboxError where a part does not start or another process has the folder.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        postgres: bool = True,
+        redis: bool = True,
+        simulator: bool = True,
+        simulator_options: tuple[str, ...] = (),
+    ) -> None:
+        self.directory = directory.absolute()
+        self._simulator_options = simulator_options
+        self._wanted = {"postgres": postgres, "redis": redis, "simulator": simulator}
+        self.postgres: EmbeddedPostgres | None = None
+        self.redis: EmbeddedRedis | None = None
+        self.simulator: SimulatorProcess | None = None
+        self._stack = ExitStack()
+        self._urls: SandboxUrls | None = None
+
+    @property
+    def urls(self) -> SandboxUrls:
+        """Where everything is, while it runs."""
+        if self._urls is None:
+            raise SandboxError("the sandbox is not running")
+        return self._urls
+
+    def start(self) -> None:
+        """Take the folder, start the parts, write the env file; all of it or nothing."""
+        with ExitStack() as stack:
+            self._start_on(stack)
+            self._stack = stack.pop_all()
+
+    def stop(self) -> None:
+        """Stop the parts; the data stay."""
+        self._urls = None
+        self._stack.close()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def _start_on(self, stack: ExitStack) -> None:
+        logs = self.directory / "logs"
+        logs.mkdir(parents=True, exist_ok=True)
+        keep_open = (stack.enter_context(held(self.directory)),)
+        env_file = self.directory / "env"
+        env_file.unlink(missing_ok=True)  # of a holder that was killed
+        if self._wanted["simulator"]:
+            self.simulator = SimulatorProcess(
+                self.directory / "simulator",
+                log=logs / "simulator.log",
+                options=self._simulator_options,
+                keep_open=keep_open,
+            )
+            stack.callback(self.simulator.stop)
+            self.simulator.start()
+        if self._wanted["postgres"]:
+            self.postgres = EmbeddedPostgres(
+                self.directory / "postgres", log=logs / "postgres.log", keep_open=keep_open
+            )
+            stack.enter_context(self.postgres)
+        if self._wanted["redis"]:
+            self.redis = EmbeddedRedis(
+                self.directory / "redis", log=logs / "redis.log", keep_open=keep_open
+            )
+            stack.enter_context(self.redis)
+        if self.simulator is not None:
+            self.simulator.wait_ready()
+        self._urls = self._describe()
+        stack.callback(env_file.unlink, missing_ok=True)
+        write_private(env_file, self._urls.as_env())
+
+    def _describe(self) -> SandboxUrls:
+        return SandboxUrls(
+            directory=self.directory,
+            namespace=namespace_of(self.directory),
+            database_url=self.postgres.url if self.postgres else None,
+            broker_url=self.redis.url if self.redis else None,
+            telnyx_base_url=self.simulator.base_url if self.simulator else None,
+            telnyx_api_key=_SIMULATOR_KEY if self.simulator else None,
+        )

@@ -1,0 +1,38 @@
+"""A Telnyx to run against: real HTTP, lasting threads, faults on demand, and a log of the truth.
+
+    with running_simulator(SimulatorConfig(latency_s=0.1)) as sim:
+        sim.inject("stored_then_dropped")
+        ...                                      # a client of sim.base_url with sim.api_key
+        assert sim.overlaps() == ()
+
+As a process: `python -m worker.sandbox.simulator --port 0 --port-file PORT --state DIRECTORY`.
+"""
+
+from worker.sandbox.simulator.config import SimulatorConfig
+from worker.sandbox.simulator.faults import FaultOrder, Match
+from worker.sandbox.simulator.log import Entry, Overlap, overlaps, read_log
+from worker.sandbox.simulator.model import Script
+from worker.sandbox.simulator.plans import FAULTS, Endpoint, Plan
+from worker.sandbox.simulator.simulator import Simulator, running_simulator
+from worker.sandbox.simulator.values import Conversation, Draft, Message, ToolCall, prefix_hash
+
+__all__ = [
+    "FAULTS",
+    "Conversation",
+    "Draft",
+    "Endpoint",
+    "Entry",
+    "FaultOrder",
+    "Match",
+    "Message",
+    "Overlap",
+    "Plan",
+    "Script",
+    "Simulator",
+    "SimulatorConfig",
+    "ToolCall",
+    "overlaps",
+    "prefix_hash",
+    "read_log",
+    "running_simulator",
+]

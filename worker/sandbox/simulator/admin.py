@@ -1,0 +1,136 @@
+"""The controls under /sim, for those who run the simulator as a process. No key, loopback only.
+
+POST   /sim/faults         {"fault", "match"?: {"endpoint", "conversation_id", "text"}, "count"?,
+                            "skip"?, "changes"?}
+GET    /sim/faults         orders that still wait       DELETE /sim/faults    take all back
+POST   /sim/key            {"api_key"}                  POST   /sim/models    {"id", "available"}
+POST   /sim/config         {setting: value, ...}        POST   /sim/scripts   {"text", "reply"?,
+POST   /sim/messages       {"conversation_id", "text",                          "calls"?, "count"?}
+                            "role"?}: from nowhere      GET    /sim/log       the log, JSON lines
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, dataclass
+from typing import TypeAlias
+
+from aiohttp import web
+from pydantic import TypeAdapter
+
+from worker.sandbox.simulator.faults import FaultOrder
+from worker.sandbox.simulator.log import dumped
+from worker.sandbox.simulator.model import Script
+from worker.sandbox.simulator.state import State
+from worker.sandbox.simulator.values import Draft, Json
+
+Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyChange:
+    """The one key that is accepted from now on."""
+
+    api_key: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelChange:
+    """Whether a model is offered."""
+
+    id: str
+    available: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForeignMessage:
+    """A message that no request of ours brought."""
+
+    conversation_id: str
+    text: str
+    role: str = "user"
+
+
+_ORDER = TypeAdapter(FaultOrder)
+_SCRIPT = TypeAdapter(Script)
+_KEY = TypeAdapter(KeyChange)
+_MODEL = TypeAdapter(ModelChange)
+_FOREIGN = TypeAdapter(ForeignMessage)
+_SETTINGS = TypeAdapter(Json)
+
+
+def inject(state: State, order: FaultOrder) -> None:
+    """Let a fault wait for its requests."""
+    state.faults.inject(order)
+    state.steered("inject", **asdict(order))
+
+
+def clear_faults(state: State) -> None:
+    """Take back all orders of faults."""
+    state.faults.clear()
+    state.steered("clear_faults")
+
+
+def set_model_available(state: State, model: str, *, available: bool) -> None:
+    """Offer a model, or no longer."""
+    if available:
+        state.withdrawn.discard(model)
+    else:
+        state.withdrawn.add(model)
+    state.steered("set_model_available", model=model, available=available)
+
+
+def add_script(state: State, script: Script) -> None:
+    """Tell the model what to say."""
+    state.scripts.append(script)
+    state.steered("add_script", **asdict(script))
+
+
+def append_foreign(state: State, message: ForeignMessage) -> None:
+    """Put a message into a thread that no request brought."""
+    draft = Draft(role=message.role, text=message.text, origin="foreign")
+    state.store.add(None, message.conversation_id, [draft])
+
+
+def admin_routes(state: State) -> list[web.RouteDef]:
+    """Return the routes of the controls."""
+
+    def control(act: Callable[[bytes], None]) -> Handler:
+        async def handle(request: web.Request) -> web.Response:
+            try:
+                act(await request.read())
+            except ValueError as error:
+                return web.json_response({"detail": str(error)}, status=422)
+            return web.json_response({"ok": True})
+
+        return handle
+
+    def models(raw: bytes) -> None:
+        change = _MODEL.validate_json(raw)
+        set_model_available(state, change.id, available=change.available)
+
+    def foreign(raw: bytes) -> None:
+        append_foreign(state, _FOREIGN.validate_json(raw))
+
+    def key(raw: bytes) -> None:
+        state.reconfigure({"api_key": _KEY.validate_json(raw).api_key})
+
+    async def orders(_: web.Request) -> web.Response:
+        return web.json_response([asdict(each) for each in state.faults.orders()])
+
+    async def log(_: web.Request) -> web.Response:
+        lines = b"".join(dumped(entry) for entry in state.log.entries())
+        return web.Response(body=lines, content_type="application/x-ndjson")
+
+    controls: dict[str, Callable[[bytes], None]] = {
+        "faults": lambda raw: inject(state, _ORDER.validate_json(raw)),
+        "key": key,
+        "models": models,
+        "config": lambda raw: state.reconfigure(_SETTINGS.validate_json(raw)),
+        "scripts": lambda raw: add_script(state, _SCRIPT.validate_json(raw)),
+        "messages": foreign,
+    }
+    return [
+        *(web.post(f"/sim/{name}", control(act)) for name, act in controls.items()),
+        web.delete("/sim/faults", control(lambda _: clear_faults(state))),
+        web.get("/sim/faults", orders),
+        web.get("/sim/log", log),
+    ]

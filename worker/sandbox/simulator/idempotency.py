@@ -1,0 +1,68 @@
+"""`Idempotency-Key`: one key, one body, one effect; only successes are kept and replayed."""
+
+import asyncio
+import hashlib
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from worker.sandbox.simulator.answers import Answer, invalid, refusal
+from worker.sandbox.simulator.events import IdempotencyKept
+from worker.sandbox.simulator.state import Exchange, State
+
+_KEY = re.compile(r"[A-Za-z0-9_:-]{1,255}")
+
+
+async def once(state: State, exchange: Exchange, work: Callable[[], Answer]) -> Answer:
+    """Do `work` unless its key was used: replay, or 422 for another body, or 409 while it runs."""
+    key = exchange.headers.get("idempotency-key")
+    if key is None:
+        await asyncio.sleep(state.config.other_latency_s)
+        return work()
+    if not _KEY.fullmatch(key):
+        return invalid(("header", "Idempotency-Key"), "string does not match the pattern")
+    scope = f"{exchange.method} {exchange.path.partition('?')[0]} {key}"
+    fingerprint = hashlib.sha256(repr(exchange.query).encode() + exchange.raw).hexdigest()
+    if (running := state.running_keys.get(scope)) is not None:
+        return _conflict(state) if running == fingerprint else _other_body()
+    if (answer := _replayed(state, scope, fingerprint)) is not None:
+        return answer
+    state.running_keys[scope] = fingerprint
+    try:
+        await asyncio.sleep(state.config.other_latency_s)
+        answer = work()
+    finally:
+        del state.running_keys[scope]
+    if answer.status < 300:  # noqa: PLR2004 - the successes
+        state.store.keep(
+            IdempotencyKept(
+                request=exchange.number,
+                scope=scope,
+                fingerprint=fingerprint,
+                kept_at=datetime.now(UTC),
+                status=answer.status,
+                body=answer.body.decode(),
+            )
+        )
+    return answer
+
+
+def _replayed(state: State, scope: str, fingerprint: str) -> Answer | None:
+    kept = state.store.kept(scope)
+    if kept is None:
+        return None
+    if (datetime.now(UTC) - kept.kept_at).total_seconds() > state.config.idempotency_ttl_s:
+        return None
+    if kept.fingerprint != fingerprint:
+        return _other_body()
+    headers = (("Idempotent-Replayed", "true"),)
+    return Answer(status=kept.status, body=kept.body.encode(), headers=headers)
+
+
+def _other_body() -> Answer:
+    return invalid(("header", "Idempotency-Key"), "the key was used with another request")
+
+
+def _conflict(state: State) -> Answer:
+    detail = "A request with this idempotency key is still being processed."
+    return refusal(409, detail, shape=state.config.ai_error_shape)

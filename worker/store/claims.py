@@ -1,0 +1,245 @@
+"""Claiming a channel user and opening his turn: fence, read, decide, write, in one transaction."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import TypeAlias
+
+from sqlalchemy import Connection, text
+
+from worker.domain.agents import Agent, Routing
+from worker.domain.ids import CallId, ChannelUserId, TurnId, WorkerId
+from worker.domain.messages import ChannelAddress, input_parts, input_text
+from worker.domain.turns import (
+    Head,
+    Lease,
+    LookBack,
+    OpenConversation,
+    OpenTurn,
+    Prepare,
+    Release,
+    Send,
+    Step,
+    gate_names,
+)
+from worker.store.database import Database
+from worker.store.heads import read_head
+
+Decide: TypeAlias = Callable[[Head], Step]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotClaimed:
+    """Somebody else works on the user, or nothing is due; `due_in_s` None = nothing waits."""
+
+    due_in_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intent:
+    """The committed note that a call is about to be made."""
+
+    call_id: CallId
+    round: int
+    attempt: int
+    """Counts the calls of one round from 0."""
+    instructions: str | None
+    """To go with the call; None = the thread knows them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claimed:
+    """The user is ours until the lease ends; `step` says what the open turn needs."""
+
+    lease: Lease
+    who: ChannelAddress
+    now: datetime
+    """The database's time of the claim."""
+    agent: Agent
+    turn: OpenTurn
+    conversation: OpenConversation | None
+    """None = stateless, or not prepared yet."""
+    step: Send | Prepare | LookBack
+    intent: Intent | None
+    """None where the step is not `Send`."""
+    gates: tuple[str, ...]
+    """Gates that were closed until lately; a success opens them for good."""
+
+    @property
+    def open_s(self) -> float:
+        """Age of the turn."""
+        return (self.now - self.turn.opened_at).total_seconds()
+
+    @property
+    def committed_intent(self) -> Intent:
+        """The intent, which must be there before a byte is sent."""
+        if self.intent is None:
+            raise ValueError("no intent was committed")
+        return self.intent
+
+
+_CLAIM = text("""
+UPDATE channel_users u
+SET lease_token = lease_token + 1, lease_owner = :worker_id,
+    lease_until = service_now() + :lease, woken_at = NULL
+WHERE id = :user_id AND due_at <= service_now() AND paused_at IS NULL AND diverged_at IS NULL
+  AND (lease_owner IS NULL OR lease_until < service_now() OR NOT EXISTS (
+      SELECT FROM workers w WHERE w.id = u.lease_owner AND w.alive_until >= service_now()))
+RETURNING channel, recipient, address, thread, lease_token, open_turn_id, service_now() AS now
+""")
+_DUE_IN = text("""
+SELECT extract(epoch FROM due_at - service_now()) FROM channel_users
+WHERE id = :user_id AND due_at > service_now()
+""")
+_RELEASE = text("""
+UPDATE channel_users SET lease_owner = NULL, lease_until = NULL, due_at = :due_at,
+    waiting_since = CASE WHEN :empty THEN NULL ELSE waiting_since END,
+    waiting_due_at = CASE WHEN :empty THEN NULL ELSE waiting_due_at END
+WHERE id = :user_id
+""")
+_OPEN = text("""
+WITH turn AS (
+    INSERT INTO turns
+        (channel_user_id, conversation_id, agent, agent_version, input_text, parts, opened_at)
+    VALUES (:user_id, :conversation_id, :agent, :agent_version, :input_text,
+            CAST(:parts AS jsonb), service_now())
+    RETURNING id, opened_at
+), taken AS (
+    UPDATE messages SET state = 'in_turn', turn_id = turn.id FROM turn
+    WHERE messages.id = ANY(:message_ids) RETURNING messages.order_at
+), marked AS (
+    UPDATE channel_users SET open_turn_id = turn.id,
+        taken_until = greatest(taken_until, (SELECT max(order_at) FROM taken)),
+        waiting_since = CASE WHEN :more THEN waiting_since END,
+        waiting_due_at = CASE WHEN :more THEN service_now() END
+    FROM turn WHERE channel_users.id = :user_id
+)
+SELECT id, opened_at FROM turn
+""")
+_INTEND = text("""
+INSERT INTO calls
+    (channel_user_id, turn_id, conversation_id, round, attempt, token, worker_id,
+     instructions_hash, intent_at)
+VALUES (:user_id, :turn_id, :conversation_id, :round, :attempt, :token, :worker_id,
+        :instructions_hash, service_now())
+RETURNING id
+""")
+
+_LEFT_INTENDED = text("""
+UPDATE calls SET state = 'unknown', reason = 'its worker died', finished_at = service_now()
+WHERE turn_id = :turn_id AND state = 'intended'
+""")
+
+
+class ClaimStore:
+    """Who works on whom."""
+
+    def __init__(
+        self, database: Database, *, worker_id: WorkerId, routing: Routing, lease_s: float
+    ) -> None:
+        self._database = database
+        self._worker_id = worker_id
+        self._routing = routing
+        self._lease = timedelta(seconds=lease_s)
+
+    def begin(self, user_id: ChannelUserId, decide: Decide) -> Claimed | NotClaimed:
+        """Claim the user, decide his next step, commit what it needs, the intent included.
+
+        `decide` runs inside the transaction: it must be pure.
+        """
+        values = {"user_id": user_id, "worker_id": self._worker_id, "lease": self._lease}
+        with self._database.transaction() as connection:
+            row = connection.execute(_CLAIM, values).one_or_none()
+            if row is None:
+                due_in_s = connection.execute(_DUE_IN, values).scalar_one_or_none()
+                return NotClaimed(due_in_s=None if due_in_s is None else float(due_in_s))
+            head = read_head(connection, user_id, row)
+            step = decide(head)
+            if isinstance(step, Release):
+                return _release(connection, head, step)
+            return self._take(connection, head, step)
+
+    def _take(self, connection: Connection, head: Head, step: Send | Prepare | LookBack) -> Claimed:
+        agent = self._routing.agent(step.agent)
+        turn = head.turn or _open(connection, head, step, agent)
+        if isinstance(step, LookBack):
+            connection.execute(_LEFT_INTENDED, {"turn_id": turn.id})
+        claimed = Claimed(
+            lease=head.lease,
+            who=head.who,
+            now=head.now,
+            agent=agent,
+            turn=turn,
+            conversation=head.conversation,
+            step=step,
+            intent=None,
+            gates=tuple(
+                name
+                for name in gate_names(agent=agent.name, model=agent.model)
+                if name in head.gates
+            ),
+        )
+        if not isinstance(step, Send):
+            return claimed
+        intent = insert_intent(connection, claimed, worker_id=self._worker_id)
+        return replace(claimed, intent=intent)
+
+
+def _release(connection: Connection, head: Head, step: Release) -> NotClaimed:
+    empty = head.turn is None and not head.pending
+    values = {"user_id": head.lease.user_id, "due_at": step.due_at, "empty": empty}
+    connection.execute(_RELEASE, values)
+    due_in_s = None if step.due_at is None else (step.due_at - head.now).total_seconds()
+    return NotClaimed(due_in_s=due_in_s)
+
+
+def _open(
+    connection: Connection, head: Head, step: Send | Prepare | LookBack, agent: Agent
+) -> OpenTurn:
+    text_ = input_text(step.batch)
+    parts = input_parts(step.batch)
+    values = {
+        "user_id": head.lease.user_id,
+        "conversation_id": head.conversation.id if head.conversation else None,
+        "agent": agent.name,
+        "agent_version": agent.version,
+        "input_text": text_,
+        "parts": json.dumps(parts),
+        "message_ids": [message.id for message in step.batch],
+        "more": len(step.batch) < len(head.pending),
+    }
+    row = connection.execute(_OPEN, values).one()
+    return OpenTurn(
+        id=TurnId(row.id),
+        agent=agent.name,
+        input_text=text_,
+        parts=parts,
+        opened_at=row.opened_at,
+        messages=len(step.batch),
+        conversation_id=head.conversation.id if head.conversation else None,
+    )
+
+
+def insert_intent(connection: Connection, claimed: Claimed, *, worker_id: WorkerId) -> Intent:
+    """Insert the call to be made; with the instructions unless the thread has them."""
+    agent = claimed.agent
+    known = claimed.conversation.instructions_hash if claimed.conversation else None
+    send_instructions = bool(agent.instructions) and known != agent.instructions_hash
+    attempt = len(claimed.turn.calls)
+    values = {
+        "user_id": claimed.lease.user_id,
+        "turn_id": claimed.turn.id,
+        "conversation_id": claimed.conversation.id if claimed.conversation else None,
+        "round": 0,
+        "attempt": attempt,
+        "token": claimed.lease.token,
+        "worker_id": worker_id,
+        "instructions_hash": agent.instructions_hash if send_instructions else None,
+    }
+    return Intent(
+        call_id=CallId(connection.execute(_INTEND, values).scalar_one()),
+        round=0,
+        attempt=attempt,
+        instructions=agent.instructions if send_instructions else None,
+    )

@@ -1,0 +1,74 @@
+"""The mapping of channel users to Telnyx conversations."""
+
+from datetime import timedelta
+
+from sqlalchemy import Connection, text
+
+from worker.domain.ids import ConversationId, TelnyxConversationId
+from worker.domain.turns import Lease, OpenConversation
+from worker.store.database import Database
+from worker.store.fence import hold
+from worker.store.heads import conversation_value, read_conversation
+
+_INSERT = text("""
+INSERT INTO conversations (channel_user_id, agent) VALUES (:user_id, :agent)
+RETURNING id, agent, remote_key, telnyx_conversation_id, base_user_messages, instructions_hash
+""")
+_BIND = text("""
+UPDATE conversations SET telnyx_conversation_id = :telnyx_id, base_user_messages = :base
+WHERE id = :id AND telnyx_conversation_id IS NULL
+RETURNING id, agent, remote_key, telnyx_conversation_id, base_user_messages, instructions_hash
+""")
+_USED = text("""
+SELECT telnyx_conversation_id FROM conversations
+WHERE channel_user_id = :user_id AND telnyx_conversation_id IS NOT NULL
+""")
+_CLOSE = text("""
+UPDATE conversations SET closed_at = service_now(), close_reason = :reason
+WHERE id = :id AND closed_at IS NULL
+""")
+
+
+class ConversationStore:
+    """Every write holds the fence of the channel user."""
+
+    def __init__(self, database: Database, *, lease_s: float) -> None:
+        self._database = database
+        self._lease = timedelta(seconds=lease_s)
+
+    def ensure(self, lease: Lease, agent: str) -> OpenConversation:
+        """Give the open mapping, committed before anything is asked of Telnyx."""
+        with self._database.transaction() as connection:
+            hold(connection, lease, lease_for=self._lease)
+            found = read_conversation(connection, lease.user_id, agent)
+            if found is not None:
+                return found
+            values = {"user_id": lease.user_id, "agent": agent}
+            return conversation_value(connection.execute(_INSERT, values).one())
+
+    def used(self, lease: Lease) -> frozenset[TelnyxConversationId]:
+        """Give every Telnyx conversation this user ever had, so that a closed one stays closed."""
+        with self._database.statement() as connection:
+            rows = connection.execute(_USED, {"user_id": lease.user_id})
+            return frozenset(TelnyxConversationId(row[0]) for row in rows)
+
+    def bind(
+        self,
+        lease: Lease,
+        conversation: ConversationId,
+        telnyx_id: TelnyxConversationId,
+        *,
+        base_user_messages: int,
+    ) -> OpenConversation:
+        """Commit which Telnyx conversation it is, and how many user messages that already held."""
+        with self._database.transaction() as connection:
+            hold(connection, lease, lease_for=self._lease)
+            values = {"id": conversation, "telnyx_id": telnyx_id, "base": base_user_messages}
+            return conversation_value(connection.execute(_BIND, values).one())
+
+
+def close_conversation(
+    connection: Connection, conversation: ConversationId, *, reason: str
+) -> None:
+    """Close a mapping; the next turn opens a fresh one. The caller holds the fence."""
+    connection.execute(_CLOSE, {"id": conversation, "reason": reason})

@@ -1,0 +1,81 @@
+"""The way to Postgres: one small pool, bounded waits, and the one place that knows its errors."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import Connection, Engine, create_engine
+from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from worker.domain.errors import PermanentError, RetryableError
+
+_CONNECT_ARGS: dict[str, object] = {
+    "connect_timeout": 5,
+    # A half-open connection ends by itself: 10 s idle, then three probes.
+    "keepalives": 1,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 15_000,
+    # A transaction pooler may stand between: a prepared statement would belong to another session.
+    "prepare_threshold": None,
+    "options": (
+        "-c statement_timeout=15s -c lock_timeout=10s -c idle_in_transaction_session_timeout=30s"
+    ),
+}
+
+
+class Database:
+    """A pool of connections. Give each transaction back before any HTTP call."""
+
+    def __init__(self, url: str, *, pool_size: int = 10, name: str = "worker") -> None:
+        self._engine: Engine = create_engine(
+            url,
+            pool_size=pool_size,
+            max_overflow=0,
+            pool_timeout=30,
+            pool_use_lifo=True,
+            connect_args={**_CONNECT_ARGS, "application_name": name},
+        )
+        self._autocommit = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """Open one short transaction; commits on leaving, rolls back on an exception.
+
+        Raises `RetryableError` when Postgres is away or asks to try again; where that happened
+        during the commit, the outcome is unknown and the next claim reads the truth.
+        """
+        with _translated(), self._engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def statement(self) -> Iterator[Connection]:
+        """Open a connection on which each statement is a transaction of its own."""
+        with _translated(), self._autocommit.connect() as connection:
+            yield connection
+
+    def close(self) -> None:
+        """Close every idle connection."""
+        self._engine.dispose()
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except (OperationalError, InterfaceError, PoolTimeoutError) as error:
+        raise RetryableError(f"Postgres: {_kind(error)}") from error
+    except IntegrityError:
+        raise  # a broken invariant of ours: a bug, and it must look like one
+    except DBAPIError as error:
+        if error.connection_invalidated:
+            raise RetryableError(f"Postgres: {_kind(error)}") from error
+        # `from None`: the driver's message quotes the parameters, and with them what people wrote.
+        raise PermanentError(f"Postgres refused a statement: {_kind(error)}") from None
+
+
+def _kind(error: Exception) -> str:
+    origin = getattr(error, "orig", None)
+    sqlstate = getattr(origin, "sqlstate", None)
+    return f"{type(origin or error).__name__} {sqlstate or ''}".strip()

@@ -1,0 +1,67 @@
+"""Gates: closed doors with a time on them, shared by all workers."""
+
+from collections.abc import Collection, Mapping
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection, text
+
+from worker.domain.settle import GateClosing
+from worker.store.database import Database
+
+FIRST_WAIT_S = 15.0
+LONGEST_WAIT_S = 300.0
+
+_ALL = text("SELECT name, closed_until FROM gates")
+_CLOSE = text("""
+INSERT INTO gates AS g (name, closed_until, reason, strikes, changed_at)
+VALUES (:name, service_now() + coalesce(:wait, :first), :reason, 1, service_now())
+ON CONFLICT (name) DO UPDATE SET
+    closed_until = greatest(g.closed_until,
+        service_now() + coalesce(:wait, least(:longest, :first * power(2, g.strikes)))),
+    reason = excluded.reason,
+    -- A whole crowd that fails together is one strike.
+    strikes = g.strikes + CASE WHEN g.closed_until > service_now() THEN 0 ELSE 1 END,
+    changed_at = service_now()
+""")
+_REOPEN = text("DELETE FROM gates WHERE name = ANY(:names)")
+
+
+def read_gates(connection: Connection) -> Mapping[str, datetime]:
+    """Give until when each gate is or was closed; one that is past waits for its first success."""
+    return {row.name: row.closed_until for row in connection.execute(_ALL)}
+
+
+def reopen_gates(connection: Connection, names: Collection[str]) -> None:
+    """Open gates and forget their strikes."""
+    connection.execute(_REOPEN, {"names": list(names)})
+
+
+def close_gate(connection: Connection, closing: GateClosing) -> None:
+    """Close a gate, for longer with each closing in a row."""
+    connection.execute(
+        _CLOSE,
+        {
+            "name": closing.name,
+            "reason": closing.reason,
+            "wait": None if closing.wait_s is None else timedelta(seconds=closing.wait_s),
+            "first": timedelta(seconds=FIRST_WAIT_S),
+            "longest": timedelta(seconds=LONGEST_WAIT_S),
+        },
+    )
+
+
+class GateStore:
+    """Gates outside of a turn's own transactions."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def close(self, closing: GateClosing) -> None:
+        """Close a gate for every worker."""
+        with self._database.statement() as connection:
+            close_gate(connection, closing)
+
+    def reopen(self, *names: str) -> None:
+        """Open gates and forget their strikes."""
+        with self._database.statement() as connection:
+            reopen_gates(connection, names)

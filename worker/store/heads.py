@@ -1,0 +1,134 @@
+"""Reading everything about one channel user that his next step depends on."""
+
+from typing import Any
+
+from sqlalchemy import Connection, Row, text
+
+from worker.domain.calls import Fault
+from worker.domain.ids import (
+    CallId,
+    ChannelUserId,
+    ConversationId,
+    MessageRowId,
+    TelnyxConversationId,
+    TurnId,
+)
+from worker.domain.messages import (
+    MAX_TURN_MESSAGES,
+    Attachment,
+    ChannelAddress,
+    PendingMessage,
+)
+from worker.domain.states import CallState
+from worker.domain.turns import CallRecord, Head, Lease, OpenConversation, OpenTurn
+from worker.store.gates import read_gates
+
+_PENDING = text("""
+SELECT id, agent, alone, envelope->>'text' AS text,
+    envelope->'attachments' AS attachments
+FROM messages WHERE channel_user_id = :user_id AND state = 'pending'
+ORDER BY order_at, seq LIMIT :limit
+""")
+_TURN = text("""
+SELECT id, agent, input_text, parts, opened_at, conversation_id,
+    (SELECT count(*) FROM messages m WHERE m.turn_id = t.id) AS messages
+FROM turns t WHERE id = :turn_id
+""")
+_CALLS = text("""
+SELECT id, round, attempt, state, intent_at, status, conversation_id,
+    CASE WHEN state = 'refused' THEN reason END AS fault
+FROM calls
+WHERE turn_id = :turn_id ORDER BY id
+""")
+_CONVERSATION = text("""
+SELECT id, agent, remote_key, telnyx_conversation_id, base_user_messages, instructions_hash
+FROM conversations
+WHERE channel_user_id = :user_id AND agent = :agent AND closed_at IS NULL
+""")
+
+
+def read_head(connection: Connection, user_id: ChannelUserId, claimed: Row[Any]) -> Head:
+    """Read the head of a user whose row the caller has just locked by claiming it."""
+    turn = None
+    pending: tuple[PendingMessage, ...] = ()
+    if claimed.open_turn_id is not None:
+        turn = read_turn(connection, TurnId(claimed.open_turn_id))
+    else:
+        # One more than a turn takes, to know whether something stays behind.
+        values = {"user_id": user_id, "limit": MAX_TURN_MESSAGES + 1}
+        pending = tuple(_pending(row) for row in connection.execute(_PENDING, values))
+    agent = turn.agent if turn else pending[0].agent if pending else None
+    return Head(
+        lease=Lease(user_id=user_id, token=claimed.lease_token),
+        who=ChannelAddress(
+            channel=claimed.channel,
+            recipient=claimed.recipient,
+            address=claimed.address,
+            thread=claimed.thread,
+        ),
+        now=claimed.now,
+        turn=turn,
+        pending=pending,
+        conversation=read_conversation(connection, user_id, agent) if agent else None,
+        gates=read_gates(connection) if agent else {},
+    )
+
+
+def read_turn(connection: Connection, turn_id: TurnId) -> OpenTurn:
+    """Read an open turn and its calls, oldest first."""
+    row = connection.execute(_TURN, {"turn_id": turn_id}).one()
+    return OpenTurn(
+        id=turn_id,
+        agent=row.agent,
+        input_text=row.input_text,
+        parts=tuple(row.parts),
+        opened_at=row.opened_at,
+        messages=row.messages,
+        conversation_id=row.conversation_id,
+        calls=tuple(_call(call) for call in connection.execute(_CALLS, {"turn_id": turn_id})),
+    )
+
+
+def read_conversation(
+    connection: Connection, user_id: ChannelUserId, agent: str
+) -> OpenConversation | None:
+    """Read the open conversation of a user and an agent."""
+    values = {"user_id": user_id, "agent": agent}
+    row = connection.execute(_CONVERSATION, values).one_or_none()
+    return None if row is None else conversation_value(row)
+
+
+def conversation_value(row: Row[Any]) -> OpenConversation:
+    """Turn a row of `conversations` into its value."""
+    remote = row.telnyx_conversation_id
+    return OpenConversation(
+        id=ConversationId(row.id),
+        agent=row.agent,
+        remote_key=row.remote_key,
+        telnyx_id=None if remote is None else TelnyxConversationId(remote),
+        base_user_messages=row.base_user_messages,
+        instructions_hash=row.instructions_hash,
+    )
+
+
+def _pending(row: Row[Any]) -> PendingMessage:
+    return PendingMessage(
+        id=MessageRowId(row.id),
+        agent=row.agent,
+        text=row.text,
+        alone=row.alone,
+        attachments=tuple(Attachment(**one) for one in row.attachments or ()),
+    )
+
+
+def _call(row: Row[Any]) -> CallRecord:
+    return CallRecord(
+        id=CallId(row.id),
+        round=row.round,
+        attempt=row.attempt,
+        state=CallState(row.state),
+        intent_at=row.intent_at,
+        status=row.status,
+        conversation_id=row.conversation_id,
+        fault=Fault(row.fault) if row.fault else None,
+    )

@@ -1,0 +1,132 @@
+"""Accepting inbound messages: once per channel user and message_id, in order of acceptance."""
+
+import json
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import text
+
+from worker.domain.ids import ChannelUserId, MessageRowId
+from worker.domain.messages import ChannelAddress
+from worker.store.database import Database
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewMessage:
+    """A valid envelope, routed."""
+
+    who: ChannelAddress
+    message_id: str
+    agent: str
+    envelope: dict[str, object]
+    sent_at: datetime | None
+    hold_s: float
+    """How long its turn waits for further messages after this one."""
+    max_wait_s: float
+    """How long a turn waits at most, from its oldest message on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted:
+    """Where a message stands after `accept`; it is committed."""
+
+    id: MessageRowId
+    user_id: ChannelUserId
+    fresh: bool
+    """False = this message_id had been accepted before, and nothing changed."""
+    conflicting: bool = False
+    """The earlier one has another body; it stands, and the conflict is counted."""
+    first_in_line: bool = False
+    """No turn is open and nothing waits before it: whoever accepted it may start the turn."""
+    due_in_s: float = 0.0
+    """When that turn may open."""
+
+
+# One statement, so one transaction and one round trip. `due_at` stays while a turn is open: its end
+# takes `waiting_due_at` over. All decisions read the locked row, never another table's snapshot.
+# Where the same message_id comes twice at the same instant, the second moves the user's due time
+# and burns a seq, and nothing else.
+_ACCEPT = text("""
+WITH known AS (
+    SELECT m.id, m.channel_user_id, m.envelope = CAST(:envelope AS jsonb) AS same
+    FROM channel_users u JOIN messages m ON m.channel_user_id = u.id
+    WHERE u.channel = :channel AND u.recipient = :recipient AND u.address = :address
+      AND u.thread = :thread AND m.message_id = :message_id
+), conflict AS (
+    UPDATE messages SET conflicts = conflicts + 1 FROM known
+    WHERE messages.id = known.id AND NOT known.same
+), accepted AS (
+    INSERT INTO channel_users AS u
+        (channel, recipient, address, thread, next_seq,
+         waiting_since, waiting_due_at, due_at, woken_at)
+    SELECT :channel, :recipient, :address, :thread, 2,
+           service_now(), service_now() + :hold, service_now() + :hold,
+           CASE WHEN :starts_itself THEN service_now() END
+    WHERE NOT EXISTS (SELECT FROM known)
+    ON CONFLICT (channel, recipient, address, thread) DO UPDATE SET
+        next_seq = u.next_seq + 1,
+        waiting_since = coalesce(u.waiting_since, service_now()),
+        waiting_due_at = least(
+            greatest(u.waiting_due_at, excluded.waiting_due_at),
+            coalesce(u.waiting_since, service_now()) + :max_wait),
+        due_at = CASE WHEN u.open_turn_id IS NOT NULL THEN u.due_at ELSE least(
+            greatest(u.waiting_due_at, excluded.waiting_due_at),
+            coalesce(u.waiting_since, service_now()) + :max_wait) END,
+        woken_at = CASE WHEN :starts_itself AND u.open_turn_id IS NULL AND u.waiting_since IS NULL
+            THEN service_now() ELSE u.woken_at END
+    RETURNING u.id, u.next_seq - 1 AS seq, u.due_at, u.taken_until,
+        u.open_turn_id IS NULL AND u.waiting_since = service_now() AS first_in_line
+), inserted AS (
+    INSERT INTO messages
+        (channel_user_id, message_id, seq, order_at, agent, envelope, accepted_at, late)
+    SELECT id, :message_id, seq, least(CAST(:sent_at AS timestamptz), service_now()), :agent,
+           CAST(:envelope AS jsonb), service_now(),
+           coalesce(least(CAST(:sent_at AS timestamptz), service_now()) < taken_until, false)
+    FROM accepted
+    ON CONFLICT (channel_user_id, message_id) DO NOTHING
+    RETURNING id
+)
+SELECT inserted.id AS id, accepted.id AS user_id, true AS fresh, false AS conflicting,
+       accepted.first_in_line, extract(epoch FROM accepted.due_at - service_now()) AS due_in_s
+FROM inserted, accepted
+UNION ALL
+SELECT id, channel_user_id, false, NOT same, false, 0 FROM known
+""")
+
+
+class MessageStore:
+    """Inbound messages."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def accept(self, message: NewMessage, *, starts_itself: bool) -> Accepted:
+        """Commit one message; a repetition changes nothing.
+
+        `starts_itself` says that the caller has room to start the turn, so that sweepers need not.
+        """
+        values = {
+            "channel": message.who.channel,
+            "recipient": message.who.recipient,
+            "address": message.who.address,
+            "thread": message.who.thread,
+            "message_id": message.message_id,
+            "agent": message.agent,
+            "envelope": json.dumps(message.envelope),
+            "sent_at": message.sent_at,
+            "hold": timedelta(seconds=message.hold_s),
+            "max_wait": timedelta(seconds=max(message.max_wait_s, message.hold_s)),
+            "starts_itself": starts_itself,
+        }
+        with self._database.statement() as connection:
+            row = connection.execute(_ACCEPT, values).one_or_none()
+            if row is None:  # the same message_id was committed while this statement waited
+                row = connection.execute(_ACCEPT, values).one()
+        return Accepted(
+            id=MessageRowId(row.id),
+            user_id=ChannelUserId(row.user_id),
+            fresh=row.fresh,
+            conflicting=row.conflicting,
+            first_in_line=row.first_in_line,
+            due_in_s=max(0.0, float(row.due_in_s)),
+        )

@@ -1,0 +1,24 @@
+"""The tables. Names are the contract with operators."""
+
+from worker.store.schema.base import Base
+from worker.store.schema.ledger import AttemptLog, DeadLetter, Gate
+from worker.store.schema.people import ChannelUser, InboxEntry, Message, Worker
+from worker.store.schema.replies import Delivery, Reply
+from worker.store.schema.turns import Call, Conversation, ToolCall, Turn
+
+__all__ = [
+    "AttemptLog",
+    "Base",
+    "Call",
+    "ChannelUser",
+    "Conversation",
+    "DeadLetter",
+    "Delivery",
+    "Gate",
+    "InboxEntry",
+    "Message",
+    "Reply",
+    "ToolCall",
+    "Turn",
+    "Worker",
+]

@@ -1,0 +1,85 @@
+"""What operators read when something went wrong: gates, dead_letters, attempt_log."""
+
+from sqlalchemy import CheckConstraint, ForeignKey, Index, LargeBinary, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from worker.domain.states import DeadLetterKind, Resolution
+from worker.store.schema.base import (
+    AnyUuid,
+    At,
+    Base,
+    BigInt,
+    BigIntKey,
+    Count,
+    CreatedAt,
+    Json,
+    Str,
+    one_of,
+)
+
+
+class Gate(Base):
+    """A closed door with a time on it, for every claim: `account`, `model:…` or `agent:…`."""
+
+    __tablename__ = "gates"
+
+    name: Mapped[Str] = mapped_column(primary_key=True)
+    closed_until: Mapped[At]
+    reason: Mapped[Str]
+    strikes: Mapped[Count]
+    """Closings in a row without a success between; the next wait grows with it."""
+    changed_at: Mapped[CreatedAt]
+
+
+class DeadLetter(Base):
+    """What no retry can help, kept with its reason until a person replays or dismisses it."""
+
+    __tablename__ = "dead_letters"
+    __table_args__ = (
+        one_of("kind", DeadLetterKind),
+        CheckConstraint(
+            "resolution IN ("
+            + ", ".join(f"'{value}'" for value in Resolution)
+            + ") AND resolved_at IS NOT NULL OR resolution IS NULL AND resolved_at IS NULL",
+            name="resolution",
+        ),
+        CheckConstraint("num_nonnulls(message_row_id, delivery_id, raw) = 1", name="one_subject"),
+        Index("ix_dead_letters_unresolved", "id", postgresql_where=text("resolution IS NULL")),
+        Index(
+            "uq_dead_letters_message",
+            "message_row_id",
+            unique=True,
+            postgresql_where=text("resolution IS NULL AND message_row_id IS NOT NULL"),
+        ),
+    )
+
+    id: Mapped[BigIntKey]
+    kind: Mapped[Str]
+    message_row_id: Mapped[BigInt | None] = mapped_column(ForeignKey("messages.id"))
+    delivery_id: Mapped[BigInt | None] = mapped_column(ForeignKey("deliveries.id"))
+    raw: Mapped[bytes | None] = mapped_column(LargeBinary)
+    queue: Mapped[Str] = mapped_column(server_default="")
+    reason: Mapped[Str]
+    """A stable code, see `worker/domain/reasons.py`."""
+    detail: Mapped[Str] = mapped_column(server_default="")
+    """Which field and what it should be; never a value that somebody wrote."""
+    created_at: Mapped[CreatedAt]
+    resolution: Mapped[Str | None]
+    resolved_at: Mapped[At | None]
+
+
+class AttemptLog(Base):
+    """Append-only evidence of what was out of the ordinary: ids, tokens, states, never texts."""
+
+    __tablename__ = "attempt_log"
+    __table_args__ = (Index("ix_attempt_log_channel_user_id", "channel_user_id", "id"),)
+
+    id: Mapped[BigIntKey]
+    at: Mapped[CreatedAt]
+    event: Mapped[Str]
+    channel_user_id: Mapped[BigInt | None]
+    turn_id: Mapped[BigInt | None]
+    call_id: Mapped[BigInt | None]
+    token: Mapped[BigInt | None]
+    worker_id: Mapped[AnyUuid | None]
+    facts: Mapped[Json] = mapped_column(server_default=text("'{}'::jsonb"))

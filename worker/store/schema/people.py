@@ -1,0 +1,130 @@
+"""Who works, who writes, and what was written: workers, channel_users, messages, inbox."""
+
+from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from worker.domain.states import MessageState
+from worker.store.schema.base import (
+    AnyUuid,
+    At,
+    Base,
+    BigInt,
+    BigIntKey,
+    Count,
+    CreatedAt,
+    Json,
+    Str,
+    UuidKey,
+    one_of,
+)
+
+
+class Worker(Base):
+    """One process; `alive_until` is renewed every few seconds, and its leases end with it."""
+
+    __tablename__ = "workers"
+
+    id: Mapped[UuidKey]
+    host: Mapped[Str]
+    pid: Mapped[BigInt]
+    started_at: Mapped[CreatedAt]
+    alive_until: Mapped[At]
+
+
+class ChannelUser(Base):
+    """One person on one channel, recipient and thread: the unit of order, and of locking.
+
+    `due_at` is when the next step may start (NULL = nothing to do): the only thing that claims and
+    sweeps look for. It stays as it is under a lease, so that a dead worker's user is found at once.
+    """
+
+    __tablename__ = "channel_users"
+    __table_args__ = (
+        UniqueConstraint("channel", "recipient", "address", "thread"),
+        Index("ix_channel_users_due_at", "due_at", postgresql_where=text("due_at IS NOT NULL")),
+        {"postgresql_with": {"fillfactor": 80}},
+    )
+
+    id: Mapped[BigIntKey]
+    channel: Mapped[Str]
+    recipient: Mapped[Str] = mapped_column(server_default="")
+    address: Mapped[Str]
+    thread: Mapped[Str] = mapped_column(server_default="")
+    created_at: Mapped[CreatedAt]
+    next_seq: Mapped[BigInt] = mapped_column(server_default=text("1"))
+    due_at: Mapped[At | None]
+    waiting_since: Mapped[At | None]
+    """Acceptance of the oldest message that no turn has taken yet; bounds the debounce."""
+    waiting_due_at: Mapped[At | None]
+    """When the messages that no turn has taken yet may be: `due_at`, once the open turn has ended.
+
+    On this row and not derived from `messages`, because an update that waited for the row's lock
+    sees the row anew but other tables as they were before the wait.
+    """
+    taken_until: Mapped[At | None]
+    """The latest `order_at` that a turn has taken; a message from before it is late."""
+    woken_at: Mapped[At | None]
+    """When somebody was last told to work on this user; keeps sweepers from doing it again."""
+    open_turn_id: Mapped[BigInt | None]
+    """The open turn, kept on this row because only the row itself is re-read under its lock."""
+    lease_token: Mapped[Count]
+    """The fencing token: only grows."""
+    lease_owner: Mapped[AnyUuid | None] = mapped_column(
+        ForeignKey("workers.id", ondelete="SET NULL")
+    )
+    lease_until: Mapped[At | None]
+    paused_at: Mapped[At | None]
+    diverged_at: Mapped[At | None]
+
+
+class Message(Base):
+    """One accepted inbound message. The envelope is kept whole; `outcome` names how it ended."""
+
+    __tablename__ = "messages"
+    __table_args__ = (
+        UniqueConstraint("channel_user_id", "message_id"),
+        UniqueConstraint("channel_user_id", "seq"),
+        one_of("state", MessageState),
+        CheckConstraint(
+            "(state IN ('pending', 'in_turn')) = (outcome IS NULL)", name="outcome_when_ended"
+        ),
+        Index(
+            "ix_messages_pending",
+            "channel_user_id",
+            "order_at",
+            "seq",
+            postgresql_where=text("state = 'pending'"),
+        ),
+        Index("ix_messages_turn_id", "turn_id", postgresql_where=text("turn_id IS NOT NULL")),
+    )
+
+    id: Mapped[BigIntKey]
+    channel_user_id: Mapped[BigInt] = mapped_column(ForeignKey("channel_users.id"))
+    message_id: Mapped[Str]
+    seq: Mapped[BigInt]
+    """Order of acceptance within the channel user; gaps mean nothing."""
+    order_at: Mapped[At]
+    """What pending messages are sorted by: `sent_at` where given and past, else the acceptance."""
+    agent: Mapped[Str]
+    envelope: Mapped[Json]
+    state: Mapped[Str] = mapped_column(server_default=MessageState.PENDING.value)
+    outcome: Mapped[Str | None]
+    turn_id: Mapped[BigInt | None] = mapped_column(ForeignKey("turns.id"))
+    late: Mapped[bool] = mapped_column(server_default=text("false"))
+    """Sent before something that was already being answered when this arrived."""
+    alone: Mapped[bool] = mapped_column(server_default=text("false"))
+    """It was part of a turn that Telnyx refused, and goes by itself from now on."""
+    conflicts: Mapped[Count]
+    """How often the same `message_id` came again with another body; the first body stands."""
+    accepted_at: Mapped[CreatedAt]
+    finished_at: Mapped[At | None]
+
+
+class InboxEntry(Base):
+    """A raw envelope of a producer that speaks SQL; accept drains it."""
+
+    __tablename__ = "inbox"
+
+    id: Mapped[BigIntKey]
+    envelope: Mapped[Json]
+    created_at: Mapped[CreatedAt]

@@ -1,0 +1,19 @@
+"""The Celery tasks: decode, call the handler, nothing else."""
+
+from typing import Any
+
+from worker import intake
+from worker.celery import ANSWER, INBOUND, RECEIVE, app
+from worker.domain.ids import ChannelUserId
+
+
+@app.task(name=RECEIVE, bind=True, on_defect=intake.OnDefect.KEEP)
+def receive(task: intake.KeepingTask, envelope: Any) -> None:
+    """Take in one envelope; on the fast path the turn is answered right here."""
+    app.service.receive(envelope, raw=lambda: task.request.raw_body, queue=INBOUND)
+
+
+@app.task(name=ANSWER, on_defect=intake.OnDefect.DROP)
+def answer(user_id: int) -> None:
+    """Answer what is due of one channel user."""
+    app.service.answer(ChannelUserId(user_id))

@@ -1,0 +1,159 @@
+"""What an answer of the Responses endpoint means: pure, and it raises on nothing.
+
+    2xx   a response object that says it is over             -> Done
+          anything else                                      -> Unknown
+    3xx, 401, 402, 403, codes of key and account             -> Refused, ACCOUNT
+    408, 409                                                 -> Unknown
+    429                                                      -> Refused, RATE
+    other 4xx                                                -> Refused, REQUEST
+    5xx   in Telnyx's own words (JSON)                       -> Refused, SERVER
+          in a proxy's, or silent                            -> Unknown
+
+The table is that of turn-protocol.md §3 step 7.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from http import HTTPStatus
+
+from worker.domain.calls import CallOutcome, Done, Fault, Refused, ToolCall, Unknown, Usage
+from worker.telnyx.answer import (
+    ACCOUNT_CODES,
+    Answer,
+    is_telnyx_error,
+    read_object,
+    slug,
+    telnyx_code,
+)
+
+_NOT_OVER = frozenset({"queued", "in_progress"})
+_MAX_TOKENS = 2**31 - 1
+_SERVER = 5
+
+
+def classify(status: int, headers: Mapping[str, str], body: bytes, *, now: datetime) -> CallOutcome:
+    """Judge one complete answer. Header names in lower case; `now` serves a dated Retry-After."""
+    answer = Answer(status=status, headers=headers, body=body)
+    document = read_object(body)
+    if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
+        return _read_response(answer, document or {})
+    fault = _fault(status, document)
+    if fault is None:
+        return Unknown(reason=f"status {status}", status=status, request_id=answer.request_id)
+    return Refused(
+        status=status,
+        fault=fault,
+        code=telnyx_code(document),
+        retry_after_s=answer.retry_after_s(now),
+        request_id=answer.request_id,
+    )
+
+
+def _fault(status: int, document: Mapping[str, object] | None) -> Fault | None:
+    """Say who has to act; None: the answer is no verdict."""
+    code = telnyx_code(document)
+    match status // 100, status:
+        case _, 408 | 409:
+            return None
+        case (3, _) | (_, 401 | 402 | 403):
+            return Fault.ACCOUNT
+        case 4 | 5, _ if code in ACCOUNT_CODES:
+            return Fault.ACCOUNT
+        case _, 429:
+            return Fault.RATE
+        case 4, _:
+            return Fault.REQUEST
+        case hundred, _:
+            return Fault.SERVER if hundred == _SERVER and is_telnyx_error(document) else None
+
+
+def _read_response(answer: Answer, document: dict[str, object]) -> Done | Unknown:
+    if isinstance(wrapped := document.get("data"), dict):
+        document = wrapped
+    if (reason := _why_no_verdict(document)) is not None:
+        return Unknown(reason=reason, status=answer.status, request_id=answer.request_id)
+    output = tuple(item for item in _list(document.get("output")) if isinstance(item, dict))
+    parts = [part for item in output for part in _message_parts(item)]
+    return Done(
+        status=_status(document),
+        text="\n".join(filter(None, (_message_text(item) for item in output))),
+        refusal=any(part.get("type") == "refusal" for part in parts),
+        tool_calls=tuple(_tool_calls(output)),
+        response_id=slug(document.get("id")),
+        request_id=answer.request_id,
+        incomplete_reason=_incomplete_reason(document),
+        output=output,
+        usage=_usage(document.get("usage")),
+    )
+
+
+def _why_no_verdict(document: Mapping[str, object]) -> str | None:
+    if not isinstance(document.get("output"), list) and not isinstance(document.get("status"), str):
+        return "2xx without a readable response object"
+    if document.get("status") in _NOT_OVER:
+        return "2xx before the response was over"
+    return None
+
+
+def _status(document: Mapping[str, object]) -> str:
+    status = document.get("status")
+    if isinstance(status, str):
+        return status
+    return "failed" if document.get("error") else "completed"
+
+
+def _message_parts(item: Mapping[str, object]) -> Iterator[Mapping[str, object]]:
+    """Give the parts of a message of the assistant; content that is a bare string counts as one."""
+    if item.get("type", "message") != "message" or item.get("role", "assistant") != "assistant":
+        return
+    content = item.get("content")
+    if isinstance(content, str):
+        yield {"type": "output_text", "text": content}
+    for part in _list(content):
+        if isinstance(part, dict):
+            yield part
+
+
+def _message_text(item: Mapping[str, object]) -> str:
+    texts = (
+        part.get("text")
+        for part in _message_parts(item)
+        if part.get("type") in {"output_text", "text"}
+    )
+    return "".join(text for text in texts if isinstance(text, str))
+
+
+def _tool_calls(output: tuple[dict[str, object], ...]) -> Iterator[ToolCall]:
+    for item in output:
+        call_id, name = item.get("call_id") or item.get("id"), item.get("name")
+        if item.get("type") != "function_call" or not isinstance(call_id, str):
+            continue
+        if isinstance(name, str) and name:
+            arguments = item.get("arguments", "")
+            text = arguments if isinstance(arguments, str) else json.dumps(arguments)
+            yield ToolCall(call_id=call_id, name=name, arguments=text)
+
+
+def _incomplete_reason(document: Mapping[str, object]) -> str | None:
+    details = document.get("incomplete_details")
+    reason = details.get("reason") if isinstance(details, dict) else None
+    return reason if isinstance(reason, str) else None
+
+
+def _usage(usage: object) -> Usage:
+    counts = usage if isinstance(usage, dict) else {}
+    return Usage(
+        input_tokens=_tokens(counts.get("input_tokens")),
+        output_tokens=_tokens(counts.get("output_tokens")),
+    )
+
+
+def _tokens(count: object) -> int:
+    if not isinstance(count, int) or isinstance(count, bool):
+        return 0
+    return min(max(count, 0), _MAX_TOKENS)
+
+
+def _list(value: object) -> list[object]:
+    return value if isinstance(value, list) else []

@@ -1,0 +1,135 @@
+"""Telnyx's conversations: made, found by metadata, read. The mapping's truth is in Postgres."""
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from urllib.parse import quote_plus
+from uuid import UUID
+
+from worker.domain.errors import OutcomeUnknownError, RetryableError
+from worker.domain.ids import TelnyxConversationId
+from worker.domain.threads import Conversation, ThreadMessage
+from worker.telnyx.answer import Answer
+from worker.telnyx.log import read_log
+from worker.telnyx.request import encode
+from worker.telnyx.rows import conversation_in, conversation_of, rows_of, unreadable
+from worker.telnyx.wire import Wire
+
+PATH = "/ai/conversations"
+_LIMIT = 100
+_MAX_PAGES = 50
+
+
+class Conversations:
+    """`TelnyxClient.conversations`. One call each; `find` and `messages` one a page.
+
+    All raise RetryableError, OperatorError and PermanentError; those that change something also
+    OutcomeUnknownError, after which the caller looks before he does it again.
+    """
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+
+    def create(self, remote_key: UUID, name: str, metadata: Mapping[str, str]) -> Conversation:
+        """Create under the idempotency key `remote_key`; the same arguments give the same bytes.
+
+        RetryableError on 409: the first attempt still runs. ConflictError: the key stands for
+        another body.
+        """
+        what = "create conversation"
+        body = encode({"name": name, "metadata": dict(sorted(metadata.items()))})
+        answer = self._wire.call(what, "POST", PATH, body, idempotency_key=str(remote_key))
+        conversation = conversation_in(answer)
+        if conversation is None:
+            raise OutcomeUnknownError(
+                f"{what}: unreadable answer", status=answer.status, request_id=answer.request_id
+            )
+        return conversation
+
+    def find(self, metadata: Mapping[str, str]) -> tuple[Conversation, ...]:
+        """Return all conversations whose metadata hold all these pairs, oldest first.
+
+        A conversation made a moment ago may be missing. Telnyx's filter is not trusted: what does
+        not match is dropped here.
+        """
+        if not metadata:
+            raise ValueError("without a filter this would list the account")
+        found = {
+            conversation.id: conversation
+            for row in self._walk(metadata)
+            if (conversation := conversation_of(row)) is not None
+            and metadata.items() <= conversation.metadata.items()
+        }
+        return tuple(found.values())
+
+    def _walk(self, metadata: Mapping[str, str]) -> Iterator[dict[str, object]]:
+        """Go on from the last `created_at` until nothing new comes: there are no page numbers."""
+        seen: set[object] = set()
+        since: object = None
+        for _ in range(_MAX_PAGES):
+            rows = rows_of("find", self._wire.call("find", "GET", find_path(metadata, since)))
+            fresh = [row for row in rows if str(row.get("id")) not in seen]
+            yield from fresh
+            seen.update(str(row.get("id")) for row in fresh)
+            since = rows[-1].get("created_at") if rows else None
+            if not fresh or not isinstance(since, str):
+                return
+        raise RetryableError(f"find: more than {_MAX_PAGES} pages")
+
+    def get(self, conversation_id: TelnyxConversationId) -> Conversation:
+        """Return the conversation. NotFoundError: it is gone."""
+        answer = self._wire.call("get conversation", "GET", f"{PATH}/{conversation_id}")
+        conversation = conversation_in(answer)
+        if conversation is None:
+            raise unreadable("get conversation", answer)
+        return conversation
+
+    def update_metadata(
+        self, conversation_id: TelnyxConversationId, metadata: Mapping[str, str]
+    ) -> None:
+        """Write the full map: whether Telnyx merges or replaces is not documented."""
+        body = encode({"metadata": dict(metadata)})
+        self._wire.call("update conversation", "PUT", f"{PATH}/{conversation_id}", body)
+
+    def delete(self, conversation_id: TelnyxConversationId) -> None:
+        """Delete the conversation and its log. NotFoundError: it is gone already."""
+        self._wire.call("delete conversation", "DELETE", f"{PATH}/{conversation_id}")
+
+    def messages(self, conversation_id: TelnyxConversationId) -> tuple[ThreadMessage, ...]:
+        """Return the whole log, in order of `sent_at`. NotFoundError: the conversation is gone."""
+
+        def page(number: int, size: int) -> Answer:
+            query = f"page%5Bsize%5D={size}&page%5Bnumber%5D={number}"
+            path = f"{PATH}/{conversation_id}/messages?{query}"
+            return self._wire.call("list messages", "GET", path)
+
+        return read_log(page)
+
+    def add_message(
+        self,
+        conversation_id: TelnyxConversationId,
+        key: UUID,
+        *,
+        role: str,
+        text: str,
+        sent_at: datetime | None = None,
+        metadata: Mapping[str, object] | None = None,
+    ) -> None:
+        """Store one message; no model runs. `key`: the same one for the same message."""
+        document: dict[str, object] = {"role": role, "content": text}
+        if sent_at is not None:
+            document["sent_at"] = sent_at.isoformat()
+        if metadata:
+            document["metadata"] = dict(sorted(metadata.items()))
+        path = f"{PATH}/{conversation_id}/message"
+        self._wire.call("add message", "POST", path, encode(document), idempotency_key=str(key))
+
+
+def find_path(metadata: Mapping[str, str], since: object = None) -> str:
+    """Return path and query of the list: one arrow, `>` and `+` encoded (telnyx-api.md §1.4)."""
+    filters = [(f"metadata->{key}", f"eq.{value}") for key, value in sorted(metadata.items())]
+    if since is not None:
+        filters.append(("created_at", f"gte.{since}"))
+    filters += [("order", "created_at.asc"), ("limit", str(_LIMIT))]
+    return (
+        PATH + "?" + "&".join(f"{quote_plus(name)}={quote_plus(value)}" for name, value in filters)
+    )

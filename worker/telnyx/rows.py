@@ -1,0 +1,120 @@
+"""From JSON to the values of worker.domain.threads; nothing that cannot be read is guessed."""
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from uuid import UUID
+
+from worker.domain.calls import ToolCall
+from worker.domain.errors import RetryableError
+from worker.domain.ids import TelnyxConversationId
+from worker.domain.threads import Conversation, ThreadMessage
+from worker.telnyx.answer import Answer, read_json, read_object
+
+
+def rows_of(what: str, answer: Answer) -> list[dict[str, object]]:
+    """Return the objects of a list, wrapped in `data` or bare."""
+    value = read_json(answer.body)
+    rows = value.get("data") if isinstance(value, dict) else value
+    if isinstance(rows, list) and all(isinstance(row, dict) for row in rows):
+        return rows
+    raise unreadable(what, answer)
+
+
+def unreadable(what: str, answer: Answer) -> RetryableError:
+    """Return the error of a 2xx to a GET whose body makes no sense."""
+    return RetryableError(
+        f"{what}: unreadable answer", status=answer.status, request_id=answer.request_id
+    )
+
+
+def conversation_in(answer: Answer) -> Conversation | None:
+    """Return the conversation of an answer, wrapped in `data` or bare; None: none can be read."""
+    document = read_object(answer.body)
+    wrapped = None if document is None else document.get("data")
+    row = wrapped if isinstance(wrapped, dict) else document
+    return None if row is None else conversation_of(row)
+
+
+def conversation_of(row: Mapping[str, object]) -> Conversation | None:
+    """Return the row's conversation; None when it has no uuid."""
+    try:
+        found = UUID(str(row.get("id")))
+    except ValueError:
+        return None
+    metadata = row.get("metadata")
+    return Conversation(
+        id=TelnyxConversationId(found),
+        metadata={
+            key: value if isinstance(value, str) else json.dumps(value)
+            for key, value in (metadata if isinstance(metadata, dict) else {}).items()
+        },
+        created_at=_time(row.get("created_at")),
+    )
+
+
+def message_of(row: Mapping[str, object]) -> ThreadMessage | None:
+    """Return the row's message; None when its role or text is not what is documented."""
+    role, text, metadata = row.get("role"), row.get("text"), row.get("metadata")
+    if not isinstance(role, str) or not isinstance(text, str | None):
+        return None
+    return ThreadMessage(
+        role=role,
+        text=text or "",
+        created_at=_time(row.get("created_at")),
+        sent_at=_time(row.get("sent_at")),
+        tool_calls=_tool_calls(row.get("tool_calls")),
+        metadata=metadata if isinstance(metadata, dict) else {},
+    )
+
+
+def in_order(messages: list[ThreadMessage]) -> tuple[ThreadMessage, ...]:
+    """Sort by `sent_at`, then `created_at`; the list's order stands on ties and without times.
+
+    A list that comes newest first is turned round before, so that ties come out right too.
+    """
+    pairs = []
+    for message in messages:
+        sent_at = message.sent_at or message.created_at
+        if sent_at is None:
+            return tuple(messages)
+        pairs.append(((sent_at, message.created_at or sent_at), message))
+    if pairs and _is_newest_first(pairs):
+        pairs.reverse()
+    return tuple(message for _, message in sorted(pairs, key=lambda pair: pair[0]))
+
+
+def _is_newest_first(pairs: list[tuple[tuple[datetime, datetime], ThreadMessage]]) -> bool:
+    """Tell by the times; where they tie (a first turn within one second), the user spoke first."""
+    (first, _), (last, _) = pairs[0], pairs[-1]
+    if first != last:
+        return first > last
+    roles = [message.role for _, message in pairs]
+    return {"user", "assistant"} <= set(roles) and roles.index("assistant") < roles.index("user")
+
+
+def _tool_calls(value: object) -> tuple[ToolCall, ...]:
+    calls = []
+    for item in value if isinstance(value, list) else []:
+        function = item.get("function") if isinstance(item, dict) else None
+        if isinstance(function, dict):
+            arguments = function.get("arguments", "")
+            calls.append(
+                ToolCall(
+                    call_id=str(item.get("id", "")),
+                    name=str(function.get("name", "")),
+                    arguments=arguments if isinstance(arguments, str) else json.dumps(arguments),
+                )
+            )
+    return tuple(calls)
+
+
+def _time(value: object) -> datetime | None:
+    """Read ISO 8601; without an offset it is taken for UTC."""
+    try:
+        parsed = datetime.fromisoformat(value) if isinstance(value, str) else None
+        if parsed is None:
+            return None
+        return parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None

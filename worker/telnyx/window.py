@@ -1,0 +1,53 @@
+"""The time one call has: until when its first byte may leave, until when its last may come.
+
+    started ──── send grace ───▶ send_by ─────────────────────────▶ finish_by
+            first byte may leave         only waiting for the answer          nothing any more
+
+Counted on CLOCK_BOOTTIME, which unlike the monotonic clock goes on while the machine sleeps: a
+worker that wakes up late must not send what others have long reconciled.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Self
+
+SEND_GRACE_S = 2.0
+"""turn-protocol.md step 6: from the intent to the first byte."""
+
+_CLOCK: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # macOS has no BOOTTIME
+
+
+def boottime() -> float:
+    """Seconds since boot, sleep included. Only differences mean anything."""
+    return time.clock_gettime(_CLOCK)
+
+
+@dataclass(slots=True, kw_only=True)
+class CallWindow:
+    """The deadlines of ONE call, and what came of its sending. Not to be used twice."""
+
+    send_by: float
+    finish_by: float
+    clock: Callable[[], float] = boottime
+    wrote: bool = False
+    """True from just before the first byte goes to the kernel: the other side may have seen it."""
+
+    @classmethod
+    def since(cls, started: float, *, timeout_s: float, send_grace_s: float = SEND_GRACE_S) -> Self:
+        """Return the window of a call whose intent was noted at `started` (of `boottime`)."""
+        finish_by = started + timeout_s
+        return cls(send_by=min(started + send_grace_s, finish_by), finish_by=finish_by)
+
+    @classmethod
+    def starting_now(cls, timeout_s: float) -> Self:
+        """Return the window of a call without an intent: it may send as long as it may wait."""
+        return cls.since(boottime(), timeout_s=timeout_s, send_grace_s=timeout_s)
+
+    def left_to_send_s(self) -> float:
+        """Seconds in which the first byte may still leave; zero or less: too late."""
+        return self.send_by - self.clock()
+
+    def left_s(self) -> float:
+        """Seconds until the call is given up; zero or less: over."""
+        return self.finish_by - self.clock()
