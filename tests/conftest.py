@@ -1,0 +1,74 @@
+"""Real servers for the tests: one fast Postgres and one Redis for each pytest process.
+
+With xdist each of its workers has its own; each starts with the first test that wants it.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from redis import Redis
+
+from tests.support.databases import fresh_database, make_template
+from tests.support.processes import open_folder
+from worker.sandbox.postgres import EmbeddedPostgres
+from worker.sandbox.redis import EmbeddedRedis
+
+
+@pytest.fixture(scope="session")
+def servers_dir() -> Iterator[Path]:
+    """Where the shared servers keep their data; gone at the end."""
+    with open_folder() as folder:
+        yield folder
+
+
+@pytest.fixture
+def sandbox_dir() -> Iterator[Path]:
+    """A folder for the servers of one test; unlike tmp_path, root's Postgres may enter it."""
+    with open_folder() as folder:
+        yield folder / "sandbox"
+
+
+@pytest.fixture(scope="session")
+def shared_postgres(servers_dir: Path) -> Iterator[EmbeddedPostgres]:
+    """The server behind `database_url`, with the migrated template in it."""
+    with EmbeddedPostgres(servers_dir / "postgres", fast=True) as server:
+        make_template(server)
+        yield server
+
+
+@pytest.fixture
+def postgres_server(shared_postgres: EmbeddedPostgres) -> Iterator[EmbeddedPostgres]:
+    """The same server, for a test that kills it; afterwards it runs again."""
+    yield shared_postgres
+    if not shared_postgres.is_running:
+        shared_postgres.restart()
+
+
+@pytest.fixture
+def database_url(shared_postgres: EmbeddedPostgres) -> Iterator[str]:
+    """A database of this test's own, migrated to head: postgresql+psycopg://..."""
+    with fresh_database(shared_postgres) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def shared_redis(servers_dir: Path) -> Iterator[EmbeddedRedis]:
+    """The server behind `broker_url`."""
+    with EmbeddedRedis(servers_dir / "redis") as server:
+        yield server
+
+
+@pytest.fixture
+def broker_url(shared_redis: EmbeddedRedis) -> str:
+    """An empty Redis: redis://... Killing it is for `redis_server`."""
+    with Redis.from_url(shared_redis.url) as client:
+        client.flushall()
+    return shared_redis.url
+
+
+@pytest.fixture
+def redis_server(tmp_path: Path) -> Iterator[EmbeddedRedis]:
+    """A server of this test's own, to be killed, restarted, lost."""
+    with EmbeddedRedis(tmp_path / "redis") as server:
+        yield server

@@ -1,0 +1,144 @@
+"""The turn, step by step: real Postgres, the simulator over HTTP, time moved by hand."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.world import USER, World, running_world
+from worker.sandbox.simulator.config import SimulatorConfig
+
+
+@pytest.fixture
+def world(database_url: str, tmp_path: Path) -> Iterator[World]:
+    with running_world(database_url, tmp_path, SimulatorConfig(list_visible_after_s=0)) as made:
+        yield made
+
+
+def test_a_message_is_answered_on_the_fast_path(world: World) -> None:
+    world.worker().receive(world.envelope("hello"))
+
+    assert world.messages() == [
+        {"text": "hello", "state": "answered", "outcome": "answered", "late": False}
+    ]
+    assert world.inputs() == ["hello"]
+    (reply,) = world.replies()
+    assert "hello" in reply["text"]
+    assert reply["source"] == "call"
+
+
+def test_the_same_message_id_again_changes_nothing_and_a_new_body_is_counted(world: World) -> None:
+    mike = world.worker()
+    first = world.envelope("hello")
+    mike.receive(first)
+    before = world.database.rows("SELECT * FROM channel_users")
+
+    again = mike.receive(first)
+    other = mike.receive({**first, "text": "something else"})
+
+    assert again is not None
+    assert not again.fresh
+    assert other is not None
+    assert other.conflicting
+    assert world.inputs() == ["hello"]
+    assert world.database.rows("SELECT * FROM channel_users") == before
+    assert world.database.value("SELECT conflicts FROM messages") == 1
+
+
+def test_what_waits_together_is_one_turn_with_one_user_item(world: World) -> None:
+    mike = world.worker()
+    for text in ("one", "two", "three"):
+        mike.accept_only(world.envelope(text))
+    mike.answer()
+
+    assert world.inputs() == ["one\ntwo\nthree"]
+    assert len(world.replies()) == 1
+    assert {row["state"] for row in world.messages()} == {"answered"}
+
+
+def test_waiting_messages_are_sorted_by_when_they_were_sent(world: World) -> None:
+    mike = world.worker()
+    mike.accept_only(world.envelope("second", sent_at="2026-01-01T10:00:02Z"))
+    mike.accept_only(world.envelope("first", sent_at="2026-01-01T10:00:01Z"))
+    assert mike.sweep() == 0, "messages with sent_at wait for others on their way"
+    world.clock.advance(0.3)
+    mike.answer()
+    mike.accept_only(world.envelope("too late", sent_at="2026-01-01T10:00:00Z"))
+    world.clock.advance(0.3)
+    mike.answer()
+
+    assert world.inputs() == ["first\nsecond", "too late"]
+    assert [row["late"] for row in world.messages()] == [False, False, True]
+
+
+def test_a_turn_takes_twenty_messages_and_leaves_the_rest_to_the_next(world: World) -> None:
+    mike = world.worker()
+    for number in range(23):
+        mike.accept_only(world.envelope(str(number)))
+    mike.answer()
+
+    assert world.inputs() == [
+        "\n".join(str(number) for number in range(20)),
+        "20\n21\n22",
+    ]
+
+
+def test_instructions_go_out_first_and_when_they_changed(world: World) -> None:
+    before = '[agents.default]\ninstructions = "be kind"\n'
+    after = '[agents.default]\ninstructions = "be brief"\n'
+    mike, anna = world.worker(before), world.worker(after)
+    for worker in (mike, mike, anna, anna):
+        worker.receive(world.envelope("hello"))
+
+    sent = world.database.rows("SELECT instructions_hash FROM calls ORDER BY id")
+    assert [row["instructions_hash"] is not None for row in sent] == [True, False, True, False]
+    assert sent[0] != sent[2]
+
+
+def test_a_user_whose_worker_died_is_taken_over_when_its_row_has_lapsed(world: World) -> None:
+    mike, anna = world.worker(), world.worker()
+    mike.accept_only(world.envelope("hello"))
+    world.database.run(
+        "UPDATE channel_users SET lease_owner = (SELECT min(id::text)::uuid FROM workers),"
+        " lease_until = service_now() + interval '90 s', lease_token = 7"
+    )
+    anna.answer()
+    assert world.inputs() == []
+
+    world.clock.advance(16)
+    anna.service.background.beat()
+    anna.answer()
+    assert world.inputs() == ["hello"]
+    assert world.database.value("SELECT lease_token FROM channel_users") == 8
+
+
+def test_a_conversation_made_earlier_is_found_by_its_metadata(world: World) -> None:
+    mike = world.worker()
+    mike.receive(world.envelope("hello"))
+    (before,) = world.simulator.conversations()
+    world.database.run("TRUNCATE channel_users, workers CASCADE")
+    world.clock.advance(0)
+
+    world.worker().receive(world.envelope("again"))
+
+    (after,) = world.simulator.conversations()
+    assert after.id == before.id
+    assert world.database.value("SELECT base_user_messages FROM conversations") == 1
+
+
+def test_each_user_recipient_and_thread_has_a_conversation_of_its_own(world: World) -> None:
+    mike = world.worker()
+    for fields in ({}, {"recipient": "+13125550099"}, {"thread": "t"}, {"channel": "web"}):
+        mike.receive(world.envelope("hello", **fields))
+    mike.receive(world.envelope("hello", user="+13125550002"))
+
+    assert len(world.simulator.conversations()) == 5
+
+
+@pytest.mark.parametrize("user", [USER, "someone@example.org"])
+def test_nothing_a_person_wrote_or_is_called_stands_in_telnyx_metadata(
+    world: World, user: str
+) -> None:
+    world.worker().receive(world.envelope("hello", user=user))
+    (conversation,) = world.simulator.conversations()
+    assert user not in str(conversation.metadata) + conversation.name

@@ -1,0 +1,190 @@
+"""A small world to test the handlers in: real Postgres, the simulator, time that the test moves.
+
+world.clock.advance(30)                    the database's time; local deadlines stay real
+mike = world.worker()                      a worker process's parts, driven by hand
+mike.receive(world.envelope("hello"))      what the task messages.receive does
+mike.answer()                              what wakes do, for everybody who is due
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from itertools import count
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+from psycopg.rows import dict_row
+from pydantic import SecretStr
+
+from tests.support.databases import libpq_url
+from worker.bootstrap import Service, build_service
+from worker.domain.ids import ChannelUserId
+from worker.sandbox.simulator.config import SimulatorConfig
+from worker.sandbox.simulator.simulator import Simulator
+from worker.settings import Settings
+from worker.store.messages import Accepted
+
+NAMESPACE = UUID("11111111-2222-4333-8444-555555555555")
+USER = "+13125550001"
+
+_REPLACE_CLOCK = """
+CREATE TABLE test_clock (ahead interval NOT NULL);
+INSERT INTO test_clock VALUES ('0');
+CREATE OR REPLACE FUNCTION service_now() RETURNS timestamptz LANGUAGE sql STABLE
+    AS 'SELECT statement_timestamp() + ahead FROM test_clock';
+"""
+
+
+class Database:
+    """Looking into Postgres from outside, as an operator would."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._connection = psycopg.connect(libpq_url(url), autocommit=True, row_factory=dict_row)
+
+    def rows(self, query: str, *values: object) -> list[dict[str, Any]]:
+        return self._connection.execute(query, values).fetchall()  # type: ignore[call-overload,no-any-return]
+
+    def value(self, query: str, *values: object) -> Any:
+        (row,) = self.rows(query, *values)
+        (value,) = row.values()
+        return value
+
+    def run(self, statement: str, *values: object) -> None:
+        self._connection.execute(statement, values)  # type: ignore[call-overload]
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+class Clock:
+    """The database's time, which the service reads through `service_now()`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        database.run(_REPLACE_CLOCK)
+
+    def advance(self, seconds: float) -> None:
+        self._database.run(
+            "UPDATE test_clock SET ahead = ahead + make_interval(secs => %s)", seconds
+        )
+
+
+@dataclass(kw_only=True)
+class HandDrivenWorker:
+    """One worker's parts without its threads: the test says what happens when."""
+
+    service: Service
+    published: list[ChannelUserId]
+
+    def receive(self, envelope: Mapping[str, object]) -> Accepted | None:
+        raw = json.dumps([[], {"envelope": envelope}, {}]).encode()
+        return self.service.receive(envelope, raw=lambda: raw, queue="inbound")
+
+    def accept_only(self, envelope: Mapping[str, object]) -> Accepted | None:
+        """Receive as a worker without a free slot does: the turn is left to others."""
+        slots = self.service.receive.slots
+        taken = 0
+        while slots.take():
+            taken += 1
+        try:
+            return self.receive(envelope)
+        finally:
+            for _ in range(taken):
+                slots.give_back()
+
+    def sweep(self) -> int:
+        """One sweep, and the wakes it published are followed at once; gives their number."""
+        self.service.background.sweep()
+        users, self.published[:] = list(self.published), []
+        for user in users:
+            self.service.answer(user)
+        return len(users)
+
+    def answer(self, *, rounds: int = 20) -> None:
+        """Sweep until nobody is due."""
+        for _ in range(rounds):
+            if self.sweep() == 0:
+                return
+        raise AssertionError("still somebody due after many rounds")
+
+
+@dataclass(kw_only=True)
+class World:
+    """What the handlers live in."""
+
+    database: Database
+    clock: Clock
+    simulator: Simulator
+    folder: Path
+    _numbers: Iterator[int] = field(default_factory=lambda: count(1))
+    _services: list[Service] = field(default_factory=list)
+
+    def worker(
+        self, config: str = "", *, change: Callable[[Service], Service] | None = None
+    ) -> HandDrivenWorker:
+        """Start a worker with a row of its own. `config`: the text of an agents file."""
+        agents = self.folder / f"agents-{next(self._numbers)}.toml"
+        agents.write_text(config)
+        published: list[ChannelUserId] = []
+        service = build_service(self.settings(agents), publish=published.extend)
+        self._services.append(service)
+        service.background.beat()
+        return HandDrivenWorker(service=change(service) if change else service, published=published)
+
+    def settings(self, agents_file: Path | None = None) -> Settings:
+        return Settings(
+            database_url=self.database.url,
+            broker_url="redis://127.0.0.1:1/0",
+            telnyx_api_key=SecretStr(self.simulator.api_key),
+            telnyx_base_url=self.simulator.base_url,
+            namespace=NAMESPACE,
+            agents_file=agents_file,
+        )
+
+    def envelope(self, text: str, *, user: str = USER, **fields: object) -> dict[str, object]:
+        return {
+            "version": 1,
+            "channel": "sms",
+            "user": user,
+            "message_id": f"m-{next(self._numbers)}",
+            "text": text,
+            **fields,
+        }
+
+    def inputs(self) -> list[str]:
+        """The user items in all of Telnyx's threads, thread by thread, in order."""
+        return [
+            message.text
+            for conversation in self.simulator.conversations()
+            for message in self.simulator.messages(conversation.id)
+            if message.role == "user"
+        ]
+
+    def replies(self) -> list[dict[str, Any]]:
+        return self.database.rows("SELECT text, source, turn_id FROM replies ORDER BY id")
+
+    def messages(self) -> list[dict[str, Any]]:
+        return self.database.rows(
+            "SELECT envelope->>'text' AS text, state, outcome, late FROM messages ORDER BY id"
+        )
+
+    def close(self) -> None:
+        for service in self._services:
+            service.close()
+
+
+@contextmanager
+def running_world(database_url: str, folder: Path, config: SimulatorConfig) -> Iterator[World]:
+    """Build a world on a migrated database."""
+    database = Database(database_url)
+    with Simulator(config) as simulator:
+        world = World(database=database, clock=Clock(database), simulator=simulator, folder=folder)
+        try:
+            yield world
+        finally:
+            world.close()
+            database.close()
