@@ -59,6 +59,7 @@ def build_service(
             namespace=settings.namespace,
         ),
         look_back=LookBackAtThread(turns=turns, telnyx=telnyx.conversations, timing=timing),
+        conversations=telnyx.conversations,
         responses=telnyx.responses,
         routing=routing,
         timing=timing,

@@ -140,6 +140,9 @@ class ChannelSection(_Section):
     reorder_s: float = Field(default=0.2, ge=0)
     debounce_s: float = Field(default=0.0, ge=0)
     max_wait_s: PositiveFloat = 10.0
+    supersede: bool = False
+    max_age_s: PositiveFloat | None = None
+    max_pending: PositiveInt = 1000
 
 
 class AgentsFile(_Section):

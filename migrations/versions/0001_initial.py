@@ -139,6 +139,7 @@ def create_channel_users() -> None:
         sa.Column("lease_token", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("lease_owner", sa.Uuid(), nullable=True),
         sa.Column("lease_until", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("superseding_since", sa.DateTime(timezone=True), nullable=True),
         sa.Column("paused_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("diverged_at", sa.DateTime(timezone=True), nullable=True),
         sa.ForeignKeyConstraint(
@@ -319,6 +320,7 @@ def create_messages() -> None:
         sa.Column("order_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("agent", sa.Text(), nullable=False),
         sa.Column("envelope", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+        sa.Column("expires_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("state", sa.Text(), server_default="pending", nullable=False),
         sa.Column("outcome", sa.Text(), nullable=True),
         sa.Column("turn_id", sa.BigInteger(), nullable=True),

@@ -65,7 +65,13 @@ class ChannelPolicy:
     debounce_s: float = 0.0
     """How long a turn waits for the next message of a burst."""
     max_wait_s: float = 10.0
-    """Upper bound of both, counted from the oldest waiting message."""
+    """Upper bound of both, counted from the oldest waiting message; and of `supersede`."""
+    supersede: bool = False
+    """A reply is not delivered when newer messages wait: the next one covers them all."""
+    max_age_s: float | None = None
+    """A message sent longer ago is not answered when its turn would open."""
+    max_pending: int = 1000
+    """So many messages of one user wait at most; further ones are skipped."""
 
 
 @dataclass(frozen=True, kw_only=True)

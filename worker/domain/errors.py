@@ -1,13 +1,15 @@
 """The error tree; its one question is whether a later attempt may succeed.
 
-WorkerError
-├── RetryableError          yes, after `retry_after_s` (None = the caller's own backoff)
-│   └── OperatorError       yes, once a person has mended key, account or model: slowly, alarm
-├── PermanentError          no: the same attempt gives the same answer
-│   ├── NotFoundError       ... because the thing is gone on the other side
-│   └── ConflictError       ... because the idempotency key stands for another request: look again
-├── OutcomeUnknownError     the call may have happened: look before doing it again
-└── StaleLeaseError         somebody else goes on with it: write nothing, leave
+The tree:
+    WorkerError
+    ├── RetryableError          yes, after `retry_after_s` (None = the caller's own backoff)
+    │   ├── OperatorError       yes, once a person has mended key, account or model
+    │   └── DatabaseAwayError   yes, once Postgres is back; a commit may have happened
+    ├── PermanentError          no: the same attempt gives the same answer
+    │   ├── NotFoundError       ... because the thing is gone on the other side
+    │   └── ConflictError       ... because it was done already, in another way
+    ├── OutcomeUnknownError     the call may have happened: look before doing it again
+    └── StaleLeaseError         somebody else goes on with it: write nothing, leave
 """
 
 
@@ -49,6 +51,10 @@ class RetryableError(WorkerError):
 
 class OperatorError(RetryableError):
     """The key, the account or the model is at fault, never the customer's message."""
+
+
+class DatabaseAwayError(RetryableError):
+    """Postgres is away. Where it went during a commit, write nothing more: the next claim reads."""
 
 
 class PermanentError(WorkerError):

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import takewhile
 
 from worker.domain.ids import MessageRowId
@@ -43,6 +44,7 @@ class PendingMessage:
     agent: str
     text: str
     attachments: tuple[Attachment, ...] = ()
+    expires_at: datetime | None = None
     alone: bool = False
     """It was part of a turn that Telnyx refused, and now goes by itself."""
 

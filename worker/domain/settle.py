@@ -3,6 +3,7 @@
 Plans:
     Reply     the turn is answered
     GiveUp    the turn ends without an answer of the model: fallback text, or dead letters
+    Recorded  the turn's words are in Telnyx's log, and a person answers
     Later     the turn stays open and is taken up again after `wait_s`
     Replace   its conversation is of no use any more: the turn goes on with a fresh one
     Split     one of its messages is refused: they go on one by one
@@ -42,6 +43,13 @@ class GiveUp:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """A person answers. `landed` None = the channel is stateless, there is no log."""
+
+    landed: bool | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GateClosing:
     """Close a door to every worker. `wait_s` None = grow with each closing in a row."""
 
@@ -78,7 +86,7 @@ class Diverge:
     reason: str
 
 
-Plan: TypeAlias = Reply | GiveUp | Later | Replace | Split | Diverge
+Plan: TypeAlias = Reply | GiveUp | Recorded | Later | Replace | Split | Diverge
 
 
 def backoff_s(attempt: int, *, first_s: float = 1.0, limit_s: float = 60.0) -> float:

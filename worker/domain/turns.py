@@ -3,6 +3,7 @@
 Steps:
     Release    nothing now; come back at `due_at`
     Send       POST the open turn; nothing of it can be at Telnyx yet
+    Record     add it to Telnyx's log without an answer: a person has taken over
     Prepare    the turn needs a Telnyx conversation first
     LookBack   an earlier call may have happened: read Telnyx's side before anything else
 
@@ -12,7 +13,7 @@ carries it out within the same transaction as the claim.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TypeAlias
 from uuid import UUID
 
@@ -22,11 +23,12 @@ from worker.domain.ids import (
     CallId,
     ChannelUserId,
     ConversationId,
+    MessageRowId,
     TelnyxConversationId,
     TurnId,
 )
 from worker.domain.messages import ChannelAddress, PendingMessage, next_batch
-from worker.domain.states import CallState
+from worker.domain.states import CallState, TurnKind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +83,7 @@ class OpenTurn:
     opened_at: datetime
     messages: int
     """How many messages it answers."""
+    kind: TurnKind = TurnKind.MODEL
     conversation_id: ConversationId | None = None
     calls: tuple[CallRecord, ...] = ()
 
@@ -107,6 +110,8 @@ class Head:
     """In order; empty while a turn is open."""
     conversation: OpenConversation | None
     """Of the agent that the open turn or the first pending message is for."""
+    paused: bool = False
+    """A person has taken over."""
     gates: Mapping[str, datetime]
     """Until when each gate is or was closed, by name."""
 
@@ -116,6 +121,7 @@ class Release:
     """Let go of the user until `due_at`; None = until something new arrives."""
 
     due_at: datetime | None = None
+    expired: tuple[MessageRowId, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +130,16 @@ class Send:
 
     agent: str
     batch: tuple[PendingMessage, ...] = ()
+    expired: tuple[MessageRowId, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """Add the turn's words to Telnyx's log, so that the thread stays whole; nobody answers."""
+
+    agent: str
+    batch: tuple[PendingMessage, ...] = ()
+    expired: tuple[MessageRowId, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +148,7 @@ class Prepare:
 
     agent: str
     batch: tuple[PendingMessage, ...] = ()
+    expired: tuple[MessageRowId, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,10 +156,9 @@ class LookBack:
     """Read Telnyx's side of the open turn."""
 
     agent: str
-    batch: tuple[PendingMessage, ...] = ()
 
 
-Step: TypeAlias = Release | Send | Prepare | LookBack
+Step: TypeAlias = Release | Send | Record | Prepare | LookBack
 
 
 def gate_names(*, agent: str, model: str) -> tuple[str, str, str]:
@@ -152,22 +168,46 @@ def gate_names(*, agent: str, model: str) -> tuple[str, str, str]:
 
 def next_step(head: Head, routing: Routing) -> Step:
     """Decide the next step of one channel user. Raises `UnknownAgentError`."""
-    if head.turn is None and not head.pending:
-        return Release()
-    agent = routing.agent(head.turn.agent if head.turn else head.pending[0].agent)
+    expired = tuple(one.id for one in head.pending if _has_expired(one, head.now))
+    pending = tuple(one for one in head.pending if one.id not in expired)
+    if head.turn is None and not pending:
+        return Release(expired=expired)
+    agent = routing.agent(head.turn.agent if head.turn else pending[0].agent)
     closed = [head.gates.get(name) for name in gate_names(agent=agent.name, model=agent.model)]
     closed_until = max((until for until in closed if until and until > head.now), default=None)
     if closed_until is not None:
-        return Release(due_at=closed_until)
-    batch = () if head.turn else next_batch(head.pending)
-    if head.turn and head.turn.doubtful_calls:
-        return LookBack(agent=agent.name)
-    ready = head.conversation is not None and head.conversation.telnyx_id is not None
-    if ready or not routing.channel(head.who.channel).persist:
-        return Send(agent=agent.name, batch=batch)
-    return Prepare(agent=agent.name, batch=batch)
+        return Release(due_at=closed_until, expired=expired)
+    if head.turn is not None:
+        return _go_on(head, head.turn, agent.name, routing)
+    batch = next_batch(pending)
+    if head.paused:
+        return Record(agent=agent.name, batch=batch, expired=expired)
+    if _is_ready(head, agent.name, routing):
+        return Send(agent=agent.name, batch=batch, expired=expired)
+    return Prepare(agent=agent.name, batch=batch, expired=expired)
 
 
-def seconds(value: float) -> timedelta:
-    """Shorthand: times in decisions are seconds."""
-    return timedelta(seconds=value)
+def _go_on(head: Head, turn: OpenTurn, agent: str, routing: Routing) -> Step:
+    if turn.kind is TurnKind.HUMAN:
+        return Record(agent=agent)
+    if turn.doubtful_calls:
+        return LookBack(agent=agent)
+    if head.paused:
+        return Record(agent=agent)
+    return Send(agent=agent) if _is_ready(head, agent, routing) else Prepare(agent=agent)
+
+
+def _is_ready(head: Head, agent: str, routing: Routing) -> bool:
+    """Whether a call may go out at once: on the open conversation, or on none at all."""
+    if not routing.channel(head.who.channel).persist:
+        return True
+    conversation = head.conversation
+    return (
+        conversation is not None
+        and conversation.agent == agent
+        and conversation.telnyx_id is not None
+    )
+
+
+def _has_expired(message: PendingMessage, now: datetime) -> bool:
+    return message.expires_at is not None and message.expires_at <= now

@@ -1,23 +1,29 @@
 """Answering one channel user: claim, conversation, intent, POST, settle; then his next turn."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
+from uuid import uuid5
 
 from worker.domain.agents import Routing
-from worker.domain.errors import StaleLeaseError, WorkerError
+from worker.domain.errors import DatabaseAwayError, StaleLeaseError, WorkerError
 from worker.domain.ids import ChannelUserId
 from worker.domain.messages import user_item
-from worker.domain.settle import plan_after, plan_without_conversation
+from worker.domain.settle import Recorded, plan_after, plan_without_conversation
 from worker.domain.timing import Timing
-from worker.domain.turns import Head, LookBack, Prepare, Send, Step, next_step
+from worker.domain.turns import Head, LookBack, Prepare, Record, Send, Step, next_step
 from worker.handlers.conversations import ConversationFinder
 from worker.handlers.lookback import LookBackAtThread
 from worker.handlers.slots import TurnSlots
 from worker.observability import log
 from worker.store.claims import Claimed, ClaimStore, Intent, NotClaimed
 from worker.store.turns import TurnStore
+from worker.telnyx.conversations import Conversations
 from worker.telnyx.responses import ResponseRequest, Responses
 from worker.telnyx.window import CallWindow, boottime
+
+_Result = TypeVar("_Result")
 
 MAX_TURNS = 5
 MAX_TASK_S = 60.0
@@ -34,6 +40,7 @@ class AnswerUser:
     turns: TurnStore
     finder: ConversationFinder
     look_back: LookBackAtThread
+    conversations: Conversations
     responses: Responses
     routing: Routing
     timing: Timing
@@ -76,26 +83,51 @@ class AnswerUser:
                 self._send(claimed, t0)
             case Prepare():
                 self._prepare(claimed)
+            case Record():
+                self._unless_telnyx_fails(claimed, self._record)
             case LookBack():
                 self._look_back(claimed)
 
     def _prepare(self, claimed: Claimed) -> None:
+        conversation = self._unless_telnyx_fails(claimed, self.finder.find)
+        if conversation is not None:
+            t0 = boottime()
+            self._send(self.turns.intend(claimed, conversation), t0)
+
+    def _look_back(self, claimed: Claimed) -> None:
+        if not self.look_back(claimed):
+            return
+        if claimed.paused:
+            self._unless_telnyx_fails(claimed, self._record)
+            return
+        t0 = boottime()
+        self._send(self.turns.intend(claimed, claimed.conversation), t0)
+
+    def _record(self, claimed: Claimed) -> None:
+        """Add what was written to a person, not to the model, to the thread."""
+        conversation = self.finder.find(claimed) if claimed.channel.persist else None
+        self.turns.hand_over(claimed, conversation)
+        if conversation is not None and conversation.telnyx_id is not None:
+            # The same key each time, so that a repetition after an unknown outcome adds nothing.
+            key = uuid5(conversation.remote_key, f"turn {claimed.turn.id}")
+            self.conversations.add_message(
+                conversation.telnyx_id, key, role="user", text=claimed.turn.input_text
+            )
+        self.turns.settle(claimed, None, Recorded(landed=True if conversation else None))
+
+    def _unless_telnyx_fails(
+        self, claimed: Claimed, do: Callable[[Claimed], _Result]
+    ) -> _Result | None:
+        """Do it; where Telnyx's conversations fail, the turn waits and None is given."""
         try:
-            conversation = self.finder.find(claimed)
-        except StaleLeaseError:
+            return do(claimed)
+        except (DatabaseAwayError, StaleLeaseError):
             raise
         except WorkerError as error:
             plan = plan_without_conversation(error, open_s=claimed.open_s)
             log.warning("conversation.failed", turn=claimed.turn.id, error=str(error))
             self.turns.settle(claimed, None, plan)
-            return
-        t0 = boottime()
-        self._send(self.turns.intend(claimed, conversation), t0)
-
-    def _look_back(self, claimed: Claimed) -> None:
-        if self.look_back(claimed):
-            t0 = boottime()
-            self._send(self.turns.intend(claimed, claimed.conversation), t0)
+            return None
 
     def _send(self, claimed: Claimed, t0: float) -> None:
         agent, intent = claimed.agent, claimed.committed_intent

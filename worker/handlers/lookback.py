@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 
 from worker.domain.calls import Fault
-from worker.domain.errors import NotFoundError, StaleLeaseError, WorkerError
+from worker.domain.errors import DatabaseAwayError, NotFoundError, StaleLeaseError, WorkerError
 from worker.domain.readback import (
     Adopt,
     Diverged,
@@ -58,7 +58,7 @@ class LookBackAtThread:
                 plan = self._plan(claimed)
             except NotFoundError:
                 plan = Replace(reason="gone")
-            except StaleLeaseError:
+            except (DatabaseAwayError, StaleLeaseError):
                 raise
             except WorkerError as error:
                 plan = plan_without_conversation(error, open_s=claimed.open_s)

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
-from worker.domain.agents import Routing, UnknownAgentError
+from worker.domain.agents import ChannelPolicy, Routing, UnknownAgentError
 from worker.domain.reasons import DeadLetterReason
 from worker.envelope import Envelope, EnvelopeError, parse_envelope
 from worker.handlers.answer import MAX_SLEEP_S, AnswerUser
@@ -11,6 +12,9 @@ from worker.handlers.slots import TurnSlots
 from worker.observability import log
 from worker.store.dead_letters import DeadLetterStore
 from worker.store.messages import Accepted, MessageStore, NewMessage
+
+NEVER_ANSWERED = frozenset({"opt_out", "opt_in", "help", "auto_reply", "bulk", "bounce"})
+"""Signals of messages that no model answers: the carrier has, or two machines would for ever."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +70,18 @@ class ReceiveEnvelope:
             sent_at=envelope.sent_at,
             hold_s=max(policy.debounce_s, reorder_s),
             max_wait_s=policy.max_wait_s,
+            expires_at=_expiry(envelope, policy),
+            max_pending=policy.max_pending,
+            skip=next((one for one in envelope.signals if one in NEVER_ANSWERED), None),
         )
+
+
+def _expiry(envelope: Envelope, policy: ChannelPolicy) -> datetime | None:
+    if envelope.expires_at is not None:
+        return envelope.expires_at
+    if policy.max_age_s is None or envelope.sent_at is None:
+        return None
+    return envelope.sent_at + timedelta(seconds=policy.max_age_s)
 
 
 def _tell(accepted: Accepted) -> None:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import kombu.transport
+from celery.exceptions import Reject
 
 from worker.intake.consumer import KeepingConsumer
 from worker.intake.gate import KEEP_TASK, MAX_BODY_BYTES, Gate
@@ -51,8 +52,7 @@ def install(
     }
     _select_transport()
     app.task(name=KEEP_TASK, bind=True, acks_late=True, on_defect=OnDefect.REQUEUE)(keep)
-    # At DEBUG Celery's pool prints the arguments of everything it runs.
-    logging.getLogger("celery.pool").setLevel(logging.INFO)
+    _quieten()
 
 
 def _select_transport() -> None:
@@ -61,6 +61,19 @@ def _select_transport() -> None:
     for scheme in ("redis", "rediss"):
         kombu.transport.TRANSPORT_ALIASES[scheme] = _path_of(GatedTransport)
         kombu.transport._transport_cache.pop(scheme, None)  # noqa: SLF001 - may be resolved already
+
+
+def _quieten() -> None:
+    # At DEBUG Celery's pool prints the arguments of everything it runs.
+    logging.getLogger("celery.pool").setLevel(logging.INFO)
+    # A message that goes back is no error; with Postgres away each thread has one a second.
+    logging.getLogger("celery.app.trace").addFilter(_one_line_for_reject)
+
+
+def _one_line_for_reject(record: logging.LogRecord) -> bool:
+    if record.exc_info and isinstance(record.exc_info[1], Reject):
+        record.exc_info = None
+    return True
 
 
 def _path_of(cls: type) -> str:

@@ -124,6 +124,8 @@ class EmbeddedPostgres:
             for pid in helpers:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
+            while any(map(_lives, helpers)):
+                time.sleep(0.005)
 
     def restart(self) -> None:
         """Stop it if it runs, and start it over the same data, at the same URL."""
@@ -241,10 +243,17 @@ def _await_predecessor(data: Path) -> None:
 
 def _children_of(parent: int) -> list[int]:
     """List the direct children of a process; none where there is no /proc."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        with suppress(FileNotFoundError, ProcessLookupError):
-            # "pid (name) state ppid ...", and a name may hold blanks and brackets: proc(5)
-            if int((entry / "stat").read_text().rpartition(")")[2].split()[1]) == parent:
-                found.append(int(entry.name))
-    return found
+    pids = [int(entry.name) for entry in Path("/proc").glob("[0-9]*")]
+    return [pid for pid in pids if _state_and_parent(pid)[1:] == [str(parent)]]
+
+
+def _lives(pid: int) -> bool:
+    return _state_and_parent(pid)[:1] not in ([], ["Z"], ["X"])
+
+
+def _state_and_parent(pid: int) -> list[str]:
+    """Read "pid (name) state ppid ...", where a name may hold blanks and brackets: proc(5)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:2]
+    except (FileNotFoundError, ProcessLookupError):
+        return []

@@ -8,9 +8,10 @@ from typing import TypeAlias
 
 from sqlalchemy import Connection, text
 
-from worker.domain.agents import Agent, Routing
+from worker.domain.agents import Agent, ChannelPolicy, Routing
 from worker.domain.ids import CallId, ChannelUserId, TurnId, WorkerId
-from worker.domain.messages import ChannelAddress, input_parts, input_text
+from worker.domain.messages import MAX_TURN_MESSAGES, ChannelAddress, input_parts, input_text
+from worker.domain.states import TurnKind
 from worker.domain.turns import (
     Head,
     Lease,
@@ -18,6 +19,7 @@ from worker.domain.turns import (
     OpenConversation,
     OpenTurn,
     Prepare,
+    Record,
     Release,
     Send,
     Step,
@@ -26,6 +28,8 @@ from worker.domain.turns import (
 from worker.store.database import Database
 from worker.store.heads import read_head
 
+Work: TypeAlias = Send | Record | Prepare | LookBack
+"""The steps that need the lease."""
 Decide: TypeAlias = Callable[[Head], Step]
 
 
@@ -57,10 +61,13 @@ class Claimed:
     now: datetime
     """The database's time of the claim."""
     agent: Agent
+    channel: ChannelPolicy
     turn: OpenTurn
     conversation: OpenConversation | None
     """None = stateless, or not prepared yet."""
-    step: Send | Prepare | LookBack
+    paused: bool
+    """A person had taken over when this was claimed."""
+    step: Work
     intent: Intent | None
     """None where the step is not `Send`."""
     gates: tuple[str, ...]
@@ -83,10 +90,11 @@ _CLAIM = text("""
 UPDATE channel_users u
 SET lease_token = lease_token + 1, lease_owner = :worker_id,
     lease_until = service_now() + :lease, woken_at = NULL
-WHERE id = :user_id AND due_at <= service_now() AND paused_at IS NULL AND diverged_at IS NULL
+WHERE id = :user_id AND due_at <= service_now() AND diverged_at IS NULL
   AND (lease_owner IS NULL OR lease_until < service_now() OR NOT EXISTS (
       SELECT FROM workers w WHERE w.id = u.lease_owner AND w.alive_until >= service_now()))
-RETURNING channel, recipient, address, thread, lease_token, open_turn_id, service_now() AS now
+RETURNING channel, recipient, address, thread, lease_token, open_turn_id, paused_at,
+    service_now() AS now
 """)
 _DUE_IN = text("""
 SELECT extract(epoch FROM due_at - service_now()) FROM channel_users
@@ -101,8 +109,9 @@ WHERE id = :user_id
 _OPEN = text("""
 WITH turn AS (
     INSERT INTO turns
-        (channel_user_id, conversation_id, agent, agent_version, input_text, parts, opened_at)
-    VALUES (:user_id, :conversation_id, :agent, :agent_version, :input_text,
+        (channel_user_id, conversation_id, agent, agent_version, kind, input_text, parts,
+         opened_at)
+    VALUES (:user_id, :conversation_id, :agent, :agent_version, :kind, :input_text,
             CAST(:parts AS jsonb), service_now())
     RETURNING id, opened_at
 ), taken AS (
@@ -132,6 +141,12 @@ WHERE turn_id = :turn_id AND state = 'intended'
 """)
 
 
+_EXPIRE = text("""
+UPDATE messages SET state = 'expired', outcome = 'expired', finished_at = service_now()
+WHERE id = ANY(:message_ids) AND state = 'pending'
+""")
+
+
 class ClaimStore:
     """Who works on whom."""
 
@@ -156,13 +171,19 @@ class ClaimStore:
                 return NotClaimed(due_in_s=None if due_in_s is None else float(due_in_s))
             head = read_head(connection, user_id, row)
             step = decide(head)
+            if not isinstance(step, LookBack) and step.expired:
+                connection.execute(_EXPIRE, {"message_ids": list(step.expired)})
             if isinstance(step, Release):
                 return _release(connection, head, step)
             return self._take(connection, head, step)
 
-    def _take(self, connection: Connection, head: Head, step: Send | Prepare | LookBack) -> Claimed:
+    def _take(self, connection: Connection, head: Head, step: Work) -> Claimed:
         agent = self._routing.agent(step.agent)
-        turn = head.turn or _open(connection, head, step, agent)
+        turn = head.turn
+        if turn is None and not isinstance(step, LookBack):
+            turn = _open(connection, head, step, agent)
+        if turn is None:
+            raise ValueError("there is no turn to look back at")
         if isinstance(step, LookBack):
             connection.execute(_LEFT_INTENDED, {"turn_id": turn.id})
         claimed = Claimed(
@@ -170,8 +191,10 @@ class ClaimStore:
             who=head.who,
             now=head.now,
             agent=agent,
+            channel=self._routing.channel(head.who.channel),
             turn=turn,
             conversation=head.conversation,
+            paused=head.paused,
             step=step,
             intent=None,
             gates=tuple(
@@ -187,7 +210,7 @@ class ClaimStore:
 
 
 def _release(connection: Connection, head: Head, step: Release) -> NotClaimed:
-    empty = head.turn is None and not head.pending
+    empty = head.turn is None and len(step.expired) == len(head.pending) <= MAX_TURN_MESSAGES
     values = {"user_id": head.lease.user_id, "due_at": step.due_at, "empty": empty}
     connection.execute(_RELEASE, values)
     due_in_s = None if step.due_at is None else (step.due_at - head.now).total_seconds()
@@ -195,19 +218,21 @@ def _release(connection: Connection, head: Head, step: Release) -> NotClaimed:
 
 
 def _open(
-    connection: Connection, head: Head, step: Send | Prepare | LookBack, agent: Agent
+    connection: Connection, head: Head, step: Send | Record | Prepare, agent: Agent
 ) -> OpenTurn:
     text_ = input_text(step.batch)
+    kind = TurnKind.HUMAN if isinstance(step, Record) else TurnKind.MODEL
     parts = input_parts(step.batch)
     values = {
         "user_id": head.lease.user_id,
         "conversation_id": head.conversation.id if head.conversation else None,
         "agent": agent.name,
         "agent_version": agent.version,
+        "kind": kind,
         "input_text": text_,
         "parts": json.dumps(parts),
         "message_ids": [message.id for message in step.batch],
-        "more": len(step.batch) < len(head.pending),
+        "more": len(step.batch) + len(step.expired) < len(head.pending),
     }
     row = connection.execute(_OPEN, values).one()
     return OpenTurn(
@@ -217,6 +242,7 @@ def _open(
         parts=parts,
         opened_at=row.opened_at,
         messages=len(step.batch),
+        kind=kind,
         conversation_id=head.conversation.id if head.conversation else None,
     )
 

@@ -7,7 +7,7 @@ from sqlalchemy import Connection, Engine, create_engine
 from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from worker.domain.errors import PermanentError, RetryableError
+from worker.domain.errors import DatabaseAwayError, PermanentError
 
 _CONNECT_ARGS: dict[str, object] = {
     "connect_timeout": 5,
@@ -43,7 +43,7 @@ class Database:
     def transaction(self) -> Iterator[Connection]:
         """Open one short transaction; commits on leaving, rolls back on an exception.
 
-        Raises `RetryableError` when Postgres is away or asks to try again; where that happened
+        Raises `DatabaseAwayError` when Postgres is away or asks to try again; where that happened
         during the commit, the outcome is unknown and the next claim reads the truth.
         """
         with _translated(), self._engine.begin() as connection:
@@ -65,12 +65,12 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except (OperationalError, InterfaceError, PoolTimeoutError) as error:
-        raise RetryableError(f"Postgres: {_kind(error)}") from error
+        raise DatabaseAwayError(f"Postgres: {_kind(error)}") from error
     except IntegrityError:
         raise  # a broken invariant of ours: a bug, and it must look like one
     except DBAPIError as error:
         if error.connection_invalidated:
-            raise RetryableError(f"Postgres: {_kind(error)}") from error
+            raise DatabaseAwayError(f"Postgres: {_kind(error)}") from error
         # `from None`: the driver's message quotes the parameters, and with them what people wrote.
         raise PermanentError(f"Postgres refused a statement: {_kind(error)}") from None
 

@@ -19,18 +19,18 @@ from worker.domain.messages import (
     ChannelAddress,
     PendingMessage,
 )
-from worker.domain.states import CallState
+from worker.domain.states import CallState, TurnKind
 from worker.domain.turns import CallRecord, Head, Lease, OpenConversation, OpenTurn
 from worker.store.gates import read_gates
 
 _PENDING = text("""
-SELECT id, agent, alone, envelope->>'text' AS text,
+SELECT id, agent, alone, expires_at, envelope->>'text' AS text,
     envelope->'attachments' AS attachments
 FROM messages WHERE channel_user_id = :user_id AND state = 'pending'
 ORDER BY order_at, seq LIMIT :limit
 """)
 _TURN = text("""
-SELECT id, agent, input_text, parts, opened_at, conversation_id,
+SELECT id, agent, kind, input_text, parts, opened_at, conversation_id,
     (SELECT count(*) FROM messages m WHERE m.turn_id = t.id) AS messages
 FROM turns t WHERE id = :turn_id
 """)
@@ -70,6 +70,7 @@ def read_head(connection: Connection, user_id: ChannelUserId, claimed: Row[Any])
         turn=turn,
         pending=pending,
         conversation=read_conversation(connection, user_id, agent) if agent else None,
+        paused=claimed.paused_at is not None,
         gates=read_gates(connection) if agent else {},
     )
 
@@ -84,6 +85,7 @@ def read_turn(connection: Connection, turn_id: TurnId) -> OpenTurn:
         parts=tuple(row.parts),
         opened_at=row.opened_at,
         messages=row.messages,
+        kind=TurnKind(row.kind),
         conversation_id=row.conversation_id,
         calls=tuple(_call(call) for call in connection.execute(_CALLS, {"turn_id": turn_id})),
     )
@@ -117,6 +119,7 @@ def _pending(row: Row[Any]) -> PendingMessage:
         agent=row.agent,
         text=row.text,
         alone=row.alone,
+        expires_at=row.expires_at,
         attachments=tuple(Attachment(**one) for one in row.attachments or ()),
     )
 

@@ -24,6 +24,11 @@ class NewMessage:
     """How long its turn waits for further messages after this one."""
     max_wait_s: float
     """How long a turn waits at most, from its oldest message on."""
+    expires_at: datetime | None
+    max_pending: int
+    """So many messages of the user may wait; this one is skipped where it would be one more."""
+    skip: str | None = None
+    """An outcome that the message has from the start, so that nobody answers it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,11 +83,17 @@ WITH known AS (
         u.open_turn_id IS NULL AND u.waiting_since = service_now() AS first_in_line
 ), inserted AS (
     INSERT INTO messages
-        (channel_user_id, message_id, seq, order_at, agent, envelope, accepted_at, late)
+        (channel_user_id, message_id, seq, order_at, agent, envelope, expires_at, accepted_at,
+         late, state, outcome, finished_at)
     SELECT id, :message_id, seq, least(CAST(:sent_at AS timestamptz), service_now()), :agent,
-           CAST(:envelope AS jsonb), service_now(),
-           coalesce(least(CAST(:sent_at AS timestamptz), service_now()) < taken_until, false)
-    FROM accepted
+           CAST(:envelope AS jsonb), :expires_at, service_now(),
+           coalesce(least(CAST(:sent_at AS timestamptz), service_now()) < taken_until, false),
+           CASE WHEN skipped IS NULL THEN 'pending' ELSE 'skipped' END, skipped,
+           CASE WHEN skipped IS NOT NULL THEN service_now() END
+    FROM accepted, LATERAL (SELECT coalesce(:skip, CASE WHEN :max_pending <= (
+        SELECT count(*) FROM (SELECT FROM messages waiting
+            WHERE waiting.channel_user_id = accepted.id AND waiting.state = 'pending'
+            LIMIT :max_pending) AS counted) THEN 'overflow' END) AS skipped) AS verdict
     ON CONFLICT (channel_user_id, message_id) DO NOTHING
     RETURNING id
 )
@@ -117,6 +128,9 @@ class MessageStore:
             "hold": timedelta(seconds=message.hold_s),
             "max_wait": timedelta(seconds=max(message.max_wait_s, message.hold_s)),
             "starts_itself": starts_itself,
+            "expires_at": message.expires_at,
+            "max_pending": message.max_pending,
+            "skip": message.skip,
         }
         with self._database.statement() as connection:
             row = connection.execute(_ACCEPT, values).one_or_none()

@@ -13,7 +13,7 @@ _PICK = text("""
 WITH free AS (
     SELECT u.id, u.due_at FROM channel_users u
     LEFT JOIN workers w ON w.id = u.lease_owner AND w.alive_until >= service_now()
-    WHERE u.due_at <= service_now() AND u.paused_at IS NULL AND u.diverged_at IS NULL
+    WHERE u.due_at <= service_now() AND u.diverged_at IS NULL
       AND (u.woken_at IS NULL OR u.woken_at < service_now() - :wake_ttl)
       AND (u.lease_owner IS NULL OR u.lease_until < service_now() OR w.id IS NULL)
     ORDER BY u.due_at LIMIT :limit

@@ -11,6 +11,7 @@ attempts:2`) delays the call; the send deadline is looked at again after it: not
 import select
 import socket
 import ssl
+from collections.abc import Sequence
 from typing import Any
 
 import certifi
@@ -57,7 +58,7 @@ def dial(host: str, port: int, tls: ssl.SSLContext | None, window: CallWindow) -
         sock.close()  # wrap_socket has taken the descriptor over; this closes what it left
 
 
-def _connect_one_of(addresses: list[tuple[int, Any]], window: CallWindow) -> socket.socket:
+def _connect_one_of(addresses: Sequence[tuple[int, Any]], window: CallWindow) -> socket.socket:
     last: OSError | None = None
     for tried, (family, address) in enumerate(addresses):
         share_s = _left_to_send_s(window) / (len(addresses) - tried)

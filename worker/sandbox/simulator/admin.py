@@ -22,6 +22,8 @@ from worker.sandbox.simulator.model import Script
 from worker.sandbox.simulator.state import State
 from worker.sandbox.simulator.values import Draft, Json
 
+Control: TypeAlias = Callable[[bytes], None]
+"""Does what a raw JSON body asks for; ValueError where it makes no sense."""
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -93,26 +95,6 @@ def append_foreign(state: State, message: ForeignMessage) -> None:
 def admin_routes(state: State) -> list[web.RouteDef]:
     """Return the routes of the controls."""
 
-    def control(act: Callable[[bytes], None]) -> Handler:
-        async def handle(request: web.Request) -> web.Response:
-            try:
-                act(await request.read())
-            except ValueError as error:
-                return web.json_response({"detail": str(error)}, status=422)
-            return web.json_response({"ok": True})
-
-        return handle
-
-    def models(raw: bytes) -> None:
-        change = _MODEL.validate_json(raw)
-        set_model_available(state, change.id, available=change.available)
-
-    def foreign(raw: bytes) -> None:
-        append_foreign(state, _FOREIGN.validate_json(raw))
-
-    def key(raw: bytes) -> None:
-        state.reconfigure({"api_key": _KEY.validate_json(raw).api_key})
-
     async def orders(_: web.Request) -> web.Response:
         return web.json_response([asdict(each) for each in state.faults.orders()])
 
@@ -120,17 +102,35 @@ def admin_routes(state: State) -> list[web.RouteDef]:
         lines = b"".join(dumped(entry) for entry in state.log.entries())
         return web.Response(body=lines, content_type="application/x-ndjson")
 
-    controls: dict[str, Callable[[bytes], None]] = {
-        "faults": lambda raw: inject(state, _ORDER.validate_json(raw)),
-        "key": key,
-        "models": models,
-        "config": lambda raw: state.reconfigure(_SETTINGS.validate_json(raw)),
-        "scripts": lambda raw: add_script(state, _SCRIPT.validate_json(raw)),
-        "messages": foreign,
-    }
     return [
-        *(web.post(f"/sim/{name}", control(act)) for name, act in controls.items()),
-        web.delete("/sim/faults", control(lambda _: clear_faults(state))),
+        *(web.post(f"/sim/{name}", _handler(act)) for name, act in _controls(state).items()),
+        web.delete("/sim/faults", _handler(lambda _: clear_faults(state))),
         web.get("/sim/faults", orders),
         web.get("/sim/log", log),
     ]
+
+
+def _controls(state: State) -> dict[str, Control]:
+    def model(raw: bytes) -> None:
+        change = _MODEL.validate_json(raw)
+        set_model_available(state, change.id, available=change.available)
+
+    return {
+        "faults": lambda raw: inject(state, _ORDER.validate_json(raw)),
+        "key": lambda raw: state.reconfigure(asdict(_KEY.validate_json(raw))),
+        "models": model,
+        "config": lambda raw: state.reconfigure(_SETTINGS.validate_json(raw)),
+        "scripts": lambda raw: add_script(state, _SCRIPT.validate_json(raw)),
+        "messages": lambda raw: append_foreign(state, _FOREIGN.validate_json(raw)),
+    }
+
+
+def _handler(act: Control) -> Handler:
+    async def handle(request: web.Request) -> web.Response:
+        try:
+            act(await request.read())
+        except ValueError as error:
+            return web.json_response({"detail": str(error)}, status=422)
+        return web.json_response({"ok": True})
+
+    return handle

@@ -51,21 +51,22 @@ def refusal(status: int, detail: str, *, shape: ErrorShape, code: str | None = N
     """Say no in one of the three shapes of an error."""
     usual, title = _CODES.get(status, ("10007", HTTPStatus(status).phrase))
     code = code or usual
-    entry: dict[str, Any] = {
+    entry = {
         "code": code,
         "title": title,
         "detail": detail,
         "meta": {"url": f"https://developers.telnyx.com/docs/overview/errors/{code}"},
     }
-    error: dict[str, Any] = {
+    error = {
         "message": detail,
         "type": title.lower().replace(" ", "_"),
         "param": None,
+        "code": code,
     }
     payloads: dict[ErrorShape, object] = {
         "classic": {"errors": [entry]},
         "detail": {"detail": detail},
-        "gateway": {"error": {**error, "code": code}, "errors": [entry]},
+        "gateway": {"error": error, "errors": [entry]},
     }
     return Answer(status=status, body=_dumped(payloads[shape]))
 

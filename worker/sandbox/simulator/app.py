@@ -3,6 +3,7 @@
 read ▸ logged as received ▸ key checked ▸ fault chosen ▸ carried out ▸ put on the wire
 """
 
+import asyncio
 import hashlib
 import json
 import re
@@ -42,12 +43,17 @@ def build_app(state: State) -> web.Application:
 
     async def serve(request: web.Request) -> web.StreamResponse:
         exchange = await _received(state, request)
-        answer = _turned_away(state, exchange, request)
-        if answer is None:
-            answer = await carry_out(state, exchange)
-        else:
-            state.end(exchange)
-        response = await Delivery(state, exchange, request).put(answer)
+        delivery = Delivery(state, exchange, request)
+        try:
+            answer = _turned_away(state, exchange, request)
+            if answer is None:
+                answer = await carry_out(state, exchange)
+            else:
+                state.end(exchange)
+            response = await delivery.put(answer)
+        except asyncio.CancelledError:
+            delivery.give_up()
+            raise
         if not exchange.goes_on:
             state.end(exchange)
         return response

@@ -11,6 +11,8 @@ from typing import Literal, TypeAlias
 
 from pydantic import TypeAdapter
 
+from worker.sandbox.simulator.plans import FAULTS
+
 ErrorShape: TypeAlias = Literal["classic", "detail", "gateway"]
 """`{"errors": [...]}`, `{"detail": "..."}`, or both `{"error": {...}}` and `{"errors": [...]}`."""
 
@@ -39,7 +41,7 @@ class SimulatorConfig:
     other_latency_s: float = 0.0
     """Time of every request that runs no model."""
     fault_chances: Mapping[str, float] = field(default_factory=dict)
-    """Name of a fault -> probability that it hits a request of its endpoint."""
+    """Name of a fault -> probability that it hits a request of its endpoint, see `plans.FAULTS`."""
 
     models: tuple[str, ...] = MODELS
     reasoning: bool = True
@@ -121,6 +123,11 @@ class SimulatorConfig:
     idempotency_ttl_s: float = 86_400.0
     stream_done_marker: bool = False
     """UNCERTAIN: whether a stream ends with `data: [DONE]`."""
+
+    def __post_init__(self) -> None:
+        """Refuse chances of faults that do not exist."""
+        if unknown := self.fault_chances.keys() - FAULTS.keys():
+            raise ValueError(f"no such fault: {', '.join(sorted(unknown))}")
 
 
 _ADAPTER = TypeAdapter(SimulatorConfig)

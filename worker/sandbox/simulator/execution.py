@@ -47,7 +47,7 @@ async def carry_out(state: State, exchange: Exchange) -> Answer | None:
 
 async def _later(state: State, exchange: Exchange) -> None:
     if exchange.plan.storing is Storing.AFTER_CLIENT_LEFT:
-        await state.left(exchange)
+        await state.departures.wait(exchange.gone)
     await asyncio.sleep(exchange.plan.after_s)
     await _operate(state, exchange)
     state.end(exchange)

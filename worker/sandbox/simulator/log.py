@@ -61,9 +61,8 @@ class EventLog:
         self._seq = 0
         self._descriptor: int | None = None
         if path is not None:
-            _mend(path)
-            for entry in read_log(path):
-                self._seq = entry.seq
+            last = _mended(path)
+            self._seq = _ENTRY.validate_json(last).seq if last else 0
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
             self._descriptor = os.open(path, flags, 0o600)
 
@@ -78,7 +77,7 @@ class EventLog:
         return self._seq
 
     def entries(self) -> tuple[Entry, ...]:
-        """Everything so far, that of former processes included."""
+        """Return everything so far, that of former processes included. Safe in any thread."""
         return tuple(self._kept) if self._path is None else read_log(self._path)
 
     def close(self) -> None:
@@ -94,7 +93,7 @@ def dumped(entry: Entry) -> bytes:
 
 
 def read_log(path: Path) -> tuple[Entry, ...]:
-    """All whole lines of a log; a line that is still being written is left out."""
+    """Return all whole lines of a log; a line that is still being written is left out."""
     if not path.exists():
         return ()
     lines = path.read_bytes().split(b"\n")[:-1]
@@ -150,8 +149,10 @@ def _stored(entries: Iterable[Entry]) -> Iterable[MessageStored]:
     return (entry.event for entry in entries if isinstance(entry.event, MessageStored))
 
 
-def _mend(path: Path) -> None:
-    """Cut off a last line that a killed process left unfinished."""
-    if path.exists():
-        whole = path.read_bytes().rpartition(b"\n")
-        os.truncate(path, len(whole[0]) + len(whole[1]))
+def _mended(path: Path) -> bytes:
+    """Cut off a last line that a killed process left unfinished; return the last whole one."""
+    if not path.exists():
+        return b""
+    whole, newline, _ = path.read_bytes().rpartition(b"\n")
+    os.truncate(path, len(whole) + len(newline))
+    return whole.rpartition(b"\n")[2]

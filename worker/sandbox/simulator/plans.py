@@ -54,7 +54,7 @@ class Wire(StrEnum):
     HANG = "hang"
     """Not a byte until the client leaves."""
     TRICKLE = "trickle"
-    """One byte of the body every `interval_s`."""
+    """One byte of the body every `interval_s`; of a stream, one event."""
     CUT = "cut"
     """Half of the body, then the connection is dropped."""
     TRUNCATED = "truncated"

@@ -9,6 +9,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from worker.sandbox.simulator.config import SimulatorConfig, changed
+from worker.sandbox.simulator.departures import Departures
 from worker.sandbox.simulator.events import ExecutionEnded, Started, Steered
 from worker.sandbox.simulator.faults import FaultBook
 from worker.sandbox.simulator.log import EventLog
@@ -16,8 +17,6 @@ from worker.sandbox.simulator.model import Script
 from worker.sandbox.simulator.plans import Endpoint, Plan
 from worker.sandbox.simulator.store import Store
 from worker.sandbox.simulator.values import Json
-
-_LOOK_S = 0.05
 
 
 @dataclass(slots=True, kw_only=True)
@@ -58,7 +57,7 @@ class State:
         """Idempotency keys whose first request has not ended, with the fingerprint of its body."""
         self.turnstiles: dict[str, asyncio.Lock] = {}
         """Of conversations, where requests are served one after the other."""
-        self.closing = asyncio.Event()
+        self.departures = Departures()
         self._dice = random.Random(f"latency {config.seed}")  # noqa: S311 - no secret
         self._tasks: set[asyncio.Task[None]] = set()
         self.log.append(Started(seed=config.seed))
@@ -101,12 +100,6 @@ class State:
             exchange.ended = True
             self.log.append(ExecutionEnded(request=exchange.number))
 
-    async def left(self, exchange: Exchange) -> None:
-        """Wait until the client has gone or the simulator stops."""
-        # aiohttp has no event for a client that leaves a handler which is not to be cancelled.
-        while not (exchange.gone() or self.closing.is_set()):  # noqa: ASYNC110
-            await asyncio.sleep(_LOOK_S)
-
     def spawn(self, work: Coroutine[None, None, None]) -> None:
         """Let something go on after its request."""
         task = asyncio.get_running_loop().create_task(work)
@@ -115,7 +108,7 @@ class State:
 
     async def stop(self) -> None:
         """Give up what still goes on."""
-        self.closing.set()
+        await self.departures.close()
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

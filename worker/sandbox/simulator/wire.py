@@ -28,21 +28,14 @@ class Delivery:
 
     async def put(self, answer: Answer | None) -> web.StreamResponse:
         """Deliver as the plan wants; return what aiohttp needs to go on with the connection."""
-        try:
-            return await self._put(answer)
-        except asyncio.CancelledError:
-            self._dropped("shutdown", answer)
-            raise
-
-    async def _put(self, answer: Answer | None) -> web.StreamResponse:
         match self._exchange.plan.wire:
             case Wire.DROP:
                 return self._drop(answer)
             case Wire.RESET:
                 return self._drop(answer, reset=True)
             case Wire.TRUNCATED if answer is not None:
-                half = answer.body[: len(answer.body) // 2]
-                return await self._whole(Answer(body=half))
+                whole = answer.body or b"".join(answer.chunks)
+                return await self._whole(Answer(body=whole[: len(whole) // 2]))
             case Wire.EMPTY if answer is not None:
                 return await self._whole(Answer())
             case Wire.HANG:
@@ -50,9 +43,13 @@ class Delivery:
             case _:
                 pass
         if answer is None:
-            await self._state.left(self._exchange)
+            await self._state.departures.wait(self._exchange.gone)
             return self._drop(None)
         return await self._whole(answer)
+
+    def give_up(self) -> None:
+        """Write down that the simulator stopped before the answer was out."""
+        self._dropped("shutdown", None)
 
     async def _whole(self, answer: Answer) -> web.StreamResponse:
         if self._exchange.gone():
@@ -104,8 +101,9 @@ class Delivery:
                 await self._pieces(response, half, 0)
                 return False
             case Wire.TRICKLE:
-                letters = tuple(bytes([letter]) for piece in pieces for letter in piece)
-                await self._pieces(response, letters, self._exchange.plan.interval_s)
+                if not answer.chunks:
+                    pieces = tuple(bytes([letter]) for letter in answer.body)
+                await self._pieces(response, pieces, self._exchange.plan.interval_s)
             case _:
                 await self._pieces(response, pieces, 0)
         return not answer.torn

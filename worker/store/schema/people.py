@@ -73,7 +73,10 @@ class ChannelUser(Base):
         ForeignKey("workers.id", ondelete="SET NULL")
     )
     lease_until: Mapped[At | None]
+    superseding_since: Mapped[At | None]
+    """When a reply was first held back because newer messages waited; NULL = none is."""
     paused_at: Mapped[At | None]
+    """A person has taken over."""
     diverged_at: Mapped[At | None]
 
 
@@ -107,6 +110,7 @@ class Message(Base):
     """What pending messages are sorted by: `sent_at` where given and past, else the acceptance."""
     agent: Mapped[Str]
     envelope: Mapped[Json]
+    expires_at: Mapped[At | None]
     state: Mapped[Str] = mapped_column(server_default=MessageState.PENDING.value)
     outcome: Mapped[Str | None]
     turn_id: Mapped[BigInt | None] = mapped_column(ForeignKey("turns.id"))

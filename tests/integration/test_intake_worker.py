@@ -1,0 +1,350 @@
+"""A real Celery worker on a real Redis, fed with everything that is not a message."""
+
+import base64
+import json
+import os
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from celery import Celery
+from redis import Redis
+
+from worker.sandbox.redis import EmbeddedRedis
+
+HERE = Path(__file__).parent
+FIXTURES = HERE.parent / "fixtures" / "redis_entries"
+INDEX: list[dict[str, Any]] = json.loads((FIXTURES / "index.json").read_text())
+CANARY = "CANARY-b7e1"
+PIDBOX = "/0.celery.pidbox"
+BACK = "reject requeue=True"
+
+
+class Worker:
+    """One worker process on queues `inbound` and `turns`, and what it leaves behind in `folder`."""
+
+    def __init__(self, redis: EmbeddedRedis, folder: Path, **env: str) -> None:
+        self.client = Redis(port=redis.port)
+        self.broker = redis.url
+        self.folder = folder
+        self._env = {"INTAKE_BROKER": self.broker, "INTAKE_DIR": str(folder), **env}
+        self.processes: list[subprocess.Popen[bytes]] = []
+
+    def start(self, *options: str, queues: str = "inbound,turns") -> None:
+        command = [sys.executable, "-m", "celery", "-A", "intake_app:app", "worker", "-E"]
+        command += ["--pool", "threads", "--concurrency", "8", "-Q", queues, "--loglevel", "DEBUG"]
+        command += ["--without-mingle", "--without-gossip"]
+        paths = os.pathsep.join([str(HERE), str(HERE.parents[1])])
+        with (self.folder / "output").open("ab") as output:
+            process = subprocess.Popen(
+                [*command, *options],
+                env=os.environ | self._env | {"PYTHONPATH": paths},
+                stdout=output,
+                stderr=output,
+            )
+        self.processes.append(process)
+
+    def push(self, *entries: bytes, queue: str = "inbound") -> None:
+        for entry in entries:
+            self.client.lpush(queue, entry)
+
+    def rows(self, name: str = "rows") -> list[dict[str, Any]]:
+        file = self.folder / f"{name}.jsonl"
+        return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+    def runs(self) -> list[dict[str, Any]]:
+        return self.rows("runs")
+
+    def output(self) -> str:
+        return (self.folder / "output").read_text(errors="replace")
+
+    def is_idle(self) -> bool:
+        keys = [b"inbound", b"turns", b"unacked", b"unacked_index"]
+        return self.client.exists(*keys) == 0
+
+    def wait(self, ready: Callable[[], bool], timeout_s: float = 40) -> None:
+        deadline = time.monotonic() + timeout_s
+        while not ready():
+            assert self.processes[-1].poll() is None, self.output()[-3000:]
+            assert time.monotonic() < deadline, self.output()[-3000:]
+            time.sleep(0.05)
+
+    def wait_for(self, *, rows: int = 0, runs: int = 0) -> None:
+        self.wait(lambda: len(self.rows()) >= rows and len(self.runs()) >= runs)
+        self.wait(self.is_idle)
+        assert (len(self.rows()), len(self.runs())) == (rows, runs)
+
+    def wait_until_ready(self) -> None:
+        self.wait(lambda: " ready." in self.output())
+
+    def stop(self) -> None:
+        for process in self.processes:
+            process.terminate()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        self.client.close()
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[EmbeddedRedis]:
+    with EmbeddedRedis(tmp_path / "redis") as server:
+        yield server
+
+
+@pytest.fixture
+def worker(redis: EmbeddedRedis, tmp_path: Path) -> Iterator[Worker]:
+    worker = Worker(redis, tmp_path)
+    yield worker
+    worker.stop()
+
+
+def fixture(name: str) -> bytes:
+    return (FIXTURES / f"{name}.bin").read_bytes()
+
+
+def call(task: str, *, body: object = None, **properties: object) -> bytes:
+    """A good entry for this task, with the canary as its argument."""
+    body = [[], {"envelope": CANARY}, {}] if body is None else body
+    entry = json.loads(fixture("good_python"))
+    entry["headers"] |= {"task": task, "id": str(uuid.uuid4())}
+    entry["properties"] |= {"delivery_tag": str(uuid.uuid4())} | properties
+    return json.dumps(
+        entry | {"body": base64.b64encode(json.dumps(body).encode()).decode()}
+    ).encode()
+
+
+def wake(number: int) -> bytes:
+    return call("channel_users.answer", body=[[number], {}, {}])
+
+
+def assert_tells_nothing(text: str) -> None:
+    """The canary in plain, and in base64 at each of its three alignments."""
+    forms = [CANARY] + [
+        base64.b64encode(b" " * n + CANARY.encode()).decode()[4:14] for n in range(3)
+    ]
+    for form in forms:
+        assert form not in text
+
+
+def test_every_bad_entry_is_kept_once_every_good_one_runs_and_the_worker_lives(
+    worker: Worker,
+) -> None:
+    too_large = json.loads(fixture("good_python"))
+    too_large["body"] = base64.b64encode(b"[[], {}, {}]" + b" " * 1024 * 1024).decode()
+    expected = [("too_large", json.dumps(too_large).encode())]
+    worker.push(expected[0][1])
+    good = 0
+    for number, case in enumerate(INDEX):
+        raw = (FIXTURES / case["file"]).read_bytes()
+        worker.push(raw)
+        worker.push(wake(number), queue="turns")
+        good += case["reason"] is None
+        if case["reason"] is not None:
+            expected.append((case["reason"], raw))
+    worker.start()
+    worker.wait_for(rows=len(expected), runs=good + len(INDEX))
+    kept = [(row["reason"], base64.b64decode(row["raw"])) for row in worker.rows()]
+    assert sorted(kept) == sorted(expected)
+    assert {row["pid"] for row in worker.rows() + worker.runs()} == {worker.processes[0].pid}
+    assert worker.processes[0].poll() is None
+    assert_tells_nothing(worker.output())
+    assert_tells_nothing(json.dumps([row["detail"] for row in worker.rows()]))
+
+
+@pytest.mark.parametrize("how", ["away", "broken"])
+def test_nothing_is_lost_while_rows_cannot_be_written(worker: Worker, how: str) -> None:
+    away = worker.folder / how
+    away.touch()
+    bad = [f"garbage {number}".encode() for number in range(30)]
+    worker.push(*bad, *(call("messages.receive") for _ in range(10)))
+    worker.start()
+    worker.wait_until_ready()
+    time.sleep(3)
+    assert worker.rows() == worker.runs() == []
+    # 8 threads, a pause of 0.2 s: at most 120 tries, and each is told twice.
+    assert 8 <= worker.output().count(BACK) / 2 <= 150
+    assert "Traceback" not in worker.output()
+    away.unlink()
+    worker.wait_for(rows=30, runs=10)
+    assert worker.processes[0].poll() is None
+    assert sorted(base64.b64decode(row["raw"]) for row in worker.rows()) == sorted(bad)
+    assert_tells_nothing(worker.output())
+
+
+def test_a_worker_killed_before_the_row_was_written_leaves_the_entry_to_the_next(
+    redis: EmbeddedRedis, tmp_path: Path
+) -> None:
+    worker = Worker(redis, tmp_path, INTAKE_VISIBILITY_S="2")
+    (tmp_path / "away").touch()
+    try:
+        worker.push(b"garbage", fixture("not_utf8"), call("messages.receive"))
+        worker.start()
+        worker.wait(lambda: worker.client.hlen("unacked") == 3)
+        worker.processes[0].kill()
+        worker.processes[0].wait()
+        (tmp_path / "away").unlink()
+        worker.start()
+        worker.wait_for(rows=2, runs=1)
+        kept = {base64.b64decode(row["raw"]) for row in worker.rows()}
+        assert kept == {b"garbage", fixture("not_utf8")}
+    finally:
+        worker.stop()
+
+
+def test_a_task_with_a_defect_is_kept_with_the_body_as_it_came(worker: Worker) -> None:
+    raw = call("messages.fail")
+    worker.push(raw)
+    worker.start()
+    worker.wait_for(rows=1)
+    (row,) = worker.rows()
+    assert row["reason"] == "task_failed"
+    assert row["queue"] == "inbound"
+    assert row["detail"].startswith("ValueError < intake_app.py:")
+    assert row["raw"] == json.loads(raw)["body"]
+    assert "raised unexpected: TaskDefectError('ValueError < intake_app.py:" in worker.output()
+    assert_tells_nothing(worker.output())
+
+
+def test_a_task_that_may_succeed_later_does(worker: Worker) -> None:
+    (worker.folder / "telnyx_away").touch()
+    worker.push(call("messages.away"), call("messages.receive"))
+    worker.start()
+    worker.wait(lambda: len(worker.rows("tries")) >= 3)
+    (worker.folder / "telnyx_away").unlink()
+    worker.wait_for(runs=2)
+    assert [run["task"] for run in worker.runs()] == ["messages.receive", "messages.away"]
+    assert_tells_nothing(worker.output())
+
+
+def test_neither_inspect_nor_events_show_arguments(worker: Worker) -> None:
+    worker.start()
+    worker.wait_until_ready()
+    app = Celery(broker=worker.broker, set_as_current=False)
+    events: list[dict[str, Any]] = []
+    receiver = app.events.Receiver(app.connection(), handlers={"*": events.append})
+    with receiver.consumer_context(wakeup=False) as (connection, _, _):
+        connection.drain_events(timeout=10)  # subscribes; a worker sends a heartbeat every 2 s
+        worker.push(*(call("messages.slow") for _ in range(8)))
+        worker.wait(lambda: worker.client.hlen("unacked") == 8)
+        inspect = app.control.inspect(timeout=1)
+        (active,) = inspect.active().values()
+        shown = [active, inspect.reserved(), inspect.query_task([task["id"] for task in active])]
+        worker.push(call("messages.fail"), b"garbage " + CANARY.encode())
+        while sum(event["type"] == "task-succeeded" for event in events) < 9:
+            connection.drain_events(timeout=10)
+    assert len(active) == 8
+    assert {event["type"] for event in events} >= {"task-received", "task-started", "task-failed"}
+    assert_tells_nothing(json.dumps([shown, events], default=str))
+    app.close()
+
+
+def test_messages_survive_a_redis_that_refuses_to_note_them(worker: Worker) -> None:
+    """Full memory: BRPOP works, the note of what was popped does not."""
+    worker.start()
+    worker.wait_until_ready()
+    worker.push(*(call("messages.receive") for _ in range(5)), b"garbage " + CANARY.encode())
+    worker.wait_for(rows=1, runs=5)
+    with worker.client.pipeline() as pipe:
+        for _ in range(20):
+            pipe.lpush("inbound", call("messages.receive"))
+        pipe.lpush("inbound", b"garbage " + CANARY.encode())
+        pipe.config_set("maxmemory", "1")
+        pipe.execute()
+    worker.wait(lambda: "entry_homeless count=1" in worker.output())
+    time.sleep(2)
+    assert len(worker.runs()) < 25
+    worker.client.config_set("maxmemory", "0")
+    worker.wait_for(rows=2, runs=25)
+    assert_tells_nothing(worker.output())
+
+
+def test_cut_connections_lose_nothing(worker: Worker) -> None:
+    worker.start()
+    worker.wait_until_ready()
+    numbers = range(300)
+    for number in numbers:
+        worker.push(wake(number), queue="turns")
+        worker.push(f"garbage {number}".encode())
+        if number % 60 == 30:
+            worker.client.client_kill_filter(_type="normal", skipme=True)
+    worker.wait(lambda: len({row["raw"] for row in worker.rows()}) == len(numbers))
+    worker.wait(lambda: len({run["id"] for run in worker.runs()}) == len(numbers))
+    worker.wait(worker.is_idle)
+    assert_tells_nothing(worker.output())
+
+
+def test_notes_of_unacked_messages_are_restored_whatever_they_hold(worker: Worker) -> None:
+    stranger = json.loads(call("messages.receive"))
+    notes = {
+        "a": b"\xff\xfe " + CANARY.encode(),
+        "b": json.dumps([CANARY, "", "inbound"]).encode(),
+        "c": json.dumps([stranger, "exchange nobody declared", "inbound"]).encode(),
+        "d": b"[]",
+    }
+    worker.client.hset("unacked", mapping=notes)  # type: ignore[arg-type]
+    worker.client.zadd("unacked_index", dict.fromkeys(notes, 1.0))
+    worker.start()
+    worker.wait_for(rows=3, runs=1)
+    assert {row["reason"] for row in worker.rows()} == {"unacked_unreadable"}
+    kept = {base64.b64decode(row["raw"]) for row in worker.rows()}
+    assert kept == {notes["a"], notes["b"], notes["d"]}
+    assert_tells_nothing(worker.output())
+
+
+def test_what_celery_refuses_behind_the_gate_is_kept_too(
+    redis: EmbeddedRedis, tmp_path: Path
+) -> None:
+    worker = Worker(redis, tmp_path, INTAKE_HOLE="1")
+    try:
+        worker.push(call("ghost"), call("messages.receive"))
+        worker.start()
+        worker.wait_for(rows=1, runs=1)
+        (row,) = worker.rows()
+        assert (row["reason"], row["detail"]) == ("not_understood", "on_unknown_task")
+        raw = json.loads(base64.b64decode(row["raw"]))
+        assert json.loads(base64.b64decode(raw["body"]))[1] == {"envelope": CANARY}
+        assert_tells_nothing(worker.output())
+    finally:
+        worker.stop()
+
+
+def test_garbage_on_the_control_channel_ends_nothing(worker: Worker) -> None:
+    worker.start()
+    worker.wait_until_ready()
+    entry = json.loads(call("messages.receive"))
+    for message in (b"garbage", b"[1]", b"{}", b"5", json.dumps(entry).encode()):
+        worker.client.publish(PIDBOX, message)
+    broken = entry | {"body": "!", "properties": entry["properties"] | {"body_encoding": "x"}}
+    worker.client.publish(PIDBOX, json.dumps(broken).encode())
+    app = Celery(broker=worker.broker, set_as_current=False)
+    app.control.add_consumer("other")  # a queue without a gate: not consumed
+    worker.push(b"garbage", queue="other")
+    worker.push(call("messages.receive"))
+    worker.wait_for(runs=1)
+    worker.wait(lambda: "queue_refused" in worker.output())
+    assert app.control.ping(timeout=1)
+    assert worker.client.llen("other") == 1
+
+
+def test_messages_of_every_priority_come_back_to_their_own_list(worker: Worker) -> None:
+    (worker.folder / "away").touch()
+    worker.client.lpush("inbound\x06\x163", b"garbage", call("messages.receive"))
+    worker.start()
+    worker.wait(lambda: worker.output().count(BACK) >= 4)
+    assert worker.client.llen("inbound") == 0
+    (worker.folder / "away").unlink()
+    worker.wait_for(rows=1, runs=1)
+
+
+def test_a_worker_does_not_start_on_a_queue_without_a_gate(worker: Worker) -> None:
+    worker.start(queues="inbound,other")
+    assert worker.processes[0].wait(20) != 0
+    assert "no accepted tasks for queue other" in worker.output()

@@ -1,0 +1,90 @@
+"""How an app gets its intake, and how kombu finds the transport."""
+
+import subprocess
+import sys
+
+import pytest
+from celery import Celery
+from kombu import Connection
+from kombu.transport import redis
+
+from worker.domain.errors import RetryableError
+from worker.intake import KEEP_TASK, KeepingTask, install
+from worker.intake.request import PrivateRequest
+from worker.intake.transport import GatedChannel, GatedTransport
+
+STOCK = "kombu.transport.redis:Transport"
+
+
+def an_app() -> Celery:
+    app = Celery("t", broker="redis://127.0.0.1:1/0", set_as_current=False)
+    app.conf.broker_transport_options = {"visibility_timeout": 7}
+    install(app, quarantine=lambda: pytest.fail("not asked for"), accepts={"inbound": {"t.t"}})
+    return app
+
+
+def test_all_tasks_have_our_request_celerys_own_too() -> None:
+    app = an_app()
+    app.finalize()
+    assert KEEP_TASK in app.tasks
+    assert {task.Request for task in app.tasks.values()} == {PrivateRequest}
+
+
+def test_settings_made_before_are_kept() -> None:
+    options = an_app().conf.broker_transport_options
+    assert options["visibility_timeout"] == 7
+    assert repr(options["intake_gate"]) == "Gate(inbound)"
+
+
+def test_a_task_made_before_is_told() -> None:
+    app = Celery("t", set_as_current=False)
+    app.Task  # noqa: B018 # what a task definition does
+    with pytest.raises(RuntimeError, match="before the first task"):
+        install(app, quarantine=lambda: pytest.fail("not asked for"), accepts={})
+
+
+@pytest.mark.parametrize("url", ["redis://h:1/2", "rediss://h:1/2", "redis://a:1;rediss://b:2"])
+def test_the_transport_is_ours_for_every_url(url: str) -> None:
+    connection = an_app().connection(url)
+    assert connection.get_transport_cls() is GatedTransport
+    connection.maybe_switch_next()
+    assert connection.get_transport_cls() is GatedTransport
+
+
+@pytest.mark.parametrize("url", ["rediss://h:1/2?ssl_cert_reqs=required", "rediss://h:1/2"])
+def test_tls_is_what_kombu_makes_of_it(url: str) -> None:
+    an_app()
+    ours = Connection(url)
+    assert ours.get_transport_cls() is GatedTransport
+    assert ours.ssl
+    params = [_params_of(channel, ours) for channel in (GatedChannel, redis.Channel)]
+    assert params[0] == params[1]
+    assert params[0]["connection_class"] is redis.redis.SSLConnection
+
+
+def _params_of(channel_cls: type, connection: Connection) -> dict[str, object]:
+    channel: GatedChannel = channel_cls.__new__(channel_cls)  # its __init__ connects
+    channel.connection = connection.transport
+    params: dict[str, object] = channel._connparams()
+    return params
+
+
+def test_a_task_called_directly_runs_as_celery_has_it() -> None:
+    app = an_app()
+
+    @app.task(name="t.t", bind=True)
+    def t(self: KeepingTask, word: str) -> str:
+        if word == "fail":
+            raise RetryableError(word)
+        assert self.request.called_directly
+        return word
+
+    assert t("w") == "w"
+    with pytest.raises(RetryableError):
+        t("fail")
+
+
+def test_importing_it_changes_nothing() -> None:
+    code = "import worker.intake, kombu.transport as t; print(t.TRANSPORT_ALIASES['redis'])"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert said.stdout.strip() == STOCK

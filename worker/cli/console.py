@@ -1,0 +1,48 @@
+"""Where commands write: colours and moving parts on a terminal, plain whole lines elsewhere."""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""C0 and C1 but tab and newline: a reply must not steer somebody's terminal."""
+
+
+def say(line: str = "") -> None:
+    """Print one line with markup; never cut or wrapped, so that scripts can read it."""
+    out.print(line, soft_wrap=True)
+
+
+def say_json(value: object) -> None:
+    """Print one line of JSON."""
+    out.print(
+        json.dumps(value, ensure_ascii=False, default=str), soft_wrap=True, markup=False, emoji=False
+    )
+
+
+def warn(line: str) -> None:
+    """Print one plain line to stderr."""
+    err.print(line, soft_wrap=True, markup=False)
+
+
+def plain(text: str) -> str:
+    """Make what somebody wrote fit for a terminal and for markup."""
+    return escape(_CONTROL.sub("\N{REPLACEMENT CHARACTER}", text))
+
+
+@contextmanager
+def progress_bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Show a bar on a terminal's stderr, nothing elsewhere; gives what advances it."""
+    columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=err, disable=not err.is_terminal, transient=True) as bar:
+        task = bar.add_task(title, total=total)
+        yield lambda steps: bar.advance(task, steps)

@@ -1,0 +1,48 @@
+"""How commands fail: one line on stderr, a code for scripts, no traceback for what is no bug.
+
+0    done                          2    a setting, an option or an argument is wrong
+1    it went wrong, or is down     130  Ctrl-C (143 SIGTERM)
+"""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import typer
+
+from worker.domain.errors import RetryableError, WorkerError
+
+FAILED: Final = 1
+MISUSED: Final = 2
+INTERRUPTED: Final = 130
+
+
+class CommandError(Exception):
+    """A command cannot go on; its text is for the person who typed it."""
+
+    def __init__(self, message: str, *, exit_code: int = FAILED) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+@contextmanager
+def told_in_one_line() -> Iterator[None]:
+    """Turn what commands raise on purpose into a line and an exit code."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED) from None
+    except CommandError as error:
+        _tell(str(error))
+        raise typer.Exit(error.exit_code) from None
+    except RetryableError as error:  # of stores: Postgres is away
+        _tell(f"{error}. Is it running, and is DATABASE_URL right?")
+        raise typer.Exit(FAILED) from None
+    except WorkerError as error:
+        _tell(str(error))
+        raise typer.Exit(FAILED) from None
+
+
+def _tell(message: str) -> None:
+    sys.stderr.write(f"worker: {message}\n")

@@ -1,0 +1,116 @@
+"""Reads a file of messages: .jsonl (an envelope or a part of one a line) or .tsv.
+
+Everything about a message follows from the file's name, its time and the line's number, so the
+same file sent again is the same messages again, and changes nothing.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+from worker.cli.errors import MISUSED, CommandError
+
+BLOCK_LINES: Final = 15
+"""How many adjacent lines go to one user with `Spread.BLOCKS`."""
+_PHONE_LIKE: Final = frozenset({"sms", "mms", "rcs", "whatsapp", "voice", "telephone"})
+_MAIL_LIKE: Final = frozenset({"email", "mail", "e-mail"})
+
+
+class Spread(StrEnum):
+    """How the lines of a file are given to users."""
+
+    ROUND_ROBIN = "round-robin"
+    BLOCKS = "blocks"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """One line that is not empty: what it says, or why it cannot be read."""
+
+    number: int
+    fields: Mapping[str, object] = field(default_factory=dict)
+    fault: str = ""
+
+
+def read_lines(file: Path, *, text_column: int | None = None) -> Iterator[Line]:
+    """Read a file, a line at a time; what cannot be read comes as a fault, and the next goes on.
+
+    `text_column` counts from 1, negative from the end; None = the last one. For .tsv only.
+    """
+    read = _reader(file, text_column)
+    with file.open("rb") as lines:
+        for number, raw in enumerate(lines, start=1):
+            bare = raw.rstrip(b"\r\n")
+            if not bare.strip():
+                continue
+            try:
+                yield Line(number=number, fields=read(bare.decode()))
+            except UnicodeDecodeError:
+                yield Line(number=number, fault="the line is not UTF-8")
+            except ValueError as error:
+                yield Line(number=number, fault=str(error))
+
+
+def count_lines(file: Path) -> int:
+    """Count the lines that are not empty."""
+    with file.open("rb") as lines:
+        return sum(1 for line in lines if line.strip())
+
+
+def identity(file: Path) -> Callable[[int], dict[str, object]]:
+    """Give `message_id` and `sent_at` of a line by its number."""
+    began_at = datetime.fromtimestamp(file.stat().st_mtime, UTC)
+
+    def of_line(number: int) -> dict[str, object]:
+        sent_at = began_at + timedelta(milliseconds=number)
+        return {"message_id": f"{file.name}:{number}", "sent_at": sent_at.isoformat()}
+
+    return of_line
+
+
+def user_of_line(number: int, *, users: int, spread: Spread) -> int:
+    """Choose a user, from 0, for the line of this number, from 1."""
+    place = number - 1
+    return (place if spread is Spread.ROUND_ROBIN else place // BLOCK_LINES) % users
+
+
+def address(channel: str, user: int) -> str:
+    """Make the address of an invented user, fit for the channel."""
+    if channel in _PHONE_LIKE:
+        return f"+1312555{user:04d}"
+    if channel in _MAIL_LIKE:
+        return f"user{user:04d}@example.com"
+    return f"user{user:04d}"
+
+
+def _reader(file: Path, text_column: int | None) -> Callable[[str], Mapping[str, object]]:
+    match file.suffix:
+        case ".jsonl" | ".ndjson":
+            return _from_json
+        case ".tsv":
+            return lambda line: {"text": _column(line.split("\t"), text_column or -1)}
+        case _:
+            raise CommandError(f"{file.name}: give a .jsonl or .tsv file", exit_code=MISUSED)
+
+
+def _from_json(line: str) -> Mapping[str, object]:
+    try:
+        document = json.loads(line)
+    except RecursionError:
+        raise ValueError("too many lists and objects inside each other") from None
+    except ValueError:
+        raise ValueError("the line is not JSON") from None  # the original quotes it
+    if not isinstance(document, dict):
+        raise ValueError("give an object")  # noqa: TRY004 - one kind of fault for the caller
+    return document
+
+
+def _column(columns: list[str], wanted: int) -> str:
+    try:
+        return columns[wanted - 1 if wanted > 0 else wanted]
+    except IndexError:
+        raise ValueError(f"there is no column {wanted}, only {len(columns)}") from None

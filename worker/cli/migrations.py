@@ -1,0 +1,104 @@
+"""`worker migrate`, and whether a database stands where this version wants it."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, create_engine, text
+from sqlalchemy.exc import DBAPIError, OperationalError
+
+from worker.cli.console import say, say_json
+from worker.cli.errors import CommandError
+from worker.store.database import Database
+from worker.store.status import StatusStore
+
+_LOCK: Final = 7_733_571_002
+"""Of Postgres's advisory locks: two that migrate at once go one after the other."""
+
+
+def run(database_url: str, *, check_only: bool, as_sql: bool, as_json: bool = False) -> None:
+    """Bring the database to the newest migration, or only say what that would mean."""
+    before, head = revision_of(database_url), head_revision()
+    if as_sql:
+        if before != head:
+            _alembic(database_url, f"{before or 'base'}:head", as_sql=True)
+        return
+    if check_only:
+        if as_json:
+            say_json({"revision": before, "head": head, "up_to_date": before == head})
+        else:
+            say(f"the database is at {before or 'nothing yet'}, the newest migration is {head}")
+        if before != head:
+            raise CommandError("migrations are missing: run `worker migrate`")
+        return
+    upgrade(database_url)
+    if as_json:
+        say_json({"revision": head, "was": before})
+    elif before == head:
+        say(f"nothing to do: the database is at {head}")
+    else:
+        say(f"migrated from {before or 'an empty database'} to {head}")
+
+
+def upgrade(database_url: str) -> None:
+    """Bring the database to the newest migration. Raises `CommandError`."""
+    _alembic(database_url, "head")
+
+
+def revision_of(database_url: str) -> str | None:
+    """Give where the database stands. Raises `RetryableError` when it is away."""
+    database = Database(database_url, pool_size=1, name="worker-cli")
+    try:
+        return StatusStore(database).revision()
+    finally:
+        database.close()
+
+
+def head_revision() -> str:
+    """Give the newest migration. Raises `CommandError` where the migrations are not found."""
+    head = ScriptDirectory.from_config(_config()).get_current_head()
+    if head is None:
+        raise CommandError("there are no migrations in migrations/versions")
+    return head
+
+
+def _config() -> Config:
+    for folder in (Path(__file__).parents[2], Path.cwd()):
+        if (folder / "alembic.ini").exists():
+            return Config(folder / "alembic.ini")
+    raise CommandError(
+        "alembic.ini and migrations/ are not here: run this in the project's checkout, or in its "
+        "container image"
+    )
+
+
+def _alembic(database_url: str, target: str, *, as_sql: bool = False) -> None:
+    config = _config()
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    try:
+        with _connected(database_url) as connection:
+            config.attributes["connection"] = connection
+            command.upgrade(config, target, sql=as_sql)
+            connection.commit()
+    except OperationalError as error:
+        kind = type(error.orig).__name__
+        raise CommandError(f"Postgres: {kind}, nothing of this migration was kept") from error
+    except DBAPIError as error:
+        raise CommandError(f"the migration failed and was undone: {error.orig}") from error
+
+
+@contextmanager
+def _connected(database_url: str) -> Iterator[Connection]:
+    engine = create_engine(database_url, connect_args={"connect_timeout": 5})
+    try:
+        with engine.connect() as connection:
+            connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _LOCK})
+            connection.commit()  # the lock is the session's; Alembic wants to begin by itself
+            yield connection
+    finally:
+        engine.dispose()

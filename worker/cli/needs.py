@@ -1,0 +1,54 @@
+"""The settings a command needs, and no others: who only sends has no key of Telnyx.
+
+What is not needed is filled in with values that lead nowhere.
+"""
+
+from typing import Literal
+from uuid import UUID
+
+from pydantic import SecretStr, ValidationError
+
+from worker.cli.errors import MISUSED, CommandError
+from worker.domain.agents import Routing
+from worker.settings import (
+    Settings,
+    SettingsError,
+    _one_line,
+    load_agents,
+    load_settings,
+    sandbox_dir,
+)
+
+Need = Literal["database_url", "broker_url", "telnyx_api_key", "namespace"]
+
+_NOWHERE: dict[str, object] = {
+    "database_url": "postgresql://nowhere.invalid/",
+    "broker_url": "redis://nowhere.invalid",
+    "telnyx_api_key": SecretStr(""),
+    "namespace": UUID(int=0),
+}
+
+
+def settings_for(*needs: Need) -> Settings:
+    """Read these settings; raises `CommandError` that names the one missing or wrong."""
+    unneeded = {name: value for name, value in _NOWHERE.items() if name not in needs}
+    try:
+        return Settings(_env_file=sandbox_dir() / "env", **unneeded)  # type: ignore[arg-type]
+    except ValidationError as error:
+        raise CommandError(_one_line(error), exit_code=MISUSED) from None
+
+
+def all_settings() -> Settings:
+    """Read what a worker needs; raises `CommandError`."""
+    try:
+        return load_settings()
+    except SettingsError as error:
+        raise CommandError(str(error), exit_code=MISUSED) from None
+
+
+def routing_of(settings: Settings) -> Routing:
+    """Read agents and channels; raises `CommandError`."""
+    try:
+        return load_agents(settings.agents_file)[0]
+    except SettingsError as error:
+        raise CommandError(str(error), exit_code=MISUSED) from None

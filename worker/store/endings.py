@@ -1,0 +1,249 @@
+"""How a turn's work ends: one statement for each plan, hanging on the fence.
+
+Each statement takes the user's row with the token first; where it no longer fits, nothing of the
+statement happens and it gives no row.
+"""
+
+import json
+from datetime import timedelta
+
+from sqlalchemy import TextClause, text
+
+from worker.domain.calls import CallOutcome, Done, NotSent, Refused, Unknown
+from worker.domain.settle import Diverge, GiveUp, Later, Plan, Recorded, Replace, Reply, Split
+from worker.domain.states import CallState, DeliveryState, MessageState, ReplySource, TurnState
+from worker.store.claims import Claimed
+
+# One statement: the fence, the call, and the user's release. Everything hangs on `fenced`.
+_CALL_ENDS = """
+fenced AS (
+    UPDATE channel_users SET {release}
+    WHERE id = :user_id AND lease_token = :token RETURNING id, paused_at, superseding_since
+), ended AS (
+    UPDATE calls SET state = :call_state, reason = :call_reason, status = :status, code = :code,
+        request_id = :request_id, response_id = :response_id, output = CAST(:output AS jsonb),
+        input_tokens = :input_tokens, output_tokens = :output_tokens, finished_at = service_now()
+    FROM fenced WHERE calls.id = :call_id
+)"""
+_RELEASED = """lease_owner = NULL, lease_until = NULL,
+        open_turn_id = NULL, due_at = waiting_due_at, superseding_since = NULL"""
+# A reply is held back while newer messages wait, for at most :max_wait in a row.
+_SUPERSEDING = """lease_owner = NULL, lease_until = NULL,
+        open_turn_id = NULL, due_at = waiting_due_at,
+        superseding_since = CASE WHEN :supersede AND waiting_since IS NOT NULL
+            AND coalesce(superseding_since, service_now()) > service_now() - :max_wait
+            THEN coalesce(superseding_since, service_now()) END"""
+_LATER = text(
+    "WITH "
+    + _CALL_ENDS.format(
+        release="lease_owner = NULL, lease_until = NULL, due_at = service_now() + :wait"
+    )
+    + " SELECT id FROM fenced"
+)
+_TURN_ENDS = """
+, turn AS (
+    UPDATE turns SET state = :turn_state, landed = :landed, failure = :failure,
+        finished_at = service_now()
+    FROM fenced WHERE turns.id = :turn_id RETURNING turns.id, turns.conversation_id
+), told AS (
+    UPDATE conversations c SET instructions_hash = sent.instructions_hash
+    FROM turn JOIN calls sent ON sent.turn_id = turn.id
+    WHERE :landed AND c.id = turn.conversation_id AND sent.conversation_id = c.id
+      AND sent.instructions_hash IS NOT NULL
+), messages_ended AS (
+    UPDATE messages SET state = :message_state, outcome = :outcome, finished_at = service_now()
+    FROM turn WHERE messages.turn_id = turn.id RETURNING messages.id
+)"""
+_ANSWERED = text(
+    "WITH "
+    + _CALL_ENDS.format(release=_SUPERSEDING)
+    + _TURN_ENDS
+    + """
+, reply AS (
+    INSERT INTO replies (turn_id, text, source, created_at)
+    SELECT id, :text, :source, service_now() FROM turn RETURNING id
+), delivery AS (
+    INSERT INTO deliveries
+        (reply_id, channel_user_id, channel, state, due_at, finished_at, created_at)
+    SELECT reply.id, :user_id, :channel, first.state,
+        CASE WHEN first.state = 'pending' THEN service_now() END,
+        CASE WHEN first.state <> 'pending' THEN service_now() END, service_now()
+    FROM reply, fenced, LATERAL (SELECT CASE
+        WHEN fenced.paused_at IS NOT NULL THEN 'withheld'
+        WHEN fenced.superseding_since IS NOT NULL THEN 'superseded'
+        ELSE :delivery_state END AS state) AS first
+)
+SELECT id FROM fenced"""
+)
+_DIED = text(
+    "WITH "
+    + _CALL_ENDS.format(release=_RELEASED)
+    + _TURN_ENDS
+    + """
+, letters AS (
+    INSERT INTO dead_letters (kind, message_row_id, reason, created_at)
+    SELECT 'message', id, :failure, service_now() FROM messages_ended
+)
+SELECT id FROM fenced"""
+)
+
+
+_RECORDED = text(
+    "WITH " + _CALL_ENDS.format(release=_RELEASED) + _TURN_ENDS + " SELECT id FROM fenced"
+)
+_REPLACED = text(
+    "WITH "
+    + _CALL_ENDS.format(release="lease_owner = NULL, lease_until = NULL, due_at = service_now()")
+    + """
+, turn AS (
+    UPDATE turns t SET conversation_id = NULL FROM fenced, turns was
+    WHERE t.id = :turn_id AND was.id = t.id RETURNING was.conversation_id
+), closed AS (
+    UPDATE conversations c SET closed_at = service_now(), close_reason = :reason
+    FROM turn WHERE c.id = turn.conversation_id RETURNING c.id
+), noted AS (
+    INSERT INTO attempt_log (event, channel_user_id, turn_id, token, facts)
+    SELECT 'conversation.replaced', :user_id, :turn_id, :token,
+        jsonb_build_object('conversation', id, 'reason', CAST(:reason AS text)) FROM closed
+)
+SELECT id FROM fenced"""
+)
+_SPLIT = text(
+    "WITH "
+    + _CALL_ENDS.format(
+        release="""lease_owner = NULL, lease_until = NULL, open_turn_id = NULL,
+        due_at = service_now(), waiting_due_at = service_now(),
+        waiting_since = coalesce(waiting_since, service_now())"""
+    )
+    + """
+, turn AS (
+    UPDATE turns SET state = 'failed', landed = false, failure = 'split',
+        finished_at = service_now()
+    FROM fenced WHERE turns.id = :turn_id RETURNING turns.id
+), back AS (
+    UPDATE messages SET state = 'pending', turn_id = NULL, alone = true
+    FROM turn WHERE messages.turn_id = turn.id
+)
+SELECT id FROM fenced"""
+)
+_DIVERGED = text(
+    "WITH "
+    + _CALL_ENDS.format(
+        release="lease_owner = NULL, lease_until = NULL, diverged_at = service_now()"
+    )
+    + """
+, noted AS (
+    INSERT INTO attempt_log (event, channel_user_id, turn_id, token, facts)
+    SELECT 'diverged', :user_id, :turn_id, :token, CAST(:facts AS jsonb) FROM fenced
+)
+SELECT id FROM fenced"""
+)
+
+
+def ending(claimed: Claimed, plan: Plan) -> tuple[TextClause, dict[str, object]]:
+    """Give the statement of a plan, and the values it takes beside those of the call."""
+    match plan:
+        case Reply():
+            return _ANSWERED, _reply_values(claimed, plan.text, plan.source)
+        case GiveUp(fallback_text=str(fallback)):
+            values = _reply_values(claimed, fallback, ReplySource.FALLBACK)
+            return _ANSWERED, values | {"failure": plan.reason, "landed": plan.landed}
+        case GiveUp():
+            return _DIED, _dead_values(plan)
+        case Recorded():
+            return _RECORDED, _recorded_values(plan)
+        case Later():
+            return _LATER, {"wait": timedelta(seconds=plan.wait_s)}
+        case Replace():
+            return _REPLACED, {"reason": plan.reason}
+        case Split():
+            return _SPLIT, {}
+        case Diverge():
+            return _DIVERGED, {"facts": json.dumps({"reason": plan.reason})}
+
+
+def call_values(claimed: Claimed, outcome: CallOutcome | None) -> dict[str, object]:
+    """Give the values that every ending takes: whose turn, and how its call ended."""
+    values: dict[str, object] = {
+        "user_id": claimed.lease.user_id,
+        "token": claimed.lease.token,
+        "turn_id": claimed.turn.id,
+        "call_id": claimed.intent.call_id if claimed.intent else None,
+        "call_state": None,
+        "call_reason": None,
+        "status": None,
+        "code": None,
+        "request_id": None,
+        "response_id": None,
+        "output": None,
+        "input_tokens": None,
+        "output_tokens": None,
+    }
+    match outcome:
+        case None:
+            return values
+        case NotSent():
+            return values | {"call_state": CallState.NOT_SENT, "call_reason": outcome.reason}
+        case Unknown():
+            return values | {
+                "call_state": CallState.UNKNOWN,
+                "call_reason": outcome.reason,
+                "status": outcome.status,
+                "request_id": outcome.request_id,
+            }
+        case Refused():
+            return values | {
+                "call_state": CallState.REFUSED,
+                "call_reason": outcome.fault,
+                "status": outcome.status,
+                "code": outcome.code,
+                "request_id": outcome.request_id,
+            }
+        case Done():
+            return values | {
+                "call_state": CallState.DONE,
+                "call_reason": outcome.incomplete_reason,
+                "status": 200,
+                "request_id": outcome.request_id,
+                "response_id": outcome.response_id,
+                "output": json.dumps(outcome.output),
+                "input_tokens": outcome.usage.input_tokens,
+                "output_tokens": outcome.usage.output_tokens,
+            }
+
+
+def _reply_values(claimed: Claimed, text_: str, source: ReplySource) -> dict[str, object]:
+    fallback = source is ReplySource.FALLBACK
+    return {
+        "turn_state": TurnState.FAILED if fallback else TurnState.ANSWERED,
+        "landed": True,
+        "failure": None,
+        "message_state": MessageState.ANSWERED,
+        "outcome": "fallback" if fallback else "answered",
+        "text": text_,
+        "source": source,
+        "channel": claimed.who.channel,
+        "delivery_state": DeliveryState.SENT,
+        "supersede": claimed.channel.supersede,
+        "max_wait": timedelta(seconds=claimed.channel.max_wait_s),
+    }
+
+
+def _recorded_values(plan: Recorded) -> dict[str, object]:
+    return {
+        "turn_state": TurnState.ANSWERED,
+        "landed": plan.landed,
+        "failure": None,
+        "message_state": MessageState.HUMAN,
+        "outcome": "human",
+    }
+
+
+def _dead_values(plan: GiveUp) -> dict[str, object]:
+    return {
+        "turn_state": TurnState.FAILED,
+        "landed": plan.landed,
+        "failure": plan.reason,
+        "message_state": MessageState.DEAD,
+        "outcome": plan.reason,
+    }

@@ -1,0 +1,118 @@
+"""One look at everything an operator asks first. Reads only: counts, ages, names of gates, reasons."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from sqlalchemy import Connection, text
+
+from worker.store.database import Database
+
+_REVISION_TABLE = text("SELECT to_regclass('alembic_version') IS NOT NULL")
+_REVISION = text("SELECT version_num FROM alembic_version")
+_WORKERS = text("""
+SELECT host, pid, extract(epoch FROM service_now() - started_at) AS up_s FROM workers
+WHERE alive_until >= service_now() ORDER BY started_at
+""")
+_MESSAGES = text("SELECT state, count(*) FROM messages GROUP BY state")
+# Each half has an index of its own: what waits, and what an open turn has taken.
+_OLDEST = text("""
+SELECT extract(epoch FROM service_now() - min(accepted_at)) FROM (
+    SELECT min(accepted_at) AS accepted_at FROM messages WHERE state = 'pending'
+    UNION ALL
+    SELECT min(m.accepted_at) FROM turns t JOIN messages m ON m.turn_id = t.id
+    WHERE t.state = 'open' AND m.state = 'in_turn'
+) AS unanswered
+""")
+_OPEN = text("""
+SELECT (SELECT count(*) FROM turns WHERE state = 'open') AS turns,
+       (SELECT count(*) FROM calls WHERE state = 'intended') AS calls
+""")
+_GATES = text("""
+SELECT name, closed_until, reason FROM gates WHERE closed_until > service_now() ORDER BY name
+""")
+_DEAD_LETTERS = text("""
+SELECT reason, count(*) FROM dead_letters WHERE resolution IS NULL GROUP BY reason
+""")
+_DELIVERIES = text("SELECT state, count(*) FROM deliveries GROUP BY state")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LivingWorker:
+    """One worker process whose heartbeat has not run out."""
+
+    host: str
+    pid: int
+    up_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClosedGate:
+    """A gate that no claim passes before `closed_until`."""
+
+    name: str
+    closed_until: datetime
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overview:
+    """What the tables say at one moment."""
+
+    workers: tuple[LivingWorker, ...] = ()
+    messages: Mapping[str, int] = field(default_factory=dict)
+    """State -> how many; states without a message are left out, here and in `deliveries`."""
+    oldest_unanswered_s: float | None = None
+    """Age of the oldest message without an outcome; None = there is none."""
+    open_turns: int = 0
+    calls_in_flight: int = 0
+    closed_gates: tuple[ClosedGate, ...] = ()
+    dead_letters: Mapping[str, int] = field(default_factory=dict)
+    """Reason -> how many nobody has resolved."""
+    deliveries: Mapping[str, int] = field(default_factory=dict)
+
+
+class StatusStore:
+    """Questions about the whole, for people and scripts."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def revision(self) -> str | None:
+        """Give the migration the database stands at; None = it was never migrated."""
+        with self._database.statement() as connection:
+            if not connection.execute(_REVISION_TABLE).scalar_one():
+                return None
+            found = connection.execute(_REVISION).scalar_one_or_none()
+        return None if found is None else str(found)
+
+    def workers(self) -> tuple[LivingWorker, ...]:
+        """Give the processes that are alive, the oldest first."""
+        with self._database.statement() as connection:
+            return _workers(connection)
+
+    def overview(self) -> Overview:
+        """Count everything. Raises `PermanentError` where the tables are not there yet."""
+        with self._database.statement() as connection:
+            oldest_s = connection.execute(_OLDEST).scalar_one()
+            in_work = connection.execute(_OPEN).one()
+            return Overview(
+                workers=_workers(connection),
+                messages=dict(connection.execute(_MESSAGES).tuples().all()),
+                oldest_unanswered_s=None if oldest_s is None else float(oldest_s),
+                open_turns=in_work.turns,
+                calls_in_flight=in_work.calls,
+                closed_gates=tuple(
+                    ClosedGate(name=row.name, closed_until=row.closed_until, reason=row.reason)
+                    for row in connection.execute(_GATES)
+                ),
+                dead_letters=dict(connection.execute(_DEAD_LETTERS).tuples().all()),
+                deliveries=dict(connection.execute(_DELIVERIES).tuples().all()),
+            )
+
+
+def _workers(connection: Connection) -> tuple[LivingWorker, ...]:
+    return tuple(
+        LivingWorker(host=row.host, pid=row.pid, up_s=float(row.up_s))
+        for row in connection.execute(_WORKERS)
+    )
