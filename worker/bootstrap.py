@@ -2,15 +2,21 @@
 
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 from uuid import uuid4
 
+from worker.channels.port import DEADLINE_S, Channel
+from worker.channels.task import TaskChannel
+from worker.domain.agents import Routing
 from worker.domain.ids import ChannelUserId, WorkerId
 from worker.handlers.answer import AnswerUser
 from worker.handlers.conversations import ConversationFinder
+from worker.handlers.deliver import DeliverReplies
 from worker.handlers.lookback import LookBackAtThread
 from worker.handlers.receive import ReceiveEnvelope
+from worker.handlers.settling import Settle
 from worker.handlers.slots import TurnSlots
 from worker.handlers.sweep import Background, LocalRunner, Sweep
 from worker.settings import Settings, load_agents
@@ -18,11 +24,28 @@ from worker.store.claims import ClaimStore
 from worker.store.conversations import ConversationStore
 from worker.store.database import Database
 from worker.store.dead_letters import DeadLetterStore
+from worker.store.deliveries import DeliveryStore
 from worker.store.messages import MessageStore
 from worker.store.sweeps import SweepStore
 from worker.store.turns import TurnStore
 from worker.store.workers import WorkerStore
 from worker.telnyx.client import TelnyxClient
+
+LOCAL_DELIVERIES = 8
+"""Threads of a process that try deliveries again; first attempts are Celery tasks."""
+
+
+class Broker(Protocol):
+    """What the service needs of Celery."""
+
+    def wake(self, users: Sequence[ChannelUserId]) -> None:
+        """Put a wake for each user on the queue. Raises `CannotPublishError`."""
+
+    def wake_delivery(self, user_id: ChannelUserId) -> None:
+        """Put a wake for a user's deliveries on the queue; never raises: it is a hint."""
+
+    def publish(self, task: str, queue: str, task_id: str, kwargs: dict[str, Any]) -> None:
+        """Put a task of somebody else on his queue. Raises `NotPublishedError`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,17 +54,18 @@ class Service:
 
     receive: ReceiveEnvelope
     answer: AnswerUser
+    deliver: DeliverReplies
     dead_letters: DeadLetterStore
     background: Background
     close: Callable[[], None]
 
 
 def build_service(
-    settings: Settings, *, publish: Callable[[Sequence[ChannelUserId]], None]
+    settings: Settings, *, broker: Broker, channels: Mapping[str, Channel] | None = None
 ) -> Service:
     """Build a worker's parts; nothing is started and no connection made. Raises `SettingsError`.
 
-    `publish` puts wakes on the queue; raises `CannotPublishError`.
+    `channels`: ways out by channel name, before those that the configuration names.
     """
     routing, timing = load_agents(settings.agents_file)
     worker_id = WorkerId(uuid4())
@@ -50,15 +74,19 @@ def build_service(
     telnyx = TelnyxClient(settings.telnyx_api_key, base_url=settings.telnyx_base_url)
     slots = TurnSlots(settings.turn_slots)
     turns = TurnStore(database, worker_id=worker_id, lease_s=lease_s)
+    settle = Settle(turns=turns, wake_delivery=broker.wake_delivery)
     answer = AnswerUser(
         claims=ClaimStore(database, worker_id=worker_id, routing=routing, lease_s=lease_s),
         turns=turns,
+        settle=settle,
         finder=ConversationFinder(
             store=ConversationStore(database, lease_s=lease_s),
             telnyx=telnyx.conversations,
             namespace=settings.namespace,
         ),
-        look_back=LookBackAtThread(turns=turns, telnyx=telnyx.conversations, timing=timing),
+        look_back=LookBackAtThread(
+            turns=turns, settle=settle, telnyx=telnyx.conversations, timing=timing
+        ),
         conversations=telnyx.conversations,
         responses=telnyx.responses,
         routing=routing,
@@ -73,17 +101,25 @@ def build_service(
         pid=os.getpid(),
         alive_s=timing.alive_s,
     )
-    local = LocalRunner(answer, threads=settings.turn_slots)
+    deliveries = DeliveryStore(database, lease_s=DEADLINE_S + timing.lease_margin_s)
+    deliver = DeliverReplies(
+        store=deliveries, routing=routing, channels=_channels(routing, broker, channels)
+    )
+    local = LocalRunner(answer, threads=settings.turn_slots, name="turn")
+    deliver_here = LocalRunner(deliver, threads=LOCAL_DELIVERIES, name="delivery")
     sweep = Sweep(
         sweeps=SweepStore(database, wake_ttl_s=timing.wake_ttl_s),
         slots=slots,
         timing=timing,
-        publish=publish,
+        publish=broker.wake,
         run_here=local,
+        deliveries=deliveries,
+        deliver_here=deliver_here,
     )
 
     def close() -> None:
         local.close()
+        deliver_here.close()
         telnyx.close()
         database.close()
 
@@ -96,9 +132,23 @@ def build_service(
             slots=slots,
         ),
         answer=answer,
+        deliver=deliver,
         dead_letters=dead_letters,
         background=Background(
             beat=workers.beat, leave=workers.leave, sweep=sweep, slots=slots, timing=timing
         ),
         close=close,
     )
+
+
+def _channels(
+    routing: Routing, broker: Broker, given: Mapping[str, Channel] | None
+) -> dict[str, Channel]:
+    channels: dict[str, Channel] = {
+        policy.name: TaskChannel(
+            publish=broker.publish, task=policy.delivery.task, queue=policy.delivery.queue
+        )
+        for policy in routing.channels.values()
+        if policy.delivery is not None
+    }
+    return channels | dict(given or {})

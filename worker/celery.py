@@ -12,13 +12,14 @@ from kombu.exceptions import OperationalError
 
 from worker import intake
 from worker.bootstrap import Service, build_service
+from worker.channels.task import NotPublishedError
 from worker.domain.ids import ChannelUserId
 from worker.handlers.sweep import CannotPublishError
-from worker.observability import configure_logging
+from worker.observability import configure_logging, log
 from worker.settings import Settings, SettingsError, load_settings
 
-INBOUND, TURNS = "inbound", "turns"
-RECEIVE, ANSWER = "messages.receive", "channel_users.answer"
+INBOUND, TURNS, DELIVERIES = "inbound", "turns", "deliveries"
+RECEIVE, ANSWER, DELIVER = "messages.receive", "channel_users.answer", "replies.deliver"
 
 
 def celery_settings(settings: Settings) -> dict[str, Any]:
@@ -44,9 +45,13 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "task_publish_retry": False,
         "task_serializer": "json",
         "accept_content": ["json"],
-        "task_queues": {name: {} for name in (INBOUND, TURNS)},
+        "task_queues": {name: {} for name in (INBOUND, TURNS, DELIVERIES)},
         "task_default_queue": INBOUND,
-        "task_routes": {RECEIVE: {"queue": INBOUND}, ANSWER: {"queue": TURNS}},
+        "task_routes": {
+            RECEIVE: {"queue": INBOUND},
+            ANSWER: {"queue": TURNS},
+            DELIVER: {"queue": DELIVERIES},
+        },
         "worker_pool": "threads",
         "worker_concurrency": settings.concurrency,
         "worker_prefetch_multiplier": 1,
@@ -89,10 +94,10 @@ class WorkerApp(Celery):
     def service(self) -> Service:
         """The parts of this worker process; built when a worker starts, not at import."""
         if self._service is None:
-            self._service = build_service(self._settings, publish=self.publish_wakes)
+            self._service = build_service(self._settings, broker=self)
         return self._service
 
-    def publish_wakes(self, users: Sequence[ChannelUserId]) -> None:
+    def wake(self, users: Sequence[ChannelUserId]) -> None:
         """Put a wake for each user on the queue. Raises `CannotPublishError`."""
         try:
             with self.producer_pool.acquire(block=True, timeout=5) as producer:
@@ -100,6 +105,27 @@ class WorkerApp(Celery):
                     self.send_task(ANSWER, args=(user_id,), producer=producer)
         except (OperationalError, OSError) as error:
             raise CannotPublishError(type(error).__name__) from error
+
+    def wake_delivery(self, user_id: ChannelUserId) -> None:
+        """Put a wake for a user's deliveries on the queue; where that fails the sweeper comes."""
+        try:
+            self.send_task(DELIVER, args=(user_id,))
+        except (OperationalError, OSError) as error:
+            log.warning("delivery.not_announced", user=user_id, error=type(error).__name__)
+
+    def publish(self, task: str, queue: str, task_id: str, kwargs: dict[str, Any]) -> None:
+        """Put a producer's task on his queue. Raises `NotPublishedError`."""
+        try:
+            self.send_task(
+                task,
+                kwargs=kwargs,
+                queue=queue,
+                task_id=task_id,
+                argsrepr="(hidden)",
+                kwargsrepr="(hidden)",
+            )
+        except (OperationalError, OSError) as error:
+            raise NotPublishedError(type(error).__name__) from error
 
 
 def _build() -> WorkerApp:
@@ -111,7 +137,7 @@ def _build() -> WorkerApp:
     intake.install(
         built,
         quarantine=lambda: built.service.dead_letters,
-        accepts={INBOUND: [RECEIVE], TURNS: [ANSWER]},
+        accepts={INBOUND: [RECEIVE], TURNS: [ANSWER], DELIVERIES: [DELIVER]},
     )
     built.steps["worker"].add(RunService)
 

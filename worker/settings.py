@@ -22,7 +22,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from worker.domain.agents import Agent, ChannelKind, ChannelPolicy, Routing
+from worker.domain.agents import Agent, ChannelKind, ChannelPolicy, Routing, TaskDelivery
 from worker.domain.errors import PermanentError
 from worker.domain.timing import Timing
 
@@ -130,6 +130,13 @@ class AgentSection(_Section):
     options: dict[str, Any] = Field(default_factory=dict)
 
 
+class DeliverySection(_Section):
+    """`[channels.NAME.delivery]`: replies go out as a Celery task."""
+
+    task: str = Field(min_length=1)
+    queue: str = Field(min_length=1)
+
+
 class ChannelSection(_Section):
     """`[channels.NAME]`: how one channel is treated."""
 
@@ -143,6 +150,9 @@ class ChannelSection(_Section):
     supersede: bool = False
     max_age_s: PositiveFloat | None = None
     max_pending: PositiveInt = 1000
+    delivery: DeliverySection | None = None
+    delivery_max_age_s: PositiveFloat = 3600.0
+    max_unclear_deliveries: PositiveInt = 1
 
 
 class AgentsFile(_Section):
@@ -182,8 +192,9 @@ def _routing(parsed: AgentsFile, folder: Path) -> Routing:
     channels = {
         name: ChannelPolicy(
             name=name,
+            delivery=_delivery(section.delivery),
             recipient_agents=section.recipients,
-            **section.model_dump(exclude={"recipients"}),
+            **section.model_dump(exclude={"recipients", "delivery"}),
         )
         for name, section in parsed.channels.items()
     }
@@ -209,3 +220,7 @@ def _agent(name: str, section: AgentSection, folder: Path) -> Agent:
             ) from None
     fields = section.model_dump(exclude={"instructions", "instructions_file"})
     return Agent(name=name, instructions=instructions, **fields)
+
+
+def _delivery(section: DeliverySection | None) -> TaskDelivery | None:
+    return None if section is None else TaskDelivery(task=section.task, queue=section.queue)

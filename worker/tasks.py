@@ -3,7 +3,7 @@
 from typing import Any
 
 from worker import intake
-from worker.celery import ANSWER, INBOUND, RECEIVE, app
+from worker.celery import ANSWER, DELIVER, INBOUND, RECEIVE, app
 from worker.domain.ids import ChannelUserId
 
 
@@ -17,3 +17,9 @@ def receive(task: intake.KeepingTask, envelope: Any) -> None:
 def answer(user_id: int) -> None:
     """Answer what is due of one channel user."""
     app.service.answer(ChannelUserId(user_id))
+
+
+@app.task(name=DELIVER, on_defect=intake.OnDefect.DROP)
+def deliver(user_id: int) -> None:
+    """Deliver what is due of one channel user."""
+    app.service.deliver(ChannelUserId(user_id))

@@ -9,11 +9,11 @@ mike.answer()                              what wakes do, for everybody who is d
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import psycopg
 from psycopg.rows import dict_row
@@ -21,6 +21,7 @@ from pydantic import SecretStr
 
 from tests.support.databases import libpq_url
 from worker.bootstrap import Service, build_service
+from worker.channels.port import Channel
 from worker.domain.ids import ChannelUserId
 from worker.sandbox.simulator.config import SimulatorConfig
 from worker.sandbox.simulator.simulator import Simulator
@@ -48,7 +49,7 @@ class Database:
     def rows(self, query: str, *values: object) -> list[dict[str, Any]]:
         return self._connection.execute(query, values).fetchall()  # type: ignore[call-overload,no-any-return]
 
-    def value(self, query: str, *values: object) -> Any:
+    def value(self, query: str, *values: object) -> Any:  # noqa: ANN401 # whatever is in the column
         (row,) = self.rows(query, *values)
         (value,) = row.values()
         return value
@@ -73,12 +74,30 @@ class Clock:
         )
 
 
+@dataclass
+class RecordingBroker:
+    """Stands for Celery and Redis: what was published, for the test to follow or to lose."""
+
+    woken: list[ChannelUserId] = field(default_factory=list)
+    deliveries: list[ChannelUserId] = field(default_factory=list)
+    tasks: list[tuple[str, str, str, dict[str, Any]]] = field(default_factory=list)
+
+    def wake(self, users: Sequence[ChannelUserId]) -> None:
+        self.woken.extend(users)
+
+    def wake_delivery(self, user_id: ChannelUserId) -> None:
+        self.deliveries.append(user_id)
+
+    def publish(self, task: str, queue: str, task_id: str, kwargs: dict[str, Any]) -> None:
+        self.tasks.append((task, queue, task_id, kwargs))
+
+
 @dataclass(kw_only=True)
 class HandDrivenWorker:
     """One worker's parts without its threads: the test says what happens when."""
 
     service: Service
-    published: list[ChannelUserId]
+    broker: RecordingBroker
 
     def receive(self, envelope: Mapping[str, object]) -> Accepted | None:
         raw = json.dumps([[], {"envelope": envelope}, {}]).encode()
@@ -99,10 +118,17 @@ class HandDrivenWorker:
     def sweep(self) -> int:
         """One sweep, and the wakes it published are followed at once; gives their number."""
         self.service.background.sweep()
-        users, self.published[:] = list(self.published), []
+        users, self.broker.woken[:] = list(self.broker.woken), []
         for user in users:
             self.service.answer(user)
+        self.deliver()
         return len(users)
+
+    def deliver(self) -> None:
+        """Follow the wakes of deliveries."""
+        users, self.broker.deliveries[:] = list(self.broker.deliveries), []
+        for user in users:
+            self.service.deliver(user)
 
     def answer(self, *, rounds: int = 20) -> None:
         """Sweep until nobody is due."""
@@ -124,16 +150,20 @@ class World:
     _services: list[Service] = field(default_factory=list)
 
     def worker(
-        self, config: str = "", *, change: Callable[[Service], Service] | None = None
+        self,
+        config: str = "",
+        *,
+        change: Callable[[Service], Service] | None = None,
+        channels: Mapping[str, Channel] | None = None,
     ) -> HandDrivenWorker:
         """Start a worker with a row of its own. `config`: the text of an agents file."""
         agents = self.folder / f"agents-{next(self._numbers)}.toml"
         agents.write_text(config)
-        published: list[ChannelUserId] = []
-        service = build_service(self.settings(agents), publish=published.extend)
+        broker = RecordingBroker()
+        service = build_service(self.settings(agents), broker=broker, channels=channels)
         self._services.append(service)
         service.background.beat()
-        return HandDrivenWorker(service=change(service) if change else service, published=published)
+        return HandDrivenWorker(service=change(service) if change else service, broker=broker)
 
     def settings(self, agents_file: Path | None = None) -> Settings:
         return Settings(

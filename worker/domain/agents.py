@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Literal
 
 from worker.domain.errors import PermanentError
+from worker.domain.states import DeliveryState
 
 ChannelKind = Literal["telephone", "email", "other"]
 
@@ -49,6 +50,14 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskDelivery:
+    """Replies go out as a Celery task of the producer."""
+
+    task: str
+    queue: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class ChannelPolicy:
     """How one channel is treated; one that the configuration does not name gets the defaults."""
@@ -70,8 +79,19 @@ class ChannelPolicy:
     """A reply is not delivered when newer messages wait: the next one covers them all."""
     max_age_s: float | None = None
     """A message sent longer ago is not answered when its turn would open."""
+    delivery: TaskDelivery | None = None
+    """None = the reply row is the delivery."""
+    delivery_max_age_s: float = 3600.0
+    """How long one reply may block those behind it."""
+    max_unclear_deliveries: int = 1
+    """For ways out that know no idempotency key; 1 = at most once."""
     max_pending: int = 1000
     """So many messages of one user wait at most; further ones are skipped."""
+
+    @property
+    def first_delivery_state(self) -> DeliveryState:
+        """What a new reply's delivery begins with: kept in Postgres, it is done."""
+        return DeliveryState.SENT if self.delivery is None else DeliveryState.PENDING
 
 
 @dataclass(frozen=True, kw_only=True)

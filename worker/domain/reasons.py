@@ -57,5 +57,7 @@ class DeadLetterReason(StrEnum):
     """The model answered without a usable text, and its agent has no fallback text."""
     REFUSED = "refused"
     """Telnyx refused the request as it stands (400, 413, 422)."""
+    DELIVERY_REJECTED = "delivery_rejected"
+    """The channel said no for good."""
     GAVE_UP = "gave_up"
     """Too many calls of unknown outcome, or too long since the first; no fallback text."""

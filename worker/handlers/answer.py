@@ -15,6 +15,7 @@ from worker.domain.timing import Timing
 from worker.domain.turns import Head, LookBack, Prepare, Record, Send, Step, next_step
 from worker.handlers.conversations import ConversationFinder
 from worker.handlers.lookback import LookBackAtThread
+from worker.handlers.settling import Settle
 from worker.handlers.slots import TurnSlots
 from worker.observability import log
 from worker.store.claims import Claimed, ClaimStore, Intent, NotClaimed
@@ -38,6 +39,7 @@ class AnswerUser:
 
     claims: ClaimStore
     turns: TurnStore
+    settle: Settle
     finder: ConversationFinder
     look_back: LookBackAtThread
     conversations: Conversations
@@ -113,7 +115,7 @@ class AnswerUser:
             self.conversations.add_message(
                 conversation.telnyx_id, key, role="user", text=claimed.turn.input_text
             )
-        self.turns.settle(claimed, None, Recorded(landed=True if conversation else None))
+        self.settle(claimed, None, Recorded(landed=True if conversation else None))
 
     def _unless_telnyx_fails(
         self, claimed: Claimed, do: Callable[[Claimed], _Result]
@@ -126,7 +128,7 @@ class AnswerUser:
         except WorkerError as error:
             plan = plan_without_conversation(error, open_s=claimed.open_s)
             log.warning("conversation.failed", turn=claimed.turn.id, error=str(error))
-            self.turns.settle(claimed, None, plan)
+            self.settle(claimed, None, plan)
             return None
 
     def _send(self, claimed: Claimed, t0: float) -> None:
@@ -136,16 +138,7 @@ class AnswerUser:
         )
         outcome = self.responses.create(_request(claimed, intent), window)
         plan = plan_after(outcome, agent=agent, attempt=intent.attempt, timing=self.timing)
-        self.turns.settle(claimed, outcome, plan)
-        log.info(
-            "call.ended",
-            user=claimed.lease.user_id,
-            turn=claimed.turn.id,
-            call=intent.call_id,
-            outcome=type(outcome).__name__,
-            plan=type(plan).__name__,
-            took_s=round(boottime() - t0, 3),
-        )
+        self.settle(claimed, outcome, plan)
 
 
 def _request(claimed: Claimed, intent: Intent) -> ResponseRequest:

@@ -30,7 +30,7 @@ from worker.domain.settle import (
 )
 from worker.domain.states import ReplySource
 from worker.domain.timing import Timing
-from worker.observability import log
+from worker.handlers.settling import Settle
 from worker.store.claims import Claimed
 from worker.store.turns import TurnStore
 from worker.telnyx.conversations import Conversations
@@ -44,6 +44,7 @@ class LookBackAtThread:
     """Decides by Telnyx's log whether the turn may be sent again, and settles it where not."""
 
     turns: TurnStore
+    settle: Settle
     telnyx: Conversations
     timing: Timing
 
@@ -64,8 +65,7 @@ class LookBackAtThread:
                 plan = plan_without_conversation(error, open_s=claimed.open_s)
         if plan is None:
             return True
-        self.turns.settle(claimed, None, plan)
-        log.info("turn.looked_back", turn=claimed.turn.id, plan=type(plan).__name__)
+        self.settle(claimed, None, plan)
         return False
 
     def _plan_stateless(self, claimed: Claimed) -> Plan | None:

@@ -6,15 +6,15 @@ process.
 
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from worker.domain.errors import RetryableError
 from worker.domain.ids import ChannelUserId
 from worker.domain.timing import Timing
-from worker.handlers.answer import AnswerUser
 from worker.handlers.slots import TurnSlots
 from worker.observability import log
+from worker.store.deliveries import DeliveryStore
 from worker.store.sweeps import SweepStore
 
 SHORTEST_SLEEP_S = 0.02
@@ -22,6 +22,40 @@ SHORTEST_SLEEP_S = 0.02
 
 class CannotPublishError(Exception):
     """The broker is away; some wakes may have been published."""
+
+
+class LocalRunner:
+    """Runs work for channel users in this process, where the broker cannot carry the wakes."""
+
+    def __init__(self, work: Callable[[ChannelUserId], object], *, threads: int, name: str) -> None:
+        self._work = work
+        self._threads = threads
+        self._running: set[Future[None]] = set()
+        self._pool = ThreadPoolExecutor(max_workers=threads, thread_name_prefix=name)
+
+    @property
+    def free(self) -> int:
+        """How many more could run at once."""
+        return self._threads - len(self._running)
+
+    def __call__(self, user_id: ChannelUserId) -> None:
+        """Work for a user on a thread of our own."""
+        future = self._pool.submit(self._run, user_id)
+        self._running.add(future)
+        future.add_done_callback(self._running.discard)
+
+    def _run(self, user_id: ChannelUserId) -> None:
+        try:
+            self._work(user_id)
+        except RetryableError as error:
+            log.warning("work.postponed", user=user_id, error=str(error))
+        except Exception as error:
+            log.error("work.failed", user=user_id, error=type(error).__name__)
+            raise
+
+    def close(self) -> None:
+        """Wait for what runs."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +67,10 @@ class Sweep:
     timing: Timing
     publish: Callable[[Sequence[ChannelUserId]], None]
     """Publishes wakes; raises `CannotPublishError`."""
-    run_here: Callable[[ChannelUserId], None]
+    run_here: LocalRunner
+    deliveries: DeliveryStore
+    deliver_here: LocalRunner
+    """Runs deliveries whose wake got lost, and those that are to be tried again."""
 
     def __call__(self) -> float:
         """Wake whom there are free slots for; gives the seconds until the next look."""
@@ -45,6 +82,10 @@ class Sweep:
             except CannotPublishError:
                 for user_id in swept.due:
                     self.run_here(user_id)
+        if overdue := self.deliver_here.free:
+            grace_s = self.timing.sweep_s
+            for user_id in self.deliveries.due(limit=overdue, grace_s=grace_s):
+                self.deliver_here(user_id)
         next_s = self.timing.sweep_s if swept.next_due_in_s is None else swept.next_due_in_s
         return min(max(next_s, SHORTEST_SLEEP_S), self.timing.sweep_s)
 
@@ -103,26 +144,3 @@ class Background:
             except RetryableError as error:
                 log.warning("sweep.failed", error=str(error))
                 sleep_s = self.timing.sweep_s
-
-
-class LocalRunner:
-    """Runs turns in this process when the broker cannot carry the wakes."""
-
-    def __init__(self, answer: AnswerUser, *, threads: int) -> None:
-        self._answer = answer
-        self._pool = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="turn")
-
-    def __call__(self, user_id: ChannelUserId) -> None:
-        """Answer a user on a thread of our own."""
-        self._pool.submit(self._run, user_id)
-
-    def _run(self, user_id: ChannelUserId) -> None:
-        try:
-            self._answer(user_id)
-        except Exception as error:  # a thread's end must be seen
-            log.error("turn.failed", user=user_id, error=type(error).__name__)
-            raise
-
-    def close(self) -> None:
-        """Wait for what runs."""
-        self._pool.shutdown(wait=True)

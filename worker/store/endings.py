@@ -11,7 +11,7 @@ from sqlalchemy import TextClause, text
 
 from worker.domain.calls import CallOutcome, Done, NotSent, Refused, Unknown
 from worker.domain.settle import Diverge, GiveUp, Later, Plan, Recorded, Replace, Reply, Split
-from worker.domain.states import CallState, DeliveryState, MessageState, ReplySource, TurnState
+from worker.domain.states import CallState, MessageState, ReplySource, TurnState
 from worker.store.claims import Claimed
 
 # One statement: the fence, the call, and the user's release. Everything hangs on `fenced`.
@@ -38,7 +38,7 @@ _LATER = text(
     + _CALL_ENDS.format(
         release="lease_owner = NULL, lease_until = NULL, due_at = service_now() + :wait"
     )
-    + " SELECT id FROM fenced"
+    + " SELECT false AS to_deliver FROM fenced"
 )
 _TURN_ENDS = """
 , turn AS (
@@ -72,8 +72,10 @@ _ANSWERED = text(
         WHEN fenced.paused_at IS NOT NULL THEN 'withheld'
         WHEN fenced.superseding_since IS NOT NULL THEN 'superseded'
         ELSE :delivery_state END AS state) AS first
+    RETURNING state
 )
-SELECT id FROM fenced"""
+SELECT first_delivery.state = 'pending' AS to_deliver
+FROM fenced, (SELECT state FROM delivery) AS first_delivery"""
 )
 _DIED = text(
     "WITH "
@@ -84,12 +86,15 @@ _DIED = text(
     INSERT INTO dead_letters (kind, message_row_id, reason, created_at)
     SELECT 'message', id, :failure, service_now() FROM messages_ended
 )
-SELECT id FROM fenced"""
+SELECT false AS to_deliver FROM fenced"""
 )
 
 
 _RECORDED = text(
-    "WITH " + _CALL_ENDS.format(release=_RELEASED) + _TURN_ENDS + " SELECT id FROM fenced"
+    "WITH "
+    + _CALL_ENDS.format(release=_RELEASED)
+    + _TURN_ENDS
+    + " SELECT false AS to_deliver FROM fenced"
 )
 _REPLACED = text(
     "WITH "
@@ -106,7 +111,7 @@ _REPLACED = text(
     SELECT 'conversation.replaced', :user_id, :turn_id, :token,
         jsonb_build_object('conversation', id, 'reason', CAST(:reason AS text)) FROM closed
 )
-SELECT id FROM fenced"""
+SELECT false AS to_deliver FROM fenced"""
 )
 _SPLIT = text(
     "WITH "
@@ -124,7 +129,7 @@ _SPLIT = text(
     UPDATE messages SET state = 'pending', turn_id = NULL, alone = true
     FROM turn WHERE messages.turn_id = turn.id
 )
-SELECT id FROM fenced"""
+SELECT false AS to_deliver FROM fenced"""
 )
 _DIVERGED = text(
     "WITH "
@@ -136,7 +141,7 @@ _DIVERGED = text(
     INSERT INTO attempt_log (event, channel_user_id, turn_id, token, facts)
     SELECT 'diverged', :user_id, :turn_id, :token, CAST(:facts AS jsonb) FROM fenced
 )
-SELECT id FROM fenced"""
+SELECT false AS to_deliver FROM fenced"""
 )
 
 
@@ -223,7 +228,7 @@ def _reply_values(claimed: Claimed, text_: str, source: ReplySource) -> dict[str
         "text": text_,
         "source": source,
         "channel": claimed.who.channel,
-        "delivery_state": DeliveryState.SENT,
+        "delivery_state": claimed.channel.first_delivery_state,
         "supersede": claimed.channel.supersede,
         "max_wait": timedelta(seconds=claimed.channel.max_wait_s),
     }

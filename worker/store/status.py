@@ -1,4 +1,4 @@
-"""One look at everything an operator asks first. Reads only: counts, ages, names of gates, reasons."""
+"""One look at what an operator asks first. Reads only: counts, ages, names of gates, reasons."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -77,8 +77,10 @@ class TurnStore:
             }
             connection.execute(_HAND_OVER, values)
 
-    def settle(self, claimed: Claimed, outcome: CallOutcome | None, plan: Plan) -> None:
+    def settle(self, claimed: Claimed, outcome: CallOutcome | None, plan: Plan) -> bool:
         """Commit how a call ended and what follows, and let the user go. All of it, or nothing.
+
+        Gives whether there is a reply to deliver.
 
         `outcome` None = the plan comes of a look at the thread, not of a call. Raises
         `StaleLeaseError` when another worker has taken over: nothing was written.
@@ -90,8 +92,10 @@ class TurnStore:
                 close_gate(connection, plan.gate)
             elif isinstance(outcome, Done) and claimed.gates:
                 reopen_gates(connection, claimed.gates)
-            if connection.execute(statement, values).one_or_none() is None:
+            row = connection.execute(statement, values).one_or_none()
+            if row is None:
                 raise StaleLeaseError("another worker has taken this channel user over")
+        return bool(row.to_deliver)
 
     def history(self, conversation: ConversationId) -> History:
         """Give what the log of a conversation should hold of ended turns."""

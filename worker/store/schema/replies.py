@@ -55,6 +55,8 @@ class Delivery(Base):
     attempts: Mapped[Count]
     due_at: Mapped[At | None]
     """When it may next be tried; NULL = nothing is left to do."""
+    first_attempt_at: Mapped[At | None]
+    """The idempotency key is good for a day from then on."""
     lease_token: Mapped[Count]
     lease_until: Mapped[At | None]
     provider_id: Mapped[Str | None]

@@ -1,0 +1,55 @@
+"""A way out: a Celery task of the producer, by name, on the producer's queue."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from worker.domain.deliveries import DeliveryOutcome, OutgoingReply, Sent, Unclear
+
+
+class NotPublishedError(Exception):
+    """The broker did not confirm the task; it may have it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskChannel:
+    """Sends `reply_document` as the task's one keyword argument `reply`.
+
+    The task's id is the idempotency key: a publish whose answer was lost is repeated under the same
+    id, and the producer drops what it has seen.
+    """
+
+    publish: Callable[[str, str, str, dict[str, Any]], None]
+    """Takes task name, queue, task id and kwargs; raises `NotPublishedError`."""
+    task: str
+    queue: str
+
+    @property
+    def takes_key(self) -> bool:
+        """The task id says it."""
+        return True
+
+    def deliver(self, reply: OutgoingReply) -> DeliveryOutcome:
+        """Publish the task."""
+        try:
+            self.publish(
+                self.task, self.queue, str(reply.idempotency_key), {"reply": reply_document(reply)}
+            )
+        except NotPublishedError as error:
+            return Unclear(reason=str(error))
+        return Sent(provider_id=str(reply.idempotency_key))
+
+
+def reply_document(reply: OutgoingReply) -> dict[str, Any]:
+    """Give the reply as producers get it: JSON, version 1."""
+    return {
+        "version": 1,
+        "idempotency_key": str(reply.idempotency_key),
+        "channel": reply.to.channel,
+        "recipient": reply.to.recipient,
+        "user": reply.to.address,
+        "thread": reply.to.thread,
+        "text": reply.text,
+        "message_ids": list(reply.message_ids),
+        "metadata": dict(reply.metadata),
+    }

@@ -1,0 +1,127 @@
+"""The outbox: in order per channel user, each attempt committed before it is made."""
+
+from datetime import timedelta
+
+from sqlalchemy import text
+
+from worker.domain.deliveries import ClaimedDelivery, OutgoingReply
+from worker.domain.errors import StaleLeaseError
+from worker.domain.ids import ChannelUserId, DeliveryId
+from worker.domain.messages import ChannelAddress
+from worker.domain.states import DeliveryState
+from worker.store.database import Database
+
+# Only the head of the line can be claimed: a later one must not overtake it.
+_CLAIM = text("""
+WITH head AS (
+    SELECT d.id, d.state = 'sending' AS interrupted, d.attempts FROM deliveries d
+    WHERE d.id = (SELECT min(id) FROM deliveries
+                  WHERE channel_user_id = :user_id AND state IN ('pending', 'sending'))
+      AND d.due_at <= service_now() AND (d.lease_until IS NULL OR d.lease_until < service_now())
+    FOR UPDATE SKIP LOCKED
+), claimed AS (
+    UPDATE deliveries d SET state = 'sending', lease_token = lease_token + 1,
+        attempts = d.attempts + 1, lease_until = service_now() + :lease,
+        due_at = service_now() + :lease,
+        first_attempt_at = coalesce(first_attempt_at, service_now())
+    FROM head WHERE d.id = head.id
+    RETURNING d.*, head.interrupted, head.attempts AS begun
+)
+SELECT c.id, c.idempotency_key, c.lease_token, c.begun, c.first_attempt_at, c.interrupted,
+    c.created_at, service_now() AS now, r.text,
+    u.channel, u.recipient, u.address, u.thread, u.paused_at IS NOT NULL AS paused,
+    ARRAY(SELECT m.message_id FROM messages m WHERE m.turn_id = r.turn_id
+          ORDER BY m.order_at, m.seq) AS message_ids,
+    (SELECT m.envelope->'metadata' FROM messages m WHERE m.turn_id = r.turn_id
+     ORDER BY m.order_at DESC, m.seq DESC LIMIT 1) AS metadata
+FROM claimed c JOIN replies r ON r.id = c.reply_id JOIN channel_users u ON u.id = c.channel_user_id
+""")
+_END = text("""
+WITH ended AS (
+    UPDATE deliveries SET state = :state, lease_until = NULL, provider_id = :provider_id,
+        provider_status = :provider_status,
+        due_at = CASE WHEN :again THEN service_now() + :wait END,
+        finished_at = CASE WHEN NOT :again THEN service_now() END
+    WHERE id = :id AND lease_token = :token RETURNING id
+), letter AS (
+    INSERT INTO dead_letters (kind, delivery_id, reason, detail, created_at)
+    SELECT 'delivery', id, 'delivery_rejected', coalesce(:provider_status, ''), service_now()
+    FROM ended WHERE :state = 'failed'
+)
+SELECT id FROM ended
+""")
+_DUE = text("""
+SELECT DISTINCT channel_user_id FROM deliveries
+WHERE due_at <= service_now() - :grace LIMIT :limit
+""")
+
+
+class DeliveryStore:
+    """Deliveries."""
+
+    def __init__(self, database: Database, *, lease_s: float) -> None:
+        self._database = database
+        self._lease = timedelta(seconds=lease_s)
+
+    def claim(self, user_id: ChannelUserId) -> ClaimedDelivery | None:
+        """Commit the beginning of an attempt at the user's oldest reply; None = nothing is due."""
+        values = {"user_id": user_id, "lease": self._lease}
+        with self._database.statement() as connection:
+            row = connection.execute(_CLAIM, values).one_or_none()
+        if row is None:
+            return None
+        return ClaimedDelivery(
+            reply=OutgoingReply(
+                delivery_id=DeliveryId(row.id),
+                user_id=user_id,
+                idempotency_key=row.idempotency_key,
+                to=ChannelAddress(
+                    channel=row.channel,
+                    recipient=row.recipient,
+                    address=row.address,
+                    thread=row.thread,
+                ),
+                text=row.text,
+                message_ids=tuple(row.message_ids),
+                metadata=row.metadata or {},
+            ),
+            token=row.lease_token,
+            attempts=row.begun,
+            first_attempt_at=row.first_attempt_at if row.begun else None,
+            interrupted=row.interrupted,
+            created_at=row.created_at,
+            now=row.now,
+            paused=row.paused,
+        )
+
+    def end(
+        self,
+        claimed: ClaimedDelivery,
+        state: DeliveryState,
+        *,
+        wait_s: float = 0.0,
+        provider_id: str | None = None,
+        provider_status: str | None = None,
+    ) -> None:
+        """Commit how an attempt ended. `pending` and `sending` are tried again in `wait_s`.
+
+        Raises `StaleLeaseError`: the attempt lasted longer than its lease.
+        """
+        values = {
+            "id": claimed.reply.delivery_id,
+            "token": claimed.token,
+            "state": state,
+            "again": state in {DeliveryState.PENDING, DeliveryState.SENDING},
+            "wait": timedelta(seconds=wait_s),
+            "provider_id": provider_id,
+            "provider_status": provider_status,
+        }
+        with self._database.statement() as connection:
+            if connection.execute(_END, values).one_or_none() is None:
+                raise StaleLeaseError("another worker has taken this delivery over")
+
+    def due(self, *, limit: int, grace_s: float) -> tuple[ChannelUserId, ...]:
+        """Give users whose deliveries have been due for `grace_s` and nobody has come."""
+        values = {"limit": limit, "grace": timedelta(seconds=grace_s)}
+        with self._database.statement() as connection:
+            return tuple(ChannelUserId(row[0]) for row in connection.execute(_DUE, values))
