@@ -15,6 +15,7 @@ from worker.handlers.answer import AnswerUser
 from worker.handlers.conversations import ConversationFinder
 from worker.handlers.deliver import DeliverReplies
 from worker.handlers.lookback import LookBackAtThread
+from worker.handlers.operate import PauseUser, Replay
 from worker.handlers.receive import ReceiveEnvelope
 from worker.handlers.settling import Settle
 from worker.handlers.slots import TurnSlots
@@ -26,6 +27,7 @@ from worker.store.database import Database
 from worker.store.dead_letters import DeadLetterStore
 from worker.store.deliveries import DeliveryStore
 from worker.store.messages import MessageStore
+from worker.store.people import PeopleStore
 from worker.store.sweeps import SweepStore
 from worker.store.turns import TurnStore
 from worker.store.workers import WorkerStore
@@ -55,6 +57,9 @@ class Service:
     receive: ReceiveEnvelope
     answer: AnswerUser
     deliver: DeliverReplies
+    pause: PauseUser
+    people: PeopleStore
+    replay: Replay
     dead_letters: DeadLetterStore
     background: Background
     close: Callable[[], None]
@@ -123,14 +128,19 @@ def build_service(
         telnyx.close()
         database.close()
 
+    receive = ReceiveEnvelope(
+        messages=MessageStore(database),
+        dead_letters=dead_letters,
+        answer=answer,
+        routing=routing,
+        slots=slots,
+    )
+    people = PeopleStore(database)
     return Service(
-        receive=ReceiveEnvelope(
-            messages=MessageStore(database),
-            dead_letters=dead_letters,
-            answer=answer,
-            routing=routing,
-            slots=slots,
-        ),
+        receive=receive,
+        people=people,
+        pause=PauseUser(people=people, telnyx=telnyx.conversations),
+        replay=Replay(letters=dead_letters, receive=receive),
         answer=answer,
         deliver=deliver,
         dead_letters=dead_letters,

@@ -14,3 +14,4 @@ ConversationId = NewType("ConversationId", int)
 """Our mapping's id; Telnyx's own is a `TelnyxConversationId`."""
 TelnyxConversationId = NewType("TelnyxConversationId", UUID)
 WorkerId = NewType("WorkerId", UUID)
+DeadLetterId = NewType("DeadLetterId", int)

@@ -52,6 +52,15 @@ class ReceiveEnvelope:
                 self.slots.give_back()
         return accepted
 
+    def accept(self, document: object) -> Accepted:
+        """Check, route and commit an envelope, and leave its answer to the sweepers.
+
+        Raises `EnvelopeError`.
+        """
+        accepted = self.messages.accept(self._routed(parse_envelope(document)), starts_itself=False)
+        _tell(accepted)
+        return accepted
+
     def _routed(self, envelope: Envelope) -> NewMessage:
         policy = self.routing.channel(envelope.channel)
         try:

@@ -1,13 +1,74 @@
-"""What no retry can help, kept with its reason."""
+"""What no retry can help, kept with its reason until a person replays or dismisses it."""
 
-from sqlalchemy import text
+from dataclasses import dataclass
+from datetime import datetime
 
+from sqlalchemy import Connection, Row, text
+
+from worker.domain.ids import ChannelUserId, DeadLetterId, DeliveryId, MessageRowId
+from worker.domain.states import DeadLetterKind, Resolution
 from worker.store.database import Database
 
 _KEEP = text("""
 INSERT INTO dead_letters (kind, raw, queue, reason, detail, created_at)
 VALUES ('envelope', :raw, :queue, :reason, :detail, service_now())
 """)
+_SELECT = """
+SELECT l.id, l.kind, l.message_row_id, l.delivery_id, l.raw, l.queue, l.reason, l.detail,
+    l.created_at, l.resolution, coalesce(m.channel_user_id, d.channel_user_id) AS user_id
+FROM dead_letters l
+LEFT JOIN messages m ON m.id = l.message_row_id
+LEFT JOIN deliveries d ON d.id = l.delivery_id
+"""
+_LIST = text(
+    _SELECT
+    + """
+WHERE (:resolved OR l.resolution IS NULL)
+  AND (CAST(:reason AS text) IS NULL OR l.reason = :reason)
+  AND l.id > :after
+ORDER BY l.id LIMIT :limit"""
+)
+_GET = text(_SELECT + " WHERE l.id = :id")
+# The resolution is taken first: of two people who replay at the same moment one goes on.
+_RESOLVE = text("""
+UPDATE dead_letters SET resolution = :resolution, resolved_at = service_now()
+WHERE id = :id AND resolution IS NULL RETURNING id
+""")
+_REVIVE_MESSAGE = text("""
+WITH message AS (
+    UPDATE messages SET state = 'pending', outcome = NULL, finished_at = NULL, turn_id = NULL,
+        alone = true
+    WHERE id = :message_row_id AND state = 'dead' RETURNING channel_user_id
+)
+UPDATE channel_users u SET waiting_since = coalesce(waiting_since, service_now()),
+    waiting_due_at = service_now(), woken_at = NULL,
+    due_at = CASE WHEN open_turn_id IS NULL THEN service_now() ELSE due_at END
+FROM message WHERE u.id = message.channel_user_id
+""")
+_REVIVE_DELIVERY = text("""
+UPDATE deliveries SET state = 'pending', due_at = service_now(), finished_at = NULL,
+    created_at = service_now()
+WHERE id = :delivery_id AND state = 'failed'
+""")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLetter:
+    """One dead letter. Exactly one of `message`, `delivery` and `raw` is set."""
+
+    id: DeadLetterId
+    kind: DeadLetterKind
+    reason: str
+    detail: str
+    queue: str
+    created_at: datetime
+    resolution: Resolution | None
+    user_id: ChannelUserId | None
+    """None = it never became anybody's message."""
+    message: MessageRowId | None
+    delivery: DeliveryId | None
+    raw: bytes | None
+    """The bytes as they arrived: what somebody wrote. Never for a log."""
 
 
 class DeadLetterStore:
@@ -17,10 +78,71 @@ class DeadLetterStore:
         self._database = database
 
     def keep(self, *, reason: str, raw: bytes, detail: str, queue: str) -> None:
-        """Commit bytes that are no valid envelope. Raises `RetryableError` when Postgres is away.
+        """Commit bytes that are no valid envelope. Raises `DatabaseAwayError`.
 
         `detail` names the field and the mend, never a value.
         """
         values = {"raw": raw, "queue": queue, "reason": reason, "detail": detail}
         with self._database.statement() as connection:
             connection.execute(_KEEP, values)
+
+    def find(
+        self, *, reason: str | None = None, resolved: bool = False, after: int = 0, limit: int = 100
+    ) -> tuple[DeadLetter, ...]:
+        """Give dead letters with an id above `after`, oldest first.
+
+        `resolved`: also those that somebody has dealt with.
+        """
+        values = {"reason": reason, "resolved": resolved, "after": after, "limit": limit}
+        with self._database.statement() as connection:
+            return tuple(_letter(row) for row in connection.execute(_LIST, values))
+
+    def get(self, letter: DeadLetterId) -> DeadLetter | None:
+        """Give one dead letter."""
+        with self._database.statement() as connection:
+            row = connection.execute(_GET, {"id": letter}).one_or_none()
+        return None if row is None else _letter(row)
+
+    def dismiss(self, letter: DeadLetterId) -> bool:
+        """Close a dead letter for good; False = somebody has dealt with it already."""
+        with self._database.statement() as connection:
+            return _resolve(connection, letter, Resolution.DISMISSED)
+
+    def mark_replayed(self, letter: DeadLetterId) -> bool:
+        """Close a dead letter whose envelope has been accepted after all."""
+        with self._database.statement() as connection:
+            return _resolve(connection, letter, Resolution.REPLAYED)
+
+    def revive(self, letter: DeadLetter) -> bool:
+        """Put a dead message or delivery back to work; False = somebody has dealt with it already.
+
+        The message goes in a turn of its own, behind what the user wrote before it.
+        """
+        statement = _REVIVE_MESSAGE if letter.message is not None else _REVIVE_DELIVERY
+        values = {"message_row_id": letter.message, "delivery_id": letter.delivery}
+        with self._database.transaction() as connection:
+            if not _resolve(connection, letter.id, Resolution.REPLAYED):
+                return False
+            connection.execute(statement, values)
+        return True
+
+
+def _resolve(connection: Connection, letter: DeadLetterId, resolution: Resolution) -> bool:
+    values = {"id": letter, "resolution": resolution}
+    return connection.execute(_RESOLVE, values).one_or_none() is not None
+
+
+def _letter(row: Row[tuple[object, ...]]) -> DeadLetter:
+    return DeadLetter(
+        id=DeadLetterId(row.id),
+        kind=DeadLetterKind(row.kind),
+        reason=row.reason,
+        detail=row.detail,
+        queue=row.queue,
+        created_at=row.created_at,
+        resolution=None if row.resolution is None else Resolution(row.resolution),
+        user_id=row.user_id,
+        message=row.message_row_id,
+        delivery=row.delivery_id,
+        raw=row.raw,
+    )

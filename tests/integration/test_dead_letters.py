@@ -1,0 +1,90 @@
+"""Dead letters: kept, shown, replayed once, dismissed."""
+
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.world import World, running_world
+from worker.handlers.operate import NotReplayableError
+from worker.sandbox.simulator.config import SimulatorConfig
+
+
+@pytest.fixture
+def world(database_url: str, tmp_path: Path) -> Iterator[World]:
+    with running_world(database_url, tmp_path, SimulatorConfig(list_visible_after_s=0)) as made:
+        yield made
+
+
+def test_a_refused_message_is_a_dead_letter_and_blocks_only_itself(world: World) -> None:
+    world.simulator.inject("400", count=1)
+    mike = world.worker()
+    mike.receive(world.envelope("poison"))
+    mike.receive(world.envelope("fine"))
+    mike.answer()
+    assert [row["outcome"] for row in world.messages()] == ["refused", "answered"]
+    (letter,) = mike.service.dead_letters.find()
+    assert (letter.kind, letter.reason) == ("message", "refused")
+    assert mike.service.dead_letters.find(reason="other") == ()
+
+
+def test_two_replays_at_the_same_moment_answer_once(world: World) -> None:
+    world.simulator.inject("400", count=1)
+    mike = world.worker()
+    mike.receive(world.envelope("poison"))
+    mike.answer()
+    (letter,) = mike.service.dead_letters.find()
+    barrier, refused = threading.Barrier(8), []
+
+    def replay() -> None:
+        barrier.wait()
+        try:
+            mike.service.replay(letter.id)
+        except NotReplayableError as error:
+            refused.append(error)
+
+    threads = [threading.Thread(target=replay) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    mike.answer()
+
+    assert len(refused) == 7
+    assert world.inputs() == ["poison"]
+    assert len(world.replies()) == 1
+    assert mike.service.dead_letters.find() == ()
+    assert mike.service.dead_letters.find(resolved=True)[0].resolution == "replayed"
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_an_envelope_is_replayed_when_what_was_wrong_is_mended(world: World, wrapped: bool) -> None:
+    mike = world.worker()
+    envelope = world.envelope("hello", agent="sales")
+    body = json.dumps([[], {"envelope": envelope}, {}])
+    raw = json.dumps({"body": body, "properties": {}}) if wrapped else body
+    mike.service.receive(envelope, raw=raw.encode, queue="inbound")
+    (letter,) = mike.service.dead_letters.find()
+    with pytest.raises(NotReplayableError, match="agent"):
+        mike.service.replay(letter.id)
+
+    anna = world.worker("[agents.default]\n[agents.sales]\n")
+    anna.service.replay(letter.id)
+    anna.answer()
+    assert world.inputs() == ["hello"]
+    with pytest.raises(NotReplayableError, match="replayed already"):
+        anna.service.replay(letter.id)
+
+
+def test_a_dismissed_dead_letter_stays_and_is_not_replayed(world: World) -> None:
+    mike = world.worker()
+    mike.receive({"version": 2})
+    (letter,) = mike.service.dead_letters.find()
+    assert mike.service.dead_letters.dismiss(letter.id)
+    assert not mike.service.dead_letters.dismiss(letter.id)
+    with pytest.raises(NotReplayableError, match="dismissed already"):
+        mike.service.replay(letter.id)
+    with pytest.raises(NotReplayableError, match="no dead letter"):
+        mike.service.replay(type(letter.id)(999))

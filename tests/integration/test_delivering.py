@@ -1,0 +1,164 @@
+"""Deliveries through the real handlers: order, keys, doubt, age."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.world import World, running_world
+from worker.domain.deliveries import (
+    DeliveryOutcome,
+    NotDelivered,
+    OutgoingReply,
+    Rejected,
+    Sent,
+    Unclear,
+)
+from worker.sandbox.simulator.config import SimulatorConfig
+
+CONFIG = '[channels.sms.delivery]\ntask = "replies.take"\nqueue = "crm"\n'
+
+
+class Sink:
+    """A way out that remembers, and answers as the test has told it."""
+
+    def __init__(self, *outcomes: DeliveryOutcome | Exception, takes_key: bool = True) -> None:
+        self.takes_key = takes_key
+        self.outcomes = list(outcomes)
+        self.seen: list[OutgoingReply] = []
+
+    def deliver(self, reply: OutgoingReply) -> DeliveryOutcome:
+        self.seen.append(reply)
+        outcome = self.outcomes.pop(0) if self.outcomes else Sent()
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+
+@pytest.fixture
+def world(database_url: str, tmp_path: Path) -> Iterator[World]:
+    with running_world(database_url, tmp_path, SimulatorConfig(list_visible_after_s=0)) as made:
+        yield made
+
+
+def states(world: World) -> list[str]:
+    rows = world.database.rows("SELECT state FROM deliveries ORDER BY id")
+    return [row["state"] for row in rows]
+
+
+def test_a_reply_goes_out_as_the_producers_task_with_the_key_as_its_id(world: World) -> None:
+    mike = world.worker(CONFIG)
+    mike.receive(world.envelope("hello", metadata={"ticket": "7"}))
+    mike.deliver()
+
+    ((task, queue, task_id, kwargs),) = mike.broker.tasks
+    assert (task, queue) == ("replies.take", "crm")
+    assert task_id == kwargs["reply"]["idempotency_key"]
+    assert kwargs["reply"]["metadata"] == {"ticket": "7"}
+    assert kwargs["reply"]["message_ids"] == ["m-2"]
+    assert states(world) == ["sent"]
+
+
+def test_without_a_way_out_the_reply_row_is_the_delivery(world: World) -> None:
+    mike = world.worker()
+    mike.receive(world.envelope("hello"))
+    assert states(world) == ["sent"]
+    assert mike.broker.deliveries == []
+
+
+def test_a_later_reply_waits_for_the_one_before_it(world: World) -> None:
+    sink = Sink(NotDelivered(reason="busy"))
+    mike = world.worker(CONFIG, channels={"sms": sink})
+    mike.receive(world.envelope("one"))
+    mike.deliver()
+    mike.receive(world.envelope("two"))
+    mike.deliver()
+    assert states(world) == ["pending", "pending"]
+
+    world.clock.advance(6)
+    mike.service.deliver(sink.seen[0].user_id)
+    assert states(world) == ["sent", "sent"]
+    first, again, second = sink.seen
+    assert first.idempotency_key == again.idempotency_key != second.idempotency_key
+    assert second.message_ids != first.message_ids
+
+
+@pytest.mark.parametrize("outcome", [Unclear(reason="timeout"), RuntimeError("a bug")])
+def test_in_doubt_a_channel_with_keys_gets_it_again_under_the_same_key(
+    world: World, outcome: DeliveryOutcome | Exception
+) -> None:
+    sink = Sink(outcome)
+    mike = world.worker(CONFIG, channels={"sms": sink})
+    mike.receive(world.envelope("one"))
+    mike.deliver()
+    assert states(world) == ["sending"]
+    world.clock.advance(40)
+    mike.service.deliver(sink.seen[0].user_id)
+    assert states(world) == ["sent"]
+    assert len({reply.idempotency_key for reply in sink.seen}) == 1
+
+
+def test_in_doubt_a_channel_without_keys_gets_it_at_most_once_and_does_not_block(
+    world: World,
+) -> None:
+    sink = Sink(Unclear(reason="timeout"), takes_key=False)
+    mike = world.worker(CONFIG, channels={"sms": sink})
+    mike.receive(world.envelope("one"))
+    mike.receive(world.envelope("two"))
+    mike.deliver()
+    assert states(world) == ["unknown", "sent"]
+    assert len(sink.seen) == 2
+
+
+@pytest.mark.parametrize(("takes_key", "ends"), [(True, "sent"), (False, "unknown")])
+def test_an_attempt_whose_worker_died_is_taken_up_by_its_kind(
+    world: World, takes_key: bool, ends: str
+) -> None:
+    sink = Sink(takes_key=takes_key)
+    mike = world.worker(CONFIG, channels={"sms": sink})
+    mike.receive(world.envelope("one"))
+    (user,) = mike.broker.deliveries
+    assert mike.service.deliver.store.claim(user) is not None  # and then the process dies
+    assert mike.service.deliver(user) == 0
+    world.clock.advance(40)
+    mike.service.deliver(user)
+    assert states(world) == [ends]
+    assert len(sink.seen) == (1 if takes_key else 0)
+
+
+def test_a_rejected_reply_is_a_dead_letter_and_a_replay_hands_it_over_again(world: World) -> None:
+    sink = Sink(Rejected(reason="no such number"))
+    mike = world.worker(CONFIG, channels={"sms": sink})
+    mike.receive(world.envelope("one"))
+    mike.deliver()
+    assert states(world) == ["failed"]
+    (letter,) = mike.service.dead_letters.find()
+    assert letter.reason == "delivery_rejected"
+
+    mike.service.replay(letter.id)
+    mike.service.deliver(sink.seen[0].user_id)
+    assert states(world) == ["sent"]
+
+
+def test_the_head_of_the_line_gives_up_after_its_age(world: World) -> None:
+    sink = Sink(*[NotDelivered(reason="down")] * 3)
+    mike = world.worker(
+        "[channels.sms]\ndelivery_max_age_s = 30\n" + CONFIG, channels={"sms": sink}
+    )
+    mike.receive(world.envelope("one"))
+    mike.deliver()
+    world.clock.advance(31)
+    mike.receive(world.envelope("two"))
+    mike.deliver()
+    assert states(world)[0] == "expired"
+
+
+def test_a_lost_wake_of_a_delivery_is_found_by_the_sweeper(world: World) -> None:
+    sink = Sink()
+    mike = world.worker(CONFIG, channels={"sms": sink})
+    mike.receive(world.envelope("one"))
+    mike.broker.deliveries.clear()
+    world.clock.advance(2)
+    mike.service.background.sweep()
+    mike.service.background.sweep.deliver_here.close()  # waits for what it started
+    assert states(world) == ["sent"]

@@ -1,0 +1,103 @@
+"""What operators do: pause and resume people, replay and dismiss dead letters."""
+
+import base64
+import binascii
+import json
+from dataclasses import dataclass
+
+from worker.domain.errors import PermanentError, WorkerError
+from worker.domain.ids import ChannelUserId, DeadLetterId
+from worker.envelope import EnvelopeError
+from worker.handlers.receive import ReceiveEnvelope
+from worker.observability import log
+from worker.store.dead_letters import DeadLetter, DeadLetterStore
+from worker.store.people import PeopleStore
+from worker.telnyx.conversations import Conversations
+
+AI_DISABLED = "ai_disabled"
+"""Telnyx's reserved key; its own products do not answer on such a conversation."""
+
+
+class NotReplayableError(PermanentError):
+    """The bytes still are no valid envelope, or somebody has dealt with the dead letter."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PauseUser:
+    """A person takes over a channel user, or hands him back."""
+
+    people: PeopleStore
+    telnyx: Conversations
+
+    def pause(self, user_id: ChannelUserId) -> bool:
+        """Stop answering; gives whether Telnyx could be told as well. Ours is what counts."""
+        self.people.pause(user_id)
+        log.info("user.paused", user=user_id)
+        return self._mirror(user_id, disabled=True)
+
+    def resume(self, user_id: ChannelUserId) -> bool:
+        """Answer again what comes from now on; the backlog is not answered."""
+        self.people.resume(user_id)
+        log.info("user.resumed", user=user_id)
+        return self._mirror(user_id, disabled=False)
+
+    def _mirror(self, user_id: ChannelUserId, *, disabled: bool) -> bool:
+        try:
+            for conversation in self.people.open_conversations(user_id):
+                # The full map: whether Telnyx merges or replaces is not documented.
+                metadata = dict(self.telnyx.get(conversation).metadata)
+                metadata.pop(AI_DISABLED, None)
+                if disabled:
+                    metadata[AI_DISABLED] = "true"
+                self.telnyx.update_metadata(conversation, metadata)
+        except WorkerError as error:
+            log.warning("user.not_mirrored", user=user_id, error=str(error))
+            return False
+        return True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replay:
+    """Gives a dead letter another chance; two at the same moment answer once."""
+
+    letters: DeadLetterStore
+    receive: ReceiveEnvelope
+
+    def __call__(self, letter_id: DeadLetterId) -> None:
+        """Replay one dead letter. Raises `NotReplayableError` with what is still wrong."""
+        letter = self.letters.get(letter_id)
+        if letter is None:
+            raise NotReplayableError(f"there is no dead letter {letter_id}")
+        if letter.resolution is not None:
+            raise NotReplayableError(f"dead letter {letter_id} was {letter.resolution} already")
+        if letter.raw is None:
+            if not self.letters.revive(letter):
+                raise NotReplayableError(f"somebody has just dealt with dead letter {letter_id}")
+        else:
+            self._accept(letter, letter.raw)
+        log.info("dead_letter.replayed", letter=letter_id, reason=letter.reason)
+
+    def _accept(self, letter: DeadLetter, raw: bytes) -> None:
+        # Accepting twice is harmless, losing it is not: so accept first, and mark then.
+        try:
+            self.receive.accept(envelope_in(raw))
+        except EnvelopeError as error:
+            raise NotReplayableError(str(error)) from None
+        self.letters.mark_replayed(letter.id)
+
+
+def envelope_in(raw: bytes) -> object:
+    """Find the envelope in what was kept: a Redis entry of kombu, or the body of a Celery message.
+
+    Raises `NotReplayableError`.
+    """
+    try:
+        document = json.loads(raw)
+        if isinstance(document, dict) and isinstance(document.get("body"), str):
+            body = document["body"]
+            encoded = document.get("properties", {}).get("body_encoding") == "base64"
+            document = json.loads(base64.b64decode(body, validate=True) if encoded else body)
+        args, kwargs, _ = document
+        return kwargs["envelope"] if "envelope" in kwargs else args[0]
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, binascii.Error):
+        raise NotReplayableError("there is no envelope in its bytes") from None

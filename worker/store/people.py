@@ -1,0 +1,79 @@
+"""Channel users as operators handle them: found, paused, resumed."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import text
+
+from worker.domain.ids import ChannelUserId, TelnyxConversationId
+from worker.store.database import Database
+
+_FIND = text("""
+SELECT id, channel, paused_at, diverged_at FROM channel_users
+WHERE (CAST(:id AS bigint) IS NULL OR id = :id)
+  AND (CAST(:channel AS text) IS NULL OR channel = :channel)
+  AND (CAST(:address AS text) IS NULL OR address = :address)
+ORDER BY id LIMIT :limit
+""")
+_PAUSE = text("""
+UPDATE channel_users SET paused_at = coalesce(paused_at, service_now()) WHERE id = :id
+""")
+_RESUME = text("UPDATE channel_users SET paused_at = NULL WHERE id = :id")
+_OPEN = text("""
+SELECT telnyx_conversation_id FROM conversations
+WHERE channel_user_id = :id AND closed_at IS NULL AND telnyx_conversation_id IS NOT NULL
+""")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Person:
+    """A channel user, without his address."""
+
+    id: ChannelUserId
+    channel: str
+    paused_at: datetime | None
+    diverged_at: datetime | None
+
+
+class PeopleStore:
+    """Channel users."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def find(
+        self,
+        *,
+        user_id: int | None = None,
+        channel: str | None = None,
+        address: str | None = None,
+        limit: int = 10,
+    ) -> tuple[Person, ...]:
+        """Give the channel users that all given things fit."""
+        values = {"id": user_id, "channel": channel, "address": address, "limit": limit}
+        with self._database.statement() as connection:
+            return tuple(
+                Person(
+                    id=ChannelUserId(row.id),
+                    channel=row.channel,
+                    paused_at=row.paused_at,
+                    diverged_at=row.diverged_at,
+                )
+                for row in connection.execute(_FIND, values)
+            )
+
+    def pause(self, user_id: ChannelUserId) -> None:
+        """Let a person take over: nothing is answered, and a reply on its way is withheld."""
+        with self._database.statement() as connection:
+            connection.execute(_PAUSE, {"id": user_id})
+
+    def resume(self, user_id: ChannelUserId) -> None:
+        """Let the model answer again what comes from now on."""
+        with self._database.statement() as connection:
+            connection.execute(_RESUME, {"id": user_id})
+
+    def open_conversations(self, user_id: ChannelUserId) -> tuple[TelnyxConversationId, ...]:
+        """Give the Telnyx conversations that are in use for this user."""
+        with self._database.statement() as connection:
+            rows = connection.execute(_OPEN, {"id": user_id})
+            return tuple(TelnyxConversationId(row[0]) for row in rows)
