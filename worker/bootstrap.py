@@ -20,6 +20,7 @@ from worker.handlers.receive import ReceiveEnvelope
 from worker.handlers.settling import Settle
 from worker.handlers.slots import TurnSlots
 from worker.handlers.sweep import Background, LocalRunner, Sweep
+from worker.handlers.watchdog import Intake, StallWatchdog
 from worker.settings import Settings, load_agents
 from worker.store.claims import ClaimStore
 from worker.store.conversations import ConversationStore
@@ -36,8 +37,11 @@ from worker.telnyx.client import TelnyxClient
 LOCAL_DELIVERIES = 8
 """Threads of a process that try deliveries again; first attempts are Celery tasks."""
 
+STALLED = 70
+"""Exit code of a worker that ended itself because it took nothing (EX_SOFTWARE of sysexits.h)."""
 
-class Broker(Protocol):
+
+class Broker(Intake, Protocol):
     """What the service needs of Celery."""
 
     def wake(self, users: Sequence[ChannelUserId]) -> None:
@@ -145,7 +149,14 @@ def build_service(
         deliver=deliver,
         dead_letters=dead_letters,
         background=Background(
-            beat=workers.beat, leave=workers.leave, sweep=sweep, slots=slots, timing=timing
+            beat=workers.beat,
+            leave=workers.leave,
+            sweep=sweep,
+            watchdog=StallWatchdog(
+                intake=broker, slots=slots, timing=timing, exit=lambda: os._exit(STALLED)
+            ),
+            slots=slots,
+            timing=timing,
         ),
         close=close,
     )

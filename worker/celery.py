@@ -8,13 +8,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from celery import Celery, bootsteps, signals
+from celery.worker import state
 from kombu.exceptions import OperationalError
+from redis import Redis, RedisError
 
 from worker import intake
 from worker.bootstrap import Service, build_service
 from worker.channels.task import NotPublishedError
 from worker.domain.ids import ChannelUserId
 from worker.handlers.sweep import CannotPublishError
+from worker.handlers.watchdog import BrokerAwayError
 from worker.observability import configure_logging, log
 from worker.settings import Settings, SettingsError, load_settings
 
@@ -96,6 +99,24 @@ class WorkerApp(Celery):
         if self._service is None:
             self._service = build_service(self._settings, broker=self)
         return self._service
+
+    def taken_entries(self) -> int:
+        """How many queue entries this process has taken."""
+        return int(self.intake.gate.admitted)
+
+    def is_saturated(self) -> bool:
+        """Whether every thread has a message, so that the consumer may take no more."""
+        return len(state.reserved_requests) >= self._settings.concurrency
+
+    def waiting_entries(self) -> int:
+        """How many entries wait on our queues, on a fresh connection. Raises `BrokerAwayError`."""
+        try:
+            with Redis.from_url(
+                self._settings.broker_url, socket_timeout=3, socket_connect_timeout=3
+            ) as client:
+                return sum(client.llen(name) for name in (INBOUND, TURNS, DELIVERIES))
+        except RedisError as error:
+            raise BrokerAwayError(type(error).__name__) from error
 
     def wake(self, users: Sequence[ChannelUserId]) -> None:
         """Put a wake for each user on the queue. Raises `CannotPublishError`."""

@@ -111,6 +111,7 @@ def create_workers() -> None:
             nullable=False,
         ),
         sa.Column("alive_until", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("stalled_since", sa.DateTime(timezone=True), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_workers")),
     )
 

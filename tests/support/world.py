@@ -88,6 +88,15 @@ class RecordingBroker:
     def wake_delivery(self, user_id: ChannelUserId) -> None:
         self.deliveries.append(user_id)
 
+    def taken_entries(self) -> int:
+        return 0
+
+    def is_saturated(self) -> bool:
+        return False
+
+    def waiting_entries(self) -> int:
+        return 0
+
     def publish(self, task: str, queue: str, task_id: str, kwargs: dict[str, Any]) -> None:
         self.tasks.append((task, queue, task_id, kwargs))
 

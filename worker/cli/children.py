@@ -105,7 +105,7 @@ def start_flower(at: FlowerAt, *, log: Path | None) -> Child:
     env = dict(os.environ) | {
         "FLOWER_ADDRESS": at.host,
         "FLOWER_PORT": str(at.port),
-        "FLOWER_LOGGING": "warning",
+        "FLOWER_LOGGING": "error",
     }
     if at.generated:
         env["FLOWER_BASIC_AUTH"] = f"{at.user}:{at.password}"

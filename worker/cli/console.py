@@ -25,7 +25,10 @@ def say(line: str = "") -> None:
 def say_json(value: object) -> None:
     """Print one line of JSON."""
     out.print(
-        json.dumps(value, ensure_ascii=False, default=str), soft_wrap=True, markup=False, emoji=False
+        json.dumps(value, ensure_ascii=False, default=str),
+        soft_wrap=True,
+        markup=False,
+        emoji=False,
     )
 
 

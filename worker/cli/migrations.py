@@ -13,7 +13,7 @@ from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from worker.cli.console import say, say_json
-from worker.cli.errors import CommandError
+from worker.cli.errors import MISUSED, CommandError
 from worker.store.database import Database
 from worker.store.status import StatusStore
 
@@ -48,6 +48,17 @@ def run(database_url: str, *, check_only: bool, as_sql: bool, as_json: bool = Fa
 def upgrade(database_url: str) -> None:
     """Bring the database to the newest migration. Raises `CommandError`."""
     _alembic(database_url, "head")
+
+
+def require_newest(database_url: str) -> None:
+    """Raise `CommandError` unless the database stands at the newest migration."""
+    current, head = revision_of(database_url), head_revision()
+    if current != head:
+        raise CommandError(
+            f"the database of DATABASE_URL is at {current or 'nothing yet'}, this version needs "
+            f"{head}: run `worker migrate`, or `worker up --migrate`",
+            exit_code=MISUSED,
+        )
 
 
 def revision_of(database_url: str) -> str | None:

@@ -11,6 +11,8 @@ from worker.cli.errors import CommandError
 
 INBOUND: Final = "inbound"
 RECEIVE: Final = "messages.receive"
+UNACKED: Final = "unacked"
+"""Where kombu notes what a worker has taken and not acknowledged: a Redis hash."""
 _HIDDEN: Final = "(hidden)"
 """Stands in the message's headers for what somebody wrote: Flower and logs show these."""
 _WAITS: Final = {"socket_timeout": 5, "socket_connect_timeout": 3, "socket_keepalive": True}

@@ -4,9 +4,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
+from uuid import uuid4
 
 from worker.cli.console import plain, progress_bar, say, say_json, warn
-from worker.cli.errors import CommandError
+from worker.cli.errors import MISUSED, CommandError
 from worker.cli.lines import Line, Spread, address, count_lines, identity, read_lines, user_of_line
 from worker.cli.needs import routing_of, settings_for
 from worker.cli.producer import Producer, producer
@@ -68,15 +69,12 @@ def send_one(envelope: Mapping[str, object], after: After) -> None:
     try:
         key = check(envelope, routing_of(settings))
     except EnvelopeError as error:
-        raise CommandError(f"not sent: {error}") from None
+        raise CommandError(f"not sent: {error}", exit_code=MISUSED) from None
     with producer(settings.broker_url) as queue:
         queue.send(envelope)
-    if after.as_json:
-        say_json({"sent": 1, "message_id": key.message_id})
-    else:
+    if not after.as_json:
         say(f"sent, message_id {plain(key.message_id)}")
-    if after.wait:
-        _wait(settings, [key], after)
+    _finish(settings, [key], after, {"sent": 1, "message_id": key.message_id})
 
 
 def send_file(order: FileOrder, flags: Mapping[str, object], after: After) -> None:
@@ -86,12 +84,9 @@ def send_file(order: FileOrder, flags: Mapping[str, object], after: After) -> No
     sent = Sent()
     with producer(settings.broker_url) as queue:
         _send_lines(queue, order, flags, routing, sent)
-    if after.as_json:
-        say_json({"sent": len(sent.keys), "not_sent": sent.refused})
-    else:
+    if not after.as_json:
         say(f"{len(sent.keys)} sent, {sent.refused} not sent")
-    if after.wait:
-        _wait(settings, sent.keys, after)
+    _finish(settings, sent.keys, after, {"sent": len(sent.keys), "not_sent": sent.refused})
     if sent.refused:
         raise CommandError(f"{sent.refused} lines of {order.file.name} were not sent")
 
@@ -131,22 +126,34 @@ def _envelopes(
         yield line, envelope
 
 
-def _wait(settings: Settings, keys: list[MessageKey], after: After) -> None:
-    """Print the outcomes. Raises `CommandError` where some messages have none in time."""
-    with replies_in(settings.database_url) as replies:
-        watch = OutcomeWatch(replies, keys)
-        outcomes = wait_for_all(watch, timeout_s=after.timeout_s)
-        found = replies.find(keys) if len(keys) == 1 else []
-        reply = found[0].reply if found else None
+def _finish(
+    settings: Settings, keys: list[MessageKey], after: After, report: dict[str, object]
+) -> None:
+    """Wait if told to, and print. Raises `CommandError` where some have no outcome in time."""
+    open_count = 0
+    if after.wait:
+        with replies_in(settings.database_url) as replies:
+            watch = OutcomeWatch(replies, keys)
+            outcomes = wait_for_all(watch, timeout_s=after.timeout_s)
+            found = replies.find(keys) if len(keys) == 1 else []
+        open_count = len(watch.open)
+        report = report | {"outcomes": outcomes, "without_outcome": open_count}
+        report |= {"reply": one.reply for one in found}
+        if not after.as_json:
+            say(
+                ", ".join(f"{count} {name}" for name, count in outcomes.items()) or "no outcome yet"
+            )
+            for one in found:
+                say(f"reply: {plain(one.reply or '(none)')}")
     if after.as_json:
-        said = {"outcomes": outcomes, "without_outcome": len(watch.open)}
-        say_json(said if reply is None else said | {"reply": reply})
-    else:
-        say(", ".join(f"{count} {name}" for name, count in outcomes.items()) or "no outcome yet")
-        if reply is not None:
-            say(f"reply: {plain(reply)}")
-    if watch.open:
+        say_json(report)
+    if open_count:
         raise CommandError(
-            f"{len(watch.open)} without an outcome after {after.timeout_s:g} s. `worker status` "
-            "shows whether a worker is alive, and dead letters: what it could not accept"
+            f"{open_count} without an outcome after {after.timeout_s:g} s. `worker status` shows "
+            "whether a worker is alive, and dead letters: what it could not accept"
         )
+
+
+def envelope_of(flags: Mapping[str, object]) -> dict[str, object]:
+    """Make an envelope of flags; a message without an id gets one."""
+    return {"version": VERSION, "message_id": str(uuid4()), **flags}

@@ -28,9 +28,9 @@ from worker.cli.children import (
 )
 from worker.cli.console import out, say
 from worker.cli.embedded import Parts, embedded
-from worker.cli.errors import MISUSED, CommandError
+from worker.cli.errors import CommandError
 from worker.cli.needs import all_settings, routing_of, settings_for
-from worker.cli.service import wait_for_worker
+from worker.cli.service import await_worker
 from worker.settings import sandbox_dir
 
 _TICK_S: Final = 0.2
@@ -66,7 +66,9 @@ def run(order: UpOrder) -> None:
             say(f"starting what is not configured, in {sandbox_dir()} …")
             stack.enter_context(embedded(parts))
         settings = all_settings()
-        _see_to_migrations(settings.database_url, migrate=order.migrate)
+        if order.migrate:
+            migrations.upgrade(settings.database_url)
+        migrations.require_newest(settings.database_url)
         flower_at = FlowerAt.chosen(order.flower_port) if order.flower else None
         flower: Child | None = None
         if flower_at is not None:
@@ -74,26 +76,13 @@ def run(order: UpOrder) -> None:
             stack.callback(flower.stop, COLD_STOP_S)
         worker = start_worker(log=None)
         stack.callback(worker.stop, COLD_STOP_S)
-        wait_for_worker(settings.database_url, worker, None)
+        await_worker(settings.database_url, worker, None)
         out.print(_banner(parts, flower_at))
         stops = StopRequests()
         _supervise(worker, flower, stopping=lambda: stops.count > 0)
         say("stopping: replies in flight are finished first (Ctrl-C again: at once) …")
         _stop_worker(worker, at_once=lambda: stops.count > 1)
     say("stopped")
-
-
-def _see_to_migrations(database_url: str, *, migrate: bool) -> None:
-    if migrate:
-        migrations.upgrade(database_url)
-        return
-    current, head = migrations.revision_of(database_url), migrations.head_revision()
-    if current != head:
-        raise CommandError(
-            f"the database of DATABASE_URL is at {current or 'nothing yet'}, this version needs "
-            f"{head}: run `worker migrate`, or `worker up --migrate`",
-            exit_code=MISUSED,
-        )
 
 
 def _supervise(worker: Child, flower: Child | None, *, stopping: Callable[[], bool]) -> None:

@@ -31,6 +31,13 @@ class Timing:
     wake_ttl_s: float = 10.0
     """A wake that nobody followed for this long is lost, and another is sent."""
 
+    stall_after_s: float = 60.0
+    """A worker that took nothing for so long while entries waited ends itself."""
+    drain_s: float = 80.0
+    """How long it lets running calls end before that."""
+    watch_s: float = 5.0
+    """Between two looks of the stall watchdog."""
+
     def quiet_s(self, call_timeout_s: float) -> float:
         """T_QUIET: after so long, a request that is not in the thread will never be executed."""
         return self.send_grace_s + call_timeout_s + self.execution_limit_s + self.quiet_margin_s

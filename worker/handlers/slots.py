@@ -10,6 +10,7 @@ class TurnSlots:
 
     def __init__(self, count: int) -> None:
         self._lock = threading.Lock()
+        self._count = count
         self._free = count
         self._closed = False
         self.roused = threading.Event()
@@ -20,6 +21,11 @@ class TurnSlots:
         """How many turns could start now."""
         with self._lock:
             return 0 if self._closed else self._free
+
+    @property
+    def busy(self) -> int:
+        """How many turns are being worked."""
+        return self._count - self._free
 
     def take(self) -> bool:
         """Take a slot if there is one; never waits."""

@@ -13,6 +13,7 @@ from worker.domain.errors import RetryableError
 from worker.domain.ids import ChannelUserId
 from worker.domain.timing import Timing
 from worker.handlers.slots import TurnSlots
+from worker.handlers.watchdog import StallWatchdog
 from worker.observability import log
 from worker.store.deliveries import DeliveryStore
 from worker.store.sweeps import SweepStore
@@ -94,9 +95,11 @@ class Sweep:
 class Background:
     """The threads that every worker has beside Celery's: heartbeat and sweeper."""
 
-    beat: Callable[[], None]
+    beat: Callable[[float], None]
+    """Takes for how long the consumer has been stalled, in seconds."""
     leave: Callable[[], None]
     sweep: Callable[[], float]
+    watchdog: StallWatchdog
     slots: TurnSlots
     timing: Timing
     _stop: threading.Event = field(default_factory=threading.Event)
@@ -104,8 +107,13 @@ class Background:
 
     def start(self) -> None:
         """Commit the first heartbeat, then start the threads. Raises `RetryableError`."""
-        self.beat()
-        for name, loop in (("heartbeat", self._beat_forever), ("sweeper", self._sweep_forever)):
+        self.beat(0.0)
+        loops = {
+            "heartbeat": self._beat_forever,
+            "sweeper": self._sweep_forever,
+            "watchdog": self._watch_forever,
+        }
+        for name, loop in loops.items():
             thread = threading.Thread(target=loop, name=name, daemon=True)
             thread.start()
             self._threads.append(thread)
@@ -128,9 +136,14 @@ class Background:
     def _beat_forever(self) -> None:
         while not self._stop.wait(self.timing.heartbeat_s):
             try:
-                self.beat()
+                self.beat(self.watchdog.stalled_s)
             except RetryableError as error:
                 log.warning("heartbeat.failed", error=str(error))
+
+    def _watch_forever(self) -> None:
+        while not self._stop.wait(self.timing.watch_s):
+            if not self.slots.closed:
+                self.watchdog.check()
 
     def _sweep_forever(self) -> None:
         sleep_s = 0.0

@@ -61,6 +61,8 @@ class Gate:
         self._accepts = {queue: frozenset(names) for queue, names in accepts.items()}
         self._max_body_bytes = max_body_bytes
         self._signatures: dict[str, Signature] = {}
+        self.admitted = 0
+        """How many entries have come in; the stall watchdog looks whether it moves."""
 
     def __repr__(self) -> str:  # stands in `broker_transport_options`, which Celery prints
         return f"Gate({', '.join(sorted(self._accepts))})"
@@ -72,6 +74,7 @@ class Gate:
 
     def admit(self, raw: bytes, *, queue: str, priority: int) -> Admitted:
         """Turn any bytes into a message; never raises."""
+        self.admitted += 1
         limit = None if raw.startswith(_LETTER_BEGINS) else self._max_body_bytes
         try:
             entry = Entry.parse(raw, max_body_bytes=limit)

@@ -1,5 +1,6 @@
 """The rows of living worker processes."""
 
+from dataclasses import dataclass
 from datetime import timedelta
 
 from sqlalchemy import text
@@ -8,9 +9,11 @@ from worker.domain.ids import WorkerId
 from worker.store.database import Database
 
 _BEAT = text("""
-INSERT INTO workers (id, host, pid, started_at, alive_until)
-VALUES (:id, :host, :pid, service_now(), service_now() + :alive)
-ON CONFLICT (id) DO UPDATE SET alive_until = excluded.alive_until
+INSERT INTO workers (id, host, pid, started_at, alive_until, stalled_since)
+VALUES (:id, :host, :pid, service_now(), service_now() + :alive,
+    CASE WHEN :stalled > interval '0' THEN service_now() - :stalled END)
+ON CONFLICT (id) DO UPDATE SET alive_until = excluded.alive_until,
+    stalled_since = excluded.stalled_since
 """)
 _LEAVE = text("UPDATE workers SET alive_until = service_now() WHERE id = :id")
 # Rows nobody refers to any more, long after their worker died.
@@ -18,6 +21,29 @@ _FORGET = text("""
 DELETE FROM workers w WHERE alive_until < service_now() - interval '1 day'
   AND NOT EXISTS (SELECT FROM channel_users u WHERE u.lease_owner = w.id)
 """)
+
+_ALIVE = text("""
+SELECT pid, coalesce(extract(epoch FROM service_now() - stalled_since), 0) AS stalled_s
+FROM workers WHERE host = :host AND alive_until >= service_now()
+""")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LivingWorker:
+    """A worker process whose heartbeat is fresh."""
+
+    pid: int
+    stalled_s: float
+    """For how long it has taken nothing while entries waited; 0 = all is well."""
+
+
+def living_workers(database: Database, host: str) -> tuple[LivingWorker, ...]:
+    """Give the living workers of one host."""
+    with database.statement() as connection:
+        return tuple(
+            LivingWorker(pid=row.pid, stalled_s=float(row.stalled_s))
+            for row in connection.execute(_ALIVE, {"host": host})
+        )
 
 
 class WorkerStore:
@@ -34,10 +60,11 @@ class WorkerStore:
             "alive": timedelta(seconds=alive_s),
         }
 
-    def beat(self) -> None:
-        """Say that this process lives for another `alive_s`."""
+    def beat(self, stalled_s: float = 0.0) -> None:
+        """Say that this process lives for another `alive_s`, and since when it takes nothing."""
+        values = self._values | {"stalled": timedelta(seconds=stalled_s)}
         with self._database.statement() as connection:
-            connection.execute(_BEAT, self._values)
+            connection.execute(_BEAT, values)
 
     def leave(self) -> None:
         """Give all leases of this process free at once."""

@@ -51,8 +51,6 @@ class Line:
         connection, stream = self._open(window)
         try:
             return self._on(connection, request)
-        except httpcore.WriteError:
-            reason = "write failed"
         except httpcore.ProtocolError:
             reason = "ended early" if stream.ended else "not HTTP"
         # Neither chained nor quoted: h11 puts what the server sent into its texts.

@@ -125,7 +125,6 @@ class DeadlineStream(httpcore.NetworkStream):
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ARG002 httpcore's per-read timeout
         """Read what is there, waiting for no longer than the window."""
-        self._send()
         self._sock.settimeout(self._left_s())
         try:
             data = self._sock.recv(max_bytes)

@@ -29,6 +29,8 @@ class Worker(Base):
     pid: Mapped[BigInt]
     started_at: Mapped[CreatedAt]
     alive_until: Mapped[At]
+    stalled_since: Mapped[At | None]
+    """Since when entries wait in the broker and this process takes none."""
 
 
 class ChannelUser(Base):

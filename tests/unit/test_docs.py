@@ -1,0 +1,299 @@
+"""What README, docs and examples say is so: names, commands, snippets, links."""
+
+import base64
+import dataclasses
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import typer
+from pydantic import BaseModel
+from redis import Redis
+
+from tests.support.databases import ROOT, libpq_url
+from worker.cli.app import app as command_line
+from worker.domain.reasons import DeadLetterReason
+from worker.domain.timing import Timing
+from worker.envelope import Envelope, EnvelopeAttachment, parse_envelope
+from worker.settings import (
+    AgentSection,
+    AgentsFile,
+    ChannelSection,
+    DeliverySection,
+    Settings,
+    load_agents,
+)
+from worker.store.schema import Base
+
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+DECISIONS = sorted((ROOT / "docs" / "decisions").glob("*.md"))
+GROUP: Any = typer.main.get_command(command_line)
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def fences(language: str) -> list[Any]:
+    """Every block of code in that language, as a test parameter."""
+    return [
+        pytest.param(block, id=f"{name_of(page)}-{number}")
+        for page in PAGES
+        for number, block in enumerate(blocks_of(page.read_text(), language), start=1)
+    ]
+
+
+def blocks_of(text: str, language: str) -> list[str]:
+    return re.findall(rf"(?ms)^```{language}\n(.*?)^```", text)
+
+
+def table_under(page: str, heading: str) -> dict[str, list[str]]:
+    """The first table after a heading: its rows by what stands in backticks in the first cell."""
+    text = ("\n" + (ROOT / page).read_text()).partition(f"\n{heading}\n")[2]
+    rows = {}
+    for line in text[text.index("\n|") + 1 :].partition("\n\n")[0].splitlines()[2:]:
+        first, *others = re.split(r"\s*\|\s*", line.strip("| "))
+        for name in re.findall(r"`([^`]+)`", first):
+            rows[name] = others
+    return rows
+
+
+# --- links -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)]+)\)", page.read_text()):
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        assert file.exists(), target
+        if anchor:
+            headings = re.findall(r"(?m)^#+ (.*)$", file.read_text())
+            slugs = {re.sub(r"[^\w\- ]", "", one.lower()).replace(" ", "-") for one in headings}
+            assert anchor in slugs, target
+
+
+def test_every_page_is_in_the_index() -> None:
+    index = (ROOT / "docs" / "README.md").read_text()
+    pages = {str(page.relative_to(ROOT / "docs")) for page in PAGES if "docs" in page.parts}
+    assert {page for page in pages if f"({page})" not in index} == {"README.md"}
+
+
+@pytest.mark.parametrize("page", DECISIONS, ids=name_of)
+def test_a_decision_has_its_three_parts_and_is_short(page: Path) -> None:
+    text = page.read_text()
+    assert re.findall(r"(?m)^## (.*)$", text) == ["Context", "Decision", "Consequences"]
+    assert text.startswith(f"# {int(page.name[:4])}. ")
+    assert len(text.splitlines()) <= 40
+
+
+# --- commands ----------------------------------------------------------------------------------
+
+_COMMAND = re.compile(
+    r"(?m)^(?:docker compose (?:exec|run --rm) worker )?(?:\.venv/bin/)?worker (.+)$"
+)
+
+
+def commands_in(page: Path) -> dict[str, None]:
+    text = page.read_text()
+    shown = [one for block in blocks_of(text, "sh") for one in _COMMAND.findall(block)]
+    return dict.fromkeys(shown + re.findall(r"`worker ([^`\n]+)`", text))
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        pytest.param(shown, id=f"{name_of(page)}: worker {shown}")
+        for page in PAGES
+        for shown in commands_in(page)
+    ],
+)
+def test_every_command_and_option_shown_exists(shown: str) -> None:
+    words = shlex.split(shown, comments=True)
+    known = {"--help", "-h"} | {name for one in GROUP.params for name in one.opts}
+    if not words[0].startswith("-"):
+        assert words[0] in GROUP.commands
+        known |= {name for one in GROUP.commands[words[0]].params for name in one.opts}
+    assert {word.partition("=")[0] for word in words if word.startswith("-")} <= known
+
+
+def test_readme_lists_every_command() -> None:
+    listed = {name.removeprefix("worker ") for name in table_under("README.md", "## Commands")}
+    assert listed == set(GROUP.commands)
+
+
+def test_every_make_target_shown_exists() -> None:
+    targets = set(re.findall(r"(?m)^([a-z]+):", (ROOT / "Makefile").read_text()))
+    for page in PAGES:
+        text = page.read_text()
+        shown = re.findall(r"(?m)`make ([a-z]+)`|^make ([a-z]+)$", text)
+        assert {one or other for one, other in shown} <= targets, page
+
+
+# --- settings ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("page", "heading"),
+    [("README.md", "## Settings"), ("docs/reference/settings.md", "## Environment")],
+)
+def test_the_table_of_settings_is_whole_and_its_defaults_are_true(page: str, heading: str) -> None:
+    shown = {name: row[0].strip("`") for name, row in table_under(page, heading).items()}
+    real = {
+        name.upper(): "" if field.default is None or field.is_required() else str(field.default)
+        for name, field in Settings.model_fields.items()
+    }
+    assert shown == real
+
+
+@pytest.mark.parametrize(
+    ("heading", "section"),
+    [
+        ("## The agents file", AgentsFile),
+        ("### `[agents.NAME]`", AgentSection),
+        ("### `[channels.NAME]`", ChannelSection),
+        ("### `[channels.NAME.delivery]`", DeliverySection),
+    ],
+)
+def test_the_tables_of_the_agents_file_are_whole_and_true(
+    heading: str, section: type[BaseModel]
+) -> None:
+    shown = {
+        name: row[0].strip("`")
+        for name, row in table_under("docs/reference/settings.md", heading).items()
+    }
+    assert set(shown) == set(section.model_fields)
+    for name, default in shown.items():
+        if default:
+            real = section.model_fields[name].get_default(call_default_factory=True)
+            assert json.loads(default) == real, name
+
+
+def test_the_table_of_waits_is_whole_and_true() -> None:
+    shown = {
+        name: float(row[0].strip("`"))
+        for name, row in table_under("docs/reference/settings.md", "### `[timing]`").items()
+    }
+    assert shown == {field.name: field.default for field in dataclasses.fields(Timing)}
+
+
+@pytest.mark.parametrize("example", fences("toml"))
+def test_every_agents_file_shown_loads(example: str, tmp_path: Path) -> None:
+    for name in re.findall(r'instructions_file = "(.*)"', example):
+        (tmp_path / name).write_text("Be brief.")
+    (tmp_path / "agents.toml").write_text(example)
+    load_agents(tmp_path / "agents.toml")
+
+
+def test_the_commented_agents_file_loads_and_shows_both_kinds_of_section() -> None:
+    routing, _ = load_agents(ROOT / "examples" / "agents.toml")
+    assert len(routing.agents) > 1
+    assert {policy.kind for policy in routing.channels.values()} >= {"telephone", "email"}
+
+
+# --- envelope and tables -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("heading", "model"),
+    [("# The envelope, version 1", Envelope), ("## Attachments", EnvelopeAttachment)],
+)
+def test_the_tables_of_the_envelope_are_whole_and_true(
+    heading: str, model: type[BaseModel]
+) -> None:
+    shown = table_under("docs/reference/envelope.md", heading)
+    assert set(shown) == set(model.model_fields)
+    required = {name for name, row in shown.items() if row[0] == "yes"}
+    assert required == {name for name, field in model.model_fields.items() if field.is_required()}
+
+
+def test_every_reason_of_a_dead_letter_is_explained() -> None:
+    text = (ROOT / "docs/reference/envelope.md").read_text().partition("## What is not an")[2]
+    assert set(re.findall(r"(?m)^\| `(\w+)` \|", text)) == set(DeadLetterReason)
+
+
+@pytest.mark.parametrize("example", fences("json"))
+def test_every_envelope_shown_is_one(example: str) -> None:
+    parse_envelope(json.loads(example))
+
+
+def test_the_page_of_tables_names_what_there_is() -> None:
+    text = (ROOT / "docs/reference/tables.md").read_text().partition("## Useful questions")[0]
+    tables = {name: set(table.columns.keys()) for name, table in Base.metadata.tables.items()}
+    named = set()
+    for heading, body in re.findall(r"(?m)^## (.*)\n((?:(?!^## ).*\n)*)", text):
+        here = [name for name in re.findall(r"\w+", heading.partition(":")[0]) if name in tables]
+        named |= set(here)
+        for row in re.findall(r"(?m)^\| (.*?) \|", body):
+            for word in re.findall(r"`([^`]+)`", row):
+                table, _, column = word.rpartition(".")
+                if heading == "Others":
+                    named.add(word)
+                else:
+                    assert column in tables[table or here[0]], word
+    assert named == set(tables)
+
+
+# --- snippets, run -----------------------------------------------------------------------------
+
+
+def run(program: str, *arguments: str, **environment: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program, *arguments],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def queued_envelope(broker_url: str) -> Envelope:
+    with Redis.from_url(broker_url) as redis:
+        entries = redis.lrange("inbound", 0, -1)
+    assert len(entries) == 1
+    entry = json.loads(entries[0])
+    assert entry["headers"]["task"] == "messages.receive"
+    _, kwargs, _ = json.loads(base64.b64decode(entry["body"]))
+    assert set(kwargs) == {"envelope"}
+    return parse_envelope(kwargs["envelope"])
+
+
+@pytest.mark.parametrize("snippet", fences("python"))
+def test_every_python_snippet_queues_an_envelope(snippet: str, broker_url: str) -> None:
+    said = run(snippet, BROKER_URL=broker_url)
+    assert said.strip() in {"", queued_envelope(broker_url).message_id}
+
+
+def test_the_example_program_queues_an_envelope_and_prints_its_id(broker_url: str) -> None:
+    program = (ROOT / "examples" / "send_message.py").read_text()
+    said = run(program, "Are", "you", "open?", BROKER_URL=broker_url)
+    envelope = queued_envelope(broker_url)
+    assert (said.strip(), envelope.text) == (envelope.message_id, "Are you open?")
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        *fences("sql"),
+        pytest.param((ROOT / "examples" / "find_reply.sql").read_text(), id="find_reply.sql"),
+    ],
+)
+def test_every_query_shown_runs(query: str, database_url: str) -> None:
+    placed = re.sub(r":'(\w+)'", r"%(\1)s", query).encode()
+    with psycopg.connect(libpq_url(database_url)) as connection:
+        assert connection.execute(placed, {"message_id": "some-id"}).description
+
+
+def test_the_tutorials_program_runs(database_url: str) -> None:
+    text = (ROOT / "docs/tutorial/first-steps.md").read_text()
+    (program,) = re.findall(r"(?ms)<<'END'\n(.*?)^END$", text)
+    run(program, DATABASE_URL=database_url)

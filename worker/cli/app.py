@@ -1,0 +1,245 @@
+# ruff: noqa: PLC0415 - each command imports what it needs when it runs, so that --help is quick
+"""The commands, their options and what their help says. What they do is in the other modules."""
+
+import signal
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any, Final
+
+import typer
+from typer.core import TyperGroup
+
+from worker.cli.errors import MISUSED, CommandError, told_in_one_line
+from worker.cli.lines import Spread
+
+_TRY: Final = "Start here"
+_SEND: Final = "Send messages"
+_OPERATE: Final = "Operate"
+_TERMINATED: Final = 143
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+
+
+class Commands(TyperGroup):
+    """The commands; what they raise on purpose becomes one line."""
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - typer's own
+        """Run the chosen command."""
+        with told_in_one_line():
+            return super().invoke(ctx)
+
+
+app = typer.Typer(
+    name="worker",
+    cls=Commands,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Settings are environment variables (DATABASE_URL, BROKER_URL, TELNYX_API_KEY, "
+    "NAMESPACE, AGENTS_FILE, …): see README.md. Where a sandbox runs in this folder, commands use "
+    "it. SANDBOX_DIR names another folder for it than .sandbox.",
+)
+
+
+def main() -> None:
+    """Run the command line."""
+    signal.signal(signal.SIGTERM, _terminate)
+    app()
+
+
+def _terminate(_number: int, _frame: FrameType | None) -> None:
+    sys.exit(_TERMINATED)  # as an exception, so that what was started is stopped
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(version("worker"))
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """Answer messages of any channel through Telnyx: one reply each, in order."""
+
+
+@app.command(rich_help_panel=_TRY)
+def demo() -> None:
+    """See it work: messages of several people, their replies, and the proof. Takes some seconds.
+
+    Needs nothing and configures nothing: Postgres, Redis and a simulated Telnyx run in .sandbox
+    for as long as the demo takes. Uses no server and no account of yours, whatever is configured.
+    """
+    from worker.cli import demo as command
+
+    command.run()
+
+
+@app.command(rich_help_panel=_TRY)
+def up(
+    *,
+    migrate: Annotated[
+        bool, typer.Option("--migrate", help="Migrate the configured database first.")
+    ] = False,
+    flower: Annotated[
+        bool, typer.Option("--flower/--no-flower", help="Run Flower, the web page to watch.")
+    ] = True,
+    flower_port: Annotated[
+        int, typer.Option(help="Flower's port; 0 takes 5555, or a free one.", min=0, max=65535)
+    ] = 0,
+) -> None:
+    """Run the service here: a worker, and Flower to watch it. Ctrl-C stops both.
+
+    What is not configured is embedded and kept in .sandbox: a Postgres without DATABASE_URL, a
+    Redis without BROKER_URL, a simulated Telnyx without TELNYX_API_KEY. In production start the
+    worker itself: celery -A worker worker.
+    """
+    from worker.cli import up as command
+
+    command.run(command.UpOrder(migrate=migrate, flower=flower, flower_port=flower_port))
+
+
+@app.command(rich_help_panel=_TRY)
+def chat(
+    *,
+    channel: Annotated[str, typer.Option(help="The channel to write on.")] = "web",
+    user: Annotated[str, typer.Option(help="Who you are on it.")] = "you",
+    recipient: Annotated[str, typer.Option(help="Our address that you write to.")] = "",
+    thread: Annotated[str, typer.Option(help="A thread of its own.")] = "",
+    agent: Annotated[str | None, typer.Option(help="Which agent answers.")] = None,
+    timeout_s: Annotated[
+        float, typer.Option("--timeout", help="Give up after so many seconds without a reply.")
+    ] = 120.0,
+) -> None:
+    """Talk to the service, a line a message, through the queue and a worker as anybody does.
+
+    Uses the service that runs; where none does, starts one for the talk. Lines may come from a
+    pipe: echo "Hello" | worker chat
+    """
+    from worker.cli import chat as command
+
+    person = _given(channel=channel, user=user, recipient=recipient, thread=thread, agent=agent)
+    command.run(person, timeout_s=timeout_s)
+
+
+@app.command(rich_help_panel=_SEND)
+def send(
+    *,
+    channel: Annotated[str | None, typer.Option(help="Such as sms, email, web.")] = None,
+    user: Annotated[str | None, typer.Option(help="The person's address on it.")] = None,
+    text: Annotated[str | None, typer.Option(help="What the person writes.")] = None,
+    message_id: Annotated[
+        str | None, typer.Option(help="The channel's id of it; the same id again does nothing.")
+    ] = None,
+    recipient: Annotated[str, typer.Option(help="Our address that was written to.")] = "",
+    thread: Annotated[str, typer.Option(help="The mail thread or chat session.")] = "",
+    agent: Annotated[str | None, typer.Option(help="Which agent answers.")] = None,
+    sent_at: Annotated[str | None, typer.Option(help="RFC 3339 with an offset.")] = None,
+    expires_at: Annotated[str | None, typer.Option(help="Do not answer after this.")] = None,
+    reply_to: Annotated[str | None, typer.Option(help="A configured route for the reply.")] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            dir_okay=False,
+            readable=True,
+            help="Send a line a message: .jsonl (envelopes, or parts of them that the other "
+            "options complete) or .tsv. Sending the same file again changes nothing.",
+        ),
+    ] = None,
+    text_column: Annotated[
+        int | None, typer.Option(help="Of a .tsv, from 1; the last one if not given.")
+    ] = None,
+    users: Annotated[
+        int | None, typer.Option(min=1, help="Spread a file's lines over so many invented users.")
+    ] = None,
+    spread: Annotated[
+        Spread, typer.Option(help="Each line the next user, or blocks of 15 lines each.")
+    ] = Spread.ROUND_ROBIN,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait until every message has its outcome; count them.")
+    ] = False,
+    timeout_s: Annotated[float, typer.Option("--timeout", help="Of --wait, in seconds.")] = 300.0,
+    as_json: Json = False,
+) -> None:
+    """Queue one message, or a file of them, as any producer would.
+
+    One: worker send --channel sms --user +13125550001 --text Hello --wait
+
+    Many: worker send --file messages.tsv --channel sms --users 200 --wait
+    """
+    from worker.cli import send as command
+
+    flags = _given(
+        channel=channel,
+        user=user,
+        text=text,
+        message_id=message_id,
+        recipient=recipient,
+        thread=thread,
+        agent=agent,
+        sent_at=sent_at,
+        expires_at=expires_at,
+        reply_to=reply_to,
+    )
+    after = command.After(wait=wait, timeout_s=timeout_s, as_json=as_json)
+    if file is None:
+        command.send_one(command.envelope_of(flags), after)
+        return
+    if message_id is not None or (user is not None and users is not None):
+        raise CommandError(
+            "with --file, --message-id cannot be given, and only one of --user and --users",
+            exit_code=MISUSED,
+        )
+    order = command.FileOrder(file=file, text_column=text_column, users=users, spread=spread)
+    command.send_file(order, flags, after)
+
+
+@app.command(rich_help_panel=_OPERATE)
+def migrate(
+    *,
+    check: Annotated[
+        bool, typer.Option("--check", help="Change nothing; exit 1 where migrations are missing.")
+    ] = False,
+    sql: Annotated[
+        bool, typer.Option("--sql", help="Change nothing; print the SQL that is missing.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Bring the database of DATABASE_URL to the newest migration."""
+    from worker.cli import migrations
+    from worker.cli.needs import settings_for
+
+    url = settings_for("database_url").database_url
+    migrations.run(url, check_only=check, as_sql=sql, as_json=as_json)
+
+
+@app.command(rich_help_panel=_OPERATE)
+def status(
+    *,
+    as_json: Json = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Look again every two seconds, until Ctrl-C.")
+    ] = False,
+) -> None:
+    """Show what is up and what it is doing: counts, ages, reasons. Exits 1 where something is down.
+
+    Never shows what people wrote, nor who they are.
+    """
+    from worker.cli import status as command
+
+    command.run(as_json=as_json, watch=watch)
+
+
+def _given(**fields: str | None) -> dict[str, object]:
+    """Keep what was given: an envelope has no fields that nobody set."""
+    return {name: value for name, value in fields.items() if value}

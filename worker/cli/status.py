@@ -1,0 +1,164 @@
+"""`worker status`: is everything there, and what is it doing? Never a text, an address or a key."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Final
+
+from redis import Redis
+from redis.exceptions import RedisError
+from rich.console import Group
+from rich.live import Live
+from rich.table import Table
+
+from worker.cli import migrations
+from worker.cli.console import out, say_json
+from worker.cli.errors import CommandError
+from worker.cli.needs import settings_for
+from worker.cli.producer import INBOUND, UNACKED
+from worker.domain.errors import WorkerError
+from worker.settings import Settings
+from worker.store.database import Database
+from worker.store.status import Overview, StatusStore
+
+_QUEUES: Final = (INBOUND, "turns", "deliveries")
+_WATCH_EVERY_S: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """One look. `healthy` = all that must be there is there."""
+
+    healthy: bool
+    problems: tuple[str, ...]
+    """What is down, a line each."""
+    revision: str | None
+    """Of the database; None = never migrated, or Postgres is away."""
+    head: str | None
+    """The newest migration; None = not known here."""
+    queues: Mapping[str, int] | None
+    """Name -> entries that wait, and under `unacked` those a worker has taken; None = no broker."""
+    overview: Overview | None = field(default=None)
+
+
+def run(*, as_json: bool, watch: bool) -> None:
+    """Show it, once or until Ctrl-C. Raises `CommandError` where something is down."""
+    settings = settings_for("database_url", "broker_url")
+    database = Database(settings.database_url, pool_size=1, name="worker-cli")
+    store = StatusStore(database)
+    try:
+        status = look(store, settings)
+        if watch:
+            _watch(store, settings, as_json=as_json)
+        elif as_json:
+            say_json(asdict(status))
+        else:
+            out.print(_screen(status))
+    finally:
+        database.close()
+    if not status.healthy:
+        raise CommandError("; ".join(status.problems))
+
+
+def look(store: StatusStore, settings: Settings) -> Status:
+    """Ask Postgres and Redis; whoever does not answer becomes a problem, never an exception."""
+    problems: list[str] = []
+    revision, overview = _from_postgres(store, problems)
+    head = _head()
+    if overview is not None and head is not None and revision != head:
+        problems.append(f"migrations are missing (at {revision}, wanted {head}): worker migrate")
+    if overview is not None and not overview.workers:
+        problems.append("no worker is alive")
+    queues = _from_redis(settings.broker_url, problems)
+    return Status(
+        healthy=not problems,
+        problems=tuple(problems),
+        revision=revision,
+        head=head,
+        queues=queues,
+        overview=overview,
+    )
+
+
+def _from_postgres(store: StatusStore, problems: list[str]) -> tuple[str | None, Overview | None]:
+    revision = None
+    try:
+        revision = store.revision()
+        if revision is None:
+            problems.append("the database was never migrated: worker migrate")
+            return None, None
+        return revision, store.overview()
+    except WorkerError as error:
+        problems.append(str(error))
+        return revision, None
+
+
+def _from_redis(broker_url: str, problems: list[str]) -> Mapping[str, int] | None:
+    try:
+        with Redis.from_url(broker_url, socket_timeout=5, socket_connect_timeout=3) as redis:
+            depths = {name: int(redis.llen(name)) for name in _QUEUES}
+            return depths | {UNACKED: int(redis.hlen(UNACKED))}
+    except (RedisError, OSError) as error:
+        problems.append(f"Redis: {type(error).__name__}")
+        return None
+
+
+def _head() -> str | None:
+    try:
+        return migrations.head_revision()
+    except CommandError:
+        return None  # installed without the migrations
+
+
+def _watch(store: StatusStore, settings: Settings, *, as_json: bool) -> None:
+    if as_json or not out.is_terminal:
+        while True:
+            status = look(store, settings)
+            if as_json:
+                say_json(asdict(status))
+            else:
+                out.print(_screen(status))
+            time.sleep(_WATCH_EVERY_S)
+    with Live(_screen(look(store, settings)), console=out, auto_refresh=False, screen=True) as live:
+        while True:
+            live.update(_screen(look(store, settings)), refresh=True)
+            time.sleep(_WATCH_EVERY_S)
+
+
+def _screen(status: Status) -> Group:
+    table = Table.grid(padding=(0, 2))
+    at = status.revision or "-"
+    newest = " (newest)" if status.head == status.revision else f" (newest: {status.head or '?'})"
+    table.add_row("Postgres", _up(is_up=status.revision is not None), f"migration {at}{newest}")
+    table.add_row("Redis", _up(is_up=status.queues is not None), _counts(status.queues or {}))
+    if status.overview is not None:
+        _add_overview(table, status.overview)
+    problems = "\n".join(f"[red]{problem}[/]" for problem in status.problems)
+    return Group(table, problems or "[green]healthy[/]")
+
+
+def _add_overview(table: Table, seen: Overview) -> None:
+    workers = ", ".join(f"{one.host}/{one.pid} up {one.up_s:.0f} s" for one in seen.workers)
+    table.add_row("workers", str(len(seen.workers)), workers)
+    age = (
+        "nothing waits" if seen.oldest_unanswered_s is None else f"{seen.oldest_unanswered_s:.1f} s"
+    )
+    table.add_row("messages", str(sum(seen.messages.values())), _counts(seen.messages))
+    table.add_row("oldest unanswered", "", age)
+    table.add_row("open turns", str(seen.open_turns), f"{seen.calls_in_flight} calls in flight")
+    gates = ", ".join(
+        f"{one.name} until {one.closed_until:%Y-%m-%d %H:%M:%SZ} ({one.reason})"
+        for one in seen.closed_gates
+    )
+    table.add_row("gates closed", str(len(seen.closed_gates)), gates)
+    letters = _counts(seen.dead_letters)
+    table.add_row("dead letters", str(sum(seen.dead_letters.values())), letters)
+    table.add_row("deliveries", str(sum(seen.deliveries.values())), _counts(seen.deliveries))
+
+
+def _up(*, is_up: bool) -> str:
+    return "[green]up[/]" if is_up else "[red]down[/]"
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))

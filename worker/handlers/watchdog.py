@@ -1,0 +1,79 @@
+"""The stall watchdog: a worker that takes nothing while entries wait ends itself.
+
+    taking ──nothing taken, entries wait, Redis answers──▶ stalled ──stall_after_s──▶ drain, exit
+
+A half-open connection or a lost subscription leaves a process that looks healthy and works no more.
+Redis merely down is no stall: the worker stays up and sweeps.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from worker.domain.timing import Timing
+from worker.handlers.slots import TurnSlots
+from worker.observability import log
+
+
+class BrokerAwayError(Exception):
+    """A fresh connection to the broker got no answer."""
+
+
+class Intake(Protocol):
+    """What the watchdog asks of Celery's consumer and of the broker."""
+
+    def taken_entries(self) -> int:
+        """How many queue entries this process has taken since it started."""
+
+    def is_saturated(self) -> bool:
+        """Whether it may not take more at the moment, because all its threads are busy."""
+
+    def waiting_entries(self) -> int:
+        """How many entries wait, asked on a fresh connection. Raises `BrokerAwayError`."""
+
+
+@dataclass(kw_only=True)
+class StallWatchdog:
+    """Watches the consumption of one process; one thread calls `check`."""
+
+    intake: Intake
+    slots: TurnSlots
+    timing: Timing
+    exit: Callable[[], None]
+    """Ends the process at once, with a non-zero code."""
+    clock: Callable[[], float] = time.monotonic
+    _taken: int = -1
+    _since: float | None = field(default=None)
+
+    @property
+    def stalled_s(self) -> float:
+        """For how long entries have waited and none was taken; 0 = all is well."""
+        return 0.0 if self._since is None else self.clock() - self._since
+
+    def check(self) -> None:
+        """Look once; ends the process when the stall has lasted too long."""
+        if self._is_moving():
+            self._since = None
+        elif self._since is None:
+            self._since = self.clock()
+        elif self.stalled_s >= self.timing.stall_after_s:
+            self._give_up()
+
+    def _is_moving(self) -> bool:
+        taken, self._taken = self._taken, self.intake.taken_entries()
+        if taken != self._taken or self.intake.is_saturated():
+            return True
+        try:
+            return self.intake.waiting_entries() == 0
+        except BrokerAwayError:
+            return True
+
+    def _give_up(self) -> None:
+        """Claim no more, let running calls end, then go: whoever started us starts us anew."""
+        log.error("worker.stalled", stalled_s=round(self.stalled_s))
+        self.slots.close()
+        deadline = self.clock() + self.timing.drain_s
+        while self.slots.busy and self.clock() < deadline:
+            time.sleep(min(0.1, self.timing.drain_s))
+        self.exit()
