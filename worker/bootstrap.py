@@ -11,6 +11,7 @@ from worker.channels.port import DEADLINE_S, Channel
 from worker.channels.task import TaskChannel
 from worker.domain.agents import Routing
 from worker.domain.ids import ChannelUserId, WorkerId
+from worker.handlers.accept import AcceptEnvelope
 from worker.handlers.answer import AnswerUser
 from worker.handlers.conversations import ConversationFinder
 from worker.handlers.deliver import DeliverReplies
@@ -61,9 +62,6 @@ class Service:
     receive: ReceiveEnvelope
     answer: AnswerUser
     deliver: DeliverReplies
-    pause: PauseUser
-    people: PeopleStore
-    replay: Replay
     dead_letters: DeadLetterStore
     background: Background
     close: Callable[[], None]
@@ -81,6 +79,9 @@ def build_service(
     lease_s = timing.lease_s(max(agent.call_timeout_s for agent in routing.agents.values()))
     database = Database(settings.database_url, pool_size=settings.database_pool_size)
     telnyx = TelnyxClient(settings.telnyx_api_key, base_url=settings.telnyx_base_url)
+    # Heartbeat and sweeper never wait behind two hundred threads for a connection.
+    own_database = Database(settings.database_url, pool_size=2, name="worker-background")
+    sweeps = SweepStore(own_database, wake_ttl_s=timing.wake_ttl_s)
     slots = TurnSlots(settings.turn_slots)
     turns = TurnStore(database, worker_id=worker_id, lease_s=lease_s)
     settle = Settle(turns=turns, wake_delivery=broker.wake_delivery)
@@ -101,10 +102,11 @@ def build_service(
         routing=routing,
         timing=timing,
         slots=slots,
+        forget_wake=sweeps.forget_wake,
     )
     dead_letters = DeadLetterStore(database)
     workers = WorkerStore(
-        database,
+        own_database,
         worker_id=worker_id,
         host=socket.gethostname(),
         pid=os.getpid(),
@@ -117,7 +119,7 @@ def build_service(
     local = LocalRunner(answer, threads=settings.turn_slots, name="turn")
     deliver_here = LocalRunner(deliver, threads=LOCAL_DELIVERIES, name="delivery")
     sweep = Sweep(
-        sweeps=SweepStore(database, wake_ttl_s=timing.wake_ttl_s),
+        sweeps=sweeps,
         slots=slots,
         timing=timing,
         publish=broker.wake,
@@ -131,20 +133,15 @@ def build_service(
         deliver_here.close()
         telnyx.close()
         database.close()
+        own_database.close()
 
-    receive = ReceiveEnvelope(
-        messages=MessageStore(database),
-        dead_letters=dead_letters,
-        answer=answer,
-        routing=routing,
-        slots=slots,
-    )
-    people = PeopleStore(database)
     return Service(
-        receive=receive,
-        people=people,
-        pause=PauseUser(people=people, telnyx=telnyx.conversations),
-        replay=Replay(letters=dead_letters, receive=receive),
+        receive=ReceiveEnvelope(
+            accept=AcceptEnvelope(messages=MessageStore(database), routing=routing),
+            dead_letters=dead_letters,
+            answer=answer,
+            slots=slots,
+        ),
         answer=answer,
         deliver=deliver,
         dead_letters=dead_letters,
@@ -157,6 +154,41 @@ def build_service(
             ),
             slots=slots,
             timing=timing,
+        ),
+        close=close,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operator:
+    """What a person's commands work with; it runs no turns."""
+
+    people: PeopleStore
+    pause: PauseUser
+    dead_letters: DeadLetterStore
+    replay: Replay
+    close: Callable[[], None]
+
+
+def build_operator(settings: Settings) -> Operator:
+    """Build the parts of the operators' commands. Raises `SettingsError`."""
+    routing, _ = load_agents(settings.agents_file)
+    database = Database(settings.database_url, pool_size=2, name="worker-cli")
+    telnyx = TelnyxClient(settings.telnyx_api_key, base_url=settings.telnyx_base_url)
+    people = PeopleStore(database)
+    dead_letters = DeadLetterStore(database)
+
+    def close() -> None:
+        telnyx.close()
+        database.close()
+
+    return Operator(
+        people=people,
+        pause=PauseUser(people=people, telnyx=telnyx.conversations),
+        dead_letters=dead_letters,
+        replay=Replay(
+            letters=dead_letters,
+            accept=AcceptEnvelope(messages=MessageStore(database), routing=routing),
         ),
         close=close,
     )

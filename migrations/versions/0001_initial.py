@@ -4,9 +4,7 @@ Phase: expand (nothing existed before).
 Locks: none on existing tables.
 """
 
-import sqlalchemy as sa
 from alembic import op
-from sqlalchemy.dialects import postgresql
 
 revision = "0001"
 down_revision = None
@@ -18,513 +16,306 @@ CREATE FUNCTION service_now() RETURNS timestamptz LANGUAGE sql STABLE PARALLEL S
     AS 'SELECT statement_timestamp()';
 COMMENT ON FUNCTION service_now() IS 'All time in SQL comes from here; tests replace it.';
 """
+ATTEMPT_LOG = """
+CREATE TABLE attempt_log (
+    id bigint GENERATED ALWAYS AS IDENTITY,
+    at timestamptz DEFAULT service_now() NOT NULL,
+    event text NOT NULL,
+    channel_user_id bigint,
+    turn_id bigint,
+    call_id bigint,
+    token bigint,
+    worker_id uuid,
+    facts jsonb DEFAULT '{}'::jsonb NOT NULL,
+    CONSTRAINT pk_attempt_log PRIMARY KEY (id)
+);
+CREATE INDEX ix_attempt_log_channel_user_id ON attempt_log (channel_user_id, id);
+"""
+GATES = """
+CREATE TABLE gates (
+    name text NOT NULL,
+    closed_until timestamptz NOT NULL,
+    reason text NOT NULL,
+    strikes bigint DEFAULT 0 NOT NULL,
+    changed_at timestamptz DEFAULT service_now() NOT NULL,
+    CONSTRAINT pk_gates PRIMARY KEY (name)
+);
+"""
+INBOX = """
+CREATE TABLE inbox (
+    id bigint GENERATED ALWAYS AS IDENTITY,
+    envelope jsonb NOT NULL,
+    created_at timestamptz DEFAULT service_now() NOT NULL,
+    CONSTRAINT pk_inbox PRIMARY KEY (id)
+);
+"""
+WORKERS = """
+CREATE TABLE workers (
+    id uuid NOT NULL,
+    host text NOT NULL,
+    pid bigint NOT NULL,
+    started_at timestamptz DEFAULT service_now() NOT NULL,
+    alive_until timestamptz NOT NULL,
+    stalled_since timestamptz,
+    CONSTRAINT pk_workers PRIMARY KEY (id)
+);
+"""
+CHANNEL_USERS = """
+CREATE TABLE channel_users (
+    id bigint GENERATED ALWAYS AS IDENTITY,
+    channel text NOT NULL,
+    recipient text DEFAULT '' NOT NULL,
+    address text NOT NULL,
+    thread text DEFAULT '' NOT NULL,
+    created_at timestamptz DEFAULT service_now() NOT NULL,
+    next_seq bigint DEFAULT 1 NOT NULL,
+    due_at timestamptz,
+    waiting_since timestamptz,
+    waiting_due_at timestamptz,
+    taken_until timestamptz,
+    woken_at timestamptz,
+    open_turn_id bigint,
+    lease_token bigint DEFAULT 0 NOT NULL,
+    lease_owner uuid,
+    lease_until timestamptz,
+    superseding_since timestamptz,
+    paused_at timestamptz,
+    diverged_at timestamptz,
+    CONSTRAINT pk_channel_users PRIMARY KEY (id),
+    CONSTRAINT uq_channel_users_channel_recipient_address_thread
+        UNIQUE (channel, recipient, address, thread),
+    CONSTRAINT fk_channel_users_lease_owner
+        FOREIGN KEY(lease_owner) REFERENCES workers (id) ON DELETE SET NULL
+)
+ WITH (fillfactor = 80);
+CREATE INDEX ix_channel_users_due_at ON channel_users (due_at) WHERE due_at IS NOT NULL;
+"""
+CONVERSATIONS = """
+CREATE TABLE conversations (
+    id bigint GENERATED ALWAYS AS IDENTITY,
+    channel_user_id bigint NOT NULL,
+    agent text NOT NULL,
+    remote_key uuid DEFAULT gen_random_uuid() NOT NULL,
+    telnyx_conversation_id uuid,
+    base_user_messages bigint DEFAULT 0 NOT NULL,
+    instructions_hash text,
+    opened_at timestamptz DEFAULT service_now() NOT NULL,
+    closed_at timestamptz,
+    close_reason text,
+    CONSTRAINT pk_conversations PRIMARY KEY (id),
+    CONSTRAINT uq_conversations_remote_key UNIQUE (remote_key),
+    CONSTRAINT uq_conversations_telnyx_conversation_id UNIQUE (telnyx_conversation_id),
+    CONSTRAINT fk_conversations_channel_user_id
+        FOREIGN KEY(channel_user_id) REFERENCES channel_users (id)
+);
+CREATE INDEX ix_conversations_channel_user_id ON conversations (channel_user_id);
+CREATE UNIQUE INDEX uq_conversations_open
+    ON conversations (channel_user_id, agent) WHERE closed_at IS NULL;
+"""
+TURNS = """
+CREATE TABLE turns (
+    id bigint GENERATED ALWAYS AS IDENTITY,
+    channel_user_id bigint NOT NULL,
+    conversation_id bigint,
+    agent text NOT NULL,
+    agent_version text NOT NULL,
+    kind text DEFAULT 'model' NOT NULL,
+    input_text text NOT NULL,
+    parts jsonb DEFAULT '[]'::jsonb NOT NULL,
+    state text DEFAULT 'open' NOT NULL,
+    landed boolean,
+    failure text,
+    opened_at timestamptz DEFAULT service_now() NOT NULL,
+    finished_at timestamptz,
+    CONSTRAINT pk_turns PRIMARY KEY (id),
+    CONSTRAINT ck_turns_kind CHECK (kind IN ('model', 'human')),
+    CONSTRAINT ck_turns_state CHECK (state IN ('open', 'answered', 'failed')),
+    CONSTRAINT fk_turns_channel_user_id
+        FOREIGN KEY(channel_user_id) REFERENCES channel_users (id),
+    CONSTRAINT fk_turns_conversation_id
+        FOREIGN KEY(conversation_id) REFERENCES conversations (id)
+);
+CREATE INDEX ix_turns_channel_user_id ON turns (channel_user_id, id);
+CREATE INDEX ix_turns_conversation_id ON turns (conversation_id);
+CREATE UNIQUE INDEX uq_turns_open ON turns (channel_user_id) WHERE state = 'open';
+"""
+CALLS = """
+CREATE TABLE calls (
+    id bigint GENERATED ALWAYS AS IDENTITY,
+    channel_user_id bigint NOT NULL,
+    turn_id bigint NOT NULL,
+    conversation_id bigint,
+    round bigint DEFAULT 0 NOT NULL,
+    attempt bigint DEFAULT 0 NOT NULL,
+    token bigint NOT NULL,
+    worker_id uuid,
+    instructions_hash text,
+    intent_at timestamptz DEFAULT service_now() NOT NULL,
+    finished_at timestamptz,
+    state text DEFAULT 'intended' NOT NULL,
+    reason text,
+    status integer,
+    code text,
+    request_id text,
+    response_id text,
+    output jsonb,
+    input_tokens bigint,
+    output_tokens bigint,
+    CONSTRAINT pk_calls PRIMARY KEY (id),
+    CONSTRAINT ck_calls_state
+        CHECK (state IN ('intended', 'not_sent', 'refused', 'done', 'unknown')),
+    CONSTRAINT uq_calls_turn_id_round_attempt UNIQUE (turn_id, round, attempt),
+    CONSTRAINT fk_calls_channel_user_id
+        FOREIGN KEY(channel_user_id) REFERENCES channel_users (id),
+    CONSTRAINT fk_calls_turn_id FOREIGN KEY(turn_id) REFERENCES turns (id),
+    CONSTRAINT fk_calls_conversation_id
+        FOREIGN KEY(conversation_id) REFERENCES conversations (id)
+);
+CREATE UNIQUE INDEX uq_calls_intended ON calls (channel_user_id) WHERE state = 'intended';
+"""
+MESSAGES = """
+CREATE TABLE messages (
+    id bigint GENERATED ALWAYS AS IDENTITY,
+    channel_user_id bigint NOT NULL,
+    message_id text NOT NULL,
+    seq bigint NOT NULL,
+    order_at timestamptz NOT NULL,
+    agent text NOT NULL,
+    envelope jsonb NOT NULL,
+    expires_at timestamptz,
+    state text DEFAULT 'pending' NOT NULL,
+    outcome text,
+    turn_id bigint,
+    late boolean DEFAULT false NOT NULL,
+    alone boolean DEFAULT false NOT NULL,
+    conflicts bigint DEFAULT 0 NOT NULL,
+    accepted_at timestamptz DEFAULT service_now() NOT NULL,
+    finished_at timestamptz,
+    CONSTRAINT pk_messages PRIMARY KEY (id),
+    CONSTRAINT uq_messages_channel_user_id_message_id UNIQUE (channel_user_id, message_id),
+    CONSTRAINT uq_messages_channel_user_id_seq UNIQUE (channel_user_id, seq),
+    CONSTRAINT ck_messages_state
+        CHECK (state IN ('pending', 'in_turn', 'answered', 'dead', 'expired', 'human',
+            'skipped')),
+    CONSTRAINT ck_messages_outcome_when_ended
+        CHECK ((state IN ('pending', 'in_turn')) = (outcome IS NULL)),
+    CONSTRAINT fk_messages_channel_user_id
+        FOREIGN KEY(channel_user_id) REFERENCES channel_users (id),
+    CONSTRAINT fk_messages_turn_id FOREIGN KEY(turn_id) REFERENCES turns (id)
+);
+CREATE INDEX ix_messages_pending
+    ON messages (channel_user_id, order_at, seq) WHERE state = 'pending';
+CREATE INDEX ix_messages_turn_id ON messages (turn_id) WHERE turn_id IS NOT NULL;
+"""
+REPLIES = """
+CREATE TABLE replies (
+    id bigint GENERATED ALWAYS AS IDENTITY,
+    turn_id bigint NOT NULL,
+    text text NOT NULL,
+    source text NOT NULL,
+    created_at timestamptz DEFAULT service_now() NOT NULL,
+    CONSTRAINT pk_replies PRIMARY KEY (id),
+    CONSTRAINT uq_replies_turn_id UNIQUE (turn_id),
+    CONSTRAINT ck_replies_source CHECK (source IN ('call', 'adopted', 'fallback', 'human')),
+    CONSTRAINT fk_replies_turn_id FOREIGN KEY(turn_id) REFERENCES turns (id)
+);
+"""
+TOOL_CALLS = """
+CREATE TABLE tool_calls (
+    id bigint GENERATED ALWAYS AS IDENTITY,
+    turn_id bigint NOT NULL,
+    round bigint DEFAULT 0 NOT NULL,
+    call_id text NOT NULL,
+    name text NOT NULL,
+    arguments text NOT NULL,
+    output text,
+    state text DEFAULT 'started' NOT NULL,
+    started_at timestamptz DEFAULT service_now() NOT NULL,
+    finished_at timestamptz,
+    CONSTRAINT pk_tool_calls PRIMARY KEY (id),
+    CONSTRAINT uq_tool_calls_turn_id_call_id UNIQUE (turn_id, call_id),
+    CONSTRAINT ck_tool_calls_state CHECK (state IN ('started', 'done', 'failed', 'unknown')),
+    CONSTRAINT fk_tool_calls_turn_id FOREIGN KEY(turn_id) REFERENCES turns (id)
+);
+"""
+DELIVERIES = """
+CREATE TABLE deliveries (
+    id bigint GENERATED ALWAYS AS IDENTITY,
+    reply_id bigint NOT NULL,
+    channel_user_id bigint NOT NULL,
+    channel text NOT NULL,
+    idempotency_key uuid DEFAULT gen_random_uuid() NOT NULL,
+    state text DEFAULT 'pending' NOT NULL,
+    attempts bigint DEFAULT 0 NOT NULL,
+    due_at timestamptz,
+    first_attempt_at timestamptz,
+    lease_token bigint DEFAULT 0 NOT NULL,
+    lease_until timestamptz,
+    provider_id text,
+    provider_status text,
+    created_at timestamptz DEFAULT service_now() NOT NULL,
+    finished_at timestamptz,
+    CONSTRAINT pk_deliveries PRIMARY KEY (id),
+    CONSTRAINT uq_deliveries_reply_id UNIQUE (reply_id),
+    CONSTRAINT ck_deliveries_state
+        CHECK (state IN ('pending', 'sending', 'sent', 'failed', 'unknown', 'withheld',
+            'superseded', 'expired', 'cancelled')),
+    CONSTRAINT fk_deliveries_reply_id FOREIGN KEY(reply_id) REFERENCES replies (id),
+    CONSTRAINT fk_deliveries_channel_user_id
+        FOREIGN KEY(channel_user_id) REFERENCES channel_users (id)
+);
+CREATE INDEX ix_deliveries_due_at ON deliveries (due_at) WHERE due_at IS NOT NULL;
+CREATE INDEX ix_deliveries_undone
+    ON deliveries (channel_user_id, id) WHERE state IN ('pending', 'sending');
+"""
+DEAD_LETTERS = """
+CREATE TABLE dead_letters (
+    id bigint GENERATED ALWAYS AS IDENTITY,
+    kind text NOT NULL,
+    message_row_id bigint,
+    delivery_id bigint,
+    raw bytea,
+    queue text DEFAULT '' NOT NULL,
+    reason text NOT NULL,
+    detail text DEFAULT '' NOT NULL,
+    created_at timestamptz DEFAULT service_now() NOT NULL,
+    resolution text,
+    resolved_at timestamptz,
+    CONSTRAINT pk_dead_letters PRIMARY KEY (id),
+    CONSTRAINT ck_dead_letters_kind CHECK (kind IN ('envelope', 'message', 'delivery')),
+    CONSTRAINT ck_dead_letters_resolution
+        CHECK (resolution IN ('replayed', 'dismissed') AND resolved_at IS NOT NULL
+            OR resolution IS NULL AND resolved_at IS NULL),
+    CONSTRAINT ck_dead_letters_one_subject
+        CHECK (num_nonnulls(message_row_id, delivery_id, raw) = 1),
+    CONSTRAINT fk_dead_letters_message_row_id
+        FOREIGN KEY(message_row_id) REFERENCES messages (id),
+    CONSTRAINT fk_dead_letters_delivery_id FOREIGN KEY(delivery_id) REFERENCES deliveries (id)
+);
+CREATE INDEX ix_dead_letters_unresolved ON dead_letters (id) WHERE resolution IS NULL;
+CREATE UNIQUE INDEX uq_dead_letters_message
+    ON dead_letters (message_row_id) WHERE resolution IS NULL AND message_row_id IS NOT NULL;
+"""
 
 
 def upgrade() -> None:
-    op.execute(SERVICE_NOW)
-    create_attempt_log()
-    create_gates()
-    create_inbox()
-    create_workers()
-    create_channel_users()
-    create_conversations()
-    create_turns()
-    create_calls()
-    create_messages()
-    create_replies()
-    create_tool_calls()
-    create_deliveries()
-    create_dead_letters()
-
-
-def create_attempt_log() -> None:
-    op.create_table(
-        "attempt_log",
-        sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
-        sa.Column(
-            "at",
-            sa.DateTime(timezone=True),
-            server_default=sa.text("service_now()"),
-            nullable=False,
-        ),
-        sa.Column("event", sa.Text(), nullable=False),
-        sa.Column("channel_user_id", sa.BigInteger(), nullable=True),
-        sa.Column("turn_id", sa.BigInteger(), nullable=True),
-        sa.Column("call_id", sa.BigInteger(), nullable=True),
-        sa.Column("token", sa.BigInteger(), nullable=True),
-        sa.Column("worker_id", sa.Uuid(), nullable=True),
-        sa.Column(
-            "facts",
-            postgresql.JSONB(astext_type=sa.Text()),
-            server_default=sa.text("'{}'::jsonb"),
-            nullable=False,
-        ),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_attempt_log")),
-    )
-    op.create_index(
-        "ix_attempt_log_channel_user_id", "attempt_log", ["channel_user_id", "id"], unique=False
-    )
-
-
-def create_gates() -> None:
-    op.create_table(
-        "gates",
-        sa.Column("name", sa.Text(), nullable=False),
-        sa.Column("closed_until", sa.DateTime(timezone=True), nullable=False),
-        sa.Column("reason", sa.Text(), nullable=False),
-        sa.Column("strikes", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
-        sa.Column(
-            "changed_at",
-            sa.DateTime(timezone=True),
-            server_default=sa.text("service_now()"),
-            nullable=False,
-        ),
-        sa.PrimaryKeyConstraint("name", name=op.f("pk_gates")),
-    )
-
-
-def create_inbox() -> None:
-    op.create_table(
-        "inbox",
-        sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
-        sa.Column("envelope", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
-        sa.Column(
-            "created_at",
-            sa.DateTime(timezone=True),
-            server_default=sa.text("service_now()"),
-            nullable=False,
-        ),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_inbox")),
-    )
-
-
-def create_workers() -> None:
-    op.create_table(
-        "workers",
-        sa.Column("id", sa.Uuid(), nullable=False),
-        sa.Column("host", sa.Text(), nullable=False),
-        sa.Column("pid", sa.BigInteger(), nullable=False),
-        sa.Column(
-            "started_at",
-            sa.DateTime(timezone=True),
-            server_default=sa.text("service_now()"),
-            nullable=False,
-        ),
-        sa.Column("alive_until", sa.DateTime(timezone=True), nullable=False),
-        sa.Column("stalled_since", sa.DateTime(timezone=True), nullable=True),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_workers")),
-    )
-
-
-def create_channel_users() -> None:
-    op.create_table(
-        "channel_users",
-        sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
-        sa.Column("channel", sa.Text(), nullable=False),
-        sa.Column("recipient", sa.Text(), server_default="", nullable=False),
-        sa.Column("address", sa.Text(), nullable=False),
-        sa.Column("thread", sa.Text(), server_default="", nullable=False),
-        sa.Column(
-            "created_at",
-            sa.DateTime(timezone=True),
-            server_default=sa.text("service_now()"),
-            nullable=False,
-        ),
-        sa.Column("next_seq", sa.BigInteger(), server_default=sa.text("1"), nullable=False),
-        sa.Column("due_at", sa.DateTime(timezone=True), nullable=True),
-        sa.Column("waiting_since", sa.DateTime(timezone=True), nullable=True),
-        sa.Column("waiting_due_at", sa.DateTime(timezone=True), nullable=True),
-        sa.Column("taken_until", sa.DateTime(timezone=True), nullable=True),
-        sa.Column("woken_at", sa.DateTime(timezone=True), nullable=True),
-        sa.Column("open_turn_id", sa.BigInteger(), nullable=True),
-        sa.Column("lease_token", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
-        sa.Column("lease_owner", sa.Uuid(), nullable=True),
-        sa.Column("lease_until", sa.DateTime(timezone=True), nullable=True),
-        sa.Column("superseding_since", sa.DateTime(timezone=True), nullable=True),
-        sa.Column("paused_at", sa.DateTime(timezone=True), nullable=True),
-        sa.Column("diverged_at", sa.DateTime(timezone=True), nullable=True),
-        sa.ForeignKeyConstraint(
-            ["lease_owner"],
-            ["workers.id"],
-            name=op.f("fk_channel_users_lease_owner"),
-            ondelete="SET NULL",
-        ),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_channel_users")),
-        sa.UniqueConstraint(
-            "channel",
-            "recipient",
-            "address",
-            "thread",
-            name=op.f("uq_channel_users_channel_recipient_address_thread"),
-        ),
-        postgresql_with={"fillfactor": 80},
-    )
-    op.create_index(
-        "ix_channel_users_due_at",
-        "channel_users",
-        ["due_at"],
-        unique=False,
-        postgresql_where=sa.text("due_at IS NOT NULL"),
-    )
-
-
-def create_conversations() -> None:
-    op.create_table(
-        "conversations",
-        sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
-        sa.Column("channel_user_id", sa.BigInteger(), nullable=False),
-        sa.Column("agent", sa.Text(), nullable=False),
-        sa.Column(
-            "remote_key", sa.Uuid(), server_default=sa.text("gen_random_uuid()"), nullable=False
-        ),
-        sa.Column("telnyx_conversation_id", sa.Uuid(), nullable=True),
-        sa.Column(
-            "base_user_messages", sa.BigInteger(), server_default=sa.text("0"), nullable=False
-        ),
-        sa.Column("instructions_hash", sa.Text(), nullable=True),
-        sa.Column(
-            "opened_at",
-            sa.DateTime(timezone=True),
-            server_default=sa.text("service_now()"),
-            nullable=False,
-        ),
-        sa.Column("closed_at", sa.DateTime(timezone=True), nullable=True),
-        sa.Column("close_reason", sa.Text(), nullable=True),
-        sa.ForeignKeyConstraint(
-            ["channel_user_id"], ["channel_users.id"], name=op.f("fk_conversations_channel_user_id")
-        ),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_conversations")),
-        sa.UniqueConstraint("remote_key", name=op.f("uq_conversations_remote_key")),
-        sa.UniqueConstraint(
-            "telnyx_conversation_id", name=op.f("uq_conversations_telnyx_conversation_id")
-        ),
-    )
-    op.create_index(
-        "ix_conversations_channel_user_id", "conversations", ["channel_user_id"], unique=False
-    )
-    op.create_index(
-        "uq_conversations_open",
-        "conversations",
-        ["channel_user_id", "agent"],
-        unique=True,
-        postgresql_where=sa.text("closed_at IS NULL"),
-    )
-
-
-def create_turns() -> None:
-    op.create_table(
-        "turns",
-        sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
-        sa.Column("channel_user_id", sa.BigInteger(), nullable=False),
-        sa.Column("conversation_id", sa.BigInteger(), nullable=True),
-        sa.Column("agent", sa.Text(), nullable=False),
-        sa.Column("agent_version", sa.Text(), nullable=False),
-        sa.Column("kind", sa.Text(), server_default="model", nullable=False),
-        sa.Column("input_text", sa.Text(), nullable=False),
-        sa.Column(
-            "parts",
-            postgresql.JSONB(astext_type=sa.Text()),
-            server_default=sa.text("'[]'::jsonb"),
-            nullable=False,
-        ),
-        sa.Column("state", sa.Text(), server_default="open", nullable=False),
-        sa.Column("landed", sa.Boolean(), nullable=True),
-        sa.Column("failure", sa.Text(), nullable=True),
-        sa.Column(
-            "opened_at",
-            sa.DateTime(timezone=True),
-            server_default=sa.text("service_now()"),
-            nullable=False,
-        ),
-        sa.Column("finished_at", sa.DateTime(timezone=True), nullable=True),
-        sa.CheckConstraint("kind IN ('model', 'human')", name=op.f("ck_turns_kind")),
-        sa.CheckConstraint("state IN ('open', 'answered', 'failed')", name=op.f("ck_turns_state")),
-        sa.ForeignKeyConstraint(
-            ["channel_user_id"], ["channel_users.id"], name=op.f("fk_turns_channel_user_id")
-        ),
-        sa.ForeignKeyConstraint(
-            ["conversation_id"], ["conversations.id"], name=op.f("fk_turns_conversation_id")
-        ),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_turns")),
-    )
-    op.create_index("ix_turns_channel_user_id", "turns", ["channel_user_id", "id"], unique=False)
-    op.create_index("ix_turns_conversation_id", "turns", ["conversation_id"], unique=False)
-    op.create_index(
-        "uq_turns_open",
-        "turns",
-        ["channel_user_id"],
-        unique=True,
-        postgresql_where=sa.text("state = 'open'"),
-    )
-
-
-def create_calls() -> None:
-    op.create_table(
-        "calls",
-        sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
-        sa.Column("channel_user_id", sa.BigInteger(), nullable=False),
-        sa.Column("turn_id", sa.BigInteger(), nullable=False),
-        sa.Column("conversation_id", sa.BigInteger(), nullable=True),
-        sa.Column("round", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
-        sa.Column("attempt", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
-        sa.Column("token", sa.BigInteger(), nullable=False),
-        sa.Column("worker_id", sa.Uuid(), nullable=True),
-        sa.Column("instructions_hash", sa.Text(), nullable=True),
-        sa.Column(
-            "intent_at",
-            sa.DateTime(timezone=True),
-            server_default=sa.text("service_now()"),
-            nullable=False,
-        ),
-        sa.Column("finished_at", sa.DateTime(timezone=True), nullable=True),
-        sa.Column("state", sa.Text(), server_default="intended", nullable=False),
-        sa.Column("reason", sa.Text(), nullable=True),
-        sa.Column("status", sa.Integer(), nullable=True),
-        sa.Column("code", sa.Text(), nullable=True),
-        sa.Column("request_id", sa.Text(), nullable=True),
-        sa.Column("response_id", sa.Text(), nullable=True),
-        sa.Column("output", postgresql.JSONB(astext_type=sa.Text()), nullable=True),
-        sa.Column("input_tokens", sa.BigInteger(), nullable=True),
-        sa.Column("output_tokens", sa.BigInteger(), nullable=True),
-        sa.CheckConstraint(
-            "state IN ('intended', 'not_sent', 'refused', 'done', 'unknown')",
-            name=op.f("ck_calls_state"),
-        ),
-        sa.ForeignKeyConstraint(
-            ["channel_user_id"], ["channel_users.id"], name=op.f("fk_calls_channel_user_id")
-        ),
-        sa.ForeignKeyConstraint(
-            ["conversation_id"], ["conversations.id"], name=op.f("fk_calls_conversation_id")
-        ),
-        sa.ForeignKeyConstraint(["turn_id"], ["turns.id"], name=op.f("fk_calls_turn_id")),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_calls")),
-        sa.UniqueConstraint(
-            "turn_id", "round", "attempt", name=op.f("uq_calls_turn_id_round_attempt")
-        ),
-    )
-    op.create_index(
-        "uq_calls_intended",
-        "calls",
-        ["channel_user_id"],
-        unique=True,
-        postgresql_where=sa.text("state = 'intended'"),
-    )
-
-
-def create_messages() -> None:
-    op.create_table(
-        "messages",
-        sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
-        sa.Column("channel_user_id", sa.BigInteger(), nullable=False),
-        sa.Column("message_id", sa.Text(), nullable=False),
-        sa.Column("seq", sa.BigInteger(), nullable=False),
-        sa.Column("order_at", sa.DateTime(timezone=True), nullable=False),
-        sa.Column("agent", sa.Text(), nullable=False),
-        sa.Column("envelope", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
-        sa.Column("expires_at", sa.DateTime(timezone=True), nullable=True),
-        sa.Column("state", sa.Text(), server_default="pending", nullable=False),
-        sa.Column("outcome", sa.Text(), nullable=True),
-        sa.Column("turn_id", sa.BigInteger(), nullable=True),
-        sa.Column("late", sa.Boolean(), server_default=sa.text("false"), nullable=False),
-        sa.Column("alone", sa.Boolean(), server_default=sa.text("false"), nullable=False),
-        sa.Column("conflicts", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
-        sa.Column(
-            "accepted_at",
-            sa.DateTime(timezone=True),
-            server_default=sa.text("service_now()"),
-            nullable=False,
-        ),
-        sa.Column("finished_at", sa.DateTime(timezone=True), nullable=True),
-        sa.CheckConstraint(
-            "(state IN ('pending', 'in_turn')) = (outcome IS NULL)",
-            name=op.f("ck_messages_outcome_when_ended"),
-        ),
-        sa.CheckConstraint(
-            "state IN ('pending', 'in_turn', 'answered', 'dead', 'expired', 'human', 'skipped')",
-            name=op.f("ck_messages_state"),
-        ),
-        sa.ForeignKeyConstraint(
-            ["channel_user_id"], ["channel_users.id"], name=op.f("fk_messages_channel_user_id")
-        ),
-        sa.ForeignKeyConstraint(["turn_id"], ["turns.id"], name=op.f("fk_messages_turn_id")),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_messages")),
-        sa.UniqueConstraint(
-            "channel_user_id", "message_id", name=op.f("uq_messages_channel_user_id_message_id")
-        ),
-        sa.UniqueConstraint("channel_user_id", "seq", name=op.f("uq_messages_channel_user_id_seq")),
-    )
-    op.create_index(
-        "ix_messages_pending",
-        "messages",
-        ["channel_user_id", "order_at", "seq"],
-        unique=False,
-        postgresql_where=sa.text("state = 'pending'"),
-    )
-    op.create_index(
-        "ix_messages_turn_id",
-        "messages",
-        ["turn_id"],
-        unique=False,
-        postgresql_where=sa.text("turn_id IS NOT NULL"),
-    )
-
-
-def create_replies() -> None:
-    op.create_table(
-        "replies",
-        sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
-        sa.Column("turn_id", sa.BigInteger(), nullable=False),
-        sa.Column("text", sa.Text(), nullable=False),
-        sa.Column("source", sa.Text(), nullable=False),
-        sa.Column(
-            "created_at",
-            sa.DateTime(timezone=True),
-            server_default=sa.text("service_now()"),
-            nullable=False,
-        ),
-        sa.CheckConstraint(
-            "source IN ('call', 'adopted', 'fallback', 'human')", name=op.f("ck_replies_source")
-        ),
-        sa.ForeignKeyConstraint(["turn_id"], ["turns.id"], name=op.f("fk_replies_turn_id")),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_replies")),
-        sa.UniqueConstraint("turn_id", name=op.f("uq_replies_turn_id")),
-    )
-
-
-def create_tool_calls() -> None:
-    op.create_table(
-        "tool_calls",
-        sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
-        sa.Column("turn_id", sa.BigInteger(), nullable=False),
-        sa.Column("round", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
-        sa.Column("call_id", sa.Text(), nullable=False),
-        sa.Column("name", sa.Text(), nullable=False),
-        sa.Column("arguments", sa.Text(), nullable=False),
-        sa.Column("output", sa.Text(), nullable=True),
-        sa.Column("state", sa.Text(), server_default="started", nullable=False),
-        sa.Column(
-            "started_at",
-            sa.DateTime(timezone=True),
-            server_default=sa.text("service_now()"),
-            nullable=False,
-        ),
-        sa.Column("finished_at", sa.DateTime(timezone=True), nullable=True),
-        sa.CheckConstraint(
-            "state IN ('started', 'done', 'failed', 'unknown')", name=op.f("ck_tool_calls_state")
-        ),
-        sa.ForeignKeyConstraint(["turn_id"], ["turns.id"], name=op.f("fk_tool_calls_turn_id")),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_tool_calls")),
-        sa.UniqueConstraint("turn_id", "call_id", name=op.f("uq_tool_calls_turn_id_call_id")),
-    )
-
-
-def create_deliveries() -> None:
-    op.create_table(
-        "deliveries",
-        sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
-        sa.Column("reply_id", sa.BigInteger(), nullable=False),
-        sa.Column("channel_user_id", sa.BigInteger(), nullable=False),
-        sa.Column("channel", sa.Text(), nullable=False),
-        sa.Column(
-            "idempotency_key",
-            sa.Uuid(),
-            server_default=sa.text("gen_random_uuid()"),
-            nullable=False,
-        ),
-        sa.Column("state", sa.Text(), server_default="pending", nullable=False),
-        sa.Column("attempts", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
-        sa.Column("due_at", sa.DateTime(timezone=True), nullable=True),
-        sa.Column("first_attempt_at", sa.DateTime(timezone=True), nullable=True),
-        sa.Column("lease_token", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
-        sa.Column("lease_until", sa.DateTime(timezone=True), nullable=True),
-        sa.Column("provider_id", sa.Text(), nullable=True),
-        sa.Column("provider_status", sa.Text(), nullable=True),
-        sa.Column(
-            "created_at",
-            sa.DateTime(timezone=True),
-            server_default=sa.text("service_now()"),
-            nullable=False,
-        ),
-        sa.Column("finished_at", sa.DateTime(timezone=True), nullable=True),
-        sa.CheckConstraint(
-            "state IN ('pending', 'sending', 'sent', 'failed', 'unknown', 'withheld', 'superseded', 'expired', 'cancelled')",
-            name=op.f("ck_deliveries_state"),
-        ),
-        sa.ForeignKeyConstraint(
-            ["channel_user_id"], ["channel_users.id"], name=op.f("fk_deliveries_channel_user_id")
-        ),
-        sa.ForeignKeyConstraint(["reply_id"], ["replies.id"], name=op.f("fk_deliveries_reply_id")),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_deliveries")),
-        sa.UniqueConstraint("reply_id", name=op.f("uq_deliveries_reply_id")),
-    )
-    op.create_index(
-        "ix_deliveries_due_at",
-        "deliveries",
-        ["due_at"],
-        unique=False,
-        postgresql_where=sa.text("due_at IS NOT NULL"),
-    )
-    op.create_index(
-        "ix_deliveries_undone",
-        "deliveries",
-        ["channel_user_id", "id"],
-        unique=False,
-        postgresql_where=sa.text("state IN ('pending', 'sending')"),
-    )
-
-
-def create_dead_letters() -> None:
-    op.create_table(
-        "dead_letters",
-        sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
-        sa.Column("kind", sa.Text(), nullable=False),
-        sa.Column("message_row_id", sa.BigInteger(), nullable=True),
-        sa.Column("delivery_id", sa.BigInteger(), nullable=True),
-        sa.Column("raw", sa.LargeBinary(), nullable=True),
-        sa.Column("queue", sa.Text(), server_default="", nullable=False),
-        sa.Column("reason", sa.Text(), nullable=False),
-        sa.Column("detail", sa.Text(), server_default="", nullable=False),
-        sa.Column(
-            "created_at",
-            sa.DateTime(timezone=True),
-            server_default=sa.text("service_now()"),
-            nullable=False,
-        ),
-        sa.Column("resolution", sa.Text(), nullable=True),
-        sa.Column("resolved_at", sa.DateTime(timezone=True), nullable=True),
-        sa.CheckConstraint(
-            "kind IN ('envelope', 'message', 'delivery')", name=op.f("ck_dead_letters_kind")
-        ),
-        sa.CheckConstraint(
-            "resolution IN ('replayed', 'dismissed') AND resolved_at IS NOT NULL OR resolution IS NULL AND resolved_at IS NULL",
-            name=op.f("ck_dead_letters_resolution"),
-        ),
-        sa.CheckConstraint(
-            "num_nonnulls(message_row_id, delivery_id, raw) = 1",
-            name=op.f("ck_dead_letters_one_subject"),
-        ),
-        sa.ForeignKeyConstraint(
-            ["delivery_id"], ["deliveries.id"], name=op.f("fk_dead_letters_delivery_id")
-        ),
-        sa.ForeignKeyConstraint(
-            ["message_row_id"], ["messages.id"], name=op.f("fk_dead_letters_message_row_id")
-        ),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_dead_letters")),
-    )
-    op.create_index(
-        "ix_dead_letters_unresolved",
-        "dead_letters",
-        ["id"],
-        unique=False,
-        postgresql_where=sa.text("resolution IS NULL"),
-    )
-    op.create_index(
-        "uq_dead_letters_message",
-        "dead_letters",
-        ["message_row_id"],
-        unique=True,
-        postgresql_where=sa.text("resolution IS NULL AND message_row_id IS NOT NULL"),
-    )
+    for statements in (
+        SERVICE_NOW,
+        ATTEMPT_LOG,
+        GATES,
+        INBOX,
+        WORKERS,
+        CHANNEL_USERS,
+        CONVERSATIONS,
+        TURNS,
+        CALLS,
+        MESSAGES,
+        REPLIES,
+        TOOL_CALLS,
+        DELIVERIES,
+        DEAD_LETTERS,
+    ):
+        op.execute(statements)
 
 
 def downgrade() -> None:

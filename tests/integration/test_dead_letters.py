@@ -25,9 +25,9 @@ def test_a_refused_message_is_a_dead_letter_and_blocks_only_itself(world: World)
     mike.receive(world.envelope("fine"))
     mike.answer()
     assert [row["outcome"] for row in world.messages()] == ["refused", "answered"]
-    (letter,) = mike.service.dead_letters.find()
+    (letter,) = mike.operator.dead_letters.find()
     assert (letter.kind, letter.reason) == ("message", "refused")
-    assert mike.service.dead_letters.find(reason="other") == ()
+    assert mike.operator.dead_letters.find(reason="other") == ()
 
 
 def test_two_replays_at_the_same_moment_answer_once(world: World) -> None:
@@ -35,13 +35,13 @@ def test_two_replays_at_the_same_moment_answer_once(world: World) -> None:
     mike = world.worker()
     mike.receive(world.envelope("poison"))
     mike.answer()
-    (letter,) = mike.service.dead_letters.find()
+    (letter,) = mike.operator.dead_letters.find()
     barrier, refused = threading.Barrier(8), []
 
     def replay() -> None:
         barrier.wait()
         try:
-            mike.service.replay(letter.id)
+            mike.operator.replay(letter.id)
         except NotReplayableError as error:
             refused.append(error)
 
@@ -55,8 +55,8 @@ def test_two_replays_at_the_same_moment_answer_once(world: World) -> None:
     assert len(refused) == 7
     assert world.inputs() == ["poison"]
     assert len(world.replies()) == 1
-    assert mike.service.dead_letters.find() == ()
-    assert mike.service.dead_letters.find(resolved=True)[0].resolution == "replayed"
+    assert mike.operator.dead_letters.find() == ()
+    assert mike.operator.dead_letters.find(resolved=True)[0].resolution == "replayed"
 
 
 @pytest.mark.parametrize("wrapped", [False, True])
@@ -66,25 +66,25 @@ def test_an_envelope_is_replayed_when_what_was_wrong_is_mended(world: World, wra
     body = json.dumps([[], {"envelope": envelope}, {}])
     raw = json.dumps({"body": body, "properties": {}}) if wrapped else body
     mike.service.receive(envelope, raw=raw.encode, queue="inbound")
-    (letter,) = mike.service.dead_letters.find()
+    (letter,) = mike.operator.dead_letters.find()
     with pytest.raises(NotReplayableError, match="agent"):
-        mike.service.replay(letter.id)
+        mike.operator.replay(letter.id)
 
     anna = world.worker("[agents.default]\n[agents.sales]\n")
-    anna.service.replay(letter.id)
+    anna.operator.replay(letter.id)
     anna.answer()
     assert world.inputs() == ["hello"]
     with pytest.raises(NotReplayableError, match="replayed already"):
-        anna.service.replay(letter.id)
+        anna.operator.replay(letter.id)
 
 
 def test_a_dismissed_dead_letter_stays_and_is_not_replayed(world: World) -> None:
     mike = world.worker()
     mike.receive({"version": 2})
-    (letter,) = mike.service.dead_letters.find()
-    assert mike.service.dead_letters.dismiss(letter.id)
-    assert not mike.service.dead_letters.dismiss(letter.id)
+    (letter,) = mike.operator.dead_letters.find()
+    assert mike.operator.dead_letters.dismiss(letter.id)
+    assert not mike.operator.dead_letters.dismiss(letter.id)
     with pytest.raises(NotReplayableError, match="dismissed already"):
-        mike.service.replay(letter.id)
+        mike.operator.replay(letter.id)
     with pytest.raises(NotReplayableError, match="no dead letter"):
-        mike.service.replay(type(letter.id)(999))
+        mike.operator.replay(type(letter.id)(999))

@@ -132,10 +132,10 @@ def test_a_rejected_reply_is_a_dead_letter_and_a_replay_hands_it_over_again(worl
     mike.receive(world.envelope("one"))
     mike.deliver()
     assert states(world) == ["failed"]
-    (letter,) = mike.service.dead_letters.find()
+    (letter,) = mike.operator.dead_letters.find()
     assert letter.reason == "delivery_rejected"
 
-    mike.service.replay(letter.id)
+    mike.operator.replay(letter.id)
     mike.service.deliver(sink.seen[0].user_id)
     assert states(world) == ["sent"]
 

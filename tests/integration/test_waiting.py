@@ -111,12 +111,12 @@ def test_a_message_with_such_a_signal_is_not_answered(world: World, signal: str)
 def test_what_is_written_to_a_person_ends_as_human_and_stands_in_the_thread(world: World) -> None:
     mike = world.worker()
     mike.receive(world.envelope("hello"))
-    mike.service.pause.pause(the_user(world))
+    mike.operator.pause.pause(the_user(world))
     (conversation,) = world.simulator.conversations()
     assert conversation.metadata["ai_disabled"] == "true"
     mike.receive(world.envelope("are you a person?"))
     mike.answer()
-    mike.service.pause.resume(the_user(world))
+    mike.operator.pause.resume(the_user(world))
     mike.answer()
     mike.receive(world.envelope("thanks"))
 
@@ -132,7 +132,7 @@ def test_a_reply_that_comes_after_the_pause_is_withheld(world: World) -> None:
     settle = mike.service.answer.settle.turns.settle
 
     def meanwhile(*args: object) -> bool:
-        mike.service.people.pause(the_user(world))
+        mike.operator.people.pause(the_user(world))
         return settle(*args)  # type: ignore[arg-type]
 
     object.__setattr__(mike.service.answer.settle.turns, "settle", meanwhile)
@@ -144,7 +144,7 @@ def test_a_turn_in_doubt_when_a_person_takes_over_is_recorded_once(world: World)
     world.simulator.inject("stored_then_dropped")
     mike = world.worker()
     mike.receive(world.envelope("hello"))
-    mike.service.people.pause(the_user(world))
+    mike.operator.people.pause(the_user(world))
     world.clock.advance(3)
     mike.answer()
     assert world.inputs() == ["hello"]
@@ -154,7 +154,7 @@ def test_a_turn_in_doubt_when_a_person_takes_over_is_recorded_once(world: World)
 def test_adding_to_the_log_is_repeated_under_the_same_key(world: World) -> None:
     mike = world.worker()
     mike.receive(world.envelope("hello"))
-    mike.service.people.pause(the_user(world))
+    mike.operator.people.pause(the_user(world))
     world.simulator.inject("stored_then_dropped", match=None, endpoint="add_message")
     mike.receive(world.envelope("are you there?"))
     for _ in range(5):

@@ -20,7 +20,7 @@ from psycopg.rows import dict_row
 from pydantic import SecretStr
 
 from tests.support.databases import libpq_url
-from worker.bootstrap import Service, build_service
+from worker.bootstrap import Operator, Service, build_operator, build_service
 from worker.channels.port import Channel
 from worker.domain.ids import ChannelUserId
 from worker.sandbox.simulator.config import SimulatorConfig
@@ -106,6 +106,7 @@ class HandDrivenWorker:
     """One worker's parts without its threads: the test says what happens when."""
 
     service: Service
+    operator: Operator
     broker: RecordingBroker
 
     def receive(self, envelope: Mapping[str, object]) -> Accepted | None:
@@ -156,7 +157,7 @@ class World:
     simulator: Simulator
     folder: Path
     _numbers: Iterator[int] = field(default_factory=lambda: count(1))
-    _services: list[Service] = field(default_factory=list)
+    _opened: list[Service | Operator] = field(default_factory=list)
 
     def worker(
         self,
@@ -170,9 +171,12 @@ class World:
         agents.write_text(config)
         broker = RecordingBroker()
         service = build_service(self.settings(agents), broker=broker, channels=channels)
-        self._services.append(service)
+        operator = build_operator(self.settings(agents))
+        self._opened += [service, operator]
         service.background.beat()
-        return HandDrivenWorker(service=change(service) if change else service, broker=broker)
+        return HandDrivenWorker(
+            service=change(service) if change else service, operator=operator, broker=broker
+        )
 
     def settings(self, agents_file: Path | None = None) -> Settings:
         return Settings(
@@ -212,8 +216,8 @@ class World:
         )
 
     def close(self) -> None:
-        for service in self._services:
-            service.close()
+        for opened in self._opened:
+            opened.close()
 
 
 @contextmanager

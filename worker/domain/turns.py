@@ -13,7 +13,7 @@ carries it out within the same transaction as the claim.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TypeAlias
 from uuid import UUID
 
@@ -27,7 +27,7 @@ from worker.domain.ids import (
     TelnyxConversationId,
     TurnId,
 )
-from worker.domain.messages import ChannelAddress, PendingMessage, next_batch
+from worker.domain.messages import MAX_TURN_MESSAGES, ChannelAddress, PendingMessage, next_batch
 from worker.domain.states import CallState, TurnKind
 
 
@@ -122,6 +122,8 @@ class Release:
 
     due_at: datetime | None = None
     expired: tuple[MessageRowId, ...] = ()
+    trouble: str | None = None
+    """What an operator has to mend; None = nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,18 +163,25 @@ class LookBack:
 Step: TypeAlias = Release | Send | Record | Prepare | LookBack
 
 
+UNKNOWN_AGENT_WAIT_S = 60.0
+
+
 def gate_names(*, agent: str, model: str) -> tuple[str, str, str]:
     """Name the gates that a call of this agent passes."""
     return ("account", f"model:{model}", f"agent:{agent}")
 
 
 def next_step(head: Head, routing: Routing) -> Step:
-    """Decide the next step of one channel user. Raises `UnknownAgentError`."""
+    """Decide the next step of one channel user."""
     expired = tuple(one.id for one in head.pending if _has_expired(one, head.now))
     pending = tuple(one for one in head.pending if one.id not in expired)
     if head.turn is None and not pending:
-        return Release(expired=expired)
-    agent = routing.agent(head.turn.agent if head.turn else pending[0].agent)
+        more = len(head.pending) > MAX_TURN_MESSAGES
+        return Release(due_at=head.now if more else None, expired=expired)
+    agent = routing.agents.get(head.turn.agent if head.turn else pending[0].agent)
+    if agent is None:  # taken out of the configuration while messages waited for it
+        later = head.now + timedelta(seconds=UNKNOWN_AGENT_WAIT_S)
+        return Release(due_at=later, expired=expired, trouble="unknown agent")
     closed = [head.gates.get(name) for name in gate_names(agent=agent.name, model=agent.model)]
     closed_until = max((until for until in closed if until and until > head.now), default=None)
     if closed_until is not None:

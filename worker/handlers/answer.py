@@ -47,11 +47,16 @@ class AnswerUser:
     routing: Routing
     timing: Timing
     slots: TurnSlots
+    forget_wake: Callable[[ChannelUserId], None]
+    """Lets another process be woken for this user at once."""
 
     def __call__(self, user_id: ChannelUserId) -> int:
         """Answer what is due of this user, where a slot is free; gives the number of turns."""
         with self.slots.taken() as taken:
-            return self.with_slot(user_id) if taken else 0
+            if taken:
+                return self.with_slot(user_id)
+        self.forget_wake(user_id)
+        return 0
 
     def with_slot(self, user_id: ChannelUserId, *, first_in_s: float = 0.0) -> int:
         """Answer what is due of this user in `first_in_s`; the caller holds a slot."""
@@ -66,6 +71,8 @@ class AnswerUser:
             claimed = self.claims.begin(user_id, self._decide)
             if isinstance(claimed, NotClaimed):
                 due_in_s = claimed.due_in_s
+                if claimed.trouble:
+                    log.error("turn.waits_for_operator", user=user_id, why=claimed.trouble)
                 continue
             turns += 1
             due_in_s = 0.0

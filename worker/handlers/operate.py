@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from worker.domain.errors import PermanentError, WorkerError
 from worker.domain.ids import ChannelUserId, DeadLetterId
 from worker.envelope import EnvelopeError
-from worker.handlers.receive import ReceiveEnvelope
+from worker.handlers.accept import AcceptEnvelope
 from worker.observability import log
 from worker.store.dead_letters import DeadLetter, DeadLetterStore
 from worker.store.people import PeopleStore
@@ -61,7 +61,7 @@ class Replay:
     """Gives a dead letter another chance; two at the same moment answer once."""
 
     letters: DeadLetterStore
-    receive: ReceiveEnvelope
+    accept: AcceptEnvelope
 
     def __call__(self, letter_id: DeadLetterId) -> None:
         """Replay one dead letter. Raises `NotReplayableError` with what is still wrong."""
@@ -80,7 +80,7 @@ class Replay:
     def _accept(self, letter: DeadLetter, raw: bytes) -> None:
         # Accepting twice is harmless, losing it is not: so accept first, and mark then.
         try:
-            self.receive.accept(envelope_in(raw))
+            self.accept.commit(self.accept.routed(envelope_in(raw)), starts_itself=False)
         except EnvelopeError as error:
             raise NotReplayableError(str(error)) from None
         self.letters.mark_replayed(letter.id)

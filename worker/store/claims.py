@@ -38,6 +38,8 @@ class NotClaimed:
     """Somebody else works on the user, or nothing is due; `due_in_s` None = nothing waits."""
 
     due_in_s: float | None = None
+    trouble: str | None = None
+    """What an operator has to mend before it goes on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,7 +216,7 @@ def _release(connection: Connection, head: Head, step: Release) -> NotClaimed:
     values = {"user_id": head.lease.user_id, "due_at": step.due_at, "empty": empty}
     connection.execute(_RELEASE, values)
     due_in_s = None if step.due_at is None else (step.due_at - head.now).total_seconds()
-    return NotClaimed(due_in_s=due_in_s)
+    return NotClaimed(due_in_s=due_in_s, trouble=step.trouble)
 
 
 def _open(

@@ -30,9 +30,8 @@ _LANDED = text("UPDATE turns SET landed = true WHERE id = ANY(:turn_ids)")
 _OTHERS_REFUSED = text("""
 SELECT count(DISTINCT channel_user_id) FROM turns
 WHERE agent = :agent AND failure = 'refused' AND channel_user_id <> :user_id
-  AND finished_at > coalesce(
-    (SELECT max(finished_at) FROM turns WHERE agent = :agent AND state = 'answered'),
-    '-infinity')
+  AND id > coalesce((SELECT id FROM turns WHERE agent = :agent AND state = 'answered'
+                     ORDER BY id DESC LIMIT 1), 0)
 """)
 
 

@@ -1,0 +1,74 @@
+"""Accepting one envelope: check, route, commit. From then on its message has one outcome."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from worker.domain.agents import ChannelPolicy, Routing, UnknownAgentError
+from worker.domain.reasons import DeadLetterReason
+from worker.envelope import Envelope, EnvelopeError, parse_envelope
+from worker.observability import log
+from worker.store.messages import Accepted, MessageStore, NewMessage
+
+NEVER_ANSWERED = frozenset({"opt_out", "opt_in", "help", "auto_reply", "bulk", "bounce"})
+"""Signals of messages that no model answers: the carrier has, or two machines would for ever."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AcceptEnvelope:
+    """From a document to a committed message."""
+
+    messages: MessageStore
+    routing: Routing
+
+    def routed(self, document: object) -> NewMessage:
+        """Check an envelope and say who answers it. Raises `EnvelopeError`."""
+        return self._routed(parse_envelope(document))
+
+    def commit(self, message: NewMessage, *, starts_itself: bool) -> Accepted:
+        """Commit a message; a repetition changes nothing. Raises `DatabaseAwayError`.
+
+        `starts_itself`: the caller starts its turn, where it is first in line.
+        """
+        accepted = self.messages.accept(message, starts_itself=starts_itself)
+        _tell(accepted)
+        return accepted
+
+    def _routed(self, envelope: Envelope) -> NewMessage:
+        policy = self.routing.channel(envelope.channel)
+        try:
+            agent = self.routing.agent_for(
+                channel=envelope.channel, recipient=envelope.recipient, named=envelope.agent
+            )
+        except UnknownAgentError:
+            detail = "agent: the configuration has none of that name"
+            raise EnvelopeError(DeadLetterReason.UNKNOWN_AGENT, detail) from None
+        reorder_s = policy.reorder_s if envelope.sent_at is not None else 0.0
+        return NewMessage(
+            who=envelope.who(policy.kind),
+            message_id=envelope.message_id,
+            agent=agent.name,
+            envelope=envelope.stored(),
+            sent_at=envelope.sent_at,
+            hold_s=max(policy.debounce_s, reorder_s),
+            max_wait_s=policy.max_wait_s,
+            expires_at=_expiry(envelope, policy),
+            max_pending=policy.max_pending,
+            skip=next((one for one in envelope.signals if one in NEVER_ANSWERED), None),
+        )
+
+
+def _expiry(envelope: Envelope, policy: ChannelPolicy) -> datetime | None:
+    if envelope.expires_at is not None:
+        return envelope.expires_at
+    if policy.max_age_s is None or envelope.sent_at is None:
+        return None
+    return envelope.sent_at + timedelta(seconds=policy.max_age_s)
+
+
+def _tell(accepted: Accepted) -> None:
+    if accepted.fresh:
+        log.info("message.accepted", message=accepted.id, user=accepted.user_id)
+    elif accepted.conflicting:
+        log.warning("message.conflict", message=accepted.id, user=accepted.user_id)
+    else:
+        log.info("message.repeated", message=accepted.id, user=accepted.user_id)
