@@ -4,13 +4,14 @@ import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
-from uuid import uuid4
+from typing import Any, Protocol, Self
+from uuid import UUID, uuid4
 
 from worker.channels.port import DEADLINE_S, Channel
 from worker.channels.task import TaskChannel
 from worker.domain.agents import Routing
 from worker.domain.ids import ChannelUserId, WorkerId
+from worker.domain.timing import Timing
 from worker.handlers.accept import AcceptEnvelope
 from worker.handlers.answer import AnswerUser
 from worker.handlers.conversations import ConversationFinder
@@ -74,88 +75,133 @@ def build_service(
 
     `channels`: ways out by channel name, before those that the configuration names.
     """
-    routing, timing = load_agents(settings.agents_file)
-    worker_id = WorkerId(uuid4())
-    lease_s = timing.lease_s(max(agent.call_timeout_s for agent in routing.agents.values()))
-    database = Database(settings.database_url, pool_size=settings.database_pool_size)
-    telnyx = TelnyxClient(settings.telnyx_api_key, base_url=settings.telnyx_base_url)
-    # Heartbeat and sweeper never wait behind two hundred threads for a connection.
-    own_database = Database(settings.database_url, pool_size=2, name="worker-background")
-    sweeps = SweepStore(own_database, wake_ttl_s=timing.wake_ttl_s)
-    slots = TurnSlots(settings.turn_slots)
-    turns = TurnStore(database, worker_id=worker_id, lease_s=lease_s)
-    settle = Settle(turns=turns, wake_delivery=broker.wake_delivery)
-    answer = AnswerUser(
-        claims=ClaimStore(database, worker_id=worker_id, routing=routing, lease_s=lease_s),
-        turns=turns,
-        settle=settle,
-        finder=ConversationFinder(
-            store=ConversationStore(database, lease_s=lease_s),
-            telnyx=telnyx.conversations,
-            namespace=settings.namespace,
-        ),
-        look_back=LookBackAtThread(
-            turns=turns, settle=settle, telnyx=telnyx.conversations, timing=timing
-        ),
-        conversations=telnyx.conversations,
-        responses=telnyx.responses,
-        routing=routing,
-        timing=timing,
-        slots=slots,
-        forget_wake=sweeps.forget_wake,
-    )
-    dead_letters = DeadLetterStore(database)
-    workers = WorkerStore(
-        own_database,
-        worker_id=worker_id,
-        host=socket.gethostname(),
-        pid=os.getpid(),
-        alive_s=timing.alive_s,
-    )
-    deliveries = DeliveryStore(database, lease_s=DEADLINE_S + timing.lease_margin_s)
+    base = _Base.of(settings)
+    deliveries = DeliveryStore(base.database, lease_s=DEADLINE_S + base.timing.lease_margin_s)
     deliver = DeliverReplies(
-        store=deliveries, routing=routing, channels=_channels(routing, broker, channels)
+        store=deliveries,
+        routing=base.routing,
+        channels=_channels(base.routing, broker, channels),
     )
-    local = LocalRunner(answer, threads=settings.turn_slots, name="turn")
+    answer = _answer(base, broker)
+    dead_letters = DeadLetterStore(base.database)
+    answer_here = LocalRunner(answer, threads=settings.turn_slots, name="turn")
     deliver_here = LocalRunner(deliver, threads=LOCAL_DELIVERIES, name="delivery")
     sweep = Sweep(
-        sweeps=sweeps,
-        slots=slots,
-        timing=timing,
+        sweeps=base.sweeps,
+        slots=base.slots,
+        timing=base.timing,
         publish=broker.wake,
-        run_here=local,
+        run_here=answer_here,
         deliveries=deliveries,
         deliver_here=deliver_here,
     )
 
     def close() -> None:
-        local.close()
+        answer_here.close()
         deliver_here.close()
-        telnyx.close()
-        database.close()
-        own_database.close()
+        base.close()
 
     return Service(
         receive=ReceiveEnvelope(
-            accept=AcceptEnvelope(messages=MessageStore(database), routing=routing),
+            accept=AcceptEnvelope(messages=MessageStore(base.database), routing=base.routing),
             dead_letters=dead_letters,
             answer=answer,
-            slots=slots,
+            slots=base.slots,
         ),
         answer=answer,
         deliver=deliver,
         dead_letters=dead_letters,
-        background=Background(
-            beat=workers.beat,
-            leave=workers.leave,
-            sweep=sweep,
-            watchdog=StallWatchdog(
-                intake=broker, slots=slots, timing=timing, exit=lambda: os._exit(STALLED)
-            ),
-            slots=slots,
-            timing=timing,
-        ),
+        background=_background(base, broker, sweep),
         close=close,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Base:
+    """What most parts of one worker process share."""
+
+    routing: Routing
+    timing: Timing
+    namespace: UUID
+    worker_id: WorkerId
+    lease_s: float
+    database: Database
+    own_database: Database
+    """Heartbeat and sweeper never wait behind two hundred threads for a connection."""
+    telnyx: TelnyxClient
+    slots: TurnSlots
+    sweeps: SweepStore
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """Build it. Raises `SettingsError`."""
+        routing, timing = load_agents(settings.agents_file)
+        own = Database(settings.database_url, pool_size=2, name="worker-background")
+        return cls(
+            routing=routing,
+            timing=timing,
+            namespace=settings.namespace,
+            worker_id=WorkerId(uuid4()),
+            lease_s=timing.lease_s(max(one.call_timeout_s for one in routing.agents.values())),
+            database=Database(settings.database_url, pool_size=settings.database_pool_size),
+            own_database=own,
+            telnyx=TelnyxClient(settings.telnyx_api_key, base_url=settings.telnyx_base_url),
+            slots=TurnSlots(settings.turn_slots),
+            sweeps=SweepStore(own, wake_ttl_s=timing.wake_ttl_s),
+        )
+
+    def close(self) -> None:
+        """Hang up."""
+        self.telnyx.close()
+        self.database.close()
+        self.own_database.close()
+
+
+def _answer(base: _Base, broker: Broker) -> AnswerUser:
+    turns = TurnStore(base.database, worker_id=base.worker_id, lease_s=base.lease_s)
+    settle = Settle(turns=turns, wake_delivery=broker.wake_delivery)
+    conversations = base.telnyx.conversations
+    return AnswerUser(
+        claims=ClaimStore(
+            base.database, worker_id=base.worker_id, routing=base.routing, lease_s=base.lease_s
+        ),
+        turns=turns,
+        settle=settle,
+        finder=ConversationFinder(
+            store=ConversationStore(base.database, lease_s=base.lease_s),
+            telnyx=conversations,
+            namespace=base.namespace,
+        ),
+        look_back=LookBackAtThread(
+            turns=turns, settle=settle, telnyx=conversations, timing=base.timing
+        ),
+        conversations=conversations,
+        responses=base.telnyx.responses,
+        routing=base.routing,
+        timing=base.timing,
+        slots=base.slots,
+        forget_wake=base.sweeps.forget_wake,
+    )
+
+
+def _background(base: _Base, broker: Broker, sweep: Sweep) -> Background:
+    workers = WorkerStore(
+        base.own_database,
+        worker_id=base.worker_id,
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        alive_s=base.timing.alive_s,
+    )
+    watchdog = StallWatchdog(
+        intake=broker, slots=base.slots, timing=base.timing, exit=lambda: os._exit(STALLED)
+    )
+    return Background(
+        beat=workers.beat,
+        leave=workers.leave,
+        sweep=sweep,
+        watchdog=watchdog,
+        slots=base.slots,
+        timing=base.timing,
     )
 
 
