@@ -18,6 +18,12 @@ STATEMENT_TIMEOUT = "15min"
 
 def migrate(connection: Connection) -> None:
     """Bring the database behind `connection` to the asked revision."""
+    in_callers_transaction = connection.in_transaction()
+    # For the session: a `SET LOCAL` would end with the first migration's transaction.
+    connection.execute(text(f"SET lock_timeout = '{LOCK_TIMEOUT}'"))
+    connection.execute(text(f"SET statement_timeout = '{STATEMENT_TIMEOUT}'"))
+    if not in_callers_transaction:
+        connection.commit()
     context.configure(
         connection=connection,
         target_metadata=Base.metadata,
@@ -25,8 +31,6 @@ def migrate(connection: Connection) -> None:
         transaction_per_migration=True,
     )
     with context.begin_transaction():
-        connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"))
-        connection.execute(text(f"SET LOCAL statement_timeout = '{STATEMENT_TIMEOUT}'"))
         context.run_migrations()
 
 

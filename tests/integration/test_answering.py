@@ -99,7 +99,8 @@ def test_a_user_whose_worker_died_is_taken_over_when_its_row_has_lapsed(world: W
     mike, anna = world.worker(), world.worker()
     mike.accept_only(world.envelope("hello"))
     world.database.run(
-        "UPDATE channel_users SET lease_owner = (SELECT id FROM workers ORDER BY started_at LIMIT 1),"
+        "UPDATE channel_users SET lease_owner ="
+        " (SELECT id FROM workers ORDER BY started_at LIMIT 1),"
         " lease_until = service_now() + interval '90 s', lease_token = 7"
     )
     anna.answer()

@@ -70,8 +70,8 @@ def test_a_superseded_reply_is_kept_and_not_delivered(world: World) -> None:
     mike.answer()
 
     rows = world.database.rows("SELECT state FROM deliveries ORDER BY id")
-    assert [row["state"] for row in rows][0] == "superseded"
-    assert [row["state"] for row in rows][-1] == "sent"
+    states = [row["state"] for row in rows]
+    assert (states[0], states[-1]) == ("superseded", "sent")
     assert set(outcomes(world)) == {"answered"}
 
 

@@ -186,19 +186,20 @@ def two_migrations(tmp_path: Path) -> Config:
     return config
 
 
-@pytest.mark.parametrize("given", [False, True], ids=["from DATABASE_URL", "connection given"])
+@pytest.mark.parametrize("way", ["DATABASE_URL", "a connection", "a transaction"])
 def test_every_migration_gives_up_on_a_lock_in_time(
-    two_migrations: Config, empty_database: str, monkeypatch: pytest.MonkeyPatch, *, given: bool
+    two_migrations: Config, empty_database: str, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
-    if given:
-        engine = create_engine(empty_database)
-        with engine.begin() as connection:
+    monkeypatch.setenv("DATABASE_URL", empty_database)
+    engine = create_engine(empty_database)
+    with engine.connect() as connection:
+        if way != "DATABASE_URL":
             two_migrations.attributes["connection"] = connection
-            command.upgrade(two_migrations, "head")
-        engine.dispose()
-    else:
-        monkeypatch.setenv("DATABASE_URL", empty_database)
+        if way == "a transaction":
+            connection.begin()
         command.upgrade(two_migrations, "head")
+        connection.commit()
+    engine.dispose()
     for revision in ("0001", "0002"):
         noted = f"SELECT lock_timeout || ' ' || statement_timeout FROM noted_{revision}"
         assert read(empty_database, noted) == {"5s 15min"}

@@ -1,0 +1,40 @@
+# syntax=docker/dockerfile:1
+# One image for worker, migrations and Flower. What runs is the command; see docker-compose.yml.
+
+FROM python:3.11-slim AS build
+
+RUN pip install --no-cache-dir --disable-pip-version-check uv==0.13.9
+ENV UV_PYTHON=/usr/local/bin/python3 \
+    UV_PYTHON_DOWNLOADS=never \
+    UV_LINK_MODE=copy \
+    UV_COMPILE_BYTECODE=1
+WORKDIR /app
+
+# The libraries first: this layer stays as long as the lock does.
+COPY pyproject.toml uv.lock ./
+RUN uv sync --locked --no-dev --no-install-project
+
+COPY README.md LICENSE alembic.ini ./
+COPY migrations ./migrations
+COPY worker ./worker
+RUN uv sync --locked --no-dev
+
+
+FROM python:3.11-slim
+
+# A number that no host user has by chance; it owns nothing that it runs.
+RUN useradd --system --uid 10001 --no-create-home --home-dir /app --shell /usr/sbin/nologin worker
+COPY --from=build /app /app
+ENV PATH=/app/.venv/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1
+WORKDIR /app
+USER 10001
+
+# Asks this very worker over the broker. It proves that the process and its broker connection are
+# alive, not yet that it consumes.
+HEALTHCHECK --interval=30s --timeout=20s --start-period=40s --retries=3 \
+    CMD celery -A worker inspect ping --timeout 10 -d "celery@$HOSTNAME" || exit 1
+
+STOPSIGNAL SIGTERM
+CMD ["celery", "-A", "worker", "worker"]

@@ -1,0 +1,71 @@
+# Everything a newcomer, a contributor and the CI type. `make help` lists it.
+#
+# Needed: make, python3 >= 3.11 with its module venv, and a package index. uv does the rest: the one
+# on PATH, else one installed into .uv/ of this checkout. The project's environment is .venv/.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+MAKEFLAGS += --no-print-directory
+
+UV_VERSION := 0.13.9
+UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
+RUN = $(UV) run --no-sync
+SYNCED := .venv/.synced
+SANDBOX := $(or $(SANDBOX_DIR),.sandbox)
+
+# The tests wait more than they compute: two processes are faster even on one core.
+TEST_PROCESSES ?= 2
+
+# This python3 and no other; a foreign environment that happens to be active does not count.
+export UV_PYTHON := python3
+export UV_PYTHON_DOWNLOADS := never
+unexport VIRTUAL_ENV
+
+.PHONY: help demo up test check fmt lock clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(SYNCED) ## Start everything on this machine and watch messages being answered
+	@$(RUN) worker demo
+
+up: $(SYNCED) ## Run worker and Flower in the foreground; embeds what is not configured
+	@$(RUN) worker up
+
+test: $(SYNCED) ## Run all tests; they bring their own Postgres, Redis and Telnyx
+	@$(RUN) pytest -n $(TEST_PROCESSES)
+
+check: $(SYNCED) ## Lint, formatting, types, import contracts, migrations
+	$(RUN) ruff check
+	$(RUN) ruff format --check
+	$(RUN) mypy
+	$(RUN) lint-imports
+	$(RUN) pytest tests/migrations
+
+fmt: $(SYNCED) ## Format the code and mend what the linter can
+	$(RUN) ruff format
+	$(RUN) ruff check --fix
+
+lock: $(UV) ## Write uv.lock anew after pyproject.toml has changed
+	$(UV) lock
+
+clean: ## Forget the embedded servers' data (.sandbox/); ends no process
+	@python3 -c 'import fcntl, sys; fcntl.flock(open(sys.argv[1]), fcntl.LOCK_SH | fcntl.LOCK_NB)' \
+		"$(SANDBOX)/lock" 2>/dev/null || [ ! -e "$(SANDBOX)/lock" ] \
+		|| { echo "$(SANDBOX) is in use: stop 'worker up' or the demo first"; exit 1; }
+	@# Started by root below a closed folder, Postgres keeps its data elsewhere, behind this link.
+	@[ ! -L "$(SANDBOX)/postgres" ] || rm -rf "$$(readlink "$(SANDBOX)/postgres")"
+	rm -rf "$(SANDBOX)"
+
+$(SYNCED): pyproject.toml uv.lock | $(UV)
+	@echo "installing the packages of uv.lock into .venv/"
+	@$(UV) sync --quiet --locked --all-extras
+	@touch $@
+
+.uv/bin/uv:
+	@command -v python3 >/dev/null || { echo "python3 is not on PATH: install Python 3.11 or newer"; exit 1; }
+	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Python 3.11 or newer is needed; python3 is $$(python3 --version)"; exit 1; }
+	@echo "installing uv $(UV_VERSION) into .uv/"
+	@python3 -m venv .uv || { echo "python3 has no working venv: install it (Debian: python3-venv)"; exit 1; }
+	@.uv/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
