@@ -173,7 +173,11 @@ def _answer(base: _Base, broker: Broker) -> AnswerUser:
             namespace=base.namespace,
         ),
         look_back=LookBackAtThread(
-            turns=turns, settle=settle, telnyx=conversations, timing=base.timing
+            turns=turns,
+            settle=settle,
+            telnyx=conversations,
+            models=base.telnyx.models,
+            timing=base.timing,
         ),
         conversations=conversations,
         responses=base.telnyx.responses,

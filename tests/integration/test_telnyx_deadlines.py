@@ -16,12 +16,12 @@ from tests.support.raw_server import RawServer, answers, http, raw_server, reset
 from worker.domain.calls import CallOutcome, Done, Fault, NotSent, Refused, Unknown
 from worker.telnyx.client import TelnyxClient
 from worker.telnyx.responses import ResponseRequest
-from worker.telnyx.transport import LineError, _connect_one_of, tls_context
+from worker.telnyx.transport import LineError, _connect_one_of, dial, tls_context
 from worker.telnyx.window import CallWindow, boottime
 
 KEY = SecretStr("KEY0123456789_secret")
 REQUEST = ResponseRequest(model="m", input=({"role": "user", "content": "Hello"},))
-DONE = http(response_object("Hello!"), headers={"x-request-id": "req-1"})
+DONE = http(response_object("Hello!"), headers={"X-Request-ID": "req-1"})
 TIMEOUT_S = 0.6
 SLACK_S = 5.0
 """A bound against hanging, no measurement: the machine may be busy."""
@@ -98,8 +98,10 @@ def test_the_deadline_ends_a_request_that_is_not_taken() -> None:
     def take_nothing(conn: socket.socket, server: RawServer) -> None:
         server.gone.wait(30)
 
+    started = time.monotonic()
     with raw_server(take_nothing) as server:
         outcome = post(server.url, CallWindow.starting_now(3), big)
+        assert time.monotonic() - started < 3 + SLACK_S
     assert outcome == Unknown(reason="deadline passed")
 
 
@@ -245,7 +247,7 @@ def test_a_dead_address_leaves_time_for_the_next_one() -> None:
 def test_many_dead_addresses_do_not_take_longer_than_one() -> None:
     started = time.monotonic()
     window = CallWindow.since(boottime(), timeout_s=60, send_grace_s=0.4)
-    with black_hole() as dead, pytest.raises(LineError, match="TimeoutError|send deadline"):
+    with black_hole() as dead, pytest.raises(LineError, match=r"TimeoutError|send deadline"):
         _connect_one_of([(socket.AF_INET, dead)] * 20, window)
     assert time.monotonic() - started < SLACK_S
 
@@ -339,6 +341,21 @@ def test_a_handshake_that_is_never_answered_is_not_sent(certificate: tuple[str, 
     with raw_server(serve) as server:
         assert post_tls(server.port, certificate[0], 0.4) == NotSent(reason="tls: TimeoutError")
     assert time.monotonic() - started < SLACK_S
+
+
+def test_no_handshake_begins_after_the_send_deadline(certificate: tuple[str, str]) -> None:
+    heard = threading.Event()
+    times = chain([0.0], repeat(2.1))
+
+    def serve(conn: socket.socket, server: RawServer) -> None:
+        if not conn.recv(100):
+            heard.set()
+
+    with raw_server(serve) as server:
+        window = CallWindow(send_by=2.0, finish_by=77.0, clock=lambda: next(times))
+        with pytest.raises(LineError, match="send deadline"):
+            dial("127.0.0.1", server.port, tls_context(certificate[0]), window)
+        assert heard.wait(5)
 
 
 def test_a_handshake_that_trickles_is_not_sent(certificate: tuple[str, str]) -> None:

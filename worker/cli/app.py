@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final
 import typer
 from typer.core import TyperGroup
 
+from worker.cli import operators
 from worker.cli.errors import MISUSED, CommandError, told_in_one_line
 from worker.cli.lines import Spread
 
@@ -243,3 +244,6 @@ def status(
 def _given(**fields: str | None) -> dict[str, object]:
     """Keep what was given: an envelope has no fields that nobody set."""
     return {name: value for name, value in fields.items() if value}
+
+
+operators.register(app)

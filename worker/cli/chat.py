@@ -16,7 +16,7 @@ from uuid import uuid4
 from worker.cli.console import out, plain, say, warn
 from worker.cli.embedded import Parts
 from worker.cli.errors import MISUSED, CommandError
-from worker.cli.needs import routing_of
+from worker.cli.needs import routing_of, settings_for
 from worker.cli.producer import producer
 from worker.cli.send import check
 from worker.cli.service import service
@@ -24,7 +24,7 @@ from worker.cli.waiting import OutcomeWatch, replies_in
 from worker.domain.agents import Routing
 from worker.domain.ids import TurnId
 from worker.envelope import VERSION, EnvelopeError
-from worker.store.replies import MessageKey, Progress
+from worker.store.replies import Progress
 
 _LOOK_EVERY_S: Final = 0.1
 _READ_BYTES: Final = 65_536
@@ -67,7 +67,7 @@ class Talk:
         """Send one line; one that the service would refuse is named and not sent."""
         envelope = {"version": VERSION, **self.person, "message_id": str(uuid4()), "text": text}
         try:
-            key: MessageKey = check(envelope, self.routing)
+            key = check(envelope, self.routing)
         except EnvelopeError as error:
             warn(f"not sent: {error}")
             return
@@ -89,27 +89,23 @@ class Talk:
 
 def run(person: dict[str, object], *, timeout_s: float) -> None:
     """Talk until the input ends and all is answered. Raises `CommandError`."""
-    parts = Parts.not_configured()
+    routing = routing_of(settings_for())
+    _check_person(person, routing)
     with (
-        service(parts) as settings,
+        service(Parts.not_configured()) as settings,
         producer(settings.broker_url) as queue,
         replies_in(settings.database_url) as replies,
     ):
-        talk = Talk(
-            person=person,
-            send=queue.send,
-            routing=routing_of(settings),
-            watch=OutcomeWatch(replies),
-        )
-        _check_person(talk)
+        watch = OutcomeWatch(replies)
+        talk = Talk(person=person, send=queue.send, routing=routing, watch=watch)
         if out.is_terminal:
             say(f"[dim]you are {plain(str(person['user']))}; Ctrl-D ends the talk[/]")
         _converse(talk, Keyboard(descriptor=sys.stdin.fileno()), timeout_s)
 
 
-def _check_person(talk: Talk) -> None:
+def _check_person(person: dict[str, object], routing: Routing) -> None:
     try:
-        check({"version": VERSION, "message_id": "-", "text": "-", **talk.person}, talk.routing)
+        check({"version": VERSION, "message_id": "-", "text": "-", **person}, routing)
     except EnvelopeError as error:
         raise CommandError(str(error), exit_code=MISUSED) from None
 

@@ -12,12 +12,14 @@ from worker.cli.errors import MISUSED, CommandError
 from worker.cli.needs import all_settings
 from worker.domain.errors import WorkerError
 from worker.domain.ids import ChannelUserId, DeadLetterId
+from worker.observability import log_warnings_only
 from worker.settings import SettingsError
 from worker.store.dead_letters import DeadLetter
 
 
 @contextmanager
 def _operator() -> Iterator[Operator]:
+    log_warnings_only()
     try:
         operator = build_operator(all_settings())
     except SettingsError as error:

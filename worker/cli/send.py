@@ -130,27 +130,26 @@ def _finish(
     settings: Settings, keys: list[MessageKey], after: After, report: dict[str, object]
 ) -> None:
     """Wait if told to, and print. Raises `CommandError` where some have no outcome in time."""
-    open_count = 0
-    if after.wait:
-        with replies_in(settings.database_url) as replies:
-            watch = OutcomeWatch(replies, keys)
-            outcomes = wait_for_all(watch, timeout_s=after.timeout_s)
-            found = replies.find(keys) if len(keys) == 1 else []
-        open_count = len(watch.open)
-        report = report | {"outcomes": outcomes, "without_outcome": open_count}
-        report |= {"reply": one.reply for one in found}
-        if not after.as_json:
-            say(
-                ", ".join(f"{count} {name}" for name, count in outcomes.items()) or "no outcome yet"
-            )
-            for one in found:
-                say(f"reply: {plain(one.reply or '(none)')}")
+    if not after.wait:
+        if after.as_json:
+            say_json(report)
+        return
+    with replies_in(settings.database_url) as replies:
+        watch = OutcomeWatch(replies, keys)
+        outcomes = wait_for_all(watch, timeout_s=after.timeout_s)
+        found = replies.find(keys) if len(keys) == 1 else []
+    reply = found[0].reply if found else None
     if after.as_json:
-        say_json(report)
-    if open_count:
+        waited = {"outcomes": outcomes, "without_outcome": len(watch.open)}
+        say_json(report | waited | ({"reply": reply} if found else {}))
+    else:
+        say(", ".join(f"{count} {name}" for name, count in outcomes.items()) or "no outcome yet")
+        if reply is not None:
+            say(f"reply: {plain(reply)}")
+    if watch.open:
         raise CommandError(
-            f"{open_count} without an outcome after {after.timeout_s:g} s. `worker status` shows "
-            "whether a worker is alive, and dead letters: what it could not accept"
+            f"{len(watch.open)} without an outcome after {after.timeout_s:g} s. `worker status` "
+            "shows whether a worker is alive, and dead letters: what it could not accept"
         )
 
 

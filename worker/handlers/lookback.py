@@ -4,7 +4,13 @@ from dataclasses import dataclass
 from http import HTTPStatus
 
 from worker.domain.calls import Fault
-from worker.domain.errors import DatabaseAwayError, NotFoundError, StaleLeaseError, WorkerError
+from worker.domain.errors import (
+    DatabaseAwayError,
+    NotFoundError,
+    PermanentError,
+    StaleLeaseError,
+    WorkerError,
+)
 from worker.domain.readback import (
     Adopt,
     Diverged,
@@ -34,6 +40,7 @@ from worker.handlers.settling import Settle
 from worker.store.claims import Claimed
 from worker.store.turns import TurnStore
 from worker.telnyx.conversations import Conversations
+from worker.telnyx.models import Models
 
 MAX_REFUSED_USERS = 3
 """So many users of one agent refused without a success between: the agent is at fault, not they."""
@@ -46,6 +53,7 @@ class LookBackAtThread:
     turns: TurnStore
     settle: Settle
     telnyx: Conversations
+    models: Models
     timing: Timing
 
     def __call__(self, claimed: Claimed) -> bool:
@@ -53,16 +61,15 @@ class LookBackAtThread:
 
         Raises `StaleLeaseError`.
         """
-        plan = self._plan_stateless(claimed)
-        if claimed.conversation is not None:
-            try:
-                plan = self._plan(claimed)
-            except NotFoundError:
-                plan = Replace(reason="gone")
-            except (DatabaseAwayError, StaleLeaseError):
-                raise
-            except WorkerError as error:
-                plan = plan_without_conversation(error, open_s=claimed.open_s)
+        try:
+            stateless = claimed.conversation is None
+            plan = self._plan_stateless(claimed) if stateless else self._plan(claimed)
+        except NotFoundError:
+            plan = Replace(reason="gone")
+        except (DatabaseAwayError, StaleLeaseError):
+            raise
+        except WorkerError as error:
+            plan = plan_without_conversation(error, open_s=claimed.open_s)
         if plan is None:
             return True
         self.settle(claimed, None, plan)
@@ -121,11 +128,14 @@ class LookBackAtThread:
         last = claimed.turn.doubtful_calls[-1]
         if last.fault is not Fault.REQUEST:
             return None
-        agent = claimed.agent.name
+        gate = f"agent:{claimed.agent.name}"
+        closed_until = claimed.gates.get(gate)
+        if closed_until is not None and closed_until > last.intent_at:
+            # It was closed after this refusal, and has opened: somebody must try, or it never ends.
+            return None
         if last.status == HTTPStatus.NOT_FOUND:
             # The conversation is there: the model or the address of the API is not.
-            gate = GateClosing(name=f"agent:{agent}", reason="status 404")
-            return Later(wait_s=0.0, reason="status 404", gate=gate)
+            return _wait_for_operator(gate, "status 404")
         replaced = any(
             call.conversation_id != claimed.turn.conversation_id for call in claimed.turn.calls
         )
@@ -135,12 +145,24 @@ class LookBackAtThread:
             and not replaced
         ):
             return Replace(reason="full")
+        if self._model_is_withdrawn(claimed):
+            return _wait_for_operator(gate, "model not offered")
         if claimed.turn.messages > 1:
             return Split()
         if self.turns.others_refused(claimed) >= MAX_REFUSED_USERS - 1:
-            gate = GateClosing(name=f"agent:{agent}", reason=f"status {last.status}")
-            return Later(wait_s=0.0, reason="refused for several users", gate=gate)
+            return _wait_for_operator(gate, f"status {last.status} for several users")
         return GiveUp(reason=DeadLetterReason.REFUSED, fallback_text=None, landed=False)
+
+    def _model_is_withdrawn(self, claimed: Claimed) -> bool:
+        """Whether Telnyx no longer lists the model, and it has answered nobody since.
+
+        A model that is not listed and answers all the same is somebody's own; the message is bad.
+        """
+        try:
+            offered = self.models.list_ids()
+        except PermanentError:  # no list, no evidence
+            return False
+        return claimed.agent.model not in offered and not self.turns.others_answered(claimed)
 
     def _give_up(self, claimed: Claimed, *, landed: bool | None) -> Plan:
         return GiveUp(
@@ -148,3 +170,7 @@ class LookBackAtThread:
             fallback_text=claimed.agent.fallback_text,
             landed=landed,
         )
+
+
+def _wait_for_operator(gate: str, reason: str) -> Later:
+    return Later(wait_s=0.0, reason=reason, gate=GateClosing(name=gate, reason=reason))

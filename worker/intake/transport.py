@@ -27,7 +27,7 @@ from worker.intake.letter import Letter
 logger = logging.getLogger(__name__)
 
 
-class Homeless(deque[tuple[str, str]]):
+class Homeless(deque[tuple[str, str | bytes]]):
     """(Redis list, entry): popped, and neither noted nor put back. Outlives connections."""
 
 
@@ -128,13 +128,30 @@ class GatedChannel(stock.Channel):
                 raise
             if not popped:
                 raise Empty
-            queue, _, priority = bytes_to_str(popped[0]).partition(self.sep)
+            key = bytes_to_str(popped[0])
+            if self._closing:
+                self._return(key, popped[1])
+                return True
+            queue, _, priority = key.partition(self.sep)
             self._queue_cycle.rotate(queue)
             self.connection._deliver(self._read(popped[1], queue, int(priority or 0)), queue)  # noqa: SLF001
             return True
         finally:
             self._in_poll = False
             self._flush_brpop_reauth()
+
+    def _return(self, key: str, raw: bytes) -> None:
+        """Put back what was popped for a closing channel: kombu delivers it, to nobody perhaps."""
+        try:
+            with self.conn_or_acquire() as client:
+                client.rpush(key, raw)
+        except (*self.connection_errors, ResponseError):
+            self._shelter(key, raw)
+
+    def _shelter(self, key: str, entry: str | bytes) -> None:
+        if self.intake_homeless is not None:
+            self.intake_homeless.append((key, entry))
+            logger.warning("entry_homeless count=%d", len(self.intake_homeless))
 
     def _read(self, raw: bytes, queue: str, priority: int) -> Any:  # noqa: ANN401
         if self.intake_gate is not None and queue in self.intake_gate.queues:
@@ -154,10 +171,9 @@ class GatedChannel(stock.Channel):
     def rescue(self, message: Any) -> None:  # noqa: ANN401
         """Remember a popped message until Redis takes it back."""
         raw = message._raw  # noqa: SLF001
-        if self.intake_homeless is not None and isinstance(raw, Admitted):
+        if isinstance(raw, Admitted):
             key = self._list_of(raw, raw["properties"]["delivery_info"]["routing_key"])
-            self.intake_homeless.append((key, json.dumps(raw)))
-            logger.warning("entry_homeless count=%d", len(self.intake_homeless))
+            self._shelter(key, json.dumps(raw))
 
     def put_back(self, pipe: Any, note: bytes, *, leftmost: bool) -> None:  # noqa: ANN401
         """Queue what the note of an unacked message says, in the pipeline.

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, TextClause, text
 
 from worker.store.database import Database
 
@@ -98,7 +98,7 @@ class StatusStore:
             in_work = connection.execute(_OPEN).one()
             return Overview(
                 workers=_workers(connection),
-                messages=dict(connection.execute(_MESSAGES).tuples().all()),
+                messages=_counted(connection, _MESSAGES),
                 oldest_unanswered_s=None if oldest_s is None else float(oldest_s),
                 open_turns=in_work.turns,
                 calls_in_flight=in_work.calls,
@@ -106,8 +106,8 @@ class StatusStore:
                     ClosedGate(name=row.name, closed_until=row.closed_until, reason=row.reason)
                     for row in connection.execute(_GATES)
                 ),
-                dead_letters=dict(connection.execute(_DEAD_LETTERS).tuples().all()),
-                deliveries=dict(connection.execute(_DELIVERIES).tuples().all()),
+                dead_letters=_counted(connection, _DEAD_LETTERS),
+                deliveries=_counted(connection, _DELIVERIES),
             )
 
 
@@ -116,3 +116,7 @@ def _workers(connection: Connection) -> tuple[LivingWorker, ...]:
         LivingWorker(host=row.host, pid=row.pid, up_s=float(row.up_s))
         for row in connection.execute(_WORKERS)
     )
+
+
+def _counted(connection: Connection, question: TextClause) -> dict[str, int]:
+    return {str(name): int(count) for name, count in connection.execute(question)}

@@ -33,6 +33,10 @@ WHERE agent = :agent AND failure = 'refused' AND channel_user_id <> :user_id
   AND id > coalesce((SELECT id FROM turns WHERE agent = :agent AND state = 'answered'
                      ORDER BY id DESC LIMIT 1), 0)
 """)
+_OTHERS_ANSWERED = text("""
+SELECT EXISTS (SELECT FROM turns WHERE agent = :agent AND state = 'answered' AND kind = 'model'
+    AND finished_at > :since)
+""")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,3 +124,9 @@ class TurnStore:
         values = {"agent": claimed.agent.name, "user_id": claimed.lease.user_id}
         with self._database.statement() as connection:
             return int(connection.execute(_OTHERS_REFUSED, values).scalar_one())
+
+    def others_answered(self, claimed: Claimed) -> bool:
+        """Say whether the agent has answered anybody since this turn was opened."""
+        values = {"agent": claimed.agent.name, "since": claimed.turn.opened_at}
+        with self._database.statement() as connection:
+            return bool(connection.execute(_OTHERS_ANSWERED, values).scalar_one())

@@ -17,7 +17,13 @@ MAX_WAIT_S = 3600.0
 """No Retry-After is believed beyond an hour: a gate would stay closed on their typo."""
 
 ACCOUNT_CODES: Final = frozenset({"10009", "10010", "20002", "20012", "20100"})
-"""A bad or revoked key, a missing right, an inactive or empty account (telnyx-api.md §4.2)."""
+"""A bad or revoked key, a missing right, an inactive or empty account.
+
+Telnyx's page "API error codes", as is the next one.
+"""
+
+TIMEOUT_CODE: Final = "10008"
+"""Something on their side was not waited for: it may have happened."""
 
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _CODE = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
@@ -112,7 +118,7 @@ def _clean_text(text: str) -> str:
 
 
 def telnyx_code(document: Mapping[str, object] | None) -> str | None:
-    """Return the first error code, in any shape of telnyx-api.md §4.1; None: there is none."""
+    """Return the first error code, of `errors[]` or else of `error{}`; None: there is none."""
     if document is None:
         return None
     errors = document.get("errors")

@@ -2,14 +2,14 @@
 
     2xx   a response object that says it is over             -> Done
           anything else                                      -> Unknown
+    408, 409, 504, code 10008 (somebody gave up waiting)     -> Unknown
     3xx, 401, 402, 403, codes of key and account             -> Refused, ACCOUNT
-    408, 409                                                 -> Unknown
     429                                                      -> Refused, RATE
     other 4xx                                                -> Refused, REQUEST
     5xx   in Telnyx's own words (JSON)                       -> Refused, SERVER
           in a proxy's, or silent                            -> Unknown
 
-The table is that of turn-protocol.md §3 step 7.
+The first line that fits decides.
 """
 
 import json
@@ -20,6 +20,7 @@ from http import HTTPStatus
 from worker.domain.calls import CallOutcome, Done, Fault, Refused, ToolCall, Unknown, Usage
 from worker.telnyx.answer import (
     ACCOUNT_CODES,
+    TIMEOUT_CODE,
     Answer,
     is_telnyx_error,
     read_object,
@@ -27,7 +28,9 @@ from worker.telnyx.answer import (
     telnyx_code,
 )
 
-_NOT_OVER = frozenset({"queued", "in_progress"})
+# Tuples, because a list may stand where a text should, and no set can be asked for a list.
+_NOT_OVER = ("queued", "in_progress")
+_TEXT_PARTS = ("output_text", "text")
 _MAX_TOKENS = 2**31 - 1
 _SERVER = 5
 
@@ -54,7 +57,9 @@ def _fault(status: int, document: Mapping[str, object] | None) -> Fault | None:
     """Say who has to act; None: the answer is no verdict."""
     code = telnyx_code(document)
     match status // 100, status:
-        case _, 408 | 409:
+        case _, 408 | 409 | 504:
+            return None
+        case _ if code == TIMEOUT_CODE:
             return None
         case (3, _) | (_, 401 | 402 | 403):
             return Fault.ACCOUNT
@@ -116,11 +121,7 @@ def _message_parts(item: Mapping[str, object]) -> Iterator[Mapping[str, object]]
 
 
 def _message_text(item: Mapping[str, object]) -> str:
-    texts = (
-        part.get("text")
-        for part in _message_parts(item)
-        if part.get("type") in {"output_text", "text"}
-    )
+    texts = (part.get("text") for part in _message_parts(item) if part.get("type") in _TEXT_PARTS)
     return "".join(text for text in texts if isinstance(text, str))
 
 

@@ -125,7 +125,11 @@ class Conversations:
 
 
 def find_path(metadata: Mapping[str, str], since: object = None) -> str:
-    """Return path and query of the list: one arrow, `>` and `+` encoded (telnyx-api.md §1.4)."""
+    """Return path and query of the list.
+
+    Telnyx's page "List conversations": one arrow, not two. `>` and `+` have to be encoded, else a
+    `+` arrives as a space.
+    """
     filters = [(f"metadata->{key}", f"eq.{value}") for key, value in sorted(metadata.items())]
     if since is not None:
         filters.append(("created_at", f"gte.{since}"))

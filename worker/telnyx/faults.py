@@ -11,7 +11,7 @@ from worker.domain.errors import (
     RetryableError,
     WorkerError,
 )
-from worker.telnyx.answer import ACCOUNT_CODES, Answer, read_object, telnyx_code
+from worker.telnyx.answer import ACCOUNT_CODES, TIMEOUT_CODE, Answer, read_object, telnyx_code
 
 _REQUEST = 4
 _NO_VERDICT = frozenset({404, 408, 410})
@@ -45,6 +45,8 @@ def _kind(
 ) -> type[WorkerError] | None:
     """Say which error it is; None: no verdict, so all depends on whether it was to write."""
     match answer.status // 100, answer.status:
+        case _ if code == TIMEOUT_CODE:
+            return None
         case (3, _) | (_, 401 | 402 | 403):
             return OperatorError
         case 4 | 5, _ if code in ACCOUNT_CODES:
@@ -60,5 +62,5 @@ def _kind(
 
 
 def _is_validation(document: dict[str, object] | None) -> bool:
-    """Tell FastAPI's 422 (`detail` is a list, §1.7) from that of an idempotency key (§3.4)."""
+    """Tell FastAPI's 422 (`detail` is a list) from an idempotency key's (Telnyx: "Idempotency")."""
     return document is not None and isinstance(document.get("detail"), list)

@@ -1,7 +1,7 @@
 """One thread's line to Telnyx: at most one kept-alive connection, one request at a time, no retry.
 
-It uses httpcore's HTTP/1.1 connection without its pool and without httpx: the sockets are ours
-(deadlines, and knowing whether a byte has left), and a call costs half of the CPU.
+An httpx transport on httpcore's HTTP/1.1 connection, without httpcore's pool: the sockets are ours
+(one deadline for all, and knowing whether a byte has left).
 """
 
 import socket
@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
 import httpcore
+import httpx
 
-from worker.telnyx.answer import Answer
 from worker.telnyx.request import Target
 from worker.telnyx.transport import DeadlineStream, LineError, dial
 from worker.telnyx.window import CallWindow
@@ -25,7 +25,7 @@ KEEPALIVE_S = 4.0
 FIN is lost, and a lost POST costs its reader T_QUIET."""
 
 
-class Line:
+class Line(httpx.BaseTransport):
     """The connection of one thread."""
 
     def __init__(
@@ -44,8 +44,15 @@ class Line:
         self._stream: DeadlineStream | None = None
         self._connection: httpcore.HTTP11Connection | None = None
 
-    def exchange(self, request: httpcore.Request, window: CallWindow) -> Answer:
-        """Send once, read the whole answer. LineError: there is none; see `window.wrote`."""
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Send once, read the whole answer. LineError: there is none; see `window.wrote`.
+
+        The CallWindow comes in `request.extensions["window"]`; ValueError: it does not, or it has
+        served before. `Location` does not come out.
+        """
+        window = request.extensions.get("window")
+        if not isinstance(window, CallWindow):
+            raise ValueError("the request has no window: extensions['window']")  # noqa: TRY004 a value is missing
         if window.wrote:
             raise ValueError("a window serves one call")
         connection, stream = self._open(window)
@@ -65,32 +72,45 @@ class Line:
             self.close()
         target = self._target
         stream = DeadlineStream(self._dial(target.host, target.port, self._tls, window), window)
-        connection = httpcore.HTTP11Connection(target.url("").origin, stream, self._keepalive_s)
+        origin = _core_url(target.url("/")).origin
+        connection = httpcore.HTTP11Connection(origin, stream, self._keepalive_s)
         self._connection, self._stream = connection, stream
         return connection, stream
 
-    def _on(self, connection: httpcore.HTTP11Connection, request: httpcore.Request) -> Answer:
-        response = connection.handle_request(request)
+    def _on(self, connection: httpcore.HTTP11Connection, request: httpx.Request) -> httpx.Response:
+        assert isinstance(request.stream, httpx.SyncByteStream)  # noqa: S101 httpx.Client saw to it
+        response = connection.handle_request(
+            httpcore.Request(
+                request.method,
+                _core_url(request.url),
+                headers=request.headers.raw,
+                content=request.stream,
+            )
+        )
         try:
             body = _read_at_most(response.iter_stream(), MAX_ANSWER_BYTES)
         finally:
             response.close()
         if connection._h11_state.trailing_data[0]:  # noqa: SLF001 httpcore would take it for the NEXT answer
             self.close()
-        return Answer(
-            status=response.status,
-            headers={
-                name.decode("latin-1").lower(): value.decode("latin-1")
-                for name, value in response.headers
-            },
-            body=body,
+        return httpx.Response(
+            response.status,
+            # httpx prepares the next request of a redirect it does not follow, and may fail at it.
+            headers=[pair for pair in response.headers if pair[0].lower() != b"location"],
+            stream=httpx.ByteStream(body),
         )
 
     def close(self) -> None:
-        """Hang up. The next exchange dials again."""
+        """Hang up. The next request dials again."""
         if self._connection is not None:
             self._connection.close()
         self._connection = self._stream = None
+
+
+def _core_url(url: httpx.URL) -> httpcore.URL:
+    return httpcore.URL(
+        scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
+    )
 
 
 def _read_at_most(parts: Iterable[bytes], limit: int) -> bytes:

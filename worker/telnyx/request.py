@@ -3,11 +3,14 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Self
 from urllib.parse import urlsplit
 
-import httpcore
+import httpx
 from pydantic import SecretStr
+
+from worker.telnyx.window import CallWindow
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -29,22 +32,36 @@ class Target:
         parts = urlsplit(base_url)
         if parts.scheme not in _DEFAULT_PORTS or not parts.hostname or "@" in parts.netloc:
             raise ValueError("the base URL must be http(s)://host[:port]/path, without credentials")
-        return cls(
+        target = cls(
             scheme=parts.scheme,
             host=parts.hostname,
             port=parts.port or _DEFAULT_PORTS[parts.scheme],
             host_header=parts.netloc,
             prefix=parts.path.rstrip("/"),
         )
+        target.url("/")  # now, not at the first call
+        return target
 
-    def url(self, path: str) -> httpcore.URL:
-        """Return the URL of a path (with its query, already encoded) below the base."""
-        return httpcore.URL(
-            scheme=self.scheme.encode("ascii"),
-            host=self.host.encode("ascii"),
-            port=self.port,
-            target=(self.prefix + path).encode("ascii"),
+    def url(self, path: str) -> httpx.URL:
+        """Return the URL of a path (with its query, already encoded) below the base.
+
+        Raises ValueError for what httpx would not send (64 KiB is its limit).
+        """
+        return _url(self, path)
+
+
+@lru_cache(maxsize=16)  # all turns go to one path, and httpx takes long to read it
+def _url(target: Target, path: str) -> httpx.URL:
+    try:
+        return httpx.URL(
+            scheme=target.scheme,
+            host=target.host,
+            port=target.port,
+            raw_path=(target.prefix + path).encode("ascii"),
         )
+    except httpx.InvalidURL:
+        reason = f"{len(path)} characters that are no path below this base URL"
+    raise ValueError(reason)  # unchained: httpx quotes what it was given
 
 
 class Requests:
@@ -57,12 +74,18 @@ class Requests:
         self._api_key = api_key
 
     def build(
-        self, method: str, path: str, body: bytes | None, *, idempotency_key: str | None = None
-    ) -> httpcore.Request:
-        """Return the request; `body` is JSON, None for none."""
+        self,
+        method: str,
+        path: str,
+        body: bytes | None,
+        window: CallWindow,
+        *,
+        idempotency_key: str | None = None,
+    ) -> httpx.Request:
+        """Return the request, its window with it; `body` is JSON, None for none."""
         about_body = {} if body is None else {b"Content-Type": b"application/json"}
         once = {} if idempotency_key is None else {b"Idempotency-Key": idempotency_key.encode()}
-        return httpcore.Request(
+        return httpx.Request(
             method,
             self._target.url(path),
             headers=[
@@ -75,7 +98,8 @@ class Requests:
                 *about_body.items(),
                 *once.items(),
             ],
-            content=body,
+            stream=httpx.ByteStream(body or b""),  # `content=` would go through the headers again
+            extensions={"window": window},
         )
 
 

@@ -1,6 +1,6 @@
 """Sockets that keep a call's deadlines: from the name lookup to the last byte.
 
-httpx's and httpcore's timeouts hold for each read alone, so an answer that trickles never ends.
+The timeouts of httpx and httpcore hold for each read alone, so an answer that trickles never ends.
 Here every step (each address tried, the TLS handshake, each send, each read) gets what is left of
 ONE window.
 
@@ -14,8 +14,8 @@ import ssl
 from collections.abc import Sequence
 from typing import Any
 
-import certifi
 import httpcore
+import httpx
 
 from worker.telnyx.window import CallWindow
 
@@ -30,9 +30,12 @@ class LineError(Exception):
 def tls_context(ca_file: str | None = None) -> ssl.SSLContext:
     """Build a client context: TLS 1.2 or newer, HTTP/1.1 only. Slow (20 ms): one for all threads.
 
-    None means the authorities of certifi, as httpx has it.
+    None means the authorities that httpx brings.
     """
-    context = ssl.create_default_context(cafile=ca_file or certifi.where())
+    if ca_file is None:
+        context = httpx.create_ssl_context(trust_env=False)
+    else:
+        context = ssl.create_default_context(cafile=ca_file)
     context.set_alpn_protocols(["http/1.1"])
     return context
 

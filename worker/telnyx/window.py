@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Self
 
 SEND_GRACE_S = 2.0
-"""turn-protocol.md step 6: from the intent to the first byte."""
+"""From the noted intent to the first byte. Who reconciles relies on it: nothing leaves later."""
 
 _CLOCK: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # macOS has no BOOTTIME
 

@@ -1,0 +1,21 @@
+"""The first thing a newcomer runs."""
+
+from pathlib import Path
+
+from tests.support.cli import pids_with, worker
+
+
+def test_the_demo_keeps_its_promises_twice_in_a_row_and_leaves_no_process(
+    sandbox_dir: Path,
+) -> None:
+    for conversation_grows in ("your first message", "message 2 of our"):
+        # Somebody's own servers are configured, and a demo never touches them.
+        env = {"SANDBOX_DIR": str(sandbox_dir), "DATABASE_URL": "postgresql://x@127.0.0.1:1/x"}
+        said = worker("demo", env=env)
+        assert said.returncode == 0, said.stdout + said.stderr
+        assert conversation_grows in said.stdout
+        assert "All promises were kept" in said.stdout
+        assert "worker up" in said.stdout
+        assert "✗" not in said.stdout
+        assert "\x1b" not in said.stdout
+        assert pids_with(str(sandbox_dir)) == set()

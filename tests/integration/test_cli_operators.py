@@ -1,0 +1,129 @@
+"""The commands of people on call, on real servers and a real worker."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.cli import Said, invoke
+from tests.support.fleet import Ground, agents_file, running_fleet
+from tests.support.world import NAMESPACE, World, running_world
+from worker.sandbox.simulator import Simulator, SimulatorConfig
+
+QUICK_WATCHDOG = "stall_after_s = 2.5\nwatch_s = 0.2\ndrain_s = 1.0\n"
+
+
+@pytest.fixture
+def world(database_url: str, tmp_path: Path) -> Iterator[World]:
+    with running_world(database_url, tmp_path, SimulatorConfig(list_visible_after_s=0)) as made:
+        yield made
+
+
+def run(world: World, *arguments: str) -> Said:
+    return invoke(
+        *arguments,
+        env={
+            "DATABASE_URL": world.database.url,
+            "BROKER_URL": "redis://127.0.0.1:1/0",
+            "TELNYX_BASE_URL": world.simulator.base_url,
+            "TELNYX_API_KEY": world.simulator.api_key,
+            "NAMESPACE": str(NAMESPACE),
+            "SANDBOX_DIR": str(world.folder / "none"),
+        },
+    )
+
+
+def test_a_person_is_paused_and_resumed_by_address_or_id(world: World) -> None:
+    mike = world.worker()
+    mike.receive(world.envelope("hello", user="+13125550007"))
+
+    assert run(world, "pause", "sms:+13125550007").returncode == 0
+    assert world.database.value("SELECT paused_at IS NOT NULL FROM channel_users")
+    said = run(world, "resume", "1", "--json")
+    assert json.loads(said.stdout) == {"user": 1, "state": "answered again", "telnyx_told": True}
+    assert world.database.value("SELECT paused_at IS NULL FROM channel_users")
+
+
+@pytest.mark.parametrize(
+    ("who", "code", "wanted"),
+    [
+        ("nobody", 2, "by id, or as CHANNEL:ADDRESS"),
+        ("sms:+19999999999", 1, "no such"),
+        ("4711", 1, "no such"),
+    ],
+)
+def test_a_person_who_is_not_there_is_said_in_one_line(
+    world: World, who: str, code: int, wanted: str
+) -> None:
+    said = run(world, "pause", who)
+    assert said.returncode == code
+    assert wanted in said.stderr
+
+
+def test_several_threads_of_one_address_must_be_told_apart(world: World) -> None:
+    mike = world.worker()
+    for thread in ("a", "b"):
+        mike.receive(world.envelope("hello", thread=thread))
+    said = run(world, "pause", "sms:+13125550001")
+    assert said.returncode == 1
+    assert "choose one of 1, 2" in said.stderr
+
+
+def test_dead_letters_are_listed_shown_replayed_and_dismissed(world: World) -> None:
+    mike = world.worker()
+    world.simulator.inject("400", count=1)
+    mike.receive(world.envelope("poison"))
+    mike.receive({"version": 2, "text": "a secret"})
+
+    listed = run(world, "dead-letters", "list", "--json")
+    letters = json.loads(listed.stdout)
+    assert [one["reason"] for one in letters] == ["refused", "envelope_version"]
+    poison, strange = (str(one["id"]) for one in letters)
+    assert "secret" not in run(world, "dead-letters", "show", strange).stdout
+    assert "a secret" in run(world, "dead-letters", "show", strange, "--raw").stdout
+
+    assert run(world, "dead-letters", "replay", poison).returncode == 0
+    again = run(world, "dead-letters", "replay", poison, strange)
+    assert again.returncode == 1
+    assert "2 of 2 were not replayed" in again.stderr
+    mike.answer()
+    assert [row["outcome"] for row in world.messages()] == ["answered"]
+
+    assert run(world, "dead-letters", "dismiss", strange).returncode == 0
+    assert run(world, "dead-letters", "dismiss", strange).returncode == 1
+    assert "no dead letters" in run(world, "dead-letters", "list").stdout
+    assert len(json.loads(run(world, "dead-letters", "list", "--all", "--json").stdout)) == 2
+
+
+@pytest.fixture
+def ground(database_url: str, broker_url: str, tmp_path: Path) -> Iterator[Ground]:
+    with (
+        Simulator(SimulatorConfig(list_visible_after_s=0)) as simulator,
+        running_fleet(
+            tmp_path,
+            database_url=database_url,
+            broker_url=broker_url,
+            simulator=simulator,
+            agents=agents_file() + QUICK_WATCHDOG,
+        ) as made,
+    ):
+        yield made
+
+
+def test_a_worker_that_takes_nothing_is_unhealthy_and_ends_itself(ground: Ground) -> None:
+    env = {"DATABASE_URL": ground.fleet.database_url, "SANDBOX_DIR": "/nonexistent"}
+
+    def health(*options: str) -> int:
+        return invoke("health", *options, env=env).returncode
+
+    assert health() == 1, "no worker at all"
+    (anna,) = ground.fleet.start(1)
+    assert health() == 0
+    # It lives and answers pings, and yet nobody takes what comes in: a stall as it looks outside.
+    ground.fleet.producer.control.cancel_consumer("inbound", reply=True)
+    ground.fleet.send(ground.envelope("hello", user=ground.user()))
+
+    ground.fleet.wait_for(lambda: health("--max-stalled", "0.5") == 1)
+    assert anna.wait(20) == 70
+    assert "worker.stalled" in anna.output()

@@ -1,0 +1,83 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from worker.cli.console import plain
+from worker.cli.errors import CommandError
+from worker.cli.lines import (
+    BLOCK_LINES,
+    Spread,
+    address,
+    count_lines,
+    identity,
+    read_lines,
+    user_of_line,
+)
+
+
+def written(folder: Path, name: str, content: bytes) -> Path:
+    file = folder / name
+    file.write_bytes(content)
+    return file
+
+
+def test_the_last_column_of_a_tsv_is_the_text_and_crlf_is_no_part_of_it(tmp_path: Path) -> None:
+    file = written(tmp_path, "a.tsv", b'ham\tsay "hi"\r\nspam\tfree \xe2\x82\xac\r\n')
+    assert [line.fields["text"] for line in read_lines(file)] == ['say "hi"', "free €"]
+
+
+def test_another_column_can_be_the_text_and_a_short_line_is_a_fault(tmp_path: Path) -> None:
+    file = written(tmp_path, "a.tsv", b"a\tb\tc\nd\n")
+    first, second = read_lines(file, text_column=2)
+    assert first.fields == {"text": "b"}
+    assert second.fault == "there is no column 2, only 1"
+
+
+def test_a_line_that_cannot_be_read_is_a_fault_that_quotes_nothing(tmp_path: Path) -> None:
+    file = written(tmp_path, "a.jsonl", b'{"text": "x"}\n{secret\n\n[1]\n\xff\n' + b"[" * 99_999)
+    lines = list(read_lines(file))
+    assert [line.number for line in lines] == [1, 2, 4, 5, 6]
+    assert not lines[0].fault
+    assert all(line.fault for line in lines[1:])
+    assert "secret" not in lines[1].fault
+    assert count_lines(file) == 5
+
+
+def test_a_line_separator_within_a_text_does_not_end_the_line(tmp_path: Path) -> None:
+    file = written(tmp_path, "a.tsv", "x\tone\u2028two\x85three\n".encode())
+    assert [line.fields["text"] for line in read_lines(file)] == ["one\u2028two\x85three"]
+
+
+def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CommandError, match=r"give a \.jsonl or \.tsv file"):
+        list(read_lines(written(tmp_path, "a.csv", b"x\n")))
+
+
+def test_who_a_line_is_from_and_when_depends_on_name_time_and_number_alone(tmp_path: Path) -> None:
+    file = written(tmp_path, "a.tsv", b"x\n")
+    os.utime(file, (1_790_000_000, 1_790_000_000))
+    assert identity(file)(7) == identity(file)(7)
+    assert identity(file)(7) == {
+        "message_id": "a.tsv:7",
+        "sent_at": "2026-09-21T14:13:20.007000+00:00",
+    }
+
+
+def test_lines_go_round_the_users_or_in_blocks_to_each() -> None:
+    robin = [user_of_line(n, users=3, spread=Spread.ROUND_ROBIN) for n in range(1, 8)]
+    assert robin == [0, 1, 2, 0, 1, 2, 0]
+    blocks = [user_of_line(n, users=200, spread=Spread.BLOCKS) for n in range(1, 3001)]
+    assert blocks == [n // BLOCK_LINES for n in range(3000)]
+
+
+@pytest.mark.parametrize(
+    ("channel", "expected"),
+    [("sms", "+13125550007"), ("email", "user0007@example.com"), ("web", "user0007")],
+)
+def test_an_invented_user_has_an_address_that_fits_the_channel(channel: str, expected: str) -> None:
+    assert address(channel, 7) == expected
+
+
+def test_a_reply_cannot_steer_the_terminal_or_the_markup() -> None:
+    assert plain("\x1b]0;title\x07 [red]x[/] a\tb\nc\r") == "�]0;title� \\[red]x\\[/] a\tb\nc�"
