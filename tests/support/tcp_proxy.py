@@ -20,12 +20,15 @@ import socket
 import struct
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import Enum, auto
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 from urllib.parse import unquote, urlsplit
+
+from tests.support.world import HandDrivenWorker, World
+from worker.settings import Settings
 
 Target = tuple[str, int] | Path
 _CHUNK_BYTES = 65536
@@ -276,3 +279,37 @@ def through(proxy: TcpProxy, url: str) -> str:
     """Give the SQLAlchemy URL of an EmbeddedPostgres' database, by way of the proxy."""
     path = urlsplit(url).path
     return f"postgresql+psycopg://postgres@127.0.0.1:{proxy.port}{path}"
+
+
+@dataclass(kw_only=True)
+class _Detour(World):
+    """The same world, whose workers go another way."""
+
+    changes: dict[str, str]
+
+    def settings(self, agents_file: Path | None = None) -> Settings:
+        return super().settings(agents_file).model_copy(update=self.changes)
+
+
+def worker_through(
+    world: World,
+    config: str = "",
+    *,
+    telnyx: TcpProxy | None = None,
+    postgres: TcpProxy | None = None,
+    **options: Any,  # noqa: ANN401 - those of `World.worker`
+) -> HandDrivenWorker:
+    """Start a worker of this world whose connections go through proxies."""
+    changes = {}
+    if telnyx is not None:
+        changes["telnyx_base_url"] = f"http://127.0.0.1:{telnyx.port}/v2"
+    if postgres is not None:
+        changes["database_url"] = through(postgres, world.database.url)
+    same = {each.name: getattr(world, each.name) for each in fields(world)}
+    return _Detour(**same, changes=changes).worker(config, **options)
+
+
+def telnyx_of(world: World) -> Target:
+    """Give where the simulator listens."""
+    parts = urlsplit(world.simulator.root_url)
+    return (parts.hostname or "", parts.port or 0)

@@ -1,4 +1,4 @@
-"""The table of turn-protocol.md §3 step 7, and that no bytes at all can break it."""
+"""The table of outcomes, line by line, and that no bytes at all can break it."""
 
 import json
 from datetime import UTC, datetime
@@ -75,6 +75,13 @@ def test_a_complete_no_is_refused(status: int, body: object, fault: Fault) -> No
         (408, TELNYX),
         (409, TELNYX),
         (409, with_code("20100")),
+        (504, TELNYX),
+        (504, {"detail": "Gateway Timeout"}),
+        (504, with_code("20100")),
+        (400, with_code("10008")),
+        (429, with_code("10008")),
+        (500, with_code(10008)),
+        (503, {"error": {"message": "m", "code": "10008"}}),
         (500, b""),
         (500, b"{}"),
         (500, {"message": "An invalid response was received from the upstream server"}),
@@ -104,6 +111,7 @@ def test_a_response_gives_text_calls_and_usage_and_keeps_its_items() -> None:
             ],
         },
         {"type": "message", "role": "assistant", "content": "Bye."},
+        {"type": "message", "role": "user", "content": "What he asked."},
         {"type": "function_call", "id": "fc", "call_id": "c1", "name": "f", "arguments": "{"},
         {"type": "function_call", "call_id": "c2", "name": "g", "arguments": {"a": 1}},
         {"type": "function_call", "name": "nothing to answer to"},
@@ -127,6 +135,15 @@ def test_a_response_gives_text_calls_and_usage_and_keeps_its_items() -> None:
         output=tuple(item for item in output if isinstance(item, dict)),
         usage=Usage(input_tokens=3, output_tokens=2**31 - 1),
     )
+
+
+@pytest.mark.parametrize(
+    ("count", "tokens"), [(0, 0), (-1, 0), (True, 0), (1.5, 0), ("3", 0), (None, 0), (7, 7)]
+)
+def test_tokens_are_whole_numbers_or_none(count: object, tokens: int) -> None:
+    outcome = judge(200, {"output": [], "usage": {"output_tokens": count}})
+    assert isinstance(outcome, Done)
+    assert outcome.usage == Usage(output_tokens=tokens)
 
 
 def test_a_response_wrapped_in_data_is_read_as_well() -> None:
@@ -173,7 +190,7 @@ def test_what_postgres_cannot_store_does_not_come_in() -> None:
     assert isinstance(outcome, Done)
     assert outcome.text == "a\ufffdb\ufffdc\U0001f600\ufffd"
     text = json.dumps(outcome.output, allow_nan=False, ensure_ascii=False)
-    assert "\x00" not in text
+    assert "\\u0000" not in text
     assert text.encode()
 
 
@@ -250,14 +267,16 @@ responses = st.recursive(
 bodies = st.binary() | responses.map(lambda value: json.dumps(value).encode())
 headers = st.dictionaries(
     st.sampled_from(["retry-after", "date", "x-ratelimit-reset", "x-request-id"]),
-    st.text() | st.sampled_from(["1e5", "\u0663", "Thu, 01 Jan 0001 00:00:00 +2359", "٣"]),
+    st.text() | st.sampled_from(["1e5", "\u0663", "Fri, 31 Dec 9999 23:59:59 -2359", "٣"]),
 )
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(status=st.integers(100, 999), headers=headers, body=bodies)
-@example(status=429, headers={"retry-after": "Thu, 01 Jan 0001 00:00:00 +2359"}, body=b"")
+@example(status=429, headers={"retry-after": "Fri, 31 Dec 9999 23:59:59 -2359"}, body=b"")
 @example(status=429, headers={"retry-after": "\u0663"}, body=b"")
+@example(status=200, headers={}, body=b'{"output":[],"status":[]}')
+@example(status=200, headers={}, body=b'{"output":[{"content":[{"type":{}}]}]}')
 def test_nothing_that_arrives_raises_and_all_of_it_can_be_stored(
     status: int, headers: dict[str, str], body: bytes
 ) -> None:
@@ -270,5 +289,6 @@ def test_nothing_that_arrives_raises_and_all_of_it_can_be_stored(
         assert "\x00" not in outcome.text + (outcome.incomplete_reason or "") + outcome.status
         assert (outcome.text + outcome.status).encode()
     if isinstance(outcome, Refused):
-        assert status not in {408, 409}
+        assert status not in {408, 409, 504}
+        assert outcome.code != "10008"
         assert outcome.retry_after_s is None or 0 <= outcome.retry_after_s <= 3600

@@ -69,6 +69,7 @@ def test_a_verdict_is_the_same_for_reading_and_writing(
         (101, b""),
         (404, HTML),
         (408, b""),
+        (400, with_code("10008")),
         (410, b" \n<!doctype html>"),
         (500, with_code("10007")),
         (502, HTML),

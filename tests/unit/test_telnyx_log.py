@@ -54,7 +54,7 @@ def texts(listing: Listing) -> list[str]:
 @pytest.mark.parametrize("meta", [True, False])
 @pytest.mark.parametrize("most", [100, 30])
 @pytest.mark.parametrize("count", [0, 1, 29, 30, 60, 99, 100, 101, 250])
-def test_all_pages_are_read(count: int, most: int, meta: bool) -> None:  # noqa: FBT001 a table
+def test_all_pages_are_read(count: int, most: int, meta: bool) -> None:
     listing = Listing([row(str(n), n) for n in range(count)], meta=meta, most=most)
     assert texts(listing) == [str(n) for n in range(count)]
 
@@ -72,7 +72,7 @@ def test_a_log_that_is_always_listed_whole_is_read_once() -> None:
 
 
 @pytest.mark.parametrize("newest_first", [True, False])
-def test_a_log_that_grew_between_two_pages_is_read_again(newest_first: bool) -> None:  # noqa: FBT001
+def test_a_log_that_grew_between_two_pages_is_read_again(newest_first: bool) -> None:
     rows = [row(str(n), n) for n in range(150)]
     listing = Listing(rows[::-1] if newest_first else rows)
 
@@ -90,6 +90,11 @@ def test_a_log_that_never_holds_still_is_given_up_for_now() -> None:
     listing.growing = lambda _number: listing.rows.append(row("more"))
     with pytest.raises(RetryableError, match="changed"):
         read_log(listing.read)
+
+
+def test_a_log_with_fewer_messages_than_counted_is_given_up_for_now() -> None:
+    with pytest.raises(RetryableError, match="changed"):
+        read_log(lambda n, _size: answer([row("a")] if n == 1 else [], {"total_results": 2}))
 
 
 def test_pages_that_never_end_are_given_up() -> None:

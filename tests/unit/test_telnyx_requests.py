@@ -44,6 +44,7 @@ def test_no_filter_can_leave_its_place(metadata: dict[str, str]) -> None:
     assert path.isprintable()
     assert path.count("=") == len(printable) + 2
     assert " " not in path
+    assert Target.of("http://h/v2").url(path).raw_path == b"/v2" + path.encode()
 
 
 def test_a_request_holds_what_it_was_given_and_nothing_else() -> None:
@@ -91,9 +92,17 @@ def test_what_is_no_json_is_refused_before_it_is_sent(value: object) -> None:
 def test_a_base_url_is_taken_apart() -> None:
     target = Target.of("https://api.telnyx.com/v2/")
     assert (target.host, target.port, target.prefix) == ("api.telnyx.com", 443, "/v2")
-    assert target.url("/x?y=1").target == b"/v2/x?y=1"
+    assert target.url("/x?y=1").raw_path == b"/v2/x?y=1"
     assert Target.of("http://localhost:8080").host_header == "localhost:8080"
     assert Target.of("http://[::1]:8080/v2").host == "::1"
+
+
+@pytest.mark.parametrize("path", ["/a b\x00", "/" + "x" * 70_000, "/\n"])
+def test_a_path_that_cannot_be_sent_is_refused_unquoted(path: str) -> None:
+    with pytest.raises(ValueError, match="no path") as caught:
+        Target.of("http://h/v2").url(path)
+    assert path not in str(caught.value)
+    assert caught.value.__context__ is None
 
 
 def test_a_window_that_may_wait_less_than_it_may_send_ends_with_the_wait() -> None:

@@ -34,6 +34,9 @@ _SETTINGS = {
     "timezone": "UTC",
     "log_timezone": "UTC",
     "log_checkpoints": "off",
+    # A failing statement or row in the log would hold what people wrote.
+    "log_min_error_statement": "panic",
+    "log_error_verbosity": "terse",
 }
 _FAST = {"fsync": "off", "full_page_writes": "off"}
 
