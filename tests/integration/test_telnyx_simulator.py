@@ -131,11 +131,18 @@ def test_each_fault_comes_to_the_outcome_of_the_table(
         assert outcome.status == expected.get(fault, "completed")
 
 
-@pytest.mark.parametrize("order", ["newest_first", "oldest_first", "shuffled"])
-@pytest.mark.parametrize("digits", [6, 0])
+# Ties in a shuffled list have no order: that pair is left out.
+@pytest.mark.parametrize(
+    ("order", "digits"),
+    [
+        ("newest_first", 6),
+        ("newest_first", 0),
+        ("oldest_first", 6),
+        ("oldest_first", 0),
+        ("shuffled", 6),
+    ],
+)
 def test_a_log_reads_in_order_however_it_is_listed(order: str, digits: int) -> None:
-    if (order, digits) == ("shuffled", 0):
-        pytest.skip("ties in a shuffled list have no order")
     config = SimulatorConfig(messages_order=order, timestamp_digits=digits)  # type: ignore[arg-type]
     with (
         running_simulator(config) as simulator,
