@@ -35,4 +35,5 @@ USER 10001
 HEALTHCHECK --interval=30s --timeout=20s --start-period=40s --retries=3 CMD ["worker", "health"]
 
 STOPSIGNAL SIGTERM
-CMD ["celery", "-A", "worker", "worker"]
+# Neither of the two is needed here: workers find each other's work in Postgres.
+CMD ["celery", "-A", "worker", "worker", "--without-gossip", "--without-mingle"]

@@ -30,6 +30,8 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
     return {
         "broker_url": settings.broker_url,
         "broker_connection_retry_on_startup": True,
+        # Otherwise an error that Redis answers (memory full, a wrong type) ends the worker.
+        "broker_channel_error_retry": True,
         "broker_transport_options": {
             "visibility_timeout": 120,
             # By default kombu looks for a dead worker's messages only every hundred seconds or so.

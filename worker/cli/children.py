@@ -75,7 +75,8 @@ class Child:
 def start_worker(*, log: Path | None) -> Child:
     """Start a Celery worker with our environment."""
     name = f"worker-{secrets.token_hex(3)}@%h"
-    arguments = ("-A", "worker", "worker", "--hostname", name)
+    quick = ("--without-gossip", "--without-mingle")  # a second less; nothing needs them
+    arguments = ("-A", "worker", "worker", *quick, "--hostname", name)
     return Child("celery", *arguments, env=dict(os.environ), log=log)
 
 
