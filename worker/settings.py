@@ -127,6 +127,7 @@ class AgentSection(_Section):
     call_timeout_s: PositiveFloat = 75.0
     fallback_text: str | None = None
     partial_text: bool = False
+    max_turns: PositiveInt = 300
     options: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -144,6 +145,7 @@ class ChannelSection(_Section):
     agent: str | None = None
     recipients: dict[str, str] = Field(default_factory=dict)
     persist: bool = True
+    idle_reset_s: PositiveFloat | None = None
     reorder_s: float = Field(default=0.2, ge=0)
     debounce_s: float = Field(default=0.0, ge=0)
     max_wait_s: PositiveFloat = 10.0

@@ -136,7 +136,7 @@ CREATE TABLE turns (
         FOREIGN KEY(conversation_id) REFERENCES conversations (id)
 );
 CREATE INDEX ix_turns_channel_user_id ON turns (channel_user_id, id);
-CREATE INDEX ix_turns_conversation_id ON turns (conversation_id);
+CREATE INDEX ix_turns_conversation_id ON turns (conversation_id, id);
 CREATE UNIQUE INDEX uq_turns_open ON turns (channel_user_id) WHERE state = 'open';
 """
 CALLS = """

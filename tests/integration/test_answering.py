@@ -143,3 +143,37 @@ def test_nothing_a_person_wrote_or_is_called_stands_in_telnyx_metadata(
     world.worker().receive(world.envelope("hello", user=user))
     (conversation,) = world.simulator.conversations()
     assert user not in str(conversation.metadata) + conversation.name
+
+
+def test_a_conversation_that_has_had_its_turns_is_rotated(world: World) -> None:
+    mike = world.worker("[agents.default]\nmax_turns = 2\n")
+    for text in ("one", "two", "three", "four", "five"):
+        mike.receive(world.envelope(text))
+
+    assert world.inputs() == ["one", "two", "three", "four", "five"]
+    rows = world.database.rows("SELECT close_reason FROM conversations ORDER BY id")
+    assert [row["close_reason"] for row in rows] == ["rotated", "rotated", None]
+    assert len(world.simulator.conversations()) == 3
+
+
+def test_a_conversation_that_has_rested_too_long_is_not_taken_up_again(world: World) -> None:
+    mike = world.worker("[channels.sms]\nidle_reset_s = 3600\n")
+    mike.receive(world.envelope("one"))
+    world.clock.advance(3000)
+    mike.receive(world.envelope("two"))
+    world.clock.advance(3700)
+    mike.receive(world.envelope("three"))
+
+    rows = world.database.rows("SELECT close_reason FROM conversations ORDER BY id")
+    assert [row["close_reason"] for row in rows] == ["idle", None]
+    assert len(world.simulator.conversations()) == 2
+
+
+def test_a_channel_without_persistence_calls_without_a_conversation(world: World) -> None:
+    mike = world.worker("[channels.sms]\npersist = false\n[agents.default]\ninstructions = 'x'\n")
+    mike.receive(world.envelope("one"))
+    mike.receive(world.envelope("two"))
+    assert world.simulator.conversations() == ()
+    assert len(world.replies()) == 2
+    hashes = world.database.rows("SELECT instructions_hash FROM calls")
+    assert all(row["instructions_hash"] for row in hashes), "a stateless call knows nothing"

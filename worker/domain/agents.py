@@ -30,6 +30,8 @@ class Agent:
     """Sent when the model gives no usable answer; None = the messages become dead letters."""
     partial_text: bool = False
     """Whether the text of an incomplete answer may be sent."""
+    max_turns: int = 300
+    """A conversation that has had so many turns is rotated: the next one opens afresh."""
     options: Mapping[str, object] = field(default_factory=dict)
     """Further fields of the request body (reasoning, service_tier, temperature, ...)."""
 
@@ -69,6 +71,8 @@ class ChannelPolicy:
     recipient_agents: Mapping[str, str] = field(default_factory=dict)
     persist: bool = True
     """False = stateless: calls carry no conversation."""
+    idle_reset_s: float | None = None
+    """A conversation that has rested for so long is not taken up again; None = it always is."""
     reorder_s: float = 0.2
     """How long a message with `sent_at` waits for an earlier one that is still on its way."""
     debounce_s: float = 0.0

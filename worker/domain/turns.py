@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from typing import TypeAlias
 from uuid import UUID
 
-from worker.domain.agents import Routing
+from worker.domain.agents import Agent, ChannelPolicy, Routing
 from worker.domain.calls import Fault
 from worker.domain.ids import (
     CallId,
@@ -70,6 +70,9 @@ class OpenConversation:
     """None = committed, but not yet found or created at Telnyx."""
     base_user_messages: int
     instructions_hash: str | None
+    turns: int = 0
+    """How many it has had; not counted beyond what rotation asks for."""
+    last_turn_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +154,8 @@ class Prepare:
     agent: str
     batch: tuple[PendingMessage, ...] = ()
     expired: tuple[MessageRowId, ...] = ()
+    close: str | None = None
+    """Why the open conversation is closed first; None = there is none, or it is not ready yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,9 +196,10 @@ def next_step(head: Head, routing: Routing) -> Step:
     batch = next_batch(pending)
     if head.paused:
         return Record(agent=agent.name, batch=batch, expired=expired)
-    if _is_ready(head, agent.name, routing):
+    close = _why_close(head, agent, routing.channel(head.who.channel))
+    if close is None and _is_ready(head, agent.name, routing):
         return Send(agent=agent.name, batch=batch, expired=expired)
-    return Prepare(agent=agent.name, batch=batch, expired=expired)
+    return Prepare(agent=agent.name, batch=batch, expired=expired, close=close)
 
 
 def _go_on(head: Head, turn: OpenTurn, agent: str, routing: Routing) -> Step:
@@ -216,6 +222,20 @@ def _is_ready(head: Head, agent: str, routing: Routing) -> bool:
         and conversation.agent == agent
         and conversation.telnyx_id is not None
     )
+
+
+def _why_close(head: Head, agent: Agent, policy: ChannelPolicy) -> str | None:
+    """Say why a new turn must not go on with the open conversation."""
+    conversation = head.conversation
+    if conversation is None or not policy.persist:
+        return None
+    if conversation.turns >= agent.max_turns:
+        return "rotated"
+    last = conversation.last_turn_at
+    if policy.idle_reset_s is not None and last is not None:
+        rested_s = (head.now - last).total_seconds()
+        return "idle" if rested_s >= policy.idle_reset_s else None
+    return None
 
 
 def _has_expired(message: PendingMessage, now: datetime) -> bool:

@@ -26,7 +26,7 @@ from worker.domain.turns import (
     gate_names,
 )
 from worker.store.database import Database
-from worker.store.heads import read_head
+from worker.store.heads import close_conversation, read_head
 
 Work: TypeAlias = Send | Record | Prepare | LookBack
 """The steps that need the lease."""
@@ -137,6 +137,7 @@ VALUES (:user_id, :turn_id, :conversation_id, :round, :attempt, :token, :worker_
 RETURNING id
 """)
 
+_ATTACH = text("UPDATE turns SET conversation_id = :conversation_id WHERE id = :turn_id")
 _LEFT_INTENDED = text("""
 UPDATE calls SET state = 'unknown', reason = 'its worker died', finished_at = service_now()
 WHERE turn_id = :turn_id AND state = 'intended'
@@ -181,6 +182,9 @@ class ClaimStore:
 
     def _take(self, connection: Connection, head: Head, step: Work) -> Claimed:
         agent = self._routing.agent(step.agent)
+        if isinstance(step, Prepare) and step.close is not None and head.conversation is not None:
+            close_conversation(connection, head.conversation.id, reason=step.close)
+            head = replace(head, conversation=None)
         turn = head.turn
         if turn is None and not isinstance(step, LookBack):
             turn = _open(connection, head, step, agent)
@@ -250,8 +254,15 @@ def _open(
 
 
 def insert_intent(connection: Connection, claimed: Claimed, *, worker_id: WorkerId) -> Intent:
-    """Insert the call to be made; with the instructions unless the thread has them."""
-    agent = claimed.agent
+    """Insert the call to be made; with the instructions unless the thread has them.
+
+    From now on the turn belongs to the conversation, whoever has found or made that.
+    """
+    agent, conversation = claimed.agent, claimed.conversation
+    if conversation is not None and claimed.turn.conversation_id != conversation.id:
+        connection.execute(
+            _ATTACH, {"turn_id": claimed.turn.id, "conversation_id": conversation.id}
+        )
     known = claimed.conversation.instructions_hash if claimed.conversation else None
     send_instructions = bool(agent.instructions) and known != agent.instructions_hash
     attempt = len(claimed.turn.calls)

@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from sqlalchemy import Connection, text
+from sqlalchemy import text
 
 from worker.domain.ids import ConversationId, TelnyxConversationId
 from worker.domain.turns import Lease, OpenConversation
@@ -22,10 +22,6 @@ RETURNING id, agent, remote_key, telnyx_conversation_id, base_user_messages, ins
 _USED = text("""
 SELECT telnyx_conversation_id FROM conversations
 WHERE channel_user_id = :user_id AND telnyx_conversation_id IS NOT NULL
-""")
-_CLOSE = text("""
-UPDATE conversations SET closed_at = service_now(), close_reason = :reason
-WHERE id = :id AND closed_at IS NULL
 """)
 
 
@@ -65,10 +61,3 @@ class ConversationStore:
             hold(connection, lease, lease_for=self._lease)
             values = {"id": conversation, "telnyx_id": telnyx_id, "base": base_user_messages}
             return conversation_value(connection.execute(_BIND, values).one())
-
-
-def close_conversation(
-    connection: Connection, conversation: ConversationId, *, reason: str
-) -> None:
-    """Close a mapping; the next turn opens a fresh one. The caller holds the fence."""
-    connection.execute(_CLOSE, {"id": conversation, "reason": reason})

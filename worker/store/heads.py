@@ -1,5 +1,6 @@
 """Reading everything about one channel user that his next step depends on."""
 
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection, Row, text
@@ -41,9 +42,17 @@ FROM calls
 WHERE turn_id = :turn_id ORDER BY id
 """)
 _CONVERSATION = text("""
-SELECT id, agent, remote_key, telnyx_conversation_id, base_user_messages, instructions_hash
-FROM conversations
+SELECT id, agent, remote_key, telnyx_conversation_id, base_user_messages, instructions_hash,
+    (SELECT count(*) FROM turns t WHERE t.conversation_id = c.id) AS turns,
+    (SELECT finished_at FROM turns t WHERE t.conversation_id = c.id ORDER BY id DESC LIMIT 1)
+        AS last_turn_at
+FROM conversations c
 WHERE channel_user_id = :user_id AND agent = :agent AND closed_at IS NULL
+""")
+
+_CLOSE = text("""
+UPDATE conversations SET closed_at = service_now(), close_reason = :reason
+WHERE id = :id AND closed_at IS NULL
 """)
 
 
@@ -97,7 +106,9 @@ def read_conversation(
     """Read the open conversation of a user and an agent."""
     values = {"user_id": user_id, "agent": agent}
     row = connection.execute(_CONVERSATION, values).one_or_none()
-    return None if row is None else conversation_value(row)
+    if row is None:
+        return None
+    return replace(conversation_value(row), turns=row.turns, last_turn_at=row.last_turn_at)
 
 
 def conversation_value(row: Row[Any]) -> OpenConversation:
@@ -135,3 +146,10 @@ def _call(row: Row[Any]) -> CallRecord:
         conversation_id=row.conversation_id,
         fault=Fault(row.fault) if row.fault else None,
     )
+
+
+def close_conversation(
+    connection: Connection, conversation: ConversationId, *, reason: str
+) -> None:
+    """Close a mapping; the next turn opens a fresh one. The caller holds the fence."""
+    connection.execute(_CLOSE, {"id": conversation, "reason": reason})

@@ -21,7 +21,6 @@ from worker.store.gates import close_gate, reopen_gates
 _HAND_OVER = text("""
 UPDATE turns SET kind = 'human', conversation_id = :conversation_id WHERE id = :turn_id
 """)
-_ATTACH = text("UPDATE turns SET conversation_id = :conversation_id WHERE id = :turn_id")
 _HISTORY = text("""
 SELECT id, input_text, landed FROM turns
 WHERE conversation_id = :conversation_id AND state <> 'open' AND landed IS NOT FALSE ORDER BY id
@@ -62,11 +61,6 @@ class TurnStore:
         ready = replace(claimed, conversation=conversation)
         with self._database.transaction() as connection:
             hold(connection, claimed.lease, lease_for=self._lease)
-            turn_id = claimed.turn.id
-            if conversation is not None:
-                connection.execute(
-                    _ATTACH, {"turn_id": turn_id, "conversation_id": conversation.id}
-                )
             intent = insert_intent(connection, ready, worker_id=self._worker_id)
         return replace(ready, intent=intent)
 

@@ -66,7 +66,7 @@ class Turn(Base):
             unique=True,
             postgresql_where=text("state = 'open'"),
         ),
-        Index("ix_turns_conversation_id", "conversation_id"),
+        Index("ix_turns_conversation_id", "conversation_id", "id"),
         Index("ix_turns_channel_user_id", "channel_user_id", "id"),
     )
 
