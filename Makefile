@@ -21,10 +21,10 @@ export UV_PYTHON := python3
 export UV_PYTHON_DOWNLOADS := never
 unexport VIRTUAL_ENV
 
-.PHONY: help demo up test check fmt lock clean
+.PHONY: help demo up test check chaos scenarios mutants fmt lock clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(SYNCED) ## Start everything on this machine and watch messages being answered
 	@$(RUN) worker demo
@@ -41,6 +41,17 @@ check: $(SYNCED) ## Lint, formatting, types, import contracts, migrations
 	$(RUN) mypy
 	$(RUN) lint-imports
 	$(RUN) pytest tests/migrations
+
+SEED ?= 1
+MINUTES ?= 5
+chaos: $(SYNCED) ## Hurt real workers at random and look for a broken promise (SEED=1 MINUTES=5)
+	@$(RUN) python -m tests.chaos.run --seed $(SEED) --minutes $(MINUTES)
+
+scenarios: $(SYNCED) ## The long fault scenarios, one after the other (NAME=flushall for one)
+	@$(RUN) python -m tests.chaos.scenarios $(NAME)
+
+mutants: $(SYNCED) ## Remove one protection at a time: a test must notice each
+	@$(RUN) python tests/mutants/run.py
 
 fmt: $(SYNCED) ## Format the code and mend what the linter can
 	$(RUN) ruff format
