@@ -9,7 +9,8 @@ from worker.domain.settle import GateClosing
 from worker.store.database import Database
 
 FIRST_WAIT_S = 15.0
-LONGEST_WAIT_S = 300.0
+LONGEST_WAIT_S = 60.0
+"""An operator who has mended the key should not wait long to see it work."""
 
 _ALL = text("SELECT name, closed_until FROM gates")
 _CLOSE = text("""
