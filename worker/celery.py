@@ -4,6 +4,7 @@ Celery wakes and spreads the work; the record is Postgres. So every setting here
 thing twice, which is harmless, over losing it.
 """
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,6 +31,8 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
     return {
         "broker_url": settings.broker_url,
         "broker_connection_retry_on_startup": True,
+        # By default a worker ends after a hundred attempts; without Redis it still has Postgres.
+        "broker_connection_max_retries": None,
         # Otherwise an error that Redis answers (memory full, a wrong type) ends the worker.
         "broker_channel_error_retry": True,
         "broker_transport_options": {
@@ -42,6 +45,9 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
             "socket_connect_timeout": 3,
             "socket_keepalive": True,
             "health_check_interval": 10,
+            # How long a publish tries to connect: kombu's own six seconds would stop the sweeper.
+            "max_retries": 1,
+            "interval_start": 0,
             # Every thread acknowledges for itself; kombu's ten connections would make acks fail.
             "max_connections": settings.concurrency + 32,
         },
@@ -89,10 +95,16 @@ class RunService(bootsteps.StartStopStep):
         worker.app.service.close()
 
 
+BROKER_PAUSE_S = 15.0
+"""A broker that failed a wake gets none for so long: with a half-open connection each costs 5 s."""
+
+
 class WorkerApp(Celery):
     """The app, and the service that its tasks call."""
 
     _service: Service | None = None
+    _no_wakes_until = 0.0
+    """Of the monotonic clock."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__("worker", set_as_current=True)
@@ -126,18 +138,24 @@ class WorkerApp(Celery):
 
     def wake(self, users: Sequence[ChannelUserId]) -> None:
         """Put a wake for each user on the queue. Raises `CannotPublishError`."""
+        if time.monotonic() < self._no_wakes_until:
+            raise CannotPublishError("the broker failed a moment ago")
         try:
             with self.producer_pool.acquire(block=True, timeout=5) as producer:
                 for user_id in users:
                     self.send_task(ANSWER, args=(user_id,), producer=producer)
         except (OperationalError, OSError) as error:
+            self._no_wakes_until = time.monotonic() + BROKER_PAUSE_S
             raise CannotPublishError(type(error).__name__) from error
 
     def wake_delivery(self, user_id: ChannelUserId) -> None:
         """Put a wake for a user's deliveries on the queue; where that fails the sweeper comes."""
+        if time.monotonic() < self._no_wakes_until:
+            return
         try:
             self.send_task(DELIVER, args=(user_id,))
         except (OperationalError, OSError) as error:
+            self._no_wakes_until = time.monotonic() + BROKER_PAUSE_S
             log.warning("delivery.not_announced", user=user_id, error=type(error).__name__)
 
     def publish(self, task: str, queue: str, task_id: str, kwargs: dict[str, Any]) -> None:

@@ -74,6 +74,9 @@ def test_dead_letters_are_listed_shown_replayed_and_dismissed(world: World) -> N
     mike = world.worker()
     world.simulator.inject("400", count=1)
     mike.receive(world.envelope("poison"))
+    world.clock.advance(16)  # a refused message is judged no earlier than settle_s after the call
+    mike.service.background.beat(0.0)
+    mike.answer()
     mike.receive({"version": 2, "text": "a secret"})
 
     listed = run(world, "dead-letters", "list", "--json")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.world import World, running_world
+from tests.support.world import HandDrivenWorker, World, running_world
 from worker.handlers.operate import NotReplayableError
 from worker.sandbox.simulator.config import SimulatorConfig
 
@@ -18,10 +18,18 @@ def world(database_url: str, tmp_path: Path) -> Iterator[World]:
         yield made
 
 
-def test_a_refused_message_is_a_dead_letter_and_blocks_only_itself(world: World) -> None:
+def refuse(world: World, mike: HandDrivenWorker, text: str) -> None:
+    """Have a message refused for good: it is judged no earlier than settle_s after the call."""
     world.simulator.inject("400", count=1)
+    mike.receive(world.envelope(text))
+    world.clock.advance(16)
+    mike.service.background.beat(0.0)
+    mike.answer()
+
+
+def test_a_refused_message_is_a_dead_letter_and_blocks_only_itself(world: World) -> None:
     mike = world.worker()
-    mike.receive(world.envelope("poison"))
+    refuse(world, mike, "poison")
     mike.receive(world.envelope("fine"))
     mike.answer()
     assert [row["outcome"] for row in world.messages()] == ["refused", "answered"]
@@ -31,10 +39,8 @@ def test_a_refused_message_is_a_dead_letter_and_blocks_only_itself(world: World)
 
 
 def test_two_replays_at_the_same_moment_answer_once(world: World) -> None:
-    world.simulator.inject("400", count=1)
     mike = world.worker()
-    mike.receive(world.envelope("poison"))
-    mike.answer()
+    refuse(world, mike, "poison")
     (letter,) = mike.operator.dead_letters.find()
     barrier, refused = threading.Barrier(8), []
 

@@ -9,7 +9,7 @@ else really wrote into their thread, or Telnyx split or merged items.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -247,28 +247,12 @@ def _mismatches(
     thread: Thread,
     replies: dict[int, Row],
 ) -> Iterator[str]:
-    """Match user items with turns; `optional` ones may be there, at any place."""
-    places: dict[int, int] = {}
-    for turn in landed:  # a reply names its request for certain
-        for place, item in enumerate(items):
-            said = thread.replies.get(item.request or 0)
-            if said is not None and said == _reply_text(replies, turn) and place not in places:
-                places[place] = turn["id"]
-                break
-    for turn in [*(turn for turn in landed if turn["id"] not in places.values()), *optional]:
-        place_ = next(
-            (
-                place
-                for place, item in enumerate(items)
-                if place not in places and same_text(item.text, turn["input_text"])
-            ),
-            None,
-        )
-        if place_ is not None:
-            places[place_] = turn["id"]
-        elif turn in landed:
-            yield f"turn {turn['id']} is marked landed and is not there"
+    """Compare user items with turns; `optional` ones may be there, at any place."""
+    places = _matched(items, landed, optional, thread, replies)
     by_id = {turn["id"]: turn for turn in (*landed, *optional)}
+    for turn in landed:
+        if turn["id"] not in places.values():
+            yield f"turn {turn['id']} is marked landed and is not there"
     for place, item in enumerate(items):
         if place not in places:
             yield f"item {place} is said twice, or is nobody's"
@@ -277,6 +261,31 @@ def _mismatches(
     order = [places[place] for place in sorted(places) if by_id[places[place]] in landed]
     if order != sorted(order):
         yield f"turns arrived in the order {order}"
+
+
+def _matched(
+    items: Sequence[Said],
+    landed: Sequence[Row],
+    optional: Sequence[Row],
+    thread: Thread,
+    replies: dict[int, Row],
+) -> dict[int, int]:
+    """Give the turn of each place: first those whose reply names its request for certain."""
+    places: dict[int, int] = {}
+
+    def take(turn: Row, fits: Callable[[Said], bool]) -> None:
+        free = (place for place in range(len(items)) if place not in places)
+        found = next((place for place in free if fits(items[place])), None)
+        if found is not None:
+            places[found] = turn["id"]
+
+    for turn in landed:
+        said = _reply_text(replies, turn)
+        if said is not None:
+            take(turn, lambda item, said=said: thread.replies.get(item.request or 0) == said)
+    for turn in (*(turn for turn in landed if turn["id"] not in places.values()), *optional):
+        take(turn, lambda item, turn=turn: same_text(item.text, turn["input_text"]))
+    return places
 
 
 def _reply_text(replies: dict[int, Row], turn: Row) -> str | None:
@@ -447,10 +456,10 @@ def _threads(log: Sequence[Entry]) -> dict[str, Thread]:
     for event in _events(log, FaultChosen):
         if event.plan.get("items", "as_sent") != "as_sent":
             extended.add(where.get(event.request))
-    return {key: _thread(events, key in extended) for key, events in stored.items()}
+    return {key: _thread(events, rearranged=key in extended) for key, events in stored.items()}
 
 
-def _thread(events: Sequence[MessageStored], rearranged: bool) -> Thread:  # noqa: FBT001
+def _thread(events: Sequence[MessageStored], *, rearranged: bool) -> Thread:
     replies: dict[int, list[str]] = defaultdict(list)
     for event in events:
         if event.message.origin == "output" and event.message.text and event.request is not None:

@@ -241,11 +241,11 @@ class TcpProxy:
                 return
 
     def _cut(self, connection: _Connection) -> None:
-        self._drop(connection)
         with self._changed:
             for cut in [each for each in self._cuts if not each.skip]:
                 self._cuts.remove(cut)
                 cut.happened.set()
+        self._drop(connection)  # last: whoever notices asks whether it happened
 
     def _end(self, connection: _Connection, sink: socket.socket) -> None:
         """Hand an end on (FIN); with both directions over, let go."""

@@ -99,6 +99,7 @@ class LookBackAtThread:
             newest_call_s=min(ages_s.values()),
             newest_unknown_s=min(unknown_s, default=None),
             ended=history.ended,
+            landed_texts=history.landed_texts,
         )
         quiet_s = self.timing.quiet_s(claimed.agent.call_timeout_s)
         judgement = judge(thread, expected, self.timing, quiet_s=quiet_s)
@@ -115,12 +116,12 @@ class LookBackAtThread:
             case Diverged():
                 return Diverge(reason=verdict.reason)
             case LookAgain():
-                if gave_up_because(claimed.turn, now=claimed.now, timing=self.timing):
-                    return self._give_up(claimed, landed=verdict.landed or None)
+                # Not given up before T_QUIET: the next turn's call would overlap with this one's.
                 return Later(wait_s=verdict.wait_s, reason="look again")
             case Resend():
                 if gave_up_because(claimed.turn, now=claimed.now, timing=self.timing):
-                    return self._give_up(claimed, landed=False)
+                    unsure = any(call.outcome_unknown for call in claimed.turn.doubtful_calls)
+                    return self._give_up(claimed, landed=None if unsure else False)
                 return self._after_refusal(claimed)
 
     def _after_refusal(self, claimed: Claimed) -> Plan | None:
@@ -128,10 +129,16 @@ class LookBackAtThread:
         last = claimed.turn.doubtful_calls[-1]
         if last.fault is not Fault.REQUEST:
             return None
+        age_s = (claimed.now - last.intent_at).total_seconds()
+        if claimed.conversation is not None and age_s < self.timing.settle_s:
+            # It may have been stored all the same, and the log lags behind: nothing rash.
+            return Later(wait_s=self.timing.settle_s - age_s, reason="look again")
         gate = f"agent:{claimed.agent.name}"
         closed_until = claimed.gates.get(gate)
         if closed_until is not None and closed_until > last.intent_at:
             # It was closed after this refusal, and has opened: somebody must try, or it never ends.
+            return None
+        if self._others_fare_better(claimed):
             return None
         if last.status == HTTPStatus.NOT_FOUND:
             # The conversation is there: the model or the address of the API is not.
@@ -153,6 +160,18 @@ class LookBackAtThread:
             return _wait_for_operator(gate, f"status {last.status} for several users")
         return GiveUp(reason=DeadLetterReason.REFUSED, fallback_text=None, landed=False)
 
+    def _others_fare_better(self, claimed: Claimed) -> bool:
+        """Whether the agent answers by now, and this message was not refused while it did.
+
+        An old refusal says nothing of today: a gate stood between, and another's success opened it.
+        """
+        *earlier, last = [c for c in claimed.turn.doubtful_calls if c.fault is Fault.REQUEST]
+        if not self.turns.others_answered(claimed, since=last.id):
+            return False
+        return not (
+            earlier and self.turns.others_answered(claimed, since=earlier[-1].id, until=last.id)
+        )
+
     def _model_is_withdrawn(self, claimed: Claimed) -> bool:
         """Whether Telnyx no longer lists the model, and it has answered nobody since.
 
@@ -162,7 +181,10 @@ class LookBackAtThread:
             offered = self.models.list_ids()
         except PermanentError:  # no list, no evidence
             return False
-        return claimed.agent.model not in offered and not self.turns.others_answered(claimed)
+        refused = claimed.turn.doubtful_calls[-1]
+        return claimed.agent.model not in offered and not self.turns.others_answered(
+            claimed, since=refused.id
+        )
 
     def _give_up(self, claimed: Claimed, *, landed: bool | None) -> Plan:
         return GiveUp(

@@ -50,9 +50,14 @@ WITH ended AS (
 )
 SELECT id FROM ended
 """)
+# Only heads of lines: the others cannot be claimed, and would crowd out those that can.
 _DUE = text("""
-SELECT DISTINCT channel_user_id FROM deliveries
-WHERE due_at <= service_now() - :grace LIMIT :limit
+SELECT d.channel_user_id FROM deliveries d
+WHERE d.due_at <= service_now() - :grace AND NOT EXISTS (
+    SELECT FROM deliveries before
+    WHERE before.channel_user_id = d.channel_user_id AND before.state IN ('pending', 'sending')
+      AND before.id < d.id)
+ORDER BY d.due_at LIMIT :limit
 """)
 
 

@@ -8,7 +8,7 @@ from sqlalchemy import text
 
 from worker.domain.calls import CallOutcome, Done
 from worker.domain.errors import StaleLeaseError
-from worker.domain.ids import ConversationId, TurnId, WorkerId
+from worker.domain.ids import CallId, ConversationId, TurnId, WorkerId
 from worker.domain.readback import EndedTurn
 from worker.domain.settle import Later, Plan
 from worker.domain.turns import Lease, OpenConversation
@@ -32,9 +32,12 @@ WHERE agent = :agent AND failure = 'refused' AND channel_user_id <> :user_id
   AND id > coalesce((SELECT id FROM turns WHERE agent = :agent AND state = 'answered'
                      ORDER BY id DESC LIMIT 1), 0)
 """)
+# Sent after the refusal had come: an earlier answer, or one that was adopted, proves nothing.
 _OTHERS_ANSWERED = text("""
-SELECT EXISTS (SELECT FROM turns WHERE agent = :agent AND state = 'answered' AND kind = 'model'
-    AND finished_at > :since)
+SELECT EXISTS (SELECT FROM calls refused, calls c JOIN turns t ON t.id = c.turn_id
+    WHERE refused.id = :since AND c.id > refused.id AND c.intent_at > refused.finished_at
+      AND c.id < coalesce(CAST(:until AS bigint), c.id + 1)
+      AND c.state = 'done' AND t.agent = :agent)
 """)
 
 
@@ -44,6 +47,8 @@ class History:
 
     landed: int
     """How many of them are in Telnyx's log."""
+    landed_texts: tuple[str, ...]
+    """What those said, oldest first."""
     ended: tuple[EndedTurn, ...]
     """Those of which it is not known, oldest first."""
 
@@ -100,6 +105,7 @@ class TurnStore:
             rows = connection.execute(_HISTORY, {"conversation_id": conversation}).all()
         return History(
             landed=sum(row.landed is True for row in rows),
+            landed_texts=tuple(row.input_text for row in rows if row.landed),
             ended=tuple(
                 EndedTurn(id=TurnId(row.id), input_text=row.input_text)
                 for row in rows
@@ -119,8 +125,13 @@ class TurnStore:
         with self._database.statement() as connection:
             return int(connection.execute(_OTHERS_REFUSED, values).scalar_one())
 
-    def others_answered(self, claimed: Claimed) -> bool:
-        """Say whether the agent has answered anybody since this turn was opened."""
-        values = {"agent": claimed.agent.name, "since": claimed.turn.opened_at}
+    def others_answered(
+        self, claimed: Claimed, *, since: CallId, until: CallId | None = None
+    ) -> bool:
+        """Say whether the agent was asked after one call was refused, and has answered.
+
+        `until`: only what was asked before this call counts.
+        """
+        values = {"agent": claimed.agent.name, "since": since, "until": until}
         with self._database.statement() as connection:
             return bool(connection.execute(_OTHERS_ANSWERED, values).scalar_one())

@@ -1,0 +1,282 @@
+"""One campaign: load and faults at once, then healing, then judgement. Every wait is bounded."""
+
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from tests.chaos.evidence import NEVER_ZERO, Evidence
+from tests.chaos.hurts import Hurts
+from tests.chaos.load import load
+from tests.chaos.mix import FINAL_WITHIN_S
+from tests.chaos.parts import Looker
+from tests.chaos.producer import Producer
+from tests.chaos.schedule import Planned, schedule
+from tests.chaos.stage import Stage, running_stage
+from tests.chaos.verdict import (
+    check_given_up,
+    check_letters,
+    check_numbers,
+    explanation,
+    places,
+    said,
+)
+from tests.support.oracle import Expectations, MessageKey, Violation, check
+from tests.support.tcp_proxy import Mode
+
+SLACK_S = 0.5
+"""Forgiven when requests overlap at Telnyx: on a busy machine clients are noticed to leave late."""
+_TICK_S = 0.1
+_PROGRESS_S = 1.0
+_PLAIN_PROGRESS_S = 15.0
+
+_COUNTS = """
+SELECT count(*) AS accepted, count(outcome) AS final,
+    (SELECT count(*) FROM replies WHERE source = 'adopted') AS adopted,
+    (SELECT count(*) FROM deliveries WHERE state IN ('pending', 'sending')) AS undelivered,
+    (SELECT count(*) FROM channel_users WHERE diverged_at IS NOT NULL) AS diverged,
+    (SELECT array_agg(name) FROM gates WHERE closed_until > now()) AS gates FROM messages
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What a person asks for."""
+
+    seed: int
+    minutes: float
+    workers: int
+    messages: int
+    folder: Path
+
+    @property
+    def command(self) -> str:
+        """What repeats it."""
+        return (
+            f".venv/bin/python -m tests.chaos.run --seed {self.seed} --minutes {self.minutes:g}"
+            f" --workers {self.workers} --messages {self.messages}"
+        )
+
+
+@dataclass
+class Report:
+    """What came of it."""
+
+    options: dict[str, object]
+    command: str
+    counters: dict[str, int] = field(default_factory=dict)
+    zero: list[str] = field(default_factory=list)
+    """Counters that are 0 and must not be; empty in a short campaign."""
+    violations: list[str] = field(default_factory=list)
+    states: dict[str, dict[str, int]] = field(default_factory=dict)
+    letters: dict[str, int] = field(default_factory=dict)
+    given_up: dict[str, int] = field(default_factory=dict)
+    """Turns without an answer of the model, by what allows it."""
+    telnyx_faults: dict[str, int] = field(default_factory=dict)
+    log_words: dict[str, int] = field(default_factory=dict)
+    faults: list[str] = field(default_factory=list)
+    failed_faults: list[str] = field(default_factory=list)
+    exits: list[dict[str, object]] = field(default_factory=list)
+    planned: int = 0
+    publishes: int = 0
+    healed_in_s: float = 0.0
+    took_s: float = 0.0
+
+    @property
+    def is_green(self) -> bool:
+        return not (self.violations or self.zero or self.failed_faults)
+
+
+@dataclass
+class Campaign:
+    """The running of one."""
+
+    options: Options
+    stage: Stage
+    producer: Producer
+    report: Report
+    looker: Looker
+    began: float = field(default_factory=time.monotonic)
+    gates: set[str] = field(default_factory=set)
+    active: list[str] = field(default_factory=list)
+    _stop: threading.Event = field(default_factory=threading.Event)
+    _shown: float = 0.0
+    _looked: float = 0.0
+    _hurting: list[threading.Thread] = field(default_factory=list)
+
+    @property
+    def length_s(self) -> float:
+        return self.options.minutes * 60.0
+
+    def run(self) -> None:
+        """Play, heal, wait."""
+        threads = [
+            threading.Thread(target=self._forever, args=(step, pause_s), daemon=True)
+            for step, pause_s in ((self.producer.step, 0.02), (self.stage.sink.drain, 0.05))
+        ]
+        for thread in threads:
+            thread.start()
+        try:
+            self._play(
+                schedule(
+                    seed=self.options.seed, length_s=self.length_s, workers=self.options.workers
+                )
+            )
+            self._heal()
+            self._wait_until_final()
+        finally:
+            self._stop.set()
+            for thread in threads:
+                thread.join(timeout=10.0)
+        self.stage.sink.drain()
+
+    def _play(self, plan: Sequence[Planned]) -> None:
+        waiting = list(plan)
+        hurts = Hurts(self.stage)
+        while (now_s := time.monotonic() - self.began) < self.length_s:
+            while waiting and waiting[0].at_s <= now_s:
+                planned = waiting.pop(0)
+                self.report.faults.append(str(planned))
+                thread = threading.Thread(target=self._hurt, args=(hurts, planned), daemon=True)
+                thread.start()
+                self._hurting.append(thread)
+            self.stage.replace_the_dead()
+            self._look("faults")
+            time.sleep(_TICK_S)
+
+    def _hurt(self, hurts: Hurts, planned: Planned) -> None:
+        self.active.append(planned.kind)
+        try:
+            hurts(planned)
+        except Exception as error:  # noqa: BLE001 - a fault that fails is a failed campaign
+            self.report.failed_faults.append(f"{planned}: {type(error).__name__}: {error}")
+        finally:
+            self.active.remove(planned.kind)
+
+    def _heal(self) -> None:
+        for thread in self._hurting:
+            thread.join(timeout=60.0)
+        stage = self.stage
+        for proxy in (stage.postgres_proxy, stage.redis_proxy, stage.telnyx_proxy):
+            stage.set_mode(proxy, Mode.PASS)
+        stage.telnyx.be_well()
+        stage.all_fresh()
+
+    def _wait_until_final(self) -> None:
+        healed = time.monotonic()
+        while time.monotonic() - healed < FINAL_WITHIN_S:
+            self.stage.replace_the_dead()
+            row = self._look("healing")
+            done = row["accepted"] == row["final"] == self.producer.planned
+            if done and self.producer.is_done and not row["undelivered"]:
+                break
+            time.sleep(_TICK_S * 3)
+        self.report.healed_in_s = round(time.monotonic() - healed, 1)
+
+    def _look(self, phase: str) -> dict[str, int]:
+        """Sample the tables once a second, and say how it goes."""
+        now = time.monotonic()
+        plain = not sys.stderr.isatty()
+        row = {"accepted": -1, "final": -2, "undelivered": -1}
+        if phase == "faults" and now - self._looked < _PROGRESS_S:
+            return row
+        self._looked = now
+        (row,) = self.looker.rows(_COUNTS)
+        self.gates |= set(row["gates"] or ())
+        if now - self._shown >= (_PLAIN_PROGRESS_S if plain else _PROGRESS_S):
+            self._shown = now
+            running = sum(seat.worker.is_running for seat in self.stage.seats)
+            line = (
+                f"{now - self.began:4.0f} s {phase} · {running} workers · written"
+                f" {len(self.producer.accepted)}/{self.producer.planned} · accepted"
+                f" {row['accepted']} · final {row['final']} · adopted {row['adopted']} · diverged"
+                f" {row['diverged']} · sent again {len(self.producer.resent)} · now:"
+                f" {' '.join(self.active) or '-'}"
+            )
+            print(line if plain else f"\r\x1b[K{line[:150]}", end="\n" if plain else "")
+            sys.stdout.flush()
+        return row
+
+    def _forever(self, step: Callable[[], None], pause_s: float) -> None:
+        try:
+            while not self._stop.wait(pause_s):
+                step()
+        except Exception as error:  # noqa: BLE001 - without it there is no campaign
+            self.report.failed_faults.append(f"{step}: {type(error).__name__}: {error}")
+
+
+def run_campaign(options: Options) -> Report:
+    """Run one campaign in an empty folder and judge it."""
+    began = time.monotonic()
+    report = Report(options={**asdict(options), "folder": str(options.folder)}, command="")
+    report.command = options.command
+    with ExitStack() as stack:
+        stage = stack.enter_context(
+            running_stage(options.folder, seed=options.seed, workers=options.workers)
+        )
+        lookers = [stage.looker() for _ in range(2)]
+        for looker in lookers:
+            stack.callback(looker.close)
+        producer = Producer(
+            plan=load(
+                seed=options.seed, length_s=options.minutes * 60.0, messages=options.messages
+            ),
+            broker_url=stage.fleet.broker_url,
+            looker=lookers[0],
+            past_proxy=stage.past_proxy(),
+        )
+        stack.callback(producer.close)
+        campaign = Campaign(options, stage, producer, report, lookers[1])
+        campaign.run()
+        _judge(campaign)
+    report.took_s = round(time.monotonic() - began, 1)
+    return report
+
+
+def _judge(campaign: Campaign) -> None:
+    stage, producer, report = campaign.stage, campaign.producer, campaign.report
+    stage.fleet.stop()
+    looker, log = campaign.looker, stage.telnyx.log()
+    evidence = Evidence(looker=looker, log=log, workers=stage.fleet.folder)
+    rows = looker.rows("SELECT id, channel_user_id, idempotency_key FROM deliveries")
+    given_up = evidence.given_up()
+    violations: list[Violation] = [
+        *check(
+            looker,
+            log,
+            Expectations(
+                accepted=[
+                    MessageKey(channel=m.channel, address=m.user, message_id=m.message_id)
+                    for groups in producer.plan.values()
+                    for group in groups
+                    for m in group.messages
+                ],
+                delivered=stage.sink.delivered(rows),
+                slack_s=SLACK_S,
+            ),
+        ),
+        *check_numbers(
+            said(log),
+            places(producer.plan),
+            answered=evidence.texts("r.source IN ('call', 'adopted')"),
+            excused=evidence.texts("t.state = 'failed'"),
+        ),
+        *check_given_up(given_up),
+        *check_letters(evidence.letters()),
+    ]
+    report.violations = [str(each) for each in violations]
+    report.counters = evidence.counters(
+        gates=campaign.gates, resent=producer.resent, lost_entries=stage.lost_entries
+    )
+    report.counters["repeated deliveries dropped by key"] = stage.sink.repetitions
+    report.given_up = dict(Counter(explanation(turn) or "nothing" for turn in given_up))
+    if campaign.options.minutes >= 2.0:
+        report.zero = [name for name in NEVER_ZERO if not report.counters[name]]
+    report.states, report.letters = evidence.states(), dict(evidence.letters())
+    report.telnyx_faults, report.log_words = evidence.faults(), dict(evidence.words())
+    report.exits = [vars(each) for each in stage.exits]
+    report.planned, report.publishes = producer.planned, producer.publishes

@@ -1,0 +1,215 @@
+"""Carrying out planned faults. Each is a context: hurt on entry, heal on exit."""
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, field
+
+import psycopg
+
+from tests.chaos.mix import MODELS, OUTBOUND, STALE_S
+from tests.chaos.parts import API_KEY
+from tests.chaos.schedule import NATURES, Kind, Planned
+from tests.chaos.stage import Seat, Stage
+from tests.support.databases import libpq_url
+from tests.support.tcp_proxy import Mode, TcpProxy
+
+_LINE_CUT_AFTER_S = 4.0
+"""A load balancer lets go of a silent connection; then Telnyx knows that its client has left."""
+_HELD_ROWS = 30
+
+
+@dataclass(frozen=True)
+class Hurts:
+    """What each kind does to the stage."""
+
+    stage: Stage
+    turns: Mapping[str, threading.Lock] = field(
+        default_factory=lambda: {part: threading.Lock() for part in ("postgres", "redis", "telnyx")}
+    )
+    """On a busy machine a part takes longer to come back than planned; the next fault waits."""
+
+    def __call__(self, planned: Planned) -> None:
+        """Hurt, wait, heal."""
+        with ExitStack() as stack:
+            for part in NATURES[planned.kind].parts:
+                if part in self.turns:
+                    stack.enter_context(self.turns[part])
+            stack.enter_context(self._context(planned))
+            time.sleep(planned.lasts_s)
+
+    def _context(self, planned: Planned) -> AbstractContextManager[object]:
+        stage, place = self.stage, planned.target
+        postgres, redis = stage.postgres_proxy, stage.redis_proxy
+        seat = stage.seats[place % len(stage.seats)]
+        by_kind: dict[Kind, Callable[[], AbstractContextManager[object]]] = {
+            Kind.KILL_WORKER: lambda: self._kill(seat),
+            Kind.FREEZE_WORKER: lambda: self._frozen(seat),
+            Kind.FREEZE_PAST_LEASE: lambda: self._frozen_and_cut_off(seat),
+            Kind.ROLL_WORKER: lambda: self._terminate(seat),
+            Kind.KILL_REDIS: self._redis_down,
+            Kind.FLUSH_REDIS: self._flushed,
+            Kind.HOLE_REDIS: lambda: self._ill(redis, Mode.BLACK_HOLE),
+            Kind.RESET_REDIS: lambda: nullcontext(redis.reset_all()),
+            Kind.REFUSE_REDIS: lambda: self._gone(redis),
+            Kind.KILL_POSTGRES: self._postgres_down,
+            Kind.RESET_POSTGRES: lambda: nullcontext(postgres.reset_all()),
+            Kind.REFUSE_POSTGRES: lambda: self._gone(postgres),
+            Kind.DROP_POSTGRES_ANSWERS: lambda: self._ill(postgres, Mode.DROP_ANSWERS),
+            Kind.LOSE_COMMITS: self._commits_lost,
+            Kind.TERMINATE_BACKENDS: lambda: nullcontext(self._terminate_backends()),
+            Kind.HOLD_ROWS: self._rows_held,
+            Kind.KILL_TELNYX: self._telnyx_down,
+            Kind.WRONG_KEY: self._wrong_key,
+            Kind.WITHDRAW_MODEL: lambda: self._withdrawn(list(MODELS.values())[place % 4]),
+            Kind.STALE_READS: self._stale_reads,
+        }
+        return by_kind[planned.kind]()
+
+    @contextmanager
+    def _kill(self, seat: Seat) -> Iterator[None]:
+        seat.killed = True
+        seat.worker.kill()
+        yield
+
+    @contextmanager
+    def _frozen(self, seat: Seat) -> Iterator[None]:
+        seat.frozen = True
+        seat.worker.freeze()
+        try:
+            yield
+        finally:
+            seat.worker.thaw()
+            seat.frozen = False
+
+    @contextmanager
+    def _frozen_and_cut_off(self, seat: Seat) -> Iterator[None]:
+        with self._frozen(seat):
+            time.sleep(_LINE_CUT_AFTER_S)
+            self.stage.telnyx_proxy.reset_all()
+            yield
+
+    @contextmanager
+    def _terminate(self, seat: Seat) -> Iterator[None]:
+        seat.terminated = time.monotonic()
+        seat.worker.terminate()
+        yield
+
+    @contextmanager
+    def _redis_down(self) -> Iterator[None]:
+        self.stage.redis.kill()
+        try:
+            yield
+        finally:
+            self.stage.redis.restart()
+
+    @contextmanager
+    def _flushed(self) -> Iterator[None]:
+        """Lose everything while the workers stand still, so that there is something to lose."""
+        awake = [seat for seat in self.stage.seats if not seat.frozen and not seat.killed]
+        for seat in awake:
+            seat.worker.freeze()
+        try:
+            yield
+            self._flush()
+        finally:
+            for seat in awake:
+                seat.worker.thaw()
+
+    def _flush(self) -> None:
+        """FLUSHALL; what had been handed over to the sink was taken the instant before."""
+        with self.stage.past_proxy() as client, self.stage.sink.lock:
+            outbound, inbound, notes, _ = (
+                client.pipeline(transaction=True)
+                .lrange(OUTBOUND, 0, -1)
+                .llen("inbound")
+                .hlen("unacked")
+                .flushall()
+                .execute()
+            )
+            self.stage.sink.take(reversed(outbound))
+            self.stage.lost_entries += inbound + notes
+
+    @contextmanager
+    def _ill(self, proxy: TcpProxy, mode: Mode) -> Iterator[None]:
+        self.stage.set_mode(proxy, mode)
+        try:
+            yield
+        finally:
+            self.stage.set_mode(proxy, Mode.PASS)
+
+    @contextmanager
+    def _gone(self, proxy: TcpProxy) -> Iterator[None]:
+        with self._ill(proxy, Mode.REFUSE):
+            proxy.reset_all()
+            yield
+
+    @contextmanager
+    def _postgres_down(self) -> Iterator[None]:
+        self.stage.postgres.kill()
+        try:
+            yield
+        finally:
+            self.stage.postgres.restart()
+
+    @contextmanager
+    def _commits_lost(self) -> Iterator[None]:
+        """Carry out some commits whose answer never arrives."""
+        for skip in (0, 3, 7):
+            self.stage.postgres_proxy.lose_answer_to(rb"COMMIT", skip=skip)
+        yield
+
+    def _terminate_backends(self) -> None:
+        with self._connection() as connection:
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE application_name LIKE 'worker%'"
+            )
+
+    @contextmanager
+    def _rows_held(self) -> Iterator[None]:
+        """Another program has locked some people's rows."""
+        with self._connection() as connection, connection.transaction():
+            connection.execute(
+                "SELECT FROM channel_users WHERE id %% 5 = %s LIMIT %s FOR UPDATE",
+                [random.Random().randrange(5), _HELD_ROWS],  # noqa: S311 - no secret
+            )
+            yield
+
+    @contextmanager
+    def _telnyx_down(self) -> Iterator[None]:
+        with self._ill(self.stage.telnyx_proxy, Mode.REFUSE):
+            self.stage.telnyx.kill()
+            try:
+                yield
+            finally:
+                self.stage.telnyx.start()
+
+    @contextmanager
+    def _wrong_key(self) -> Iterator[None]:
+        self.stage.telnyx.steer("key", api_key="KEY-another")
+        try:
+            yield
+        finally:
+            self.stage.telnyx.steer("key", api_key=API_KEY)
+
+    @contextmanager
+    def _withdrawn(self, model: str) -> Iterator[None]:
+        self.stage.telnyx.steer("models", id=model, available=False)
+        try:
+            yield
+        finally:
+            self.stage.telnyx.steer("models", id=model, available=True)
+
+    @contextmanager
+    def _stale_reads(self) -> Iterator[None]:
+        self.stage.telnyx.steer("config", messages_stale_s=STALE_S)
+        try:
+            yield
+        finally:
+            self.stage.telnyx.steer("config", messages_stale_s=0.0)
+
+    def _connection(self) -> psycopg.Connection:
+        return psycopg.connect(libpq_url(self.stage.database_url), autocommit=True)

@@ -1,0 +1,95 @@
+"""What a campaign is made of: divided waits, agents, Telnyx's faults. Everything in seconds."""
+
+from worker.domain.timing import Timing
+
+CALL_TIMEOUT_S = 7.5
+TIMING = Timing(
+    send_grace_s=0.2,
+    lease_margin_s=1.5,
+    execution_limit_s=9.0,
+    quiet_margin_s=1.3,
+    settle_s=1.5,
+    give_up_after_s=90.0,
+    look_first_s=0.2,
+    look_limit_s=1.5,
+    heartbeat_s=0.5,
+    alive_s=1.5,
+    sweep_s=0.1,
+    wake_ttl_s=1.0,
+    stall_after_s=6.0,
+    drain_s=8.0,
+    watch_s=0.5,
+)
+"""Every wait of the protocol, divided by ten."""
+QUIET_S = TIMING.quiet_s(CALL_TIMEOUT_S)
+
+UNDIVIDED_S = 150.0
+"""Waits that no setting divides: gates (15, 30, 60), a turn without conversation (up to 60)."""
+FINAL_WITHIN_S = TIMING.lease_s(CALL_TIMEOUT_S) + QUIET_S + TIMING.give_up_after_s / 2 + UNDIVIDED_S
+
+MODELS = {
+    "web": "zai-org/GLM-5.3-Flash",
+    "desk": "zai-org/GLM-5.3",
+    "push": "moonshotai/Kimi-K2.6",
+    "app": "Qwen/Qwen3.8-27B",
+}
+"""By channel. Four models, so that the gate of one after a 429 does not stop the others."""
+DELIVERED = ("push", "app")
+"""Channels whose replies go to the sink; those of the others stay in Postgres."""
+OUTBOUND = "outbound"
+FALLBACK = "We could not answer this."
+_EXTRAS = {
+    "web": f'fallback_text = "{FALLBACK}"',
+    "desk": 'instructions = "Be kind and brief."',
+    "push": f'fallback_text = "{FALLBACK}"',
+    "app": "",
+}
+
+TELNYX_SETTINGS: dict[str, object] = {
+    "latency_s": 0.25,
+    "latency_sigma": 0.4,
+    "latency_max_s": 1.5,
+    "list_visible_after_s": 0.1,
+}
+TELNYX_FAULTS: dict[str, float] = {
+    "stored_then_dropped": 0.03,
+    "stored_then_429_reset": 0.01,
+    "stored_then_503": 0.02,
+    "stored_then_500": 0.02,
+    "dropped": 0.02,
+    "429_reset": 0.01,
+    "500": 0.02,
+    "503": 0.02,
+    "cut": 0.02,
+    "truncated": 0.02,
+    "502_html": 0.015,
+    "late_execution": 0.012,
+    "stored_late": 0.015,
+    "hang": 0.005,
+    "input_then_dropped": 0.004,
+    "creation_lost": 0.2,
+}
+"""Chances. A 429 says when to come back: without that its gate waits 15 s, which nothing divides.
+
+`late_execution` and `stored_late` store a second after the client left: within the execution limit.
+"""
+STALE_S = 0.4
+"""Of stale reads: less than T_SETTLE and than the wait after a 429, as at Telnyx itself."""
+
+
+def agents_file() -> str:
+    """Give the text of the workers' agents file."""
+    agents = "".join(
+        f'[agents.{name}]\nmodel = "{model}"\ncall_timeout_s = {CALL_TIMEOUT_S}\n{_EXTRAS[name]}\n'
+        for name, model in MODELS.items()
+    )
+    channels = "".join(f'[channels.{name}]\nagent = "{name}"\n' for name in MODELS)
+    debounce = "debounce_s = 0.2\nmax_wait_s = 2.0\n"  # of `app`, the last one
+    ways_out = "".join(
+        f'[channels.{name}.delivery]\ntask = "replies.store"\nqueue = "{OUTBOUND}"\n'
+        for name in DELIVERED
+    )
+    waits = "".join(
+        f"{name} = {getattr(TIMING, name)}\n" for name in Timing.__dataclass_fields__ if name
+    ).replace("max_unknown_calls = 3\n", "")
+    return f'default_agent = "web"\n{agents}{channels}{debounce}{ways_out}[timing]\n{waits}'

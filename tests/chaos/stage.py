@@ -1,0 +1,179 @@
+"""Everything a campaign runs on: Postgres, Redis, Telnyx, a proxy before each, and the workers."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from redis import Redis
+
+from tests.chaos.mix import agents_file
+from tests.chaos.parts import API_KEY, Looker, TelnyxProcess
+from tests.chaos.sink import Sink
+from tests.support.databases import TEMPLATE, make_template
+from tests.support.fleet import Fleet, RealWorker
+from tests.support.tcp_proxy import Mode, TcpProxy, postgres_socket, through
+from worker.sandbox.postgres import EmbeddedPostgres
+from worker.sandbox.redis import EmbeddedRedis
+
+CONCURRENCY = 40
+RESTART_PAUSE_S = 1.0
+"""As a supervisor waits before it starts a worker again."""
+TERM_WITHIN_S = 30.0
+"""A worker that was told to end is killed after so long; its exit code -9 shows it."""
+_LISTEN_S = 20.0
+
+
+@dataclass
+class Exit:
+    """A worker that ended without being killed by us."""
+
+    worker: str
+    code: int | None
+    lived_s: float
+    wanted: bool
+    """We had sent SIGTERM."""
+
+
+@dataclass
+class Seat:
+    """A place for one worker process; whoever sits there is replaced when it ends."""
+
+    worker: RealWorker
+    since: float
+    killed: bool = False
+    terminated: float | None = None
+    """When SIGTERM was sent."""
+    frozen: bool = False
+    ended: float | None = None
+
+
+@dataclass(kw_only=True)
+class Stage:
+    """The parts."""
+
+    folder: Path
+    postgres: EmbeddedPostgres
+    redis: EmbeddedRedis
+    telnyx: TelnyxProcess
+    postgres_proxy: TcpProxy
+    redis_proxy: TcpProxy
+    telnyx_proxy: TcpProxy
+    fleet: Fleet
+    sink: Sink
+    seats: list[Seat] = field(default_factory=list)
+    exits: list[Exit] = field(default_factory=list)
+    lost_entries: int = 0
+    """Entries that lay in Redis when it was flushed."""
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def database_url(self) -> str:
+        """Without the proxy."""
+        return self.postgres.url_of(TEMPLATE)
+
+    def looker(self) -> Looker:
+        return Looker(self.database_url)
+
+    def past_proxy(self) -> Redis:
+        """Give a client of Redis that no fault of the proxy reaches."""
+        return Redis(port=self.redis.port, socket_timeout=5.0)
+
+    def start_workers(self, number: int) -> None:
+        self.seats = [self._seat() for _ in range(number)]
+        self.fleet.wait_ready(*(seat.worker for seat in self.seats))
+
+    def replace_the_dead(self) -> None:
+        """Start a new worker in each place whose worker has ended, a moment later."""
+        with self._lock:
+            for place, seat in enumerate(self.seats):
+                if seat.worker.is_running:
+                    self._end_the_stuck(seat)
+                    continue
+                if seat.ended is None:
+                    seat.ended = time.monotonic()
+                    self._note_end(seat)
+                elif time.monotonic() - seat.ended > RESTART_PAUSE_S:
+                    self.seats[place] = self._seat()
+
+    def all_fresh(self) -> None:
+        """Kill whoever runs and start anew."""
+        with self._lock:
+            for seat in self.seats:
+                seat.worker.kill()
+            self.seats = [self._seat() for _ in self.seats]
+
+    def set_mode(self, proxy: TcpProxy, mode: Mode) -> None:
+        """Make a proxy ill or well; its port may be somebody's for an instant."""
+        deadline = time.monotonic() + _LISTEN_S
+        while True:
+            try:
+                proxy.mode = mode
+            except OSError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
+            else:
+                return
+
+    def _end_the_stuck(self, seat: Seat) -> None:
+        if seat.terminated and time.monotonic() - seat.terminated > TERM_WITHIN_S:
+            seat.worker.kill()
+
+    def _seat(self) -> Seat:
+        (worker,) = self.fleet.start(1, ready=False)
+        return Seat(worker=worker, since=time.monotonic())
+
+    def _note_end(self, seat: Seat) -> None:
+        if not seat.killed:
+            self.exits.append(
+                Exit(
+                    worker=seat.worker.name,
+                    code=seat.worker.exit_code,
+                    lived_s=round(time.monotonic() - seat.since, 1),
+                    wanted=seat.terminated is not None,
+                )
+            )
+
+
+@contextmanager
+def running_stage(folder: Path, *, seed: int, workers: int) -> Iterator[Stage]:
+    """Start everything in this folder; whatever happens, no process stays."""
+    with ExitStack() as stack:
+        postgres = stack.enter_context(EmbeddedPostgres(folder / "postgres", fast=True))
+        make_template(postgres)
+        redis = stack.enter_context(EmbeddedRedis(folder / "redis"))
+        telnyx = TelnyxProcess(folder, seed=seed)
+        stack.callback(telnyx.kill)
+        telnyx.start()
+        postgres_proxy = stack.enter_context(TcpProxy(postgres_socket(postgres.url)))
+        redis_proxy = stack.enter_context(TcpProxy(("127.0.0.1", redis.port)))
+        telnyx_proxy = stack.enter_context(TcpProxy(("127.0.0.1", telnyx.port)))
+        logs = folder / "workers"
+        logs.mkdir()
+        fleet = stack.enter_context(
+            Fleet(
+                folder=logs,
+                database_url=through(postgres_proxy, postgres.url_of(TEMPLATE)),
+                broker_url=f"redis://127.0.0.1:{redis_proxy.port}/0",
+                telnyx_base_url=f"http://127.0.0.1:{telnyx_proxy.port}/v2",
+                telnyx_api_key=API_KEY,
+                agents=agents_file(),
+                concurrency=CONCURRENCY,
+            )
+        )
+        stage = Stage(
+            folder=folder,
+            postgres=postgres,
+            redis=redis,
+            telnyx=telnyx,
+            postgres_proxy=postgres_proxy,
+            redis_proxy=redis_proxy,
+            telnyx_proxy=telnyx_proxy,
+            fleet=fleet,
+            sink=Sink(Redis(port=redis.port, socket_timeout=5.0)),
+        )
+        stage.start_workers(workers)
+        yield stage

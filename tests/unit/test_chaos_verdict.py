@@ -1,0 +1,135 @@
+"""The checker of chaos campaigns finds what is planted."""
+
+import base64
+import json
+
+import pytest
+from redis import Redis
+
+from tests.chaos.load import Group, Written
+from tests.chaos.mix import QUIET_S
+from tests.chaos.sink import Sink
+from tests.chaos.verdict import (
+    GivenUp,
+    Place,
+    check_given_up,
+    check_letters,
+    check_numbers,
+    explanation,
+    places,
+)
+
+
+def written(user: str, number: int) -> Written:
+    return Written(user=user, channel="web", number=number, copies=1, dated=False)
+
+
+PLACES = places(
+    {
+        "u1": (
+            Group(at_s=0.0, messages=(written("u1", 1),)),
+            Group(at_s=1.0, messages=(written("u1", 2), written("u1", 3))),
+            Group(at_s=2.0, messages=(written("u1", 4),)),
+        ),
+        "u2": (Group(at_s=0.0, messages=(written("u2", 1),)),),
+    }
+)
+ONE = ["u1 #1", "u1 #2", "u1 #3", "u1 #4"]
+
+
+def found(lines: dict[str, list[str]], excused: frozenset[str] = frozenset()) -> list[str]:
+    answered = set(PLACES) - excused
+    return [
+        one.invariant for one in check_numbers(lines, PLACES, answered=answered, excused=excused)
+    ]
+
+
+def test_a_text_knows_its_group() -> None:
+    assert PLACES["u1 #3"] == Place(user="u1", group=1)
+
+
+def test_what_was_said_once_and_in_order_is_right() -> None:
+    assert found({"a": ONE, "b": ["u2 #1"]}) == []
+
+
+def test_within_a_burst_any_order_is_right() -> None:
+    assert found({"a": ["u1 #1", "u1 #3", "u1 #2", "u1 #4"], "b": ["u2 #1"]}) == []
+
+
+@pytest.mark.parametrize(
+    ("lines", "invariant"),
+    [
+        ({"a": ["u1 #2", "u1 #1", "u1 #3", "u1 #4"], "b": ["u2 #1"]}, "order"),
+        ({"a": [*ONE, "u1 #4"], "b": ["u2 #1"]}, "doubled"),
+        ({"a": ONE, "b": ["u2 #1"], "c": ["u2 #1"]}, "doubled"),
+        ({"a": ONE[:3], "b": ["u2 #1"]}, "lost"),
+        ({"a": [*ONE, "u2 #1"]}, "numbers"),
+        ({"a": [*ONE, "hello"], "b": ["u2 #1"]}, "numbers"),
+    ],
+)
+def test_a_planted_violation_is_found(lines: dict[str, list[str]], invariant: str) -> None:
+    assert invariant in found(lines)
+
+
+def test_a_message_whose_turn_was_given_up_may_be_missing_or_late_but_not_doubled() -> None:
+    excused = frozenset({"u1 #1"})
+
+    assert found({"a": ONE[1:], "b": ["u2 #1"]}, excused) == []
+    assert found({"a": [*ONE[1:], "u1 #1"], "b": ["u2 #1"]}, excused) == []
+    assert found({"a": [*ONE, "u1 #1"], "b": ["u2 #1"]}, excused) == ["doubled"]
+
+
+def given_up(**changes: object) -> GivenUp:
+    usual: dict[str, object] = {
+        "turn_id": 7,
+        "failure": "gave_up",
+        "unknown_calls": 1,
+        "doubtful_s": 20.0,
+        "since_newest_s": QUIET_S + 1,
+        "item_stands_alone": False,
+    }
+    return GivenUp(**{**usual, **changes})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"unknown_calls": 3}, {"doubtful_s": 95.0}, {"item_stands_alone": True}],
+)
+def test_a_turn_that_a_fault_explains_may_be_given_up(changes: dict[str, object]) -> None:
+    assert explanation(given_up(**changes)) is not None
+    assert list(check_given_up([given_up(**changes)])) == []
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"failure": "refused", "unknown_calls": 3},
+        {"item_stands_alone": True, "since_newest_s": 2.0},
+    ],
+)
+def test_a_turn_that_no_fault_explains_is_a_violation(changes: dict[str, object]) -> None:
+    assert [one.invariant for one in check_given_up([given_up(**changes)])] == ["given up"]
+
+
+def test_dead_letters_that_only_a_defect_makes_are_violations() -> None:
+    assert list(check_letters({"envelope_invalid": 3, "not_json": 1, "gave_up": 2})) == []
+    assert len(list(check_letters({"task_failed": 1, "refused": 1}))) == 2
+
+
+def entry(key: str, text: str) -> bytes:
+    reply = {"idempotency_key": key, "text": text}
+    body = base64.b64encode(json.dumps([[], {"reply": reply}, {}]).encode()).decode()
+    return json.dumps({"body": body}).encode()
+
+
+def test_the_sink_keeps_the_first_of_each_key_and_names_it_by_its_delivery() -> None:
+    sink = Sink(Redis(port=1))
+    sink.take([entry("k1", "one"), entry("k2", "two"), entry("k1", "one")])
+    rows = [{"id": 5, "channel_user_id": 3, "idempotency_key": "k1"}]
+
+    assert sink.repetitions == 1
+    assert [(one.delivery_id, one.user_id, one.text) for one in sink.delivered(rows)] == [
+        (5, 3, "one"),
+        (0, 0, "two"),
+    ]
