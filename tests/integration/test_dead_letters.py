@@ -19,12 +19,13 @@ def world(database_url: str, tmp_path: Path) -> Iterator[World]:
 
 
 def refuse(world: World, mike: HandDrivenWorker, text: str) -> None:
-    """Have a message refused for good: it is judged no earlier than settle_s after the call."""
-    world.simulator.inject("400", count=1)
+    """Have a message refused for good: twice, and each time judged settle_s after the call."""
+    world.simulator.inject("400", count=2)
     mike.receive(world.envelope(text))
-    world.clock.advance(16)
-    mike.service.background.beat(0.0)
-    mike.answer()
+    for _ in range(2):
+        world.clock.advance(16)
+        mike.service.background.beat(0.0)
+        mike.answer()
 
 
 def test_a_refused_message_is_a_dead_letter_and_blocks_only_itself(world: World) -> None:

@@ -17,6 +17,7 @@ from typing import TypeAlias
 from worker.domain.agents import Agent
 from worker.domain.calls import CallOutcome, Done, Fault, NotSent, Refused, Unknown
 from worker.domain.errors import OperatorError, RetryableError, WorkerError
+from worker.domain.ids import CallId
 from worker.domain.reasons import DeadLetterReason
 from worker.domain.states import ReplySource
 from worker.domain.timing import Timing
@@ -65,6 +66,8 @@ class Later:
     wait_s: float
     reason: str
     gate: GateClosing | None = None
+    excused: CallId | None = None
+    """A refused call that turned out to be the operator's fault, and not the message's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

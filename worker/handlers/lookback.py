@@ -36,6 +36,7 @@ from worker.domain.settle import (
 )
 from worker.domain.states import ReplySource
 from worker.domain.timing import Timing
+from worker.domain.turns import CallRecord
 from worker.handlers.settling import Settle
 from worker.store.claims import Claimed
 from worker.store.turns import TurnStore
@@ -44,6 +45,8 @@ from worker.telnyx.models import Models
 
 MAX_REFUSED_USERS = 3
 """So many users of one agent refused without a success between: the agent is at fault, not they."""
+MIN_REFUSALS = 2
+"""Once is no proof: whatever was wrong with agent or account may be mended by the time we look."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,16 +136,9 @@ class LookBackAtThread:
         if claimed.conversation is not None and age_s < self.timing.settle_s:
             # It may have been stored all the same, and the log lags behind: nothing rash.
             return Later(wait_s=self.timing.settle_s - age_s, reason="look again")
-        gate = f"agent:{claimed.agent.name}"
-        closed_until = claimed.gates.get(gate)
-        if closed_until is not None and closed_until > last.intent_at:
-            # It was closed after this refusal, and has opened: somebody must try, or it never ends.
-            return None
-        if self._others_fare_better(claimed):
-            return None
         if last.status == HTTPStatus.NOT_FOUND:
             # The conversation is there: the model or the address of the API is not.
-            return _wait_for_operator(gate, "status 404")
+            return _wait_for_operator(claimed, last, "status 404")
         replaced = any(
             call.conversation_id != claimed.turn.conversation_id for call in claimed.turn.calls
         )
@@ -152,28 +148,19 @@ class LookBackAtThread:
             and not replaced
         ):
             return Replace(reason="full")
-        if self._model_is_withdrawn(claimed):
-            return _wait_for_operator(gate, "model not offered")
+        if self._model_is_withdrawn(claimed, last):
+            return _wait_for_operator(claimed, last, "model not offered")
+        refusals = sum(call.fault is Fault.REQUEST for call in claimed.turn.doubtful_calls)
+        if refusals < MIN_REFUSALS:
+            return None
         if claimed.turn.messages > 1:
             return Split()
         if self.turns.others_refused(claimed) >= MAX_REFUSED_USERS - 1:
-            return _wait_for_operator(gate, f"status {last.status} for several users")
+            return _wait_for_operator(claimed, last, f"status {last.status} for several users")
         return GiveUp(reason=DeadLetterReason.REFUSED, fallback_text=None, landed=False)
 
-    def _others_fare_better(self, claimed: Claimed) -> bool:
-        """Whether the agent answers by now, and this message was not refused while it did.
-
-        An old refusal says nothing of today: a gate stood between, and another's success opened it.
-        """
-        *earlier, last = [c for c in claimed.turn.doubtful_calls if c.fault is Fault.REQUEST]
-        if not self.turns.others_answered(claimed, since=last.id):
-            return False
-        return not (
-            earlier and self.turns.others_answered(claimed, since=earlier[-1].id, until=last.id)
-        )
-
-    def _model_is_withdrawn(self, claimed: Claimed) -> bool:
-        """Whether Telnyx no longer lists the model, and it has answered nobody since.
+    def _model_is_withdrawn(self, claimed: Claimed, refused: CallRecord) -> bool:
+        """Whether Telnyx does not list the model, and it has answered nobody since the refusal.
 
         A model that is not listed and answers all the same is somebody's own; the message is bad.
         """
@@ -181,7 +168,6 @@ class LookBackAtThread:
             offered = self.models.list_ids()
         except PermanentError:  # no list, no evidence
             return False
-        refused = claimed.turn.doubtful_calls[-1]
         return claimed.agent.model not in offered and not self.turns.others_answered(
             claimed, since=refused.id
         )
@@ -194,5 +180,7 @@ class LookBackAtThread:
         )
 
 
-def _wait_for_operator(gate: str, reason: str) -> Later:
-    return Later(wait_s=0.0, reason=reason, gate=GateClosing(name=gate, reason=reason))
+def _wait_for_operator(claimed: Claimed, refused: CallRecord, reason: str) -> Later:
+    """Close the agent's gate, and excuse the message: this refusal will not count against it."""
+    gate = GateClosing(name=f"agent:{claimed.agent.name}", reason=reason)
+    return Later(wait_s=0.0, reason=reason, gate=gate, excused=refused.id)

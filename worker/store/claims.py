@@ -1,7 +1,7 @@
 """Claiming a channel user and opening his turn: fence, read, decide, write, in one transaction."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TypeAlias
@@ -72,8 +72,8 @@ class Claimed:
     step: Work
     intent: Intent | None
     """None where the step is not `Send`."""
-    gates: Mapping[str, datetime]
-    """Gates that were closed until lately, and until when; a success opens them for good."""
+    gates: tuple[str, ...]
+    """Gates that were closed until lately; a success opens them for good."""
 
     @property
     def open_s(self) -> float:
@@ -203,11 +203,11 @@ class ClaimStore:
             paused=head.paused,
             step=step,
             intent=None,
-            gates={
-                name: head.gates[name]
+            gates=tuple(
+                name
                 for name in gate_names(agent=agent.name, model=agent.model)
                 if name in head.gates
-            },
+            ),
         )
         if not isinstance(step, Send):
             return claimed

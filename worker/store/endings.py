@@ -38,6 +38,10 @@ _LATER = text(
     + _CALL_ENDS.format(
         release="lease_owner = NULL, lease_until = NULL, due_at = service_now() + :wait"
     )
+    + """
+, excused AS (
+    UPDATE calls SET reason = 'account' FROM fenced WHERE calls.id = :excused
+)"""
     + " SELECT false AS to_deliver FROM fenced"
 )
 _TURN_ENDS = """
@@ -158,7 +162,8 @@ def ending(claimed: Claimed, plan: Plan) -> tuple[TextClause, dict[str, object]]
         case Recorded():
             return _RECORDED, _recorded_values(plan)
         case Later():
-            return _LATER, {"wait": timedelta(seconds=plan.wait_s)}
+            values = {"wait": timedelta(seconds=plan.wait_s), "excused": plan.excused}
+            return _LATER, values
         case Replace():
             return _REPLACED, {"reason": plan.reason}
         case Split():
