@@ -150,14 +150,27 @@ class LookBackAtThread:
             return Replace(reason="full")
         if self._model_is_withdrawn(claimed, last):
             return _wait_for_operator(claimed, last, "model not offered")
-        refusals = sum(call.fault is Fault.REQUEST for call in claimed.turn.doubtful_calls)
-        if refusals < MIN_REFUSALS:
+        if not self._is_confirmed(claimed):
             return None
         if claimed.turn.messages > 1:
             return Split()
         if self.turns.others_refused(claimed) >= MAX_REFUSED_USERS - 1:
             return _wait_for_operator(claimed, last, f"status {last.status} for several users")
         return GiveUp(reason=DeadLetterReason.REFUSED, fallback_text=None, landed=False)
+
+    def _is_confirmed(self, claimed: Claimed) -> bool:
+        """Whether it was refused often enough, and not only while nobody was answered.
+
+        Where others were asked after the last refusal and got answers, but not before it, whatever
+        was wrong has been mended, and the refusals say nothing of today.
+        """
+        refused = [one for one in claimed.turn.doubtful_calls if one.fault is Fault.REQUEST]
+        if len(refused) < MIN_REFUSALS:
+            return False
+        before, last = refused[-2:]
+        if not self.turns.others_answered(claimed, since=last.id):
+            return True
+        return self.turns.others_answered(claimed, since=before.id, until=last.id)
 
     def _model_is_withdrawn(self, claimed: Claimed, refused: CallRecord) -> bool:
         """Whether Telnyx does not list the model, and it has answered nobody since the refusal.

@@ -36,6 +36,7 @@ WHERE agent = :agent AND failure = 'refused' AND channel_user_id <> :user_id
 _OTHERS_ANSWERED = text("""
 SELECT EXISTS (SELECT FROM calls refused, calls c JOIN turns t ON t.id = c.turn_id
     WHERE refused.id = :since AND c.id > refused.id AND c.intent_at > refused.finished_at
+      AND (CAST(:until AS bigint) IS NULL OR c.id < :until)
       AND c.state = 'done' AND t.agent = :agent)
 """)
 
@@ -124,8 +125,13 @@ class TurnStore:
         with self._database.statement() as connection:
             return int(connection.execute(_OTHERS_REFUSED, values).scalar_one())
 
-    def others_answered(self, claimed: Claimed, *, since: CallId) -> bool:
-        """Say whether the agent was asked after one call was refused, and has answered."""
-        values = {"agent": claimed.agent.name, "since": since}
+    def others_answered(
+        self, claimed: Claimed, *, since: CallId, until: CallId | None = None
+    ) -> bool:
+        """Say whether the agent was asked after one call was refused, and has answered.
+
+        `until`: only what was asked before this call counts.
+        """
+        values = {"agent": claimed.agent.name, "since": since, "until": until}
         with self._database.statement() as connection:
             return bool(connection.execute(_OTHERS_ANSWERED, values).scalar_one())

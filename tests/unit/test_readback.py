@@ -1,0 +1,232 @@
+"""Judging a log: the table of the turn protocol's step 5, line by line."""
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker.domain.calls import ToolCall
+from worker.domain.ids import TurnId
+from worker.domain.readback import (
+    HUMAN_KEY,
+    Adopt,
+    Diverged,
+    EndedTurn,
+    Expectation,
+    Judgement,
+    LookAgain,
+    Resend,
+    Unanswered,
+    judge,
+    same_text,
+)
+from worker.domain.threads import ThreadMessage
+from worker.domain.timing import Timing
+
+TIMING = Timing()
+QUIET_S = 180.0
+
+
+def user(text: str) -> ThreadMessage:
+    return ThreadMessage(role="user", text=text)
+
+
+def reply(text: str) -> ThreadMessage:
+    return ThreadMessage(role="assistant", text=text)
+
+
+def calling(name: str = "weather") -> ThreadMessage:
+    call = ToolCall(call_id="c1", name=name, arguments="{}")
+    return ThreadMessage(role="assistant", text="", tool_calls=(call,))
+
+
+TOOL = ThreadMessage(role="tool", text="sunny")
+THOUGHT = ThreadMessage(role="assistant", text="")
+INSTRUCTIONS = ThreadMessage(role="system", text="be kind")
+OURS = ThreadMessage(role="assistant", text="I am a person", metadata={HUMAN_KEY: "anna"})
+
+
+def look(
+    *log: ThreadMessage,
+    k: int = 0,
+    text: str = "hello",
+    age_s: float = 5.0,
+    unknown_s: float | None = None,
+    ended: Sequence[str] = (),
+    known: Sequence[str] = (),
+) -> Judgement:
+    """Judge a log; `ended` are the texts of turns 1, 2, ... that may yet arrive."""
+    expected = Expectation(
+        user_messages=k,
+        input_text=text,
+        newest_call_s=age_s,
+        newest_unknown_s=unknown_s,
+        ended=tuple(EndedTurn(id=TurnId(n + 1), input_text=one) for n, one in enumerate(ended)),
+        landed_texts=tuple(known),
+    )
+    return judge(log, expected, TIMING, quiet_s=QUIET_S)
+
+
+@pytest.mark.parametrize("age_s", [0.0, 5.0, 179.9])
+def test_fewer_user_messages_than_there_were_is_a_stale_read_and_looked_at_again(
+    age_s: float,
+) -> None:
+    assert look(user("a"), reply("b"), k=2, age_s=age_s).verdict == LookAgain(
+        wait_s=min(max(age_s, 2.0), 15.0), landed=False
+    )
+
+
+def test_fewer_user_messages_than_there_were_after_t_quiet_is_not_our_thread() -> None:
+    verdict = look(user("a"), k=2, age_s=QUIET_S).verdict
+    assert isinstance(verdict, Diverged)
+    assert "missing" in verdict.reason
+
+
+def test_a_refused_turn_that_is_not_there_may_be_sent_again_at_once() -> None:
+    assert look(user("a"), reply("b"), k=1, age_s=0.5).verdict == Resend()
+
+
+@pytest.mark.parametrize(("unknown_s", "wait_s"), [(0.0, 2.0), (5.0, 5.0), (100.0, 15.0)])
+def test_an_unknown_call_that_is_not_there_may_still_come(unknown_s: float, wait_s: float) -> None:
+    verdict = look(user("a"), reply("b"), k=1, age_s=unknown_s, unknown_s=unknown_s).verdict
+    assert verdict == LookAgain(wait_s=wait_s, landed=False)
+
+
+def test_an_unknown_call_that_is_not_there_after_t_quiet_never_comes() -> None:
+    assert look(k=0, age_s=QUIET_S, unknown_s=QUIET_S).verdict == Resend()
+
+
+def test_a_refusal_after_an_unknown_call_does_not_shorten_its_wait() -> None:
+    assert isinstance(look(k=0, age_s=1.0, unknown_s=100.0).verdict, LookAgain)
+
+
+def test_the_item_and_its_answer_are_adopted() -> None:
+    assert look(user("hello"), reply("good day")).verdict == Adopt(text="good day")
+
+
+def test_all_that_the_assistant_said_since_the_item_is_adopted() -> None:
+    log = (INSTRUCTIONS, user("hello"), THOUGHT, reply("good"), reply("day"))
+    assert look(*log).verdict == Adopt(text="good\nday")
+
+
+def test_what_telnyx_did_to_the_spelling_does_not_matter() -> None:
+    assert look(user(" HELLO\u200b\u00a0you\n"), reply("x"), text="hello  you").verdict == Adopt(
+        text="x"
+    )
+
+
+@pytest.mark.parametrize(
+    "rest", [(), (calling(),), (calling(), TOOL), (TOOL,), (THOUGHT,), (reply("  "),)]
+)
+def test_an_item_without_a_whole_answer_is_looked_at_until_t_quiet_and_then_given_up(
+    rest: tuple[ThreadMessage, ...],
+) -> None:
+    early = look(user("hello"), *rest, age_s=8.0, unknown_s=8.0).verdict
+    assert early == LookAgain(wait_s=8.0, landed=True)
+    assert look(user("hello"), *rest, age_s=QUIET_S, unknown_s=QUIET_S).verdict == Unanswered()
+
+
+def test_the_answer_after_a_tool_is_adopted() -> None:
+    log = (user("hello"), calling(), TOOL, reply("it is sunny"))
+    assert look(*log).verdict == Adopt(text="it is sunny")
+
+
+def test_a_call_of_a_tool_after_words_is_no_answer_yet() -> None:
+    assert isinstance(look(user("hello"), reply("let me see"), calling()).verdict, LookAgain)
+
+
+def test_what_one_of_our_people_wrote_is_neither_an_answer_nor_the_end_of_one() -> None:
+    assert isinstance(look(user("hello"), OURS).verdict, LookAgain)
+    assert look(user("hello"), reply("x"), OURS).verdict == Adopt(text="x")
+    assert look(OURS, user("hello"), OURS, reply("x")).verdict == Adopt(text="x")
+
+
+def test_the_same_word_twice_is_told_apart_by_its_place() -> None:
+    answered_once = (user("ok"), reply("first"))
+    twice = (*answered_once, user("ok"), reply("second"))
+    assert look(*answered_once, k=1, text="ok").verdict == Resend()
+    assert look(*twice, k=1, text="ok").verdict == Adopt(text="second")
+    assert isinstance(look(*twice, k=0, text="ok").verdict, Diverged)
+
+
+def test_a_message_of_somebody_else_is_never_taken_for_ours() -> None:
+    for log in (
+        (user("who is this?"), reply("x")),
+        (user("hello"), reply("x"), user("who is this?")),
+        (user("who is this?"), user("hello"), reply("x")),
+    ):
+        assert isinstance(look(*log, age_s=QUIET_S).verdict, Diverged)
+
+
+def test_an_item_that_telnyx_split_is_not_ours_any_more() -> None:
+    assert isinstance(look(user("hel"), user("lo"), reply("x")).verdict, Diverged)
+
+
+def test_an_item_that_telnyx_merged_into_the_one_before_is_noticed() -> None:
+    merged = (user("before hello"), reply("x"))
+    verdict = look(*merged, k=1, age_s=QUIET_S, unknown_s=QUIET_S, known=["before"]).verdict
+    assert isinstance(verdict, Diverged)
+    intact = look(user("before"), reply("x"), k=1, known=["before"]).verdict
+    assert intact == Resend()
+
+
+def test_a_turn_given_up_that_arrived_after_all_is_marked_and_left_out() -> None:
+    late = (user("old"), reply("late"))
+    assert look(*late, user("hello"), reply("x"), ended=["old"]) == Judgement(
+        verdict=Adopt(text="x"), landed=(TurnId(1),)
+    )
+    assert look(*late, ended=["old"]) == Judgement(verdict=Resend(), landed=(TurnId(1),))
+
+
+def test_a_late_arrival_after_our_item_does_not_hide_its_answer() -> None:
+    log = (user("hello"), reply("x"), user("old"), reply("late"))
+    assert look(*log, ended=["old"]) == Judgement(verdict=Adopt(text="x"), landed=(TurnId(1),))
+
+
+def test_late_arrivals_with_one_text_are_marked_in_order_and_no_more_than_there_were() -> None:
+    ok = (user("ok"), reply("x"))
+    judgement = look(*ok, *ok, text="hello", ended=["ok", "ok", "ok"])
+    assert judgement.landed == (TurnId(1), TurnId(2))
+    assert isinstance(look(*ok, *ok, text="hello", ended=["ok"]).verdict, Diverged)
+
+
+words = st.text(st.characters(codec="utf-8"), min_size=1, max_size=8).filter(
+    lambda text: same_text(text, text) and not same_text(text, "")
+)
+turns = st.lists(words, max_size=5)
+
+
+@given(turns, words)
+def test_an_answered_item_at_its_place_is_always_adopted(before: list[str], text: str) -> None:
+    log = [message for one in before for message in (user(one), reply(f"to {one}"))]
+    judgement = look(*log, user(text), reply("this"), k=len(before), text=text)
+    assert judgement == Judgement(verdict=Adopt(text="this"))
+
+
+@given(turns, words, st.floats(0, 1000), st.floats(0, 1000))
+def test_it_is_never_sent_again_before_t_quiet_nor_where_it_is_there(
+    before: list[str], text: str, age_s: float, more_s: float
+) -> None:
+    log = [message for one in before for message in (user(one), reply("x"))]
+    absent = look(*log, k=len(before), text=text, age_s=age_s, unknown_s=age_s + more_s).verdict
+    assert (absent == Resend()) == (age_s + more_s >= QUIET_S)
+    present = look(*log, user(text), k=len(before), text=text, age_s=age_s).verdict
+    assert present != Resend()
+
+
+@given(turns, words, st.lists(words, max_size=3), st.data())
+def test_any_order_of_late_arrivals_is_explained(
+    before: list[str], text: str, late: list[str], data: st.DataObject
+) -> None:
+    pairs = [(user(one), reply("late")) for one in late]
+    place = data.draw(st.integers(0, len(pairs)))
+    pairs.insert(place, (user(text), reply("this")))
+    log = [message for one in before for message in (user(one), reply("x"))]
+    log += [message for pair in pairs for message in pair]
+    judgement = look(*log, k=len(before), text=text, ended=late)
+    if all(not same_text(one, text) for one in late):
+        assert judgement.verdict == Adopt(text="this")
+        assert sorted(judgement.landed) == [TurnId(n + 1) for n in range(len(late))]
+    else:  # which of the equal ones is ours nobody can know, but none is sent again
+        assert judgement.verdict != Resend()
