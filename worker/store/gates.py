@@ -6,7 +6,6 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection, text
 
 from worker.domain.settle import GateClosing
-from worker.store.database import Database
 
 FIRST_WAIT_S = 15.0
 LONGEST_WAIT_S = 60.0
@@ -49,20 +48,3 @@ def close_gate(connection: Connection, closing: GateClosing) -> None:
             "longest": timedelta(seconds=LONGEST_WAIT_S),
         },
     )
-
-
-class GateStore:
-    """Gates outside of a turn's own transactions."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    def close(self, closing: GateClosing) -> None:
-        """Close a gate for every worker."""
-        with self._database.statement() as connection:
-            close_gate(connection, closing)
-
-    def reopen(self, *names: str) -> None:
-        """Open gates and forget their strikes."""
-        with self._database.statement() as connection:
-            reopen_gates(connection, names)
