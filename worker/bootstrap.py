@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, Self
 from uuid import UUID, uuid4
 
+from worker.agents_file import load_agents
 from worker.channels.port import DEADLINE_S, Channel
 from worker.channels.task import TaskChannel
 from worker.domain.agents import Routing
@@ -23,7 +24,7 @@ from worker.handlers.settling import Settle
 from worker.handlers.slots import TurnSlots
 from worker.handlers.sweep import Background, LocalRunner, Sweep
 from worker.handlers.watchdog import Intake, StallWatchdog
-from worker.settings import Settings, load_agents
+from worker.settings import Settings
 from worker.store.claims import ClaimStore
 from worker.store.conversations import ConversationStore
 from worker.store.database import Database

@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from celery import Celery
+from redis import Redis
 
 from tests.support.processes import eventually
 from tests.support.world import NAMESPACE, Database
@@ -162,10 +163,20 @@ class Fleet:
         return [worker for worker in self.workers if worker.is_running]
 
     def wait_for(self, condition: Callable[[], bool], *, seconds: float = 40.0) -> None:
-        """Wait for something that the workers do; AssertionError with their last words."""
+        """Wait for something that the workers do; AssertionError with what they do instead."""
         if not eventually(condition, timeout_s=seconds):
-            said = "\n".join(f"--- {one.name}\n{one.output()[-2000:]}" for one in self.workers)
-            raise AssertionError(f"it did not happen in {seconds} s\n{said}")
+            raise AssertionError(f"it did not happen in {seconds} s\n{self.report()}")
+
+    def report(self) -> str:
+        """Tell the ends of all logs, with the stacks of the threads that run; the newest last."""
+        for worker in self.running():
+            worker.process.send_signal(signal.SIGUSR1)  # Celery prints every thread's stack
+        time.sleep(1.0)
+        return "\n".join(
+            f"--- {one.name}, exit code {one.exit_code}\n"
+            + one.output()[-(12000 if one.is_running else 1500) :]
+            for one in self.workers[-6:]
+        )
 
     def stop(self) -> None:
         """Kill whatever still runs."""
@@ -277,7 +288,22 @@ class Ground:
             outcomes = self.outcomes(*users)
             return len(outcomes) == messages and None not in outcomes
 
-        self.fleet.wait_for(final, seconds=seconds)
+        if not eventually(final, timeout_s=seconds):
+            raise AssertionError(
+                f"not final in {seconds} s: {len(self.outcomes(*users))} of {messages} accepted\n"
+                f"{self.fleet.report()}\n{self.unfinished()}"
+            )
+
+    def unfinished(self) -> str:
+        """Tell what waits in Postgres and in Redis, without what people wrote."""
+        waiting = self.database.rows(
+            "SELECT u.*, c.state AS call, m.id AS message FROM channel_users u"
+            " JOIN messages m ON m.channel_user_id = u.id AND m.outcome IS NULL"
+            " LEFT JOIN calls c ON c.turn_id = u.open_turn_id ORDER BY m.id LIMIT 5"
+        )
+        with Redis.from_url(self.fleet.broker_url) as redis:
+            queues = {name: redis.llen(name) for name in ("inbound", "turns", "deliveries")}
+            return f"{waiting}\n{queues}, unacked: {redis.hkeys('unacked')}"
 
     def sources(self, user: str) -> list[str]:
         """Where this user's replies came from, in order."""

@@ -18,18 +18,18 @@ from pydantic import BaseModel
 from redis import Redis
 
 from tests.support.databases import ROOT, libpq_url
-from worker.cli.app import app as command_line
-from worker.domain.reasons import DeadLetterReason
-from worker.domain.timing import Timing
-from worker.envelope import Envelope, EnvelopeAttachment, parse_envelope
-from worker.settings import (
+from worker.agents_file import (
     AgentSection,
     AgentsFile,
     ChannelSection,
     DeliverySection,
-    Settings,
     load_agents,
 )
+from worker.cli.app import app as command_line
+from worker.domain.reasons import DeadLetterReason
+from worker.domain.timing import Timing
+from worker.envelope import Envelope, EnvelopeAttachment, parse_envelope
+from worker.settings import Settings
 from worker.store.schema import Base
 
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -160,6 +160,7 @@ def test_the_table_of_settings_is_whole_and_its_defaults_are_true(page: str, hea
         ("### `[agents.NAME]`", AgentSection),
         ("### `[channels.NAME]`", ChannelSection),
         ("### `[channels.NAME.delivery]`", DeliverySection),
+        ("### `[tools.NAME]`", ToolSection),
     ],
 )
 def test_the_tables_of_the_agents_file_are_whole_and_true(

@@ -8,13 +8,13 @@ from uuid import UUID
 
 from pydantic import SecretStr, ValidationError
 
+from worker.agents_file import load_agents
 from worker.cli.errors import MISUSED, CommandError
 from worker.domain.agents import Routing
 from worker.settings import (
     Settings,
     SettingsError,
     _one_line,
-    load_agents,
     load_settings,
     sandbox_dir,
 )

@@ -9,8 +9,10 @@ from typing import Literal
 
 from worker.domain.errors import PermanentError
 from worker.domain.states import DeliveryState
+from worker.domain.tools import ToolConfig
 
 ChannelKind = Literal["telephone", "email", "other"]
+AttachmentPolicy = Literal["mention", "skip"]
 
 
 class UnknownAgentError(PermanentError):
@@ -32,6 +34,14 @@ class Agent:
     """Whether the text of an incomplete answer may be sent."""
     max_turns: int = 300
     """A conversation that has had so many turns is rotated: the next one opens afresh."""
+    stream: bool = False
+    """Whether the text is published while it is made, for web chats."""
+    stream_idle_s: float = 30.0
+    """The longest silence within a stream before it is given up."""
+    tools: tuple[str, ...] = ()
+    """Names of the tools that it may use."""
+    max_tool_rounds: int = 8
+    """So often may it ask for tools within one turn; then it has to answer with what it knows."""
     options: Mapping[str, object] = field(default_factory=dict)
     """Further fields of the request body (reasoning, service_tier, temperature, ...)."""
 
@@ -44,7 +54,9 @@ class Agent:
     def version(self) -> str:
         """Changes when anything that shapes an answer changes; recorded on every turn."""
         return _digest(
-            json.dumps([self.model, self.instructions, dict(self.options)], sort_keys=True)
+            json.dumps(
+                [self.model, self.instructions, dict(self.options), self.tools], sort_keys=True
+            )
         )
 
 
@@ -89,6 +101,9 @@ class ChannelPolicy:
     """How long one reply may block those behind it."""
     max_unclear_deliveries: int = 1
     """For ways out that know no idempotency key; 1 = at most once."""
+    other_attachments: AttachmentPolicy = "mention"
+    """What becomes of a message with an attachment that is no image: the model is told that there
+    is one, or the message is not answered."""
     max_pending: int = 1000
     """So many messages of one user wait at most; further ones are skipped."""
 
@@ -105,6 +120,7 @@ class Routing:
     agents: Mapping[str, Agent]
     default_agent: str
     channels: Mapping[str, ChannelPolicy] = field(default_factory=dict)
+    tools: Mapping[str, ToolConfig] = field(default_factory=dict)
 
     def channel(self, name: str) -> ChannelPolicy:
         """Give the policy of a channel, the defaults where it is not configured."""

@@ -1,0 +1,227 @@
+"""The agents file: agents, channels, tools and waits, in TOML."""
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
+
+from worker.domain.agents import (
+    Agent,
+    AttachmentPolicy,
+    ChannelKind,
+    ChannelPolicy,
+    Routing,
+    TaskDelivery,
+)
+from worker.domain.timing import Timing
+from worker.domain.tools import ToolConfig
+from worker.settings import SettingsError
+
+DEFAULT_MODEL = "zai-org/GLM-5.3-Flash"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class AgentSection(_Section):
+    """`[agents.NAME]`: a named set of model and instructions."""
+
+    model: str = DEFAULT_MODEL
+    instructions: str = ""
+    instructions_file: Path | None = None
+    call_timeout_s: PositiveFloat = 75.0
+    fallback_text: str | None = None
+    partial_text: bool = False
+    max_turns: PositiveInt = 300
+    stream: bool = False
+    stream_idle_s: PositiveFloat = 30.0
+    tools: tuple[str, ...] = ()
+    max_tool_rounds: PositiveInt = 8
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = (
+        None
+    )
+    service_tier: Literal["default", "priority", "flex"] | None = None
+    region: Literal["USA", "EU", "AUS", "UAE"] | None = None
+    region_mode: Literal["preferred", "strict"] | None = None
+    max_output_tokens: PositiveInt | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.region_mode is not None and self.region is None:
+            raise ValueError("region_mode needs a region")
+        named = {"model", "input", "conversation", "instructions", "tools", "stream"}
+        if taken := (named | self.request_fields().keys()) & self.options.keys():
+            raise ValueError(f"options may not hold {sorted(taken)}: there is a key for it")
+        return self
+
+    def request_fields(self) -> dict[str, object]:
+        """Give the fields of the request body that have keys of their own here."""
+        effort = self.reasoning_effort
+        fields = {
+            "reasoning": None if effort is None else {"effort": effort},
+            "service_tier": self.service_tier,
+            "region": self.region,
+            "mode": self.region_mode,
+            "max_output_tokens": self.max_output_tokens,
+            "temperature": self.temperature,
+        }
+        return {name: value for name, value in fields.items() if value is not None}
+
+
+class ToolSection(_Section):
+    """`[tools.NAME]`: a function that agents may use."""
+
+    description: str = ""
+    parameters: dict[str, Any] | None = None
+    function: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")] | None = None
+    url: Annotated[str, Field(pattern=r"^https?://")] | None = None
+    secret_env: str | None = None
+    secret_file: Path | None = None
+    timeout_s: PositiveFloat = 20.0
+    honours_key: bool | None = None
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if (self.function is None) == (self.url is None):
+            raise ValueError("give either function or url")
+        if self.url is not None and (self.secret_env is None) == (self.secret_file is None):
+            raise ValueError("a url needs either secret_env or secret_file, to sign with")
+        if self.url is not None and self.parameters is None:
+            raise ValueError("a url needs parameters, the JSON Schema of its arguments")
+        return self
+
+
+class DeliverySection(_Section):
+    """`[channels.NAME.delivery]`: replies go out as a Celery task."""
+
+    task: str = Field(min_length=1)
+    queue: str = Field(min_length=1)
+
+
+class ChannelSection(_Section):
+    """`[channels.NAME]`: how one channel is treated."""
+
+    kind: ChannelKind = "other"
+    agent: str | None = None
+    recipients: dict[str, str] = Field(default_factory=dict)
+    persist: bool = True
+    idle_reset_s: PositiveFloat | None = None
+    reorder_s: float = Field(default=0.2, ge=0)
+    debounce_s: float = Field(default=0.0, ge=0)
+    max_wait_s: PositiveFloat = 10.0
+    supersede: bool = False
+    max_age_s: PositiveFloat | None = None
+    other_attachments: AttachmentPolicy = "mention"
+    max_pending: PositiveInt = 1000
+    delivery: DeliverySection | None = None
+    delivery_max_age_s: PositiveFloat = 3600.0
+    max_unclear_deliveries: PositiveInt = 1
+
+
+class AgentsFile(_Section):
+    """The whole TOML file."""
+
+    default_agent: str = "default"
+    agents: dict[str, AgentSection] = Field(default_factory=dict)
+    channels: dict[str, ChannelSection] = Field(default_factory=dict)
+    tools: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")], ToolSection] = Field(
+        default_factory=dict
+    )
+    timing: dict[str, float] = Field(default_factory=dict)
+
+
+def load_agents(path: Path | None) -> tuple[Routing, Timing]:
+    """Read agents, routing and waits; None gives one default agent. Raises `SettingsError`."""
+    if path is None:
+        return _routing(AgentsFile(), Path()), Timing()
+    try:
+        parsed = AgentsFile.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise SettingsError(f"AGENTS_FILE: {path} cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"AGENTS_FILE: {path} is not TOML: {error}") from None
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        place = ".".join(str(part) for part in fault["loc"])
+        raise SettingsError(f"AGENTS_FILE: {path}: {place}: {fault['msg']}") from None
+    try:
+        timing = Timing(**parsed.timing)  # type: ignore[arg-type]
+    except TypeError:
+        unknown = sorted(parsed.timing.keys() - Timing.__dataclass_fields__.keys())
+        raise SettingsError(f"AGENTS_FILE: {path}: timing: unknown {unknown}") from None
+    return _routing(parsed, path.parent), timing
+
+
+def _routing(parsed: AgentsFile, folder: Path) -> Routing:
+    sections = parsed.agents or {parsed.default_agent: AgentSection()}
+    agents = {name: _agent(name, section, folder) for name, section in sections.items()}
+    channels = {
+        name: ChannelPolicy(
+            name=name,
+            delivery=_delivery(section.delivery),
+            recipient_agents=section.recipients,
+            **section.model_dump(exclude={"recipients", "delivery"}),
+        )
+        for name, section in parsed.channels.items()
+    }
+    named = {parsed.default_agent: "default_agent"}
+    for name, policy in channels.items():
+        for agent in filter(None, [policy.agent, *policy.recipient_agents.values()]):
+            named.setdefault(agent, f"channels.{name}")
+    for agent, place in named.items():
+        if agent not in agents:
+            raise SettingsError(f"AGENTS_FILE: {place}: there is no [agents.{agent}]")
+    tools = {name: _tool(name, section, folder) for name, section in parsed.tools.items()}
+    for name, one in agents.items():
+        if unknown := sorted(set(one.tools) - tools.keys()):
+            raise SettingsError(f"AGENTS_FILE: agents.{name}.tools: there is no {unknown}")
+    return Routing(
+        agents=agents, default_agent=parsed.default_agent, channels=channels, tools=tools
+    )
+
+
+def _agent(name: str, section: AgentSection, folder: Path) -> Agent:
+    instructions = section.instructions
+    if section.instructions_file is not None:
+        file = folder / section.instructions_file
+        try:
+            instructions = file.read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise SettingsError(
+                f"AGENTS_FILE: agents.{name}: {file} cannot be read: {error.strerror}"
+            ) from None
+    kept = Agent.__dataclass_fields__.keys() - {"name", "instructions", "options"}
+    options = section.request_fields() | section.options
+    return Agent(
+        name=name,
+        instructions=instructions,
+        options=options,
+        **section.model_dump(include=set(kept)),
+    )
+
+
+def _tool(name: str, section: ToolSection, folder: Path) -> ToolConfig:
+    honours_key = section.honours_key
+    fields = section.model_dump(exclude={"honours_key", "secret_file"})
+    return ToolConfig(
+        name=name,
+        honours_key=section.url is not None if honours_key is None else honours_key,
+        secret_file=None if section.secret_file is None else folder / section.secret_file,
+        **fields,
+    )
+
+
+def _delivery(section: DeliverySection | None) -> TaskDelivery | None:
+    return None if section is None else TaskDelivery(task=section.task, queue=section.queue)

@@ -1,0 +1,1 @@
+"""Tools: running what a model asks for."""

@@ -1,0 +1,24 @@
+"""What a tool is: its description for the model, and one method."""
+
+from typing import Protocol
+
+from worker.domain.tools import ToolRequest, ToolResult, ToolSpec
+
+
+class Tool(Protocol):
+    """A function that a model may ask for. One instance serves all threads."""
+
+    @property
+    def spec(self) -> ToolSpec:
+        """What the model is told."""
+
+    @property
+    def takes_key(self) -> bool:
+        """Whether a repetition under the same key does nothing; else it is run at most once."""
+
+    @property
+    def timeout_s(self) -> float:
+        """The longest that one run takes."""
+
+    def run(self, request: ToolRequest) -> ToolResult:
+        """Run it within `timeout_s`; never raises for what model, tool or network do."""
