@@ -45,8 +45,8 @@ class AgentSection(_Section):
     max_turns: PositiveInt = 300
     stream: bool = False
     stream_idle_s: PositiveFloat = 30.0
-    tools: tuple[str, ...] = ()
-    max_tool_rounds: PositiveInt = 8
+    tools: list[str] = Field(default_factory=list)
+    max_tool_rounds: Annotated[int, Field(ge=1, le=32)] = 8
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = (
         None
     )
@@ -123,6 +123,7 @@ class ChannelSection(_Section):
     max_wait_s: PositiveFloat = 10.0
     supersede: bool = False
     max_age_s: PositiveFloat | None = None
+    expired_text: Annotated[str, Field(min_length=1)] | None = None
     other_attachments: AttachmentPolicy = "mention"
     max_pending: PositiveInt = 1000
     delivery: DeliverySection | None = None
@@ -202,12 +203,13 @@ def _agent(name: str, section: AgentSection, folder: Path) -> Agent:
             raise SettingsError(
                 f"AGENTS_FILE: agents.{name}: {file} cannot be read: {error.strerror}"
             ) from None
-    kept = Agent.__dataclass_fields__.keys() - {"name", "instructions", "options"}
+    kept = Agent.__dataclass_fields__.keys() - {"name", "instructions", "options", "tools"}
     options = section.request_fields() | section.options
     return Agent(
         name=name,
         instructions=instructions,
         options=options,
+        tools=tuple(section.tools),
         **section.model_dump(include=set(kept)),
     )
 

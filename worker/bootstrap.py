@@ -15,7 +15,9 @@ from worker.domain.ids import ChannelUserId, WorkerId
 from worker.domain.timing import Timing
 from worker.handlers.accept import AcceptEnvelope
 from worker.handlers.answer import AnswerUser
+from worker.handlers.comparing import CompareThread
 from worker.handlers.conversations import ConversationFinder
+from worker.handlers.conversing import AdoptConversation, ResetConversation, SayToUser
 from worker.handlers.deliver import DeliverReplies
 from worker.handlers.lookback import LookBackAtThread
 from worker.handlers.operate import PauseUser, Replay
@@ -23,19 +25,25 @@ from worker.handlers.receive import ReceiveEnvelope
 from worker.handlers.settling import Settle
 from worker.handlers.slots import TurnSlots
 from worker.handlers.sweep import Background, LocalRunner, Sweep
+from worker.handlers.toolwork import RunTools
 from worker.handlers.watchdog import Intake, StallWatchdog
-from worker.settings import Settings
+from worker.settings import Settings, SettingsError
 from worker.store.claims import ClaimStore
 from worker.store.conversations import ConversationStore
 from worker.store.database import Database
 from worker.store.dead_letters import DeadLetterStore
 from worker.store.deliveries import DeliveryStore
+from worker.store.interventions import InterventionStore
+from worker.store.ledger import LedgerStore
 from worker.store.messages import MessageStore
 from worker.store.people import PeopleStore
+from worker.store.saying import SayingStore
 from worker.store.sweeps import SweepStore
 from worker.store.turns import TurnStore
 from worker.store.workers import WorkerStore
 from worker.telnyx.client import TelnyxClient
+from worker.tools.build import ToolConfigError, build_tools
+from worker.tools.port import Tool
 
 LOCAL_DELIVERIES = 8
 """Threads of a process that try deliveries again; first attempts are Celery tasks."""
@@ -130,6 +138,7 @@ class _Base:
     own_database: Database
     """Heartbeat and sweeper never wait behind two hundred threads for a connection."""
     telnyx: TelnyxClient
+    tools: Mapping[str, Tool]
     slots: TurnSlots
     sweeps: SweepStore
 
@@ -143,10 +152,11 @@ class _Base:
             timing=timing,
             namespace=settings.namespace,
             worker_id=WorkerId(uuid4()),
-            lease_s=timing.lease_s(max(one.call_timeout_s for one in routing.agents.values())),
+            lease_s=timing.lease_s(_longest_step_s(routing)),
             database=Database(settings.database_url, pool_size=settings.database_pool_size),
             own_database=own,
             telnyx=TelnyxClient(settings.telnyx_api_key, base_url=settings.telnyx_base_url),
+            tools=_tools(routing),
             slots=TurnSlots(settings.turn_slots),
             sweeps=SweepStore(own, wake_ttl_s=timing.wake_ttl_s),
         )
@@ -156,6 +166,20 @@ class _Base:
         self.telnyx.close()
         self.database.close()
         self.own_database.close()
+
+
+def _longest_step_s(routing: Routing) -> float:
+    """Give the longest time between two commits of one turn: a call, or a tool."""
+    calls = (agent.call_timeout_s for agent in routing.agents.values())
+    tools = (tool.timeout_s for tool in routing.tools.values())
+    return max((*calls, *tools))
+
+
+def _tools(routing: Routing) -> dict[str, Tool]:
+    try:
+        return build_tools(routing.tools, os.environ)
+    except ToolConfigError as error:
+        raise SettingsError(f"AGENTS_FILE: {error}") from None
 
 
 def _answer(base: _Base, broker: Broker) -> AnswerUser:
@@ -180,6 +204,7 @@ def _answer(base: _Base, broker: Broker) -> AnswerUser:
             models=base.telnyx.models,
             timing=base.timing,
         ),
+        run_tools=RunTools(tools=base.tools, turns=turns, namespace=base.namespace),
         conversations=conversations,
         responses=base.telnyx.responses,
         routing=base.routing,
@@ -203,6 +228,7 @@ def _background(base: _Base, broker: Broker, sweep: Sweep) -> Background:
     return Background(
         beat=workers.beat,
         leave=workers.leave,
+        forget_dead=workers.forget_dead,
         sweep=sweep,
         watchdog=watchdog,
         slots=base.slots,
@@ -218,16 +244,26 @@ class Operator:
     pause: PauseUser
     dead_letters: DeadLetterStore
     replay: Replay
+    ledger: LedgerStore
+    compare: CompareThread
+    reset: ResetConversation
+    adopt: AdoptConversation
+    say: SayToUser
     close: Callable[[], None]
 
 
 def build_operator(settings: Settings) -> Operator:
     """Build the parts of the operators' commands. Raises `SettingsError`."""
-    routing, _ = load_agents(settings.agents_file)
+    routing, timing = load_agents(settings.agents_file)
     database = Database(settings.database_url, pool_size=2, name="worker-cli")
     telnyx = TelnyxClient(settings.telnyx_api_key, base_url=settings.telnyx_base_url)
     people = PeopleStore(database)
     dead_letters = DeadLetterStore(database)
+    ledger = LedgerStore(database)
+    slowest_s = max(one.call_timeout_s for one in routing.agents.values())
+    interventions = InterventionStore(
+        database, quiet_s=timing.quiet_s(slowest_s), settle_s=timing.settle_s
+    )
 
     def close() -> None:
         telnyx.close()
@@ -241,6 +277,17 @@ def build_operator(settings: Settings) -> Operator:
             letters=dead_letters,
             accept=AcceptEnvelope(messages=MessageStore(database), routing=routing),
         ),
+        ledger=ledger,
+        compare=CompareThread(ledger=ledger, telnyx=telnyx.conversations),
+        reset=ResetConversation(store=interventions),
+        adopt=AdoptConversation(
+            store=interventions,
+            ledger=ledger,
+            telnyx=telnyx.conversations,
+            routing=routing,
+            namespace=settings.namespace,
+        ),
+        say=SayToUser(store=interventions, saying=SayingStore(database), routing=routing),
         close=close,
     )
 

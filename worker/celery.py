@@ -16,6 +16,7 @@ from redis import Redis, RedisError
 from worker import intake
 from worker.bootstrap import Service, build_service
 from worker.channels.task import NotPublishedError
+from worker.domain.errors import RetryableError
 from worker.domain.ids import ChannelUserId
 from worker.handlers.sweep import CannotPublishError
 from worker.handlers.watchdog import BrokerAwayError
@@ -73,6 +74,10 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
     }
 
 
+POSTGRES_PAUSE_S = 1.0
+"""Between two attempts of a worker that starts while Postgres is away."""
+
+
 class RunService(bootsteps.StartStopStep):
     """Starts the service's own threads before Celery needs the broker, and stops them last."""
 
@@ -85,8 +90,16 @@ class RunService(bootsteps.StartStopStep):
             raise SystemExit("this worker runs on threads: leave out -P, or give -P threads")
 
     def start(self, worker: Any) -> None:
-        """Commit the first heartbeat and start heartbeat and sweeper."""
-        worker.app.service.background.start()
+        """Commit the first heartbeat, waiting for Postgres where it is away; start the threads."""
+        while True:
+            state.maybe_shutdown()
+            try:
+                worker.app.service.background.start()
+            except RetryableError as error:
+                log.warning("worker.waits_for_postgres", error=str(error))
+                time.sleep(POSTGRES_PAUSE_S)
+            else:
+                return
 
     def stop(self, worker: Any) -> None:
         """End the threads when no task runs any more."""

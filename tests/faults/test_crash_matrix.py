@@ -68,6 +68,7 @@ class Stage:
     healer: HandDrivenWorker
     number: int
     channel: str = "keyed"
+    agents: str = AGENTS
     envelopes: list[dict[str, object]] = field(default_factory=list)
 
     @property
@@ -78,9 +79,9 @@ class Stage:
     def sink(self) -> Path:
         return self.world.folder / "sink.jsonl"
 
-    def envelope(self, word: str) -> dict[str, object]:
+    def envelope(self, word: str, **fields: object) -> dict[str, object]:
         made = self.world.envelope(
-            f"{word} of {self.number};", user=self.address, channel=self.channel
+            f"{word} of {self.number};", user=self.address, channel=self.channel, **fields
         )
         self.envelopes.append(made)
         return made
@@ -113,10 +114,10 @@ class Stage:
         ]
         return [texts for texts in threads if any(f" of {self.number};" in one for one in texts)]
 
-    def job(self, *steps: Step, stop: Stop | None = None, agents: str = AGENTS) -> Job:
+    def job(self, *steps: Step, stop: Stop | None = None, agents: str | None = None) -> Job:
         number = next(self.world._numbers)
         agents_file = self.world.folder / f"child-{number}.toml"
-        agents_file.write_text(agents)
+        agents_file.write_text(agents or self.agents)
         return Job(
             database_url=self.world.database.url,
             telnyx_base_url=self.world.simulator.base_url,

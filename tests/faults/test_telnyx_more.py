@@ -13,6 +13,7 @@ from tests.support.world import USER, HandDrivenWorker, World, running_world
 from worker.agents_file import DEFAULT_MODEL
 from worker.sandbox.simulator import Endpoint, Match, SimulatorConfig
 from worker.sandbox.simulator.events import RequestReceived
+from worker.sandbox.simulator.plans import Storing
 
 FAST_CALLS = "[agents.default]\ncall_timeout_s = 0.5\n"
 QUIET_S = 2 + 0.5 + 90 + 13
@@ -212,6 +213,23 @@ def test_a_strangers_message_stops_its_user_and_nobody_else(world: World) -> Non
     mike.answer()
     assert "again" in world.inputs()
     assert "still stopped" not in world.inputs()
+    hold(world)
+
+
+@pytest.mark.parametrize("fault", ["429_retry_after", "422"])
+def test_a_refusal_that_stored_the_turn_is_not_repeated_while_the_log_lags(
+    world: World, fault: str
+) -> None:
+    mike = world.worker(FAST_CALLS)
+    world.simulator.inject(fault, storing=Storing.WHOLE)
+    world.simulator.inject("stale_reads", stale_s=3600)
+    mike.receive(world.envelope("hello"))
+    for _ in range(6):
+        pass_time(world, mike, 3)
+        mike.answer()
+
+    assert world.simulator.pending_faults() == (), "the listing was read"
+    assert [reply["source"] for reply in world.replies()] == ["adopted"]
     hold(world)
 
 

@@ -179,11 +179,14 @@ def test_while_postgres_is_away_envelopes_wait_in_redis_and_the_worker_stays_up(
     proxy.mode = Mode.REFUSE
     proxy.reset_all()
     ground.fleet.send(*(ground.envelope("is somebody there?", user=user) for user in users))
+    (late,) = ground.fleet.start(1, ready=False)
     ground.fleet.wait_for(lambda: "heartbeat.failed" in worker.output())
+    ground.fleet.wait_for(lambda: "worker.waits_for_postgres" in late.output())
     assert ground.outcomes(*users) == []
     proxy.mode = Mode.PASS
     ground.wait_until_final(*users, messages=10)
 
     assert worker.is_running
+    ground.fleet.wait_ready(late)
     assert [ground.said(user) for user in users] == [["is somebody there?"]] * 10
     assert ground.database.value("SELECT count(*) FROM dead_letters") == 0

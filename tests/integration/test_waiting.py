@@ -75,6 +75,24 @@ def test_a_superseded_reply_is_kept_and_not_delivered(world: World) -> None:
     assert set(outcomes(world)) == {"answered"}
 
 
+def test_one_text_is_said_for_all_that_is_too_old(world: World) -> None:
+    mike = world.worker('[channels.sms]\nexpired_text = "Sorry, we were away."\n')
+    for word in ("gone", "long gone"):
+        mike.accept_only(world.envelope(word, expires_at="2020-01-01T00:00:00Z"))
+    mike.accept_only(world.envelope("hello"))
+    mike.answer()
+
+    assert outcomes(world) == ["expired", "expired", "answered"]
+    assert [(one["source"], one["text"][:19]) for one in world.replies()] == [
+        ("fallback", "Sorry, we were away"),
+        ("call", "Thanks for writing!"),
+    ]
+    assert world.inputs() == ["hello"]
+    mike.accept_only(world.envelope("too late", expires_at="2020-01-01T00:00:00Z"))
+    mike.answer()
+    assert [one["source"] for one in world.replies()] == ["fallback", "call", "fallback"]
+
+
 def test_what_is_too_old_when_its_turn_would_open_expires(world: World) -> None:
     mike = world.worker("[channels.sms]\nmax_age_s = 3600\n")
     mike.accept_only(world.envelope("old", sent_at="2020-01-01T00:00:00Z"))

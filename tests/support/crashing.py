@@ -27,6 +27,8 @@ from worker.settings import Settings
 from worker.telnyx.conversations import Conversations
 from worker.telnyx.models import Models
 from worker.telnyx.responses import Responses
+from worker.tools.http import HttpTool
+from worker.tools.python import PythonTool
 
 Moment = Literal["before", "after"]
 Step = tuple[Literal["receive"], Mapping[str, object]] | tuple[Literal["answer", "deliver"], int]
@@ -162,7 +164,7 @@ def watched(service: Service, boundary: Boundary) -> Service:
             return type(part)(WatchedWire(part._wire, boundary))  # type: ignore[arg-type]
         if module.startswith("worker.store.") and type(part).__name__.endswith("Store"):
             return Watched(part, boundary)
-        if isinstance(part, FileChannel):
+        if isinstance(part, FileChannel | PythonTool | HttpTool):
             return Watched(part, boundary)
         if isinstance(part, Mapping):
             return {key: watch(value) for key, value in part.items()}

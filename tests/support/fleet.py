@@ -301,9 +301,10 @@ class Ground:
             " JOIN messages m ON m.channel_user_id = u.id AND m.outcome IS NULL"
             " LEFT JOIN calls c ON c.turn_id = u.open_turn_id ORDER BY m.id LIMIT 5"
         )
+        dead = self.database.rows("SELECT reason, detail FROM dead_letters")
         with Redis.from_url(self.fleet.broker_url) as redis:
             queues = {name: redis.llen(name) for name in ("inbound", "turns", "deliveries")}
-            return f"{waiting}\n{queues}, unacked: {redis.hkeys('unacked')}"
+            return f"{waiting}\n{dead}\n{queues}, unacked: {redis.hkeys('unacked')}"
 
     def sources(self, user: str) -> list[str]:
         """Where this user's replies came from, in order."""

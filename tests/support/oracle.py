@@ -94,7 +94,9 @@ class Thread:
 
     items: tuple[Said, ...]
     replies: dict[int, str]
-    """By the request that they answered."""
+    """By the request that brought the user item; those to outputs of tools belong to it too."""
+    outputs: tuple[str, ...]
+    """Of tools: the ids of the calls that they answer."""
     disturbed: bool
     """Somebody else wrote into it."""
     rearranged: bool
@@ -238,6 +240,8 @@ def _threads_hold_the_turns(seen: Evidence) -> Iterator[Violation]:
         ]
         for problem in _mismatches(items, landed, optional, thread, seen.replies):
             yield Violation("I3", f"conversation {one['id']}: {problem}")
+        if len(set(thread.outputs)) < len(thread.outputs):
+            yield Violation("I3", f"conversation {one['id']}: a tool's output is said twice")
 
 
 def _mismatches(
@@ -382,15 +386,26 @@ def _deliveries_are_in_order(seen: Evidence) -> Iterator[Violation]:
 
 
 def _tokens_only_grow(seen: Evidence) -> Iterator[Violation]:
-    """I9: each call has a token above all before it, and none above the user's own."""
+    """I9: each call has a token above all before it, and none above the user's own.
+
+    The rounds of one turn may share one: the lease goes on.
+    """
     newest: dict[int, int] = {}
+    before: dict[int, Row] = {}
     for call in seen.calls:
         user_id = call["channel_user_id"]
-        if call["token"] <= newest.get(user_id, 0):
+        last = before.get(user_id)
+        goes_on = (
+            last is not None
+            and (last["turn_id"], last["token"]) == (call["turn_id"], call["token"])
+            and last["round"] < call["round"]
+        )
+        if call["token"] <= newest.get(user_id, 0) and not goes_on:
             yield Violation("I9", f"call {call['id']}: token {call['token']} is not a new one")
         if call["token"] > seen.users[user_id]["lease_token"]:
             yield Violation("I9", f"call {call['id']}: its token was never given out")
         newest[user_id] = max(call["token"], newest.get(user_id, 0))
+        before[user_id] = call
 
 
 def _nobody_is_stopped_without_a_reason(seen: Evidence) -> Iterator[Violation]:
@@ -461,9 +476,15 @@ def _threads(log: Sequence[Entry]) -> dict[str, Thread]:
 
 def _thread(events: Sequence[MessageStored], *, rearranged: bool) -> Thread:
     replies: dict[int, list[str]] = defaultdict(list)
+    brought = {event.request for event in events if event.message.role == "user"}
+    latest: int | None = None
     for event in events:
-        if event.message.origin == "output" and event.message.text and event.request is not None:
-            replies[event.request].append(event.message.text)
+        if event.request is None:
+            continue
+        if event.request in brought:
+            latest = event.request
+        if event.message.origin == "output" and event.message.text and latest is not None:
+            replies[latest].append(event.message.text)
     items = tuple(
         Said(
             text=event.message.text or "",
@@ -477,6 +498,9 @@ def _thread(events: Sequence[MessageStored], *, rearranged: bool) -> Thread:
     return Thread(
         items=items,
         replies={request: "\n".join(said) for request, said in replies.items()},
+        outputs=tuple(
+            event.message.tool_call_id for event in events if event.message.tool_call_id
+        ),
         disturbed=any(event.message.origin == "foreign" for event in events),
         rearranged=rearranged,
     )

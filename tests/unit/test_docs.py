@@ -23,6 +23,7 @@ from worker.agents_file import (
     AgentsFile,
     ChannelSection,
     DeliverySection,
+    ToolSection,
     load_agents,
 )
 from worker.cli.app import app as command_line

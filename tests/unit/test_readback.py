@@ -11,6 +11,7 @@ from worker.domain.ids import TurnId
 from worker.domain.readback import (
     HUMAN_KEY,
     Adopt,
+    AdoptCalls,
     Diverged,
     EndedTurn,
     Expectation,
@@ -36,9 +37,13 @@ def reply(text: str) -> ThreadMessage:
     return ThreadMessage(role="assistant", text=text)
 
 
-def calling(name: str = "weather") -> ThreadMessage:
-    call = ToolCall(call_id="c1", name=name, arguments="{}")
-    return ThreadMessage(role="assistant", text="", tool_calls=(call,))
+def tool_call(call_id: str = "c1") -> ToolCall:
+    return ToolCall(call_id=call_id, name="weather", arguments="{}")
+
+
+def calling(*call_ids: str) -> ThreadMessage:
+    calls = tuple(map(tool_call, call_ids or ("c1",)))
+    return ThreadMessage(role="assistant", text="", tool_calls=calls)
 
 
 TOOL = ThreadMessage(role="tool", text="sunny")
@@ -55,8 +60,12 @@ def look(
     unknown_s: float | None = None,
     ended: Sequence[str] = (),
     known: Sequence[str] = (),
+    recorded: Sequence[str] | None = None,
 ) -> Judgement:
-    """Judge a log; `ended` are the texts of turns 1, 2, ... that may yet arrive."""
+    """Judge a log; `ended` are the texts of turns 1, 2, ... that may yet arrive.
+
+    `recorded`: the ids of the tool calls we know of; None = the turn is in its first round.
+    """
     expected = Expectation(
         user_messages=k,
         input_text=text,
@@ -64,6 +73,8 @@ def look(
         newest_unknown_s=unknown_s,
         ended=tuple(EndedTurn(id=TurnId(n + 1), input_text=one) for n, one in enumerate(ended)),
         landed_texts=tuple(known),
+        in_thread=recorded is not None,
+        recorded=tuple(recorded or ()),
     )
     return judge(log, expected, TIMING, quiet_s=QUIET_S)
 
@@ -117,7 +128,7 @@ def test_what_telnyx_did_to_the_spelling_does_not_matter() -> None:
 
 
 @pytest.mark.parametrize(
-    "rest", [(), (calling(),), (calling(), TOOL), (TOOL,), (THOUGHT,), (reply("  "),)]
+    "rest", [(), (calling(), TOOL), (calling(), TOOL, THOUGHT), (TOOL,), (THOUGHT,), (reply("  "),)]
 )
 def test_an_item_without_a_whole_answer_is_looked_at_until_t_quiet_and_then_given_up(
     rest: tuple[ThreadMessage, ...],
@@ -132,8 +143,43 @@ def test_the_answer_after_a_tool_is_adopted() -> None:
     assert look(*log).verdict == Adopt(text="it is sunny")
 
 
-def test_a_call_of_a_tool_after_words_is_no_answer_yet() -> None:
-    assert isinstance(look(user("hello"), reply("let me see"), calling()).verdict, LookAgain)
+@pytest.mark.parametrize("rest", [(), (THOUGHT,)])
+def test_calls_of_tools_that_we_know_nothing_of_are_adopted(
+    rest: tuple[ThreadMessage, ...],
+) -> None:
+    log = (user("hello"), reply("let me see"), calling("c1", "c2"), *rest)
+    assert look(*log, unknown_s=1.0).verdict == AdoptCalls(calls=(tool_call("c1"), tool_call("c2")))
+
+
+def test_the_calls_of_the_next_round_are_adopted_though_they_have_the_ids_of_the_last() -> None:
+    log = (user("hello"), calling("c1"), TOOL, calling("c1", "c2"))
+    assert look(*log, recorded=["c1"], unknown_s=1.0).verdict == AdoptCalls(
+        calls=(tool_call("c1"), tool_call("c2"))
+    )
+
+
+def test_outputs_that_are_not_there_are_sent_again_once_they_can_no_longer_come() -> None:
+    log = (user("hello"), calling("c1"))
+    early = look(*log, recorded=["c1"], age_s=8.0, unknown_s=8.0).verdict
+    assert early == LookAgain(wait_s=8.0, landed=False)
+    assert look(*log, recorded=["c1"], age_s=QUIET_S, unknown_s=QUIET_S).verdict == Resend()
+    assert look(*log, recorded=["c1"], age_s=1.0).verdict == Resend(), "it was refused"
+
+
+def test_outputs_that_are_there_are_never_sent_again() -> None:
+    log = (user("hello"), calling("c1"), TOOL)
+    early = look(*log, recorded=["c1"], age_s=8.0, unknown_s=8.0).verdict
+    assert early == LookAgain(wait_s=8.0, landed=True)
+    assert look(*log, recorded=["c1"], age_s=QUIET_S, unknown_s=QUIET_S).verdict == Unanswered()
+
+
+@pytest.mark.parametrize("log", [(), (user("hello"),), (user("hello"), calling("c1"), TOOL)])
+def test_a_thread_that_lacks_what_we_saw_in_it_is_stale_and_then_not_ours(
+    log: tuple[ThreadMessage, ...],
+) -> None:
+    early = look(*log, recorded=["c1", "c2"], age_s=8.0).verdict
+    assert isinstance(early, LookAgain)
+    assert isinstance(look(*log, recorded=["c1", "c2"], age_s=QUIET_S).verdict, Diverged)
 
 
 def test_what_one_of_our_people_wrote_is_neither_an_answer_nor_the_end_of_one() -> None:

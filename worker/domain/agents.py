@@ -95,6 +95,8 @@ class ChannelPolicy:
     """A reply is not delivered when newer messages wait: the next one covers them all."""
     max_age_s: float | None = None
     """A message sent longer ago is not answered when its turn would open."""
+    expired_text: str | None = None
+    """Said once where messages were too old, or over their `expires_at`; None = nothing is."""
     delivery: TaskDelivery | None = None
     """None = the reply row is the delivery."""
     delivery_max_age_s: float = 3600.0

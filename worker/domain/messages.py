@@ -1,6 +1,7 @@
 """Inbound messages as the decisions see them, and how several become one user item."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import takewhile
@@ -9,6 +10,7 @@ from worker.domain.ids import MessageRowId
 
 MAX_TURN_MESSAGES = 20
 MAX_TURN_BYTES = 32 * 1024
+_MEDIA_TYPE = re.compile(r"[A-Za-z0-9!#$&^_.+-]{1,64}/[A-Za-z0-9!#$&^_.+-]{1,64}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +36,11 @@ class Attachment:
     def is_image(self) -> bool:
         """Whether a model may look at it."""
         return self.content_type.lower().startswith("image/")
+
+    @property
+    def has_plain_type(self) -> bool:
+        """Whether the type is what RFC 6838 allows, and no words of somebody for the model."""
+        return _MEDIA_TYPE.fullmatch(self.content_type) is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,12 +73,19 @@ def next_batch(pending: Sequence[PendingMessage]) -> tuple[PendingMessage, ...]:
 
 
 def input_text(messages: Sequence[PendingMessage]) -> str:
-    """Join the texts of one turn by newlines; a message without text stands as what it brought."""
-    return "\n".join(message.text or _stand_in(message) for message in messages)
+    """Join the texts of one turn by newlines, with a line for what the model cannot look at."""
+    return "\n".join(line for message in messages for line in _lines(message))
 
 
-def _stand_in(message: PendingMessage) -> str:
-    return "[image]" if any(one.is_image for one in message.attachments) else "[attachment]"
+def _lines(message: PendingMessage) -> Iterator[str]:
+    """Give the text, or what stands for an image alone, and a line for each other attachment."""
+    others = [one for one in message.attachments if not one.is_image]
+    if message.text:
+        yield message.text
+    elif len(others) < len(message.attachments):
+        yield "[image]"
+    for one in others:
+        yield f"[attachment: {one.content_type}]" if one.has_plain_type else "[attachment]"
 
 
 def input_parts(messages: Sequence[PendingMessage]) -> tuple[dict[str, object], ...]:

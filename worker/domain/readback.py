@@ -2,6 +2,7 @@
 
 Verdicts:
     Adopt       it landed and was answered: this is the reply
+    AdoptCalls  it landed, and the model asks for tools that we know nothing of yet
     Resend      it is not there, and will not come any more
     LookAgain   it may still come, or its answer may
     Unanswered  it landed, and no answer will come any more
@@ -11,10 +12,12 @@ The turn is recognised by its ordinal, never by searching for its text: people w
 """
 
 import unicodedata
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
+from worker.domain.calls import ToolCall
 from worker.domain.ids import TurnId
 from worker.domain.threads import ThreadMessage
 from worker.domain.timing import Timing
@@ -46,6 +49,10 @@ class Expectation:
     """Oldest first."""
     landed_texts: tuple[str, ...] = ()
     """What our turns said that are known to be among the k."""
+    in_thread: bool = False
+    """Whether the user item is known to be there: a round of tools has been recorded on it."""
+    recorded: tuple[str, ...] = ()
+    """The ids of the tool calls that are recorded, oldest first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,8 +63,15 @@ class Adopt:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AdoptCalls:
+    """The thread holds the turn, and tool calls of the model that wait for their outputs."""
+
+    calls: tuple[ToolCall, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Resend:
-    """The turn is not in the thread, and may be sent again now."""
+    """What the last call carried is not in the thread, and may be sent again now."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +94,7 @@ class Diverged:
     reason: str
 
 
-Verdict: TypeAlias = Adopt | Resend | LookAgain | Unanswered | Diverged
+Verdict: TypeAlias = Adopt | AdoptCalls | Resend | LookAgain | Unanswered | Diverged
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +125,7 @@ def judge(
     extras = users[expected.user_messages :]
     quiet = expected.newest_call_s >= quiet_s
     again = timing.look_again_s(expected.newest_call_s)
-    if len(users) < expected.user_messages:
+    if len(users) < expected.user_messages + expected.in_thread:
         if quiet:
             return Judgement(verdict=Diverged(reason="user messages are missing"))
         return Judgement(verdict=LookAgain(wait_s=again, landed=False))
@@ -119,17 +133,10 @@ def judge(
         newest = log[users[-1]].text if users else None
         if newest is not None and not _is_known(newest, expected.landed_texts):
             return Judgement(verdict=Diverged(reason="the newest user message is not what it was"))
-        unknown_s = expected.newest_unknown_s
-        if unknown_s is not None and unknown_s < quiet_s:
-            return Judgement(verdict=LookAgain(wait_s=again, landed=False))
-        return Judgement(verdict=Resend())
+        return Judgement(verdict=_not_there(expected, again_s=again, quiet_s=quiet_s))
     if len(extras) == 1 and same_text(log[extras[0]].text, expected.input_text):
-        answer = _answer_after(log, extras[0])
-        if answer is not None:
-            return Judgement(verdict=Adopt(text=answer))
-        if quiet:
-            return Judgement(verdict=Unanswered())
-        return Judgement(verdict=LookAgain(wait_s=again, landed=True))
+        said = _said_after(log, extras[0])
+        return Judgement(verdict=_judge_answer(said, expected, again_s=again, quiet_s=quiet_s))
     return _with_late_arrivals(log, extras, expected, timing, quiet_s=quiet_s)
 
 
@@ -167,17 +174,64 @@ def _belongs_to(index: int, log: Sequence[ThreadMessage], arrived: Mapping[int, 
     return start in arrived
 
 
-def _answer_after(log: Sequence[ThreadMessage], item: int) -> str | None:
-    """Join what the assistant said to the user item; None = it has not finished, or not begun."""
+def _not_there(expected: Expectation, *, again_s: float, quiet_s: float) -> Verdict:
+    """Say whether what is not in the thread may still come."""
+    unknown_s = expected.newest_unknown_s
+    if unknown_s is not None and unknown_s < quiet_s:
+        return LookAgain(wait_s=again_s, landed=False)
+    return Resend()
+
+
+def _said_after(log: Sequence[ThreadMessage], item: int) -> tuple[ThreadMessage, ...]:
+    """Give what assistant and tools said to a user item.
+
+    Not what one of our people wrote, and not what says nothing (reasoning is stored like that).
+    """
     said = []
-    last: ThreadMessage | None = None
     for message in log[item + 1 :]:
         if message.role == "user":
             break
-        if HUMAN_KEY in message.metadata:
-            continue
-        last = message
-        if message.role == "assistant" and not message.tool_calls and message.text.strip():
-            said.append(message.text)
-    finished = last is not None and last.role == "assistant" and not last.tool_calls
-    return "\n".join(said) if finished and said else None
+        if HUMAN_KEY not in message.metadata and (
+            message.role != "assistant" or message.tool_calls or message.text.strip()
+        ):
+            said.append(message)
+    return tuple(said)
+
+
+def _judge_answer(
+    said: Sequence[ThreadMessage], expected: Expectation, *, again_s: float, quiet_s: float
+) -> Verdict:
+    """Judge by the last thing said to the user item."""
+    quiet = expected.newest_call_s >= quiet_s
+    asked = [call for one in said if one.role == "assistant" for call in one.tool_calls]
+    fresh, missing = _compare(asked, expected.recorded)
+    if missing:
+        if quiet:
+            return Diverged(reason="tool calls are missing")
+        return LookAgain(wait_s=again_s, landed=True)
+    last = said[-1] if said else None
+    if last is None or last.role != "assistant":
+        return Unanswered() if quiet else LookAgain(wait_s=again_s, landed=True)
+    if last.tool_calls:
+        if fresh:
+            return AdoptCalls(calls=fresh)
+        return _not_there(expected, again_s=again_s, quiet_s=quiet_s)
+    texts = [one.text for one in said if one.role == "assistant" and not one.tool_calls]
+    return Adopt(text="\n".join(texts))
+
+
+def _compare(
+    asked: Sequence[ToolCall], recorded: Sequence[str]
+) -> tuple[tuple[ToolCall, ...], bool]:
+    """Give the tool calls that are not recorded yet, and whether a recorded one is missing.
+
+    A model may use an id again in a later round, so ids are counted.
+    """
+    left = Counter(recorded)
+    fresh = []
+    for call in asked:
+        if left[call.call_id] > 0:
+            left[call.call_id] -= 1
+        else:
+            fresh.append(call)
+    return tuple(fresh), left.total() > 0

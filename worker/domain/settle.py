@@ -8,6 +8,7 @@ Plans:
     Replace   its conversation is of no use any more: the turn goes on with a fresh one
     Split     one of its messages is refused: they go on one by one
     Diverge   the user is stopped until a person has looked
+    UseTools  the turn goes on at once: the model wants tools
 """
 
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from datetime import datetime
 from typing import TypeAlias
 
 from worker.domain.agents import Agent
-from worker.domain.calls import CallOutcome, Done, Fault, NotSent, Refused, Unknown
+from worker.domain.calls import CallOutcome, Done, Fault, NotSent, Refused, ToolCall, Unknown
 from worker.domain.errors import OperatorError, RetryableError, WorkerError
 from worker.domain.ids import CallId
 from worker.domain.reasons import DeadLetterReason
@@ -41,6 +42,10 @@ class GiveUp:
     """None = its messages become dead letters."""
     landed: bool | None
     """Whether the user item is in Telnyx's log; None = not known."""
+    outputs_landed: bool = False
+    """Whether a look has shown that the outputs of the last round's tools are there too."""
+    not_run: tuple[ToolCall, ...] = ()
+    """What the model asked for last, and will not get: the next turn tells it so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +94,13 @@ class Diverge:
     reason: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UseTools:
+    """Run these, and tell the model what came of them with another call."""
+
+    calls: tuple[ToolCall, ...]
+
+
 Plan: TypeAlias = Reply | GiveUp | Recorded | Later | Replace | Split | Diverge
 
 
@@ -97,24 +109,33 @@ def backoff_s(attempt: int, *, first_s: float = 1.0, limit_s: float = 60.0) -> f
     return min(limit_s, first_s * 2.0 ** min(attempt, 16))
 
 
-def plan_after(outcome: CallOutcome, *, agent: Agent, attempt: int, timing: Timing) -> Plan:
-    """Decide what follows from one call, the `attempt`-th (from 0) of its turn."""
+def plan_after(
+    outcome: CallOutcome, *, agent: Agent, attempt: int, round_: int = 0, timing: Timing
+) -> Plan | UseTools:
+    """Decide what follows from one call, the `attempt`-th (from 0) of its round."""
     match outcome:
         case NotSent():
             return Later(wait_s=backoff_s(attempt), reason=outcome.reason)
         case Unknown():
             return Later(wait_s=timing.look_again_s(0.0), reason=outcome.reason)
         case Done():
-            return _after_answer(outcome, agent)
+            return _after_answer(outcome, agent, round_)
         case Refused():
             return _after_refusal(outcome, agent, attempt=attempt, timing=timing)
 
 
-def _after_answer(done: Done, agent: Agent) -> Plan:
+def _after_answer(done: Done, agent: Agent, round_: int) -> Plan | UseTools:
+    if done.tool_calls and done.status == "completed" and round_ < agent.max_tool_rounds:
+        return UseTools(calls=done.tool_calls)
     usable = done.status == "completed" or (done.status == "incomplete" and agent.partial_text)
-    if usable and done.text.strip():
+    if usable and done.text.strip() and not done.tool_calls:
         return Reply(text=done.text, source=ReplySource.CALL)
-    return GiveUp(reason=DeadLetterReason.NO_ANSWER, fallback_text=agent.fallback_text, landed=True)
+    return GiveUp(
+        reason=DeadLetterReason.NO_ANSWER,
+        fallback_text=agent.fallback_text,
+        landed=True,
+        not_run=done.tool_calls,
+    )
 
 
 def _after_refusal(refused: Refused, agent: Agent, *, attempt: int, timing: Timing) -> Plan:

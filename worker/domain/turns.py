@@ -6,6 +6,7 @@ Steps:
     Record     add it to Telnyx's log without an answer: a person has taken over
     Prepare    the turn needs a Telnyx conversation first
     LookBack   an earlier call may have happened: read Telnyx's side before anything else
+    GoOn       the model has asked for tools: run what has not run, and tell it what came of them
 
 A step that carries a `batch` opens the turn over it. The decision is pure; the store takes it and
 carries it out within the same transaction as the claim.
@@ -28,7 +29,7 @@ from worker.domain.ids import (
     TurnId,
 )
 from worker.domain.messages import MAX_TURN_MESSAGES, ChannelAddress, PendingMessage, next_batch
-from worker.domain.states import CallState, TurnKind
+from worker.domain.states import CallState, ToolCallState, TurnKind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +61,23 @@ class CallRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ToolRecord:
+    """A tool call of the model, committed before the tool runs."""
+
+    turn_id: TurnId
+    round: int
+    """Of the call that asked for it; the next round's call carries its output."""
+    call_id: str
+    name: str
+    arguments: str
+    token: int
+    """Of the lease that started it: under another, it was left behind by a worker that died."""
+    state: ToolCallState = ToolCallState.STARTED
+    output: str | None = None
+    """What the model is told; None while it runs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OpenConversation:
     """The open mapping of a channel user and an agent."""
 
@@ -73,6 +91,8 @@ class OpenConversation:
     turns: int = 0
     """How many it has had; not counted beyond what rotation asks for."""
     last_turn_at: datetime | None = None
+    owed: tuple[ToolRecord, ...] = ()
+    """Tool calls of earlier turns that the thread has no output of."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,14 +109,36 @@ class OpenTurn:
     kind: TurnKind = TurnKind.MODEL
     conversation_id: ConversationId | None = None
     calls: tuple[CallRecord, ...] = ()
+    tool_calls: tuple[ToolRecord, ...] = ()
+    """Oldest first, of all rounds."""
+
+    @property
+    def round(self) -> int:
+        """Which round the next call is of: 0 sends the user item, the others what tools gave."""
+        return 1 + max((one.round for one in self.tool_calls), default=-1)
+
+    @property
+    def unfinished_tools(self) -> tuple[ToolRecord, ...]:
+        """Tool calls without an output."""
+        return tuple(one for one in self.tool_calls if one.state is ToolCallState.STARTED)
 
     @property
     def doubtful_calls(self) -> tuple[CallRecord, ...]:
-        """Calls that may have reached the conversation that the turn is on now."""
+        """Calls of this round that may have reached the conversation that the turn is on now."""
         return tuple(
             call
             for call in self.calls
-            if call.state is not CallState.NOT_SENT and call.conversation_id == self.conversation_id
+            if call.round == self.round
+            and call.state is not CallState.NOT_SENT
+            and call.conversation_id == self.conversation_id
+        )
+
+    @property
+    def is_in_thread(self) -> bool:
+        """Whether the conversation that the turn is on now has its user item, for certain."""
+        return self.conversation_id is not None and any(
+            call.round < self.round and call.conversation_id == self.conversation_id
+            for call in self.calls
         )
 
 
@@ -165,7 +207,14 @@ class LookBack:
     agent: str
 
 
-Step: TypeAlias = Release | Send | Record | Prepare | LookBack
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GoOn:
+    """Run the tools that have not run, commit the next intent and POST."""
+
+    agent: str
+
+
+Step: TypeAlias = Release | Send | Record | Prepare | LookBack | GoOn
 
 
 UNKNOWN_AGENT_WAIT_S = 60.0
@@ -207,7 +256,9 @@ def _go_on(head: Head, turn: OpenTurn, agent: str, routing: Routing) -> Step:
         return Record(agent=agent)
     if turn.doubtful_calls:
         return LookBack(agent=agent)
-    if head.paused:
+    if turn.round > 0 and _is_ready(head, agent, routing):
+        return GoOn(agent=agent)
+    if head.paused and turn.round == 0:
         return Record(agent=agent)
     return Send(agent=agent) if _is_ready(head, agent, routing) else Prepare(agent=agent)
 

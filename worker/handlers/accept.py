@@ -9,6 +9,8 @@ from worker.envelope import Envelope, EnvelopeError, parse_envelope
 from worker.observability import log
 from worker.store.messages import Accepted, MessageStore, NewMessage
 
+UNSUPPORTED_ATTACHMENT = "unsupported_attachment"
+"""Outcome of a message whose attachment the model cannot look at, where the channel says so."""
 NEVER_ANSWERED = frozenset({"opt_out", "opt_in", "help", "auto_reply", "bulk", "bounce"})
 """Signals of messages that no model answers: the carrier has, or two machines would for ever."""
 
@@ -53,8 +55,17 @@ class AcceptEnvelope:
             max_wait_s=policy.max_wait_s,
             expires_at=_expiry(envelope, policy),
             max_pending=policy.max_pending,
-            skip=next((one for one in envelope.signals if one in NEVER_ANSWERED), None),
+            skip=_why_skipped(envelope, policy),
         )
+
+
+def _why_skipped(envelope: Envelope, policy: ChannelPolicy) -> str | None:
+    """Give the outcome of a message that is never answered; None where it is."""
+    signal = next((one for one in envelope.signals if one in NEVER_ANSWERED), None)
+    if signal is None and policy.other_attachments == "skip":
+        images = (one.content_type.lower().startswith("image/") for one in envelope.attachments)
+        return None if all(images) else UNSUPPORTED_ATTACHMENT
+    return signal
 
 
 def _expiry(envelope: Envelope, policy: ChannelPolicy) -> datetime | None:

@@ -2,21 +2,22 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 from uuid import uuid5
 
-from worker.domain.agents import Routing
+from worker.domain.agents import Agent, Routing
 from worker.domain.errors import DatabaseAwayError, StaleLeaseError, WorkerError
+from worker.domain.exchange import input_items
 from worker.domain.ids import ChannelUserId
-from worker.domain.messages import user_item
-from worker.domain.settle import Recorded, plan_after, plan_without_conversation
+from worker.domain.settle import Later, Recorded, UseTools, plan_after, plan_without_conversation
 from worker.domain.timing import Timing
-from worker.domain.turns import Head, LookBack, Prepare, Record, Send, Step, next_step
+from worker.domain.turns import GoOn, Head, LookBack, Prepare, Record, Send, Step, next_step
 from worker.handlers.conversations import ConversationFinder
 from worker.handlers.lookback import LookBackAtThread
 from worker.handlers.settling import Settle
 from worker.handlers.slots import TurnSlots
+from worker.handlers.toolwork import RunTools
 from worker.observability import log
 from worker.store.claims import Claimed, ClaimStore, Intent, NotClaimed
 from worker.store.turns import TurnStore
@@ -42,6 +43,7 @@ class AnswerUser:
     settle: Settle
     finder: ConversationFinder
     look_back: LookBackAtThread
+    run_tools: RunTools
     conversations: Conversations
     responses: Responses
     routing: Routing
@@ -96,18 +98,27 @@ class AnswerUser:
                 self._unless_telnyx_fails(claimed, self._record)
             case LookBack():
                 self._look_back(claimed)
+            case GoOn():
+                self._go_on(claimed)
 
     def _prepare(self, claimed: Claimed) -> None:
         conversation = self._unless_telnyx_fails(claimed, self.finder.find)
         if conversation is not None:
-            t0 = boottime()
-            self._send(self.turns.intend(claimed, conversation), t0)
+            self._go_on(replace(claimed, conversation=conversation))
 
     def _look_back(self, claimed: Claimed) -> None:
-        if not self.look_back(claimed):
+        found = self.look_back(claimed)
+        if found is None:
             return
-        if claimed.paused:
-            self._unless_telnyx_fails(claimed, self._record)
+        if found.paused and found.turn.round == 0:
+            self._unless_telnyx_fails(found, self._record)
+            return
+        self._go_on(found)
+
+    def _go_on(self, claimed: Claimed) -> None:
+        claimed = self.run_tools(claimed)
+        if claimed.turn.round > 0 and self.slots.closed:
+            self.settle(claimed, None, Later(wait_s=0.0, reason="shutting down"))
             return
         t0 = boottime()
         self._send(self.turns.intend(claimed, claimed.conversation), t0)
@@ -143,17 +154,31 @@ class AnswerUser:
         window = CallWindow.since(
             t0, timeout_s=agent.call_timeout_s, send_grace_s=self.timing.send_grace_s
         )
-        outcome = self.responses.create(_request(claimed, intent), window)
-        plan = plan_after(outcome, agent=agent, attempt=intent.attempt, timing=self.timing)
-        self.settle(claimed, outcome, plan)
+        outcome = self.responses.create(self._request(claimed, intent), window)
+        plan = plan_after(
+            outcome,
+            agent=agent,
+            attempt=intent.attempt,
+            round_=intent.round,
+            timing=self.timing,
+        )
+        if isinstance(plan, UseTools):
+            self._go_on(self.turns.start_tools(claimed, outcome, plan.calls))
+        else:
+            self.settle(claimed, outcome, plan)
 
+    def _request(self, claimed: Claimed, intent: Intent) -> ResponseRequest:
+        agent, conversation = claimed.agent, claimed.conversation
+        return ResponseRequest(
+            model=agent.model,
+            input=input_items(claimed.turn, conversation),
+            conversation=conversation.telnyx_id if conversation else None,
+            instructions=intent.instructions,
+            tools=self._offered(agent) if intent.round < agent.max_tool_rounds else (),
+            extra=agent.options,
+        )
 
-def _request(claimed: Claimed, intent: Intent) -> ResponseRequest:
-    conversation = claimed.conversation
-    return ResponseRequest(
-        model=claimed.agent.model,
-        input=(user_item(claimed.turn.input_text, claimed.turn.parts),),
-        conversation=conversation.telnyx_id if conversation else None,
-        instructions=intent.instructions,
-        extra=claimed.agent.options,
-    )
+    def _offered(self, agent: Agent) -> tuple[dict[str, object], ...]:
+        """Give the agent's tools as the model is told of them."""
+        tools = self.run_tools.tools
+        return tuple(tools[name].spec.as_item() for name in agent.tools if name in tools)

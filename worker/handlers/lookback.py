@@ -1,6 +1,6 @@
 """Reading Telnyx's side of a turn whose earlier call may have happened, before a second one."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 
 from worker.domain.calls import Fault
@@ -13,6 +13,7 @@ from worker.domain.errors import (
 )
 from worker.domain.readback import (
     Adopt,
+    AdoptCalls,
     Diverged,
     Expectation,
     LookAgain,
@@ -31,6 +32,7 @@ from worker.domain.settle import (
     Replace,
     Reply,
     Split,
+    UseTools,
     gave_up_because,
     plan_without_conversation,
 )
@@ -59,8 +61,8 @@ class LookBackAtThread:
     models: Models
     timing: Timing
 
-    def __call__(self, claimed: Claimed) -> bool:
-        """Give whether the turn may be sent now; otherwise it has been settled.
+    def __call__(self, claimed: Claimed) -> Claimed | None:
+        """Give the claim where the turn goes on now, with what was found; None: it was settled.
 
         Raises `StaleLeaseError`.
         """
@@ -74,9 +76,11 @@ class LookBackAtThread:
         except WorkerError as error:
             plan = plan_without_conversation(error, open_s=claimed.open_s)
         if plan is None:
-            return True
+            return claimed
+        if isinstance(plan, UseTools):
+            return self.turns.start_tools(claimed, None, plan.calls)
         self.settle(claimed, None, plan)
-        return False
+        return None
 
     def _plan_stateless(self, claimed: Claimed) -> Plan | None:
         """There is nothing to read: an unknown outcome allows one more send."""
@@ -85,7 +89,7 @@ class LookBackAtThread:
             return self._give_up(claimed, landed=None)
         return self._after_refusal(claimed)
 
-    def _plan(self, claimed: Claimed) -> Plan | None:
+    def _plan(self, claimed: Claimed) -> Plan | UseTools | None:
         conversation = claimed.conversation
         if conversation is None or conversation.telnyx_id is None:
             raise ValueError("a look back needs a conversation")
@@ -103,6 +107,8 @@ class LookBackAtThread:
             newest_unknown_s=min(unknown_s, default=None),
             ended=history.ended,
             landed_texts=history.landed_texts,
+            in_thread=claimed.turn.is_in_thread,
+            recorded=tuple(call.call_id for call in claimed.turn.tool_calls),
         )
         quiet_s = self.timing.quiet_s(claimed.agent.call_timeout_s)
         judgement = judge(thread, expected, self.timing, quiet_s=quiet_s)
@@ -110,12 +116,14 @@ class LookBackAtThread:
             self.turns.mark_landed(claimed.lease, judgement.landed)
         return self._plan_for(claimed, judgement.verdict)
 
-    def _plan_for(self, claimed: Claimed, verdict: Verdict) -> Plan | None:
+    def _plan_for(self, claimed: Claimed, verdict: Verdict) -> Plan | UseTools | None:
         match verdict:
             case Adopt():
                 return Reply(text=verdict.text, source=ReplySource.ADOPTED)
+            case AdoptCalls():
+                return UseTools(calls=verdict.calls)
             case Unanswered():
-                return self._give_up(claimed, landed=True)
+                return replace(self._give_up(claimed, landed=True), outputs_landed=True)
             case Diverged():
                 return Diverge(reason=verdict.reason)
             case LookAgain():
@@ -124,18 +132,20 @@ class LookBackAtThread:
             case Resend():
                 if gave_up_because(claimed.turn, now=claimed.now, timing=self.timing):
                     unsure = any(call.outcome_unknown for call in claimed.turn.doubtful_calls)
-                    return self._give_up(claimed, landed=None if unsure else False)
+                    landed = claimed.turn.is_in_thread or (None if unsure else False)
+                    return self._give_up(claimed, landed=landed)
                 return self._after_refusal(claimed)
 
     def _after_refusal(self, claimed: Claimed) -> Plan | None:
-        """Decide about a request that Telnyx refused as it stands, on a living conversation."""
+        """Decide about a call that was refused and is not in the thread; None = send it again."""
         last = claimed.turn.doubtful_calls[-1]
-        if last.fault is not Fault.REQUEST:
-            return None
         age_s = (claimed.now - last.intent_at).total_seconds()
-        if claimed.conversation is not None and age_s < self.timing.settle_s:
+        refused = last.fault is not None
+        if refused and claimed.conversation is not None and age_s < self.timing.settle_s:
             # It may have been stored all the same, and the log lags behind: nothing rash.
             return Later(wait_s=self.timing.settle_s - age_s, reason="look again")
+        if last.fault is not Fault.REQUEST:
+            return None
         if last.status == HTTPStatus.NOT_FOUND:
             # The conversation is there: the model or the address of the API is not.
             return _wait_for_operator(claimed, last, "status 404")
@@ -152,6 +162,9 @@ class LookBackAtThread:
             return _wait_for_operator(claimed, last, "model not offered")
         if not self._is_confirmed(claimed):
             return None
+        if claimed.turn.round > 0:
+            # The message is in the thread: what Telnyx refuses now is our own.
+            return self._give_up(claimed, landed=claimed.turn.is_in_thread or None)
         if claimed.turn.messages > 1:
             return Split()
         if self.turns.others_refused(claimed) >= MAX_REFUSED_USERS - 1:
@@ -185,7 +198,7 @@ class LookBackAtThread:
             claimed, since=refused.id
         )
 
-    def _give_up(self, claimed: Claimed, *, landed: bool | None) -> Plan:
+    def _give_up(self, claimed: Claimed, *, landed: bool | None) -> GiveUp:
         return GiveUp(
             reason=DeadLetterReason.GAVE_UP,
             fallback_text=claimed.agent.fallback_text,

@@ -98,6 +98,7 @@ class Background:
     beat: Callable[[float], None]
     """Takes for how long the consumer has been stalled, in seconds."""
     leave: Callable[[], None]
+    forget_dead: Callable[[], None]
     sweep: Callable[[], float]
     watchdog: StallWatchdog
     slots: TurnSlots
@@ -108,6 +109,7 @@ class Background:
     def start(self) -> None:
         """Commit the first heartbeat, then start the threads. Raises `RetryableError`."""
         self.beat(0.0)
+        self.forget_dead()
         loops = {
             "heartbeat": self._beat_forever,
             "sweeper": self._sweep_forever,
@@ -139,11 +141,17 @@ class Background:
                 self.beat(self.watchdog.stalled_s)
             except RetryableError as error:
                 log.warning("heartbeat.failed", error=str(error))
+            except Exception as error:  # noqa: BLE001 - a thread that ends would not be missed
+                log.error("heartbeat.defect", error=type(error).__name__)
 
     def _watch_forever(self) -> None:
         while not self._stop.wait(self.timing.watch_s):
-            if not self.slots.closed:
+            if self.slots.closed:
+                continue
+            try:
                 self.watchdog.check()
+            except Exception as error:  # noqa: BLE001 - a thread that ends would not be missed
+                log.error("watchdog.defect", error=type(error).__name__)
 
     def _sweep_forever(self) -> None:
         sleep_s = 0.0
@@ -156,4 +164,7 @@ class Background:
                 sleep_s = self.sweep()
             except RetryableError as error:
                 log.warning("sweep.failed", error=str(error))
+                sleep_s = self.timing.sweep_s
+            except Exception as error:  # noqa: BLE001 - a thread that ends would not be missed
+                log.error("sweep.defect", error=type(error).__name__)
                 sleep_s = self.timing.sweep_s

@@ -13,6 +13,7 @@ from worker.domain.ids import CallId, ChannelUserId, TurnId, WorkerId
 from worker.domain.messages import MAX_TURN_MESSAGES, ChannelAddress, input_parts, input_text
 from worker.domain.states import TurnKind
 from worker.domain.turns import (
+    GoOn,
     Head,
     Lease,
     LookBack,
@@ -26,9 +27,10 @@ from worker.domain.turns import (
     gate_names,
 )
 from worker.store.database import Database
+from worker.store.expiry import expire
 from worker.store.heads import close_conversation, read_head
 
-Work: TypeAlias = Send | Record | Prepare | LookBack
+Work: TypeAlias = Send | Record | Prepare | LookBack | GoOn
 """The steps that need the lease."""
 Decide: TypeAlias = Callable[[Head], Step]
 
@@ -144,12 +146,6 @@ WHERE turn_id = :turn_id AND state = 'intended'
 """)
 
 
-_EXPIRE = text("""
-UPDATE messages SET state = 'expired', outcome = 'expired', finished_at = service_now()
-WHERE id = ANY(:message_ids) AND state = 'pending'
-""")
-
-
 class ClaimStore:
     """Who works on whom."""
 
@@ -174,8 +170,9 @@ class ClaimStore:
                 return NotClaimed(due_in_s=None if due_in_s is None else float(due_in_s))
             head = read_head(connection, user_id, row)
             step = decide(head)
-            if not isinstance(step, LookBack) and step.expired:
-                connection.execute(_EXPIRE, {"message_ids": list(step.expired)})
+            if not isinstance(step, LookBack | GoOn) and step.expired:
+                policy = self._routing.channel(head.who.channel)
+                expire(connection, head, step.expired, policy)
             if isinstance(step, Release):
                 return _release(connection, head, step)
             return self._take(connection, head, step)
@@ -186,10 +183,10 @@ class ClaimStore:
             close_conversation(connection, head.conversation.id, reason=step.close)
             head = replace(head, conversation=None)
         turn = head.turn
-        if turn is None and not isinstance(step, LookBack):
+        if turn is None and not isinstance(step, LookBack | GoOn):
             turn = _open(connection, head, step, agent)
         if turn is None:
-            raise ValueError("there is no turn to look back at")
+            raise ValueError("there is no turn to go on with")
         if isinstance(step, LookBack):
             connection.execute(_LEFT_INTENDED, {"turn_id": turn.id})
         claimed = Claimed(
@@ -254,7 +251,7 @@ def _open(
 
 
 def insert_intent(connection: Connection, claimed: Claimed, *, worker_id: WorkerId) -> Intent:
-    """Insert the call to be made; with the instructions unless the thread has them.
+    """Insert the turn's next call; with the instructions unless the thread has them.
 
     From now on the turn belongs to the conversation, whoever has found or made that.
     """
@@ -263,14 +260,17 @@ def insert_intent(connection: Connection, claimed: Claimed, *, worker_id: Worker
         connection.execute(
             _ATTACH, {"turn_id": claimed.turn.id, "conversation_id": conversation.id}
         )
+    turn = claimed.turn
     known = claimed.conversation.instructions_hash if claimed.conversation else None
-    send_instructions = bool(agent.instructions) and known != agent.instructions_hash
-    attempt = len(claimed.turn.calls)
+    send_instructions = (
+        bool(agent.instructions) and known != agent.instructions_hash and not turn.is_in_thread
+    )
+    attempt = sum(call.round == turn.round for call in turn.calls)
     values = {
         "user_id": claimed.lease.user_id,
         "turn_id": claimed.turn.id,
         "conversation_id": claimed.conversation.id if claimed.conversation else None,
-        "round": 0,
+        "round": turn.round,
         "attempt": attempt,
         "token": claimed.lease.token,
         "worker_id": worker_id,
@@ -278,7 +278,7 @@ def insert_intent(connection: Connection, claimed: Claimed, *, worker_id: Worker
     }
     return Intent(
         call_id=CallId(connection.execute(_INTEND, values).scalar_one()),
-        round=0,
+        round=turn.round,
         attempt=attempt,
         instructions=agent.instructions if send_instructions else None,
     )

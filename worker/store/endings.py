@@ -14,17 +14,25 @@ from worker.domain.settle import Diverge, GiveUp, Later, Plan, Recorded, Replace
 from worker.domain.states import CallState, MessageState, ReplySource, TurnState
 from worker.store.claims import Claimed
 
-# One statement: the fence, the call, and the user's release. Everything hangs on `fenced`.
-_CALL_ENDS = """
-fenced AS (
-    UPDATE channel_users SET {release}
-    WHERE id = :user_id AND lease_token = :token RETURNING id, paused_at, superseding_since
-), ended AS (
+_END_CALL = """
     UPDATE calls SET state = :call_state, reason = :call_reason, status = :status, code = :code,
         request_id = :request_id, response_id = :response_id, output = CAST(:output AS jsonb),
         input_tokens = :input_tokens, output_tokens = :output_tokens, finished_at = service_now()
-    FROM fenced WHERE calls.id = :call_id
+"""
+END_CALL = text(_END_CALL + "WHERE calls.id = :call_id")
+"""Ends a call whose turn goes on at once; the caller holds the fence."""
+
+# One statement: the fence, the call, and the user's release. Everything hangs on `fenced`.
+_CALL_ENDS = (
+    """
+fenced AS (
+    UPDATE channel_users SET {release}
+    WHERE id = :user_id AND lease_token = :token RETURNING id, paused_at, superseding_since
+), ended AS ("""
+    + _END_CALL
+    + """    FROM fenced WHERE calls.id = :call_id
 )"""
+)
 _RELEASED = """lease_owner = NULL, lease_until = NULL,
         open_turn_id = NULL, due_at = waiting_due_at, superseding_since = NULL"""
 # A reply is held back while newer messages wait, for at most :max_wait in a row.

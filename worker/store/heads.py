@@ -22,6 +22,7 @@ from worker.domain.messages import (
 )
 from worker.domain.states import CallState, TurnKind
 from worker.domain.turns import CallRecord, Head, Lease, OpenConversation, OpenTurn
+from worker.store import tool_calls
 from worker.store.gates import read_gates
 
 _PENDING = text("""
@@ -43,6 +44,7 @@ WHERE turn_id = :turn_id ORDER BY id
 """)
 _CONVERSATION = text("""
 SELECT id, agent, remote_key, telnyx_conversation_id, base_user_messages, instructions_hash,
+    owes_outputs,
     (SELECT count(*) FROM turns t WHERE t.conversation_id = c.id) AS turns,
     (SELECT finished_at FROM turns t WHERE t.conversation_id = c.id ORDER BY id DESC LIMIT 1)
         AS last_turn_at
@@ -85,7 +87,7 @@ def read_head(connection: Connection, user_id: ChannelUserId, claimed: Row[Any])
 
 
 def read_turn(connection: Connection, turn_id: TurnId) -> OpenTurn:
-    """Read an open turn and its calls, oldest first."""
+    """Read an open turn with its calls and tool calls, oldest first."""
     row = connection.execute(_TURN, {"turn_id": turn_id}).one()
     return OpenTurn(
         id=turn_id,
@@ -97,6 +99,7 @@ def read_turn(connection: Connection, turn_id: TurnId) -> OpenTurn:
         kind=TurnKind(row.kind),
         conversation_id=row.conversation_id,
         calls=tuple(_call(call) for call in connection.execute(_CALLS, {"turn_id": turn_id})),
+        tool_calls=tool_calls.of_turn(connection, turn_id),
     )
 
 
@@ -108,7 +111,12 @@ def read_conversation(
     row = connection.execute(_CONVERSATION, values).one_or_none()
     if row is None:
         return None
-    return replace(conversation_value(row), turns=row.turns, last_turn_at=row.last_turn_at)
+    return replace(
+        conversation_value(row),
+        turns=row.turns,
+        last_turn_at=row.last_turn_at,
+        owed=tool_calls.owed(connection, row.id) if row.owes_outputs else (),
+    )
 
 
 def conversation_value(row: Row[Any]) -> OpenConversation:

@@ -1,22 +1,26 @@
 """Intents and the end of turns. Every write is checked against the fencing token."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
-from worker.domain.calls import CallOutcome, Done
+from worker.domain.calls import CallOutcome, Done, ToolCall
 from worker.domain.errors import StaleLeaseError
 from worker.domain.ids import CallId, ConversationId, TurnId, WorkerId
 from worker.domain.readback import EndedTurn
-from worker.domain.settle import Later, Plan
-from worker.domain.turns import Lease, OpenConversation
+from worker.domain.settle import GiveUp, Later, Plan, Reply
+from worker.domain.states import ToolCallState
+from worker.domain.tools import ToolResult
+from worker.domain.turns import Lease, OpenConversation, ToolRecord
+from worker.store import tool_calls
 from worker.store.claims import Claimed, insert_intent
 from worker.store.database import Database
-from worker.store.endings import call_values, ending
+from worker.store.endings import END_CALL, call_values, ending
 from worker.store.fence import hold
 from worker.store.gates import close_gate, reopen_gates
+from worker.store.heads import read_turn
 
 _HAND_OVER = text("""
 UPDATE turns SET kind = 'human', conversation_id = :conversation_id WHERE id = :turn_id
@@ -24,6 +28,13 @@ UPDATE turns SET kind = 'human', conversation_id = :conversation_id WHERE id = :
 _HISTORY = text("""
 SELECT id, input_text, landed FROM turns
 WHERE conversation_id = :conversation_id AND state <> 'open' AND landed IS NOT FALSE ORDER BY id
+""")
+NOT_RUN = "error: this was not run"
+"""What the model is told, with the next turn, of a tool call that came when there was no more."""
+
+_METADATA = text("""
+SELECT envelope->'metadata' FROM messages WHERE turn_id = :turn_id
+ORDER BY order_at DESC, seq DESC LIMIT 1
 """)
 _LANDED = text("UPDATE turns SET landed = true WHERE id = ANY(:turn_ids)")
 _OTHERS_REFUSED = text("""
@@ -97,7 +108,45 @@ class TurnStore:
             row = connection.execute(statement, values).one_or_none()
             if row is None:
                 raise StaleLeaseError("another worker has taken this channel user over")
+            _settle_tools(connection, claimed, outcome, plan)
         return bool(row.to_deliver)
+
+    def start_tools(
+        self, claimed: Claimed, outcome: CallOutcome | None, calls: Sequence[ToolCall]
+    ) -> Claimed:
+        """Commit what the model asks for, before any of it runs. The lease goes on.
+
+        `outcome` None = it was found in the thread. Raises `StaleLeaseError`.
+        """
+        turn = claimed.turn
+        with self._database.transaction() as connection:
+            hold(connection, claimed.lease, lease_for=self._lease)
+            if outcome is not None:
+                connection.execute(END_CALL, call_values(claimed, outcome))
+                reopen_gates(connection, claimed.gates)
+            if turn.tool_calls or _owed(claimed):
+                conversation_id = claimed.conversation.id if claimed.conversation else None
+                tool_calls.mark_answered(
+                    connection, turn_id=turn.id, conversation_id=conversation_id
+                )
+            tool_calls.insert(
+                connection, calls, turn_id=turn.id, round_=turn.round, token=claimed.lease.token
+            )
+            turn = read_turn(connection, turn.id)
+        return replace(claimed, turn=turn, intent=None)
+
+    def finish_tool(self, lease: Lease, record: ToolRecord, result: ToolResult) -> None:
+        """Commit what came of a tool call. Raises `StaleLeaseError`."""
+        with self._database.transaction() as connection:
+            hold(connection, lease, lease_for=self._lease)
+            state = ToolCallState(result.state)
+            tool_calls.finish(connection, record, state=state, output=result.output)
+
+    def newest_metadata(self, turn_id: TurnId) -> dict[str, str]:
+        """Give what the producer sent along with the turn's newest message."""
+        with self._database.statement() as connection:
+            found = connection.execute(_METADATA, {"turn_id": turn_id}).scalar()
+        return dict(found or {})
 
     def history(self, conversation: ConversationId) -> History:
         """Give what the log of a conversation should hold of ended turns."""
@@ -135,3 +184,31 @@ class TurnStore:
         values = {"agent": claimed.agent.name, "since": since, "until": until}
         with self._database.statement() as connection:
             return bool(connection.execute(_OTHERS_ANSWERED, values).scalar_one())
+
+
+def _owed(claimed: Claimed) -> tuple[ToolRecord, ...]:
+    return claimed.conversation.owed if claimed.conversation is not None else ()
+
+
+def _settle_tools(
+    connection: Connection, claimed: Claimed, outcome: CallOutcome | None, plan: Plan
+) -> None:
+    """Keep the account of outputs that the thread lacks; the turn has just ended, or waits."""
+    conversation, turn = claimed.conversation, claimed.turn
+    not_run = plan.not_run if isinstance(plan, GiveUp) else ()
+    if conversation is None or not (turn.tool_calls or conversation.owed or not_run):
+        return
+    carried = isinstance(plan, GiveUp) and plan.outputs_landed
+    if isinstance(plan, Reply) or isinstance(outcome, Done) or carried:
+        tool_calls.mark_answered(connection, turn_id=turn.id, conversation_id=conversation.id)
+    if not_run:
+        tool_calls.insert(
+            connection,
+            not_run,
+            turn_id=turn.id,
+            round_=turn.round,
+            token=claimed.lease.token,
+            not_run=NOT_RUN,
+        )
+    if isinstance(plan, Reply | GiveUp):
+        tool_calls.note_debt(connection, conversation.id)

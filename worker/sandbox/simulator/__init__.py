@@ -5,7 +5,7 @@
         ...                                      # a client of sim.base_url with sim.api_key
         assert sim.overlaps() == ()
 
-As a process: `python -m worker.sandbox.simulator --port 0 --port-file PORT --state DIRECTORY`.
+As a process: `worker sim`.
 """
 
 from worker.sandbox.simulator.config import SimulatorConfig
@@ -13,6 +13,7 @@ from worker.sandbox.simulator.faults import FaultOrder, Match
 from worker.sandbox.simulator.log import Entry, Overlap, overlaps, read_log
 from worker.sandbox.simulator.model import Script
 from worker.sandbox.simulator.plans import FAULTS, Endpoint, Plan
+from worker.sandbox.simulator.receiving import InboundSms
 from worker.sandbox.simulator.simulator import Simulator, running_simulator
 from worker.sandbox.simulator.values import Conversation, Draft, Message, ToolCall, prefix_hash
 
@@ -23,6 +24,7 @@ __all__ = [
     "Endpoint",
     "Entry",
     "FaultOrder",
+    "InboundSms",
     "Match",
     "Message",
     "Overlap",

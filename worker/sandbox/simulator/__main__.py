@@ -1,15 +1,10 @@
-"""The simulator as a process of its own; it ends cleanly on SIGTERM and SIGINT."""
+"""The simulator as a child of the sandbox. For people there is `worker sim`."""
 
 import argparse
-import asyncio
-import json
-import resource
-import signal
 from pathlib import Path
 
 from worker.sandbox.simulator.config import SimulatorConfig, changed
-from worker.sandbox.simulator.server import serve
-from worker.sandbox.simulator.state import State
+from worker.sandbox.simulator.process import Place, run, settings_of
 
 LOG_NAME = "telnyx.jsonl"
 """The log's name within the directory of `--state`."""
@@ -18,49 +13,25 @@ LOG_NAME = "telnyx.jsonl"
 def main() -> None:
     """Read the arguments and serve until a signal."""
     arguments = _arguments()
+    named = ("seed", "latency_s", "latency_sigma", "api_key")
+    given = {name: getattr(arguments, name) for name in named}
+    settings = {name: value for name, value in given.items() if value is not None}
     try:
-        config = changed(SimulatorConfig(), _settings(arguments))
+        config = changed(SimulatorConfig(), settings | settings_of(arguments.set))
     except ValueError as error:
         raise SystemExit(f"simulator: {error}") from error
-    log_path: Path | None = None
-    if arguments.state is not None:
-        arguments.state.mkdir(parents=True, exist_ok=True)
-        log_path = arguments.state / LOG_NAME
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    asyncio.run(_serve(State(config, log_path), arguments))
-
-
-async def _serve(state: State, arguments: argparse.Namespace) -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    place = Place(
+        host=arguments.host,
+        port=arguments.port,
+        port_file=arguments.port_file,
+        log_path=arguments.state / LOG_NAME if arguments.state else None,
+    )
 
     def ready(port: int) -> None:
-        url = f"http://{arguments.host}:{port}/v2"
-        print(f"simulator of Telnyx on {url}, key {state.config.api_key}", flush=True)  # noqa: T201
-        if arguments.port_file is not None:
-            # Whoever waits for the file must never read half a number.
-            draft = arguments.port_file.with_name(arguments.port_file.name + ".new")
-            draft.write_text(f"{port}\n")
-            draft.replace(arguments.port_file)
+        url = f"http://{place.host}:{port}/v2"
+        print(f"simulator of Telnyx on {url}, key {config.api_key}", flush=True)  # noqa: T201
 
-    await serve(state, host=arguments.host, port=arguments.port, ready=ready, stop=stop)
-
-
-def _settings(arguments: argparse.Namespace) -> dict[str, object]:
-    settings: dict[str, object] = {}
-    for name in ("seed", "latency_s", "latency_sigma", "api_key"):
-        if getattr(arguments, name) is not None:
-            settings[name] = getattr(arguments, name)
-    for text in arguments.set:
-        name, _, value = text.partition("=")
-        try:
-            settings[name] = json.loads(value)
-        except ValueError:
-            settings[name] = value
-    return settings
+    run(config, place, ready)
 
 
 def _arguments() -> argparse.Namespace:

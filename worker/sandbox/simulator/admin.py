@@ -1,4 +1,4 @@
-"""The controls under /sim, for those who run the simulator as a process. No key, loopback only.
+"""The controls under /sim, for those who run the simulator as a process. They want no key.
 
 POST   /sim/faults         {"fault", "match"?: {"endpoint", "conversation_id", "text"}, "count"?,
                             "skip"?, "changes"?}
@@ -7,6 +7,8 @@ POST   /sim/key            {"api_key"}                  POST   /sim/models    {"
 POST   /sim/config         {setting: value, ...}        POST   /sim/scripts   {"text", "reply"?,
 POST   /sim/messages       {"conversation_id", "text",                          "calls"?, "count"?}
                             "role"?}: from nowhere      GET    /sim/log       the log, JSON lines
+POST   /sim/inbound        {"sender", "recipient", "text"?, "media"?, "copies"?, "signing"?}: a text
+                            message from a phone; answers with `event_id` and `message_id`
 """
 
 from collections.abc import Awaitable, Callable
@@ -19,11 +21,13 @@ from pydantic import TypeAdapter
 from worker.sandbox.simulator.faults import FaultOrder
 from worker.sandbox.simulator.log import dumped
 from worker.sandbox.simulator.model import Script
+from worker.sandbox.simulator.receiving import InboundSms, receive
 from worker.sandbox.simulator.state import State
 from worker.sandbox.simulator.values import Draft, Json
 
-Control: TypeAlias = Callable[[bytes], None]
-"""Does what a raw JSON body asks for; ValueError where it makes no sense."""
+Control: TypeAlias = Callable[[bytes], Json | None]
+"""Does what a raw JSON body asks for, and may have to say more than that it did; ValueError where
+it makes no sense."""
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -56,6 +60,7 @@ _SCRIPT = TypeAdapter(Script)
 _KEY = TypeAdapter(KeyChange)
 _MODEL = TypeAdapter(ModelChange)
 _FOREIGN = TypeAdapter(ForeignMessage)
+_INBOUND = TypeAdapter(InboundSms)
 _SETTINGS = TypeAdapter(Json)
 
 
@@ -122,15 +127,16 @@ def _controls(state: State) -> dict[str, Control]:
         "config": lambda raw: state.reconfigure(_SETTINGS.validate_json(raw)),
         "scripts": lambda raw: add_script(state, _SCRIPT.validate_json(raw)),
         "messages": lambda raw: append_foreign(state, _FOREIGN.validate_json(raw)),
+        "inbound": lambda raw: receive(state, _INBOUND.validate_json(raw)),
     }
 
 
 def _handler(act: Control) -> Handler:
     async def handle(request: web.Request) -> web.Response:
         try:
-            act(await request.read())
+            said = act(await request.read())
         except ValueError as error:
             return web.json_response({"detail": str(error)}, status=422)
-        return web.json_response({"ok": True})
+        return web.json_response({"ok": True, **(said or {})})
 
     return handle

@@ -27,6 +27,24 @@ _CODES = {
 }
 """Telnyx's codes of a status, where it documents any; the texts are ours."""
 
+_TITLES = {
+    "10002": "Invalid phone number",
+    "10004": "Missing required parameter",
+    "10005": "Resource not found",
+    "10015": "Bad Request",
+    "10023": "Invalid JSON",
+    "10027": "Unprocessable entity",
+    "10036": "Request is being processed",
+    "40300": "Blocked due to STOP message",
+    "40302": "Message too large",
+    "40305": "Invalid 'from' address",
+    "40306": "Alphanumeric sender ID not configured",
+    "40310": "Invalid 'to' address",
+    "40316": "No content provided",
+    "40317": "Invalid MMS content",
+}
+"""Of what is said about a text message; nobody should read them."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
@@ -69,6 +87,18 @@ def refusal(status: int, detail: str, *, shape: ErrorShape, code: str | None = N
         "gateway": {"error": error, "errors": [entry]},
     }
     return Answer(status=status, body=_dumped(payloads[shape]))
+
+
+def declined(code: str, status: int, detail: str, pointer: str) -> Answer:
+    """Say no to a text message. `pointer`: which field of the body, as in RFC 6901."""
+    entry = {
+        "code": code,
+        "title": _TITLES[code],
+        "detail": detail,
+        "source": {"pointer": pointer},
+        "meta": {"url": f"https://developers.telnyx.com/docs/overview/errors/{code}"},
+    }
+    return Answer(status=status, body=_dumped({"errors": [entry]}))
 
 
 def invalid(loc: Sequence[str | int], message: str, kind: str = "value_error") -> Answer:

@@ -21,11 +21,15 @@ from worker.sandbox.simulator.wire import Delivery
 
 _CONVERSATIONS = r"/v2/ai/conversations"
 _ONE = _CONVERSATIONS + r"/(?P<id>[^/]+)"
+_INSIGHTS = _CONVERSATIONS + r"/(insights|insight-groups)(/[^/]+)?"
+_INSIGHTS = rf"{_INSIGHTS}|{_CONVERSATIONS}/conversation-insights/aggregates"
 _ROUTES = tuple(
     (method, re.compile(pattern), endpoint)
     for method, pattern, endpoint in (
         ("POST", _CONVERSATIONS, Endpoint.CREATE),
         ("GET", _CONVERSATIONS, Endpoint.LIST),
+        ("GET", _INSIGHTS, Endpoint.INSIGHTS),
+        ("GET", _ONE + "/conversations-insights", Endpoint.INSIGHTS),
         ("GET", _ONE, Endpoint.RETRIEVE),
         ("PUT", _ONE, Endpoint.UPDATE),
         ("DELETE", _ONE, Endpoint.DELETE),
@@ -33,6 +37,9 @@ _ROUTES = tuple(
         ("POST", _ONE + "/message", Endpoint.ADD_MESSAGE),
         ("POST", r"/v2/ai(/openai)?/responses", Endpoint.RESPONSES),
         ("GET", r"/v2/ai(/openai)?/models", Endpoint.MODELS),
+        ("POST", r"/v2/messages", Endpoint.SEND),
+        ("GET", r"/v2/messages/[^/]+", Endpoint.SENT),
+        ("GET", r"/v2/public_key", Endpoint.PUBLIC_KEY),
     )
 )
 _HARD_LIMIT_BYTES = 64 * 1024 * 1024

@@ -52,8 +52,19 @@ class SimulatorConfig:
     put_metadata: Literal["replace", "merge"] = "replace"
     """UNCERTAIN: `replace` loses every key that the PUT left out."""
     metadata_max_keys: int = 16
-    """UNCERTAIN, as is the next one; more is a 422. The numbers are OpenAI's."""
+    """UNCERTAIN: more keys are a 422. The number is OpenAI's, as are the next two."""
+    metadata_max_key_length: int = 64
+    """UNCERTAIN: a longer key is a 422."""
     metadata_max_value_length: int = 512
+    """UNCERTAIN: a longer value is a 422."""
+    metadata_keys: Literal["word", "any"] = "word"
+    """UNCERTAIN: `word` allows letters, digits and `_`, as in Telnyx's own keys; else 422."""
+    metadata_values: Literal["strings", "coerced"] = "strings"
+    """UNCERTAIN: `strings` refuses other values with 422, as the schema says, and so a boolean
+    `ai_disabled`, as the prose says; `coerced` stores a number or a boolean as its JSON text."""
+    created_wrapped: bool = False
+    """UNCERTAIN: whether creating answers `{"data": {...}}` like the other calls. Both of Telnyx's
+    descriptions show the bare object; somebody's client reads both."""
 
     list_default_limit: int = 20
     """UNCERTAIN: how many conversations are listed without `limit`."""
@@ -66,6 +77,8 @@ class SimulatorConfig:
     filter is ignored) is the dangerous one; `error` (422) is the default so that tests notice."""
     postgrest_operators: bool = False
     """UNCERTAIN: whether `neq`, `in`, `is` and `ilike` work, which only PostgREST's page shows."""
+    postgrest_quotes: bool = False
+    """UNCERTAIN: whether double quotes around a value keep a comma together in `or` and `in`."""
 
     messages_order: Literal["newest_first", "oldest_first", "shuffled"] = "newest_first"
     """UNCERTAIN: the order of a thread's listing. `shuffled` is stable while nothing is added."""
@@ -77,6 +90,8 @@ class SimulatorConfig:
     """UNCERTAIN: how `instructions` appear in the thread, again at each request that has them.
     `system` is a role outside of Telnyx's documented ones; `user` leaves no client a way to count
     what the user said, so it is no default."""
+    instructions_repeated: bool = True
+    """UNCERTAIN: whether a thread that has these instructions already gets them again."""
     reasoning_listed: Literal["hidden", "empty", "text"] = "empty"
     """UNCERTAIN: how reasoning appears: not, as an assistant message with a null text, or with its
     text. The last cannot be told from a reply by any client, so it is no default."""
@@ -91,6 +106,12 @@ class SimulatorConfig:
 
     unknown_conversation_status: Literal[404, 422, 400] = 404
     """UNCERTAIN: a response on a conversation that is not there."""
+    undocumented_fields: Literal["honoured", "ignored", "refused"] = "honoured"
+    """UNCERTAIN: what a request's fields outside of Telnyx's schema do, `tools` above all.
+    `ignored` (no tool is ever called) and `refused` (422) would make tools impossible."""
+    answer_fields: Literal["whole", "bare"] = "whole"
+    """UNCERTAIN: whether a response has all that OpenAI's types want. `bare` leaves `usage`,
+    `created_at`, `tools` and the like out; "OpenAI-compatible" promises them, hence the default."""
     unavailable_model_status: Literal[400, 404, 422] = 400
     """UNCERTAIN: a model that is not offered (any more). 400 looks like the message's own fault."""
     input_stored: Literal["on_arrival", "with_output"] = "on_arrival"
@@ -121,8 +142,36 @@ class SimulatorConfig:
     """UNCERTAIN: a model run that takes longer is answered 504 with HTML by the edge, and still
     runs to its end; None = no limit."""
     idempotency_ttl_s: float = 86_400.0
+    """How long an answer is replayed."""
     stream_done_marker: bool = False
     """UNCERTAIN: whether a stream ends with `data: [DONE]`."""
+
+    webhook_url: str | None = None
+    """The messaging profile's URL for message events; None = they go nowhere."""
+    webhook_failover_url: str | None = None
+    """Tried after `webhook_url` has failed for good."""
+    webhook_remote: bool = False
+    """Whether events may leave this machine; otherwise only loopback addresses are called."""
+    webhook_timeout_s: float = 2.0
+    """Within it a receiver has to answer with a 2xx."""
+    webhook_attempts: int = 3
+    """For each of the two URLs."""
+    webhook_backoff_s: float = 0.5
+    """UNCERTAIN: the wait before the second attempt; it doubles each time."""
+    webhook_copies: int = 2
+    """How often each event is delivered, failures apart: Telnyx says at least once."""
+    status_order: Literal["reversed", "in_order"] = "reversed"
+    """Of `message.sent` and `message.finalized`, whose order Telnyx does not promise."""
+    delivery_s: float = 0.02
+    """From a sent text message to its final status."""
+    opted_out_status: Literal[403, 400, 422] = 403
+    """UNCERTAIN: of a message to somebody who sent STOP. 403 looks like the account's fault."""
+    bad_number_status: Literal[422, 400] = 422
+    """UNCERTAIN: of a message to what is no number."""
+    bad_number_code: Literal["40310", "10002"] = "40310"
+    """UNCERTAIN: 40310 is documented, 10002 was seen."""
+    keyword_match: Literal["first_word", "whole", "exact"] = "first_word"
+    """UNCERTAIN: what counts as STOP: a first word, a whole message, or one in capitals only."""
 
     def __post_init__(self) -> None:
         """Refuse chances of faults that do not exist."""

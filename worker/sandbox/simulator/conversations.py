@@ -1,5 +1,7 @@
 """The conversations API without messages: create, list, show, change, delete."""
 
+import json
+import re
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -8,6 +10,8 @@ from worker.sandbox.simulator.config import SimulatorConfig
 from worker.sandbox.simulator.listing import BadFilterError, listed
 from worker.sandbox.simulator.state import Exchange, State
 from worker.sandbox.simulator.values import Conversation, Json
+
+_WORD = re.compile(r"\w+", re.ASCII)
 
 
 def create(state: State, exchange: Exchange) -> Answer:
@@ -21,7 +25,8 @@ def create(state: State, exchange: Exchange) -> Answer:
     metadata = _metadata(body.get("metadata"), state.config)
     if isinstance(metadata, Answer):
         return metadata
-    return ok(state.store.create(exchange.number, name=name, metadata=metadata).listed())
+    made = state.store.create(exchange.number, name=name, metadata=metadata).listed()
+    return ok({"data": made} if state.config.created_wrapped else made)
 
 
 def index(state: State, exchange: Exchange) -> Answer:
@@ -103,9 +108,17 @@ def _metadata(given: object, config: SimulatorConfig) -> dict[str, str] | Answer
         return invalid(loc, "value is not a valid dict", "type_error.dict")
     if len(given) > config.metadata_max_keys:
         return invalid(loc, "too many keys")
+    kept: dict[str, str] = {}
     for key, value in given.items():
+        if len(key) > config.metadata_max_key_length:
+            return invalid((*loc, key), "ensure this key is shorter")
+        if config.metadata_keys == "word" and not _WORD.fullmatch(key):
+            return invalid((*loc, key), "a key has letters, digits and underscores")
+        if config.metadata_values == "coerced" and isinstance(value, bool | int | float):
+            value = json.dumps(value)  # noqa: PLW2901 - the value as it is from here on
         if not isinstance(value, str):
             return invalid((*loc, key), "str type expected", "type_error.str")
         if len(value) > config.metadata_max_value_length:
             return invalid((*loc, key), "ensure this value is shorter")
-    return dict(given)
+        kept[key] = value
+    return kept

@@ -11,7 +11,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, TypeAlias
 
+from worker.sandbox.simulator.sms import Sms
 from worker.sandbox.simulator.values import Conversation, Json, Message
+
+Outcome: TypeAlias = Literal["delivered", "failed", "not_local", "overflow"]
+"""Of one attempt; the last two were never sent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +136,40 @@ class IdempotencyKept:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SmsStored:
+    """A text message was sent or received, or its status has changed: the last one counts."""
+
+    kind: Literal["sms_stored"] = "sms_stored"
+    request: int | None
+    """None: it came from a phone."""
+    sms: Sms
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OptOutChanged:
+    """Somebody sent STOP or START."""
+
+    kind: Literal["opt_out_changed"] = "opt_out_changed"
+    number: str
+    opted_out: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebhookAttempted:
+    """An event was posted, or was not."""
+
+    kind: Literal["webhook_attempted"] = "webhook_attempted"
+    event_id: str
+    event_type: str
+    url: str | None
+    attempt: int
+    """From 1, counted on over both URLs; 0 = it was not even tried."""
+    outcome: Outcome
+    status: int | None
+    """None: no answer in time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ExecutionEnded:
     """From here on the request changes nothing any more. Logged before its answer is written."""
 
@@ -182,6 +220,9 @@ Event: TypeAlias = (
     | MessageStored
     | MessageExtended
     | IdempotencyKept
+    | SmsStored
+    | OptOutChanged
+    | WebhookAttempted
     | ExecutionEnded
     | AnswerSent
     | AnswerDropped

@@ -4,7 +4,13 @@ import asyncio
 from collections.abc import Callable
 from functools import partial
 
-from worker.sandbox.simulator import conversations, messages, responses
+from worker.sandbox.simulator import (
+    conversations,
+    insights,
+    messages,
+    responses,
+    sending,
+)
 from worker.sandbox.simulator.answers import (
     Answer,
     gateway_page,
@@ -23,6 +29,9 @@ _PLAIN: dict[Endpoint, Callable[[State, Exchange], Answer]] = {
     Endpoint.UPDATE: conversations.change,
     Endpoint.DELETE: conversations.delete,
     Endpoint.MESSAGES: messages.index,
+    Endpoint.INSIGHTS: insights.show,
+    Endpoint.SENT: sending.show,
+    Endpoint.PUBLIC_KEY: sending.public_key,
 }
 
 
@@ -41,7 +50,8 @@ async def carry_out(state: State, exchange: Exchange) -> Answer | None:
             state.spawn(_later(state, exchange))
             answer = None
     if plan.wire is Wire.REFUSAL:
-        return planned_refusal(plan, state.config.fault_error_shape)
+        classic = exchange.endpoint is Endpoint.SEND  # the messaging API knows no other shape
+        return planned_refusal(plan, "classic" if classic else state.config.fault_error_shape)
     return answer
 
 
@@ -87,6 +97,8 @@ async def _operate(state: State, exchange: Exchange) -> Answer | None:
             return await once(state, exchange, partial(conversations.create, state, exchange))
         case Endpoint.ADD_MESSAGE:
             return await once(state, exchange, partial(messages.add, state, exchange))
+        case Endpoint.SEND:
+            return await once(state, exchange, partial(sending.create, state, exchange))
         case Endpoint.MODELS:
             return ok({"object": "list", "data": [_model(each) for each in state.models()]})
         case Endpoint.UNKNOWN | Endpoint.ANY:

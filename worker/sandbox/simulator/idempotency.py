@@ -6,8 +6,9 @@ import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from worker.sandbox.simulator.answers import Answer, invalid, refusal
+from worker.sandbox.simulator.answers import Answer, declined, invalid, refusal
 from worker.sandbox.simulator.events import IdempotencyKept
+from worker.sandbox.simulator.plans import Endpoint
 from worker.sandbox.simulator.state import Exchange, State
 
 _KEY = re.compile(r"[A-Za-z0-9_:-]{1,255}")
@@ -20,12 +21,12 @@ async def once(state: State, exchange: Exchange, work: Callable[[], Answer]) -> 
         await asyncio.sleep(state.config.other_latency_s)
         return work()
     if not _KEY.fullmatch(key):
-        return invalid(("header", "Idempotency-Key"), "string does not match the pattern")
+        return _unfit(exchange, "string does not match the pattern")
     scope = f"{exchange.method} {exchange.path.partition('?')[0]} {key}"
     fingerprint = hashlib.sha256(repr(exchange.query).encode() + exchange.raw).hexdigest()
     if (running := state.running_keys.get(scope)) is not None:
-        return _conflict(state) if running == fingerprint else _other_body()
-    if (answer := _replayed(state, scope, fingerprint)) is not None:
+        return _conflict(state, exchange) if running == fingerprint else _other(exchange)
+    if (answer := _replayed(state, exchange, scope, fingerprint)) is not None:
         return answer
     state.running_keys[scope] = fingerprint
     try:
@@ -47,22 +48,29 @@ async def once(state: State, exchange: Exchange, work: Callable[[], Answer]) -> 
     return answer
 
 
-def _replayed(state: State, scope: str, fingerprint: str) -> Answer | None:
+def _replayed(state: State, exchange: Exchange, scope: str, fingerprint: str) -> Answer | None:
     kept = state.store.kept(scope)
     if kept is None:
         return None
     if (datetime.now(UTC) - kept.kept_at).total_seconds() > state.config.idempotency_ttl_s:
         return None
     if kept.fingerprint != fingerprint:
-        return _other_body()
+        return _other(exchange)
     headers = (("Idempotent-Replayed", "true"),)
     return Answer(status=kept.status, body=kept.body.encode(), headers=headers)
 
 
-def _other_body() -> Answer:
-    return invalid(("header", "Idempotency-Key"), "the key was used with another request")
+def _other(exchange: Exchange) -> Answer:
+    return _unfit(exchange, "the key was used with another request")
 
 
-def _conflict(state: State) -> Answer:
+def _unfit(exchange: Exchange, message: str) -> Answer:
+    if exchange.endpoint is Endpoint.SEND:
+        return declined("10027", 422, message, "/Idempotency-Key")
+    return invalid(("header", "Idempotency-Key"), message)
+
+
+def _conflict(state: State, exchange: Exchange) -> Answer:
     detail = "A request with this idempotency key is still being processed."
-    return refusal(409, detail, shape=state.config.ai_error_shape)
+    classic = exchange.endpoint is Endpoint.SEND
+    return refusal(409, detail, shape="classic" if classic else state.config.ai_error_shape)

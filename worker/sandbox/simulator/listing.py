@@ -15,6 +15,7 @@ Test: TypeAlias = Callable[[Conversation], bool]
 
 _TEXTS = ("id", "name")
 _DATES = ("created_at", "last_message_at")
+_UNQUOTED_COMMA = re.compile(r',(?=(?:[^"]*"[^"]*")*[^"]*$)')
 _EXTRA = ("neq", "in", "is", "ilike")
 _COMPARED: dict[str, Callable[[Any, Any], bool]] = {
     "eq": operator.eq,
@@ -67,29 +68,36 @@ def _test(name: str, value: str, config: SimulatorConfig) -> Test:
     if name in _DATES:
         return _date_test(name, verb, operand)
     if name in _TEXTS:
-        return lambda each: _holds(verb, getattr(each, name), operand)
+        return lambda each: _holds(verb, getattr(each, name), operand, config)
     key = name.removeprefix("metadata->")
     if key == name or key.startswith(">") or not key:
         raise BadFilterError(name, "column not found")
-    return lambda each: key in each.metadata and _holds(verb, each.metadata[key], operand)
+    return lambda each: key in each.metadata and _holds(verb, each.metadata[key], operand, config)
 
 
 def _either(value: str, config: SimulatorConfig) -> Test:
     if not (value.startswith("(") and value.endswith(")")):
         raise BadFilterError("or", "parentheses expected")
     tests: list[Test] = []
-    for part in value[1:-1].split(","):
+    for part in _parts(value[1:-1], config):
         name, _, condition = part.partition(".")
         tests.append(_test(name, condition, config))
     return lambda each: any(test(each) for test in tests)
 
 
-def _holds(verb: str, actual: str, operand: str) -> bool:
+def _parts(text: str, config: SimulatorConfig) -> list[str]:
+    """Split at commas; with `postgrest_quotes`, not at those between double quotes."""
+    if not config.postgrest_quotes:
+        return text.split(",")
+    return [part.replace('"', "") for part in _UNQUOTED_COMMA.split(text)]
+
+
+def _holds(verb: str, actual: str, operand: str, config: SimulatorConfig) -> bool:
     if verb in {"like", "ilike"}:
         flags = re.DOTALL | (re.IGNORECASE if verb == "ilike" else 0)
         return re.fullmatch(_pattern(operand), actual, flags) is not None
     if verb == "in":
-        return actual in operand.strip("()").split(",")
+        return actual in _parts(operand.strip("()"), config)
     return _COMPARED[verb](actual, operand)
 
 

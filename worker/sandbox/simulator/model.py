@@ -158,7 +158,7 @@ def _usage(history: Sequence[Draft], text: str) -> Json:
     read, written = tokens(history), len(text) // 4 + 1
     return {
         "input_tokens": read,
-        "input_tokens_details": {"cached_tokens": 0},
+        "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
         "output_tokens": written,
         "output_tokens_details": {"reasoning_tokens": 0},
         "total_tokens": read + written,

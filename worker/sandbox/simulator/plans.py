@@ -28,6 +28,12 @@ class Endpoint(StrEnum):
     ADD_MESSAGE = "add_message"
     RESPONSES = "responses"
     MODELS = "models"
+    INSIGHTS = "insights"
+    SEND = "send"
+    """Of a text message: POST /messages."""
+    SENT = "sent"
+    """GET /messages/{id}."""
+    PUBLIC_KEY = "public_key"
     UNKNOWN = "unknown"
     ANY = "any"
     """Only in a match: whichever it is."""
@@ -112,10 +118,25 @@ class Stream(StrEnum):
     CUT = "cut"
     NO_TERMINAL = "no_terminal"
     ERROR = "error"
+    ERROR_OBJECT = "error_object"
+    """An event without a name or a type: `{"error": {...}}`."""
     FAILED = "failed"
     INCOMPLETE = "incomplete"
     JSON = "json"
     """A JSON answer although a stream was asked for."""
+
+
+class Posting(StrEnum):
+    """What becomes of the events of a sent text message."""
+
+    AS_SET = "as_set"
+    """As the settings want it."""
+    LOST = "lost"
+    TWICE = "twice"
+    REVERSED = "reversed"
+    """`message.finalized` before `message.sent`."""
+    FORGED = "forged"
+    """Signed by somebody else."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,6 +163,11 @@ class Plan:
     stream: Stream = Stream.NORMAL
     foreign_text: str = "a message that nobody here sent"
     foreign_role: str = "user"
+    posting: Posting = Posting.AS_SET
+    final_status: str = "delivered"
+    """Of a sent text message."""
+    final_code: str | None = None
+    """Telnyx's error code in `message.finalized`."""
     stale_s: float = 0.0
     """A listing of messages omits those younger than this."""
     hidden_s: float = 0.0
@@ -201,10 +227,25 @@ FAULTS: dict[str, Plan] = {
     "stream_cut": Plan(stream=Stream.CUT),
     "stream_no_terminal": Plan(stream=Stream.NO_TERMINAL),
     "stream_error": Plan(stream=Stream.ERROR),
+    "stream_error_object": Plan(stream=Stream.ERROR_OBJECT),
     "stream_failed": Plan(stream=Stream.FAILED),
     "stream_incomplete": Plan(stream=Stream.INCOMPLETE),
     "stream_json": Plan(stream=Stream.JSON),
+    "send_lost": Plan(endpoint=Endpoint.SEND, wire=Wire.DROP),
+    "queue_full": Plan(
+        endpoint=Endpoint.SEND,
+        storing=Storing.NOTHING,
+        wire=Wire.REFUSAL,
+        status=429,
+        code="40318",
+    ),
+    "undelivered": Plan(endpoint=Endpoint.SEND, final_status="delivery_failed", final_code="40008"),
+    "events_lost": Plan(endpoint=Endpoint.SEND, posting=Posting.LOST),
+    "events_twice": Plan(endpoint=Endpoint.SEND, posting=Posting.TWICE),
+    "events_reversed": Plan(endpoint=Endpoint.SEND, posting=Posting.REVERSED),
+    "events_forged": Plan(endpoint=Endpoint.SEND, posting=Posting.FORGED),
 }
+"""By name. One that names no endpoint of its own in `Plan` is for responses."""
 
 _ADAPTER = TypeAdapter(Plan)
 

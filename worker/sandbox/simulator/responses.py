@@ -17,6 +17,12 @@ from worker.sandbox.simulator.state import Exchange, State, new_id
 from worker.sandbox.simulator.stream import streamed
 from worker.sandbox.simulator.values import Draft, Json
 
+_DOCUMENTED = {"model", "input", "conversation", "instructions", "stream", "reasoning"}
+_DOCUMENTED |= {"region", "mode", "service_tier"}
+"""The fields in Telnyx's schema of a request."""
+_BARE = ("id", "object", "status", "model", "output", "error", "incomplete_details")
+"""Without what no reader of a reply needs."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
@@ -70,13 +76,20 @@ async def _run(state: State, exchange: Exchange, call: Call) -> Answer | None:
         state.store.add(exchange.number, call.conversation_id, _kept(said, state))
     if exchange.plan.disturbance is Disturbance.FOREIGN_AFTER:
         _interfere(state, exchange, call)
-    body = response(said, response_id=new_id("resp"), model=call.model, tools=call.tools)
-    if state.config.echo_conversation and call.conversation_id:
-        body["conversation"] = {"id": call.conversation_id}
+    body = _body(state, call, said)
     if call.stream and exchange.plan.stream is not Stream.JSON:
         marker = state.config.stream_done_marker
         return streamed(body, fault=exchange.plan.stream, done_marker=marker)
     return ok(body)
+
+
+def _body(state: State, call: Call, said: Said) -> Json:
+    body = response(said, response_id=new_id("resp"), model=call.model, tools=call.tools)
+    if state.config.answer_fields == "bare":
+        body = {name: body[name] for name in _BARE}
+    if state.config.echo_conversation and call.conversation_id:
+        body["conversation"] = {"id": call.conversation_id}
+    return body
 
 
 def _think(state: State, exchange: Exchange, call: Call) -> Said:
@@ -101,7 +114,7 @@ def _store_input(state: State, exchange: Exchange, call: Call) -> None:
     if key is None:
         return
     role = state.config.instructions_listed
-    if call.instructions and role != "hidden":
+    if call.instructions and role != "hidden" and _is_told(state, key, call.instructions):
         told = Draft(role=role, text=call.instructions, origin="instructions")
         state.store.add(exchange.number, key, [told])
     said = rearranged(call.said, items)
@@ -110,6 +123,13 @@ def _store_input(state: State, exchange: Exchange, call: Call) -> None:
         state.store.extend_last(exchange.number, key, said[-1].text or "")
         said = said[:-1]
     state.store.add(exchange.number, key, said)
+
+
+def _is_told(state: State, key: str, instructions: str) -> bool:
+    if state.config.instructions_repeated:
+        return True
+    thread = state.store.thread(key)
+    return all(each.text != instructions for each in thread if each.origin == "instructions")
 
 
 def _kept(said: Said, state: State) -> Sequence[Draft]:
@@ -152,6 +172,10 @@ def _checked(state: State, body: Json, said: tuple[Draft, ...]) -> Call | Answer
         return invalid(("body", "conversation"), "value is not a valid uuid", "type_error.uuid")
     if instructions is not None and not isinstance(instructions, str):
         return invalid(("body", "instructions"), "str type expected", "type_error.str")
+    if state.config.undocumented_fields == "refused" and (more := body.keys() - _DOCUMENTED):
+        return invalid(("body", min(more)), "extra fields not permitted", "value_error.extra")
+    if body.get("mode") is not None and body.get("region") is None:
+        return invalid(("body", "mode"), "mode requires region")
     if body.get("previous_response_id") is not None:
         detail = "previous_response_id is not supported, use conversation."
         return refusal(400, detail, shape=shape)
@@ -164,9 +188,15 @@ def _checked(state: State, body: Json, said: tuple[Draft, ...]) -> Call | Answer
         said=said,
         instructions=instructions,
         model=str(model),
-        tools=body.get("tools") if body.get("tool_choice") != "none" else None,
+        tools=_tools(state, body),
         stream=body.get("stream") is True,
     )
+
+
+def _tools(state: State, body: Json) -> object:
+    if state.config.undocumented_fields == "ignored" or body.get("tool_choice") == "none":
+        return None
+    return body.get("tools")
 
 
 def _refused(state: State, call: Call) -> Answer | None:
@@ -184,7 +214,8 @@ def _refused(state: State, call: Call) -> Answer | None:
         return refusal(status, "The context length of the model is exceeded.", shape=shape)
     if key and config.strict_tool_calls:
         answered = {each.tool_call_id for each in call.said if each.tool_call_id}
-        if answered != unanswered_calls(thread):
+        brought = {one.id for each in call.said for one in each.tool_calls}
+        if answered != unanswered_calls(thread) | brought:
             detail = "Tool outputs do not belong to the open tool calls of the conversation."
             return refusal(400, detail, shape=shape)
     return None

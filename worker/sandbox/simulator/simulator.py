@@ -18,7 +18,9 @@ from worker.sandbox.simulator.config import SimulatorConfig
 from worker.sandbox.simulator.faults import FaultOrder, Match
 from worker.sandbox.simulator.log import Entry, Overlap, overlaps
 from worker.sandbox.simulator.model import Script
+from worker.sandbox.simulator.receiving import InboundSms, receive
 from worker.sandbox.simulator.server import serve
+from worker.sandbox.simulator.sms import Sms
 from worker.sandbox.simulator.state import State
 from worker.sandbox.simulator.values import Conversation, Message
 
@@ -151,6 +153,19 @@ class Simulator:
     def delete_conversation(self, conversation_id: str) -> None:
         """Delete a conversation behind everybody's back."""
         self._call(lambda: self._state.store.delete(None, conversation_id))
+
+    @property
+    def public_key(self) -> str:
+        """What `GET /public_key` says: base64 of the key that events are signed with."""
+        return self._state.webhooks.public_key
+
+    def receive_sms(self, inbound: InboundSms) -> str:
+        """Let somebody's phone send a text message; return the id of its event. Only while up."""
+        return str(self._call(lambda: receive(self._state, inbound))["event_id"])
+
+    def sms(self) -> tuple[Sms, ...]:
+        """All text messages of both directions, oldest first."""
+        return self._call(self._state.sms.messages)
 
     def _call(self, work: Callable[[], _T]) -> _T:
         loop = self._loop

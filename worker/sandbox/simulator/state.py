@@ -15,8 +15,10 @@ from worker.sandbox.simulator.faults import FaultBook
 from worker.sandbox.simulator.log import EventLog
 from worker.sandbox.simulator.model import Script
 from worker.sandbox.simulator.plans import Endpoint, Plan
+from worker.sandbox.simulator.sms_store import SmsStore
 from worker.sandbox.simulator.store import Store
 from worker.sandbox.simulator.values import Json
+from worker.sandbox.simulator.webhooks import Webhooks
 
 
 @dataclass(slots=True, kw_only=True)
@@ -49,6 +51,8 @@ class State:
         self.config = config
         self.log = EventLog(log_path)
         self.store = Store(self.log)
+        self.sms = SmsStore(self.log)
+        self.webhooks = Webhooks(self.log, config.seed)
         self.faults = FaultBook(config.seed)
         self.scripts: list[Script] = []
         self.withdrawn: set[str] = set()
@@ -112,6 +116,7 @@ class State:
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.webhooks.close()
 
 
 def new_id(prefix: str) -> str:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import ForeignKey, Index, UniqueConstraint, text
+from sqlalchemy import ForeignKey, Index, UniqueConstraint, false, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -48,6 +48,8 @@ class Conversation(Base):
     """User messages that Telnyx's log held when we adopted or re-based it."""
     instructions_hash: Mapped[Str | None]
     """Of the instructions last sent on it; NULL = none were sent yet."""
+    owes_outputs: Mapped[bool] = mapped_column(server_default=false())
+    """The thread has tool calls that were never answered: the next turn begins with those."""
     opened_at: Mapped[CreatedAt]
     closed_at: Mapped[At | None]
     close_reason: Mapped[Str | None]
@@ -132,7 +134,10 @@ class ToolCall(Base):
     """One function the model asked for; committed before the function runs."""
 
     __tablename__ = "tool_calls"
-    __table_args__ = (UniqueConstraint("turn_id", "call_id"), one_of("state", ToolCallState))
+    __table_args__ = (
+        UniqueConstraint("turn_id", "round", "call_id"),
+        one_of("state", ToolCallState),
+    )
 
     id: Mapped[BigIntKey]
     turn_id: Mapped[BigInt] = mapped_column(ForeignKey("turns.id"))
@@ -142,5 +147,9 @@ class ToolCall(Base):
     arguments: Mapped[Str]
     output: Mapped[Str | None]
     state: Mapped[Str] = mapped_column(server_default=ToolCallState.STARTED.value)
+    token: Mapped[Count]
+    """Of the lease that started it."""
+    answered_at: Mapped[At | None]
+    """When a later call had carried its output to the thread; NULL = the thread lacks it."""
     started_at: Mapped[CreatedAt]
     finished_at: Mapped[At | None]

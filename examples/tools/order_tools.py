@@ -1,0 +1,22 @@
+"""A tool that is a Python function. The worker imports it: PYTHONPATH must hold this folder."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from worker.tools.context import ToolContext, ToolError
+
+# Stands for a look into your own database.
+ORDERS = {"4711": ("visitor-1", "shipped"), "4712": ("visitor-2", "packed")}
+
+
+def order_status(
+    number: Annotated[str, Field(description="The order number, four digits.")],
+    context: ToolContext,
+) -> dict[str, str]:
+    """Tell where an order of this customer is."""
+    owner, status = ORDERS.get(number, ("", ""))
+    # Who asks is in the context. The model would take whatever the customer claims.
+    if owner != context.user:
+        raise ToolError("This customer has no order of that number.")
+    return {"number": number, "status": status}

@@ -1,0 +1,242 @@
+"""An agent with two tools is killed, or freezes, at every step of a turn that uses both.
+
+The one is an endpoint that honours its idempotency key: its effect happened once. The other is a
+plain function: at most once. The reply came, and Telnyx has heard everything once.
+"""
+
+import json
+import signal
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.faults.test_crash_matrix import (
+    ACCEPT,
+    CLAIM,
+    DELIVER,
+    INTEND,
+    LEASE_S,
+    MOMENTS,
+    POST,
+    PREPARE,
+    QUIET_S,
+    SEND_GRACE_S,
+    SETTLE,
+    Stage,
+    greet,
+    tables,
+)
+from tests.support import oracle
+from tests.support.crashing import Step, Stop, child, file_channels
+from tests.support.databases import fresh_database
+from tests.support.processes import eventually, open_folder
+from tests.support.raw_server import RawServer, raw_server
+from tests.support.world import HandDrivenWorker, World, running_world
+from worker.sandbox.postgres import EmbeddedPostgres
+from worker.sandbox.simulator import Match, SimulatorConfig
+from worker.sandbox.simulator.model import Script
+from worker.telnyx.window import boottime
+
+USE = ("TurnStore.newest_metadata", "{tool}.run", "TurnStore.finish_tool")
+BOOK = ("TurnStore.start_tools", *(name.format(tool="HttpTool") for name in USE))
+NOTE = ("TurnStore.start_tools", *(name.format(tool="PythonTool") for name in USE))
+ROUNDS = (POST, *BOOK, INTEND, POST, *NOTE, INTEND, POST, SETTLE, CLAIM, *DELIVER)
+CROSSES = {
+    "first message": (ACCEPT, CLAIM, *PREPARE, INTEND, *ROUNDS),
+    "second message": (ACCEPT, CLAIM, *ROUNDS),
+}
+
+
+@dataclass
+class Shop:
+    """The endpoint: what was booked under which key."""
+
+    booked: dict[str, str] = field(default_factory=dict)
+
+    def serve(self, conn: socket.socket, server: RawServer) -> None:
+        while request := server.read_request(conn):
+            head, _, body = request.partition(b"\r\n\r\n")
+            lines = (line.partition(":") for line in head.decode().split("\r\n"))
+            headers = {name.lower(): value.strip() for name, _, value in lines}
+            word = json.loads(body)["arguments"]["what"]
+            said = json.dumps(self.booked.setdefault(headers["idempotency-key"], f"booked {word}"))
+            answer = f"HTTP/1.1 200 OK\r\nContent-Length: {len(said)}\r\n\r\n{said}"
+            conn.sendall(answer.encode())
+
+
+@pytest.fixture(scope="module")
+def shop() -> Shop:
+    return Shop()
+
+
+@pytest.fixture(scope="module")
+def agents(shop: Shop) -> Iterator[str]:
+    with raw_server(shop.serve) as server, open_folder() as folder:
+        secret = folder / "secret"
+        secret.write_text("whsec_c2VjcmV0IHNlY3JldCBzZWNyZXQgc2VjcmV0")
+        yield f"""
+[agents.default]
+instructions = "be kind"
+call_timeout_s = 5
+tools = ["book", "refund"]
+[channels.keyed.delivery]
+task = "unused"
+queue = "unused"
+[tools.book]
+url = "{server.url}/book"
+secret_file = "{secret}"
+parameters = {{ type = "object", properties = {{ what = {{ type = "string" }} }} }}
+timeout_s = 3
+[tools.refund]
+function = "tests.support.toolbox:refund"
+timeout_s = 3
+"""
+
+
+@pytest.fixture(scope="module")
+def world(shared_postgres: EmbeddedPostgres) -> Iterator[World]:
+    config = SimulatorConfig(list_visible_after_s=0)
+    with (
+        fresh_database(shared_postgres) as url,
+        open_folder() as folder,
+        running_world(url, folder, config) as made,
+    ):
+        yield made
+        seen = oracle.Expectations(slack_s=0.2)
+        assert oracle.check(made.database, made.simulator.log(), seen) == []
+
+
+@pytest.fixture(scope="module")
+def healer(world: World, agents: str) -> HandDrivenWorker:
+    return world.worker(agents, channels=file_channels(world.folder / "sink.jsonl"))
+
+
+@pytest.fixture
+def stage(world: World, healer: HandDrivenWorker, agents: str) -> Stage:
+    healer.service.background.beat()
+    return Stage(world=world, healer=healer, number=next(world._numbers), agents=agents)
+
+
+def ask(stage: Stage, name: str) -> Step:
+    """The question leads to a booking, the booking to a refund, the refund to words."""
+    if name == "second message":
+        greet(stage)
+    number = stage.number
+    simulator = stage.world.simulator
+    booking = (("book", json.dumps({"what": f"room {number};"})),)
+    refund = (("refund", json.dumps({"order": number})),)
+    simulator.script(Script(text=f"question of {number};", calls=booking))
+    simulator.script(Script(text=f"booked room {number};", calls=refund))
+    return ("receive", stage.envelope("question", metadata={"ledger": str(ledger(stage))}))
+
+
+def ledger(stage: Stage) -> Path:
+    return stage.world.folder / f"ledger-{stage.number}.jsonl"
+
+
+def refunds(stage: Stage) -> int:
+    path = ledger(stage)
+    return len(path.read_text().splitlines()) if path.exists() else 0
+
+
+def check(stage: Stage, name: str, shop: Shop) -> dict[str, Any]:
+    """Give the record of the plain function's call."""
+    words = ["greeting", "question"] if name == "second message" else ["question"]
+    assert stage.inputs() == [[f"{word} of {stage.number};" for word in words]]
+    assert [one["outcome"] for one in stage.rows("messages")] == ["answered"] * len(words)
+    assert list(shop.booked.values()).count(f"booked room {stage.number};") == 1
+    assert len({one["key"] for one in stage.delivered() if "looked it up" in one["text"]}) == 1
+    assert [turn["landed"] for turn in stage.rows("turns")] == [True] * len(words)
+    records = stage.world.database.rows(
+        "SELECT c.* FROM tool_calls c JOIN turns t ON t.id = c.turn_id JOIN channel_users u"
+        " ON u.id = t.channel_user_id WHERE u.address = %s ORDER BY c.id",
+        stage.address,
+    )
+    book, refund = records
+    assert (book["state"], book["output"]) == ("done", f'"booked room {stage.number};"')
+    assert all(record["answered_at"] for record in records)
+    assert refunds(stage) <= 1
+    assert refund["state"] == "unknown" or refunds(stage) == 1
+    (conversation,) = stage.rows("conversations")
+    assert not conversation["owes_outputs"]
+    thread = stage.world.simulator.messages(str(conversation["telnyx_conversation_id"]))
+    asked = [call.id for message in thread for call in message.tool_calls]
+    assert [message.tool_call_id for message in thread if message.role == "tool"] == asked
+    return refund
+
+
+def points(number: signal.Signals, names: tuple[str, ...]) -> list[Any]:
+    return [
+        pytest.param(
+            name,
+            Stop(index=index, name=boundary, moment=moment, by=number),
+            id=f"{name}: {moment} {index} {boundary}",
+        )
+        for name in names
+        for index, boundary in enumerate(CROSSES[name])
+        if index >= CROSSES[name].index(POST)  # what comes before is the crash matrix's
+        for moment in MOMENTS
+    ]
+
+
+@pytest.mark.parametrize("name", CROSSES)
+def test_the_turn_crosses_every_boundary_there_is(stage: Stage, shop: Shop, name: str) -> None:
+    step = ask(stage, name)
+    with child(stage.job(step)) as dry_run:
+        assert dry_run.wait() == 0
+        assert tuple(dry_run.boundaries()) == CROSSES[name]
+    assert check(stage, name, shop)["state"] == "done"
+
+
+@pytest.mark.parametrize(("name", "stop"), points(signal.SIGKILL, ("first message",)))
+def test_a_kill_at_any_step_books_once_refunds_at_most_once_and_answers(
+    stage: Stage, shop: Shop, name: str, stop: Stop
+) -> None:
+    step = ask(stage, name)
+    with child(stage.job(step, stop=stop)) as killed:
+        assert killed.wait() == -signal.SIGKILL
+    stage.heal()
+    refund = check(stage, name, shop)
+    if "PythonTool" in stop.name:
+        assert refund["state"] == "unknown"
+        assert "not known whether" in refund["output"], "the model is told so"
+
+
+@pytest.mark.parametrize(("name", "stop"), points(signal.SIGSTOP, ("second message",)))
+def test_who_sleeps_through_his_lease_changes_nothing_when_he_wakes_up(
+    stage: Stage, shop: Shop, name: str, stop: Stop
+) -> None:
+    step = ask(stage, name)
+    impatient = f"{stage.agents}\n[timing]\nsend_grace_s = {SEND_GRACE_S}\n"
+    with child(stage.job(step, stop=stop, agents=impatient)) as frozen:
+        assert eventually(lambda: frozen.is_frozen)
+        frozen_at = boottime()
+        stage.pass_time(LEASE_S)
+        stage.heal()
+        assert eventually(lambda: boottime() > frozen_at + SEND_GRACE_S)
+        before = tables(stage)
+        frozen.send(signal.SIGCONT)
+        assert frozen.wait() == 0
+    assert tables(stage) == before
+    check(stage, name, shop)
+
+
+@pytest.mark.parametrize("fault", ["stored_then_dropped", "dropped", "stored_then_429", "503"])
+@pytest.mark.parametrize("round_", [0, 1, 2])
+def test_telnyx_fails_in_any_round_and_nothing_runs_twice(
+    stage: Stage, shop: Shop, fault: str, round_: int
+) -> None:
+    step = ask(stage, "first message")
+    number = stage.number
+    said = (f"question of {number};", f"booked room {number};", f"refunded {number}")[round_]
+    stage.world.simulator.inject(fault, match=Match(text=said))
+    stage.healer.receive(step[1])  # type: ignore[arg-type]
+    stage.pass_time(QUIET_S)
+    stage.heal()
+
+    assert check(stage, "first message", shop)["state"] == "done"
+    assert refunds(stage) == 1

@@ -1,0 +1,104 @@
+"""Running the tools that a model has asked for; each one's end is committed when it comes."""
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from uuid import UUID, uuid5
+
+from worker.domain.states import ToolCallState
+from worker.domain.tools import ToolRequest, ToolResult
+from worker.domain.turns import ToolRecord
+from worker.observability import log
+from worker.store.claims import Claimed
+from worker.store.turns import TurnStore
+from worker.tools.port import Tool
+
+MAX_PARALLEL = 8
+"""So many tools of one turn run at once; the others wait for them."""
+
+NO_SUCH_TOOL = ToolResult(
+    state="failed", output="error: there is no such tool", reason="no such tool"
+)
+LEFT_BEHIND = ToolResult(
+    state="unknown",
+    output="error: this was interrupted, and it is not known whether it happened; "
+    "it was not tried again",
+    reason="its worker died",
+)
+RAISED = ToolResult(
+    state="unknown",
+    output="error: the tool failed, and it is not known whether it happened",
+    reason="raised",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunTools:
+    """Runs what has no output yet: at most once, or again under the same key where that is safe."""
+
+    tools: Mapping[str, Tool]
+    turns: TurnStore
+    namespace: UUID
+
+    def __call__(self, claimed: Claimed) -> Claimed:
+        """Run them and give the claim with their outputs.
+
+        Raises `StaleLeaseError` and `DatabaseAwayError`; a tool's failure is an output.
+        """
+        unfinished = claimed.turn.unfinished_tools
+        if not unfinished:
+            return claimed
+        metadata = self.turns.newest_metadata(claimed.turn.id)
+
+        def run(record: ToolRecord) -> ToolRecord:
+            return self._run(claimed, record, metadata)
+
+        if len(unfinished) == 1:
+            finished = [run(unfinished[0])]
+        else:
+            with ThreadPoolExecutor(min(len(unfinished), MAX_PARALLEL)) as pool:
+                finished = list(pool.map(run, unfinished))
+        ended = {(one.round, one.call_id): one for one in finished}
+        tool_calls = tuple(
+            ended.get((one.round, one.call_id), one) for one in claimed.turn.tool_calls
+        )
+        return replace(claimed, turn=replace(claimed.turn, tool_calls=tool_calls))
+
+    def _run(self, claimed: Claimed, record: ToolRecord, metadata: Mapping[str, str]) -> ToolRecord:
+        tool = self.tools.get(record.name) if record.name in claimed.agent.tools else None
+        result = self._result(claimed, record, tool, metadata)
+        self.turns.finish_tool(claimed.lease, record, result)
+        log.info(
+            "tool.ran",
+            turn=record.turn_id,
+            round=record.round,
+            # Any other name is the model's own words.
+            tool=record.name if tool is not None else None,
+            state=result.state,
+            reason=result.reason,
+        )
+        return replace(record, state=ToolCallState(result.state), output=result.output)
+
+    def _result(
+        self,
+        claimed: Claimed,
+        record: ToolRecord,
+        tool: Tool | None,
+        metadata: Mapping[str, str],
+    ) -> ToolResult:
+        if tool is None:
+            return NO_SUCH_TOOL
+        if record.token != claimed.lease.token and not tool.takes_key:
+            return LEFT_BEHIND
+        request = ToolRequest(
+            name=record.name,
+            arguments=record.arguments,
+            key=uuid5(self.namespace, f"tool {record.turn_id} {record.round} {record.call_id}"),
+            who=claimed.who,
+            metadata=metadata,
+        )
+        try:
+            return tool.run(request)
+        except Exception as error:  # noqa: BLE001 - a defect of a tool must not stop the turn
+            log.error("tool.raised", turn=record.turn_id, error=type(error).__name__)
+            return RAISED

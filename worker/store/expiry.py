@@ -1,0 +1,54 @@
+"""Messages that are too old when their turn would open, and the one text that may be said then."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, text
+
+from worker.domain.agents import ChannelPolicy
+from worker.domain.ids import MessageRowId
+from worker.domain.turns import Head
+
+_EXPIRE = text("""
+UPDATE messages SET state = 'expired', outcome = 'expired', finished_at = service_now()
+WHERE id = ANY(:message_ids) AND state = 'pending'
+""")
+# One text for all that were too old; a turn that Telnyx never hears of carries it.
+_EXPIRE_WITH_TEXT = text("""
+WITH turn AS (
+    INSERT INTO turns (channel_user_id, agent, agent_version, input_text, state, landed, failure,
+        opened_at, finished_at)
+    SELECT :user_id, min(agent), '', '', 'failed', false, 'expired', service_now(), service_now()
+    FROM messages WHERE id = ANY(:message_ids) AND state = 'pending'
+    RETURNING id
+), expired AS (
+    UPDATE messages SET state = 'expired', outcome = 'expired', turn_id = turn.id,
+        finished_at = service_now()
+    FROM turn WHERE messages.id = ANY(:message_ids) AND messages.state = 'pending'
+), reply AS (
+    INSERT INTO replies (turn_id, text, source, created_at)
+    SELECT id, :text, 'fallback', service_now() FROM turn RETURNING id
+)
+INSERT INTO deliveries
+    (reply_id, channel_user_id, channel, state, due_at, finished_at, created_at)
+SELECT id, :user_id, :channel, CAST(:delivery_state AS text),
+    CASE WHEN :delivery_state = 'pending' THEN service_now() END,
+    CASE WHEN :delivery_state <> 'pending' THEN service_now() END, service_now()
+FROM reply
+""")
+
+
+def expire(
+    connection: Connection, head: Head, expired: Sequence[MessageRowId], policy: ChannelPolicy
+) -> None:
+    """End these messages; the caller holds the claim. Who has a person to talk to hears nothing."""
+    values: dict[str, object] = {"message_ids": list(expired)}
+    if policy.expired_text is None or head.paused:
+        connection.execute(_EXPIRE, values)
+        return
+    values |= {
+        "user_id": head.lease.user_id,
+        "text": policy.expired_text,
+        "channel": policy.name,
+        "delivery_state": policy.first_delivery_state,
+    }
+    connection.execute(_EXPIRE_WITH_TEXT, values)

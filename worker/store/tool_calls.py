@@ -1,0 +1,121 @@
+"""Tool calls: committed before a tool runs, and kept until the thread has their outputs.
+
+All of it happens within a transaction of the caller, who holds the fence.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, text
+
+from worker.domain.calls import ToolCall
+from worker.domain.ids import ConversationId, TurnId
+from worker.domain.states import ToolCallState
+from worker.domain.turns import ToolRecord
+
+_OF_TURN = text("""
+SELECT turn_id, round, call_id, name, arguments, token, state, output
+FROM tool_calls WHERE turn_id = :turn_id ORDER BY id
+""")
+_OWED = text("""
+SELECT c.turn_id, c.round, c.call_id, c.name, c.arguments, c.token, c.state, c.output
+FROM tool_calls c JOIN turns t ON t.id = c.turn_id
+WHERE t.conversation_id = :conversation_id AND t.state <> 'open' AND c.answered_at IS NULL
+ORDER BY c.id
+""")
+_INSERT = text("""
+INSERT INTO tool_calls
+    (turn_id, round, call_id, name, arguments, token, state, output, started_at, finished_at)
+SELECT :turn_id, :round, call_id, name, arguments, :token, CAST(:state AS text), :output,
+    service_now(), CASE WHEN :state <> 'started' THEN service_now() END
+FROM jsonb_to_recordset(CAST(:calls AS jsonb)) AS one (call_id text, name text, arguments text)
+ON CONFLICT (turn_id, round, call_id) DO NOTHING
+""")
+_FINISH = text("""
+UPDATE tool_calls SET state = :state, output = :output, finished_at = service_now()
+WHERE turn_id = :turn_id AND round = :round AND call_id = :call_id
+""")
+_ANSWERED = text("""
+UPDATE tool_calls c SET answered_at = service_now() FROM turns t
+WHERE t.id = c.turn_id AND c.answered_at IS NULL
+  AND (t.id = :turn_id OR (t.conversation_id = :conversation_id AND t.state <> 'open'))
+""")
+_OWES = text("""
+UPDATE conversations SET owes_outputs = EXISTS (
+    SELECT FROM tool_calls c JOIN turns t ON t.id = c.turn_id
+    WHERE t.conversation_id = :conversation_id AND c.answered_at IS NULL)
+WHERE id = :conversation_id
+""")
+
+
+def of_turn(connection: Connection, turn_id: TurnId) -> tuple[ToolRecord, ...]:
+    """Read the tool calls of a turn, oldest first."""
+    return tuple(map(_record, connection.execute(_OF_TURN, {"turn_id": turn_id})))
+
+
+def owed(connection: Connection, conversation_id: ConversationId) -> tuple[ToolRecord, ...]:
+    """Read the tool calls of ended turns whose outputs the thread lacks."""
+    return tuple(map(_record, connection.execute(_OWED, {"conversation_id": conversation_id})))
+
+
+def insert(
+    connection: Connection,
+    calls: Sequence[ToolCall],
+    *,
+    turn_id: TurnId,
+    round_: int,
+    token: int,
+    not_run: str | None = None,
+) -> None:
+    """Insert what the model has asked for. `not_run`: the output of what will never be run."""
+    state = ToolCallState.STARTED if not_run is None else ToolCallState.FAILED
+    rows = [{"call_id": c.call_id, "name": c.name, "arguments": c.arguments} for c in calls]
+    values = {
+        "turn_id": turn_id,
+        "round": round_,
+        "token": token,
+        "state": state,
+        "output": not_run,
+        "calls": json.dumps(rows),
+    }
+    connection.execute(_INSERT, values)
+
+
+def finish(
+    connection: Connection, record: ToolRecord, *, state: ToolCallState, output: str
+) -> None:
+    """Keep what came of one."""
+    values = {
+        "turn_id": record.turn_id,
+        "round": record.round,
+        "call_id": record.call_id,
+        "state": state,
+        "output": output,
+    }
+    connection.execute(_FINISH, values)
+
+
+def mark_answered(
+    connection: Connection, *, turn_id: TurnId, conversation_id: ConversationId | None
+) -> None:
+    """Note that a call has carried all outputs there were to the thread."""
+    connection.execute(_ANSWERED, {"turn_id": turn_id, "conversation_id": conversation_id})
+
+
+def note_debt(connection: Connection, conversation_id: ConversationId) -> None:
+    """Note whether the thread lacks outputs, for the next turn to begin with them."""
+    connection.execute(_OWES, {"conversation_id": conversation_id})
+
+
+def _record(row: Row[Any]) -> ToolRecord:
+    return ToolRecord(
+        turn_id=TurnId(row.turn_id),
+        round=row.round,
+        call_id=row.call_id,
+        name=row.name,
+        arguments=row.arguments,
+        token=row.token,
+        state=ToolCallState(row.state),
+        output=row.output,
+    )

@@ -1,0 +1,135 @@
+"""Tools out of their configuration: whatever is wrong with one is said here, at the start."""
+
+import importlib
+import json
+import ssl
+from collections.abc import Callable, Mapping
+from typing import cast
+
+import httpx
+
+from worker.domain.errors import PermanentError
+from worker.domain.tools import ToolConfig
+from worker.tools.http import HttpTool
+from worker.tools.port import Tool
+from worker.tools.python import PythonTool
+from worker.tools.signature import SignatureError
+from worker.tools.signing import Signer
+
+
+class ToolConfigError(PermanentError):
+    """A tool cannot be built; `str()` is one line that names it, the fault and the mend."""
+
+    def __init__(self, tool: str, fault: str) -> None:
+        super().__init__(f"tools.{tool}: {fault}")
+
+
+def build_tools(configs: Mapping[str, ToolConfig], environ: Mapping[str, str]) -> dict[str, Tool]:
+    """Build them all; imports the modules of functions. Raises `ToolConfigError`.
+
+    `environ` has the variables of `secret_env`, and perhaps SSL_CERT_FILE.
+    """
+    wanted = any(config.url is not None for config in configs.values())
+    tls = _tls_context(environ) if wanted else None
+    return {name: _build(config, environ, tls) for name, config in configs.items()}
+
+
+def _build(config: ToolConfig, environ: Mapping[str, str], tls: ssl.SSLContext | None) -> Tool:
+    _check_parameters(config)
+    if config.function is not None:
+        try:
+            return PythonTool(config, _function(config, config.function))
+        except SignatureError as error:
+            raise ToolConfigError(config.name, f"function: {error}") from error
+    if config.url is None or tls is None:
+        raise ToolConfigError(config.name, "give either function or url")
+    return HttpTool(config, _url(config, config.url), _signer(config, environ), tls)
+
+
+def _check_parameters(config: ToolConfig) -> None:
+    schema = config.parameters
+    if schema is None:
+        if config.url is not None:
+            fault = 'parameters: missing; a url needs them, {type = "object"} takes none'
+            raise ToolConfigError(config.name, fault)
+        return
+    if schema.get("type") != "object":
+        raise ToolConfigError(config.name, 'parameters: the schema needs type = "object"')
+    properties, required = schema.get("properties", {}), schema.get("required", [])
+    if not isinstance(properties, Mapping):
+        raise ToolConfigError(config.name, "parameters: properties must be a table")
+    if not isinstance(required, list) or not set(map(str, required)) <= properties.keys():
+        raise ToolConfigError(config.name, "parameters: required must list names of properties")
+    try:
+        json.dumps(schema, allow_nan=False)
+    except (TypeError, ValueError):
+        fault = "parameters: not JSON; put dates and times into quotes"
+        raise ToolConfigError(config.name, fault) from None
+
+
+def _function(config: ToolConfig, path: str) -> Callable[..., object]:
+    module_name, _, name = path.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:  # the module's own code may raise anything
+        told = f": {error}" if isinstance(error, ImportError) else ""
+        fault = (
+            f"function: {module_name} cannot be imported ({type(error).__name__}{told}): "
+            "install it, or name its folder in PYTHONPATH"
+        )
+        raise ToolConfigError(config.name, fault) from error
+    function = getattr(module, name, None)
+    if not callable(function):
+        fault = f"function: {module_name} has no function {name}: give module:function"
+        raise ToolConfigError(config.name, fault)
+    return cast("Callable[..., object]", function)
+
+
+def _url(config: ToolConfig, text: str) -> httpx.URL:
+    try:
+        url = httpx.URL(text)
+    except (httpx.InvalidURL, UnicodeError):
+        url = httpx.URL()
+    # Not quoted: what is wrong may be a password in it.
+    if url.scheme not in {"http", "https"} or not url.host:
+        raise ToolConfigError(config.name, "url: give http(s)://host[:port]/path")
+    if url.userinfo:
+        fault = "url: no user or password in it: requests are signed, the receiver verifies that"
+        raise ToolConfigError(config.name, fault)
+    return url
+
+
+def _signer(config: ToolConfig, environ: Mapping[str, str]) -> Signer:
+    if config.secret_file is not None:
+        place = "secret_file"
+        try:
+            secret = config.secret_file.read_text(encoding="ascii")
+        except (OSError, UnicodeDecodeError) as error:
+            fault = f"{config.secret_file} cannot be read ({type(error).__name__})"
+            raise ToolConfigError(config.name, f"{place}: {fault}") from None
+    elif config.secret_env is not None:
+        place = "secret_env"
+        secret = environ.get(config.secret_env, "")
+        if not secret:
+            raise ToolConfigError(config.name, f"{place}: {config.secret_env} is not set: set it")
+    else:
+        raise ToolConfigError(config.name, "secret_env: missing: a url needs a key to sign with")
+    try:
+        return Signer.of(secret)
+    except ValueError as error:
+        raise ToolConfigError(config.name, f"{place}: {error}") from None
+
+
+def _tls_context(environ: Mapping[str, str]) -> ssl.SSLContext:
+    """Trust the authorities that httpx brings, or those of SSL_CERT_FILE. Slow: one for all."""
+    cafile = environ.get("SSL_CERT_FILE")
+    try:
+        if cafile:
+            context = ssl.create_default_context(cafile=cafile)
+        else:
+            context = httpx.create_ssl_context(trust_env=False)
+    except OSError as error:
+        fault = f"SSL_CERT_FILE cannot be read ({type(error).__name__})"
+        raise ToolConfigError("*", fault) from None
+    context.set_alpn_protocols(["http/1.1"])
+    return context
