@@ -203,6 +203,8 @@ def _agent(name: str, section: AgentSection, folder: Path) -> Agent:
             raise SettingsError(
                 f"AGENTS_FILE: agents.{name}: {file} cannot be read: {error.strerror}"
             ) from None
+        except UnicodeDecodeError:
+            raise SettingsError(f"AGENTS_FILE: agents.{name}: {file} is not UTF-8") from None
     kept = Agent.__dataclass_fields__.keys() - {"name", "instructions", "options", "tools"}
     options = section.request_fields() | section.options
     return Agent(

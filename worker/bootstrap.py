@@ -8,6 +8,7 @@ from typing import Any, Protocol, Self
 from uuid import UUID, uuid4
 
 from worker.agents_file import load_agents
+from worker.channels.live import LiveReplies
 from worker.channels.port import DEADLINE_S, Channel
 from worker.channels.task import TaskChannel
 from worker.domain.agents import Routing
@@ -23,6 +24,7 @@ from worker.handlers.lookback import LookBackAtThread
 from worker.handlers.operate import PauseUser, Replay
 from worker.handlers.receive import ReceiveEnvelope
 from worker.handlers.settling import Settle
+from worker.handlers.showing import ShowReply
 from worker.handlers.slots import TurnSlots
 from worker.handlers.sweep import Background, LocalRunner, Sweep
 from worker.handlers.toolwork import RunTools
@@ -139,6 +141,7 @@ class _Base:
     """Heartbeat and sweeper never wait behind two hundred threads for a connection."""
     telnyx: TelnyxClient
     tools: Mapping[str, Tool]
+    live: LiveReplies | None
     slots: TurnSlots
     sweeps: SweepStore
 
@@ -157,6 +160,7 @@ class _Base:
             own_database=own,
             telnyx=TelnyxClient(settings.telnyx_api_key, base_url=settings.telnyx_base_url),
             tools=_tools(routing),
+            live=_live(routing, settings),
             slots=TurnSlots(settings.turn_slots),
             sweeps=SweepStore(own, wake_ttl_s=timing.wake_ttl_s),
         )
@@ -164,8 +168,16 @@ class _Base:
     def close(self) -> None:
         """Hang up."""
         self.telnyx.close()
+        if self.live is not None:
+            self.live.close()
         self.database.close()
         self.own_database.close()
+
+
+def longest_lease_s(settings: Settings) -> float:
+    """Give how long a turn's longest step may hold its user. Raises `SettingsError`."""
+    routing, timing = load_agents(settings.agents_file)
+    return timing.lease_s(_longest_step_s(routing))
 
 
 def _longest_step_s(routing: Routing) -> float:
@@ -173,6 +185,12 @@ def _longest_step_s(routing: Routing) -> float:
     calls = (agent.call_timeout_s for agent in routing.agents.values())
     tools = (tool.timeout_s for tool in routing.tools.values())
     return max((*calls, *tools))
+
+
+def _live(routing: Routing, settings: Settings) -> LiveReplies | None:
+    if not any(agent.stream for agent in routing.agents.values()):
+        return None
+    return LiveReplies(settings.broker_url)
 
 
 def _tools(routing: Routing) -> dict[str, Tool]:
@@ -184,7 +202,8 @@ def _tools(routing: Routing) -> dict[str, Tool]:
 
 def _answer(base: _Base, broker: Broker) -> AnswerUser:
     turns = TurnStore(base.database, worker_id=base.worker_id, lease_s=base.lease_s)
-    settle = Settle(turns=turns, wake_delivery=broker.wake_delivery)
+    show = ShowReply(live=base.live, namespace=base.namespace)
+    settle = Settle(turns=turns, wake_delivery=broker.wake_delivery, show=show)
     conversations = base.telnyx.conversations
     return AnswerUser(
         claims=ClaimStore(

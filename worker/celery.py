@@ -14,10 +14,11 @@ from kombu.exceptions import OperationalError
 from redis import Redis, RedisError
 
 from worker import intake
-from worker.bootstrap import Service, build_service
+from worker.bootstrap import Service, build_service, longest_lease_s
 from worker.channels.task import NotPublishedError
 from worker.domain.errors import RetryableError
 from worker.domain.ids import ChannelUserId
+from worker.handlers.answer import MAX_TASK_S
 from worker.handlers.sweep import CannotPublishError
 from worker.handlers.watchdog import BrokerAwayError
 from worker.observability import configure_logging, log
@@ -27,7 +28,10 @@ INBOUND, TURNS, DELIVERIES = "inbound", "turns", "deliveries"
 RECEIVE, ANSWER, DELIVER = "messages.receive", "channel_users.answer", "replies.deliver"
 
 
-def celery_settings(settings: Settings) -> dict[str, Any]:
+SHORTEST_VISIBILITY_S = 120.0
+
+
+def celery_settings(settings: Settings, *, longest_task_s: float) -> dict[str, Any]:
     """Give Celery's settings; each was chosen for what happens when something dies."""
     return {
         "broker_url": settings.broker_url,
@@ -37,7 +41,8 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         # Otherwise an error that Redis answers (memory full, a wrong type) ends the worker.
         "broker_channel_error_retry": True,
         "broker_transport_options": {
-            "visibility_timeout": 120,
+            # A shorter one gives a task that still runs to another worker; harmless, and wasteful.
+            "visibility_timeout": max(SHORTEST_VISIBILITY_S, longest_task_s),
             # By default kombu looks for a dead worker's messages only every hundred seconds or so.
             "unacked_restore_interval": 5,
             "unacked_restore_throttle": 1,
@@ -121,7 +126,8 @@ class WorkerApp(Celery):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__("worker", set_as_current=True)
-        self.conf.update(celery_settings(settings))
+        longest_task_s = MAX_TASK_S + longest_lease_s(settings)
+        self.conf.update(celery_settings(settings, longest_task_s=longest_task_s))
         self._settings = settings
 
     @property
@@ -189,9 +195,9 @@ class WorkerApp(Celery):
 def _build() -> WorkerApp:
     try:
         settings = load_settings()
+        built = WorkerApp(settings)
     except SettingsError as error:
         raise SystemExit(f"worker: {error}") from None
-    built = WorkerApp(settings)
     intake.install(
         built,
         quarantine=lambda: built.service.dead_letters,

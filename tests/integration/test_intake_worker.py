@@ -144,6 +144,8 @@ def test_neither_inspect_nor_events_show_arguments(worker: Worker) -> None:
         inspect = app.control.inspect(timeout=1)
         (active,) = inspect.active().values()
         shown = [active, inspect.reserved(), inspect.query_task([task["id"] for task in active])]
+        shown += [one for asked in (inspect.stats(), inspect.conf()) for one in asked.values()]
+        assert not any("error" in one for one in shown[-2:]), "Flower asks for both"
         worker.push(call("messages.fail"), b"garbage " + CANARY.encode())
         counts: Counter[str] = Counter()
         while (counts["task-succeeded"], counts["task-failed"]) != (9, 1):

@@ -498,9 +498,7 @@ def _thread(events: Sequence[MessageStored], *, rearranged: bool) -> Thread:
     return Thread(
         items=items,
         replies={request: "\n".join(said) for request, said in replies.items()},
-        outputs=tuple(
-            event.message.tool_call_id for event in events if event.message.tool_call_id
-        ),
+        outputs=tuple(event.message.tool_call_id for event in events if event.message.tool_call_id),
         disturbed=any(event.message.origin == "foreign" for event in events),
         rearranged=rearranged,
     )

@@ -156,6 +156,8 @@ class World:
     clock: Clock
     simulator: Simulator
     folder: Path
+    broker_url: str = "redis://127.0.0.1:1/0"
+    """Nobody is there, unless a test brings one: only live replies go there."""
     _numbers: Iterator[int] = field(default_factory=lambda: count(1))
     _opened: list[Service | Operator] = field(default_factory=list)
 
@@ -181,7 +183,7 @@ class World:
     def settings(self, agents_file: Path | None = None) -> Settings:
         return Settings(
             database_url=self.database.url,
-            broker_url="redis://127.0.0.1:1/0",
+            broker_url=self.broker_url,
             telnyx_api_key=SecretStr(self.simulator.api_key),
             telnyx_base_url=self.simulator.base_url,
             namespace=NAMESPACE,

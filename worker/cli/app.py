@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final
 import typer
 from typer.core import TyperGroup
 
-from worker.cli import operators
+from worker.cli import conversation_commands, doctor_command, operators
 from worker.cli.errors import MISUSED, CommandError, told_in_one_line
 from worker.cli.lines import Spread
 
@@ -132,6 +132,48 @@ def chat(
     command.run(person, timeout_s=timeout_s)
 
 
+@app.command(rich_help_panel=_TRY)
+def sim(
+    *,
+    port: Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)] = 8765,
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port_file: Annotated[
+        Path | None, typer.Option(help="Write the port here once it serves.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Of latencies, faults by chance, and the webhooks' key.")
+    ] = None,
+    log: Annotated[
+        Path | None,
+        typer.Option(help="Keep everything in this file, and go on from it at the next start."),
+    ] = None,
+    latency_s: Annotated[
+        float | None, typer.Option("--latency", min=0, help="Seconds that the model takes.")
+    ] = None,
+    switch: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="A setting of the simulator; repeatable."),
+    ] = None,
+) -> None:
+    """Run only the simulated Telnyx, to build a client against or to hurt one. Ctrl-C stops it.
+
+    worker sim --latency 0.5 --switch list_visible_after_s=5
+    """
+    from worker.cli import sim as command
+
+    command.run(
+        command.SimOrder(
+            host=host,
+            port=port,
+            port_file=port_file,
+            seed=seed,
+            log=log,
+            latency_s=latency_s,
+            switches=switch or [],
+        )
+    )
+
+
 @app.command(rich_help_panel=_SEND)
 def send(
     *,
@@ -247,3 +289,5 @@ def _given(**fields: str | None) -> dict[str, object]:
 
 
 operators.register(app)
+conversation_commands.register(app)
+doctor_command.register(app)

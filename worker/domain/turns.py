@@ -123,6 +123,11 @@ class OpenTurn:
         return tuple(one for one in self.tool_calls if one.state is ToolCallState.STARTED)
 
     @property
+    def is_said_by_us(self) -> bool:
+        """Whether one of our people says it: no message is answered, and it is no user item."""
+        return self.kind is TurnKind.HUMAN and self.messages == 0
+
+    @property
     def doubtful_calls(self) -> tuple[CallRecord, ...]:
         """Calls of this round that may have reached the conversation that the turn is on now."""
         return tuple(

@@ -7,10 +7,23 @@ from typing import TypeVar
 from uuid import uuid5
 
 from worker.domain.agents import Agent, Routing
-from worker.domain.errors import DatabaseAwayError, StaleLeaseError, WorkerError
+from worker.domain.errors import (
+    DatabaseAwayError,
+    NotFoundError,
+    StaleLeaseError,
+    WorkerError,
+)
 from worker.domain.exchange import input_items
 from worker.domain.ids import ChannelUserId
-from worker.domain.settle import Later, Recorded, UseTools, plan_after, plan_without_conversation
+from worker.domain.readback import HUMAN_KEY
+from worker.domain.settle import (
+    Later,
+    Recorded,
+    Replace,
+    UseTools,
+    plan_after,
+    plan_without_conversation,
+)
 from worker.domain.timing import Timing
 from worker.domain.turns import GoOn, Head, LookBack, Prepare, Record, Send, Step, next_step
 from worker.handlers.conversations import ConversationFinder
@@ -124,16 +137,26 @@ class AnswerUser:
         self._send(self.turns.intend(claimed, claimed.conversation), t0)
 
     def _record(self, claimed: Claimed) -> None:
-        """Add what was written to a person, not to the model, to the thread."""
+        """Add what was written to a person, or what he said himself, to the thread."""
+        ours = claimed.turn.is_said_by_us
         conversation = self.finder.find(claimed) if claimed.channel.persist else None
         self.turns.hand_over(claimed, conversation)
         if conversation is not None and conversation.telnyx_id is not None:
             # The same key each time, so that a repetition after an unknown outcome adds nothing.
             key = uuid5(conversation.remote_key, f"turn {claimed.turn.id}")
-            self.conversations.add_message(
-                conversation.telnyx_id, key, role="user", text=claimed.turn.input_text
-            )
-        self.settle(claimed, None, Recorded(landed=True if conversation else None))
+            try:
+                self.conversations.add_message(
+                    conversation.telnyx_id,
+                    key,
+                    role="assistant" if ours else "user",
+                    text=claimed.turn.input_text,
+                    metadata={HUMAN_KEY: "true"} if ours else None,
+                )
+            except NotFoundError:
+                self.settle(claimed, None, Replace(reason="gone"))
+                return
+        landed = None if conversation is None else not ours
+        self.settle(claimed, None, Recorded(landed=landed))
 
     def _unless_telnyx_fails(
         self, claimed: Claimed, do: Callable[[Claimed], _Result]
@@ -154,7 +177,8 @@ class AnswerUser:
         window = CallWindow.since(
             t0, timeout_s=agent.call_timeout_s, send_grace_s=self.timing.send_grace_s
         )
-        outcome = self.responses.create(self._request(claimed, intent), window)
+        sink = self.settle.show.sink(claimed)
+        outcome = self.responses.create(self._request(claimed, intent), window, sink)
         plan = plan_after(
             outcome,
             agent=agent,
@@ -163,6 +187,7 @@ class AnswerUser:
             timing=self.timing,
         )
         if isinstance(plan, UseTools):
+            self.settle.show.forget(claimed)
             self._go_on(self.turns.start_tools(claimed, outcome, plan.calls))
         else:
             self.settle(claimed, outcome, plan)
@@ -176,6 +201,8 @@ class AnswerUser:
             instructions=intent.instructions,
             tools=self._offered(agent) if intent.round < agent.max_tool_rounds else (),
             extra=agent.options,
+            stream=agent.stream,
+            stream_idle_s=agent.stream_idle_s,
         )
 
     def _offered(self, agent: Agent) -> tuple[dict[str, object], ...]:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from worker.domain.calls import CallOutcome
 from worker.domain.ids import ChannelUserId
 from worker.domain.settle import Diverge, Plan
+from worker.domain.states import DeliveryState
+from worker.handlers.showing import ShowReply
 from worker.observability import log
 from worker.store.claims import Claimed
 from worker.store.turns import TurnStore
@@ -18,13 +20,14 @@ class Settle:
     turns: TurnStore
     wake_delivery: Callable[[ChannelUserId], None]
     """A hint that may get lost: the sweeper is the net."""
+    show: ShowReply
 
     def __call__(self, claimed: Claimed, outcome: CallOutcome | None, plan: Plan) -> None:
         """Commit how a call ended (None = there was none) and what follows.
 
         Raises `StaleLeaseError`: nothing was written.
         """
-        to_deliver = self.turns.settle(claimed, outcome, plan)
+        state = self.turns.settle(claimed, outcome, plan)
         facts = {
             "user": claimed.lease.user_id,
             "turn": claimed.turn.id,
@@ -36,5 +39,6 @@ class Settle:
             log.error("turn.settled", **facts, reason=plan.reason)
         else:
             log.info("turn.settled", **facts)
-        if to_deliver:
+        if state is DeliveryState.PENDING:
             self.wake_delivery(claimed.lease.user_id)
+        self.show.settled(claimed, plan, state)

@@ -67,6 +67,10 @@ class Gate:
     def __repr__(self) -> str:  # stands in `broker_transport_options`, which Celery prints
         return f"Gate({', '.join(sorted(self._accepts))})"
 
+    def __json__(self) -> str:
+        """Stand like that in what `inspect stats` answers, which Flower asks for."""
+        return repr(self)
+
     @property
     def queues(self) -> frozenset[str]:
         """The queues whose every entry passes here."""

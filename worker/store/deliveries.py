@@ -29,7 +29,8 @@ WITH head AS (
 )
 SELECT c.id, c.idempotency_key, c.lease_token, c.begun, c.first_attempt_at, c.interrupted,
     c.created_at, service_now() AS now, r.text,
-    u.channel, u.recipient, u.address, u.thread, u.paused_at IS NOT NULL AS paused,
+    u.channel, u.recipient, u.address, u.thread,
+    u.paused_at IS NOT NULL AND r.source <> 'human' AS paused,
     ARRAY(SELECT m.message_id FROM messages m WHERE m.turn_id = r.turn_id
           ORDER BY m.order_at, m.seq) AS message_ids,
     (SELECT m.envelope->'metadata' FROM messages m WHERE m.turn_id = r.turn_id

@@ -50,7 +50,7 @@ _LATER = text(
 , excused AS (
     UPDATE calls SET reason = 'account' FROM fenced WHERE calls.id = :excused
 )"""
-    + " SELECT false AS to_deliver FROM fenced"
+    + " SELECT NULL AS delivery_state FROM fenced"
 )
 _TURN_ENDS = """
 , turn AS (
@@ -86,7 +86,7 @@ _ANSWERED = text(
         ELSE :delivery_state END AS state) AS first
     RETURNING state
 )
-SELECT first_delivery.state = 'pending' AS to_deliver
+SELECT first_delivery.state AS delivery_state
 FROM fenced, (SELECT state FROM delivery) AS first_delivery"""
 )
 _DIED = text(
@@ -98,7 +98,7 @@ _DIED = text(
     INSERT INTO dead_letters (kind, message_row_id, reason, created_at)
     SELECT 'message', id, :failure, service_now() FROM messages_ended
 )
-SELECT false AS to_deliver FROM fenced"""
+SELECT NULL AS delivery_state FROM fenced"""
 )
 
 
@@ -106,7 +106,7 @@ _RECORDED = text(
     "WITH "
     + _CALL_ENDS.format(release=_RELEASED)
     + _TURN_ENDS
-    + " SELECT false AS to_deliver FROM fenced"
+    + " SELECT NULL AS delivery_state FROM fenced"
 )
 _REPLACED = text(
     "WITH "
@@ -123,7 +123,7 @@ _REPLACED = text(
     SELECT 'conversation.replaced', :user_id, :turn_id, :token,
         jsonb_build_object('conversation', id, 'reason', CAST(:reason AS text)) FROM closed
 )
-SELECT false AS to_deliver FROM fenced"""
+SELECT NULL AS delivery_state FROM fenced"""
 )
 _SPLIT = text(
     "WITH "
@@ -141,7 +141,7 @@ _SPLIT = text(
     UPDATE messages SET state = 'pending', turn_id = NULL, alone = true
     FROM turn WHERE messages.turn_id = turn.id
 )
-SELECT false AS to_deliver FROM fenced"""
+SELECT NULL AS delivery_state FROM fenced"""
 )
 _DIVERGED = text(
     "WITH "
@@ -153,7 +153,7 @@ _DIVERGED = text(
     INSERT INTO attempt_log (event, channel_user_id, turn_id, token, facts)
     SELECT 'diverged', :user_id, :turn_id, :token, CAST(:facts AS jsonb) FROM fenced
 )
-SELECT false AS to_deliver FROM fenced"""
+SELECT NULL AS delivery_state FROM fenced"""
 )
 
 

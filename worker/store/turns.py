@@ -11,7 +11,7 @@ from worker.domain.errors import StaleLeaseError
 from worker.domain.ids import CallId, ConversationId, TurnId, WorkerId
 from worker.domain.readback import EndedTurn
 from worker.domain.settle import GiveUp, Later, Plan, Reply
-from worker.domain.states import ToolCallState
+from worker.domain.states import DeliveryState, ToolCallState
 from worker.domain.tools import ToolResult
 from worker.domain.turns import Lease, OpenConversation, ToolRecord
 from worker.store import tool_calls
@@ -40,7 +40,8 @@ _LANDED = text("UPDATE turns SET landed = true WHERE id = ANY(:turn_ids)")
 _OTHERS_REFUSED = text("""
 SELECT count(DISTINCT channel_user_id) FROM turns
 WHERE agent = :agent AND failure = 'refused' AND channel_user_id <> :user_id
-  AND id > coalesce((SELECT id FROM turns WHERE agent = :agent AND state = 'answered'
+  AND id > coalesce((SELECT id FROM turns
+                     WHERE agent = :agent AND state = 'answered' AND kind = 'model'
                      ORDER BY id DESC LIMIT 1), 0)
 """)
 # Sent after the refusal had come: an earlier answer, or one that was adopted, proves nothing.
@@ -90,10 +91,12 @@ class TurnStore:
             }
             connection.execute(_HAND_OVER, values)
 
-    def settle(self, claimed: Claimed, outcome: CallOutcome | None, plan: Plan) -> bool:
+    def settle(
+        self, claimed: Claimed, outcome: CallOutcome | None, plan: Plan
+    ) -> DeliveryState | None:
         """Commit how a call ended and what follows, and let the user go. All of it, or nothing.
 
-        Gives whether there is a reply to deliver.
+        Gives what the delivery of the reply begins with; None where there is no reply.
 
         `outcome` None = the plan comes of a look at the thread, not of a call. Raises
         `StaleLeaseError` when another worker has taken over: nothing was written.
@@ -109,7 +112,7 @@ class TurnStore:
             if row is None:
                 raise StaleLeaseError("another worker has taken this channel user over")
             _settle_tools(connection, claimed, outcome, plan)
-        return bool(row.to_deliver)
+        return None if row.delivery_state is None else DeliveryState(row.delivery_state)
 
     def start_tools(
         self, claimed: Claimed, outcome: CallOutcome | None, calls: Sequence[ToolCall]

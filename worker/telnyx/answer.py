@@ -78,7 +78,11 @@ def slug(text: object) -> str | None:
 
 def read_json(body: bytes) -> object:
     """Return the body's JSON value, made storable; None when it is not readable (or is `null`)."""
-    text = body.decode("utf-8-sig", "replace")
+    return parse_json(body.decode("utf-8-sig", "replace"))
+
+
+def parse_json(text: str) -> object:
+    """Return the text's JSON value, as `read_json` does."""
     try:
         value = _DECODER.decode(text)
         # A pair of surrogates that belong together has become one character by now.

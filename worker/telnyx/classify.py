@@ -40,7 +40,7 @@ def classify(status: int, headers: Mapping[str, str], body: bytes, *, now: datet
     answer = Answer(status=status, headers=headers, body=body)
     document = read_object(body)
     if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
-        return _read_response(answer, document or {})
+        return judge_response(answer, document or {})
     fault = _fault(status, document)
     if fault is None:
         return Unknown(reason=f"status {status}", status=status, request_id=answer.request_id)
@@ -73,7 +73,8 @@ def _fault(status: int, document: Mapping[str, object] | None) -> Fault | None:
             return Fault.SERVER if hundred == _SERVER and is_telnyx_error(document) else None
 
 
-def _read_response(answer: Answer, document: dict[str, object]) -> Done | Unknown:
+def judge_response(answer: Answer, document: dict[str, object]) -> Done | Unknown:
+    """Judge the response object of a 2xx; of `answer`, status and headers serve as evidence."""
     if isinstance(wrapped := document.get("data"), dict):
         document = wrapped
     if (reason := _why_no_verdict(document)) is not None:

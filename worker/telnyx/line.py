@@ -6,19 +6,17 @@ An httpx transport on httpcore's HTTP/1.1 connection, without httpcore's pool: t
 
 import socket
 import ssl
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
 import httpcore
 import httpx
 
 from worker.telnyx.request import Target
-from worker.telnyx.transport import DeadlineStream, LineError, dial
+from worker.telnyx.transport import ENDED_EARLY, DeadlineStream, LineError, dial
 from worker.telnyx.window import CallWindow
 
 Dial: TypeAlias = Callable[[str, int, ssl.SSLContext | None, CallWindow], socket.socket]
-
-MAX_ANSWER_BYTES = 8 * 1024 * 1024
 
 KEEPALIVE_S = 4.0
 """Below the 5 s after which common servers (uvicorn, node) hang up: a request that crosses their
@@ -45,10 +43,11 @@ class Line(httpx.BaseTransport):
         self._connection: httpcore.HTTP11Connection | None = None
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """Send once, read the whole answer. LineError: there is none; see `window.wrote`.
+        """Send once, read the head; the body is read out of the response's stream.
 
-        The CallWindow comes in `request.extensions["window"]`; ValueError: it does not, or it has
-        served before. `Location` does not come out.
+        LineError, here or there: no complete answer came; see `window.wrote`. The CallWindow comes
+        in `request.extensions["window"]`; ValueError: it does not, or it has served before.
+        `Location` does not come out.
         """
         window = request.extensions.get("window")
         if not isinstance(window, CallWindow):
@@ -57,9 +56,16 @@ class Line(httpx.BaseTransport):
             raise ValueError("a window serves one call")
         connection, stream = self._open(window)
         try:
-            return self._on(connection, request)
+            response = connection.handle_request(_core_request(request))
         except httpcore.ProtocolError:
-            reason = "ended early" if stream.ended else "not HTTP"
+            reason = _why_broken(stream)
+        else:
+            return httpx.Response(
+                response.status,
+                # httpx prepares the next request of a redirect it does not follow: it may fail.
+                headers=[pair for pair in response.headers if pair[0].lower() != b"location"],
+                stream=_Body(self, connection, stream, response),
+            )
         # Neither chained nor quoted: h11 puts what the server sent into its texts.
         raise LineError(reason)
 
@@ -77,29 +83,6 @@ class Line(httpx.BaseTransport):
         self._connection, self._stream = connection, stream
         return connection, stream
 
-    def _on(self, connection: httpcore.HTTP11Connection, request: httpx.Request) -> httpx.Response:
-        assert isinstance(request.stream, httpx.SyncByteStream)  # noqa: S101 httpx.Client saw to it
-        response = connection.handle_request(
-            httpcore.Request(
-                request.method,
-                _core_url(request.url),
-                headers=request.headers.raw,
-                content=request.stream,
-            )
-        )
-        try:
-            body = _read_at_most(response.iter_stream(), MAX_ANSWER_BYTES)
-        finally:
-            response.close()
-        if connection._h11_state.trailing_data[0]:  # noqa: SLF001 httpcore would take it for the NEXT answer
-            self.close()
-        return httpx.Response(
-            response.status,
-            # httpx prepares the next request of a redirect it does not follow, and may fail at it.
-            headers=[pair for pair in response.headers if pair[0].lower() != b"location"],
-            stream=httpx.ByteStream(body),
-        )
-
     def close(self) -> None:
         """Hang up. The next request dials again."""
         if self._connection is not None:
@@ -107,16 +90,52 @@ class Line(httpx.BaseTransport):
         self._connection = self._stream = None
 
 
+class _Body(httpx.SyncByteStream):
+    """What comes behind the head of one answer, as it comes."""
+
+    def __init__(
+        self,
+        line: Line,
+        connection: httpcore.HTTP11Connection,
+        stream: DeadlineStream,
+        response: httpcore.Response,
+    ) -> None:
+        self._line = line
+        self._connection = connection
+        self._stream = stream
+        self._response = response
+
+    def __iter__(self) -> Iterator[bytes]:
+        try:
+            yield from self._response.iter_stream()
+        except httpcore.ProtocolError:
+            reason = _why_broken(self._stream)
+        else:
+            return
+        raise LineError(reason)  # unchained, as above
+
+    def close(self) -> None:
+        """Leave the connection to the next call, or hang up where the answer was not read whole."""
+        self._response.close()
+        if self._connection._h11_state.trailing_data[0]:  # noqa: SLF001 httpcore would take it for the NEXT answer
+            self._line.close()
+
+
+def _why_broken(stream: DeadlineStream) -> str:
+    return ENDED_EARLY if stream.ended else "not HTTP"
+
+
+def _core_request(request: httpx.Request) -> httpcore.Request:
+    assert isinstance(request.stream, httpx.SyncByteStream)  # noqa: S101 httpx.Client saw to it
+    return httpcore.Request(
+        request.method,
+        _core_url(request.url),
+        headers=request.headers.raw,
+        content=request.stream,
+    )
+
+
 def _core_url(url: httpx.URL) -> httpcore.URL:
     return httpcore.URL(
         scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
     )
-
-
-def _read_at_most(parts: Iterable[bytes], limit: int) -> bytes:
-    body = bytearray()
-    for part in parts:
-        body += part
-        if len(body) > limit:
-            raise LineError(f"answer larger than {limit} bytes")
-    return bytes(body)

@@ -12,6 +12,8 @@ from pydantic import SecretStr
 
 from worker.telnyx.window import CallWindow
 
+JSON = b"application/json"
+EVENT_STREAM = b"text/event-stream"
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -81,9 +83,10 @@ class Requests:
         window: CallWindow,
         *,
         idempotency_key: str | None = None,
+        accept: bytes = JSON,
     ) -> httpx.Request:
         """Return the request, its window with it; `body` is JSON, None for none."""
-        about_body = {} if body is None else {b"Content-Type": b"application/json"}
+        about_body = {} if body is None else {b"Content-Type": JSON}
         once = {} if idempotency_key is None else {b"Idempotency-Key": idempotency_key.encode()}
         return httpx.Request(
             method,
@@ -91,7 +94,7 @@ class Requests:
             headers=[
                 (b"Host", self._target.host_header.encode("ascii")),
                 (b"Authorization", b"Bearer " + self._api_key.get_secret_value().encode("ascii")),
-                (b"Accept", b"application/json"),
+                (b"Accept", accept),
                 (b"Accept-Encoding", b"identity"),  # nothing to unpack, so no bomb
                 (b"User-Agent", b"message-worker"),
                 (b"Content-Length", b"%d" % len(body or b"")),

@@ -1,13 +1,13 @@
 """The Responses endpoint: one POST, one outcome, no retry (it knows no idempotency key)."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from functools import partial
 
 from worker.domain.calls import CallOutcome, NotSent, Unknown
 from worker.domain.ids import TelnyxConversationId
-from worker.telnyx.classify import classify
-from worker.telnyx.request import encode
+from worker.telnyx.request import EVENT_STREAM, JSON, encode
+from worker.telnyx.stream import read_plain, read_streamed
 from worker.telnyx.transport import LineError
 from worker.telnyx.window import CallWindow
 from worker.telnyx.wire import Wire
@@ -28,8 +28,14 @@ class ResponseRequest:
     tools: tuple[Mapping[str, object], ...] = ()
     extra: Mapping[str, object] = field(default_factory=dict)
     """Sent as it is: reasoning, service_tier, max_output_tokens, temperature, region, mode."""
+    stream: bool = False
+    """Whether the answer is to come while it is made."""
+    stream_idle_s: float | None = None
+    """The longest silence within a stream, see `worker.telnyx.stream`; None = any."""
 
     def __post_init__(self) -> None:
+        if self.stream_idle_s is not None and not self.stream_idle_s > 0:
+            raise ValueError("stream_idle_s must be greater than 0, or None")
         if taken := _NAMED & self.extra.keys():
             raise ValueError(f"extra may not hold {sorted(taken)}")
 
@@ -43,6 +49,8 @@ class ResponseRequest:
         document["input"] = self.input
         if self.tools:
             document["tools"] = self.tools
+        if self.stream:
+            document["stream"] = True
         return encode(document | dict(self.extra))
 
 
@@ -52,11 +60,23 @@ class Responses:
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
 
-    def create(self, request: ResponseRequest, window: CallWindow) -> CallOutcome:
-        """POST once. Raises for nothing that network or Telnyx do, only for what is no JSON."""
-        body = request.body()
+    def create(
+        self,
+        request: ResponseRequest,
+        window: CallWindow,
+        on_text: Callable[[str], None] | None = None,
+    ) -> CallOutcome:
+        """POST once. Raises for nothing that network or Telnyx do, only for what is no JSON.
+
+        `on_text` gets the pieces of a streamed text, in order, in this thread. It must not raise
+        (it is not called again then) and not take long: the deadline goes on.
+        """
+        body, read, accept = request.body(), read_plain, JSON
+        if request.stream:
+            idle_s = request.stream_idle_s
+            read = partial(read_streamed, window=window, idle_s=idle_s, on_text=on_text)
+            accept = EVENT_STREAM
         try:
-            answer = self._wire.post_once(PATH, body, window)
+            return self._wire.post_once(PATH, body, window, read, accept=accept)
         except LineError as error:
             return Unknown(reason=str(error)) if window.wrote else NotSent(reason=str(error))
-        return classify(answer.status, answer.headers, answer.body, now=datetime.now(UTC))

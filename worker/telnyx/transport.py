@@ -21,6 +21,8 @@ from worker.telnyx.window import CallWindow
 
 SEND_DEADLINE_PASSED = "send deadline passed"
 DEADLINE_PASSED = "deadline passed"
+STREAM_SILENT = "stream silent"
+ENDED_EARLY = "ended early"
 
 
 class LineError(Exception):
@@ -121,7 +123,7 @@ class DeadlineStream(httpcore.NetworkStream):
             try:
                 view = view[self._sock.send(view) :]
             except TimeoutError as error:
-                raise LineError(DEADLINE_PASSED) from error
+                raise self._over() from error
             except OSError as error:
                 # httpcore passes over a WriteError and reads: a server may refuse half-way.
                 raise httpcore.WriteError(type(error).__name__) from error
@@ -132,7 +134,7 @@ class DeadlineStream(httpcore.NetworkStream):
         try:
             data = self._sock.recv(max_bytes)
         except TimeoutError as error:
-            raise LineError(DEADLINE_PASSED) from error
+            raise self._over() from error
         except OSError as error:
             raise LineError(f"read: {type(error).__name__}") from error
         self.ended = not data
@@ -141,8 +143,11 @@ class DeadlineStream(httpcore.NetworkStream):
     def _left_s(self) -> float:
         left_s = self.window.left_s()
         if left_s <= 0:
-            raise LineError(DEADLINE_PASSED)
+            raise self._over()
         return left_s
+
+    def _over(self) -> LineError:
+        return LineError(STREAM_SILENT if self.window.ends_by_silence else DEADLINE_PASSED)
 
     def close(self) -> None:
         """Close the socket."""

@@ -7,6 +7,7 @@ Counted on CLOCK_BOOTTIME, which unlike the monotonic clock goes on while the ma
 worker that wakes up late must not send what others have long reconciled.
 """
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ class CallWindow:
     clock: Callable[[], float] = boottime
     wrote: bool = False
     """True from just before the first byte goes to the kernel: the other side may have seen it."""
+    heard_by: float = math.inf
+    """When a silence has lasted too long; for ever away where no stream is read."""
 
     @classmethod
     def since(cls, started: float, *, timeout_s: float, send_grace_s: float = SEND_GRACE_S) -> Self:
@@ -50,4 +53,13 @@ class CallWindow:
 
     def left_s(self) -> float:
         """Seconds until the call is given up; zero or less: over."""
-        return self.finish_by - self.clock()
+        return min(self.finish_by, self.heard_by) - self.clock()
+
+    def expect_within(self, silence_s: float) -> None:
+        """Give the call up in so many seconds, unless this is said again; `finish_by` stays."""
+        self.heard_by = self.clock() + silence_s
+
+    @property
+    def ends_by_silence(self) -> bool:
+        """Whether it is the silence that will end the call, and not its deadline."""
+        return self.heard_by < self.finish_by

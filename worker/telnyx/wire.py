@@ -10,20 +10,25 @@ retries, no redirects, no cookies, no proxy, one overall deadline for each call.
 
 import logging
 import threading
+from collections.abc import Callable
 from datetime import UTC, datetime
 from ssl import SSLContext
+from typing import TypeVar
 
 import httpx
 from pydantic import SecretStr
 
 from worker.telnyx import faults
 from worker.telnyx.answer import Answer
+from worker.telnyx.incoming import Incoming, read_whole
 from worker.telnyx.line import KEEPALIVE_S, Line
-from worker.telnyx.request import Requests, Target
+from worker.telnyx.request import JSON, Requests, Target
 from worker.telnyx.transport import LineError, tls_context
 from worker.telnyx.window import CallWindow
 
 CALL_TIMEOUT_S = 10.0
+
+_Read = TypeVar("_Read")
 
 
 class Wire:
@@ -51,9 +56,21 @@ class Wire:
             # They log URLs (a filter may hold an address) and what the server sent.
             logging.getLogger(name).setLevel(logging.WARNING)
 
-    def post_once(self, path: str, body: bytes, window: CallWindow) -> Answer:
-        """POST under the caller's window. Raises LineError where there is no complete answer."""
-        return exchange(self._client(), self._requests.build("POST", path, body, window))
+    def post_once(
+        self,
+        path: str,
+        body: bytes,
+        window: CallWindow,
+        read: Callable[[Incoming], _Read],
+        *,
+        accept: bytes = JSON,
+    ) -> _Read:
+        """POST under the caller's window; give what `read` makes of the answer.
+
+        Raises LineError where none began; `read` where it does not go on.
+        """
+        request = self._requests.build("POST", path, body, window, accept=accept)
+        return receive(self._client(), request, read)
 
     def call(
         self,
@@ -119,15 +136,27 @@ def client_on(transport: httpx.BaseTransport) -> httpx.Client:
 
 def exchange(client: httpx.Client, request: httpx.Request) -> Answer:
     """Send a request of `Requests`. Raises LineError where there is no complete answer."""
+    return receive(client, request, read_whole)
+
+
+def receive(
+    client: httpx.Client, request: httpx.Request, read: Callable[[Incoming], _Read]
+) -> _Read:
+    """Send a request of `Requests`, let `read` have the answer while it comes."""
     response = client.send(request, stream=True)
-    return Answer(
-        status=response.status_code,
-        headers={
-            name.decode("latin-1").lower(): value.decode("latin-1")
-            for name, value in response.headers.raw
-        },
-        body=b"".join(response.iter_raw()),  # as it came: nothing is unpacked unasked
-    )
+    try:
+        head = Answer(
+            status=response.status_code,
+            headers={
+                name.decode("latin-1").lower(): value.decode("latin-1")
+                for name, value in response.headers.raw
+            },
+            body=b"",
+        )
+        # As it came: nothing is unpacked unasked.
+        return read(Incoming(head=head, parts=response.iter_raw()))
+    finally:
+        response.close()
 
 
 class _Client(httpx.Client):

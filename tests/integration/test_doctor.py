@@ -1,0 +1,490 @@
+"""`worker doctor`: no fault where there is none, and each planted fault found, with its mend."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+from redis import Redis
+
+from tests.support.cli import Said, invoke
+from tests.support.databases import fresh_database
+from tests.support.planting import (
+    FLOWER_NOWHERE,
+    Ground,
+    ahead_of_the_code,
+    behind_pooler,
+    changed,
+    configured,
+    database_clock_skewed,
+    database_missing,
+    may_only_read,
+    never_migrated,
+    one_migration_back,
+    read_only,
+    replica,
+    silent_about_itself,
+    telnyx_clock,
+    unknown_model,
+    wrong_path,
+)
+from tests.support.raw_server import answers, http, raw_server
+from tests.support.tcp_proxy import Mode, TcpProxy
+from tests.support.world import NAMESPACE
+from worker.agents_file import DEFAULT_MODEL as MODEL
+from worker.cli.checks import broker, celery_app, flower, postgres, settings, telnyx
+from worker.cli.checks.dialect import played
+from worker.cli.checks.effective import Effective
+from worker.cli.checks.finding import Check, Level, Line, examine, ok
+from worker.cli.checks.setup import Setup
+from worker.sandbox.postgres import EmbeddedPostgres
+from worker.sandbox.redis import EmbeddedRedis
+from worker.sandbox.simulator import Simulator, SimulatorConfig
+from worker.sandbox.simulator.faults import Match
+
+STREAMS = "[agents.default]\nstream = true\n"
+A = "default_agent = 'a'\n[agents.a]\n"
+WITH_TOOL = A + "tools = ['t']\n[tools.t]\n"
+WEBHOOK = """
+url = "https://tools.invalid/t"
+secret_env = "NOT_THERE"
+parameters = {type = "object"}
+"""
+
+
+@pytest.fixture(scope="module")
+def simulator() -> Iterator[Simulator]:
+    with Simulator(SimulatorConfig(list_visible_after_s=0)) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def database(shared_postgres: EmbeddedPostgres) -> Iterator[str]:
+    with fresh_database(shared_postgres) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedRedis]:
+    with EmbeddedRedis(tmp_path_factory.mktemp("doctor") / "redis") as server:
+        yield server
+
+
+@pytest.fixture
+def ground(
+    shared_postgres: EmbeddedPostgres,
+    database: str,
+    redis: EmbeddedRedis,
+    simulator: Simulator,
+    tmp_path: Path,
+) -> Iterator[Ground]:
+    with Redis.from_url(redis.url, decode_responses=True) as admin, ExitStack() as stack:
+        admin.ping()
+        yield Ground(
+            postgres=shared_postgres,
+            database_url=database,
+            redis=redis,
+            admin=admin,
+            simulator=simulator,
+            folder=tmp_path,
+            stack=stack,
+        )
+
+
+def lines_of(said: Said) -> dict[str, dict[str, str]]:
+    return {line["name"]: line for line in json.loads(said.stdout)["checks"]}
+
+
+def looked(checks: Sequence[Check], setup: Setup) -> dict[str, Line]:
+    return {line.name: line for line in examine(checks, setup)}
+
+
+# --- healthy -----------------------------------------------------------------------------------
+
+
+def test_a_healthy_installation_has_no_fault_and_no_warning(ground: Ground) -> None:
+    said = invoke("doctor", "--json", env=ground.env())
+    assert said.returncode == 0, said.stdout
+    assert json.loads(said.stdout)["healthy"] is True
+    troubles = {name: line["found"] for name, line in lines_of(said).items() if line["fix"]}
+    assert troubles == {}
+    unchecked = {n for n, line in lines_of(said).items() if line["level"] == "not checked"}
+    assert unchecked == {"image"}, "the simulator's models take no images"
+    assert ground.simulator.conversations() == ()
+
+
+def test_without_writes_nothing_is_asked_of_telnyx_but_the_models(ground: Ground) -> None:
+    before = len(ground.simulator.log())
+    said = invoke("doctor", "--no-telnyx-writes", env=ground.env())
+    assert said.returncode == 0, said.stdout
+    assert "dialect   all points: --no-telnyx-writes" in said.stdout
+    paths = {getattr(one.event, "path", None) for one in ground.simulator.log()[before:]}
+    assert paths == {None, "/v2/ai/openai/models"}
+    secrets = (ground.simulator.api_key, "127.0.0.1", "postgresql", "redis://", str(NAMESPACE))
+    for secret in secrets:
+        assert secret not in said.stdout + said.stderr
+
+
+@pytest.mark.parametrize(("agents", "level"), [("", "warning"), (STREAMS, "fault")])
+def test_a_dialect_that_only_hurts_what_nobody_uses_is_a_warning(
+    ground: Ground, agents: str, level: str
+) -> None:
+    ground.changes["agents_file"] = ground.agents(agents)
+    ground.simulator.inject("stream_no_terminal", match=Match(text='"stream":true'))
+    lines = {line.name: line for line in played(ground.setup())}
+    assert lines["streaming"].level == level
+    assert "stream ended" in lines["streaming"].found
+    assert ("no agent needs it" in lines["streaming"].found) == (level == "warning")
+
+
+# --- settings, and several faults at once ------------------------------------------------------
+
+
+def test_with_nothing_configured_every_setting_is_named_and_the_rest_is_not_checked(
+    tmp_path: Path,
+) -> None:
+    env = {"SANDBOX_DIR": str(tmp_path / "none"), "FLOWER_URL": FLOWER_NOWHERE}
+    said = invoke("doctor", "--json", env=env)
+    assert said.returncode == 1
+    assert said.stderr == "worker: 4 of 26 checks found a fault\n"
+    lines = lines_of(said)
+    for name in ("DATABASE_URL", "BROKER_URL", "TELNYX_API_KEY", "NAMESPACE"):
+        assert (lines[name]["level"], lines[name]["found"]) == ("fault", "is not set")
+        assert lines[name]["fix"].startswith("give ")
+    assert lines["migrations"]["found"] == "database connection comes first"
+    assert lines["all points"]["level"] == "not checked"
+
+
+def test_broken_settings_hide_neither_one_another_nor_the_servers(ground: Ground) -> None:
+    broken = ground.env(
+        NAMESPACE="not-a-uuid",
+        CONCURRENCY="3",
+        LOG_LEVEL="LOUD",
+        AGENTS_FILE="/nowhere.toml",
+        TELNYX_API_KEY="",
+    )
+    lines = lines_of(invoke("doctor", "--json", "--no-telnyx-writes", env=broken))
+    faults = {name for name, line in lines.items() if line["level"] == "fault"}
+    assert faults == {"NAMESPACE", "other settings"}
+    assert "CONCURRENCY" in lines["other settings"]["fix"]
+    assert "LOG_LEVEL: give DEBUG" in lines["other settings"]["fix"]
+    assert {lines[name]["level"] for name in ("migrations", "eviction", "pooler")} == {"ok"}
+
+
+def test_several_faults_are_all_found_in_one_run(ground: Ground) -> None:
+    """What overrides Celery's settings from outside is seen, and nothing stops at a fault."""
+    agents = '[agents.default]\nmodel = "nobody/none"\ncall_timeout_s = 200\n'
+    env = ground.env(
+        AGENTS_FILE=str(ground.agents(agents)),
+        CELERY_RESULT_BACKEND="redis://127.0.0.1:2/1",
+        CELERY_BROKER_READ_URL="redis://127.0.0.1:2/2",
+    )
+    said = invoke("doctor", "--json", env=env)
+    assert said.returncode == 1
+    lines = lines_of(said)
+    faults = {name: line["fix"] for name, line in lines.items() if line["level"] == "fault"}
+    assert set(faults) == {"Celery's broker", "result backend", "models"}
+    assert "CELERY_RESULT_BACKEND" in faults["result backend"]
+    assert "CELERY_BROKER_READ_URL" in faults["Celery's broker"]
+    assert lines["all points"]["found"] == "models comes first"
+    assert "127.0.0.1:2" not in said.stdout
+
+
+@pytest.mark.parametrize(
+    ("agents", "name", "found"),
+    [
+        (A + "tools = ['ghost']\n", "agents file", "agents.a.tools: there is no"),
+        (A + "modell = 1\n", "agents file", "agents.a.modell"),
+        (A + "[agents.b\n", "agents file", "is not TOML"),
+        (A + "[channels.sms]\nagent = 'b'\n", "agents file", "there is no [agents.b]"),
+        (WITH_TOOL + "function = 'nowhere_at_all:go'\n", "tools", "tools.t: function"),
+        (WITH_TOOL + WEBHOOK, "tools", "NOT_THERE"),
+    ],
+)
+def test_a_fault_of_the_agents_file_is_named(
+    tmp_path: Path, agents: str, name: str, found: str
+) -> None:
+    file = tmp_path / "agents.toml"
+    file.write_text(agents)
+    env = {
+        "SANDBOX_DIR": str(tmp_path / "none"),
+        "FLOWER_URL": FLOWER_NOWHERE,
+        "AGENTS_FILE": str(file),
+    }
+    line = lines_of(invoke("doctor", "--json", env=env))[name]
+    assert line["level"] == "fault"
+    assert found in line["found"]
+    assert "mend it" in line["fix"]
+
+
+# --- Postgres, Redis, Telnyx: one planted fault each -------------------------------------------
+
+
+P, R, T = postgres.CHECKS, broker.CHECKS, telnyx.CHECKS
+FAULT, WARNING = Level.FAULT, Level.WARNING
+PLANTS: list[tuple[Any, Any, str, Level, str, str]] = [
+    (
+        changed(database_url="postgresql://u:geheim@127.0.0.1:1/x"),
+        P,
+        "database connection",
+        FAULT,
+        "no connection",
+        "is it running",
+    ),
+    (
+        changed(database_url="postgresql://u@host:geheim/x"),
+        P,
+        "database connection",
+        FAULT,
+        "DATABASE_URL is no address",
+        "postgresql://",
+    ),
+    (database_missing, P, "database connection", FAULT, "no connection", "does not exist"),
+    (read_only, P, "database connection", FAULT, "read-only", "primary"),
+    (database_clock_skewed, P, "database clock", FAULT, "45 s ahead of ours", "NTP"),
+    (one_migration_back, P, "migrations", FAULT, "the newest is", "worker migrate"),
+    (never_migrated, P, "migrations", FAULT, "never migrated", "worker migrate"),
+    (ahead_of_the_code, P, "migrations", FAULT, "at 9999, ahead of this code", "newer"),
+    (may_only_read, P, "permissions", FAULT, "no right to DELETE, INSERT, UPDATE", "GRANT"),
+    (behind_pooler, P, "notifications", WARNING, "pooler in transaction mode", "once a second"),
+    (
+        lambda ground: behind_pooler(ground, "dropped"),
+        P,
+        "timeouts",
+        WARNING,
+        "no idle_in_transaction_session_timeout, lock_timeout, statement_timeout",
+        "ALTER ROLE",
+    ),
+    (
+        lambda ground: behind_pooler(ground, "refused"),
+        P,
+        "database connection",
+        FAULT,
+        "no connection",
+        "ignore_startup_parameters",
+    ),
+    (
+        changed(broker_url="redis://:geheim@127.0.0.1:1/0"),
+        R,
+        "broker connection",
+        FAULT,
+        "no connection",
+        "BROKER_URL",
+    ),
+    (configured(requirepass="pw"), R, "broker connection", FAULT, "Authentication", "password"),
+    (replica, R, "broker connection", FAULT, "replica", "primary"),
+    (
+        configured(maxmemory="100mb", maxmemory_policy="allkeys-lru"),
+        R,
+        "eviction",
+        FAULT,
+        "allkeys-lru",
+        "noeviction",
+    ),
+    (configured(maxmemory_policy="volatile-ttl"), R, "eviction", WARNING, "once", "noeviction"),
+    (silent_about_itself, R, "eviction", FAULT, "allkeys-lru", "noeviction"),
+    (configured(appendonly="no"), R, "persistence", WARNING, "loses it all", "appendonly yes"),
+    (
+        configured(appendonly="no", save="60 1"),
+        R,
+        "persistence",
+        WARNING,
+        "snapshots only",
+        "appendonly yes",
+    ),
+    (
+        changed(telnyx_api_key=SecretStr("KEY-geheim")),
+        T,
+        "API key",
+        FAULT,
+        "refused (status 401, code 10009)",
+        "TELNYX_API_KEY",
+    ),
+    (
+        changed(telnyx_api_key=SecretStr("KEY with ünusable letters")),
+        T,
+        "API key",
+        FAULT,
+        "do not fit a header",
+        "TELNYX_API_KEY",
+    ),
+    (
+        changed(telnyx_base_url="https://x:geheim/v2"),
+        T,
+        "API key",
+        FAULT,
+        "TELNYX_BASE_URL is no address",
+        "https://api.telnyx.com/v2",
+    ),
+    (wrong_path, T, "API key", FAULT, "no such page (status 404", "TELNYX_BASE_URL"),
+    (
+        changed(telnyx_base_url="http://127.0.0.1:1/v2"),
+        T,
+        "API key",
+        FAULT,
+        "connect: ConnectionRefusedError",
+        "TELNYX_BASE_URL",
+    ),
+    (unknown_model, T, "models", FAULT, "agents.other: nobody/none", MODEL),
+    (telnyx_clock(-40), T, "Telnyx's clock", FAULT, "ahead of ours", "NTP"),
+    (telnyx_clock(40), T, "Telnyx's clock", FAULT, "behind ours", "NTP"),
+]
+
+
+@pytest.mark.parametrize(
+    ("plant", "checks", "name", "level", "found", "fix"),
+    [pytest.param(*plant, id=f"{plant[2]}: {plant[4]}") for plant in PLANTS],
+)
+def test_a_planted_fault_is_found_named_and_mended(
+    ground: Ground,
+    plant: Callable[[Ground], None],
+    checks: Sequence[Check],
+    name: str,
+    level: Level,
+    found: str,
+    fix: str,
+) -> None:
+    plant(ground)
+    lines = looked(checks, ground.setup())
+    line = lines[name]
+    assert line.level is level, line
+    assert found in line.found
+    assert fix in line.fix
+    assert "\n" not in line.found + line.fix
+    assert "geheim" not in line.found + line.fix
+    worse = {n for n, one in lines.items() if one.level is Level.FAULT and n != name}
+    assert worse == set(), "one cause, one fault"
+
+
+def test_clocks_may_differ_a_little(ground: Ground) -> None:
+    telnyx_clock(20)(ground)
+    assert looked(T, ground.setup())["Telnyx's clock"].level is Level.OK
+
+
+def test_an_answer_without_a_date_leaves_the_clock_unchecked(ground: Ground) -> None:
+    canned = http({"data": [{"id": MODEL}]})
+    with raw_server(answers(canned)) as server:
+        ground.changes["telnyx_base_url"] = server.url
+        lines = looked(T, ground.setup())
+    assert lines["Telnyx's clock"].level is Level.UNCHECKED
+    assert lines["models"].level is Level.OK
+
+
+def test_a_pooler_in_transaction_mode_is_seen_and_fits_because_nothing_is_prepared(
+    ground: Ground,
+) -> None:
+    behind_pooler(ground)
+    line = looked(P, ground.setup())["pooler"]
+    assert (line.level, line.found) == (
+        Level.OK,
+        "one in transaction mode; we prepare no statements",
+    )
+
+
+def test_with_prepared_statements_such_a_pooler_would_be_a_fault() -> None:
+    finding = postgres.judge_pooler(moves=True, prepares=True)
+    assert finding.level is Level.FAULT
+    assert "prepare_threshold" in finding.fix
+    assert postgres.judge_pooler(moves=False, prepares=True).level is Level.OK
+
+
+@pytest.mark.parametrize(("number", "level"), [(120_022, Level.FAULT), (130_000, Level.OK)])
+def test_a_postgres_that_is_too_old_is_a_fault(number: int, level: Level) -> None:
+    assert postgres.judge_version(number).level is level
+
+
+@pytest.mark.parametrize(("timeout_s", "level"), [(89, Level.FAULT), (90, Level.OK)])
+def test_the_visibility_timeout_has_to_outlast_a_step(
+    ground: Ground, timeout_s: float, level: Level
+) -> None:
+    found = Effective(
+        visibility_timeout_s=timeout_s,
+        stores_results=False,
+        ours_is_read=True,
+        ours_is_written=True,
+    )
+    assert celery_app.visibility(ground.setup(), found).level is level
+
+
+# --- Flower ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("pages", "level", "found"),
+    [
+        ((http("Flower"), http()), "fault", "without asking"),
+        ((http(status=401), http("{}")), "fault", "without asking"),
+        ((http(status=401), http(status=401)), "ok", "it asks who looks"),
+        ((http(status=302), http(status=401)), "ok", "it asks who looks"),
+        ((b"SSH-2.0-x\r\n\r\n",), "warning", "no answer"),
+    ],
+)
+def test_a_flower_that_shows_itself_to_anybody_is_a_fault(
+    tmp_path: Path, pages: tuple[bytes, ...], level: str, found: str
+) -> None:
+    with raw_server(answers(*pages)) as server:
+        url = f"http://somebody:geheim@127.0.0.1:{server.port}"
+        env = {"SANDBOX_DIR": str(tmp_path / "none"), "FLOWER_URL": url}
+        line = lines_of(invoke("doctor", "--json", env=env))["Flower"]
+        assert not any(b"authorization" in request.lower() for request in server.requests)
+    assert line["level"] == level
+    assert found in line["found"]
+    assert "FLOWER_" in line["fix"] or level == "ok"
+
+
+@pytest.mark.parametrize("url", ["ftp://x", "5555", "http://[", "http://x:port"])
+def test_a_flower_address_that_is_none_is_a_fault(tmp_path: Path, url: str) -> None:
+    env = {"SANDBOX_DIR": str(tmp_path / "none"), "FLOWER_URL": url}
+    line = lines_of(invoke("doctor", "--json", env=env))["Flower"]
+    assert (line["level"], line["found"]) == ("fault", "FLOWER_URL is no address")
+
+
+# --- time, and checks that break ---------------------------------------------------------------
+
+
+def test_a_check_that_hangs_or_breaks_is_a_fault_and_the_next_one_runs(ground: Ground) -> None:
+    over = threading.Event()
+    setup = ground.setup()
+
+    def hang(_: Setup) -> Any:  # noqa: ANN401 # it never gives anything
+        over.wait(30)
+
+    def break_down(_: Setup) -> Any:  # noqa: ANN401 # nor does this
+        raise RuntimeError("geheim")
+
+    checks = [
+        Check(group="g", name="hangs", look=hang, timeout_s=0.1),
+        Check(group="g", name="breaks", look=break_down),
+        Check(group="g", name="needs it", look=lambda _: ok("fine"), needs=("breaks",)),
+        Check(group="g", name="works", look=lambda _: ok("fine")),
+    ]
+    lines = looked(checks, setup)
+    over.set()
+    assert [line.level for line in lines.values()] == [
+        Level.FAULT,
+        Level.FAULT,
+        Level.UNCHECKED,
+        Level.OK,
+    ]
+    assert lines["hangs"].found == "no answer within 0.1 s"
+    assert lines["breaks"].found == "the check itself failed: RuntimeError"
+
+
+def test_servers_that_accept_and_say_nothing_end_in_time(ground: Ground) -> None:
+    with TcpProxy(("127.0.0.1", ground.redis.port)) as proxy:
+        proxy.mode = Mode.BLACK_HOLE
+        ground.changes["broker_url"] = f"redis://127.0.0.1:{proxy.port}/0?socket_timeout=0.3"
+        line = looked(R, ground.setup())["broker connection"]
+    assert (line.level, line.found) == (Level.FAULT, "no connection (TimeoutError)")
+
+
+def test_every_group_names_its_checks_once() -> None:
+    every = (*settings.CHECKS, *P, *R, *celery_app.checks(), *flower.CHECKS, *T)
+    names = [check.name for check in every]
+    assert len(names) == len(set(names))
+    for place, check in enumerate(every):
+        assert set(check.needs) <= set(names[:place])

@@ -1,0 +1,1 @@
+"""What `worker doctor` looks at, a module for each thing that is looked at."""

@@ -1,0 +1,77 @@
+"""`worker sim`: the simulator of Telnyx alone, in the foreground, for whoever builds a client."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+from rich.markup import escape
+from rich.panel import Panel
+from rich.table import Table
+
+from worker.cli.console import out, say
+from worker.cli.errors import MISUSED, CommandError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SimOrder:
+    """What `worker sim` was asked for; port 0 = any free one, None = the setting's default."""
+
+    host: str
+    port: int
+    port_file: Path | None
+    seed: int | None
+    log: Path | None
+    latency_s: float | None
+    switches: list[str]
+
+
+def run(order: SimOrder) -> None:
+    """Serve until SIGTERM or Ctrl-C. Raises `CommandError`."""
+    try:
+        from worker.sandbox.simulator.config import SimulatorConfig, changed  # noqa: PLC0415
+        from worker.sandbox.simulator.process import Place, settings_of  # noqa: PLC0415
+        from worker.sandbox.simulator.process import run as serve  # noqa: PLC0415
+    except ImportError as error:
+        raise CommandError(
+            f"{error.name} is not installed: install the extra `worker[sandbox]`",
+            exit_code=MISUSED,
+        ) from None
+    flags = {"seed": order.seed, "latency_s": order.latency_s}
+    given = {name: value for name, value in flags.items() if value is not None}
+    try:
+        config = changed(SimulatorConfig(), {**given, **settings_of(order.switches)})
+    except ValueError as error:
+        raise CommandError(f"--switch: {_in_one_line(error)}", exit_code=MISUSED) from None
+    place = Place(host=order.host, port=order.port, port_file=order.port_file, log_path=order.log)
+    try:
+        serve(config, place, lambda port: _announce(order, port, config.api_key))
+    except OSError as error:
+        raise CommandError(f"the simulator cannot start: {error}") from None
+    say("stopped")
+
+
+def _in_one_line(error: ValueError) -> str:
+    if not isinstance(error, ValidationError):
+        return str(error)
+    told = error.errors(include_url=False, include_input=False)
+    return "; ".join(
+        ": ".join((*map(str, each["loc"]), each["msg"].removeprefix("Value error, ")))
+        for each in told
+    )
+
+
+def _announce(order: SimOrder, port: int, api_key: str) -> None:
+    host = f"[{order.host}]" if ":" in order.host else order.host
+    root = f"http://{host}:{port}"
+    table = Table.grid(padding=(0, 2))
+    table.add_row("base URL", f"{root}/v2")
+    table.add_row("key", api_key)
+    table.add_row("controls", f"{root}/sim, without a key")
+    table.add_row("log", escape(str(order.log)) if order.log else f"{root}/sim/log")
+    table.add_row("stop", "Ctrl-C")
+    out.print(Panel(table, title="Telnyx, simulated", expand=False))
+    say("point a service at it:")
+    say(f"  export TELNYX_BASE_URL={root}/v2 TELNYX_API_KEY={api_key}")
+    say("or an SDK:")
+    say(escape(f'  OpenAI(base_url="{root}/v2/ai/openai", api_key="{api_key}")'))
+    say(escape(f'  Telnyx(base_url="{root}/v2", api_key="{api_key}")'))

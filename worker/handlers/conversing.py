@@ -1,0 +1,285 @@
+"""What operators do to conversations: reset them, adopt others, say something themselves.
+
+Nothing of it happens while a worker is at work on the channel user, or while a call of his may
+still be carried out at Telnyx.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from worker.domain.agents import Routing
+from worker.domain.errors import PermanentError, RetryableError, WorkerError
+from worker.domain.ids import ChannelUserId, ConversationId, TelnyxConversationId, TurnId
+from worker.domain.readback import same_text
+from worker.domain.states import TurnKind
+from worker.domain.turns import OpenTurn
+from worker.handlers.conversations import USER_KEY, user_tag
+from worker.observability import log
+from worker.store.interventions import Adoption, InterventionStore, Mapped, Standing
+from worker.store.ledger import LedgerStore
+from worker.store.saying import Said, SayingStore, Words
+from worker.telnyx.conversations import Conversations
+
+MAX_TEXT_BYTES = 65_536
+"""As of a message that comes in."""
+
+
+class NotNowError(RetryableError):
+    """Somebody or something has to end first; `retry_after_s` None = soon, nobody knows when."""
+
+
+class NotPossibleError(PermanentError):
+    """What was asked for makes no sense as things are."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reset:
+    """What a reset did."""
+
+    agent: str | None
+    closed: ConversationId | None
+    """None = no conversation was open."""
+    turn: TurnId | None
+    """The open turn, which goes on with a fresh conversation."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adopted:
+    """What an adoption did."""
+
+    agent: str
+    conversation: ConversationId
+    base_user_messages: int
+    turn: TurnId | None
+    """The open turn, which goes on there."""
+    tagged: bool
+    """Whether Telnyx took our tag; without it the mapping holds all the same."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResetConversation:
+    """Closes the open mapping; the next turn, and an open one, get a fresh conversation."""
+
+    store: InterventionStore
+
+    def __call__(self, user_id: ChannelUserId, agent: str | None = None) -> Reset:
+        """Reset. Raises `NotNowError`, `NotPossibleError` and `StaleLeaseError`."""
+        standing = taken(self.store, user_id)
+        if not standing.open:
+            return Reset(agent=agent, closed=None, turn=None)
+        agent = _agent_of(standing, agent)
+        conversation = standing.conversation(agent)
+        if conversation is None:
+            return Reset(agent=agent, closed=None, turn=None)
+        turn = standing.turn if standing.turn and standing.turn.agent == agent else None
+        turn_id = turn.id if turn else None
+        self.store.reset(standing.lease, conversation, turn=turn_id)
+        log.info("conversation.reset", user=user_id, conversation=conversation.id, turn=turn_id)
+        return Reset(agent=agent, closed=conversation.id, turn=turn_id)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdoptConversation:
+    """Maps a channel user to a Telnyx conversation that is there already."""
+
+    store: InterventionStore
+    ledger: LedgerStore
+    telnyx: Conversations
+    routing: Routing
+    namespace: UUID
+
+    def __call__(
+        self,
+        user_id: ChannelUserId,
+        telnyx_id: TelnyxConversationId,
+        agent: str | None = None,
+        *,
+        force: bool = False,
+    ) -> Adopted:
+        """Adopt, or re-base where the mapping has this conversation already.
+
+        `force`: although its tag is another user's. Raises `NotNowError`, `NotPossibleError`,
+        `NotFoundError` (Telnyx has no such conversation), `StaleLeaseError`.
+        """
+        standing = taken(self.store, user_id)
+        agent = self.routing.agent(_agent_of(standing, agent)).name
+        if not self.routing.channel(standing.who.channel).persist:
+            raise NotPossibleError("this channel is stateless: it uses no conversations")
+        was = self.store.mapped(telnyx_id)
+        if was is not None:
+            _refuse_other(was, user_id, agent)
+        tag = user_tag(self.namespace, standing.who, agent)
+        metadata = self.telnyx.get(telnyx_id).metadata
+        if metadata.get(USER_KEY, tag) != tag and not force:
+            raise NotPossibleError("it has the tag of another channel user or agent: see --force")
+        users = [one.text for one in self.telnyx.messages(telnyx_id) if one.role == "user"]
+        turn = standing.turn if standing.turn and standing.turn.agent == agent else None
+        there = self._may_be_there(turn, was, users)
+        adoption = Adoption(
+            agent=agent,
+            telnyx_id=telnyx_id,
+            base_user_messages=len(users) - there,
+            was=was.id if was else None,
+            turn=turn.id if turn else None,
+            turn_may_be_there=there,
+        )
+        closing = standing.conversation(agent)
+        conversation = self.store.adopt(standing.lease, adoption, closing=closing)
+        log.info("conversation.adopted", user=user_id, conversation=conversation)
+        ours = {USER_KEY: tag, "channel": standing.who.channel, "agent": agent, "source": "worker"}
+        return Adopted(
+            agent=agent,
+            conversation=conversation,
+            base_user_messages=adoption.base_user_messages,
+            turn=adoption.turn,
+            tagged=self._tag(telnyx_id, {**metadata, **ours}),
+        )
+
+    def _may_be_there(
+        self, turn: OpenTurn | None, was: Mapped | None, users: Sequence[str]
+    ) -> bool:
+        """Whether the open turn's words may be the thread's newest, and so must be looked at."""
+        if turn is None or was is None or turn.conversation_id != was.id:
+            return False
+        if turn.kind is TurnKind.HUMAN:
+            raise NotNowError(f"turn {turn.id} is being added to this conversation: try again soon")
+        if not any(call.conversation_id == was.id for call in turn.calls):
+            return False
+        landed = [one.input_text for one in self.ledger.turns(was.id) if one.landed]
+        ours = users[was.base_user_messages :]
+        surplus = _count(ours, turn.input_text) - _count(landed, turn.input_text)
+        if surplus <= 0:
+            return False
+        if not same_text(users[-1], turn.input_text):
+            raise NotPossibleError(
+                f"the words of turn {turn.id} may be in the thread, before others: reset instead"
+            )
+        return True
+
+    def _tag(self, telnyx_id: TelnyxConversationId, metadata: Mapping[str, str]) -> bool:
+        try:
+            # The full map: whether Telnyx merges or replaces is not documented.
+            self.telnyx.update_metadata(telnyx_id, metadata)
+        except WorkerError as error:
+            log.warning("conversation.not_tagged", error=str(error))
+            return False
+        return True
+
+
+@dataclass(frozen=True, kw_only=True)
+class SayToUser:
+    """Gives a channel user the words of one of our people.
+
+    They are committed as a turn with its reply and delivery. Workers deliver them, and add them to
+    Telnyx's log before the next turn; so there is no moment at which they are half said.
+    """
+
+    store: InterventionStore
+    saying: SayingStore
+    routing: Routing
+
+    def __call__(
+        self,
+        user_id: ChannelUserId,
+        text: str,
+        agent: str | None = None,
+        *,
+        key: UUID,
+        deliver_only: bool = False,
+    ) -> Said:
+        """Say it, once for each `key`.
+
+        `deliver_only`: without adding it to Telnyx's log, so that no open turn stands in the way.
+        Raises `NotNowError`, `NotPossibleError` and `StaleLeaseError`: nothing was said.
+        """
+        _check_words(text)
+        before = self.saying.find(user_id, key)
+        if before is not None:
+            return before
+        standing = taken(self.store, user_id)
+        if standing.turn is not None and not deliver_only:
+            raise NotNowError(
+                f"turn {standing.turn.id} has not ended: wait for it, or see --deliver-only"
+            )
+        policy = self.routing.channel(standing.who.channel)
+        name = agent or self._speaker(standing)
+        conversation = standing.conversation(name) if policy.persist and not deliver_only else None
+        words = Words(
+            text=text,
+            key=key,
+            agent=self.routing.agent(name),
+            channel=policy.name,
+            first_state=policy.first_delivery_state,
+            conversation=conversation.id if conversation else None,
+        )
+        said = self.saying.say(standing.lease, words)
+        log.info("said", user=user_id, turn=said.turn, delivery=said.delivery)
+        return said
+
+    def _speaker(self, standing: Standing) -> str:
+        """Name the agent whose conversation it goes to: the only open one, else who would answer.
+
+        Raises `NotPossibleError` where several are open.
+        """
+        if standing.open or standing.turn:
+            return _agent_of(standing, None)
+        channel, recipient = standing.who.channel, standing.who.recipient
+        return self.routing.agent_for(channel=channel, recipient=recipient, named=None).name
+
+
+def taken(store: InterventionStore, user_id: ChannelUserId) -> Standing:
+    """Take a channel user who is free. Raises `NotNowError` that says when he will be."""
+    standing = store.take(user_id)
+    if standing.held_until is not None:
+        raise NotNowError(f"a worker is at work on channel user {user_id}: try again in a moment")
+    if standing.doubt_until is not None:
+        seconds = (standing.doubt_until - standing.now).total_seconds()
+        raise NotNowError(
+            f"Telnyx may still carry out a call of channel user {user_id}: try again in"
+            f" {seconds:.0f} s, at {standing.doubt_until:%H:%M:%S} UTC",
+            retry_after_s=seconds,
+        )
+    return standing
+
+
+def _agent_of(standing: Standing, named: str | None) -> str:
+    """Choose whose conversation is meant."""
+    turn, names = standing.turn, [one.agent for one in standing.open]
+    if standing.diverged and turn is not None:
+        if named not in {None, turn.agent}:
+            raise NotPossibleError(f"it is the conversation with agent {turn.agent} that diverged")
+        return turn.agent
+    if named is not None:
+        return named
+    if turn is not None:
+        return turn.agent
+    if len(names) == 1:
+        return names[0]
+    if names:
+        raise NotPossibleError(f"several are open: give --agent, one of {', '.join(names)}")
+    raise NotPossibleError("no conversation is open: give --agent")
+
+
+def _refuse_other(was: Mapped, user_id: ChannelUserId, agent: str) -> None:
+    if was.user_id != user_id:
+        raise NotPossibleError(f"it belongs to channel user {was.user_id}")
+    if was.agent != agent:
+        raise NotPossibleError(f"it is the conversation with agent {was.agent}: see --agent")
+    if was.owes_outputs:
+        raise NotPossibleError("its thread waits for outputs of tools: reset instead")
+
+
+def _check_words(text: str) -> None:
+    if not text.strip():
+        raise NotPossibleError("TEXT is empty: say something")
+    try:
+        size_bytes = len(text.encode())
+    except UnicodeEncodeError:
+        raise NotPossibleError("TEXT is not valid UTF-8") from None
+    if size_bytes > MAX_TEXT_BYTES or "\0" in text:
+        raise NotPossibleError(f"TEXT: at most {MAX_TEXT_BYTES} bytes, and no NUL")
+
+
+def _count(texts: Sequence[str], wanted: str) -> int:
+    return sum(same_text(one, wanted) for one in texts)

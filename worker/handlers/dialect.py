@@ -1,0 +1,208 @@
+"""Probing Telnyx's dialect: some turns on a throw-away conversation, read back and judged.
+
+    create ▸ find ▸ update ▸ a turn ▸ the same again ▸ an image ▸ a stream ▸ a tool round ▸ delete
+
+Promises: it ends about when `deadline_s` is over, tries to delete what it made whatever happened,
+and raises nothing that Telnyx or the network do.
+"""
+
+import base64
+import struct
+import time
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from worker.domain import dialect
+from worker.domain.calls import Done
+from worker.domain.dialect import DialectReport, Verdict, users_of
+from worker.domain.errors import WorkerError
+from worker.domain.messages import user_item
+from worker.domain.tools import ToolSpec
+from worker.handlers.throwaway import SOURCE, Log, NotAnsweredError, ThrowAway
+from worker.telnyx.client import TelnyxClient
+
+INSTRUCTIONS: Final = "An installation is being checked. Answer in one short sentence."
+TEXT: Final = "Is this  read?\n  ½ naïve Ünïcode ✓ 🙂 "
+"""What a store that tidies up would change: runs and ends of space, a line, letter forms."""
+TOOL_TEXT: Final = 'Call this function now, say what it gave.\ntool:worker_doctor_probe {"n": 7}'
+TOOL_OUTPUT: Final = '{"worker_doctor": "seven"}'
+STREAM_TEXT: Final = "Please count from one to five."
+IMAGE_TEXT: Final = "Which colour has this picture?"
+TOOL: Final = ToolSpec(
+    name="worker_doctor_probe",
+    description="Gives a word for a number.",
+    parameters={
+        "type": "object",
+        "properties": {"n": {"type": "integer"}},
+        "required": ["n"],
+    },
+)
+
+_Verdicts: TypeAlias = dict[str, Verdict]
+
+
+def play(
+    client: TelnyxClient,
+    model: str,
+    *,
+    sees_images: bool = False,
+    patience_s: float = 15.0,
+    call_timeout_s: float = 30.0,
+    deadline_s: float = 120.0,
+) -> DialectReport:
+    """Play all points. `sees_images`: what the list of models says of this one.
+
+    `patience_s`: how long something that should show up is waited for, each time.
+    """
+    thread = ThrowAway(
+        client=client,
+        model=model,
+        patience_s=patience_s,
+        call_timeout_s=call_timeout_s,
+        ends_at=time.monotonic() + deadline_s,
+    )
+    return dialect.report(_Probes(thread=thread, sees_images=sees_images).play())
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Probes:
+    """The points, one after the other."""
+
+    thread: ThrowAway
+    sees_images: bool
+
+    def play(self) -> _Verdicts:
+        found: _Verdicts = {}
+        try:
+            found |= _guarded("conversation", self._create)
+            if not found:
+                found |= _guarded("metadata filter", self._find)
+                found |= _guarded("metadata update", self._update)
+                found |= _guarded("turn", self._first_turn)
+            if "reply" in found:  # turns are answered, and are in the log
+                found |= _guarded("same text again", self._same_again)
+                found |= _guarded("image", self._image)
+                found |= _guarded("streaming", self._stream)
+                found |= _guarded("tool round", self._tool_round)
+        finally:
+            found = self._clean_up() | found
+        return found
+
+    def _create(self) -> _Verdicts:
+        self.thread.create()
+        return {}
+
+    def _find(self) -> _Verdicts:
+        thread = self.thread
+
+        def is_found() -> bool:
+            return any(one.id == thread.id for one in thread.client.conversations.find(thread.tag))
+
+        delay_s = thread.delay_until(is_found)
+        return {"metadata filter": dialect.judge_search(delay_s, thread.patience_s)}
+
+    def _update(self) -> _Verdicts:
+        thread, conversations = self.thread, self.thread.client.conversations
+        try:
+            conversations.update_metadata(thread.id, thread.tag)
+            kept = conversations.get(thread.id).metadata
+        finally:
+            conversations.update_metadata(thread.id, thread.metadata)
+        merges = SOURCE.items() <= kept.items()
+        return {"metadata update": dialect.expected("merges" if merges else "replaces")}
+
+    def _first_turn(self) -> _Verdicts:
+        thread = self.thread
+        answer = thread.ask(user_item(TEXT, ()), instructions=INSTRUCTIONS)
+        verdicts = {"turn": dialect.expected("answered")}
+
+        def is_whole(log: Log) -> bool:
+            return bool(users_of(log)) and any(one.role == "assistant" for one in log)
+
+        log, delay_s = thread.log_when(is_whole)
+        verdicts["read after write"] = dialect.judge_delay(delay_s, thread.patience_s)
+        if delay_s is not None:
+            verdicts |= dialect.judge_first_turn(log, TEXT, INSTRUCTIONS, answer)
+        return verdicts
+
+    def _same_again(self) -> _Verdicts:
+        before, log = self._after(user_item(TEXT, ()))
+        return {"same text again": dialect.judge_again(before, len(users_of(log)))}
+
+    def _image(self) -> _Verdicts:
+        if not self.sees_images:
+            return {"image": dialect.unchecked("the list of models says it takes no images")}
+        part: dict[str, object] = {
+            "type": "input_image",
+            "image_url": f"data:image/png;base64,{_red_square()}",
+        }
+        before, log = self._after(user_item(IMAGE_TEXT, (part,)))
+        texts = [one.text for one in users_of(log)[before:]]
+        return {"image": dialect.judge_text(texts, IMAGE_TEXT)}
+
+    def _stream(self) -> _Verdicts:
+        pieces: list[str] = []
+        answer = self.thread.ask(user_item(STREAM_TEXT, ()), on_text=pieces.append)
+        return {"streaming": dialect.judge_stream(pieces, answer)}
+
+    def _tool_round(self) -> _Verdicts:
+        thread = self.thread
+        asked = thread.ask(user_item(TOOL_TEXT, ()), tools=(TOOL,))
+        if not asked.tool_calls:
+            why = dialect.unchecked("the model did not call")
+            return dict.fromkeys(("tool round", "tool calls", "tool outputs"), why)
+        thread.ask(*_outputs(asked), tools=(TOOL,))
+        log, _ = thread.log_when(_is_round_over)
+        verdicts = dialect.judge_tools(log, asked.tool_calls, TOOL_OUTPUT)
+        return {"tool round": dialect.expected("answered"), **verdicts}
+
+    def _after(self, item: dict[str, object]) -> tuple[int, Log]:
+        """Send one item; give the number of user messages before it, and the log after it."""
+        before = len(users_of(self.thread.log()))
+        self.thread.ask(item)
+        log, _ = self.thread.log_when(lambda log: len(users_of(log)) > before)
+        return before, log
+
+    def _clean_up(self) -> _Verdicts:
+        try:
+            self.thread.delete()
+        except WorkerError as error:
+            meaning = "delete it by hand: its metadata say source = worker-doctor"
+            return {"conversation": dialect.tolerated(f"not deleted: {error}", meaning)}
+        return {"conversation": dialect.expected("created and deleted")}
+
+
+def _guarded(name: str, part: Callable[[], _Verdicts]) -> _Verdicts:
+    try:
+        return part()
+    except NotAnsweredError as error:
+        return {name: dialect.unsafe(str(error), "messages like this one are not answered")}
+    except WorkerError as error:
+        return {name: dialect.unsafe(str(error), "this call does not work as documented")}
+
+
+def _is_round_over(log: Log) -> bool:
+    """Whether the log holds tool calls, and an end after them."""
+    called = any(one.tool_calls for one in log)
+    return called and log[-1].role == "assistant" and not log[-1].tool_calls
+
+
+def _outputs(asked: Done) -> Sequence[dict[str, object]]:
+    return [
+        {"type": "function_call_output", "call_id": call.call_id, "output": TOOL_OUTPUT}
+        for call in asked.tool_calls
+    ]
+
+
+def _red_square(side: int = 64) -> str:
+    """Give a PNG in base64; some models refuse pictures of a few pixels."""
+    rows = (b"\0" + b"\xff\0\0" * side) * side
+    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    png = b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks
+    )
+    return base64.b64encode(b"\x89PNG\r\n\x1a\n" + png).decode()

@@ -1,0 +1,61 @@
+"""Showing a reply while it is made, on channels where somebody watches it grow."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from uuid import UUID
+
+from worker.channels.live import LiveReplies, LiveReply, topic
+from worker.domain.settle import GiveUp, Plan, Reply
+from worker.domain.states import DeliveryState, ReplySource
+from worker.store.claims import Claimed
+
+_SHOWN = frozenset({DeliveryState.PENDING, DeliveryState.SENT})
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShowReply:
+    """Publishes the text of agents that stream; a show beside the stored reply, which is the truth.
+
+    Attempts are numbered over all calls of a turn, so that a frontend knows the newer text.
+    """
+
+    live: LiveReplies | None
+    """None = no agent streams."""
+    namespace: UUID
+
+    def sink(self, claimed: Claimed) -> Callable[[str], None] | None:
+        """Give what takes the pieces of the call to be made; None = nobody watches."""
+        call = self._call(claimed)
+        return call.text if call is not None else None
+
+    def forget(self, claimed: Claimed) -> None:
+        """Let frontends forget what came of the turn so far."""
+        call = self._call(claimed)
+        if call is not None:
+            call.reset()
+
+    def settled(self, claimed: Claimed, plan: Plan, state: DeliveryState | None) -> None:
+        """Tell frontends what a committed plan means. `state`: of the reply's delivery."""
+        text = _text_of(plan) if state in _SHOWN else None
+        if text is None or (isinstance(plan, Reply) and plan.source is ReplySource.ADOPTED):
+            self.forget(claimed)
+        if text is not None and (call := self._call(claimed)) is not None:
+            call.done(text)
+
+    def _call(self, claimed: Claimed) -> LiveReply | None:
+        if self.live is None or not claimed.agent.stream:
+            return None
+        earlier = len(claimed.turn.calls)
+        attempt = earlier if claimed.intent is not None else max(earlier - 1, 0)
+        name = topic(self.namespace, claimed.who)
+        return self.live.begin(name, claimed.turn.id, attempt)
+
+
+def _text_of(plan: Plan) -> str | None:
+    match plan:
+        case Reply():
+            return plan.text
+        case GiveUp():
+            return plan.fallback_text
+        case _:
+            return None

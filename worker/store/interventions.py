@@ -1,0 +1,280 @@
+"""What operators change about one channel user: taken first, then written in one transaction.
+
+    take ──▶ free: the fencing token has grown, whoever held it before writes nothing any more
+         └─▶ not free: nothing was changed
+
+Nothing is held between `take` and the write. A claim meanwhile makes the token grow once more, and
+the write fails with `StaleLeaseError`.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection, text
+
+from worker.domain.errors import ConflictError, NotFoundError, StaleLeaseError
+from worker.domain.ids import ChannelUserId, ConversationId, TelnyxConversationId, TurnId
+from worker.domain.messages import ChannelAddress
+from worker.domain.turns import Lease, OpenConversation, OpenTurn
+from worker.store.database import Database
+from worker.store.heads import close_conversation, conversation_value, read_turn
+
+_LOCK = text("""
+SELECT channel, recipient, address, thread, lease_token, open_turn_id,
+    diverged_at IS NOT NULL AS diverged, service_now() AS now,
+    CASE WHEN EXISTS (SELECT FROM workers w
+        WHERE w.id = u.lease_owner AND w.alive_until >= service_now()) THEN lease_until END
+        AS held_until
+FROM channel_users u WHERE id = :user_id FOR UPDATE
+""")
+# Of ended turns only those whose words may yet appear in a thread.
+_DOUBT = text("""
+SELECT max(c.intent_at + CASE WHEN c.state = 'refused' THEN :settle ELSE :quiet END)
+FROM turns t JOIN calls c ON c.turn_id = t.id
+WHERE t.channel_user_id = :user_id AND c.state IN ('intended', 'unknown', 'refused')
+  AND (t.state = 'open' OR (t.landed IS NULL AND c.conversation_id IS NOT NULL))
+""")
+_OPEN = text("""
+SELECT id, agent, remote_key, telnyx_conversation_id, base_user_messages, instructions_hash
+FROM conversations WHERE channel_user_id = :user_id AND closed_at IS NULL ORDER BY id
+""")
+_TAKE = text("""
+UPDATE channel_users SET lease_token = lease_token + 1, lease_owner = NULL, lease_until = NULL
+WHERE id = :user_id RETURNING lease_token
+""")
+_FENCE = text("""
+UPDATE channel_users SET woken_at = NULL,
+    diverged_at = CASE WHEN :mended THEN NULL ELSE diverged_at END,
+    due_at = CASE WHEN :go_on AND open_turn_id IS NOT NULL THEN service_now() ELSE due_at END
+WHERE id = :user_id AND lease_token = :token RETURNING id
+""")
+_DETACH = text("UPDATE turns SET conversation_id = NULL WHERE id = :turn_id")
+_NOTE = text("""
+INSERT INTO attempt_log (event, channel_user_id, turn_id, token, facts)
+VALUES (:event, :user_id, :turn_id, :token, CAST(:facts AS jsonb))
+""")
+_MAPPED = text("""
+SELECT id, channel_user_id, agent, base_user_messages, closed_at IS NOT NULL AS closed, owes_outputs
+FROM conversations WHERE telnyx_conversation_id = :telnyx_id
+""")
+# Another row takes the Telnyx conversation over: what this one's turns landed counts no longer.
+_GIVE_UP = text("""
+UPDATE conversations SET telnyx_conversation_id = NULL,
+    closed_at = coalesce(closed_at, service_now()), close_reason = coalesce(close_reason, 'adopted')
+WHERE id = :id
+""")
+_ADOPT = text("""
+INSERT INTO conversations (channel_user_id, agent, telnyx_conversation_id, base_user_messages)
+VALUES (:user_id, :agent, :telnyx_id, :base)
+ON CONFLICT (telnyx_conversation_id) DO NOTHING RETURNING id
+""")
+_MOVE_TURN = text("UPDATE turns SET conversation_id = :to WHERE id = :turn_id")
+_MOVE_CALLS = text("""
+UPDATE calls SET conversation_id = :to WHERE turn_id = :turn_id AND conversation_id = :was
+""")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """A channel user as an operator finds him."""
+
+    lease: Lease
+    """Good for one write where he `is_free`."""
+    who: ChannelAddress
+    now: datetime
+    turn: OpenTurn | None
+    open: tuple[OpenConversation, ...]
+    """One for each agent."""
+    diverged: bool
+    held_until: datetime | None
+    """Until when a living worker may work on him; None = nobody does."""
+    doubt_until: datetime | None
+    """Until when Telnyx may still carry out a call; None = not any more."""
+
+    @property
+    def is_free(self) -> bool:
+        """Whether he was taken."""
+        return self.held_until is None and self.doubt_until is None
+
+    def conversation(self, agent: str) -> OpenConversation | None:
+        """Give the open mapping of an agent."""
+        return next((one for one in self.open if one.agent == agent), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mapped:
+    """Whose a Telnyx conversation is, or was."""
+
+    id: ConversationId
+    user_id: ChannelUserId
+    agent: str
+    base_user_messages: int
+    closed: bool
+    owes_outputs: bool
+    """Its thread waits for outputs of tools."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adoption:
+    """A Telnyx conversation to go on with."""
+
+    agent: str
+    telnyx_id: TelnyxConversationId
+    base_user_messages: int
+    was: ConversationId | None
+    """The user's own mapping that had it."""
+    turn: TurnId | None
+    """The agent's open turn, which goes on there."""
+    turn_may_be_there: bool
+    """Its calls stay with it, so that it is looked for in the thread before it is sent again."""
+
+
+class InterventionStore:
+    """Channel users in an operator's hands."""
+
+    def __init__(self, database: Database, *, quiet_s: float, settle_s: float) -> None:
+        self._database = database
+        self._waits = {
+            "quiet": timedelta(seconds=quiet_s),
+            "settle": timedelta(seconds=settle_s),
+        }
+
+    def take(self, user_id: ChannelUserId) -> Standing:
+        """Fence off whoever worked on the user before, where he is free. Raises `NotFoundError`."""
+        with self._database.transaction() as connection:
+            standing = self._read(connection, user_id)
+            if not standing.is_free:
+                return standing
+            token = connection.execute(_TAKE, {"user_id": user_id}).scalar_one()
+            lease = Lease(user_id=user_id, token=token)
+        return Standing(
+            lease=lease,
+            who=standing.who,
+            now=standing.now,
+            turn=standing.turn,
+            open=standing.open,
+            diverged=standing.diverged,
+            held_until=None,
+            doubt_until=None,
+        )
+
+    def _read(self, connection: Connection, user_id: ChannelUserId) -> Standing:
+        row = connection.execute(_LOCK, {"user_id": user_id}).one_or_none()
+        if row is None:
+            raise NotFoundError("there is no such channel user")
+        values = {"user_id": user_id, **self._waits}
+        doubt_until = connection.execute(_DOUBT, values).scalar_one()
+        turn_id = row.open_turn_id
+        opened = connection.execute(_OPEN, {"user_id": user_id})
+        return Standing(
+            lease=Lease(user_id=user_id, token=row.lease_token),
+            who=ChannelAddress(
+                channel=row.channel,
+                recipient=row.recipient,
+                address=row.address,
+                thread=row.thread,
+            ),
+            now=row.now,
+            turn=None if turn_id is None else read_turn(connection, TurnId(turn_id)),
+            open=tuple(conversation_value(one) for one in opened),
+            diverged=row.diverged,
+            held_until=_if_after(row.now, row.held_until),
+            doubt_until=_if_after(row.now, doubt_until),
+        )
+
+    def reset(self, lease: Lease, conversation: OpenConversation, *, turn: TurnId | None) -> None:
+        """Close a mapping; `turn`, its open turn, goes on with a fresh one."""
+        with self._database.transaction() as connection:
+            fence(connection, lease, mended=True, go_on=turn is not None)
+            close_conversation(connection, conversation.id, reason="reset")
+            if turn is not None:
+                connection.execute(_DETACH, {"turn_id": turn})
+            facts = {"conversation": conversation.id}
+            note(connection, "conversation.reset", lease, turn=turn, facts=facts)
+
+    def mapped(self, telnyx_id: TelnyxConversationId) -> Mapped | None:
+        """Say whose a Telnyx conversation is."""
+        with self._database.statement() as connection:
+            row = connection.execute(_MAPPED, {"telnyx_id": telnyx_id}).one_or_none()
+        if row is None:
+            return None
+        return Mapped(
+            id=ConversationId(row.id),
+            user_id=ChannelUserId(row.channel_user_id),
+            agent=row.agent,
+            base_user_messages=row.base_user_messages,
+            closed=row.closed,
+            owes_outputs=row.owes_outputs,
+        )
+
+    def adopt(
+        self, lease: Lease, adoption: Adoption, *, closing: OpenConversation | None
+    ) -> ConversationId:
+        """Map the user to a Telnyx conversation, always by a row of its own.
+
+        So k starts from `base_user_messages` alone, whatever turns landed there before.
+        """
+        with self._database.transaction() as connection:
+            fence(connection, lease, mended=True, go_on=adoption.turn is not None)
+            if closing is not None:
+                close_conversation(connection, closing.id, reason="adopted")
+            if adoption.was is not None:
+                connection.execute(_GIVE_UP, {"id": adoption.was})
+            values = {
+                "user_id": lease.user_id,
+                "agent": adoption.agent,
+                "telnyx_id": adoption.telnyx_id,
+                "base": adoption.base_user_messages,
+            }
+            row = connection.execute(_ADOPT, values).one_or_none()
+            if row is None:
+                raise ConflictError("somebody else was given this conversation just now")
+            _move_turn(connection, adoption, to=ConversationId(row.id))
+            facts: dict[str, object] = {"conversation": row.id, "telnyx": str(adoption.telnyx_id)}
+            facts |= {"was": adoption.was, "base": adoption.base_user_messages}
+            note(connection, "conversation.adopted", lease, turn=adoption.turn, facts=facts)
+        return ConversationId(row.id)
+
+
+def _move_turn(connection: Connection, adoption: Adoption, *, to: ConversationId) -> None:
+    if adoption.turn is None:
+        return
+    if not adoption.turn_may_be_there:
+        connection.execute(_DETACH, {"turn_id": adoption.turn})
+        return
+    values: dict[str, int | None] = {
+        "turn_id": adoption.turn,
+        "to": to,
+        "was": adoption.was,
+    }
+    connection.execute(_MOVE_TURN, values)
+    connection.execute(_MOVE_CALLS, values)
+
+
+def fence(connection: Connection, lease: Lease, *, mended: bool, go_on: bool) -> None:
+    """Check the token; `mended` ends a divergence, `go_on` lets the open turn go on at once.
+
+    Raises `StaleLeaseError`.
+    """
+    values = {"user_id": lease.user_id, "token": lease.token, "mended": mended, "go_on": go_on}
+    if connection.execute(_FENCE, values).one_or_none() is None:
+        raise StaleLeaseError("a worker has just begun to work on this channel user: try again")
+
+
+def note(
+    connection: Connection,
+    event: str,
+    lease: Lease,
+    *,
+    turn: TurnId | None,
+    facts: Mapping[str, object],
+) -> None:
+    """Write down that an operator stepped in: ids, never texts."""
+    values = {"event": event, "user_id": lease.user_id, "turn_id": turn, "token": lease.token}
+    connection.execute(_NOTE, {**values, "facts": json.dumps(facts)})
+
+
+def _if_after(now: datetime, moment: datetime | None) -> datetime | None:
+    return moment if moment is not None and moment > now else None

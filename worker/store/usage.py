@@ -1,0 +1,81 @@
+"""What was used: calls, turns and tokens, summed as asked for. Reads only."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Final, Literal
+
+from sqlalchemy import text
+
+from worker.store.database import Database
+
+Dimension = Literal["agent", "version", "channel", "day"]
+
+_COLUMNS: Final[dict[Dimension, str]] = {
+    "agent": "t.agent",
+    "version": "t.agent_version",
+    "channel": "u.channel",
+    "day": "CAST(c.intent_at AT TIME ZONE 'UTC' AS date)",
+}
+# A call that was not sent used nothing.
+_SUM = """
+SELECT {columns} count(DISTINCT c.turn_id) AS turns, count(*) AS calls,
+    count(*) FILTER (WHERE c.state IN ('unknown', 'intended')) AS uncounted_calls,
+    coalesce(sum(c.input_tokens), 0) AS input_tokens,
+    coalesce(sum(c.output_tokens), 0) AS output_tokens
+FROM calls c JOIN turns t ON t.id = c.turn_id JOIN channel_users u ON u.id = c.channel_user_id
+WHERE c.state <> 'not_sent'
+  AND c.intent_at >= CAST(:since AS timestamp) AT TIME ZONE 'UTC'
+  AND c.intent_at < CAST(:until AS timestamp) AT TIME ZONE 'UTC' + interval '1 day'
+{group}
+"""
+_TODAY = text("SELECT CAST(service_now() AT TIME ZONE 'UTC' AS date)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageRow:
+    """The sums of one group."""
+
+    group: tuple[str, ...]
+    """Its values, in the order of the dimensions that were asked for."""
+    turns: int
+    calls: int
+    uncounted_calls: int
+    """Calls whose answer never came, so that nobody told us what they used."""
+    input_tokens: int
+    output_tokens: int
+
+
+class UsageStore:
+    """Sums over calls."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def today(self) -> date:
+        """Give the database's day, UTC."""
+        with self._database.statement() as connection:
+            found: date = connection.execute(_TODAY).scalar_one()
+        return found
+
+    def total(self, by: Sequence[Dimension], *, since: date, until: date) -> list[UsageRow]:
+        """Sum the calls that were begun on these days (UTC, both included), group by group."""
+        columns = [_COLUMNS[one] for one in by]
+        places = ", ".join(str(place) for place in range(1, len(by) + 1))
+        statement = _SUM.format(
+            columns="".join(f"{one}, " for one in columns),
+            group=f"GROUP BY {places} ORDER BY {places}" if by else "",
+        )
+        with self._database.statement() as connection:
+            rows = connection.execute(text(statement), {"since": since, "until": until})
+            return [
+                UsageRow(
+                    group=tuple(str(value) for value in row[: len(by)]),
+                    turns=row.turns,
+                    calls=row.calls,
+                    uncounted_calls=row.uncounted_calls,
+                    input_tokens=int(row.input_tokens),
+                    output_tokens=int(row.output_tokens),
+                )
+                for row in rows
+            ]

@@ -1,0 +1,105 @@
+"""The events of one streamed response, one after the other, until one of them is the verdict."""
+
+from collections.abc import Callable, Mapping
+
+from worker.domain.calls import CallOutcome, Done, Unknown
+from worker.observability import log
+from worker.telnyx.answer import Answer, is_telnyx_error, parse_json, slug, telnyx_code
+from worker.telnyx.classify import judge_response
+from worker.telnyx.incoming import MAX_ANSWER_BYTES
+from worker.telnyx.sse import Event
+from worker.telnyx.transport import LineError
+
+_DELTA = "response.output_text.delta"
+_ITEM = "response.output_item.done"
+_TERMINAL = frozenset({"response.completed", "response.incomplete", "response.failed"})
+
+
+class Listener:
+    """Hears one stream: passes its text on, keeps its items, judges its end."""
+
+    def __init__(
+        self, head: Answer, on_text: Callable[[str], None] | None, *, heard: Callable[[], None]
+    ) -> None:
+        """`heard` is called after each event of the response."""
+        self._head = head
+        self._on_text = on_text
+        self._heard = heard
+        self._heard_text = False
+        self._items: dict[int, dict[str, object]] = {}
+        self._items_bytes = 0
+
+    def take(self, event: Event) -> CallOutcome | None:
+        """Take one event in; None: the stream goes on."""
+        if event.data.strip() == "[DONE]":
+            return self.unknown("stream ended without a verdict")
+        value = parse_json(event.data)
+        document = value if isinstance(value, dict) else {}
+        kind = _kind(event, document)
+        if kind in _TERMINAL:
+            return self._judge(kind, document)
+        if kind == "error":
+            code = _error_code(document)
+            return self.unknown(f"stream error {code}" if code else "stream error")
+        if kind == _DELTA:
+            self._tell(document.get("delta"))
+        if kind == _ITEM:
+            self._keep(document, len(event.data))
+        if kind.startswith("response."):
+            self._heard()
+        return None
+
+    def _tell(self, delta: object) -> None:
+        if not isinstance(delta, str) or not delta:
+            return
+        self._heard_text = True
+        if self._on_text is None:
+            return
+        try:
+            self._on_text(delta)
+        except Exception as error:  # noqa: BLE001 a show for others must not cost the answer
+            self._on_text = None
+            log.error("stream.on_text_failed", error=type(error).__name__)
+
+    def _keep(self, document: Mapping[str, object], size: int) -> None:
+        index, item = document.get("output_index"), document.get("item")
+        if not isinstance(item, dict):
+            return
+        self._items_bytes += size
+        if self._items_bytes > MAX_ANSWER_BYTES:
+            raise LineError(f"output larger than {MAX_ANSWER_BYTES} bytes")
+        self._items[index if isinstance(index, int) else len(self._items)] = item
+
+    def _judge(self, kind: str, document: Mapping[str, object]) -> Done | Unknown:
+        told = document.get("response")
+        if not isinstance(told, dict):
+            return judge_response(self._head, {})
+        response = {**told}
+        if not isinstance(told.get("status"), str):
+            response["status"] = kind.removeprefix("response.")
+        if not told.get("output") and response["status"] != "failed":
+            # Some servers do not say again what they have said.
+            response["output"] = [item for _, item in sorted(self._items.items())]
+            if self._heard_text and not self._items:
+                return self.unknown("stream without its output")
+        return judge_response(self._head, response)
+
+    def unknown(self, reason: str) -> Unknown:
+        """Say that there is no verdict, and why, in a few words of ours."""
+        head = self._head
+        return Unknown(reason=reason, status=head.status, request_id=head.request_id)
+
+
+def _kind(event: Event, document: Mapping[str, object]) -> str:
+    """Name an event: by its JSON, else by its field; whatever holds an error is one."""
+    told = document.get("type")
+    kind = told if isinstance(told, str) else event.name
+    if kind.startswith("response."):
+        return kind
+    is_error = event.name == "error" or document.get("error") or is_telnyx_error(document)
+    return "error" if is_error else kind
+
+
+def _error_code(document: Mapping[str, object]) -> str | None:
+    code = document.get("code")
+    return slug(str(code)) if code is not None else telnyx_code(document)
