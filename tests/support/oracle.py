@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from worker.domain.readback import same_text
+from worker.domain.readback import Words
 from worker.sandbox.simulator.events import (
     FaultChosen,
     MessageExtended,
@@ -260,7 +260,7 @@ def _mismatches(
     for place, item in enumerate(items):
         if place not in places:
             yield f"item {place} is said twice, or is nobody's"
-        elif not same_text(item.text, by_id[places[place]]["input_text"]):
+        elif not _says(by_id[places[place]], item.text):
             yield f"item {place} is not what turn {places[place]} says"
     order = [places[place] for place in sorted(places) if by_id[places[place]] in landed]
     if order != sorted(order):
@@ -288,8 +288,12 @@ def _matched(
         if said is not None:
             take(turn, lambda item, said=said: thread.replies.get(item.request or 0) == said)
     for turn in (*(turn for turn in landed if turn["id"] not in places.values()), *optional):
-        take(turn, lambda item, turn=turn: same_text(item.text, turn["input_text"]))
+        take(turn, lambda item, turn=turn: _says(turn, item.text))
     return places
+
+
+def _says(turn: Row, text: str) -> bool:
+    return Words(text=turn["input_text"], with_images=bool(turn["parts"])).are_in(text)
 
 
 def _reply_text(replies: dict[int, Row], turn: Row) -> str | None:
@@ -312,7 +316,7 @@ def _replies_belong_to_their_turns(seen: Evidence) -> Iterator[Violation]:
         if thread is None:
             yield Violation("I4", f"turn {turn_id}: Telnyx never saw its conversation")
         elif not thread.rearranged and not any(
-            same_text(item.text, turn["input_text"])
+            _says(turn, item.text)
             and thread.replies.get(item.request or 0) == reply["text"]
             for item in thread.items
         ):

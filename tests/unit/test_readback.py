@@ -19,6 +19,7 @@ from worker.domain.readback import (
     LookAgain,
     Resend,
     Unanswered,
+    Words,
     judge,
     same_text,
 )
@@ -61,6 +62,7 @@ def look(
     ended: Sequence[str] = (),
     known: Sequence[str] = (),
     recorded: Sequence[str] | None = None,
+    images: bool = False,
 ) -> Judgement:
     """Judge a log; `ended` are the texts of turns 1, 2, ... that may yet arrive.
 
@@ -68,11 +70,13 @@ def look(
     """
     expected = Expectation(
         user_messages=k,
-        input_text=text,
+        words=Words(text=text, with_images=images),
         newest_call_s=age_s,
         newest_unknown_s=unknown_s,
-        ended=tuple(EndedTurn(id=TurnId(n + 1), input_text=one) for n, one in enumerate(ended)),
-        landed_texts=tuple(known),
+        ended=tuple(
+            EndedTurn(id=TurnId(n + 1), words=Words(text=one)) for n, one in enumerate(ended)
+        ),
+        landed=tuple(Words(text=one, with_images=images) for one in known),
         in_thread=recorded is not None,
         recorded=tuple(recorded or ()),
     )
@@ -125,6 +129,14 @@ def test_what_telnyx_did_to_the_spelling_does_not_matter() -> None:
     assert look(user(" HELLO\u200b\u00a0you\n"), reply("x"), text="hello  you").verdict == Adopt(
         text="x"
     )
+
+
+def test_telnyx_may_have_words_of_its_own_for_images() -> None:
+    log = (user("hello [image]"), reply("nice"))
+    assert look(*log, images=True).verdict == Adopt(text="nice")
+    assert isinstance(look(*log).verdict, Diverged)
+    assert look(*log, k=1, known=["hello"], images=True).verdict == Resend()
+    assert isinstance(look(user("[image]"), reply("nice"), images=True).verdict, Diverged)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,8 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from pathlib import Path
+from typing import Literal, TypeAlias
 
 from worker.domain.errors import PermanentError
 from worker.domain.states import DeliveryState
@@ -72,6 +73,31 @@ class TaskDelivery:
     queue: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebhookDelivery:
+    """Replies go out as signed POSTs."""
+
+    url: str
+    secret_env: tuple[str, ...] = ()
+    """Environment variables with the keys to sign with; several while a key is rotated."""
+    secret_file: tuple[Path, ...] = ()
+    """The same in files."""
+    allow_private: bool = False
+    """Whether the URL may lead to an address that is not public, and may be http."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EntryPointDelivery:
+    """Replies go out by a channel of a third party."""
+
+    entry_point: str
+    """A name in the entry points' group `worker.channels`."""
+    options: Mapping[str, object] = field(default_factory=dict)
+
+
+Delivery: TypeAlias = TaskDelivery | WebhookDelivery | EntryPointDelivery
+
+
 @dataclass(frozen=True, kw_only=True)
 class ChannelPolicy:
     """How one channel is treated; one that the configuration does not name gets the defaults."""
@@ -97,7 +123,7 @@ class ChannelPolicy:
     """A message sent longer ago is not answered when its turn would open."""
     expired_text: str | None = None
     """Said once where messages were too old, or over their `expires_at`; None = nothing is."""
-    delivery: TaskDelivery | None = None
+    delivery: Delivery | None = None
     """None = the reply row is the delivery."""
     delivery_max_age_s: float = 3600.0
     """How long one reply may block those behind it."""

@@ -15,10 +15,18 @@ from uuid import UUID
 
 from worker.domain.ids import ChannelUserId, DeliveryId
 from worker.domain.messages import ChannelAddress
+from worker.domain.settle import backoff_s
 from worker.domain.states import DeliveryState
 
 KEY_VALID_S = 23 * 3600.0
 """Providers remember an idempotency key for a day (Telnyx: 24 h); a repetition must come before."""
+
+WEBHOOK_WAITS_S = (5.0, 300.0, 1800.0, 7200.0, 18_000.0, 36_000.0, 36_000.0)
+"""After the first attempt, the second, ...; a day and a quarter of patience in all."""
+WEBHOOK_MAX_AGE_S = 28 * 3600.0
+"""A little more than their sum, so that each of them has its turn."""
+WEBHOOK_KEY_VALID_S = 47 * 3600.0
+"""We ask receivers to remember a `webhook-id` for two days."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +59,8 @@ class NotDelivered:
 
     reason: str
     retry_after_s: float | None = None
+    throttled: bool = False
+    """Everybody's replies on this channel should pause, not only this one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +75,8 @@ class Unclear:
     """The channel may have taken it."""
 
     reason: str
+    retry_after_s: float | None = None
+    throttled: bool = False
 
 
 DeliveryOutcome: TypeAlias = Sent | NotDelivered | Rejected | Unclear
@@ -84,6 +96,8 @@ class ClaimedDelivery:
     created_at: datetime
     now: datetime
     paused: bool
+    failing: bool = False
+    """The channel's endpoint has failed since its last success."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +110,11 @@ class DeliveryPolicy:
     """Without a key: so many attempts of unclear outcome; 1 = at most once."""
     max_age_s: float = 3600.0
     """The head of the line blocks those behind it for at most this long."""
+    waits_s: tuple[float, ...] | None = None
+    """Between one attempt and the next; after the last of them it is given up. None = doubling
+    without end."""
+    key_valid_s: float = KEY_VALID_S
+    """For so long the channel recognises a key, counted from the first attempt."""
 
 
 def refusal_of(claimed: ClaimedDelivery, policy: DeliveryPolicy) -> DeliveryState | None:
@@ -118,11 +137,34 @@ def state_after(
             return DeliveryState.SENT
         case Rejected():
             return DeliveryState.FAILED
+        case NotDelivered() | Unclear() if _is_given_up(claimed, policy):
+            # In doubt as well: under its key a person may repeat it without harm.
+            return DeliveryState.FAILED
         case NotDelivered():
             return DeliveryState.PENDING
         case Unclear():
             again = _may_repeat(claimed, policy, begun=claimed.attempts + 1)
             return DeliveryState.SENDING if again else DeliveryState.UNKNOWN
+
+
+def wait_after(
+    claimed: ClaimedDelivery, outcome: NotDelivered | Unclear, policy: DeliveryPolicy
+) -> float:
+    """Give the wait before the next attempt: ours, or what the channel asks for if that is longer.
+
+    Never beyond the age at which the reply stops holding up those behind it.
+    """
+    if policy.waits_s is None:
+        own_s = backoff_s(claimed.attempts, first_s=5.0, limit_s=600.0)
+    else:
+        own_s = policy.waits_s[min(claimed.attempts, len(policy.waits_s) - 1)]
+    age_s = (claimed.now - claimed.created_at).total_seconds()
+    left_s = max(policy.max_age_s - age_s, 0.0)
+    return min(max(own_s, outcome.retry_after_s or 0.0), left_s)
+
+
+def _is_given_up(claimed: ClaimedDelivery, policy: DeliveryPolicy) -> bool:
+    return policy.waits_s is not None and claimed.attempts >= len(policy.waits_s)
 
 
 def _may_repeat(
@@ -132,4 +174,4 @@ def _may_repeat(
     if not policy.takes_key:
         return (claimed.attempts if begun is None else begun) < policy.max_unclear_attempts
     first = claimed.first_attempt_at or claimed.now
-    return claimed.now - first < timedelta(seconds=KEY_VALID_S)
+    return claimed.now - first < timedelta(seconds=policy.key_valid_s)

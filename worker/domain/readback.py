@@ -27,11 +27,26 @@ HUMAN_KEY = "worker_human"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Words:
+    """What a turn said."""
+
+    text: str
+    with_images: bool = False
+    """Telnyx may have added words of its own for them."""
+
+    def are_in(self, stored: str) -> bool:
+        """Whether a message of the log may be these words."""
+        if same_text(self.text, stored):
+            return True
+        return self.with_images and _folded(stored).startswith(_folded(self.text))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EndedTurn:
     """An earlier turn of the same thread of which it is not known whether it landed."""
 
     id: TurnId
-    input_text: str
+    words: Words
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,14 +55,14 @@ class Expectation:
 
     user_messages: int
     """How many user messages the log holds without this turn (k)."""
-    input_text: str
+    words: Words
     newest_call_s: float
     """Seconds since the newest intent that may have reached Telnyx."""
     newest_unknown_s: float | None
     """The same of calls with an unknown outcome; None = there are none."""
     ended: tuple[EndedTurn, ...] = ()
     """Oldest first."""
-    landed_texts: tuple[str, ...] = ()
+    landed: tuple[Words, ...] = ()
     """What our turns said that are known to be among the k."""
     in_thread: bool = False
     """Whether the user item is known to be there: a round of tools has been recorded on it."""
@@ -131,18 +146,18 @@ def judge(
         return Judgement(verdict=LookAgain(wait_s=again, landed=False))
     if not extras:
         newest = log[users[-1]].text if users else None
-        if newest is not None and not _is_known(newest, expected.landed_texts):
+        if newest is not None and not _is_known(newest, expected.landed):
             return Judgement(verdict=Diverged(reason="the newest user message is not what it was"))
         return Judgement(verdict=_not_there(expected, again_s=again, quiet_s=quiet_s))
-    if len(extras) == 1 and same_text(log[extras[0]].text, expected.input_text):
+    if len(extras) == 1 and expected.words.are_in(log[extras[0]].text):
         said = _said_after(log, extras[0])
         return Judgement(verdict=_judge_answer(said, expected, again_s=again, quiet_s=quiet_s))
     return _with_late_arrivals(log, extras, expected, timing, quiet_s=quiet_s)
 
 
-def _is_known(text: str, landed_texts: Sequence[str]) -> bool:
+def _is_known(text: str, landed: Sequence[Words]) -> bool:
     """Whether a message is one of ours; it is not, where Telnyx merged a later one into it."""
-    return not landed_texts or any(same_text(text, one) for one in reversed(landed_texts))
+    return not landed or any(words.are_in(text) for words in reversed(landed))
 
 
 def _with_late_arrivals(
@@ -157,7 +172,7 @@ def _with_late_arrivals(
     waiting = list(expected.ended)
     arrived: dict[int, TurnId] = {}
     for index in extras:
-        turn = next((one for one in waiting if same_text(log[index].text, one.input_text)), None)
+        turn = next((one for one in waiting if one.words.are_in(log[index].text)), None)
         if turn is not None:
             waiting.remove(turn)
             arrived[index] = turn.id

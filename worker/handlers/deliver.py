@@ -1,29 +1,36 @@
 """Delivering replies: in order per channel user, the attempt committed before it is made."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from worker.channels.port import Channel
-from worker.domain.agents import Routing
+from worker.domain.agents import ChannelPolicy, Routing, WebhookDelivery
 from worker.domain.deliveries import (
+    WEBHOOK_KEY_VALID_S,
+    WEBHOOK_WAITS_S,
     ClaimedDelivery,
     DeliveryOutcome,
     DeliveryPolicy,
     NotDelivered,
+    Rejected,
     Sent,
     Unclear,
     refusal_of,
     state_after,
+    wait_after,
 )
 from worker.domain.errors import StaleLeaseError
 from worker.domain.ids import ChannelUserId
-from worker.domain.settle import backoff_s
 from worker.domain.states import DeliveryState
 from worker.observability import log
 from worker.store.deliveries import DeliveryStore
+from worker.store.endpoints import EndpointStore
 
 MAX_DELIVERIES = 50
 """A task ends after so many, and the rest is another task's."""
+
+THROTTLED_S = 15.0
+"""A channel whose endpoint asks for less load rests for at least so long."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +38,7 @@ class DeliverReplies:
     """The use case behind the task `replies.deliver`."""
 
     store: DeliveryStore
+    endpoints: EndpointStore
     routing: Routing
     channels: Mapping[str, Channel]
     """By channel name; those that are not named here keep their replies in Postgres."""
@@ -60,19 +68,38 @@ class DeliverReplies:
         self.store.end(
             claimed,
             state,
-            wait_s=_wait_s(claimed, outcome),
+            wait_s=_wait_s(claimed, outcome, policy),
             provider_id=outcome.provider_id if isinstance(outcome, Sent) else None,
             provider_status=None if isinstance(outcome, Sent) else outcome.reason,
         )
         log.info("delivery.ended", delivery=claimed.reply.delivery_id, state=state)
+        if isinstance(self._configured(claimed).delivery, WebhookDelivery):
+            self._note(claimed, outcome)
+
+    def _note(self, claimed: ClaimedDelivery, outcome: DeliveryOutcome) -> None:
+        """Keep the record of the endpoint behind the channel."""
+        channel = claimed.reply.to.channel
+        if isinstance(outcome, Sent):
+            if claimed.failing:
+                self.endpoints.answered(channel)
+            return
+        pause_s = _pause_s(outcome)
+        if self.endpoints.failed(channel, reason=outcome.reason, pause_s=pause_s):
+            log.error("webhook.switched_off", channel=channel, reason=outcome.reason)
 
     def _policy(self, claimed: ClaimedDelivery, channel: Channel | None) -> DeliveryPolicy:
-        configured = self.routing.channel(claimed.reply.to.channel)
-        return DeliveryPolicy(
+        configured = self._configured(claimed)
+        policy = DeliveryPolicy(
             takes_key=channel is not None and channel.takes_key,
             max_unclear_attempts=configured.max_unclear_deliveries,
             max_age_s=configured.delivery_max_age_s,
         )
+        if isinstance(configured.delivery, WebhookDelivery):
+            return replace(policy, waits_s=WEBHOOK_WAITS_S, key_valid_s=WEBHOOK_KEY_VALID_S)
+        return policy
+
+    def _configured(self, claimed: ClaimedDelivery) -> ChannelPolicy:
+        return self.routing.channel(claimed.reply.to.channel)
 
 
 def _deliver(channel: Channel, claimed: ClaimedDelivery) -> DeliveryOutcome:
@@ -83,6 +110,18 @@ def _deliver(channel: Channel, claimed: ClaimedDelivery) -> DeliveryOutcome:
         return Unclear(reason=type(error).__name__)
 
 
-def _wait_s(claimed: ClaimedDelivery, outcome: DeliveryOutcome) -> float:
-    asked = outcome.retry_after_s if isinstance(outcome, NotDelivered) else None
-    return max(asked or 0.0, backoff_s(claimed.attempts, first_s=5.0, limit_s=600.0))
+def _wait_s(claimed: ClaimedDelivery, outcome: DeliveryOutcome, policy: DeliveryPolicy) -> float:
+    match outcome:
+        case NotDelivered() | Unclear():
+            return wait_after(claimed, outcome, policy)
+        case Sent() | Rejected():
+            return 0.0
+
+
+def _pause_s(outcome: NotDelivered | Unclear | Rejected) -> float:
+    """For how long everybody's replies rest; 0 = only this one waits."""
+    match outcome:
+        case NotDelivered(throttled=True) | Unclear(throttled=True):
+            return max(outcome.retry_after_s or 0.0, THROTTLED_S)
+        case _:
+            return 0.0

@@ -20,6 +20,7 @@ from worker.domain.readback import (
     Resend,
     Unanswered,
     Verdict,
+    Words,
     judge,
 )
 from worker.domain.reasons import DeadLetterReason
@@ -101,12 +102,12 @@ class LookBackAtThread:
         }
         unknown_s = [ages_s[c.id] for c in claimed.turn.doubtful_calls if c.outcome_unknown]
         expected = Expectation(
-            user_messages=conversation.base_user_messages + history.landed,
-            input_text=claimed.turn.input_text,
+            user_messages=conversation.base_user_messages + len(history.landed),
+            words=Words(text=claimed.turn.input_text, with_images=bool(claimed.turn.parts)),
             newest_call_s=min(ages_s.values()),
             newest_unknown_s=min(unknown_s, default=None),
             ended=history.ended,
-            landed_texts=history.landed_texts,
+            landed=history.landed,
             in_thread=claimed.turn.is_in_thread,
             recorded=tuple(call.call_id for call in claimed.turn.tool_calls),
         )

@@ -50,6 +50,9 @@ class PauseUser:
                 if disabled:
                     metadata[AI_DISABLED] = "true"
                 self.telnyx.update_metadata(conversation, metadata)
+                if not disabled and AI_DISABLED in self.telnyx.get(conversation).metadata:
+                    # It merges, so what was left out is still there.
+                    self.telnyx.update_metadata(conversation, {**metadata, AI_DISABLED: "false"})
         except WorkerError as error:
             log.warning("user.not_mirrored", user=user_id, error=str(error))
             return False

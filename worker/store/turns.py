@@ -3,13 +3,14 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Row, text
 
 from worker.domain.calls import CallOutcome, Done, ToolCall
 from worker.domain.errors import StaleLeaseError
 from worker.domain.ids import CallId, ConversationId, TurnId, WorkerId
-from worker.domain.readback import EndedTurn
+from worker.domain.readback import EndedTurn, Words
 from worker.domain.settle import GiveUp, Later, Plan, Reply
 from worker.domain.states import DeliveryState, ToolCallState
 from worker.domain.tools import ToolResult
@@ -26,7 +27,7 @@ _HAND_OVER = text("""
 UPDATE turns SET kind = 'human', conversation_id = :conversation_id WHERE id = :turn_id
 """)
 _HISTORY = text("""
-SELECT id, input_text, landed FROM turns
+SELECT id, input_text, parts <> '[]' AS with_images, landed FROM turns
 WHERE conversation_id = :conversation_id AND state <> 'open' AND landed IS NOT FALSE ORDER BY id
 """)
 NOT_RUN = "error: this was not run"
@@ -57,10 +58,8 @@ SELECT EXISTS (SELECT FROM calls refused, calls c JOIN turns t ON t.id = c.turn_
 class History:
     """The ended turns of one conversation."""
 
-    landed: int
-    """How many of them are in Telnyx's log."""
-    landed_texts: tuple[str, ...]
-    """What those said, oldest first."""
+    landed: tuple[Words, ...]
+    """What those said that are in Telnyx's log, oldest first."""
     ended: tuple[EndedTurn, ...]
     """Those of which it is not known, oldest first."""
 
@@ -156,10 +155,9 @@ class TurnStore:
         with self._database.statement() as connection:
             rows = connection.execute(_HISTORY, {"conversation_id": conversation}).all()
         return History(
-            landed=sum(row.landed is True for row in rows),
-            landed_texts=tuple(row.input_text for row in rows if row.landed),
+            landed=tuple(_words(row) for row in rows if row.landed),
             ended=tuple(
-                EndedTurn(id=TurnId(row.id), input_text=row.input_text)
+                EndedTurn(id=TurnId(row.id), words=_words(row))
                 for row in rows
                 if row.landed is None
             ),
@@ -187,6 +185,10 @@ class TurnStore:
         values = {"agent": claimed.agent.name, "since": since, "until": until}
         with self._database.statement() as connection:
             return bool(connection.execute(_OTHERS_ANSWERED, values).scalar_one())
+
+
+def _words(row: Row[Any]) -> Words:
+    return Words(text=row.input_text, with_images=row.with_images)
 
 
 def _owed(claimed: Claimed) -> tuple[ToolRecord, ...]:
