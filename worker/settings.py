@@ -92,10 +92,11 @@ def load_settings() -> Settings:
     try:
         return Settings(_env_file=sandbox_dir() / "env")
     except ValidationError as error:
-        raise SettingsError(_one_line(error)) from None
+        raise SettingsError(wrong_setting(error)) from None
 
 
-def _one_line(error: ValidationError) -> str:
+def wrong_setting(error: ValidationError) -> str:
+    """Say in one line which setting is missing or wrong, and what to give."""
     fault = error.errors(include_url=False, include_input=False)[0]
     field = str(fault["loc"][0])
     name = field.upper()

@@ -49,9 +49,10 @@ class TelnyxProcess:
         words = [f"{name}={_json(value)}" for name, value in settings.items()]
         self._child = child = ChildProcess(
             [
-                *(sys.executable, "-m", "worker.sandbox.simulator", "--port", str(self.port)),
-                *("--state", str(self._state), "--seed", str(self._seed * 1000 + self._starts)),
-                *(part for word in words for part in ("--set", word)),
+                *(sys.executable, "-m", "worker", "sim", "--port", str(self.port)),
+                *("--log", str(self._state / "telnyx.jsonl")),
+                *("--seed", str(self._seed * 1000 + self._starts)),
+                *(part for word in words for part in ("--switch", word)),
             ],
             log=self._log,
             env={**os.environ, "PYTHONPATH": str(ROOT)},

@@ -20,8 +20,9 @@ KEY = {"authorization": "Bearer KEY-p"}
 def process(tmp_path: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     port_file = tmp_path / "port"
     port_file.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "worker.sandbox.simulator", "--api-key", "KEY-p"]
-    command += ["--port-file", str(port_file), "--state", str(tmp_path / "state"), *arguments]
+    command = [sys.executable, "-m", "worker", "sim", "--port", "0", "--switch", "api_key=KEY-p"]
+    log = str(tmp_path / "state" / "telnyx.jsonl")
+    command += ["--port-file", str(port_file), "--log", log, *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
         try:
             for _ in range(500):
@@ -35,7 +36,7 @@ def process(tmp_path: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_says_its_port_and_ends_cleanly_on_a_signal(tmp_path: Path, number: int) -> None:
-    with process(tmp_path, "--latency-s", "30") as (running, url):
+    with process(tmp_path, "--latency", "30") as (running, url):
         assert httpx.post(f"{url}/ai/conversations", headers=KEY).status_code == 200
         body = {"input": "a"}
         with pytest.raises(httpx.ReadTimeout):
@@ -47,14 +48,14 @@ def test_it_says_its_port_and_ends_cleanly_on_a_signal(tmp_path: Path, number: i
 
 
 def test_threads_survive_a_kill_in_the_middle_of_work(tmp_path: Path) -> None:
-    with process(tmp_path, "--latency-s", "30") as (running, url):
+    with process(tmp_path, "--latency", "30") as (running, url):
         thread = httpx.post(f"{url}/ai/conversations", headers=KEY).json()["id"]
         body = {"conversation": thread, "input": "a"}
         with pytest.raises(httpx.ReadTimeout):
             httpx.post(f"{url}/ai/openai/responses", json=body, headers=KEY, timeout=0.2)
         running.kill()
         running.wait(5)
-    with process(tmp_path, "--set", "messages_order=oldest_first") as (running, url):
+    with process(tmp_path, "--switch", "messages_order=oldest_first") as (running, url):
         path = f"{url}/ai/conversations/{thread}/messages"
         listed = httpx.get(path, headers=KEY).json()["data"]
         assert [each["text"] for each in listed] == ["a"]
@@ -63,7 +64,7 @@ def test_threads_survive_a_kill_in_the_middle_of_work(tmp_path: Path) -> None:
 
 
 def test_a_setting_that_makes_no_sense_is_said_at_once(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "worker.sandbox.simulator", "--set", "colour=red"]
+    command = [sys.executable, "-m", "worker", "sim", "--switch", "colour=red"]
     ended = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path.cwd())
-    assert ended.returncode != 0
+    assert ended.returncode == 2
     assert "no such setting: colour" in ended.stderr

@@ -15,7 +15,10 @@ from worker.cli.errors import MISUSED, CommandError
 from worker.cli.needs import Need
 from worker.settings import sandbox_dir
 
-_SIMULATOR: Final = ("--latency-s", "0.3", "--latency-sigma", "0.4", "--set", "show_prefix=false")
+_SIMULATOR: Final = (
+    *("--latency", "0.3", "--switch", "latency_sigma=0.4"),
+    *("--switch", "show_prefix=false"),
+)
 """Answers like a model's, after a while like a model's."""
 
 

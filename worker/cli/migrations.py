@@ -72,13 +72,14 @@ def revision_of(database_url: str) -> str | None:
 
 def head_revision() -> str:
     """Give the newest migration. Raises `CommandError` where the migrations are not found."""
-    head = ScriptDirectory.from_config(_config()).get_current_head()
+    head = ScriptDirectory.from_config(alembic_config()).get_current_head()
     if head is None:
         raise CommandError("there are no migrations in migrations/versions")
     return head
 
 
-def _config() -> Config:
+def alembic_config() -> Config:
+    """Give Alembic's configuration: of the checkout, else of this folder. Raises `CommandError`."""
     for folder in (Path(__file__).parents[2], Path.cwd()):
         if (folder / "alembic.ini").exists():
             return Config(folder / "alembic.ini")
@@ -89,7 +90,7 @@ def _config() -> Config:
 
 
 def _alembic(database_url: str, target: str, *, as_sql: bool = False) -> None:
-    config = _config()
+    config = alembic_config()
     logging.getLogger("alembic").setLevel(logging.WARNING)
     try:
         with _connected(database_url) as connection:

@@ -14,14 +14,14 @@ from worker.domain.agents import Routing
 from worker.settings import (
     Settings,
     SettingsError,
-    _one_line,
     load_settings,
     sandbox_dir,
+    wrong_setting,
 )
 
 Need = Literal["database_url", "broker_url", "telnyx_api_key", "namespace"]
 
-_NOWHERE: dict[str, object] = {
+NOWHERE: dict[str, object] = {
     "database_url": "postgresql://nowhere.invalid/",
     "broker_url": "redis://nowhere.invalid",
     "telnyx_api_key": SecretStr(""),
@@ -31,11 +31,11 @@ _NOWHERE: dict[str, object] = {
 
 def settings_for(*needs: Need) -> Settings:
     """Read these settings; raises `CommandError` that names the one missing or wrong."""
-    unneeded = {name: value for name, value in _NOWHERE.items() if name not in needs}
+    unneeded = {name: value for name, value in NOWHERE.items() if name not in needs}
     try:
         return Settings(_env_file=sandbox_dir() / "env", **unneeded)  # type: ignore[arg-type]
     except ValidationError as error:
-        raise CommandError(_one_line(error), exit_code=MISUSED) from None
+        raise CommandError(wrong_setting(error), exit_code=MISUSED) from None
 
 
 def all_settings() -> Settings:

@@ -84,9 +84,9 @@ class SimulatorProcess:
         self._written_bytes = size_of(self._log)
         self._child = ChildProcess(
             [
-                *(sys.executable, "-m", "worker.sandbox.simulator", "--port", "0"),
-                *("--port-file", self._port_file, "--state", self._state_dir),
-                *("--api-key", _SIMULATOR_KEY, *self._options),
+                *(sys.executable, "-m", "worker", "sim", "--port", "0"),
+                *("--port-file", self._port_file, "--log", self._state_dir / "telnyx.jsonl"),
+                *("--switch", f"api_key={_SIMULATOR_KEY}", *self._options),
             ],
             log=self._log,
             keep_open=self._keep_open,

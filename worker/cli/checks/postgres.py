@@ -12,7 +12,7 @@ from sqlalchemy.exc import ArgumentError
 from worker.cli.checks.finding import Check, Finding, fault, ok, warning
 from worker.cli.checks.setup import Setup
 from worker.cli.errors import CommandError
-from worker.cli.migrations import _config, head_revision
+from worker.cli.migrations import alembic_config, head_revision
 from worker.domain.errors import DatabaseAwayError
 from worker.store.database import Database
 from worker.store.schema import Base
@@ -102,7 +102,7 @@ def migrations(setup: Setup) -> Finding:
         current = StatusStore(database).revision()
     try:
         head = head_revision()
-        scripts = ScriptDirectory.from_config(_config())
+        scripts = ScriptDirectory.from_config(alembic_config())
     except CommandError as error:
         found, _, fix = str(error).partition(": ")
         return warning(found, fix)

@@ -7,10 +7,10 @@ from typing import Self
 from pydantic import ValidationError
 
 from worker.agents_file import load_agents
-from worker.cli.needs import _NOWHERE
+from worker.cli.needs import NOWHERE
 from worker.domain.agents import Routing
 from worker.domain.timing import Timing
-from worker.settings import Settings, SettingsError, _one_line, sandbox_dir
+from worker.settings import Settings, SettingsError, sandbox_dir, wrong_setting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,8 +66,8 @@ def _read_settings() -> tuple[Settings, dict[str, str]]:
         except ValidationError as error:
             field = str(error.errors()[0]["loc"][0])
             if field in wrong:
-                raise SettingsError(_one_line(error)) from None
-            wrong[field] = _one_line(error)
-            given[field] = _NOWHERE.get(field, Settings.model_fields[field].default)
+                raise SettingsError(wrong_setting(error)) from None
+            wrong[field] = wrong_setting(error)
+            given[field] = NOWHERE.get(field, Settings.model_fields[field].default)
         else:
             return settings, wrong
