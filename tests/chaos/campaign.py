@@ -20,6 +20,7 @@ from tests.chaos.stage import Stage, running_stage
 from tests.chaos.verdict import (
     check_given_up,
     check_letters,
+    check_notes,
     check_numbers,
     explanation,
     places,
@@ -267,12 +268,16 @@ def _judge(campaign: Campaign) -> None:
         ),
         *check_given_up(given_up),
         *check_letters(evidence.letters()),
+        *check_notes(
+            stage.noted(), {text.partition(" tool:")[0] for text in places(producer.plan)}
+        ),
     ]
     report.violations = [str(each) for each in violations]
     report.counters = evidence.counters(
         gates=campaign.gates, resent=producer.resent, lost_entries=stage.lost_entries
     )
     report.counters["repeated deliveries dropped by key"] = stage.sink.repetitions
+    report.counters["tools run"] = len(stage.noted())
     report.given_up = dict(Counter(explanation(turn) or "nothing" for turn in given_up))
     if campaign.options.minutes >= 2.0:
         report.zero = [name for name in NEVER_ZERO if not report.counters[name]]

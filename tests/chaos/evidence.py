@@ -27,13 +27,15 @@ NEVER_ZERO = (
     "turns given up",
     "entries lost by Redis",
     "messages sent again by producers",
+    "tools run",
 )
 """Counters without which a campaign has proved nothing."""
 _LATE = frozenset({"late_execution", "stored_late"})
 _ODD = ("work.failed", "worker.stalled", "Traceback", "turn.waits_for_operator", "delivery.failed")
 
 _RESENT = """
-SELECT count(*) FROM calls c JOIN calls n ON n.turn_id = c.turn_id AND n.attempt = c.attempt + 1
+SELECT count(*) FROM calls c
+JOIN calls n ON n.turn_id = c.turn_id AND n.round = c.round AND n.attempt = c.attempt + 1
 WHERE c.state = 'unknown' AND n.intent_at - c.intent_at >= make_interval(secs => %s)
 """
 _GIVEN_UP = """
@@ -183,13 +185,18 @@ def _looks_again(log: Iterable[Entry]) -> Iterator[bool]:
 
 
 def _items_that_stand_alone(log: Iterable[Entry]) -> dict[str, list[str]]:
-    """Give, by thread, the user items that got no output."""
+    """Give, by thread, the user items that got no output, or whose tools' outputs got none."""
     asked: dict[int | None, tuple[str, str]] = {}
+    newest: dict[str, str] = {}
     for event in _stored(log):
+        thread = event.conversation_id
         if event.message.origin == "output":
             asked.pop(event.request, None)
         elif event.message.role == "user":
-            asked[event.request] = (event.conversation_id, event.message.text or "")
+            newest[thread] = event.message.text or ""
+            asked[event.request] = (thread, newest[thread])
+        elif event.message.role == "tool":
+            asked[event.request] = (thread, newest[thread])
     alone: dict[str, list[str]] = defaultdict(list)
     for thread, text in asked.values():
         alone[thread].append(text)

@@ -5,10 +5,11 @@ Telnyx the groups of a user must rise strictly, whatever the broker did to their
 group, which is a burst, any order of acceptance is right.
 """
 
+import json
 import random
 from dataclasses import dataclass
 
-from tests.chaos.mix import MODELS
+from tests.chaos.mix import MODELS, TOOL_CHANNEL
 
 USERS = 200
 CHANNELS = tuple(MODELS)
@@ -33,8 +34,11 @@ class Written:
 
     @property
     def text(self) -> str:
-        """Unique: whose and which."""
-        return f"{self.user} #{self.number}"
+        """Unique: whose and which. Some make the model ask for a tool, which notes them."""
+        name = f"{self.user} #{self.number}"
+        if self.channel != TOOL_CHANNEL or self.number % 3:
+            return name
+        return f"{name} tool:note {json.dumps({'text': name})}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,13 +34,15 @@ MODELS = {
     "app": "Qwen/Qwen3.8-27B",
 }
 """By channel. Four models, so that the gate of one after a 429 does not stop the others."""
+TOOL_CHANNEL = "desk"
+"""Its agent has a tool that honours no key: it may run at most once."""
 DELIVERED = ("push", "app")
 """Channels whose replies go to the sink; those of the others stay in Postgres."""
 OUTBOUND = "outbound"
 FALLBACK = "We could not answer this."
 _EXTRAS = {
     "web": f'fallback_text = "{FALLBACK}"',
-    "desk": 'instructions = "Be kind and brief."',
+    "desk": 'instructions = "Be kind and brief."\ntools = ["note"]',
     "push": f'fallback_text = "{FALLBACK}"',
     "app": "",
 }
@@ -89,7 +91,8 @@ def agents_file() -> str:
         f'[channels.{name}.delivery]\ntask = "replies.store"\nqueue = "{OUTBOUND}"\n'
         for name in DELIVERED
     )
+    tools = '[tools.note]\nfunction = "tests.chaos.tools:note"\ntimeout_s = 3\n'
     waits = "".join(
         f"{name} = {getattr(TIMING, name)}\n" for name in Timing.__dataclass_fields__ if name
     ).replace("max_unknown_calls = 3\n", "")
-    return f'default_agent = "web"\n{agents}{channels}{debounce}{ways_out}[timing]\n{waits}'
+    return f'default_agent = "web"\n{agents}{channels}{debounce}{ways_out}{tools}[timing]\n{waits}'

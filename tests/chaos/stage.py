@@ -12,6 +12,7 @@ from redis import Redis
 from tests.chaos.mix import agents_file
 from tests.chaos.parts import API_KEY, Looker, TelnyxProcess
 from tests.chaos.sink import Sink
+from tests.chaos.tools import LEDGER
 from tests.support.databases import TEMPLATE, make_template
 from tests.support.fleet import Fleet, RealWorker
 from tests.support.tcp_proxy import Mode, TcpProxy, postgres_socket, through
@@ -74,6 +75,14 @@ class Stage:
         """Without the proxy."""
         return self.postgres.url_of(TEMPLATE)
 
+    @property
+    def ledger(self) -> Path:
+        """What the agents' tool has noted."""
+        return self.folder / "ledger"
+
+    def noted(self) -> list[str]:
+        return self.ledger.read_text().splitlines() if self.ledger.exists() else []
+
     def looker(self) -> Looker:
         return Looker(self.database_url)
 
@@ -123,7 +132,7 @@ class Stage:
             seat.worker.kill()
 
     def _seat(self) -> Seat:
-        (worker,) = self.fleet.start(1, ready=False)
+        (worker,) = self.fleet.start(1, ready=False, **{LEDGER: str(self.ledger)})
         return Seat(worker=worker, since=time.monotonic())
 
     def _note_end(self, seat: Seat) -> None:

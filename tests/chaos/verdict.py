@@ -4,7 +4,7 @@ The numbers are checked without the service's tables: only from what was written
 stored. A message whose turn was given up is excused from the order, never from being said twice.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -123,6 +123,15 @@ def check_given_up(turns: Sequence[GivenUp]) -> Iterator[Violation]:
     for turn in turns:
         if explanation(turn) is None:
             yield Violation("given up", f"turn {turn.turn_id}, {turn.failure}: no fault allows it")
+
+
+def check_notes(noted: Sequence[str], names: AbstractSet[str]) -> Iterator[Violation]:
+    """Find what a tool that honours no key did twice, or for nobody."""
+    for text, times in Counter(noted).items():
+        if times > 1:
+            yield Violation("tools", f"{text} was noted {times} times")
+        if text not in names:
+            yield Violation("tools", "something was noted that nobody wrote")
 
 
 def check_letters(reasons: Mapping[str, int]) -> Iterator[Violation]:
