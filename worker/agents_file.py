@@ -1,11 +1,13 @@
 """The agents file: agents, channels, tools and waits, in TOML."""
 
 import tomllib
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeAlias, TypeVar
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PositiveFloat,
@@ -19,9 +21,14 @@ from worker.domain.agents import (
     AttachmentPolicy,
     ChannelKind,
     ChannelPolicy,
+    Delivery,
+    EntryPointDelivery,
     Routing,
     TaskDelivery,
+    WebhookDelivery,
+    hash_of,
 )
+from worker.domain.deliveries import WEBHOOK_MAX_AGE_S
 from worker.domain.timing import Timing
 from worker.domain.tools import ToolConfig
 from worker.settings import SettingsError
@@ -31,6 +38,13 @@ DEFAULT_MODEL = "zai-org/GLM-5.3-Flash"
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+_Item = TypeVar("_Item")
+_OneOrMore: TypeAlias = Annotated[
+    tuple[_Item, ...],
+    BeforeValidator(lambda given: given if isinstance(given, list | tuple) else [given]),
+]
 
 
 class AgentSection(_Section):
@@ -103,11 +117,38 @@ class ToolSection(_Section):
         return self
 
 
-class DeliverySection(_Section):
-    """`[channels.NAME.delivery]`: replies go out as a Celery task."""
+class DeliverySection(BaseModel):
+    """`[channels.NAME.delivery]`: a Celery task, a webhook, or a third party's channel."""
 
-    task: str = Field(min_length=1)
-    queue: str = Field(min_length=1)
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    task: Annotated[str, Field(min_length=1)] | None = None
+    queue: Annotated[str, Field(min_length=1)] | None = None
+    url: str | None = None
+    secret_env: _OneOrMore[str] = ()
+    secret_file: _OneOrMore[Path] = ()
+    allow_private: bool = False
+    entry_point: Annotated[str, Field(min_length=1)] | None = None
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        kinds = {
+            "task": {"task", "queue"},
+            "url": {"url", "secret_env", "secret_file", "allow_private"},
+            "entry_point": {"entry_point"},
+        }
+        given = self.model_fields_set & self.__class__.model_fields.keys()
+        named = sorted(kinds.keys() & given)
+        if len(named) != 1:
+            raise ValueError("give one of task, url and entry_point")
+        extra = {} if self.entry_point else self.model_extra or {}
+        if unknown := sorted((given - kinds[named[0]]) | extra.keys()):
+            raise ValueError(f"with {named[0]} there is no {unknown}")
+        if self.task is not None and self.queue is None:
+            raise ValueError("a task needs the queue that it goes to")
+        if self.url is not None and bool(self.secret_env) == bool(self.secret_file):
+            raise ValueError("a url needs either secret_env or secret_file, to sign with")
+        return self
 
 
 class ChannelSection(_Section):
@@ -168,15 +209,7 @@ def load_agents(path: Path | None) -> tuple[Routing, Timing]:
 def _routing(parsed: AgentsFile, folder: Path) -> Routing:
     sections = parsed.agents or {parsed.default_agent: AgentSection()}
     agents = {name: _agent(name, section, folder) for name, section in sections.items()}
-    channels = {
-        name: ChannelPolicy(
-            name=name,
-            delivery=_delivery(section.delivery),
-            recipient_agents=section.recipients,
-            **section.model_dump(exclude={"recipients", "delivery"}),
-        )
-        for name, section in parsed.channels.items()
-    }
+    channels = {name: _channel(name, section, folder) for name, section in parsed.channels.items()}
     named = {parsed.default_agent: "default_agent"}
     for name, policy in channels.items():
         for agent in filter(None, [policy.agent, *policy.recipient_agents.values()]):
@@ -188,6 +221,8 @@ def _routing(parsed: AgentsFile, folder: Path) -> Routing:
     for name, one in agents.items():
         if unknown := sorted(set(one.tools) - tools.keys()):
             raise SettingsError(f"AGENTS_FILE: agents.{name}.tools: there is no {unknown}")
+        tools_hash = hash_of(tools[tool] for tool in one.tools)
+        agents[name] = replace(one, tools_hash=tools_hash)
     return Routing(
         agents=agents, default_agent=parsed.default_agent, channels=channels, tools=tools
     )
@@ -205,7 +240,8 @@ def _agent(name: str, section: AgentSection, folder: Path) -> Agent:
             ) from None
         except UnicodeDecodeError:
             raise SettingsError(f"AGENTS_FILE: agents.{name}: {file} is not UTF-8") from None
-    kept = Agent.__dataclass_fields__.keys() - {"name", "instructions", "options", "tools"}
+    ours = {"name", "instructions", "options", "tools", "tools_hash"}
+    kept = Agent.__dataclass_fields__.keys() - ours
     options = section.request_fields() | section.options
     return Agent(
         name=name,
@@ -227,5 +263,32 @@ def _tool(name: str, section: ToolSection, folder: Path) -> ToolConfig:
     )
 
 
-def _delivery(section: DeliverySection | None) -> TaskDelivery | None:
-    return None if section is None else TaskDelivery(task=section.task, queue=section.queue)
+def _delivery(section: DeliverySection | None, folder: Path) -> Delivery | None:
+    if section is None:
+        return None
+    if section.entry_point is not None:
+        return EntryPointDelivery(
+            entry_point=section.entry_point, options=dict(section.model_extra or {})
+        )
+    if section.url is not None:
+        return WebhookDelivery(
+            url=section.url,
+            secret_env=section.secret_env,
+            secret_file=tuple(folder / file for file in section.secret_file),
+            allow_private=section.allow_private,
+        )
+    if section.task is not None and section.queue is not None:
+        return TaskDelivery(task=section.task, queue=section.queue)
+    raise AssertionError  # the section has checked itself
+
+
+def _channel(name: str, section: ChannelSection, folder: Path) -> ChannelPolicy:
+    fields = section.model_dump(exclude={"recipients", "delivery"})
+    delivery = _delivery(section.delivery, folder)
+    if isinstance(delivery, WebhookDelivery) and (
+        "delivery_max_age_s" not in section.model_fields_set
+    ):
+        fields["delivery_max_age_s"] = WEBHOOK_MAX_AGE_S
+    return ChannelPolicy(
+        name=name, delivery=delivery, recipient_agents=section.recipients, **fields
+    )

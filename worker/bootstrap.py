@@ -8,9 +8,9 @@ from typing import Any, Protocol, Self
 from uuid import UUID, uuid4
 
 from worker.agents_file import load_agents
+from worker.channels.build import ChannelConfigError, build_channels
 from worker.channels.live import LiveReplies
 from worker.channels.port import DEADLINE_S, Channel
-from worker.channels.task import TaskChannel
 from worker.domain.agents import Routing
 from worker.domain.ids import ChannelUserId, WorkerId
 from worker.domain.timing import Timing
@@ -35,6 +35,7 @@ from worker.store.conversations import ConversationStore
 from worker.store.database import Database
 from worker.store.dead_letters import DeadLetterStore
 from worker.store.deliveries import DeliveryStore
+from worker.store.endpoints import EndpointStore
 from worker.store.interventions import InterventionStore
 from worker.store.ledger import LedgerStore
 from worker.store.messages import MessageStore
@@ -90,6 +91,7 @@ def build_service(
     deliveries = DeliveryStore(base.database, lease_s=DEADLINE_S + base.timing.lease_margin_s)
     deliver = DeliverReplies(
         store=deliveries,
+        endpoints=EndpointStore(base.database),
         routing=base.routing,
         channels=_channels(base.routing, broker, channels),
     )
@@ -314,11 +316,13 @@ def build_operator(settings: Settings) -> Operator:
 def _channels(
     routing: Routing, broker: Broker, given: Mapping[str, Channel] | None
 ) -> dict[str, Channel]:
-    channels: dict[str, Channel] = {
-        policy.name: TaskChannel(
-            publish=broker.publish, task=policy.delivery.task, queue=policy.delivery.queue
-        )
-        for policy in routing.channels.values()
-        if policy.delivery is not None
+    given = given or {}
+    wanted = {
+        name: policy.delivery
+        for name, policy in routing.channels.items()
+        if policy.delivery is not None and name not in given
     }
-    return channels | dict(given or {})
+    try:
+        return build_channels(wanted, broker.publish, os.environ) | dict(given)
+    except ChannelConfigError as error:
+        raise SettingsError(f"AGENTS_FILE: {error}") from None

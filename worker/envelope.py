@@ -7,7 +7,7 @@ often typos, and an operator wants to see them).
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping
-from datetime import datetime
+from datetime import date, datetime
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
@@ -17,6 +17,7 @@ from pydantic import (
     Field,
     StringConstraints,
     ValidationError,
+    WithJsonSchema,
     field_validator,
     model_validator,
 )
@@ -29,8 +30,18 @@ from worker.domain.reasons import DeadLetterReason
 VERSION: Final = 1
 MAX_TEXT_BYTES: Final = 65_536
 MAX_METADATA_BYTES: Final = 1024
+MAX_KEY_BYTES: Final = 2048
+"""Of `message_id`, and of `user`, `recipient` and `thread` together, after NFC: a row of a unique
+index in Postgres has at most 2,704 bytes, and the lower case of a domain may be longer."""
 E164: Final = re.compile(r"\+[1-9][0-9]{1,14}")
 """ITU-T E.164: a plus and at most fifteen digits, the first not zero."""
+TIME: Final = re.compile(
+    r"^(?!9999)[1-9][0-9]{3}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
+    r"[Tt]([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,9})?"
+    r"([Zz]|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$"
+)
+"""RFC 3339 without leap seconds. Years 1000 to 9998: in every time zone both Postgres and Python
+hold them; a time that only one of them can read would wedge a person for good."""
 
 
 class EnvelopeError(PermanentError):
@@ -41,10 +52,24 @@ class EnvelopeError(PermanentError):
         self.reason = reason
 
 
+Time = Annotated[
+    AwareDatetime,
+    WithJsonSchema({"type": "string", "format": "date-time", "pattern": TIME.pattern}),
+]
+
+
 class EnvelopeAttachment(BaseModel):
     """Something sent along: by `url`, or as base64 in `data`."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(
+        extra="allow",
+        json_schema_extra={
+            "oneOf": [
+                {"required": [given], "properties": {given: {"type": "string"}}}
+                for given in ("url", "data")
+            ]
+        },
+    )
 
     content_type: Annotated[str, StringConstraints(min_length=1, max_length=255)]
     url: Annotated[str, StringConstraints(pattern=r"^https?://", max_length=8192)] | None = None
@@ -61,7 +86,16 @@ class EnvelopeAttachment(BaseModel):
 class Envelope(BaseModel):
     """One inbound message. Addresses are compared byte for byte after NFC."""
 
-    model_config = ConfigDict(extra="allow", str_strip_whitespace=False)
+    model_config = ConfigDict(
+        extra="allow",
+        str_strip_whitespace=False,
+        json_schema_extra={
+            "anyOf": [
+                {"properties": {"text": {"minLength": 1}}},
+                {"required": ["attachments"], "properties": {"attachments": {"minItems": 1}}},
+            ]
+        },
+    )
 
     version: Literal[1]
     channel: Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]{1,32}$")]
@@ -71,8 +105,8 @@ class Envelope(BaseModel):
     recipient: Annotated[str, StringConstraints(max_length=320)] = ""
     thread: Annotated[str, StringConstraints(max_length=255)] = ""
     agent: Annotated[str, StringConstraints(min_length=1, max_length=64)] | None = None
-    sent_at: AwareDatetime | None = None
-    expires_at: AwareDatetime | None = None
+    sent_at: Time | None = None
+    expires_at: Time | None = None
     signals: list[Annotated[str, StringConstraints(max_length=64)]] = Field(
         default_factory=list, max_length=16
     )
@@ -85,26 +119,34 @@ class Envelope(BaseModel):
     def _composed(cls, value: str) -> str:
         return unicodedata.normalize("NFC", value)
 
+    @field_validator("message_id")
+    @classmethod
+    def _fits_an_index(cls, value: str) -> str:
+        if _size(value) > MAX_KEY_BYTES:
+            raise ValueError(f"at most {MAX_KEY_BYTES} bytes of UTF-8")
+        return value
+
     @field_validator("sent_at", "expires_at", mode="before")
     @classmethod
-    def _is_text(cls, value: object) -> object:
-        if isinstance(value, str | datetime | None):
-            return value
-        raise ValueError("give RFC 3339 with an offset, such as 2026-11-22T20:15:00Z")
+    def _is_a_time(cls, value: object) -> object:
+        text = value.isoformat() if isinstance(value, datetime) else value
+        if text is None or (isinstance(text, str) and _exists(text)):
+            return text
+        raise ValueError(
+            "give RFC 3339 with an offset, such as 2026-11-22T20:15:00Z, in the years 1000 to 9998"
+        )
 
     @field_validator("text")
     @classmethod
     def _short_enough(cls, value: str) -> str:
-        if len(value.encode("utf-8", "surrogatepass")) > MAX_TEXT_BYTES:
+        if _size(value) > MAX_TEXT_BYTES:
             raise ValueError(f"at most {MAX_TEXT_BYTES} bytes of UTF-8")
         return value
 
     @field_validator("metadata")
     @classmethod
     def _small_values(cls, value: dict[str, str]) -> dict[str, str]:
-        if any(
-            len(one.encode("utf-8", "surrogatepass")) > MAX_METADATA_BYTES for one in value.values()
-        ):
+        if any(_size(one) > MAX_METADATA_BYTES for one in value.values()):
             raise ValueError(f"values of at most {MAX_METADATA_BYTES} bytes")
         return value
 
@@ -112,6 +154,14 @@ class Envelope(BaseModel):
     def _says_something(self) -> Self:
         if not self.text and not self.attachments:
             raise ValueError("text may be empty only with attachments")
+        return self
+
+    @model_validator(mode="after")
+    def _person_fits_an_index(self) -> Self:
+        if _size(self.user + self.recipient + self.thread) > MAX_KEY_BYTES:
+            raise ValueError(
+                f"user, recipient and thread together: at most {MAX_KEY_BYTES} bytes of UTF-8"
+            )
         return self
 
     def who(self, kind: ChannelKind) -> ChannelAddress:
@@ -143,13 +193,15 @@ def parse_envelope(document: object) -> Envelope:
     """Check an envelope. Raises `EnvelopeError`."""
     if not isinstance(document, Mapping):
         raise EnvelopeError(DeadLetterReason.ENVELOPE_INVALID, "envelope: give an object")
-    if "version" in document and document["version"] != VERSION:
+    version = document.get("version", VERSION)
+    if version is True or version != VERSION:  # for Python true equals 1
         raise EnvelopeError(
             DeadLetterReason.ENVELOPE_VERSION, f"version: this service reads {VERSION}"
         )
     if not all(_storable(text) for text in _texts(document)):
         raise EnvelopeError(
-            DeadLetterReason.NOT_STORABLE, "a text holds a NUL or half of a surrogate pair"
+            DeadLetterReason.NOT_STORABLE,
+            "envelope: a text holds a NUL or half of a surrogate pair",
         )
     try:
         return Envelope.model_validate(document)
@@ -160,10 +212,16 @@ def parse_envelope(document: object) -> Envelope:
 
 def _first_fault(error: ValidationError) -> str:
     fault = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    # Below a field's own name only numbers are shown: keys may be what somebody wrote.
-    place = [part for at, part in enumerate(fault["loc"]) if at == 0 or isinstance(part, int)]
-    name = ".".join(str(part) for part in place) or "envelope"
+    # Below a field's own name only what is ours is shown: keys may be what somebody wrote.
+    name = ".".join(str(part) for part in _shown(fault["loc"])) or "envelope"
     return f"{name}: {fault['msg'].removeprefix('Value error, ')}"
+
+
+def _shown(place: tuple[int | str, ...]) -> Iterator[int | str]:
+    for at, part in enumerate(place):
+        inside = place[0] == "attachments" and part in EnvelopeAttachment.model_fields
+        if at == 0 or isinstance(part, int) or inside:
+            yield part
 
 
 def _texts(value: object) -> Iterator[str]:
@@ -181,6 +239,21 @@ def _texts(value: object) -> Iterator[str]:
             pass
 
 
+def _size(text: str) -> int:
+    return len(text.encode("utf-8", "surrogatepass"))
+
+
+def _exists(text: str) -> bool:
+    """Whether it is an RFC 3339 time of a day that the calendar has."""
+    if TIME.fullmatch(text) is None:
+        return False
+    try:
+        date.fromisoformat(text[:10])
+    except ValueError:
+        return False
+    return True
+
+
 def _storable(text: str) -> bool:
     """Whether Postgres's text and jsonb can hold it."""
     return "\x00" not in text and (text.isascii() or not _SURROGATE.search(text))
@@ -190,5 +263,12 @@ _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
 def schema() -> dict[str, Any]:
-    """Give the envelope's JSON Schema (draft 2020-12)."""
-    return Envelope.model_json_schema()
+    """Give the envelope's JSON Schema (draft 2020-12).
+
+    What it cannot say is listed in docs/reference/envelope.md.
+    """
+    said = Envelope.model_json_schema()
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": _SCHEMA_ID, **said}
+
+
+_SCHEMA_ID: Final = f"urn:worker:envelope:{VERSION}"

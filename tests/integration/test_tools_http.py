@@ -24,10 +24,10 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from tests.support.raw_server import RawServer, Serve, answers, http, raw_server, reset
 from worker.domain.messages import ChannelAddress
 from worker.domain.tools import MAX_OUTPUT_BYTES, ToolConfig, ToolRequest, ToolResult
+from worker.signing import Signer
 from worker.tools.build import ToolConfigError, build_tools
 from worker.tools.http import HttpTool
 from worker.tools.port import Tool
-from worker.tools.signing import Signer
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "tools"
 KEY = UUID("7b2f3c1e-0d5a-5c8e-9a43-2f1f6a1b0c9d")

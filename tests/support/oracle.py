@@ -316,8 +316,7 @@ def _replies_belong_to_their_turns(seen: Evidence) -> Iterator[Violation]:
         if thread is None:
             yield Violation("I4", f"turn {turn_id}: Telnyx never saw its conversation")
         elif not thread.rearranged and not any(
-            _says(turn, item.text)
-            and thread.replies.get(item.request or 0) == reply["text"]
+            _says(turn, item.text) and thread.replies.get(item.request or 0) == reply["text"]
             for item in thread.items
         ):
             yield Violation("I4", f"turn {turn_id}: Telnyx never said this reply to its input")

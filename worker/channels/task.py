@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from worker.channels.document import reply_document
 from worker.domain.deliveries import DeliveryOutcome, OutgoingReply, Sent, Unclear
 
 
@@ -38,18 +39,3 @@ class TaskChannel:
         except NotPublishedError as error:
             return Unclear(reason=str(error))
         return Sent(provider_id=str(reply.idempotency_key))
-
-
-def reply_document(reply: OutgoingReply) -> dict[str, Any]:
-    """Give the reply as producers get it: JSON, version 1."""
-    return {
-        "version": 1,
-        "idempotency_key": str(reply.idempotency_key),
-        "channel": reply.to.channel,
-        "recipient": reply.to.recipient,
-        "user": reply.to.address,
-        "thread": reply.to.thread,
-        "text": reply.text,
-        "message_ids": list(reply.message_ids),
-        "metadata": dict(reply.metadata),
-    }

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -41,6 +41,8 @@ class Agent:
     """The longest silence within a stream before it is given up."""
     tools: tuple[str, ...] = ()
     """Names of the tools that it may use."""
+    tools_hash: str = ""
+    """Changes when what is configured of those tools changes."""
     max_tool_rounds: int = 8
     """So often may it ask for tools within one turn; then it has to answer with what it knows."""
     options: Mapping[str, object] = field(default_factory=dict)
@@ -56,9 +58,19 @@ class Agent:
         """Changes when anything that shapes an answer changes; recorded on every turn."""
         return _digest(
             json.dumps(
-                [self.model, self.instructions, dict(self.options), self.tools], sort_keys=True
+                [self.model, self.instructions, dict(self.options), self.tools, self.tools_hash],
+                sort_keys=True,
             )
         )
+
+
+def hash_of(tools: Iterable[ToolConfig]) -> str:
+    """Give the `tools_hash` of these."""
+    said = [
+        [one.name, one.description, one.parameters and dict(one.parameters), one.function, one.url]
+        for one in tools
+    ]
+    return _digest(json.dumps(said, sort_keys=True)) if said else ""
 
 
 def _digest(text: str) -> str:

@@ -60,7 +60,8 @@ class NotDelivered:
     reason: str
     retry_after_s: float | None = None
     throttled: bool = False
-    """Everybody's replies on this channel should pause, not only this one."""
+    """Everybody's replies on this channel should rest a while: the other side has too much to do,
+    or costs us threads."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

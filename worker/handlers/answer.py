@@ -32,7 +32,8 @@ from worker.handlers.settling import Settle
 from worker.handlers.slots import TurnSlots
 from worker.handlers.toolwork import RunTools
 from worker.observability import log
-from worker.store.claims import Claimed, ClaimStore, Intent, NotClaimed
+from worker.store.claims import Claimed, ClaimStore, NotClaimed
+from worker.store.opening import Intent
 from worker.store.turns import TurnStore
 from worker.telnyx.conversations import Conversations
 from worker.telnyx.responses import ResponseRequest, Responses

@@ -29,9 +29,6 @@ from worker.store.endpoints import EndpointStore
 MAX_DELIVERIES = 50
 """A task ends after so many, and the rest is another task's."""
 
-THROTTLED_S = 15.0
-"""A channel whose endpoint asks for less load rests for at least so long."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class DeliverReplies:
@@ -83,8 +80,11 @@ class DeliverReplies:
             if claimed.failing:
                 self.endpoints.answered(channel)
             return
-        pause_s = _pause_s(outcome)
-        if self.endpoints.failed(channel, reason=outcome.reason, pause_s=pause_s):
+        rests = not isinstance(outcome, Rejected) and outcome.throttled
+        asked_s = outcome.retry_after_s if not isinstance(outcome, Rejected) else None
+        if self.endpoints.failed(
+            channel, reason=outcome.reason, rests=rests, asked_s=asked_s or 0.0
+        ):
             log.error("webhook.switched_off", channel=channel, reason=outcome.reason)
 
     def _policy(self, claimed: ClaimedDelivery, channel: Channel | None) -> DeliveryPolicy:
@@ -115,13 +115,4 @@ def _wait_s(claimed: ClaimedDelivery, outcome: DeliveryOutcome, policy: Delivery
         case NotDelivered() | Unclear():
             return wait_after(claimed, outcome, policy)
         case Sent() | Rejected():
-            return 0.0
-
-
-def _pause_s(outcome: NotDelivered | Unclear | Rejected) -> float:
-    """For how long everybody's replies rest; 0 = only this one waits."""
-    match outcome:
-        case NotDelivered(throttled=True) | Unclear(throttled=True):
-            return max(outcome.retry_after_s or 0.0, THROTTLED_S)
-        case _:
             return 0.0

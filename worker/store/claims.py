@@ -1,6 +1,5 @@
 """Claiming a channel user and opening his turn: fence, read, decide, write, in one transaction."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -9,9 +8,8 @@ from typing import TypeAlias
 from sqlalchemy import Connection, text
 
 from worker.domain.agents import Agent, ChannelPolicy, Routing
-from worker.domain.ids import CallId, ChannelUserId, TurnId, WorkerId
-from worker.domain.messages import MAX_TURN_MESSAGES, ChannelAddress, input_parts, input_text
-from worker.domain.states import TurnKind
+from worker.domain.ids import ChannelUserId, WorkerId
+from worker.domain.messages import MAX_TURN_MESSAGES, ChannelAddress
 from worker.domain.turns import (
     GoOn,
     Head,
@@ -29,6 +27,7 @@ from worker.domain.turns import (
 from worker.store.database import Database
 from worker.store.expiry import expire
 from worker.store.heads import close_conversation, read_head
+from worker.store.opening import Intent, insert_intent, open_turn
 
 Work: TypeAlias = Send | Record | Prepare | LookBack | GoOn
 """The steps that need the lease."""
@@ -42,18 +41,6 @@ class NotClaimed:
     due_in_s: float | None = None
     trouble: str | None = None
     """What an operator has to mend before it goes on."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Intent:
-    """The committed note that a call is about to be made."""
-
-    call_id: CallId
-    round: int
-    attempt: int
-    """Counts the calls of one round from 0."""
-    instructions: str | None
-    """To go with the call; None = the thread knows them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,36 +97,6 @@ UPDATE channel_users SET lease_owner = NULL, lease_until = NULL, due_at = :due_a
     waiting_due_at = CASE WHEN :empty THEN NULL ELSE waiting_due_at END
 WHERE id = :user_id
 """)
-_OPEN = text("""
-WITH turn AS (
-    INSERT INTO turns
-        (channel_user_id, conversation_id, agent, agent_version, kind, input_text, parts,
-         opened_at)
-    VALUES (:user_id, :conversation_id, :agent, :agent_version, :kind, :input_text,
-            CAST(:parts AS jsonb), service_now())
-    RETURNING id, opened_at
-), taken AS (
-    UPDATE messages SET state = 'in_turn', turn_id = turn.id FROM turn
-    WHERE messages.id = ANY(:message_ids) RETURNING messages.order_at
-), marked AS (
-    UPDATE channel_users SET open_turn_id = turn.id,
-        taken_until = greatest(taken_until, (SELECT max(order_at) FROM taken)),
-        waiting_since = CASE WHEN :more THEN waiting_since END,
-        waiting_due_at = CASE WHEN :more THEN service_now() END
-    FROM turn WHERE channel_users.id = :user_id
-)
-SELECT id, opened_at FROM turn
-""")
-_INTEND = text("""
-INSERT INTO calls
-    (channel_user_id, turn_id, conversation_id, round, attempt, token, worker_id,
-     instructions_hash, intent_at)
-VALUES (:user_id, :turn_id, :conversation_id, :round, :attempt, :token, :worker_id,
-        :instructions_hash, service_now())
-RETURNING id
-""")
-
-_ATTACH = text("UPDATE turns SET conversation_id = :conversation_id WHERE id = :turn_id")
 _LEFT_INTENDED = text("""
 UPDATE calls SET state = 'unknown', reason = 'its worker died', finished_at = service_now()
 WHERE turn_id = :turn_id AND state = 'intended'
@@ -182,9 +139,9 @@ class ClaimStore:
         if isinstance(step, Prepare) and step.close is not None and head.conversation is not None:
             close_conversation(connection, head.conversation.id, reason=step.close)
             head = replace(head, conversation=None)
-        turn = head.turn
+        turn, intent = head.turn, None
         if turn is None and not isinstance(step, LookBack | GoOn):
-            turn = _open(connection, head, step, agent)
+            turn, intent = open_turn(connection, head, step, agent, worker_id=self._worker_id)
         if turn is None:
             raise ValueError("there is no turn to go on with")
         if isinstance(step, LookBack):
@@ -199,16 +156,18 @@ class ClaimStore:
             conversation=head.conversation,
             paused=head.paused,
             step=step,
-            intent=None,
+            intent=intent,
             gates=tuple(
                 name
                 for name in gate_names(agent=agent.name, model=agent.model)
                 if name in head.gates
             ),
         )
-        if not isinstance(step, Send):
+        if not isinstance(step, Send) or intent is not None:
             return claimed
-        intent = insert_intent(connection, claimed, worker_id=self._worker_id)
+        intent = insert_intent(
+            connection, head.lease, turn, head.conversation, agent, worker_id=self._worker_id
+        )
         return replace(claimed, intent=intent)
 
 
@@ -218,67 +177,3 @@ def _release(connection: Connection, head: Head, step: Release) -> NotClaimed:
     connection.execute(_RELEASE, values)
     due_in_s = None if step.due_at is None else (step.due_at - head.now).total_seconds()
     return NotClaimed(due_in_s=due_in_s, trouble=step.trouble)
-
-
-def _open(
-    connection: Connection, head: Head, step: Send | Record | Prepare, agent: Agent
-) -> OpenTurn:
-    text_ = input_text(step.batch)
-    kind = TurnKind.HUMAN if isinstance(step, Record) else TurnKind.MODEL
-    parts = input_parts(step.batch)
-    values = {
-        "user_id": head.lease.user_id,
-        "conversation_id": head.conversation.id if head.conversation else None,
-        "agent": agent.name,
-        "agent_version": agent.version,
-        "kind": kind,
-        "input_text": text_,
-        "parts": json.dumps(parts),
-        "message_ids": [message.id for message in step.batch],
-        "more": len(step.batch) + len(step.expired) < len(head.pending),
-    }
-    row = connection.execute(_OPEN, values).one()
-    return OpenTurn(
-        id=TurnId(row.id),
-        agent=agent.name,
-        input_text=text_,
-        parts=parts,
-        opened_at=row.opened_at,
-        messages=len(step.batch),
-        kind=kind,
-        conversation_id=head.conversation.id if head.conversation else None,
-    )
-
-
-def insert_intent(connection: Connection, claimed: Claimed, *, worker_id: WorkerId) -> Intent:
-    """Insert the turn's next call; with the instructions unless the thread has them.
-
-    From now on the turn belongs to the conversation, whoever has found or made that.
-    """
-    agent, conversation = claimed.agent, claimed.conversation
-    if conversation is not None and claimed.turn.conversation_id != conversation.id:
-        connection.execute(
-            _ATTACH, {"turn_id": claimed.turn.id, "conversation_id": conversation.id}
-        )
-    turn = claimed.turn
-    known = claimed.conversation.instructions_hash if claimed.conversation else None
-    send_instructions = (
-        bool(agent.instructions) and known != agent.instructions_hash and not turn.is_in_thread
-    )
-    attempt = sum(call.round == turn.round for call in turn.calls)
-    values = {
-        "user_id": claimed.lease.user_id,
-        "turn_id": claimed.turn.id,
-        "conversation_id": claimed.conversation.id if claimed.conversation else None,
-        "round": turn.round,
-        "attempt": attempt,
-        "token": claimed.lease.token,
-        "worker_id": worker_id,
-        "instructions_hash": agent.instructions_hash if send_instructions else None,
-    }
-    return Intent(
-        call_id=CallId(connection.execute(_INTEND, values).scalar_one()),
-        round=turn.round,
-        attempt=attempt,
-        instructions=agent.instructions if send_instructions else None,
-    )

@@ -25,6 +25,10 @@ _CONNECT_ARGS: dict[str, object] = {
 }
 
 
+_LIMIT_EXCEEDED = "54"
+"""SQLSTATE's class of statements that no Postgres takes; the driver counts them as operational."""
+
+
 class Database:
     """A pool of connections. Give each transaction back before any HTTP call."""
 
@@ -65,6 +69,8 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except (OperationalError, InterfaceError, PoolTimeoutError) as error:
+        if _sqlstate(error).startswith(_LIMIT_EXCEEDED):
+            raise PermanentError(f"Postgres refused a statement: {_kind(error)}") from None
         raise DatabaseAwayError(f"Postgres: {_kind(error)}") from error
     except IntegrityError:
         raise  # a broken invariant of ours: a bug, and it must look like one
@@ -75,7 +81,10 @@ def _translated() -> Iterator[None]:
         raise PermanentError(f"Postgres refused a statement: {_kind(error)}") from None
 
 
+def _sqlstate(error: Exception) -> str:
+    return getattr(getattr(error, "orig", None), "sqlstate", None) or ""
+
+
 def _kind(error: Exception) -> str:
     origin = getattr(error, "orig", None)
-    sqlstate = getattr(origin, "sqlstate", None)
-    return f"{type(origin or error).__name__} {sqlstate or ''}".strip()
+    return f"{type(origin or error).__name__} {_sqlstate(error)}".strip()

@@ -11,13 +11,16 @@ from worker.domain.messages import ChannelAddress
 from worker.domain.states import DeliveryState
 from worker.store.database import Database
 
-# Only the head of the line can be claimed: a later one must not overtake it.
+# Only the head of the line can be claimed: a later one must not overtake it. Nor where the gate of
+# the channel's endpoint is closed, see `worker.store.endpoints`.
 _CLAIM = text("""
 WITH head AS (
     SELECT d.id, d.state = 'sending' AS interrupted, d.attempts FROM deliveries d
     WHERE d.id = (SELECT min(id) FROM deliveries
                   WHERE channel_user_id = :user_id AND state IN ('pending', 'sending'))
       AND d.due_at <= service_now() AND (d.lease_until IS NULL OR d.lease_until < service_now())
+      AND NOT EXISTS (SELECT FROM gates g
+                      WHERE g.name = 'webhook:' || d.channel AND g.closed_until > service_now())
     FOR UPDATE SKIP LOCKED
 ), claimed AS (
     UPDATE deliveries d SET state = 'sending', lease_token = lease_token + 1,
@@ -34,7 +37,8 @@ SELECT c.id, c.idempotency_key, c.lease_token, c.begun, c.first_attempt_at, c.in
     ARRAY(SELECT m.message_id FROM messages m WHERE m.turn_id = r.turn_id
           ORDER BY m.order_at, m.seq) AS message_ids,
     (SELECT m.envelope->'metadata' FROM messages m WHERE m.turn_id = r.turn_id
-     ORDER BY m.order_at DESC, m.seq DESC LIMIT 1) AS metadata
+     ORDER BY m.order_at DESC, m.seq DESC LIMIT 1) AS metadata,
+    EXISTS (SELECT FROM gates g WHERE g.name = 'webhook:' || c.channel) AS failing
 FROM claimed c JOIN replies r ON r.id = c.reply_id JOIN channel_users u ON u.id = c.channel_user_id
 """)
 _END = text("""
@@ -51,13 +55,15 @@ WITH ended AS (
 )
 SELECT id FROM ended
 """)
-# Only heads of lines: the others cannot be claimed, and would crowd out those that can.
+# Only what can be claimed: the others would crowd it out.
 _DUE = text("""
 SELECT d.channel_user_id FROM deliveries d
 WHERE d.due_at <= service_now() - :grace AND NOT EXISTS (
     SELECT FROM deliveries before
     WHERE before.channel_user_id = d.channel_user_id AND before.state IN ('pending', 'sending')
       AND before.id < d.id)
+  AND NOT EXISTS (SELECT FROM gates g
+                  WHERE g.name = 'webhook:' || d.channel AND g.closed_until > service_now())
 ORDER BY d.due_at LIMIT :limit
 """)
 
@@ -98,6 +104,7 @@ class DeliveryStore:
             created_at=row.created_at,
             now=row.now,
             paused=row.paused,
+            failing=row.failing,
         )
 
     def end(

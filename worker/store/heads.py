@@ -1,6 +1,8 @@
 """Reading everything about one channel user that his next step depends on."""
 
+from collections.abc import Mapping
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Row, text
@@ -25,12 +27,6 @@ from worker.domain.turns import CallRecord, Head, Lease, OpenConversation, OpenT
 from worker.store import tool_calls
 from worker.store.gates import read_gates
 
-_PENDING = text("""
-SELECT id, agent, alone, expires_at, envelope->>'text' AS text,
-    envelope->'attachments' AS attachments
-FROM messages WHERE channel_user_id = :user_id AND state = 'pending'
-ORDER BY order_at, seq LIMIT :limit
-""")
 _TURN = text("""
 SELECT id, agent, kind, input_text, parts, opened_at, conversation_id,
     (SELECT count(*) FROM messages m WHERE m.turn_id = t.id) AS messages
@@ -42,16 +38,33 @@ SELECT id, round, attempt, state, intent_at, status, conversation_id,
 FROM calls
 WHERE turn_id = :turn_id ORDER BY id
 """)
-_CONVERSATION = text("""
-SELECT id, agent, remote_key, telnyx_conversation_id, base_user_messages, instructions_hash,
-    owes_outputs,
+_OPEN_CONVERSATION = """
+    c.id, c.agent, c.remote_key, c.telnyx_conversation_id, c.base_user_messages,
+    c.instructions_hash, c.owes_outputs,
     (SELECT count(*) FROM turns t WHERE t.conversation_id = c.id) AS turns,
     (SELECT finished_at FROM turns t WHERE t.conversation_id = c.id ORDER BY id DESC LIMIT 1)
         AS last_turn_at
-FROM conversations c
+"""
+_CONVERSATION = text(f"""
+SELECT {_OPEN_CONVERSATION} FROM conversations c
 WHERE channel_user_id = :user_id AND agent = :agent AND closed_at IS NULL
 """)
-
+# One round trip for all that a new turn depends on. Not one with the claim: an update that has
+# waited for its lock reads everything else as it was before.
+_WAITING = text(f"""
+WITH pending AS (
+    SELECT id, agent, alone, expires_at, envelope->>'text' AS text,
+        envelope->'attachments' AS attachments, order_at, seq
+    FROM messages WHERE channel_user_id = :user_id AND state = 'pending'
+    ORDER BY order_at, seq LIMIT :limit
+)
+SELECT (SELECT jsonb_agg(to_jsonb(p) ORDER BY p.order_at, p.seq) FROM pending p) AS pending,
+    (SELECT jsonb_object_agg(name, closed_until) FROM gates) AS gates,
+    {_OPEN_CONVERSATION}
+FROM (SELECT) AS one LEFT JOIN conversations c
+    ON c.channel_user_id = :user_id AND c.closed_at IS NULL
+    AND c.agent = (SELECT agent FROM pending ORDER BY order_at, seq LIMIT 1)
+""")
 _CLOSE = text("""
 UPDATE conversations SET closed_at = service_now(), close_reason = :reason
 WHERE id = :id AND closed_at IS NULL
@@ -60,16 +73,7 @@ WHERE id = :id AND closed_at IS NULL
 
 def read_head(connection: Connection, user_id: ChannelUserId, claimed: Row[Any]) -> Head:
     """Read the head of a user whose row the caller has just locked by claiming it."""
-    turn = None
-    pending: tuple[PendingMessage, ...] = ()
-    if claimed.open_turn_id is not None:
-        turn = read_turn(connection, TurnId(claimed.open_turn_id))
-    else:
-        # One more than a turn takes, to know whether something stays behind.
-        values = {"user_id": user_id, "limit": MAX_TURN_MESSAGES + 1}
-        pending = tuple(_pending(row) for row in connection.execute(_PENDING, values))
-    agent = turn.agent if turn else pending[0].agent if pending else None
-    return Head(
+    head = Head(
         lease=Lease(user_id=user_id, token=claimed.lease_token),
         who=ChannelAddress(
             channel=claimed.channel,
@@ -78,11 +82,28 @@ def read_head(connection: Connection, user_id: ChannelUserId, claimed: Row[Any])
             thread=claimed.thread,
         ),
         now=claimed.now,
-        turn=turn,
-        pending=pending,
-        conversation=read_conversation(connection, user_id, agent) if agent else None,
+        turn=None,
+        pending=(),
+        conversation=None,
         paused=claimed.paused_at is not None,
-        gates=read_gates(connection) if agent else {},
+        gates={},
+    )
+    if claimed.open_turn_id is not None:
+        turn = read_turn(connection, TurnId(claimed.open_turn_id))
+        return replace(
+            head,
+            turn=turn,
+            conversation=read_conversation(connection, user_id, turn.agent),
+            gates=read_gates(connection),
+        )
+    # One more than a turn takes, to know whether something stays behind.
+    values = {"user_id": user_id, "limit": MAX_TURN_MESSAGES + 1}
+    row = connection.execute(_WAITING, values).one()
+    return replace(
+        head,
+        pending=tuple(map(_pending, row.pending or ())),
+        conversation=None if row.id is None else _open_conversation(connection, row),
+        gates={name: datetime.fromisoformat(at) for name, at in (row.gates or {}).items()},
     )
 
 
@@ -109,8 +130,10 @@ def read_conversation(
     """Read the open conversation of a user and an agent."""
     values = {"user_id": user_id, "agent": agent}
     row = connection.execute(_CONVERSATION, values).one_or_none()
-    if row is None:
-        return None
+    return None if row is None else _open_conversation(connection, row)
+
+
+def _open_conversation(connection: Connection, row: Row[Any]) -> OpenConversation:
     return replace(
         conversation_value(row),
         turns=row.turns,
@@ -132,14 +155,15 @@ def conversation_value(row: Row[Any]) -> OpenConversation:
     )
 
 
-def _pending(row: Row[Any]) -> PendingMessage:
+def _pending(document: Mapping[str, Any]) -> PendingMessage:
+    expires_at = document["expires_at"]
     return PendingMessage(
-        id=MessageRowId(row.id),
-        agent=row.agent,
-        text=row.text,
-        alone=row.alone,
-        expires_at=row.expires_at,
-        attachments=tuple(Attachment(**one) for one in row.attachments or ()),
+        id=MessageRowId(document["id"]),
+        agent=document["agent"],
+        text=document["text"],
+        alone=document["alone"],
+        expires_at=None if expires_at is None else datetime.fromisoformat(expires_at),
+        attachments=tuple(Attachment(**one) for one in document["attachments"] or ()),
     )
 
 

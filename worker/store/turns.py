@@ -16,12 +16,13 @@ from worker.domain.states import DeliveryState, ToolCallState
 from worker.domain.tools import ToolResult
 from worker.domain.turns import Lease, OpenConversation, ToolRecord
 from worker.store import tool_calls
-from worker.store.claims import Claimed, insert_intent
+from worker.store.claims import Claimed
 from worker.store.database import Database
 from worker.store.endings import END_CALL, call_values, ending
 from worker.store.fence import hold
 from worker.store.gates import close_gate, reopen_gates
 from worker.store.heads import read_turn
+from worker.store.opening import insert_intent
 
 _HAND_OVER = text("""
 UPDATE turns SET kind = 'human', conversation_id = :conversation_id WHERE id = :turn_id
@@ -77,7 +78,14 @@ class TurnStore:
         ready = replace(claimed, conversation=conversation)
         with self._database.transaction() as connection:
             hold(connection, claimed.lease, lease_for=self._lease)
-            intent = insert_intent(connection, ready, worker_id=self._worker_id)
+            intent = insert_intent(
+                connection,
+                claimed.lease,
+                claimed.turn,
+                conversation,
+                claimed.agent,
+                worker_id=self._worker_id,
+            )
         return replace(ready, intent=intent)
 
     def hand_over(self, claimed: Claimed, conversation: OpenConversation | None) -> None:
@@ -102,15 +110,21 @@ class TurnStore:
         """
         statement, values = ending(claimed, plan)
         values |= call_values(claimed, outcome)
-        with self._database.transaction() as connection:
-            if isinstance(plan, Later) and plan.gate is not None:
-                close_gate(connection, plan.gate)
-            elif isinstance(outcome, Done) and claimed.gates:
-                reopen_gates(connection, claimed.gates)
+        gate = plan.gate if isinstance(plan, Later) else None
+        reopened = claimed.gates if isinstance(outcome, Done) else ()
+        more = gate is not None or reopened or _has_tools(claimed, plan)
+        # Most turns end with this one statement, which is a transaction by itself.
+        begin = self._database.transaction if more else self._database.statement
+        with begin() as connection:
+            if gate is not None:
+                close_gate(connection, gate)
+            if reopened:
+                reopen_gates(connection, reopened)
             row = connection.execute(statement, values).one_or_none()
             if row is None:
                 raise StaleLeaseError("another worker has taken this channel user over")
-            _settle_tools(connection, claimed, outcome, plan)
+            if more:
+                _settle_tools(connection, claimed, outcome, plan)
         return None if row.delivery_state is None else DeliveryState(row.delivery_state)
 
     def start_tools(
@@ -195,14 +209,20 @@ def _owed(claimed: Claimed) -> tuple[ToolRecord, ...]:
     return claimed.conversation.owed if claimed.conversation is not None else ()
 
 
+def _has_tools(claimed: Claimed, plan: Plan) -> bool:
+    """Whether a tool was asked for, in this turn or before, that the thread has no output of."""
+    not_run = isinstance(plan, GiveUp) and bool(plan.not_run)
+    return bool(claimed.turn.tool_calls or _owed(claimed)) or not_run
+
+
 def _settle_tools(
     connection: Connection, claimed: Claimed, outcome: CallOutcome | None, plan: Plan
 ) -> None:
     """Keep the account of outputs that the thread lacks; the turn has just ended, or waits."""
     conversation, turn = claimed.conversation, claimed.turn
-    not_run = plan.not_run if isinstance(plan, GiveUp) else ()
-    if conversation is None or not (turn.tool_calls or conversation.owed or not_run):
+    if conversation is None or not _has_tools(claimed, plan):
         return
+    not_run = plan.not_run if isinstance(plan, GiveUp) else ()
     carried = isinstance(plan, GiveUp) and plan.outputs_landed
     if isinstance(plan, Reply) or isinstance(outcome, Done) or carried:
         tool_calls.mark_answered(connection, turn_id=turn.id, conversation_id=conversation.id)

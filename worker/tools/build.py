@@ -10,11 +10,12 @@ import httpx
 
 from worker.domain.errors import PermanentError
 from worker.domain.tools import ToolConfig
+from worker.http_once import parse_url, tls_context
+from worker.signing import SecretError, Signer, signer_from
 from worker.tools.http import HttpTool
 from worker.tools.port import Tool
 from worker.tools.python import PythonTool
 from worker.tools.signature import SignatureError
-from worker.tools.signing import Signer
 
 
 class ToolConfigError(PermanentError):
@@ -87,49 +88,22 @@ def _function(config: ToolConfig, path: str) -> Callable[..., object]:
 
 def _url(config: ToolConfig, text: str) -> httpx.URL:
     try:
-        url = httpx.URL(text)
-    except (httpx.InvalidURL, UnicodeError):
-        url = httpx.URL()
-    # Not quoted: what is wrong may be a password in it.
-    if url.scheme not in {"http", "https"} or not url.host:
-        raise ToolConfigError(config.name, "url: give http(s)://host[:port]/path")
-    if url.userinfo:
-        fault = "url: no user or password in it: requests are signed, the receiver verifies that"
-        raise ToolConfigError(config.name, fault)
-    return url
+        return parse_url(text)
+    except ValueError as error:
+        raise ToolConfigError(config.name, f"url: {error}") from None
 
 
 def _signer(config: ToolConfig, environ: Mapping[str, str]) -> Signer:
-    if config.secret_file is not None:
-        place = "secret_file"
-        try:
-            secret = config.secret_file.read_text(encoding="ascii")
-        except (OSError, UnicodeDecodeError) as error:
-            fault = f"{config.secret_file} cannot be read ({type(error).__name__})"
-            raise ToolConfigError(config.name, f"{place}: {fault}") from None
-    elif config.secret_env is not None:
-        place = "secret_env"
-        secret = environ.get(config.secret_env, "")
-        if not secret:
-            raise ToolConfigError(config.name, f"{place}: {config.secret_env} is not set: set it")
-    else:
-        raise ToolConfigError(config.name, "secret_env: missing: a url needs a key to sign with")
+    variables = () if config.secret_env is None else (config.secret_env,)
+    files = () if config.secret_file is None else (config.secret_file,)
     try:
-        return Signer.of(secret)
-    except ValueError as error:
-        raise ToolConfigError(config.name, f"{place}: {error}") from None
+        return signer_from(variables=variables, files=files, environ=environ)
+    except SecretError as error:
+        raise ToolConfigError(config.name, str(error)) from None
 
 
 def _tls_context(environ: Mapping[str, str]) -> ssl.SSLContext:
-    """Trust the authorities that httpx brings, or those of SSL_CERT_FILE. Slow: one for all."""
-    cafile = environ.get("SSL_CERT_FILE")
     try:
-        if cafile:
-            context = ssl.create_default_context(cafile=cafile)
-        else:
-            context = httpx.create_ssl_context(trust_env=False)
-    except OSError as error:
-        fault = f"SSL_CERT_FILE cannot be read ({type(error).__name__})"
-        raise ToolConfigError("*", fault) from None
-    context.set_alpn_protocols(["http/1.1"])
-    return context
+        return tls_context(environ)
+    except ValueError as error:
+        raise ToolConfigError("*", str(error)) from None

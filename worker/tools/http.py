@@ -8,7 +8,6 @@ Nothing is sent for arguments that are no JSON object. What an answer means is i
 """
 
 import json
-import logging
 import ssl
 import time
 from collections.abc import Sequence
@@ -16,11 +15,12 @@ from typing import Final
 
 import httpx
 
-from worker.domain.tools import ToolConfig, ToolRequest, ToolResult, ToolSpec
+from worker.domain.tools import MAX_OUTPUT_BYTES, ToolConfig, ToolRequest, ToolResult, ToolSpec
+from worker.http_once import Answer, Endpoint, Silence
+from worker.signing import Signer
+from worker.timed_socket import boottime
 from worker.tools.output import BAD_ARGUMENTS, failed, unknown
-from worker.tools.signing import Signer
 from worker.tools.verdict import NoVerdict, judge
-from worker.tools.wire import Answer, Endpoint, Silence, boottime
 
 VERSION: Final = 1
 """Of the request's body."""
@@ -41,7 +41,7 @@ class HttpTool:
         *,
         waits_s: Sequence[float] = WAITS_S,
     ) -> None:
-        self._endpoint = Endpoint(url, tls)
+        self._endpoint = Endpoint(url, tls, max_body_bytes=MAX_OUTPUT_BYTES)
         self._signer = signer
         self._waits_s = tuple(waits_s) if config.honours_key else ()
         self.spec = ToolSpec(
@@ -51,8 +51,6 @@ class HttpTool:
         )
         self.takes_key = config.honours_key
         self.timeout_s = config.timeout_s
-        # At DEBUG it logs headers: keys, signatures, addresses.
-        logging.getLogger("httpcore").setLevel(logging.WARNING)
 
     def run(self, request: ToolRequest) -> ToolResult:
         """POST it, and again as long as there is no verdict, time is left and the key allows."""

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from worker.domain.tools import MAX_OUTPUT_BYTES, ToolResult
+from worker.http_once import Answer, Silence, seconds_of
 from worker.tools.output import done, failed
-from worker.tools.wire import Answer, Silence
 
 _MOVED = frozenset({301, 307, 308})  # 302 and 303 may answer a POST that was carried out
 _LATER = frozenset({408, 425, 429})
@@ -57,12 +57,12 @@ def _judge_answer(answer: Answer, *, takes_key: bool) -> ToolResult | NoVerdict:
     reason = f"status {status}"
     unfinished = takes_key and status == _CONFLICT
     if status in _LATER or unfinished:
-        wait_s = _seconds(answer.retry_after)
+        wait_s = seconds_of(answer.retry_after)
         return NoVerdict(reason=reason, may_have_happened=unfinished, wait_s=wait_s)
     if status in _MOVED or 400 <= status < 500:  # noqa: PLR2004 every other 4xx
         said = _error_of(answer.body)
         return failed(f"error: the tool refused: {reason}{said and f': {said}'}", reason=reason)
-    return NoVerdict(reason=reason, may_have_happened=True, wait_s=_seconds(answer.retry_after))
+    return NoVerdict(reason=reason, may_have_happened=True, wait_s=seconds_of(answer.retry_after))
 
 
 def _text_of(body: bytes, *, cut: bool) -> str | None:
@@ -81,8 +81,3 @@ def _error_of(body: bytes) -> str:
         return ""
     said = document.get("error") if isinstance(document, dict) else None
     return said if isinstance(said, str) else ""
-
-
-def _seconds(retry_after: str | None) -> float:
-    text = (retry_after or "").strip()
-    return float(text) if text.isascii() and text.isdigit() else 0.0  # a date is not waited for

@@ -19,7 +19,7 @@ from worker.store.schema.base import (
 
 
 class Gate(Base):
-    """A closed door with a time on it, for every claim: `account`, `model:…` or `agent:…`."""
+    """A closed door with a time on it: `account`, `model:…`, `agent:…`, `webhook:…`."""
 
     __tablename__ = "gates"
 

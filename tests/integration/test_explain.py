@@ -1,0 +1,108 @@
+"""Which way Postgres takes through tables that have grown: an index for every question.
+
+The plans are those of the statements that the handlers really execute, at a size where the planner
+takes an index wherever one fits. `make bench` measures the same with a million messages.
+"""
+
+from collections.abc import Callable, Iterator
+
+import psycopg
+import pytest
+
+from bench.fill import fill
+from bench.plans import Plan, caught, explain
+from tests.support.databases import fresh_database, libpq_url
+from tests.support.world import HandDrivenWorker, World, running_world
+from worker.domain.ids import ChannelUserId
+from worker.sandbox.postgres import EmbeddedPostgres
+from worker.sandbox.simulator.config import SimulatorConfig
+from worker.store.database import Database
+from worker.store.status import StatusStore
+
+USERS, EACH = 2_000, 5
+SMALL = frozenset({"workers", "gates", "test_clock"})
+"""Tables of a few rows: to read them whole costs less than their index. The last is a test's."""
+FOR_PEOPLE = frozenset({"ix_attempt_log_channel_user_id"})
+"""The service only writes that table; whoever looks into what happened reads it."""
+DELIVERED = '[channels.web.delivery]\ntask = "t"\nqueue = "q"\n'
+
+
+@pytest.fixture(scope="module")
+def world(
+    shared_postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[World]:
+    """A world that was filled once for this file; its tests add a few rows and mind none."""
+    with fresh_database(shared_postgres) as url:
+        with psycopg.connect(libpq_url(url), autocommit=True) as connection:
+            fill(connection, users=USERS, each=EACH, waiting=True)
+        config, folder = SimulatorConfig(list_visible_after_s=0), tmp_path_factory.mktemp("world")
+        with running_world(url, folder, config) as made:
+            yield made
+
+
+def plans_of(world: World, do: Callable[[], object]) -> list[Plan]:
+    """Do something in this process, and explain every statement it executed."""
+    with caught() as statements:
+        do()
+    distinct = {one.text: one for one in statements}
+    with psycopg.connect(libpq_url(world.database.url), autocommit=True) as connection:
+        return [explain(connection, one) for one in distinct.values()]
+
+
+def write_twice(world: World, worker: HandDrivenWorker, user: str) -> None:
+    """Somebody new writes, which makes a conversation; then again, which is the usual way."""
+    for text in ("hello", "hello again"):
+        worker.receive(world.envelope(text, channel="web", user=user))
+        worker.deliver()
+
+
+def read_whole(plans: list[Plan]) -> dict[str, str]:
+    return {table: plan.statement for plan in plans for table in plan.read_whole - SMALL}
+
+
+def used_by(plans: list[Plan]) -> frozenset[str]:
+    return frozenset[str]().union(*(plan.indexes for plan in plans))
+
+
+def test_no_statement_between_a_message_and_its_reply_reads_a_whole_table(world: World) -> None:
+    mike = world.worker(DELIVERED)
+    plans = plans_of(world, lambda: write_twice(world, mike, "new1"))
+    assert len(plans) >= 10, "the statements were caught"
+    assert read_whole(plans) == {}
+    assert used_by(plans) >= {
+        "ix_conversations_channel_user_id",
+        "ix_deliveries_undone",
+        "ix_messages_pending",
+        "ix_messages_turn_id",
+        "ix_turns_conversation_id",
+        "uq_conversations_open",
+    }
+
+
+def test_a_sweep_reads_no_whole_table(world: World) -> None:
+    mike = world.worker(DELIVERED)
+    mike.accept_only(world.envelope("hello", channel="web", user="u1"))
+    plans = plans_of(world, mike.sweep)
+    assert read_whole(plans) == {}
+    assert used_by(plans) >= {"ix_channel_users_due_at", "ix_deliveries_due_at"}
+
+
+def test_every_index_that_forbids_nothing_is_read_by_some_statement(world: World) -> None:
+    mike = world.worker(DELIVERED)
+    database = Database(world.database.url)
+
+    def everything() -> None:
+        write_twice(world, mike, "new2")
+        mike.accept_only(world.envelope("hello", channel="web", user="u3"))
+        mike.answer()
+        StatusStore(database).overview()
+        mike.operator.dead_letters.find()
+        mike.operator.reset(ChannelUserId(5))
+
+    plans = plans_of(world, everything)
+    database.close()
+    indexes = world.database.rows(
+        "SELECT c.relname AS name FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid"
+        " WHERE NOT i.indisunique AND c.relnamespace = 'public'::regnamespace"
+    )
+    assert {row["name"] for row in indexes} - used_by(plans) == FOR_PEOPLE

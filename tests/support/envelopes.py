@@ -1,0 +1,98 @@
+"""Envelopes for hypothesis: mostly good, with a fault here and there; and the golden fixtures."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from hypothesis import strategies as st
+
+FIXTURES = Path(__file__).parents[1] / "fixtures" / "envelopes"
+VALID = {file.stem: json.loads(file.read_text()) for file in sorted(FIXTURES.glob("valid/*.json"))}
+INVALID = {
+    file.stem: json.loads(file.read_text()) for file in sorted(FIXTURES.glob("invalid/*.json"))
+}
+WIRE = sorted(FIXTURES.glob("wire/*.bin"))
+
+PLAIN_TEXT = st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=8)
+EDGES = st.sampled_from(
+    ["", " ", "\0", "\ud83d", "\ud83d\ude42", "🙂", "a\n", "\u0958", "1", "null", "\\u0000"]
+)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | PLAIN_TEXT | EDGES,
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(PLAIN_TEXT | EDGES, inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+
+
+def long_text(limit: int) -> st.SearchStrategy[str]:
+    """Texts about as long as is permitted, of narrow and of wide characters."""
+    sizes = st.sampled_from([1, limit - 1, limit, limit + 1, limit // 3, limit // 4 + 1])
+    return st.builds(
+        lambda char, size: char * size, st.sampled_from("aé€🙂\u0958\U0001d160"), sizes
+    )
+
+
+def near(good: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.one_of(*[good] * 8, EDGES, JSON)
+
+
+TIMES = st.sampled_from(
+    [
+        "2026-11-22T20:15:00Z",
+        "2026-11-22t20:15:00.5+01:00",
+        "2028-02-29T23:59:59-00:00",
+        "2026-02-29T00:00:00Z",
+        "2026-11-22 20:15:00Z",
+        "2026-11-22T20:15:00",
+        "2026-11-22T20:15:60Z",
+        "2026-11-22T20:15:00.1234567890Z",
+        "0999-01-01T00:00:00Z",
+        "9998-12-31T23:59:59-23:59",
+        "9999-01-01T00:00:00Z",
+        "٢026-11-22T20:15:00Z",
+        "2026-11-22T20:15:00Z\n",
+        "1790000000",
+    ]
+) | st.datetimes(timezones=st.timezones() | st.none()).map(lambda at: at.isoformat())
+ATTACHMENTS = st.fixed_dictionaries(
+    {"content_type": near(st.just("image/png") | long_text(255))},
+    optional={
+        "url": near(st.sampled_from(["https://a.example", "http://", "ftp://a"])),
+        "data": near(st.just("aGVsbG8=")),
+        "name": near(long_text(255)),
+        "other": JSON,
+    },
+)
+REQUIRED: dict[str, st.SearchStrategy[Any]] = {
+    "version": near(st.just(1)),
+    "channel": near(st.sampled_from(["web", "sms", "a" * 32, "a" * 33, "web\n"])),
+    "user": near(long_text(320) | PLAIN_TEXT),
+    "message_id": near(long_text(998) | PLAIN_TEXT),
+    "text": near(long_text(65_536) | PLAIN_TEXT),
+}
+OPTIONAL: dict[str, st.SearchStrategy[Any]] = {
+    "recipient": near(long_text(320)),
+    "thread": near(long_text(255)),
+    "agent": near(long_text(64)),
+    "sent_at": near(TIMES),
+    "expires_at": near(TIMES),
+    "signals": near(st.lists(near(long_text(64)), max_size=18)),
+    "attachments": near(st.lists(near(ATTACHMENTS), max_size=18)),
+    "reply_to": near(long_text(64)),
+    "metadata": near(st.dictionaries(PLAIN_TEXT, near(long_text(1024)), max_size=18)),
+    "unknown": JSON,
+}
+BASE = {"version": 1, "channel": "web", "user": "u", "message_id": "m", "text": "t"}
+
+
+@st.composite
+def envelopes(draw: st.DrawFn) -> dict[str, Any]:
+    """A good envelope with some fields replaced, added or taken away."""
+    fields = {**REQUIRED, **OPTIONAL}
+    names = draw(st.lists(st.sampled_from(sorted(fields)), max_size=4, unique=True))
+    made: dict[str, Any] = BASE | {name: draw(fields[name]) for name in names}
+    if draw(st.integers(1, 20)) == 20:
+        del made[draw(st.sampled_from(sorted(made)))]
+    return made

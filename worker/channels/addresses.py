@@ -1,0 +1,56 @@
+"""Which addresses are the public internet's: requests to others could reach what nobody offered.
+
+IPv4: all but the special ones. IPv6: only what is assigned as global unicast, without the ranges
+that carry an IPv4 address inside (6to4, Teredo; mapped and NAT64 addresses lie outside of it).
+After IANA's registries of special-purpose addresses, not `is_global`, which differs between
+releases of Python.
+"""
+
+from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_address
+from typing import Final
+
+_NOT_PUBLIC: Final = tuple(
+    map(
+        IPv4Network,
+        (
+            "0.0.0.0/8",  # this host
+            "10.0.0.0/8",  # private
+            "100.64.0.0/10",  # carriers' NAT
+            "127.0.0.0/8",  # loopback
+            "169.254.0.0/16",  # link-local, with the clouds' metadata
+            "172.16.0.0/12",  # private
+            "192.0.0.0/24",  # protocols
+            "192.0.2.0/24",  # documentation
+            "192.88.99.0/24",  # 6to4 relays
+            "192.168.0.0/16",  # private
+            "198.18.0.0/15",  # benchmarks
+            "198.51.100.0/24",  # documentation
+            "203.0.113.0/24",  # documentation
+            "224.0.0.0/4",  # multicast
+            "240.0.0.0/4",  # reserved, broadcast
+        ),
+    )
+)
+_GLOBAL_UNICAST: Final = IPv6Network("2000::/3")
+_NOT_PUBLIC_6: Final = tuple(
+    map(
+        IPv6Network,
+        (
+            "2001::/23",  # protocols, Teredo
+            "2001:db8::/32",  # documentation
+            "2002::/16",  # 6to4
+            "3fff::/20",  # documentation
+        ),
+    )
+)
+
+
+def is_public(text: str) -> bool:
+    """Whether an address, as a resolver gives it, belongs to the public internet."""
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return False
+    if isinstance(address, IPv4Address):
+        return not any(address in network for network in _NOT_PUBLIC)
+    return address in _GLOBAL_UNICAST and not any(address in network for network in _NOT_PUBLIC_6)

@@ -1,0 +1,148 @@
+"""Ways out from their configuration: whatever is wrong with one is said here, at the start."""
+
+import inspect
+import ssl
+from collections.abc import Callable, Mapping
+from importlib.metadata import entry_points
+from ipaddress import ip_address
+from socket import inet_aton
+from typing import Any, Final, assert_never
+
+import httpx
+
+from worker.channels.addresses import is_public
+from worker.channels.port import Channel
+from worker.channels.task import TaskChannel
+from worker.channels.webhook import WebhookChannel
+from worker.domain.agents import Delivery, EntryPointDelivery, TaskDelivery, WebhookDelivery
+from worker.domain.errors import PermanentError
+from worker.http_once import parse_url, tls_context
+from worker.signing import SecretError, signer_from
+
+GROUP: Final = "worker.channels"
+"""Of the entry points: each names what gives a `Channel` when called with the options."""
+
+
+class ChannelConfigError(PermanentError):
+    """A way out cannot be built; `str()` is one line that names it, the fault and the mend."""
+
+    def __init__(self, channel: str, fault: str) -> None:
+        super().__init__(f"channels.{channel}.delivery: {fault}")
+
+
+class _FaultError(Exception):
+    """What is wrong, before it is known with which channel."""
+
+
+def build_channels(
+    configs: Mapping[str, Delivery],
+    publish: Callable[[str, str, str, dict[str, Any]], None],
+    environ: Mapping[str, str],
+) -> dict[str, Channel]:
+    """Build them all, by channel name. Raises `ChannelConfigError`.
+
+    `publish` is what a `TaskChannel` takes. `environ` has the variables of `secret_env`, and
+    perhaps SSL_CERT_FILE.
+    """
+    built: dict[str, Channel] = {}
+    tls: ssl.SSLContext | None = None
+    for name, config in configs.items():
+        try:
+            match config:
+                case TaskDelivery():
+                    built[name] = TaskChannel(publish=publish, task=config.task, queue=config.queue)
+                case WebhookDelivery():
+                    tls = tls or _tls_context(environ)
+                    built[name] = _webhook(config, environ, tls)
+                case EntryPointDelivery():
+                    built[name] = _entry_point(config)
+                case _:
+                    assert_never(config)
+        except _FaultError as error:
+            raise ChannelConfigError(name, str(error)) from error.__cause__
+    return built
+
+
+def _tls_context(environ: Mapping[str, str]) -> ssl.SSLContext:
+    try:
+        return tls_context(environ)
+    except ValueError as error:
+        raise _FaultError(str(error)) from None
+
+
+def _webhook(
+    config: WebhookDelivery, environ: Mapping[str, str], tls: ssl.SSLContext
+) -> WebhookChannel:
+    try:
+        url = parse_url(config.url)
+        signer = signer_from(variables=config.secret_env, files=config.secret_file, environ=environ)
+    except ValueError as error:
+        raise _FaultError(f"url: {error}") from None
+    except SecretError as error:
+        raise _FaultError(str(error)) from None
+    if not config.allow_private:
+        _check_public(url)
+    return WebhookChannel(url, signer, tls, allow_private=config.allow_private)
+
+
+def _check_public(url: httpx.URL) -> None:
+    """Refuse at once what each delivery would refuse; names are only known then."""
+    mend = "set allow_private = true if the receiver is in your own network"
+    if url.scheme != "https":
+        raise _FaultError(f"url: http is not encrypted: give https, or {mend}")
+    address = _literal_address(url)
+    if address is not None and not is_public(address):
+        raise _FaultError(f"url: this address is not public: {mend}")
+
+
+def _literal_address(url: httpx.URL) -> str | None:
+    """Read a host that is an address, also as 127.1, 2130706433 or 0x7f000001; None = a name."""
+    host = url.raw_host.decode("ascii")
+    try:
+        return str(ip_address(host.replace("%25", "%")))
+    except ValueError:
+        pass
+    try:
+        return str(ip_address(inet_aton(host)))
+    except OSError:
+        return None
+
+
+def _entry_point(config: EntryPointDelivery) -> Channel:
+    name = config.entry_point
+    found = entry_points(group=GROUP, name=name)
+    if not found:
+        known = sorted({one.name for one in entry_points(group=GROUP)})
+        raise _FaultError(
+            f"entry_point: no installed package has {name!r} in the group {GROUP}: install it"
+            + (f", or name one of {known}" if known else "")
+        )
+    if len(found) > 1:
+        raise _FaultError(f"entry_point: several installed packages have {name!r}: keep one")
+    (point,) = found
+    try:
+        factory = point.load()
+    except Exception as error:  # the module's own code may raise anything
+        fault = f"entry_point: {point.value} cannot be loaded ({type(error).__name__})"
+        raise _FaultError(f"{fault}: install what it needs") from error
+    return _made_by(factory, config)
+
+
+def _made_by(factory: Callable[..., object], config: EntryPointDelivery) -> Channel:
+    try:
+        inspect.signature(factory).bind(**config.options)
+    except TypeError as error:  # names of keys, never their values
+        raise _FaultError(f"the options of {config.entry_point!r}: {error}") from None
+    try:
+        channel = factory(**config.options)
+    except ValueError as error:  # as documented: a text that names the key and the mend
+        raise _FaultError(f"the options of {config.entry_point!r}: {error}") from None
+    except Exception as error:  # somebody else's code may raise anything, and quote anything
+        fault = f"{config.entry_point!r} could not be built ({type(error).__name__})"
+        raise _FaultError(f"entry_point: {fault}: see its documentation") from error
+    if not isinstance(getattr(channel, "takes_key", None), bool) or not callable(
+        getattr(channel, "deliver", None)
+    ):
+        fault = f"{config.entry_point!r} gives no channel"
+        raise _FaultError(f"entry_point: {fault}: it needs takes_key and deliver")
+    return channel  # type: ignore[return-value]  # just checked

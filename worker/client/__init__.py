@@ -1,0 +1,18 @@
+"""The Python client: hands messages to the service, and needs only `celery[redis]`.
+
+    with Producer(broker_url=os.environ["BROKER_URL"]) as producer:
+        producer.send(channel="sms", user="+13125550001", message_id="carrier-id-1", text="Hello")
+
+- What a worker would refuse is refused here, in the same words, before anything is queued.
+- A call returns once everything is confirmed, or raises `ProducerError` in bounded time.
+- Sending again after an error is always safe: the same `message_id` changes nothing.
+- Neither errors nor what Celery shows (Flower, events) hold what people wrote.
+
+It imports nothing of this project outside this package, so that it may be copied.
+"""
+
+from worker.client.errors import ProducerError
+from worker.client.fields import AttachmentFields, MessageFields
+from worker.client.producer import Producer, Queued
+
+__all__ = ["AttachmentFields", "MessageFields", "Producer", "ProducerError", "Queued"]

@@ -1,0 +1,126 @@
+# mypy: disallow-untyped-calls=False
+"""The way in through a broker: Redis in batches of one round trip, others one by one, confirmed."""
+
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+from kombu.connection import Connection
+from kombu.exceptions import KombuError
+from kombu.messaging import Producer as KombuProducer
+
+from worker.client.errors import ProducerError
+from worker.client.message import QUEUE, Checked, headers
+
+_AMQP: Final = "amqp"
+
+
+class NotConfirmedError(Exception):
+    """The kind of failure, and how many of the messages are confirmed all the same."""
+
+    def __init__(self, kind: str, *, confirmed: int = 0, sent: bool = True, stale: bool) -> None:
+        super().__init__(kind)
+        self.confirmed = confirmed
+        self.sent = sent
+        """Whether anything may have reached the other side."""
+        self.stale = stale
+        """Whether it came from a connection that had lain idle: a fresh one may do better."""
+
+
+class BrokerWay:
+    """One connection to the broker, opened by the first message and again after a failure.
+
+    `wait_s`: of every single wait for the broker; a call that fails has at most four of them.
+    """
+
+    def __init__(self, url: str, *, wait_s: float) -> None:
+        self._url = url
+        self._wait_s = wait_s
+        self._options = _options(url, wait_s)
+        self._connection: Any = None
+        self._producer: Any = None
+        self._pid = 0
+
+    def publish(self, messages: Sequence[Checked]) -> None:
+        """Queue messages in order. Raises `NotConfirmedError`; the connection is closed then."""
+        if self._pid != os.getpid():  # after a fork the socket is the parent's
+            self._connection = None
+        stale, begun, confirmed = self._connection is not None, False, 0
+        try:
+            self._connect()
+            begun = True
+            for confirmed in self._put(messages):  # noqa: B007 - its last value is what counts
+                pass
+        except self._errors() as error:
+            kind = type(error.__cause__ or error).__name__
+        else:
+            return
+        # Not inside the handler: redis-py quotes commands, and so messages, in its errors.
+        self.close()
+        raise NotConfirmedError(kind, confirmed=confirmed, sent=begun, stale=stale)
+
+    def close(self) -> None:
+        """Hang up without a word: the other side may be deaf."""
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        if connection.connected and connection.transport.driver_type == _AMQP:
+            connection.connection.collapse()
+        else:
+            connection.release()
+
+    def _connect(self) -> None:
+        if self._connection is not None:
+            return
+        self._pid = os.getpid()
+        self._connection = Connection(
+            self._url, connect_timeout=self._wait_s, transport_options=self._options
+        )
+        self._connection.ensure_connection(max_retries=0)
+        self._producer = KombuProducer(self._connection, auto_declare=False)
+
+    def _put(self, messages: Sequence[Checked]) -> Iterator[int]:
+        """Publish; tell how many are confirmed whenever that is known."""
+        one_by_one = not self._producer.supports_batch_publish
+        with self._producer.batch(max_size=len(messages) + 1):
+            for number, message in enumerate(messages, start=1):
+                fields = headers()
+                self._producer.publish(
+                    message.body,
+                    exchange="",
+                    routing_key=QUEUE,
+                    content_type="application/json",
+                    content_encoding="utf-8",
+                    headers=fields,
+                    correlation_id=fields["id"],
+                    # RabbitMQ drops what has no queue, and confirms that.
+                    mandatory=True,
+                    confirm_timeout=self._wait_s,
+                )
+                if one_by_one:
+                    yield number
+        yield len(messages)
+
+    def _errors(self) -> tuple[type[Exception], ...]:
+        known = self._connection
+        of_driver = (*known.connection_errors, *known.channel_errors) if known is not None else ()
+        return (KombuError, OSError, *of_driver)
+
+
+def _options(url: str, wait_s: float) -> dict[str, Any]:
+    try:
+        driver = Connection(url).transport.driver_type
+    except (KeyError, ValueError, ImportError):
+        driver = None  # the error may quote the URL, and with it a password
+    if driver is None:
+        raise ProducerError(
+            "broker_url: give redis://host:6379/0, rediss://... or amqp://...", field="broker_url"
+        )
+    if driver == _AMQP:
+        return {"confirm_publish": True, "read_timeout": wait_s, "write_timeout": wait_s}
+    return {
+        "socket_timeout": wait_s,
+        "socket_connect_timeout": wait_s,
+        "socket_keepalive": True,
+        "max_retries": 0,
+    }

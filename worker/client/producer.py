@@ -1,0 +1,193 @@
+"""`Producer`: checks, sends, and says what is certain."""
+
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from types import TracebackType
+from typing import Final, Self
+
+from worker.client.broker import BrokerWay, NotConfirmedError
+from worker.client.errors import ProducerError
+from worker.client.fields import AttachmentFields, MessageFields
+from worker.client.message import Checked, checked
+from worker.client.sql import DatabaseWay
+
+_BATCH: Final = 500
+_BATCH_CHARACTERS: Final = 1024 * 1024
+"""With at most one envelope more, which bounds what `send_many` holds."""
+_SECOND_ATTEMPT: Final = 0.6
+"""The part of `timeout_s` that must be left for one."""
+_WAITS: Final = 4
+"""So many waits for the broker fit into `timeout_s`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Queued:
+    """A message that is certainly queued, by the names that find its answer."""
+
+    channel: str
+    user: str
+    message_id: str
+    inbox_id: int | None
+    """What `enqueue_message` returned; None = it went through the broker."""
+
+
+class Producer:
+    """Sends messages to the service through its broker, or through its database.
+
+    Any thread may call; calls take turns on the one connection. It opens with the first message,
+    and anew in a forked child. `timeout_s`: of one batch; a call raises when it waited so long for
+    its turn, or for the other side.
+    """
+
+    def __init__(
+        self,
+        *,
+        broker_url: str | None = None,
+        database_url: str | None = None,
+        timeout_s: float = 10.0,
+    ) -> None:
+        if timeout_s <= 0:
+            raise ProducerError("timeout_s: give seconds above zero", field="timeout_s")
+        self._way: BrokerWay | DatabaseWay
+        if broker_url and not database_url:
+            self._way = BrokerWay(broker_url, wait_s=timeout_s / _WAITS)
+        elif database_url and not broker_url:
+            self._way = DatabaseWay(database_url, timeout_s=timeout_s)
+        else:
+            raise ProducerError("give either broker_url or database_url", field="broker_url")
+        self._timeout_s = timeout_s
+        self._turn = threading.Lock()
+
+    def send(
+        self,
+        *,
+        channel: str,
+        user: str,
+        message_id: str,
+        text: str,
+        recipient: str | None = None,
+        thread: str | None = None,
+        agent: str | None = None,
+        sent_at: datetime | str | None = None,
+        expires_at: datetime | str | None = None,
+        signals: Sequence[str] | None = None,
+        attachments: Sequence[AttachmentFields] | None = None,
+        reply_to: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> Queued:
+        """Queue one message. Raises `ProducerError`; sending it again then is safe.
+
+        `message_id`: the channel's own id of the message, the key against duplicates. Only fields
+        that are given become part of the envelope.
+        """
+        optional = {
+            "recipient": recipient,
+            "thread": thread,
+            "agent": agent,
+            "sent_at": sent_at,
+            "expires_at": expires_at,
+            "signals": signals,
+            "attachments": attachments,
+            "reply_to": reply_to,
+            "metadata": metadata,
+        }
+        message = checked(
+            {"channel": channel, "user": user, "message_id": message_id, "text": text}
+            | {name: value for name, value in optional.items() if value is not None}
+        )
+        ids = self._publish([message])
+        return Queued(
+            channel=message.channel,
+            user=message.user,
+            message_id=message.message_id,
+            inbox_id=ids[0] if ids else None,
+        )
+
+    def send_many(self, messages: Iterable[MessageFields | Mapping[str, object]]) -> int:
+        """Queue messages in order, a batch a round trip; give how many, all of them confirmed.
+
+        Takes from the iterable as it goes. At the first fault it raises `ProducerError`, whose
+        `confirmed` says how many of the first are queued: go on from there.
+        """
+        confirmed = 0
+        for batch, fault in _batches(messages):
+            try:
+                self._publish(batch)
+            except ProducerError as error:
+                error.confirmed += confirmed
+                raise
+            confirmed += len(batch)
+            if fault is not None:
+                place = f"message {confirmed + 1}: {fault}"
+                raise ProducerError(place, field=fault.field, confirmed=confirmed)
+        return confirmed
+
+    def close(self) -> None:
+        """Close the connection; the next message opens another."""
+        with self._turn:
+            self._way.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _publish(self, batch: Sequence[Checked]) -> list[int] | None:
+        if not batch:
+            return None
+        deadline = time.monotonic() + self._timeout_s
+        if not self._turn.acquire(timeout=self._timeout_s):
+            raise ProducerError("not sent: other threads hold the connection; send it again")
+        try:
+            return self._confirmed(batch, deadline)
+        finally:
+            self._turn.release()
+
+    def _confirmed(self, batch: Sequence[Checked], deadline: float) -> list[int] | None:
+        failures: list[NotConfirmedError] = []
+        while True:
+            try:
+                return self._way.publish(batch)
+            except NotConfirmedError as error:
+                failures.append(error)
+            # That Postgres was restarted shows only when the old connection is used.
+            in_time = time.monotonic() < deadline - _SECOND_ATTEMPT * self._timeout_s
+            if not (failures[-1].stale and in_time):
+                break
+        confirmed = max(failure.confirmed for failure in failures)
+        may_be_there = any(failure.sent for failure in failures)
+        certain = "it may be queued or not" if may_be_there else "it is not queued"
+        raise ProducerError(
+            f"not confirmed ({failures[-1]}): {certain}; send it again, that is safe",
+            confirmed=confirmed,
+            uncertain=len(batch) - confirmed if may_be_there else 0,
+        )
+
+
+def _batches(
+    messages: Iterable[Mapping[str, object]],
+) -> Iterator[tuple[list[Checked], ProducerError | None]]:
+    """Cut into batches, lazily; the last one may come with the fault of the message after it."""
+    batch: list[Checked] = []
+    characters = 0
+    for message in messages:
+        try:
+            one = checked(message)
+        except ProducerError as fault:
+            yield batch, fault
+            return
+        batch.append(one)
+        characters += len(one.text)
+        if len(batch) == _BATCH or characters >= _BATCH_CHARACTERS:
+            yield batch, None
+            batch, characters = [], 0
+    yield batch, None

@@ -1,0 +1,103 @@
+"""The way in through Postgres: the function `enqueue_message`, a batch in one transaction."""
+
+import os
+import socket
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Final
+
+from worker.client.broker import NotConfirmedError
+from worker.client.errors import ProducerError
+from worker.client.message import Checked
+
+if TYPE_CHECKING:
+    import psycopg
+
+_ENQUEUE: Final = """
+    SELECT enqueue_message(one.envelope)
+    FROM jsonb_array_elements(%s::text::jsonb) WITH ORDINALITY AS one (envelope, place)
+    ORDER BY one.place
+"""
+_WAITS: Final = 3
+"""So many waits fit into the timeout: for a dead connection, for a new one, for its answer."""
+_FIXES: Final = {
+    "42883": "the database has no function enqueue_message: run `worker migrate`",
+    "42501": "this database user may not call enqueue_message: GRANT worker_producer TO it",
+}
+
+
+class DatabaseWay:
+    """One connection to Postgres, opened by the first message and again after a failure."""
+
+    def __init__(self, url: str, *, timeout_s: float) -> None:
+        self._url = url.replace("postgresql+psycopg://", "postgresql://", 1)
+        self._timeout_s = timeout_s
+        self._connection: psycopg.Connection | None = None
+        self._pid = 0
+
+    def publish(self, messages: Sequence[Checked]) -> list[int]:
+        """Put messages into the inbox, all or none; give their ids there.
+
+        Raises `NotConfirmedError`, and `ProducerError` for what no second attempt mends.
+        """
+        try:
+            import psycopg  # noqa: PLC0415 - a producer for the broker needs no driver
+        except ImportError:
+            raise ProducerError("database_url: install psycopg", field="database_url") from None
+        if self._pid != os.getpid():  # after a fork the socket is the parent's
+            self._connection = None
+        stale, begun = self._connection is not None, False
+        document = f"[{','.join(message.text for message in messages)}]"
+        try:
+            connection = self._connection or self._connect()
+            begun = True
+            with self._bounded(connection):
+                rows = connection.execute(_ENQUEUE, (document,)).fetchall()
+        except psycopg.Error as error:
+            kind, state = type(error).__name__, error.sqlstate or ""
+        else:
+            return [row[0] for row in rows]
+        # Not inside the handler: the driver's message may quote an envelope.
+        self.close()
+        if state in _FIXES:
+            raise ProducerError(_FIXES[state])
+        if state.startswith(("22", "23", "P0")):
+            raise ProducerError(f"envelope: the database refused it ({state})", field="envelope")
+        raise NotConfirmedError(kind, sent=begun, stale=stale)
+
+    def close(self) -> None:
+        """Hang up."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def _connect(self) -> "psycopg.Connection":
+        import psycopg  # noqa: PLC0415
+
+        self._pid = os.getpid()
+        self._connection = psycopg.connect(
+            self._url,
+            autocommit=True,
+            prepare_threshold=None,  # a transaction pooler may stand between
+            connect_timeout=max(2, int(self._timeout_s / _WAITS)),
+            application_name="worker.client",
+        )
+        return self._connection
+
+    @contextmanager
+    def _bounded(self, connection: "psycopg.Connection") -> Iterator[None]:
+        """Cut the connection when it takes too long: libpq waits for ever on a half-open one."""
+        timer = threading.Timer(self._timeout_s / _WAITS, _cut, (connection.fileno(),))
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            timer.join()  # or it might cut whatever has the number of the descriptor by then
+
+
+def _cut(descriptor: int) -> None:
+    with socket.socket(fileno=os.dup(descriptor)) as twin, suppress(OSError):
+        twin.shutdown(socket.SHUT_RDWR)

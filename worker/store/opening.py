@@ -1,0 +1,172 @@
+"""Opening a turn over waiting messages, and the intent of each of its calls.
+
+All of it happens within a transaction of the caller, who holds the fence.
+"""
+
+import json
+from dataclasses import dataclass, replace
+
+from sqlalchemy import Connection, text
+
+from worker.domain.agents import Agent
+from worker.domain.ids import CallId, TurnId, WorkerId
+from worker.domain.messages import input_parts, input_text
+from worker.domain.states import TurnKind
+from worker.domain.turns import Head, Lease, OpenConversation, OpenTurn, Prepare, Record, Send
+
+_OPEN_TURN = """
+WITH turn AS (
+    INSERT INTO turns
+        (channel_user_id, conversation_id, agent, agent_version, kind, input_text, parts,
+         opened_at)
+    VALUES (:user_id, :conversation_id, :agent, :agent_version, :kind, :input_text,
+            CAST(:parts AS jsonb), service_now())
+    RETURNING id, opened_at
+), taken AS (
+    UPDATE messages SET state = 'in_turn', turn_id = turn.id FROM turn
+    WHERE messages.id = ANY(:message_ids) RETURNING messages.order_at
+), marked AS (
+    UPDATE channel_users SET open_turn_id = turn.id,
+        taken_until = greatest(taken_until, (SELECT max(order_at) FROM taken)),
+        waiting_since = CASE WHEN :more THEN waiting_since END,
+        waiting_due_at = CASE WHEN :more THEN service_now() END
+    FROM turn WHERE channel_users.id = :user_id
+)
+"""
+_OPEN = text(_OPEN_TURN + "SELECT id, opened_at, NULL AS call_id FROM turn")
+# The usual case: the call goes out at once.
+_OPEN_AND_INTEND = text(
+    _OPEN_TURN
+    + """, call AS (
+    INSERT INTO calls
+        (channel_user_id, turn_id, conversation_id, round, attempt, token, worker_id,
+         instructions_hash, intent_at)
+    SELECT :user_id, turn.id, :conversation_id, 0, 0, :token, :worker_id, :instructions_hash,
+           service_now()
+    FROM turn RETURNING id
+)
+SELECT turn.id, turn.opened_at, call.id AS call_id FROM turn, call
+"""
+)
+_INTEND = text("""
+INSERT INTO calls
+    (channel_user_id, turn_id, conversation_id, round, attempt, token, worker_id,
+     instructions_hash, intent_at)
+VALUES (:user_id, :turn_id, :conversation_id, :round, :attempt, :token, :worker_id,
+        :instructions_hash, service_now())
+RETURNING id
+""")
+
+_ATTACH = text("UPDATE turns SET conversation_id = :conversation_id WHERE id = :turn_id")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intent:
+    """The committed note that a call is about to be made."""
+
+    call_id: CallId
+    round: int
+    attempt: int
+    """Counts the calls of one round from 0."""
+    instructions: str | None
+    """To go with the call; None = the thread knows them."""
+
+
+def open_turn(
+    connection: Connection,
+    head: Head,
+    step: Send | Record | Prepare,
+    agent: Agent,
+    *,
+    worker_id: WorkerId,
+) -> tuple[OpenTurn, Intent | None]:
+    """Open a turn; where it can be sent at once, with the intent."""
+    turn, values = _new_turn(head, step, agent)
+    if not isinstance(step, Send):
+        row = connection.execute(_OPEN, values).one()
+        return replace(turn, id=TurnId(row.id), opened_at=row.opened_at), None
+    instructions = _instructions_for(agent, head.conversation, turn)
+    values |= {
+        "token": head.lease.token,
+        "worker_id": worker_id,
+        "instructions_hash": agent.instructions_hash if instructions else None,
+    }
+    row = connection.execute(_OPEN_AND_INTEND, values).one()
+    turn = replace(turn, id=TurnId(row.id), opened_at=row.opened_at)
+    return turn, Intent(call_id=CallId(row.call_id), round=0, attempt=0, instructions=instructions)
+
+
+def _new_turn(
+    head: Head, step: Send | Record | Prepare, agent: Agent
+) -> tuple[OpenTurn, dict[str, object]]:
+    """Give the turn to be opened, still without an id, and the values to open it with."""
+    text_ = input_text(step.batch)
+    kind = TurnKind.HUMAN if isinstance(step, Record) else TurnKind.MODEL
+    parts = input_parts(step.batch)
+    values: dict[str, object] = {
+        "user_id": head.lease.user_id,
+        "conversation_id": head.conversation.id if head.conversation else None,
+        "agent": agent.name,
+        "agent_version": agent.version,
+        "kind": kind,
+        "input_text": text_,
+        "parts": json.dumps(parts),
+        "message_ids": [message.id for message in step.batch],
+        "more": len(step.batch) + len(step.expired) < len(head.pending),
+    }
+    turn = OpenTurn(
+        id=TurnId(0),
+        agent=agent.name,
+        input_text=text_,
+        parts=parts,
+        opened_at=head.now,
+        messages=len(step.batch),
+        kind=kind,
+        conversation_id=head.conversation.id if head.conversation else None,
+    )
+    return turn, values
+
+
+def _instructions_for(
+    agent: Agent, conversation: OpenConversation | None, turn: OpenTurn
+) -> str | None:
+    """Give what has to go with a call; None = the thread has it, or there is nothing to say."""
+    known = conversation.instructions_hash if conversation else None
+    if not agent.instructions or known == agent.instructions_hash or turn.is_in_thread:
+        return None
+    return agent.instructions
+
+
+def insert_intent(
+    connection: Connection,
+    lease: Lease,
+    turn: OpenTurn,
+    conversation: OpenConversation | None,
+    agent: Agent,
+    *,
+    worker_id: WorkerId,
+) -> Intent:
+    """Insert the turn's next call; with the instructions unless the thread has them.
+
+    From now on the turn belongs to the conversation, whoever has found or made that.
+    """
+    if conversation is not None and turn.conversation_id != conversation.id:
+        connection.execute(_ATTACH, {"turn_id": turn.id, "conversation_id": conversation.id})
+    instructions = _instructions_for(agent, conversation, turn)
+    attempt = sum(call.round == turn.round for call in turn.calls)
+    values = {
+        "user_id": lease.user_id,
+        "turn_id": turn.id,
+        "conversation_id": conversation.id if conversation else None,
+        "round": turn.round,
+        "attempt": attempt,
+        "token": lease.token,
+        "worker_id": worker_id,
+        "instructions_hash": agent.instructions_hash if instructions else None,
+    }
+    return Intent(
+        call_id=CallId(connection.execute(_INTEND, values).scalar_one()),
+        round=turn.round,
+        attempt=attempt,
+        instructions=instructions,
+    )

@@ -1,0 +1,1 @@
+"""Test kits for what third parties add."""
