@@ -21,7 +21,7 @@ export UV_PYTHON := python3
 export UV_PYTHON_DOWNLOADS := never
 unexport VIRTUAL_ENV
 
-.PHONY: help demo up test check chaos scenarios mutants fmt lock clean
+.PHONY: help demo up test check chaos scenarios mutants bench fmt lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +52,10 @@ scenarios: $(SYNCED) ## The long fault scenarios, one after the other (NAME=flus
 
 mutants: $(SYNCED) ## Remove one protection at a time: a test must notice each
 	@$(RUN) python tests/mutants/run.py
+
+FULL ?=
+bench: $(SYNCED) ## Measure speed and size against the bars (FULL=1 for everything, over an hour)
+	@$(RUN) python -m bench.run $(if $(FULL),--full)
 
 fmt: $(SYNCED) ## Format the code and mend what the linter can
 	$(RUN) ruff format

@@ -16,12 +16,10 @@ from worker.domain.ids import ChannelUserId, WorkerId
 from worker.domain.timing import Timing
 from worker.handlers.accept import AcceptEnvelope
 from worker.handlers.answer import AnswerUser
-from worker.handlers.comparing import CompareThread
 from worker.handlers.conversations import ConversationFinder
-from worker.handlers.conversing import AdoptConversation, ResetConversation, SayToUser
 from worker.handlers.deliver import DeliverReplies
+from worker.handlers.inbox import DrainInbox
 from worker.handlers.lookback import LookBackAtThread
-from worker.handlers.operate import PauseUser, Replay
 from worker.handlers.receive import ReceiveEnvelope
 from worker.handlers.settling import Settle
 from worker.handlers.showing import ShowReply
@@ -36,11 +34,9 @@ from worker.store.database import Database
 from worker.store.dead_letters import DeadLetterStore
 from worker.store.deliveries import DeliveryStore
 from worker.store.endpoints import EndpointStore
-from worker.store.interventions import InterventionStore
-from worker.store.ledger import LedgerStore
+from worker.store.inbox import InboxStore
+from worker.store.listening import InboxListener
 from worker.store.messages import MessageStore
-from worker.store.people import PeopleStore
-from worker.store.saying import SayingStore
 from worker.store.sweeps import SweepStore
 from worker.store.turns import TurnStore
 from worker.store.workers import WorkerStore
@@ -139,6 +135,7 @@ class _Base:
     worker_id: WorkerId
     lease_s: float
     database: Database
+    listen_url: str
     own_database: Database
     """Heartbeat and sweeper never wait behind two hundred threads for a connection."""
     telnyx: TelnyxClient
@@ -151,14 +148,20 @@ class _Base:
     def of(cls, settings: Settings) -> Self:
         """Build it. Raises `SettingsError`."""
         routing, timing = load_agents(settings.agents_file)
-        own = Database(settings.database_url, pool_size=2, name="worker-background")
+        prepare = settings.database_prepare
+        own = Database(
+            settings.database_url, pool_size=3, name="worker-background", prepare=prepare
+        )
         return cls(
             routing=routing,
             timing=timing,
             namespace=settings.namespace,
             worker_id=WorkerId(uuid4()),
             lease_s=timing.lease_s(_longest_step_s(routing)),
-            database=Database(settings.database_url, pool_size=settings.database_pool_size),
+            database=Database(
+                settings.database_url, pool_size=settings.database_pool_size, prepare=prepare
+            ),
+            listen_url=settings.listen_database_url or settings.database_url,
             own_database=own,
             telnyx=TelnyxClient(settings.telnyx_api_key, base_url=settings.telnyx_base_url),
             tools=_tools(routing),
@@ -246,70 +249,21 @@ def _background(base: _Base, broker: Broker, sweep: Sweep) -> Background:
     watchdog = StallWatchdog(
         intake=broker, slots=base.slots, timing=base.timing, exit=lambda: os._exit(STALLED)
     )
+    drain = DrainInbox(
+        inbox=InboxStore(base.own_database),
+        accept=AcceptEnvelope(messages=MessageStore(base.own_database), routing=base.routing),
+        rouse=base.slots.roused.set,
+    )
     return Background(
         beat=workers.beat,
         leave=workers.leave,
         forget_dead=workers.forget_dead,
+        drain_inbox=drain,
+        listener=InboxListener(base.listen_url),
         sweep=sweep,
         watchdog=watchdog,
         slots=base.slots,
         timing=base.timing,
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Operator:
-    """What a person's commands work with; it runs no turns."""
-
-    people: PeopleStore
-    pause: PauseUser
-    dead_letters: DeadLetterStore
-    replay: Replay
-    ledger: LedgerStore
-    compare: CompareThread
-    reset: ResetConversation
-    adopt: AdoptConversation
-    say: SayToUser
-    close: Callable[[], None]
-
-
-def build_operator(settings: Settings) -> Operator:
-    """Build the parts of the operators' commands. Raises `SettingsError`."""
-    routing, timing = load_agents(settings.agents_file)
-    database = Database(settings.database_url, pool_size=2, name="worker-cli")
-    telnyx = TelnyxClient(settings.telnyx_api_key, base_url=settings.telnyx_base_url)
-    people = PeopleStore(database)
-    dead_letters = DeadLetterStore(database)
-    ledger = LedgerStore(database)
-    slowest_s = max(one.call_timeout_s for one in routing.agents.values())
-    interventions = InterventionStore(
-        database, quiet_s=timing.quiet_s(slowest_s), settle_s=timing.settle_s
-    )
-
-    def close() -> None:
-        telnyx.close()
-        database.close()
-
-    return Operator(
-        people=people,
-        pause=PauseUser(people=people, telnyx=telnyx.conversations),
-        dead_letters=dead_letters,
-        replay=Replay(
-            letters=dead_letters,
-            accept=AcceptEnvelope(messages=MessageStore(database), routing=routing),
-        ),
-        ledger=ledger,
-        compare=CompareThread(ledger=ledger, telnyx=telnyx.conversations),
-        reset=ResetConversation(store=interventions),
-        adopt=AdoptConversation(
-            store=interventions,
-            ledger=ledger,
-            telnyx=telnyx.conversations,
-            routing=routing,
-            namespace=settings.namespace,
-        ),
-        say=SayToUser(store=interventions, saying=SayingStore(database), routing=routing),
-        close=close,
     )
 
 

@@ -34,6 +34,10 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(extra="ignore", frozen=True)
 
     database_url: str = Field(description="postgresql://user:password@host/database")
+    listen_database_url: str | None = Field(
+        default=None,
+        description="the same database, past any pooler: where the inbox is listened to",
+    )
     broker_url: str = Field(description="redis://host:6379/0 or rediss://…")
     telnyx_api_key: SecretStr = Field(description="an API key of Telnyx, KEY…")
     telnyx_base_url: str = Field(
@@ -48,12 +52,17 @@ class Settings(BaseSettings):
     concurrency: Annotated[int, Field(gt=RESERVED_THREADS)] = Field(
         default=216, description="threads of a process; 16 fewer turns run at once"
     )
+    database_prepare: bool = Field(
+        default=False, description="true where no transaction pooler stands before Postgres"
+    )
     database_pool_size: PositiveInt = Field(default=10, description="connections to Postgres")
     log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR")
 
-    @field_validator("database_url")
+    @field_validator("database_url", "listen_database_url")
     @classmethod
-    def _psycopg(cls, url: str) -> str:
+    def _psycopg(cls, url: str | None) -> str | None:
+        if url is None:
+            return None
         scheme, _, rest = url.partition("://")
         if scheme not in {"postgres", "postgresql", "postgresql+psycopg"} or not rest:
             raise ValueError("give postgresql://user:password@host/database")

@@ -411,13 +411,34 @@ def test_the_third_user_in_a_row_who_is_refused_closes_the_agents_gate(world: Wo
         pass_time(world, mike, 16)
         mike.answer()
     assert gates(world) == ["agent:default"]
-    assert dead_letters(world) == 2
-    assert {row["outcome"] for row in world.messages()} == {"refused", None}
+    assert {row["outcome"] for row in world.messages()} == {None}
     world.simulator.clear_faults()
     heal(world, mike)
 
-    assert world.inputs() == ["hello"] * (len(users) - 2)
-    assert dead_letters(world) == 2
+    assert world.inputs() == ["hello"] * len(users)
+    assert dead_letters(world) == 0
+    hold(world)
+
+
+def test_who_is_refused_twice_among_others_while_the_model_is_away_is_not_to_blame(
+    world: World,
+) -> None:
+    mike = world.worker()
+    unlucky, *others = [f"+1312555{number:04}" for number in range(4)]
+    world.simulator.set_model_available(DEFAULT_MODEL, available=False)
+    mike.receive(world.envelope("hello", user=unlucky))
+    world.simulator.set_model_available(DEFAULT_MODEL, available=True)  # before anybody looks
+    mike.receive(world.envelope("hello", user=OTHER))
+    world.simulator.set_model_available(DEFAULT_MODEL, available=False)
+    for user in others:
+        mike.receive(world.envelope("hello", user=user))
+    pass_time(world, mike, 16)
+    mike.sweep()  # the first one is asked again
+    world.simulator.set_model_available(DEFAULT_MODEL, available=True)
+    heal(world, mike)
+
+    assert dead_letters(world) == 0
+    assert {row["outcome"] for row in world.messages()} == {"answered"}
     hold(world)
 
 

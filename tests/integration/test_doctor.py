@@ -388,8 +388,9 @@ def test_a_pooler_in_transaction_mode_is_seen_and_fits_because_nothing_is_prepar
 def test_with_prepared_statements_such_a_pooler_would_be_a_fault() -> None:
     finding = postgres.judge_pooler(moves=True, prepares=True)
     assert finding.level is Level.FAULT
-    assert "prepare_threshold" in finding.fix
+    assert "DATABASE_PREPARE" in finding.fix
     assert postgres.judge_pooler(moves=False, prepares=True).level is Level.OK
+    assert postgres.judge_pooler(moves=False, prepares=False).level is Level.WARNING
 
 
 @pytest.mark.parametrize(("number", "level"), [(120_022, Level.FAULT), (130_000, Level.OK)])

@@ -205,6 +205,7 @@ class Fleet:
         log = self.folder / f"fleet-worker-{number}.log"
         settings = {
             "DATABASE_URL": self.database_url,
+            "DATABASE_PREPARE": "true",
             "BROKER_URL": self.broker_url,
             "TELNYX_BASE_URL": self.telnyx_base_url,
             "TELNYX_API_KEY": self.telnyx_api_key,

@@ -20,7 +20,8 @@ from psycopg.rows import dict_row
 from pydantic import SecretStr
 
 from tests.support.databases import libpq_url
-from worker.bootstrap import Operator, Service, build_operator, build_service
+from worker.bootstrap import Service, build_service
+from worker.bootstrap_operator import Operator, build_operator
 from worker.channels.port import Channel
 from worker.domain.ids import ChannelUserId
 from worker.sandbox.simulator.config import SimulatorConfig
@@ -183,6 +184,7 @@ class World:
     def settings(self, agents_file: Path | None = None) -> Settings:
         return Settings(
             database_url=self.database.url,
+            database_prepare=True,
             broker_url=self.broker_url,
             telnyx_api_key=SecretStr(self.simulator.api_key),
             telnyx_base_url=self.simulator.base_url,

@@ -148,10 +148,15 @@ def test_every_make_target_shown_exists() -> None:
 def test_the_table_of_settings_is_whole_and_its_defaults_are_true(page: str, heading: str) -> None:
     shown = {name: row[0].strip("`") for name, row in table_under(page, heading).items()}
     real = {
-        name.upper(): "" if field.default is None or field.is_required() else str(field.default)
+        name.upper(): "" if field.default is None or field.is_required() else spelled(field.default)
         for name, field in Settings.model_fields.items()
     }
     assert shown == real
+
+
+def spelled(default: object) -> str:
+    """As one writes it into the environment."""
+    return str(default).lower() if isinstance(default, bool) else str(default)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 
 from rich.table import Table
 
-from worker.bootstrap import Operator
+from worker.bootstrap_operator import Operator
 from worker.cli.console import out, plain, say, say_json, warn
 from worker.cli.errors import MISUSED, CommandError
 from worker.cli.operate import _one_user, _operator

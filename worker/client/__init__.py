@@ -14,5 +14,14 @@ It imports nothing of this project outside this package, so that it may be copie
 from worker.client.errors import ProducerError
 from worker.client.fields import AttachmentFields, MessageFields
 from worker.client.producer import Producer, Queued
+from worker.client.replies import Outcome, wait_for_reply
 
-__all__ = ["AttachmentFields", "MessageFields", "Producer", "ProducerError", "Queued"]
+__all__ = [
+    "AttachmentFields",
+    "MessageFields",
+    "Outcome",
+    "Producer",
+    "ProducerError",
+    "Queued",
+    "wait_for_reply",
+]

@@ -32,7 +32,7 @@ class AcceptEnvelope:
         `starts_itself`: the caller starts its turn, where it is first in line.
         """
         accepted = self.messages.accept(message, starts_itself=starts_itself)
-        _tell(accepted)
+        tell(accepted)
         return accepted
 
     def _routed(self, envelope: Envelope) -> NewMessage:
@@ -76,7 +76,8 @@ def _expiry(envelope: Envelope, policy: ChannelPolicy) -> datetime | None:
     return envelope.sent_at + timedelta(seconds=policy.max_age_s)
 
 
-def _tell(accepted: Accepted) -> None:
+def tell(accepted: Accepted) -> None:
+    """Log what became of an envelope: ids."""
     if accepted.fresh:
         log.info("message.accepted", message=accepted.id, user=accepted.user_id)
     elif accepted.conflicting:

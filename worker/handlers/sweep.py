@@ -16,6 +16,7 @@ from worker.handlers.slots import TurnSlots
 from worker.handlers.watchdog import StallWatchdog
 from worker.observability import log
 from worker.store.deliveries import DeliveryStore
+from worker.store.listening import InboxListener
 from worker.store.sweeps import SweepStore
 
 SHORTEST_SLEEP_S = 0.02
@@ -93,12 +94,15 @@ class Sweep:
 
 @dataclass(kw_only=True)
 class Background:
-    """The threads that every worker has beside Celery's: heartbeat and sweeper."""
+    """The threads that every worker has beside Celery's: heartbeat, sweeper, watchdog, inbox."""
 
     beat: Callable[[float], None]
     """Takes for how long the consumer has been stalled, in seconds."""
     leave: Callable[[], None]
     forget_dead: Callable[[], None]
+    drain_inbox: Callable[[], bool]
+    """Gives whether there may be more."""
+    listener: InboxListener
     sweep: Callable[[], float]
     watchdog: StallWatchdog
     slots: TurnSlots
@@ -114,6 +118,7 @@ class Background:
             "heartbeat": self._beat_forever,
             "sweeper": self._sweep_forever,
             "watchdog": self._watch_forever,
+            "inbox": self._drain_forever,
         }
         for name, loop in loops.items():
             thread = threading.Thread(target=loop, name=name, daemon=True)
@@ -152,6 +157,19 @@ class Background:
                 self.watchdog.check()
             except Exception as error:  # noqa: BLE001 - a thread that ends would not be missed
                 log.error("watchdog.defect", error=type(error).__name__)
+
+    def _drain_forever(self) -> None:
+        while not self._stop.is_set() and not self.slots.closed:
+            more = False
+            try:
+                more = self.drain_inbox()
+            except RetryableError as error:
+                log.warning("inbox.failed", error=str(error))
+            except Exception as error:  # noqa: BLE001 - a thread that ends would not be missed
+                log.error("inbox.defect", error=type(error).__name__)
+            if not more:
+                self.listener.wait(self.timing.sweep_s, self._stop)
+        self.listener.close()
 
     def _sweep_forever(self) -> None:
         sleep_s = 0.0

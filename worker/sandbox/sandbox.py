@@ -35,6 +35,7 @@ class SandboxUrls:
         """Name the settings that lead a worker here."""
         values = {
             "DATABASE_URL": self.database_url,
+            "DATABASE_PREPARE": "true" if self.database_url else None,
             "BROKER_URL": self.broker_url,
             "TELNYX_BASE_URL": self.telnyx_base_url,
             "TELNYX_API_KEY": self.telnyx_api_key,

@@ -17,29 +17,39 @@ _CONNECT_ARGS: dict[str, object] = {
     "keepalives_interval": 5,
     "keepalives_count": 3,
     "tcp_user_timeout": 15_000,
-    # A transaction pooler may stand between: a prepared statement would belong to another session.
-    "prepare_threshold": None,
     "options": (
         "-c statement_timeout=15s -c lock_timeout=10s -c idle_in_transaction_session_timeout=30s"
     ),
 }
 
 
+_PREPARE_AFTER = 2
+"""So many times a statement is sent as it is; there are few, and they come again and again."""
 _LIMIT_EXCEEDED = "54"
 """SQLSTATE's class of statements that no Postgres takes; the driver counts them as operational."""
 
 
 class Database:
-    """A pool of connections. Give each transaction back before any HTTP call."""
+    """A pool of connections. Give each transaction back before any HTTP call.
 
-    def __init__(self, url: str, *, pool_size: int = 10, name: str = "worker") -> None:
+    `prepare`: statements are parsed and planned once a connection. Not where a pooler may change
+    the server process behind it: another one may know another statement by the same name.
+    """
+
+    def __init__(
+        self, url: str, *, pool_size: int = 10, name: str = "worker", prepare: bool = False
+    ) -> None:
         self._engine: Engine = create_engine(
             url,
             pool_size=pool_size,
             max_overflow=0,
             pool_timeout=30,
             pool_use_lifo=True,
-            connect_args={**_CONNECT_ARGS, "application_name": name},
+            connect_args={
+                **_CONNECT_ARGS,
+                "application_name": name,
+                "prepare_threshold": _PREPARE_AFTER if prepare else None,
+            },
         )
         self._autocommit = self._engine.execution_options(isolation_level="AUTOCOMMIT")
 

@@ -82,9 +82,8 @@ class DeadLetterStore:
 
         `detail` names the field and the mend, never a value.
         """
-        values = {"raw": raw, "queue": queue, "reason": reason, "detail": detail}
         with self._database.statement() as connection:
-            connection.execute(_KEEP, values)
+            keep_on(connection, reason=reason, raw=raw, detail=detail, queue=queue)
 
     def find(
         self, *, reason: str | None = None, resolved: bool = False, after: int = 0, limit: int = 100
@@ -125,6 +124,12 @@ class DeadLetterStore:
                 return False
             connection.execute(statement, values)
         return True
+
+
+def keep_on(connection: Connection, *, reason: str, raw: bytes, detail: str, queue: str) -> None:
+    """Insert a dead letter within a transaction of the caller."""
+    values = {"raw": raw, "queue": queue, "reason": reason, "detail": detail}
+    connection.execute(_KEEP, values)
 
 
 def _resolve(connection: Connection, letter: DeadLetterId, resolution: Resolution) -> bool:

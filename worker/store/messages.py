@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from worker.domain.ids import ChannelUserId, MessageRowId
 from worker.domain.messages import ChannelAddress
@@ -116,31 +116,36 @@ class MessageStore:
 
         `starts_itself` says that the caller has room to start the turn, so that sweepers need not.
         """
-        values = {
-            "channel": message.who.channel,
-            "recipient": message.who.recipient,
-            "address": message.who.address,
-            "thread": message.who.thread,
-            "message_id": message.message_id,
-            "agent": message.agent,
-            "envelope": json.dumps(message.envelope),
-            "sent_at": message.sent_at,
-            "hold": timedelta(seconds=message.hold_s),
-            "max_wait": timedelta(seconds=max(message.max_wait_s, message.hold_s)),
-            "starts_itself": starts_itself,
-            "expires_at": message.expires_at,
-            "max_pending": message.max_pending,
-            "skip": message.skip,
-        }
         with self._database.statement() as connection:
-            row = connection.execute(_ACCEPT, values).one_or_none()
-            if row is None:  # the same message_id was committed while this statement waited
-                row = connection.execute(_ACCEPT, values).one()
-        return Accepted(
-            id=MessageRowId(row.id),
-            user_id=ChannelUserId(row.user_id),
-            fresh=row.fresh,
-            conflicting=row.conflicting,
-            first_in_line=row.first_in_line,
-            due_in_s=max(0.0, float(row.due_in_s)),
-        )
+            return accept_on(connection, message, starts_itself=starts_itself)
+
+
+def accept_on(connection: Connection, message: NewMessage, *, starts_itself: bool) -> Accepted:
+    """Accept in a transaction of the caller, or in one of its own where that is not begun."""
+    values = {
+        "channel": message.who.channel,
+        "recipient": message.who.recipient,
+        "address": message.who.address,
+        "thread": message.who.thread,
+        "message_id": message.message_id,
+        "agent": message.agent,
+        "envelope": json.dumps(message.envelope),
+        "sent_at": message.sent_at,
+        "hold": timedelta(seconds=message.hold_s),
+        "max_wait": timedelta(seconds=max(message.max_wait_s, message.hold_s)),
+        "starts_itself": starts_itself,
+        "expires_at": message.expires_at,
+        "max_pending": message.max_pending,
+        "skip": message.skip,
+    }
+    row = connection.execute(_ACCEPT, values).one_or_none()
+    if row is None:  # the same message_id was committed while this statement waited
+        row = connection.execute(_ACCEPT, values).one()
+    return Accepted(
+        id=MessageRowId(row.id),
+        user_id=ChannelUserId(row.user_id),
+        fresh=row.fresh,
+        conflicting=row.conflicting,
+        first_in_line=row.first_in_line,
+        due_in_s=max(0.0, float(row.due_in_s)),
+    )

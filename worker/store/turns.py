@@ -39,12 +39,14 @@ SELECT envelope->'metadata' FROM messages WHERE turn_id = :turn_id
 ORDER BY order_at DESC, seq DESC LIMIT 1
 """)
 _LANDED = text("UPDATE turns SET landed = true WHERE id = ANY(:turn_ids)")
+# Calls, not turns: those that were refused together are judged one after the other.
 _OTHERS_REFUSED = text("""
-SELECT count(DISTINCT channel_user_id) FROM turns
-WHERE agent = :agent AND failure = 'refused' AND channel_user_id <> :user_id
-  AND id > coalesce((SELECT id FROM turns
-                     WHERE agent = :agent AND state = 'answered' AND kind = 'model'
-                     ORDER BY id DESC LIMIT 1), 0)
+SELECT count(DISTINCT c.channel_user_id) FROM calls c JOIN turns t ON t.id = c.turn_id
+WHERE t.agent = :agent AND c.state = 'refused' AND c.reason = 'request'
+  AND c.channel_user_id <> :user_id
+  AND c.id > coalesce((SELECT done.id FROM calls done JOIN turns ON turns.id = done.turn_id
+                       WHERE turns.agent = :agent AND done.state = 'done'
+                       ORDER BY done.id DESC LIMIT 1), 0)
 """)
 # Sent after the refusal had come: an earlier answer, or one that was adopted, proves nothing.
 _OTHERS_ANSWERED = text("""

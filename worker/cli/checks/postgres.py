@@ -23,7 +23,7 @@ CONNECTION: Final = "database connection"
 MAX_SKEW_S: Final = 30.0
 OLDEST: Final = 13
 """gen_random_uuid() without an extension. The tests run on 18."""
-_DELETES_FROM: Final = ("gates", "workers")
+_DELETES_FROM: Final = ("gates", "inbox", "workers")
 _TIMEOUTS: Final = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
 _NOTIFY_S: Final = 1.0
 
@@ -163,17 +163,19 @@ def pooler(setup: Setup) -> Finding:
             with others.transaction() as holding:
                 holding.execute(_PID)
                 pids.add(_pid_of(ours))
-        with ours.transaction() as one:
-            prepares = _driver(one).prepare_threshold is not None
-    return judge_pooler(moves=len(pids) > 1, prepares=prepares)
+    return judge_pooler(moves=len(pids) > 1, prepares=setup.settings.database_prepare)
 
 
 def judge_pooler(*, moves: bool, prepares: bool) -> Finding:
     """Judge whether our connections may go through what stands before Postgres."""
+    if not moves and not prepares:
+        return warning(
+            "none in transaction mode", "set DATABASE_PREPARE=true: less work for Postgres"
+        )
     if not moves:
         return ok("none in transaction mode")
     if prepares:
-        fix = "keep prepare_threshold None in worker/store/database.py, or pool by session"
+        fix = "unset DATABASE_PREPARE, or pool by session"
         return fault("one in transaction mode, and we prepare statements", fix)
     return ok("one in transaction mode; we prepare no statements")
 

@@ -1,0 +1,58 @@
+"""The bars. A bar that is not met stays red: neither it nor the floor is moved to meet it."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+SOCKET_TIMEOUT_S = 15.0
+"""The longest of the service's: `tcp_user_timeout` of worker/store/database.py."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bar:
+    """What is to be reached."""
+
+    key: str
+    what: str
+    side: Literal["<=", ">="]
+    limit: float
+    unit: str
+
+    def is_met(self, value: float) -> bool:
+        """Say whether a measured value reaches it."""
+        return value <= self.limit if self.side == "<=" else value >= self.limit
+
+    def __str__(self) -> str:
+        sign = {"<=": "≤", ">=": "≥"}[self.side]
+        return f"{sign} {self.limit:g} {self.unit}"
+
+
+def _most(key: str, limit: float, unit: str, what: str) -> Bar:
+    return Bar(key=key, what=what, side="<=", limit=limit, unit=unit)
+
+
+def _least(key: str, limit: float, unit: str, what: str) -> Bar:
+    return Bar(key=key, what=what, side=">=", limit=limit, unit=unit)
+
+
+BARS = (
+    _most("cpu_floor", 1.5, "x floor", "worker CPU per message, upstream latency 0"),
+    _most("cpu_naive", 1.0, "x naive", "the same"),
+    _least("rate_floor", 0.65, "x floor", "messages per second, upstream latency 0"),
+    _least("per_gb_naive", 50, "x naive", "answers in flight per GB of memory"),
+    _most("rss_1000", 300, "MB", "one process with 1000 answers in flight"),
+    _least("slow_floor", 0.9, "x floor", "messages per second, latency 2 s, 500 in flight"),
+    _least("two_one", 1.6, "x one", "two processes, latency 2 s, 500 in flight each"),
+    _most("cpu_1000_50", 1.25, "x 50", "worker CPU per message, 1000 in flight"),
+    _most("p50_floor", 3, "x floor", "added latency at half load, p50"),
+    _most("p99_floor", 3, "x floor", "the same, p99"),
+    _most("grown_empty", 1.2, "x empty", "CPU per message, worker and Postgres, grown tables"),
+    _most("sweep_ms", 5, "ms", "a sweep, 100,000 channel users, nothing due (database time)"),
+    _most("first_s", 1.5, "s", "the first message after a start"),
+    _most(
+        "first_after_cut_s",
+        1.5 + SOCKET_TIMEOUT_S,
+        "s",
+        "the first message after every connection was cut silently",
+    ),
+)
+BY_KEY = {bar.key: bar for bar in BARS}

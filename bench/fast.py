@@ -1,0 +1,89 @@
+"""Throughput and cost at upstream latency 0, and what a message waits for at half load."""
+
+from contextlib import ExitStack
+
+from bench.report import Report
+from bench.rounds import Round, interleaved, middle, ratios, run_round, warm_up
+from bench.stage import Stage, Subject
+from bench.variants import ALL, FLOOR, NAIVE, OURS
+
+ANSWERS = 200
+"""In flight at most, as in the default settings."""
+HALF_LOAD_LATENCY_S = 0.1
+HALF_LOAD_S = 4.0
+"""Length of a round; the full form has more of them, not longer ones."""
+
+
+def cpu(one: Round) -> float:
+    return one.cpu_ms
+
+
+def rate(one: Round) -> float:
+    return one.per_second
+
+
+def measure(stage: Stage, report: Report, *, rounds: int, messages: int) -> None:
+    """Compare the three at latency 0; then floor and ours at half of our rate."""
+    with ExitStack() as stack:
+        subjects = [stack.enter_context(stage.subject(one, answers=ANSWERS)) for one in ALL]
+        for subject in subjects:
+            warm_up(stage, subject)
+        done = interleaved(stage, subjects, rounds=rounds, messages=messages)
+        floor, naive, ours = (done[one.name] for one in (FLOOR, NAIVE, OURS))
+        absolute = ", ".join(f"{name} {middle(done[name], cpu):.2f} ms" for name in done)
+        report.add("cpu_floor", ratios(ours, floor, cpu), absolute)
+        report.add("cpu_naive", ratios(ours, naive, cpu), absolute)
+        rates = ", ".join(f"{name} {middle(done[name], rate):.0f}/s" for name in done)
+        report.add("rate_floor", ratios(ours, floor, rate), rates)
+        report.facts["postgres_ms_per_message"] = {
+            name: round(middle(found, lambda one: one.postgres_ms), 2)
+            for name, found in done.items()
+        }
+        report.facts["upstream_share_of_a_core"] = round(
+            max(one.upstream_share for found in done.values() for one in found), 3
+        )
+        half = middle(ours, rate) / 2
+        _half_load(stage, report, (subjects[0], subjects[2]), rounds=rounds, per_second=half)
+
+
+def _half_load(
+    stage: Stage,
+    report: Report,
+    subjects: tuple[Subject, Subject],
+    *,
+    rounds: int,
+    per_second: float,
+) -> None:
+    """Publish at random times, at the same mean rate for both: half of what ours can do."""
+    stage.upstream.control(latency_s=HALF_LOAD_LATENCY_S)
+    messages = max(int(per_second * HALF_LOAD_S), 100)
+    done = interleaved(stage, subjects, rounds=rounds, messages=messages, rate=per_second)
+    stage.upstream.control(latency_s=0.0)
+    floor, ours = done[FLOOR.name], done[OURS.name]
+    for percent in (50, 99):
+        report.add(
+            f"p{percent}_floor",
+            ratios(ours, floor, lambda one, percent=percent: one.added(percent)),  # type: ignore[misc]
+            ", ".join(
+                f"{name} {middle(found, lambda one: one.added(percent)):.1f} ms"  # noqa: B023
+                for name, found in done.items()
+            ),
+        )
+    report.facts["half_load"] = {
+        "per_second": round(per_second, 1),
+        "messages_a_round": messages,
+        "added_p95_ms": {
+            name: round(middle(found, lambda one: one.added(95)), 1) for name, found in done.items()
+        },
+    }
+
+
+def new_users(stage: Stage, report: Report, *, messages: int) -> None:
+    """Measure what the first message of a user costs: two more requests, three commits."""
+    with stage.subject(OURS, answers=ANSWERS) as subject:
+        warm_up(stage, subject)
+        known = run_round(stage, subject, messages=messages)
+        subject.published = 10_000_000
+        fresh = run_round(stage, subject, messages=messages, users=100_000_000)
+    report.facts["worker_ms_of_a_users_first_message"] = round(fresh.cpu_ms, 2)
+    report.facts["worker_ms_of_a_later_message"] = round(known.cpu_ms, 2)

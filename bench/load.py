@@ -1,0 +1,84 @@
+"""The producer, in a process of its own: reads one order a line, publishes, tells when.
+
+    order   {"broker_url": ..., "first": 1000, "count": 400, "users": 5000, "rate": null, "seed": 7}
+    answer  [wall-clock seconds of each publish]
+
+`rate` null = as fast as it goes; else arrivals are random at that mean rate (Poisson), the same for
+the same seed. It never waits for the worker: what is late stays late (no coordinated omission).
+"""
+
+import json
+import random
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import accumulate
+
+from celery import Celery
+
+WORDS = ("thanks", "when", "will", "my", "order", "arrive", "I", "moved", "last", "week", "please")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """Which messages are to be published, and how fast."""
+
+    broker_url: str
+    first: int
+    count: int
+    users: int
+    """Message n is of user n modulo this: nobody has two messages waiting in one round."""
+    seed: int
+    rate: float | None = None
+
+
+def envelope(number: int, order: Order, dice: random.Random) -> dict[str, object]:
+    """Give message `number`: ten to forty words, and the number to find it again by."""
+    words = dice.choices(WORDS, k=dice.randint(10, 40))
+    return {
+        "version": 1,
+        "channel": "web",
+        "user": f"u{number % order.users}",
+        "message_id": f"m-{number}",
+        "text": f"#{number} {' '.join(words)}",
+    }
+
+
+def arrivals(order: Order) -> Iterator[float]:
+    """Give the second of each publish, counted from the start."""
+    dice = random.Random(f"arrivals {order.seed}")  # noqa: S311 - a seeded play, no secret
+    if order.rate is None:
+        return iter([0.0] * order.count)
+    return accumulate(dice.expovariate(order.rate) for _ in range(order.count))
+
+
+def publish(order: Order, apps: dict[str, Celery]) -> list[float]:
+    """Publish all; gives the wall-clock time of each."""
+    if order.broker_url not in apps:
+        apps[order.broker_url] = Celery(broker=order.broker_url, set_as_current=False)
+    app = apps[order.broker_url]
+    dice = random.Random(f"texts {order.seed}")  # noqa: S311
+    numbers = range(order.first, order.first + order.count)
+    messages = [envelope(number, order, dice) for number in numbers]
+    published = []
+    with app.producer_pool.acquire(block=True) as producer:
+        start = time.monotonic()
+        for message, at_s in zip(messages, arrivals(order), strict=True):
+            if (wait_s := start + at_s - time.monotonic()) > 0:
+                time.sleep(wait_s)
+            published.append(time.time())
+            app.send_task(
+                "messages.receive", kwargs={"envelope": message}, queue="inbound", producer=producer
+            )
+    return published
+
+
+def main() -> None:
+    apps: dict[str, Celery] = {}
+    for line in sys.stdin:
+        print(json.dumps(publish(Order(**json.loads(line)), apps)), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,137 @@
+"""One round: publish messages, wait for the replies, and read what that cost."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from bench import machine
+from bench.stage import Stage, Subject, wait_until_quiet
+from bench.variants import USERS
+
+ROUND_TIMEOUT_S = 120.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Round:
+    """What one variant did in one round."""
+
+    messages: int
+    seconds: float
+    """From the first publish to the last reply row."""
+    cpu_ms: float
+    """Of the worker's processes, per message."""
+    postgres_ms: float
+    """CPU of all of Postgres, per message."""
+    upstream_share: float
+    """CPU of the upstream, as a share of one core: near 1 it would be the bottleneck."""
+    added_ms: tuple[float, ...]
+    """Per message: from publish to reply row, minus the upstream's time; sorted."""
+
+    @property
+    def per_second(self) -> float:
+        """Messages per second."""
+        return self.messages / self.seconds
+
+    def added(self, percent: float) -> float:
+        """Give a percentile of `added_ms`."""
+        return percentile(self.added_ms, percent)
+
+
+def percentile(ordered: Sequence[float], percent: float) -> float:
+    """Give the nearest-rank percentile of sorted values; it is one of them."""
+    rank = -(-len(ordered) * percent // 100)  # rounded up
+    return ordered[max(int(rank), 1) - 1]
+
+
+def run_round(
+    stage: Stage,
+    subject: Subject,
+    *,
+    messages: int,
+    rate: float | None = None,
+    hold: bool = False,
+    users: int = USERS,
+    at_peak: Callable[[], None] | None = None,
+) -> Round:
+    """Run one round. `hold`: answers are held back until all messages are in flight at once.
+
+    `at_peak` is called then.
+    """
+    stage.upstream.control(forget=True, hold=hold)
+    before = subject.last_reply()
+    order = stage.order(subject, messages=messages, rate=rate, users=users)
+    cpu, began = _cpus(stage, subject), time.monotonic()
+    stage.producer.begin(order)
+    if hold:
+        _wait(subject, lambda: stage.upstream.stats()["in_flight"] >= messages)
+        if at_peak is not None:
+            at_peak()
+        stage.upstream.control(hold=False)
+    published = stage.producer.end()
+    _wait(subject, lambda: subject.count_after(before) >= messages)
+    wait_until_quiet(subject)
+    spent_s = [after - was for after, was in zip(_cpus(stage, subject), cpu, strict=True)]
+    elapsed_s = time.monotonic() - began
+    finished = subject.finished(before)
+    took_s = stage.upstream.stats()["took_s"]
+    numbers = range(order.first, order.first + messages)
+    added = sorted(
+        (finished[f"m-{number}"] - at - took_s[str(number)]) * 1000
+        for number, at in zip(numbers, published, strict=True)
+    )
+    return Round(
+        messages=messages,
+        seconds=max(finished.values()) - published[0],
+        cpu_ms=spent_s[0] * 1000 / messages,
+        postgres_ms=spent_s[1] * 1000 / messages,
+        upstream_share=spent_s[2] / elapsed_s,
+        added_ms=tuple(added),
+    )
+
+
+def warm_up(stage: Stage, subject: Subject) -> None:
+    """Have every thread make its connections: as many messages in flight as it may have."""
+    messages = subject.answers * len(subject.processes)
+    run_round(stage, subject, messages=messages, hold=len(subject.processes) == 1)
+
+
+def interleaved(
+    stage: Stage, subjects: Sequence[Subject], *, rounds: int, **options: object
+) -> dict[str, list[Round]]:
+    """Run A B C A B C …; gives the rounds of each by name, the n-th ones next to each other."""
+    done: dict[str, list[Round]] = {subject.label: [] for subject in subjects}
+    for _ in range(rounds):
+        for subject in subjects:
+            done[subject.label].append(run_round(stage, subject, **options))  # type: ignore[arg-type]
+    return done
+
+
+def ratios(
+    over: Sequence[Round], under: Sequence[Round], of: Callable[[Round], float]
+) -> list[float]:
+    """Give the ratio of each pair of neighbours."""
+    return [of(one) / of(other) for one, other in zip(over, under, strict=True)]
+
+
+def middle(rounds: Sequence[Round], of: Callable[[Round], float]) -> float:
+    """Give the median of a value."""
+    return median(of(one) for one in rounds)
+
+
+def _cpus(stage: Stage, subject: Subject) -> tuple[float, float, float]:
+    return (
+        sum(machine.cpu_s(process.pid) for process in subject.processes),
+        machine.cpu_s(stage.postgres.pid),
+        machine.cpu_s(stage.upstream.pid),
+    )
+
+
+def _wait(subject: Subject, done: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + ROUND_TIMEOUT_S
+    while not done():
+        if not all(process.is_running for process in subject.processes):
+            raise RuntimeError(f"{subject.label}: a worker process ended")
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"not done in {ROUND_TIMEOUT_S} s: {subject.standing()}")
+        time.sleep(0.05)

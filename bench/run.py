@@ -1,0 +1,121 @@
+"""`make bench`: measure, print the table, write bench/results/<date>-<commit>.json.
+
+    python -m bench.run                    the short form, below five minutes
+    python -m bench.run --full             all of it, 5 rounds, 1,000,000 messages, the soak
+    python -m bench.run --only fast,slow   some parts
+Exit code 1 = a bar is not met.
+"""
+
+import argparse
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Console
+
+from bench import fast, grown, machine, slow, soak, starts
+from bench.children import ROOT
+from bench.report import Report
+from bench.stage import Stage, running_stage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effort:
+    """How much is done."""
+
+    rounds: int
+    messages: int
+    old_each: int
+    """Old messages of each of the 100,000 users of the grown tables."""
+    soak_minutes: float
+
+
+SHORT = Effort(rounds=3, messages=300, old_each=10, soak_minutes=1.0)
+FULL = Effort(rounds=5, messages=2000, old_each=10, soak_minutes=30.0)
+Part = Callable[[Stage, Report, Effort], None]
+PARTS: dict[str, Part] = {
+    "fast": lambda s, r, e: fast.measure(s, r, rounds=e.rounds, messages=e.messages),
+    "slow": lambda s, r, e: slow.measure(s, r, rounds=e.rounds, messages=max(e.messages, 600)),
+    "memory": lambda s, r, e: slow.memory(s, r, rounds=e.rounds),
+    "grown": lambda s, r, e: grown.measure(
+        s, r, rounds=e.rounds, messages=e.messages, each=e.old_each
+    ),
+    "sweep": lambda s, r, _: grown.sweep(s, r),
+    "starts": lambda s, r, e: starts.measure(s, r, rounds=e.rounds),
+    "cut": lambda s, r, e: starts.after_a_silent_cut(s, r, rounds=1 if e is SHORT else 3),
+}
+FULL_PARTS: dict[str, Part] = {
+    "new-users": lambda s, r, e: fast.new_users(s, r, messages=e.messages),
+    "sizes": lambda s, r, e: slow.sizes(s, r, rounds=e.rounds, messages=e.messages),
+    "long": lambda s, r, _: grown.long_conversation(s, r),
+    "backlog": lambda s, r, _: grown.backlog(s, r),
+    "soak": lambda s, r, e: soak.measure(s, r, minutes=e.soak_minutes, per_second=None),
+}
+
+
+def main() -> int:
+    wanted = _arguments()
+    effort = FULL if wanted.full else SHORT
+    names = (
+        wanted.only.split(",") if wanted.only else [*PARTS, *(FULL_PARTS if wanted.full else ())]
+    )
+    parts, console = PARTS | FULL_PARTS, Console(width=None if sys.stdout.isatty() else 110)
+    if unknown := [name for name in names if name not in parts]:
+        raise SystemExit(f"unknown parts {unknown}; there are {', '.join(parts)}")
+    report = Report(about=_about(wanted))
+    began = time.monotonic()
+    with running_stage(seed=wanted.seed, pin=wanted.pin) as stage:
+        for name in names:
+            part_began = time.monotonic()
+            _attempt(name, parts[name], stage, report, effort)
+            console.print(f"[dim]{name}: {time.monotonic() - part_began:.0f} s[/]")
+    report.about["seconds"] = round(time.monotonic() - began)
+    report.show(console)
+    path = report.write(Path(wanted.results), f"{datetime.now(UTC):%Y-%m-%d}-{_commit()}")
+    console.print(f"{path}, in {report.about['seconds']} s")
+    return 1 if report.failed or report.broken else 0
+
+
+def _attempt(name: str, part: Part, stage: Stage, report: Report, effort: Effort) -> None:
+    """Do one part; where it breaks, the others still tell something, and the run has failed."""
+    try:
+        part(stage, report, effort)
+    except (RuntimeError, OSError, LookupError, ValueError) as error:
+        report.broken.append(f"{name}: {type(error).__name__}: {str(error)[-2000:]}")
+        stage.calm_down()
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench.run")
+    parser.add_argument("--full", action="store_true", help="everything, about an hour")
+    parser.add_argument("--only", help=f"parts: {','.join(PARTS | FULL_PARTS)}")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--pin", help="cores of the threaded workers, as taskset -c takes them")
+    parser.add_argument("--results", default=ROOT / "bench" / "results")
+    return parser.parse_args()
+
+
+def _about(wanted: argparse.Namespace) -> dict[str, object]:
+    return {
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": _commit(),
+        "form": "full" if wanted.full else "short",
+        "seed": wanted.seed,
+        "pin": wanted.pin,
+        **machine.describe(),
+    }
+
+
+def _commit() -> str:
+    """Give the commit, with `-changed` where files differ from it."""
+    command = ["git", "describe", "--always", "--abbrev=7", "--dirty=-changed", "--exclude=*"]
+    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    return found.stdout.strip() or "unknown"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,247 @@
+"""Everything a run stands on: Postgres and Redis (real, durable), the upstream, the producer."""
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from redis import Redis
+
+from bench.children import ROOT, Producer, UpstreamProcess
+from bench.load import Order
+from bench.variants import Variant
+from tests.support.databases import libpq_url, make_template
+from tests.support.processes import eventually, open_folder
+from worker.sandbox.postgres import EmbeddedPostgres
+from worker.sandbox.processes import ChildProcess
+from worker.sandbox.redis import EmbeddedRedis
+
+NAMESPACE = "11111111-2222-4333-8444-555555555555"
+AGENTS = """
+[agents.default]
+fallback_text = "Sorry, not now."
+[channels.web]
+reorder_s = 0
+debounce_s = 0
+"""
+_START_S = 60.0
+
+
+@dataclass(kw_only=True)
+class Subject:
+    """One variant with a database and a queue of its own, and its processes."""
+
+    variant: Variant
+    label: str
+    """What it is called among others of the same run."""
+    broker_url: str
+    database_url: str
+    answers: int
+    """How many it may have in flight, in each process."""
+    connection: psycopg.Connection[tuple[Any, ...]]
+    redis: Redis
+    processes: list[ChildProcess] = field(default_factory=list)
+    published: int = 0
+    """Messages so far; the next one's number."""
+
+    def kill(self) -> None:
+        """End its processes as a power cut would; nothing of theirs is needed any more."""
+        for process in self.processes:
+            process.kill()
+
+    def last_reply(self) -> int:
+        """Give the highest id of a reply."""
+        row = self.connection.execute("SELECT coalesce(max(id), 0) FROM replies").fetchone()
+        return int(row[0]) if row else 0
+
+    def finished(self, after: int) -> dict[str, float]:
+        """Give when each message was answered, by message id, for replies above an id."""
+        rows = self.connection.execute(self.variant.finished.encode(), [after])
+        return {str(message_id): float(at) for message_id, at in rows}
+
+    def count_after(self, after: int) -> int:
+        """Count the replies above an id."""
+        row = self.connection.execute("SELECT count(*) FROM replies WHERE id > %s", [after])
+        return int((row.fetchone() or (0,))[0])
+
+    def standing(self) -> str:
+        """Tell where a round that does not end has come to."""
+        queues = {name: self.redis.llen(name) for name in ("inbound", "turns", "deliveries")}
+        return (
+            f"{self.label}: {self.published} published, {self.count_after(0)} replies,"
+            f" queued {queues}, unacknowledged {self.redis.hlen('unacked')}"
+        )
+
+    def is_consuming(self) -> bool:
+        """Whether each process waits for a queue: they say it in their logs only at level INFO."""
+        database = self.broker_url.rpartition("/")[2]
+        waiting = [
+            client
+            for client in self.redis.client_list()
+            if client["db"] == database and client["cmd"] == "brpop"
+        ]
+        return len(waiting) >= sum(process.is_running for process in self.processes)
+
+    def is_quiet(self) -> bool:
+        """Whether the queue is empty and everything taken is acknowledged."""
+        return not (
+            self.redis.llen("inbound") or self.redis.llen("turns") or self.redis.hlen("unacked")
+        )
+
+
+@dataclass(kw_only=True)
+class Stage:
+    """The parts."""
+
+    folder: Path
+    postgres: EmbeddedPostgres
+    redis: EmbeddedRedis
+    upstream: UpstreamProcess
+    producer: Producer
+    pin: str | None = None
+    """Cores for the worker processes, as `taskset -c` takes them; None = all."""
+    seed: int = 1
+    numbers: Iterator[int] = field(default_factory=count)
+
+    def calm_down(self) -> None:
+        """After a part that broke: answer what is held, and forget an order half carried out."""
+        self.upstream.control(latency_s=0.0, hold=False, fail_share=0.0)
+        self.producer.stop()
+        self.producer = Producer()
+
+    @contextmanager
+    def subject(
+        self,
+        variant: Variant,
+        *,
+        answers: int,
+        label: str | None = None,
+        processes: int = 1,
+        env: Mapping[str, str] | None = None,
+        app: str | None = None,
+    ) -> Iterator[Subject]:
+        """Give a variant a fresh database and start it; it is gone on leaving."""
+        number = next(self.numbers)
+        name = f"bench_{variant.name}_{number}"
+        with ExitStack() as stack:
+            url = self._database(variant, name)
+            stack.callback(self._run, f"DROP DATABASE {name} WITH (FORCE)")
+            connection = psycopg.connect(libpq_url(url), autocommit=True)
+            stack.callback(connection.close)
+            broker_url = f"redis://127.0.0.1:{self.redis.port}/{number % 16}"
+            redis = stack.enter_context(Redis.from_url(broker_url))
+            redis.flushdb()
+            subject = Subject(
+                variant=variant,
+                label=label or variant.name,
+                broker_url=broker_url,
+                database_url=url,
+                answers=variant.prefork or answers,
+                connection=connection,
+                redis=redis,
+            )
+            stack.callback(subject.kill)
+            for _ in range(processes):
+                self.start_process(subject, env=env or {}, app=app)
+            yield subject
+
+    def _database(self, variant: Variant, name: str) -> str:
+        template = " TEMPLATE migrated_template" if variant.tables is None else ""
+        self._run(f"CREATE DATABASE {name}{template}")
+        url = self.postgres.url_of(name)
+        with psycopg.connect(libpq_url(url), autocommit=True) as connection:
+            connection.execute((variant.tables or "SELECT").encode())
+            connection.execute(variant.users.encode())
+            connection.execute("VACUUM ANALYZE")
+        return url
+
+    def start_process(
+        self,
+        subject: Subject,
+        *,
+        env: Mapping[str, str],
+        app: str | None = None,
+        wait: bool = True,
+    ) -> ChildProcess:
+        """Start one more worker process of a subject, and wait until it consumes."""
+        variant, number = subject.variant, next(self.numbers)
+        log, name = self.folder / f"{variant.name}-{number}.log", f"{variant.name}-{number}@bench"
+        agents = self.folder / "agents.toml"
+        agents.write_text(AGENTS)
+        url = subject.database_url
+        process = ChildProcess(
+            [
+                *(("taskset", "-c", self.pin) if self.pin and not variant.prefork else ()),
+                *(sys.executable, "-m", "celery", "-A", app or variant.app, "worker", "-n", name),
+                *("--without-gossip", "--without-mingle"),
+            ],
+            log=log,
+            env={
+                **os.environ,
+                "PYTHONPATH": str(ROOT),
+                "BROKER_URL": subject.broker_url,
+                "DATABASE_URL": libpq_url(url) if variant.libpq else url,
+                "DATABASE_PREPARE": "true",
+                "TELNYX_BASE_URL": f"http://127.0.0.1:{self.upstream.port}/v2",
+                "TELNYX_API_KEY": "KEY",
+                "NAMESPACE": NAMESPACE,
+                "AGENTS_FILE": str(agents),
+                "CONCURRENCY": str(subject.answers + variant.extra_threads),
+                "SANDBOX_DIR": str(self.folder / "none"),
+                **env,
+            },
+        )
+        subject.processes.append(process)
+        if wait and not process.wait_until(subject.is_consuming, _START_S):
+            raise RuntimeError(f"{name} did not start:\n{log.read_text()[-3000:]}")
+        return process
+
+    def order(self, subject: Subject, *, messages: int, rate: float | None, users: int) -> Order:
+        """Make up the next order for a subject."""
+        first, subject.published = subject.published, subject.published + messages
+        return Order(
+            broker_url=subject.broker_url,
+            first=first,
+            count=messages,
+            users=users,
+            rate=rate,
+            seed=self.seed + first,
+        )
+
+    def _run(self, statement: str) -> None:
+        with psycopg.connect(libpq_url(self.postgres.url), autocommit=True) as connection:
+            connection.execute(statement.encode())
+
+
+def wait_until_quiet(subject: Subject) -> None:
+    """Wait for the last acknowledgement."""
+    if not eventually(subject.is_quiet, timeout_s=30):
+        raise RuntimeError(f"{subject.label}: entries stay unacknowledged")
+
+
+@contextmanager
+def running_stage(*, seed: int = 1, pin: str | None = None) -> Iterator[Stage]:
+    """Start all parts; whatever happens, no process stays."""
+    with ExitStack() as stack:
+        folder = stack.enter_context(open_folder())
+        postgres = stack.enter_context(EmbeddedPostgres(folder / "postgres"))
+        make_template(postgres)
+        redis = stack.enter_context(EmbeddedRedis(folder / "redis"))
+        upstream = UpstreamProcess(folder)
+        stack.callback(upstream.stop)
+        stage = Stage(
+            folder=folder,
+            postgres=postgres,
+            redis=redis,
+            upstream=upstream,
+            producer=Producer(),
+            pin=pin,
+            seed=seed,
+        )
+        stack.callback(lambda: stage.producer.stop())  # noqa: PLW0108 - whichever it is by then
+        yield stage

@@ -1,0 +1,83 @@
+"""The three programs that are compared: how each is started, and how its tables look.
+
+FLOOR   bench/floor.py    Celery threads, the shortest code, no guarantees
+NAIVE   bench/naive.py    prefork, the OpenAI SDK, the ORM
+OURS    worker            the real `celery -A worker worker`, as compose starts it
+"""
+
+from dataclasses import dataclass
+
+RESERVED_THREADS = 16
+"""Of ours, which turns never take: so many threads more than answers in flight."""
+USERS = 5000
+"""Channel users that have a conversation before anything is measured."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variant:
+    """One program under test."""
+
+    name: str
+    app: str
+    extra_threads: int = 0
+    prefork: int | None = None
+    """So many processes; None = threads, as many as asked for."""
+    tables: str | None
+    """Statements that make its tables; None = this project's migrations."""
+    users: str
+    """The statement that gives `USERS` users a conversation."""
+    finished: str
+    """Message ids and times of the replies with an id above a given one."""
+    libpq: bool = False
+    """Whether it takes a URL of libpq rather than SQLAlchemy's."""
+
+
+FLOOR = Variant(
+    name="floor",
+    app="bench.floor",
+    tables="""
+        CREATE TABLE messages (id text PRIMARY KEY, address text NOT NULL, text text NOT NULL);
+        CREATE TABLE replies (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+            message_id text NOT NULL, text text NOT NULL,
+            created_at timestamptz NOT NULL DEFAULT statement_timestamp())""",
+    users="SELECT",
+    finished="SELECT message_id, extract(epoch FROM created_at) FROM replies WHERE id > %s",
+    libpq=True,
+)
+NAIVE = Variant(
+    name="naive",
+    app="bench.naive",
+    prefork=8,
+    tables="""
+        CREATE TABLE users (id serial PRIMARY KEY, address text UNIQUE NOT NULL,
+            conversation_id text NOT NULL);
+        CREATE TABLE messages (id serial PRIMARY KEY, message_id text NOT NULL,
+            user_id int NOT NULL REFERENCES users, text text NOT NULL,
+            created_at timestamptz NOT NULL DEFAULT statement_timestamp());
+        CREATE INDEX ON messages (user_id);
+        CREATE TABLE replies (id serial PRIMARY KEY, message_id int NOT NULL REFERENCES messages,
+            text text NOT NULL, created_at timestamptz NOT NULL DEFAULT statement_timestamp());
+        CREATE INDEX ON replies (message_id)""",
+    users=f"""
+        INSERT INTO users (address, conversation_id)
+        SELECT 'u' || n, gen_random_uuid() FROM generate_series(0, {USERS - 1}) n""",
+    finished="""
+        SELECT m.message_id, extract(epoch FROM r.created_at)
+        FROM replies r JOIN messages m ON m.id = r.message_id WHERE r.id > %s""",
+)
+OURS = Variant(
+    name="ours",
+    app="worker",
+    extra_threads=RESERVED_THREADS,
+    tables=None,
+    users=f"""
+        WITH made AS (
+            INSERT INTO channel_users (channel, address)
+            SELECT 'web', 'u' || n FROM generate_series(0, {USERS - 1}) n RETURNING id)
+        INSERT INTO conversations (channel_user_id, agent, telnyx_conversation_id)
+        SELECT id, 'default', gen_random_uuid() FROM made""",
+    finished="""
+        SELECT m.message_id, extract(epoch FROM r.created_at)
+        FROM replies r JOIN messages m ON m.turn_id = r.turn_id WHERE r.id > %s""",
+)
+ALL = (FLOOR, NAIVE, OURS)

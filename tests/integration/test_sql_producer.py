@@ -1,0 +1,252 @@
+"""Producers that speak SQL: what the function takes, whose transaction it is, who drains it."""
+
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import errors, sql
+
+from tests.support.databases import libpq_url
+from tests.support.processes import eventually
+from tests.support.world import RecordingBroker, World, running_world
+from worker.bootstrap import build_service
+from worker.handlers.sweep import CannotPublishError
+from worker.sandbox.simulator import SimulatorConfig
+
+ENQUEUE = "SELECT enqueue_message(%s::jsonb)"
+
+
+@pytest.fixture
+def world(database_url: str, tmp_path: Path) -> Iterator[World]:
+    with running_world(database_url, tmp_path, SimulatorConfig(list_visible_after_s=0)) as made:
+        yield made
+
+
+@pytest.fixture
+def producer(database_url: str) -> Iterator[psycopg.Connection[Any]]:
+    with psycopg.connect(libpq_url(database_url)) as connection:
+        yield connection
+
+
+def envelope(number: int, **fields: object) -> dict[str, object]:
+    made = {"version": 1, "channel": "web", "user": "ann", "message_id": f"m-{number}"}
+    return {**made, "text": f"words {number}", **fields}
+
+
+def put(producer: psycopg.Connection[Any], *envelopes: object) -> list[int]:
+    ids = []
+    for one in envelopes:
+        row = producer.execute(ENQUEUE, [json.dumps(one)]).fetchone()
+        assert row is not None
+        ids.append(row[0])
+    return ids
+
+
+def accepted(world: World) -> list[str]:
+    rows = world.database.rows("SELECT message_id FROM messages ORDER BY id")
+    return [row["message_id"] for row in rows]
+
+
+def drained(world: World) -> World:
+    worker = world.worker()
+    while worker.service.background.drain_inbox():
+        pass
+    assert world.database.value("SELECT count(*) FROM inbox") == 0
+    return world
+
+
+def test_what_is_committed_is_accepted_in_order_and_answered(
+    world: World, producer: psycopg.Connection[Any]
+) -> None:
+    ids = put(producer, *(envelope(number) for number in range(120)))
+    producer.commit()
+    drained(world)
+
+    assert ids == sorted(ids)
+    assert accepted(world) == [f"m-{number}" for number in range(120)]
+    world.worker().answer()
+    assert {row["outcome"] for row in world.messages()} == {"answered"}
+
+
+def test_the_producers_rollback_leaves_nothing(
+    world: World, producer: psycopg.Connection[Any]
+) -> None:
+    put(producer, envelope(1))
+    producer.rollback()
+    drained(world)
+
+    assert accepted(world) == []
+
+
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        ([], "envelope: give a JSON object"),
+        (None, "envelope: give a JSON object"),
+        (envelope(1, version=2), "version: give 1"),
+        (envelope(1, version="1"), "version: give 1"),
+        (envelope(1, channel="Not A Slug"), "channel: give 1 to 32"),
+        (envelope(1, user=""), "user: give 1 to 320"),
+        (envelope(1, user="x" * 321), "user: give 1 to 320"),
+        (envelope(1, message_id=7), "message_id: give 1 to 998"),
+        (envelope(1, text="x" * 1_100_000), "envelope: at most 1048576 bytes"),
+    ],
+)
+def test_what_identifies_no_message_is_refused_at_once(
+    producer: psycopg.Connection[Any], bad: object, said: str
+) -> None:
+    with pytest.raises(errors.InvalidParameterValue, match=said):
+        put(producer, bad)
+
+
+def test_what_is_wrong_otherwise_is_a_dead_letter_and_stops_nothing(
+    world: World, producer: psycopg.Connection[Any]
+) -> None:
+    put(producer, envelope(1), envelope(2, text=""), envelope(3, agent="nobody"), envelope(4))
+    producer.commit()
+    drained(world)
+
+    assert accepted(world) == ["m-1", "m-4"]
+    letters = world.database.rows("SELECT reason, detail, queue FROM dead_letters ORDER BY id")
+    assert [one["reason"] for one in letters] == ["envelope_invalid", "unknown_agent"]
+    assert {one["queue"] for one in letters} == {"inbox"}
+
+
+def test_the_same_message_again_changes_nothing_and_another_body_is_a_conflict(
+    world: World, producer: psycopg.Connection[Any]
+) -> None:
+    put(producer, envelope(1), envelope(1), envelope(1, text="other words"))
+    producer.commit()
+    drained(world)
+
+    rows = world.database.rows("SELECT envelope->>'text' AS text, conflicts FROM messages")
+    assert rows == [{"text": "words 1", "conflicts": 1}]
+
+
+def test_two_producers_in_opposite_order_do_not_wait_for_each_other(
+    database_url: str, world: World
+) -> None:
+    with (
+        psycopg.connect(libpq_url(database_url)) as one,
+        psycopg.connect(libpq_url(database_url)) as other,
+    ):
+        put(one, envelope(1, user="ann"))
+        put(other, envelope(2, user="bob"))
+        put(one, envelope(3, user="bob"))
+        put(other, envelope(4, user="ann"))
+    drained(world)
+
+    assert sorted(accepted(world)) == ["m-1", "m-2", "m-3", "m-4"]
+
+
+def test_only_one_worker_drains_at_a_time(
+    database_url: str, world: World, producer: psycopg.Connection[Any]
+) -> None:
+    put(producer, envelope(1))
+    producer.commit()
+    mike = world.worker()
+    with psycopg.connect(libpq_url(database_url)) as somebody:
+        somebody.execute("SELECT pg_advisory_xact_lock(4871, 1)")
+        assert not mike.service.background.drain_inbox()
+    assert mike.service.background.drain_inbox()
+    assert accepted(world) == ["m-1"]
+
+
+def test_a_role_may_put_messages_in_and_read_nothing(database_url: str, world: World) -> None:
+    with psycopg.connect(libpq_url(database_url), autocommit=True) as owner:
+        role = "producer_" + database_url.rpartition("/")[2].partition("?")[0]
+        owner.execute(sql.SQL("CREATE ROLE {}").format(sql.Identifier(role)))
+        try:
+            owner.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(role)))
+            with pytest.raises(errors.InsufficientPrivilege):
+                put(owner, envelope(1))
+            owner.execute("RESET ROLE")
+            owner.execute(
+                sql.SQL("GRANT EXECUTE ON FUNCTION enqueue_message(jsonb) TO {}").format(
+                    sql.Identifier(role)
+                )
+            )
+            owner.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(role)))
+            put(owner, envelope(1))
+            for table in ("inbox", "messages", "message_outcomes", "replies"):
+                with pytest.raises(errors.InsufficientPrivilege):
+                    owner.execute(sql.SQL("SELECT * FROM {}").format(sql.Identifier(table)))
+            owner.execute("RESET ROLE")
+        finally:
+            owner.execute("RESET ROLE")
+            owner.execute(sql.SQL("DROP OWNED BY {}").format(sql.Identifier(role)))
+            owner.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(role)))
+    drained(world)
+    assert accepted(world) == ["m-1"]
+
+
+class NoBroker(RecordingBroker):
+    """Redis is away."""
+
+    def wake(self, users: object) -> None:  # noqa: ARG002 - the port has it
+        raise CannotPublishError("away")
+
+
+def test_without_redis_a_notify_is_enough(world: World, producer: psycopg.Connection[Any]) -> None:
+    """The threads of a worker: a message that is put in is heard, drained, claimed, answered."""
+    world.database.run(
+        "CREATE OR REPLACE FUNCTION service_now() RETURNS timestamptz LANGUAGE sql"
+        " STABLE AS 'SELECT statement_timestamp()'"
+    )
+    service = build_service(world.settings(), broker=NoBroker())
+    service.background.start()
+    try:
+        for number in range(5):
+            put(producer, envelope(number))
+            producer.commit()
+        assert eventually(lambda: len(world.replies()) > 0 and not pending(world))
+    finally:
+        service.background.stop()
+        service.close()
+    assert accepted(world) == [f"m-{number}" for number in range(5)]
+
+
+def pending(world: World) -> list[object]:
+    return [row for row in world.messages() if row["outcome"] is None]
+
+
+def test_the_view_says_what_became_of_each_message(
+    world: World, producer: psycopg.Connection[Any]
+) -> None:
+    put(producer, envelope(1), envelope(2, user="bob", signals=["opt_out"]))
+    producer.commit()
+    drained(world)
+    world.worker().answer()
+
+    rows = world.database.rows("SELECT * FROM message_outcomes ORDER BY message")
+    answered, skipped = rows
+    assert (answered["user"], answered["message_id"], answered["outcome"]) == (
+        "ann",
+        "m-1",
+        "answered",
+    )
+    assert answered["text"] == world.replies()[0]["text"]
+    assert (answered["source"], answered["delivery"]) == ("call", "sent")
+    assert (skipped["outcome"], skipped["text"], skipped["delivery"]) == ("opt_out", None, None)
+
+
+def test_a_listener_that_lost_its_connection_listens_again(
+    world: World, producer: psycopg.Connection[Any]
+) -> None:
+    listener = world.worker().service.background.listener
+    stop = threading.Event()
+    listener.wait(0.01, stop)
+    world.database.run(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE application_name = 'worker-inbox' AND datname = current_database()"
+    )
+    listener.wait(0.01, stop)  # notices
+    listener.wait(0.01, stop)  # listens again
+    put(producer, envelope(1))
+    producer.commit()
+    listener.wait(60, stop)  # far longer than the test may take
+    listener.close()

@@ -1,0 +1,75 @@
+"""Builds what the commands of operators work with: the same stores and handlers, and no threads."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from worker.agents_file import load_agents
+from worker.handlers.accept import AcceptEnvelope
+from worker.handlers.comparing import CompareThread
+from worker.handlers.conversing import AdoptConversation, ResetConversation, SayToUser
+from worker.handlers.operate import PauseUser, Replay
+from worker.settings import Settings
+from worker.store.database import Database
+from worker.store.dead_letters import DeadLetterStore
+from worker.store.interventions import InterventionStore
+from worker.store.ledger import LedgerStore
+from worker.store.messages import MessageStore
+from worker.store.people import PeopleStore
+from worker.store.saying import SayingStore
+from worker.telnyx.client import TelnyxClient
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operator:
+    """What a person's commands work with; it runs no turns."""
+
+    people: PeopleStore
+    pause: PauseUser
+    dead_letters: DeadLetterStore
+    replay: Replay
+    ledger: LedgerStore
+    compare: CompareThread
+    reset: ResetConversation
+    adopt: AdoptConversation
+    say: SayToUser
+    close: Callable[[], None]
+
+
+def build_operator(settings: Settings) -> Operator:
+    """Build the parts of the operators' commands. Raises `SettingsError`."""
+    routing, timing = load_agents(settings.agents_file)
+    database = Database(settings.database_url, pool_size=2, name="worker-cli")
+    telnyx = TelnyxClient(settings.telnyx_api_key, base_url=settings.telnyx_base_url)
+    people = PeopleStore(database)
+    dead_letters = DeadLetterStore(database)
+    ledger = LedgerStore(database)
+    slowest_s = max(one.call_timeout_s for one in routing.agents.values())
+    interventions = InterventionStore(
+        database, quiet_s=timing.quiet_s(slowest_s), settle_s=timing.settle_s
+    )
+
+    def close() -> None:
+        telnyx.close()
+        database.close()
+
+    return Operator(
+        people=people,
+        pause=PauseUser(people=people, telnyx=telnyx.conversations),
+        dead_letters=dead_letters,
+        replay=Replay(
+            letters=dead_letters,
+            accept=AcceptEnvelope(messages=MessageStore(database), routing=routing),
+        ),
+        ledger=ledger,
+        compare=CompareThread(ledger=ledger, telnyx=telnyx.conversations),
+        reset=ResetConversation(store=interventions),
+        adopt=AdoptConversation(
+            store=interventions,
+            ledger=ledger,
+            telnyx=telnyx.conversations,
+            routing=routing,
+            namespace=settings.namespace,
+        ),
+        say=SayToUser(store=interventions, saying=SayingStore(database), routing=routing),
+        close=close,
+    )

@@ -1,0 +1,60 @@
+"""Draining the inbox of producers that speak SQL."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from worker.domain.errors import PermanentError
+from worker.domain.reasons import DeadLetterReason
+from worker.envelope import EnvelopeError
+from worker.handlers.accept import AcceptEnvelope, tell
+from worker.observability import log
+from worker.store.inbox import QUEUE, InboxStore, Refused
+from worker.store.messages import NewMessage
+
+NOT_TAKEN = Refused(
+    reason=DeadLetterReason.NOT_STORABLE, detail="envelope: Postgres refuses to store it"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrainInbox:
+    """The use case; one instance serves the thread that drains."""
+
+    inbox: InboxStore
+    accept: AcceptEnvelope
+    rouse: Callable[[], None]
+    """Lets the sweeper look at once."""
+
+    def __call__(self) -> bool:
+        """Accept what lies there, a batch; gives whether there may be more.
+
+        Raises `DatabaseAwayError`.
+        """
+        try:
+            accepted = self.inbox.drain(self._judge)
+        except PermanentError:
+            accepted = self._drain_one()
+        if accepted is None:
+            return False
+        for one in accepted:
+            tell(one)
+        self.rouse()
+        return True
+
+    def _drain_one(self) -> tuple[()] | None:
+        """Go on where one of a batch is refused: one by one, and the bad one is set aside."""
+        try:
+            accepted = self.inbox.drain(self._judge, limit=1)
+        except PermanentError:
+            self.inbox.set_oldest_aside(NOT_TAKEN)
+            return ()
+        for one in accepted or ():
+            tell(one)
+        return None if accepted is None else ()
+
+    def _judge(self, document: object) -> NewMessage | Refused:
+        try:
+            return self.accept.routed(document)
+        except EnvelopeError as error:
+            log.warning("envelope.refused", reason=error.reason, queue=QUEUE)
+            return Refused(reason=error.reason, detail=str(error))

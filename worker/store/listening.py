@@ -1,0 +1,56 @@
+"""Hearing at once that something was put into the inbox: LISTEN on a connection of its own.
+
+A hint, like a wake: who hears nothing looks once a second. A pooler in transaction mode forgets who
+listens, so the connection goes past it (LISTEN_DATABASE_URL).
+"""
+
+import threading
+
+import psycopg
+
+from worker.observability import log
+
+CHANNEL = "worker_inbox"
+_CONNECT_S = 5
+
+
+class InboxListener:
+    """For one thread."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url.replace("postgresql+psycopg://", "postgresql://", 1)
+        self._connection: psycopg.Connection | None = None
+        self._is_deaf = False
+
+    def wait(self, timeout_s: float, stop: threading.Event) -> None:
+        """Return when something may have come, or after `timeout_s`; never raises."""
+        try:
+            connection = self._connection or self._connect()
+            for _ in connection.notifies(timeout=timeout_s, stop_after=1):
+                pass
+            self._is_deaf = False
+        except (psycopg.Error, OSError) as error:
+            self.close()
+            if not self._is_deaf:
+                log.warning("inbox.not_heard", error=type(error).__name__)
+            self._is_deaf = True
+            stop.wait(timeout_s)
+
+    def close(self) -> None:
+        """Hang up."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def _connect(self) -> psycopg.Connection:
+        self._connection = psycopg.connect(
+            self._url,
+            autocommit=True,
+            connect_timeout=_CONNECT_S,
+            application_name="worker-inbox",
+            keepalives_idle=10,
+            keepalives_interval=5,
+            keepalives_count=3,
+        )
+        self._connection.execute(f"LISTEN {CHANNEL}")
+        return self._connection
