@@ -184,7 +184,6 @@ class World:
     def settings(self, agents_file: Path | None = None) -> Settings:
         return Settings(
             database_url=self.database.url,
-            database_prepare=True,
             broker_url=self.broker_url,
             telnyx_api_key=SecretStr(self.simulator.api_key),
             telnyx_base_url=self.simulator.base_url,

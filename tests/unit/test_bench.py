@@ -157,7 +157,7 @@ def test_cpu_and_memory_of_this_process_are_read() -> None:
     before = machine.cpu_s(os.getpid())
     while machine.cpu_s(os.getpid()) < before + 0.05:
         sum(range(10_000))
-    assert 5 < machine.pss_mb(os.getpid()) <= machine.rss_mb(os.getpid()) * 1.1
+    assert 5 < machine.pss_mb(os.getpid()) <= machine.rss_mb(os.getpid()) * 2
     assert machine.threads(os.getpid()) >= 1
 
 

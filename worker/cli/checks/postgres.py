@@ -168,12 +168,9 @@ def pooler(setup: Setup) -> Finding:
 
 def judge_pooler(*, moves: bool, prepares: bool) -> Finding:
     """Judge whether our connections may go through what stands before Postgres."""
-    if not moves and not prepares:
-        return warning(
-            "none in transaction mode", "set DATABASE_PREPARE=true: less work for Postgres"
-        )
     if not moves:
-        return ok("none in transaction mode")
+        hint = "" if prepares else "; DATABASE_PREPARE=true would save Postgres much work"
+        return ok(f"none in transaction mode{hint}")
     if prepares:
         fix = "unset DATABASE_PREPARE, or pool by session"
         return fault("one in transaction mode, and we prepare statements", fix)
