@@ -50,7 +50,8 @@ def celery_settings(settings: Settings, *, longest_task_s: float) -> dict[str, A
             "socket_timeout": 5,
             "socket_connect_timeout": 3,
             "socket_keepalive": True,
-            "health_check_interval": 10,
+            # Twice this and a second: so long is a BRPOP waited on that a dead connection holds.
+            "health_check_interval": 3,
             # How long a publish tries to connect: kombu's own six seconds would stop the sweeper.
             "max_retries": 1,
             "interval_start": 0,
