@@ -252,12 +252,14 @@ def test_a_redirect_is_refused(status: int) -> None:
     [
         ("90", 90.0, 90.0),
         ("9999999", 3600.0, 3600.0),
-        (format_datetime(datetime.now(UTC) + timedelta(seconds=600), usegmt=True), 500.0, 600.0),
+        ("a date", 500.0, 600.0),
     ],
 )
 def test_a_pause_that_is_asked_for_is_kept_up_to_an_hour(
     header: str, low_s: float, high_s: float
 ) -> None:
+    if header == "a date":
+        header = format_datetime(datetime.now(UTC) + timedelta(seconds=600), usegmt=True)
     outcome, _ = outcome_of(answers(http(status=503, headers={"Retry-After": header})))
     assert isinstance(outcome, Unclear)
     assert outcome.retry_after_s is not None
