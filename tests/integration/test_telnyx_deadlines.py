@@ -141,9 +141,8 @@ def test_a_reset_after_the_request_is_unknown() -> None:
 
 def test_a_reset_before_the_request_was_read_is_unknown() -> None:
     def serve(conn: socket.socket, _: RawServer) -> None:
-        select.select(
-            [conn], [], [], 5
-        )  # a byte is there; earlier, nothing would have been written
+        # Not before a byte has come: then none would have been written.
+        select.select([conn], [], [], 5)
         reset(conn)
 
     assert isinstance(outcome_of(serve), Unknown)
