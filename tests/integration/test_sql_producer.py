@@ -250,3 +250,41 @@ def test_a_listener_that_lost_its_connection_listens_again(
     producer.commit()
     listener.wait(60, stop)  # far longer than the test may take
     listener.close()
+
+
+def test_a_hundred_copies_through_both_ways_in_at_once_are_one_message_and_one_reply(
+    world: World, database_url: str
+) -> None:
+    workers = [world.worker() for _ in range(3)]
+    ready = threading.Barrier(20)
+
+    def by_sql() -> None:
+        with psycopg.connect(libpq_url(database_url), autocommit=True) as own:
+            ready.wait(10)
+            put(own, *(envelope(1) for _ in range(5)))
+
+    def by_broker(number: int) -> None:
+        ready.wait(10)
+        for _ in range(5):
+            workers[number % 3].accept_only(envelope(1))
+
+    def drain(number: int) -> None:
+        ready.wait(10)
+        for _ in range(10):
+            workers[number].service.background.drain_inbox()
+
+    threads = [threading.Thread(target=by_sql) for _ in range(10)]
+    threads += [threading.Thread(target=by_broker, args=(number,)) for number in range(7)]
+    threads += [threading.Thread(target=drain, args=(number,)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    drained(world)
+    workers[0].accept_only(envelope(1, text="other words"))
+    workers[0].answer()
+
+    rows = world.database.rows("SELECT message_id, conflicts, outcome FROM messages")
+    assert rows == [{"message_id": "m-1", "conflicts": 1, "outcome": "answered"}]
+    assert world.inputs() == ["words 1"]
+    assert len(world.replies()) == 1
