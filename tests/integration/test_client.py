@@ -85,8 +85,8 @@ def test_many_go_out_in_order_a_batch_a_round_trip(broker_url: str) -> None:
         producer.send(**message(0))
         before = redis.info("stats")["total_reads_processed"]
         assert producer.send_many(message(number) for number in range(1, 1801)) == 1800
-        # Large batches arrive in several reads; one by one there would be 1800 at least.
-        assert redis.info("stats")["total_reads_processed"] - before < 150
+        # A large batch arrives in as many reads as TCP likes; one by one there would be over 1800.
+        assert redis.info("stats")["total_reads_processed"] - before < 900
     assert ids_in(broker_url) == [f"m-{number}" for number in range(1801)]
 
 
