@@ -19,7 +19,6 @@ from tests.faults.test_crash_matrix import (
     CLAIM,
     DELIVER,
     INTEND,
-    LEASE_S,
     MOMENTS,
     POST,
     PREPARE,
@@ -27,19 +26,17 @@ from tests.faults.test_crash_matrix import (
     SEND_GRACE_S,
     SETTLE,
     Stage,
+    audited_world,
     greet,
-    tables,
+    sleep_through_the_lease,
 )
-from tests.support import oracle
 from tests.support.crashing import Step, Stop, child, file_channels
-from tests.support.databases import fresh_database
-from tests.support.processes import eventually, open_folder
+from tests.support.processes import open_folder
 from tests.support.raw_server import RawServer, raw_server
-from tests.support.world import HandDrivenWorker, World, running_world
+from tests.support.world import HandDrivenWorker, World
 from worker.sandbox.postgres import EmbeddedPostgres
-from worker.sandbox.simulator import Match, SimulatorConfig
+from worker.sandbox.simulator import Match
 from worker.sandbox.simulator.model import Script
-from worker.telnyx.window import boottime
 
 USE = ("TurnStore.newest_metadata", "{tool}.run", "TurnStore.finish_tool")
 BOOK = ("TurnStore.start_tools", *(name.format(tool="HttpTool") for name in USE))
@@ -99,15 +96,8 @@ timeout_s = 3
 
 @pytest.fixture(scope="module")
 def world(shared_postgres: EmbeddedPostgres) -> Iterator[World]:
-    config = SimulatorConfig(list_visible_after_s=0)
-    with (
-        fresh_database(shared_postgres) as url,
-        open_folder() as folder,
-        running_world(url, folder, config) as made,
-    ):
+    with audited_world(shared_postgres) as made:
         yield made
-        seen = oracle.Expectations(slack_s=0.2)
-        assert oracle.check(made.database, made.simulator.log(), seen) == []
 
 
 @pytest.fixture(scope="module")
@@ -212,16 +202,7 @@ def test_who_sleeps_through_his_lease_changes_nothing_when_he_wakes_up(
 ) -> None:
     step = ask(stage, name)
     impatient = f"{stage.agents}\n[timing]\nsend_grace_s = {SEND_GRACE_S}\n"
-    with child(stage.job(step, stop=stop, agents=impatient)) as frozen:
-        assert eventually(lambda: frozen.is_frozen)
-        frozen_at = boottime()
-        stage.pass_time(LEASE_S)
-        stage.heal()
-        assert eventually(lambda: boottime() > frozen_at + SEND_GRACE_S)
-        before = tables(stage)
-        frozen.send(signal.SIGCONT)
-        assert frozen.wait() == 0
-    assert tables(stage) == before
+    sleep_through_the_lease(stage, step, stop, agents=impatient)
     check(stage, name, shop)
 
 

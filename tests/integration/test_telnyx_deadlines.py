@@ -18,7 +18,8 @@ from worker.domain.calls import CallOutcome, Done, Fault, NotSent, Refused, Unkn
 from worker.telnyx.client import TelnyxClient
 from worker.telnyx.responses import ResponseRequest
 from worker.telnyx.transport import LineError, _connect_one_of, dial, tls_context
-from worker.telnyx.window import CallWindow, boottime
+from worker.telnyx.window import CallWindow
+from worker.timed_socket import boottime
 
 KEY = SecretStr("KEY0123456789_secret")
 REQUEST = ResponseRequest(model="m", input=({"role": "user", "content": "Hello"},))

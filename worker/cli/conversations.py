@@ -12,7 +12,7 @@ from rich.table import Table
 from worker.bootstrap_operator import Operator
 from worker.cli.console import out, plain, say, say_json, warn
 from worker.cli.errors import MISUSED, CommandError
-from worker.cli.operate import _one_user, _operator
+from worker.cli.operate import an_operator, one_user
 from worker.domain.errors import DatabaseAwayError, NotFoundError, RetryableError
 from worker.domain.ids import ChannelUserId, TelnyxConversationId
 from worker.handlers.comparing import ComparedRow
@@ -25,7 +25,7 @@ _LOOK_EVERY_S = 0.2
 
 @contextmanager
 def _at_work() -> Iterator[Operator]:
-    with _operator() as operator:
+    with an_operator() as operator:
         try:
             yield operator
         except DatabaseAwayError:
@@ -45,7 +45,7 @@ def list_all(
 ) -> None:
     """List mappings, the newest first."""
     with _at_work() as operator:
-        user_id = None if who is None else _one_user(operator, who)
+        user_id = None if who is None else one_user(operator, who)
         found = operator.ledger.find(
             user_id=user_id, channel=channel, agent=agent, closed=closed, limit=limit
         )
@@ -87,7 +87,7 @@ def show(who: str, *, agent: str | None, texts: bool, as_json: bool) -> None:
 def reset(who: str, *, agent: str | None, as_json: bool) -> None:
     """Close the open conversation of one channel user."""
     with _at_work() as operator:
-        user_id = _one_user(operator, who)
+        user_id = one_user(operator, who)
         done = operator.reset(user_id, agent)
     if as_json:
         say_json(
@@ -104,7 +104,7 @@ def reset(who: str, *, agent: str | None, as_json: bool) -> None:
 def adopt(who: str, telnyx_id: UUID, *, agent: str | None, force: bool, as_json: bool) -> None:
     """Map one channel user to a Telnyx conversation."""
     with _at_work() as operator:
-        user_id = _one_user(operator, who)
+        user_id = one_user(operator, who)
         try:
             done = operator.adopt(user_id, TelnyxConversationId(telnyx_id), agent, force=force)
         except NotFoundError:
@@ -136,7 +136,7 @@ def say_to(who: str, text: str, how: HowToSay, *, as_json: bool) -> None:
     """Say it; exit code 0 = it is committed, and goes out exactly as any reply."""
     key = how.key or uuid4()
     with _at_work() as operator:
-        user_id = _one_user(operator, who)
+        user_id = one_user(operator, who)
         try:
             said = _said(operator, user_id, text, how, key)
         except DatabaseAwayError:
@@ -169,7 +169,7 @@ def _mapping(operator: Operator, who: str, agent: str | None) -> MappingRow:
     try:
         telnyx_id = TelnyxConversationId(UUID(who))
     except ValueError:
-        user_id = _one_user(operator, who)
+        user_id = one_user(operator, who)
     else:
         mapping = operator.ledger.get(telnyx_id)
         if mapping is None:

@@ -18,7 +18,8 @@ from worker.store.dead_letters import DeadLetter
 
 
 @contextmanager
-def _operator() -> Iterator[Operator]:
+def an_operator() -> Iterator[Operator]:
+    """Have what operators' commands work with. Raises `CommandError`."""
     log_warnings_only()
     try:
         operator = build_operator(all_settings())
@@ -32,8 +33,8 @@ def _operator() -> Iterator[Operator]:
 
 def pause(who: str, *, resume: bool, as_json: bool) -> None:
     """Pause or resume the one channel user that `who` names: an id, or CHANNEL:ADDRESS."""
-    with _operator() as operator:
-        user_id = _one_user(operator, who)
+    with an_operator() as operator:
+        user_id = one_user(operator, who)
         change = operator.pause.resume if resume else operator.pause.pause
         mirrored = change(user_id)
         state = "answered again" if resume else "paused"
@@ -45,7 +46,8 @@ def pause(who: str, *, resume: bool, as_json: bool) -> None:
             say("Telnyx could not be told (ai_disabled); that changes nothing here")
 
 
-def _one_user(operator: Operator, who: str) -> ChannelUserId:
+def one_user(operator: Operator, who: str) -> ChannelUserId:
+    """Find the one that `who` names, an id or CHANNEL:ADDRESS. Raises `CommandError`."""
     channel, colon, address = who.partition(":")
     if not colon and not who.isdecimal():
         raise CommandError("name a channel user by id, or as CHANNEL:ADDRESS", exit_code=MISUSED)
@@ -64,7 +66,7 @@ def _one_user(operator: Operator, who: str) -> ChannelUserId:
 
 def list_letters(*, reason: str | None, everything: bool, limit: int, as_json: bool) -> None:
     """List dead letters, oldest first."""
-    with _operator() as operator:
+    with an_operator() as operator:
         letters = operator.dead_letters.find(reason=reason, resolved=everything, limit=limit)
     if as_json:
         say_json([_facts(letter) for letter in letters])
@@ -85,7 +87,7 @@ def list_letters(*, reason: str | None, everything: bool, limit: int, as_json: b
 
 def show_letter(number: int, *, raw: bool, as_json: bool) -> None:
     """Show one dead letter; its bytes, which are what somebody wrote, only where asked for."""
-    with _operator() as operator:
+    with an_operator() as operator:
         letter = operator.dead_letters.get(DeadLetterId(number))
     if letter is None:
         raise CommandError(f"there is no dead letter {number}")
@@ -104,7 +106,7 @@ def show_letter(number: int, *, raw: bool, as_json: bool) -> None:
 def replay(numbers: list[int]) -> None:
     """Replay dead letters, each on its own; exits 1 where one could not be."""
     failed = 0
-    with _operator() as operator:
+    with an_operator() as operator:
         for number in numbers:
             try:
                 operator.replay(DeadLetterId(number))
@@ -119,7 +121,7 @@ def replay(numbers: list[int]) -> None:
 
 def dismiss(numbers: list[int]) -> None:
     """Close dead letters for good; they stay in the table."""
-    with _operator() as operator:
+    with an_operator() as operator:
         missed = [n for n in numbers if not operator.dead_letters.dismiss(DeadLetterId(n))]
     if missed:
         listed = ", ".join(str(number) for number in missed)

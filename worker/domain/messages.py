@@ -23,6 +23,11 @@ class ChannelAddress:
     thread: str
 
 
+def is_image(content_type: str) -> bool:
+    """Whether a model may look at what has this type."""
+    return content_type.lower().startswith("image/")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attachment:
     """Something sent along. Exactly one of `url` and `data` (base64) is set."""
@@ -35,7 +40,7 @@ class Attachment:
     @property
     def is_image(self) -> bool:
         """Whether a model may look at it."""
-        return self.content_type.lower().startswith("image/")
+        return is_image(self.content_type)
 
     @property
     def has_plain_type(self) -> bool:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from worker.domain.agents import ChannelPolicy, Routing, UnknownAgentError
+from worker.domain.messages import is_image
 from worker.domain.reasons import DeadLetterReason
 from worker.envelope import Envelope, EnvelopeError, parse_envelope
 from worker.observability import log
@@ -63,8 +64,8 @@ def _why_skipped(envelope: Envelope, policy: ChannelPolicy) -> str | None:
     """Give the outcome of a message that is never answered; None where it is."""
     signal = next((one for one in envelope.signals if one in NEVER_ANSWERED), None)
     if signal is None and policy.other_attachments == "skip":
-        images = (one.content_type.lower().startswith("image/") for one in envelope.attachments)
-        return None if all(images) else UNSUPPORTED_ATTACHMENT
+        only_images = all(is_image(one.content_type) for one in envelope.attachments)
+        return None if only_images else UNSUPPORTED_ATTACHMENT
     return signal
 
 

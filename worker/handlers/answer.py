@@ -37,7 +37,8 @@ from worker.store.opening import Intent
 from worker.store.turns import TurnStore
 from worker.telnyx.conversations import Conversations
 from worker.telnyx.responses import ResponseRequest, Responses
-from worker.telnyx.window import CallWindow, boottime
+from worker.telnyx.window import CallWindow
+from worker.timed_socket import boottime
 
 _Result = TypeVar("_Result")
 

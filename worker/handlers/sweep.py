@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from worker.domain.errors import RetryableError
 from worker.domain.ids import ChannelUserId
@@ -18,6 +19,8 @@ from worker.observability import log
 from worker.store.deliveries import DeliveryStore
 from worker.store.listening import InboxListener
 from worker.store.sweeps import SweepStore
+
+_Result = TypeVar("_Result")
 
 SHORTEST_SLEEP_S = 0.02
 
@@ -142,32 +145,16 @@ class Background:
 
     def _beat_forever(self) -> None:
         while not self._stop.wait(self.timing.heartbeat_s):
-            try:
-                self.beat(self.watchdog.stalled_s)
-            except RetryableError as error:
-                log.warning("heartbeat.failed", error=str(error))
-            except Exception as error:  # noqa: BLE001 - a thread that ends would not be missed
-                log.error("heartbeat.defect", error=type(error).__name__)
+            _tried("heartbeat", lambda: self.beat(self.watchdog.stalled_s), None)
 
     def _watch_forever(self) -> None:
         while not self._stop.wait(self.timing.watch_s):
-            if self.slots.closed:
-                continue
-            try:
-                self.watchdog.check()
-            except Exception as error:  # noqa: BLE001 - a thread that ends would not be missed
-                log.error("watchdog.defect", error=type(error).__name__)
+            if not self.slots.closed:
+                _tried("watchdog", self.watchdog.check, None)
 
     def _drain_forever(self) -> None:
         while not self._stop.is_set() and not self.slots.closed:
-            more = False
-            try:
-                more = self.drain_inbox()
-            except RetryableError as error:
-                log.warning("inbox.failed", error=str(error))
-            except Exception as error:  # noqa: BLE001 - a thread that ends would not be missed
-                log.error("inbox.defect", error=type(error).__name__)
-            if not more:
+            if not _tried("inbox", self.drain_inbox, False):  # noqa: FBT003 - what it gives else
                 self.listener.wait(self.timing.sweep_s, self._stop)
         self.listener.close()
 
@@ -178,11 +165,15 @@ class Background:
             self.slots.roused.clear()
             if self.slots.closed:
                 return
-            try:
-                sleep_s = self.sweep()
-            except RetryableError as error:
-                log.warning("sweep.failed", error=str(error))
-                sleep_s = self.timing.sweep_s
-            except Exception as error:  # noqa: BLE001 - a thread that ends would not be missed
-                log.error("sweep.defect", error=type(error).__name__)
-                sleep_s = self.timing.sweep_s
+            sleep_s = _tried("sweep", self.sweep, self.timing.sweep_s)
+
+
+def _tried(name: str, work: Callable[[], _Result], otherwise: _Result) -> _Result:
+    """Do one round of a thread's work; it goes on whatever fails, for nobody would miss it."""
+    try:
+        return work()
+    except RetryableError as error:
+        log.warning(f"{name}.failed", error=str(error))
+    except Exception as error:  # noqa: BLE001 - see above
+        log.error(f"{name}.defect", error=type(error).__name__)
+    return otherwise

@@ -7,9 +7,9 @@ from sqlalchemy import text
 from worker.domain.deliveries import ClaimedDelivery, OutgoingReply
 from worker.domain.errors import StaleLeaseError
 from worker.domain.ids import ChannelUserId, DeliveryId
-from worker.domain.messages import ChannelAddress
 from worker.domain.states import DeliveryState
 from worker.store.database import Database
+from worker.store.heads import address_of
 
 # Only the head of the line can be claimed: a later one must not overtake it. Nor where the gate of
 # the channel's endpoint is closed, see `worker.store.endpoints`.
@@ -87,12 +87,7 @@ class DeliveryStore:
                 delivery_id=DeliveryId(row.id),
                 user_id=user_id,
                 idempotency_key=row.idempotency_key,
-                to=ChannelAddress(
-                    channel=row.channel,
-                    recipient=row.recipient,
-                    address=row.address,
-                    thread=row.thread,
-                ),
+                to=address_of(row),
                 text=row.text,
                 message_ids=tuple(row.message_ids),
                 metadata=row.metadata or {},

@@ -75,12 +75,7 @@ def read_head(connection: Connection, user_id: ChannelUserId, claimed: Row[Any])
     """Read the head of a user whose row the caller has just locked by claiming it."""
     head = Head(
         lease=Lease(user_id=user_id, token=claimed.lease_token),
-        who=ChannelAddress(
-            channel=claimed.channel,
-            recipient=claimed.recipient,
-            address=claimed.address,
-            thread=claimed.thread,
-        ),
+        who=address_of(claimed),
         now=claimed.now,
         turn=None,
         pending=(),
@@ -104,6 +99,13 @@ def read_head(connection: Connection, user_id: ChannelUserId, claimed: Row[Any])
         pending=tuple(map(_pending, row.pending or ())),
         conversation=None if row.id is None else _open_conversation(connection, row),
         gates={name: datetime.fromisoformat(at) for name, at in (row.gates or {}).items()},
+    )
+
+
+def address_of(row: Row[Any]) -> ChannelAddress:
+    """Turn the four columns that name a channel user into their value."""
+    return ChannelAddress(
+        channel=row.channel, recipient=row.recipient, address=row.address, thread=row.thread
     )
 
 

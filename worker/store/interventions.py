@@ -9,7 +9,7 @@ the write fails with `StaleLeaseError`.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, text
@@ -19,7 +19,7 @@ from worker.domain.ids import ChannelUserId, ConversationId, TelnyxConversationI
 from worker.domain.messages import ChannelAddress
 from worker.domain.turns import Lease, OpenConversation, OpenTurn
 from worker.store.database import Database
-from worker.store.heads import close_conversation, conversation_value, read_turn
+from worker.store.heads import address_of, close_conversation, conversation_value, read_turn
 
 _LOCK = text("""
 SELECT channel, recipient, address, thread, lease_token, open_turn_id,
@@ -149,16 +149,7 @@ class InterventionStore:
                 return standing
             token = connection.execute(_TAKE, {"user_id": user_id}).scalar_one()
             lease = Lease(user_id=user_id, token=token)
-        return Standing(
-            lease=lease,
-            who=standing.who,
-            now=standing.now,
-            turn=standing.turn,
-            open=standing.open,
-            diverged=standing.diverged,
-            held_until=None,
-            doubt_until=None,
-        )
+        return replace(standing, lease=lease)
 
     def _read(self, connection: Connection, user_id: ChannelUserId) -> Standing:
         row = connection.execute(_LOCK, {"user_id": user_id}).one_or_none()
@@ -170,12 +161,7 @@ class InterventionStore:
         opened = connection.execute(_OPEN, {"user_id": user_id})
         return Standing(
             lease=Lease(user_id=user_id, token=row.lease_token),
-            who=ChannelAddress(
-                channel=row.channel,
-                recipient=row.recipient,
-                address=row.address,
-                thread=row.thread,
-            ),
+            who=address_of(row),
             now=row.now,
             turn=None if turn_id is None else read_turn(connection, TurnId(turn_id)),
             open=tuple(conversation_value(one) for one in opened),

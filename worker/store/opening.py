@@ -33,7 +33,7 @@ WITH turn AS (
     FROM turn WHERE channel_users.id = :user_id
 )
 """
-_OPEN = text(_OPEN_TURN + "SELECT id, opened_at, NULL AS call_id FROM turn")
+_OPEN = text(_OPEN_TURN + "SELECT id, opened_at FROM turn")
 # The usual case: the call goes out at once.
 _OPEN_AND_INTEND = text(
     _OPEN_TURN

@@ -8,20 +8,14 @@ worker that wakes up late must not send what others have long reconciled.
 """
 
 import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
+from worker.timed_socket import boottime
+
 SEND_GRACE_S = 2.0
 """From the noted intent to the first byte. Who reconciles relies on it: nothing leaves later."""
-
-_CLOCK: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # macOS has no BOOTTIME
-
-
-def boottime() -> float:
-    """Seconds since boot, sleep included. Only differences mean anything."""
-    return time.clock_gettime(_CLOCK)
 
 
 @dataclass(slots=True, kw_only=True)

@@ -15,6 +15,7 @@ from sqlalchemy import event
 from tests.faults.state_machine.taps import Actor, Side, Tapped, Taps, Trap
 from tests.faults.state_machine.telnyx import InProcessTelnyx, InProcessWire
 from tests.support.oracle import Delivered, MessageKey, Violation
+from tests.support.world import RecordingBroker
 from worker.bootstrap import Service, build_service
 from worker.domain.deliveries import (
     DeliveryOutcome,
@@ -74,29 +75,15 @@ class Inline:
 
 
 @dataclass
-class Broker:
+class Broker(RecordingBroker):
     """The wakes that are on their way; shared by all workers."""
 
     away: bool = False
-    woken: list[ChannelUserId] = field(default_factory=list)
-    deliveries: list[ChannelUserId] = field(default_factory=list)
 
     def wake(self, users: Sequence[ChannelUserId]) -> None:
         if self.away:
             raise CannotPublishError
-        self.woken.extend(users)
-
-    def wake_delivery(self, user_id: ChannelUserId) -> None:
-        self.deliveries.append(user_id)
-
-    def taken_entries(self) -> int:
-        return 0
-
-    def is_saturated(self) -> bool:
-        return False
-
-    def waiting_entries(self) -> int:
-        return 0
+        super().wake(users)
 
     def publish(self, task: str, queue: str, task_id: str, kwargs: dict[str, Any]) -> None:
         raise AssertionError(f"nobody has a task here: {task} {queue} {task_id} {len(kwargs)}")

@@ -26,7 +26,8 @@ from worker.sandbox.simulator.state import Exchange, State
 from worker.sandbox.simulator.values import Draft
 from worker.telnyx import wire
 from worker.telnyx.transport import DEADLINE_PASSED, SEND_DEADLINE_PASSED, LineError
-from worker.telnyx.window import CallWindow, boottime
+from worker.telnyx.window import CallWindow
+from worker.timed_socket import boottime
 
 LISTED_AFTER_S = 1.0
 """A conversation made a moment ago is not in the list yet."""
