@@ -1,25 +1,28 @@
 """How Postgres carries out the statements of the service: caught where they run, then explained.
 
 with caught() as statements:
-    …                                   whatever runs through SQLAlchemy in this process
+    …                                   whatever the stores execute in this process
 plan = explain(connection, statements[0])
 """
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import psycopg
-from sqlalchemy import Connection, Engine, event
+from sqlalchemy import event
+from sqlalchemy.pool import Pool
+
+from worker.store.sql import Row, Rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Statement:
-    """One statement with its values."""
+    """One statement, `$1` and so on where its values go."""
 
     text: str
-    values: Mapping[str, object]
+    values: tuple[object, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,22 +55,25 @@ def caught() -> Iterator[list[Statement]]:
     """Collect what is executed in this process, in order."""
     found: list[Statement] = []
 
-    def keep(
-        _connection: Connection,
-        _cursor: object,
-        statement: str,
-        parameters: Mapping[str, object],
-        _context: object,
-        executemany: bool,  # noqa: FBT001 - SQLAlchemy's signature
-    ) -> None:
-        if not executemany:
-            found.append(Statement(text=statement, values=dict(parameters or {})))
+    class Kept(Rows):
+        def execute(self, query: Any, params: Any = None, **options: Any) -> Self:  # noqa: ANN401
+            if query not in (b"BEGIN", b"COMMIT"):
+                found.append(Statement(text=query.decode(), values=tuple(params or ())))
+            return super().execute(query, params, **options)
 
-    event.listen(Engine, "before_cursor_execute", keep)
+    def keep(driver: psycopg.Connection[Row], _entry: object, _pooled: object) -> None:
+        driver.cursor_factory = Kept
+
+    def let_go(driver: psycopg.Connection[Row], _entry: object) -> None:
+        driver.cursor_factory = Rows
+
+    event.listen(Pool, "checkout", keep)
+    event.listen(Pool, "checkin", let_go)
     try:
         yield found
     finally:
-        event.remove(Engine, "before_cursor_execute", keep)
+        event.remove(Pool, "checkout", keep)
+        event.remove(Pool, "checkin", let_go)
 
 
 def explain(
@@ -77,7 +83,7 @@ def explain(
     options = "ANALYZE, FORMAT JSON" if run else "FORMAT JSON"
     with connection.transaction(force_rollback=True):
         query = f"EXPLAIN ({options}) {statement.text}".encode()
-        row = connection.execute(query, statement.values).fetchone()
+        row = psycopg.RawCursor(connection).execute(query, statement.values).fetchone()
     found = row[0][0] if row else {}
     times = [found[name] for name in ("Planning Time", "Execution Time") if name in found]
     return Plan(

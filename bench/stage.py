@@ -1,6 +1,7 @@
 """Everything a run stands on: Postgres and Redis (real, durable), the upstream, the producer."""
 
 import os
+import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -176,7 +177,7 @@ class Stage:
         url = subject.database_url
         process = ChildProcess(
             [
-                *(("taskset", "-c", self.pin) if self.pin and not variant.prefork else ()),
+                *(() if variant.prefork else self._pinned()),
                 *(sys.executable, "-m", "celery", "-A", app or variant.app, "worker", "-n", name),
                 *("--without-gossip", "--without-mingle"),
             ],
@@ -200,6 +201,9 @@ class Stage:
         if wait and not process.wait_until(subject.is_consuming, _START_S):
             raise RuntimeError(f"{name} did not start:\n{log.read_text()[-3000:]}")
         return process
+
+    def _pinned(self) -> tuple[str, ...]:
+        return (shutil.which("taskset") or "taskset", "-c", self.pin) if self.pin else ()
 
     def order(self, subject: Subject, *, messages: int, rate: float | None, users: int) -> Order:
         """Make up the next order for a subject."""

@@ -41,6 +41,8 @@ def configure_logging(level: str = "INFO") -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
+    # It warns with Postgres's words, which may quote values. Errors reach us as exceptions.
+    logging.getLogger("psycopg").setLevel(logging.ERROR)
 
 
 def log_warnings_only() -> None:

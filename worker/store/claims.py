@@ -5,8 +5,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TypeAlias
 
-from sqlalchemy import Connection, text
-
 from worker.domain.agents import Agent, ChannelPolicy, Routing
 from worker.domain.ids import ChannelUserId, WorkerId
 from worker.domain.messages import MAX_TURN_MESSAGES, ChannelAddress
@@ -28,6 +26,7 @@ from worker.store.database import Database
 from worker.store.expiry import expire
 from worker.store.heads import close_conversation, read_head
 from worker.store.opening import Intent, insert_intent, open_turn
+from worker.store.sql import Connection, sql
 
 Work: TypeAlias = Send | Record | Prepare | LookBack | GoOn
 """The steps that need the lease."""
@@ -77,7 +76,7 @@ class Claimed:
         return self.intent
 
 
-_CLAIM = text("""
+_CLAIM = sql("""
 UPDATE channel_users u
 SET lease_token = lease_token + 1, lease_owner = :worker_id,
     lease_until = service_now() + :lease, woken_at = NULL
@@ -87,17 +86,17 @@ WHERE id = :user_id AND due_at <= service_now() AND diverged_at IS NULL
 RETURNING channel, recipient, address, thread, lease_token, open_turn_id, paused_at,
     service_now() AS now
 """)
-_DUE_IN = text("""
+_DUE_IN = sql("""
 SELECT extract(epoch FROM due_at - service_now()) FROM channel_users
 WHERE id = :user_id AND due_at > service_now()
 """)
-_RELEASE = text("""
+_RELEASE = sql("""
 UPDATE channel_users SET lease_owner = NULL, lease_until = NULL, due_at = :due_at,
     waiting_since = CASE WHEN :empty THEN NULL ELSE waiting_since END,
     waiting_due_at = CASE WHEN :empty THEN NULL ELSE waiting_due_at END
 WHERE id = :user_id
 """)
-_LEFT_INTENDED = text("""
+_LEFT_INTENDED = sql("""
 UPDATE calls SET state = 'unknown', reason = 'its worker died', finished_at = service_now()
 WHERE turn_id = :turn_id AND state = 'intended'
 """)

@@ -2,24 +2,23 @@
 
 from datetime import timedelta
 
-from sqlalchemy import text
-
 from worker.domain.ids import ConversationId, TelnyxConversationId
 from worker.domain.turns import Lease, OpenConversation
 from worker.store.database import Database
 from worker.store.fence import hold
 from worker.store.heads import conversation_value, read_conversation
+from worker.store.sql import sql
 
-_INSERT = text("""
+_INSERT = sql("""
 INSERT INTO conversations (channel_user_id, agent) VALUES (:user_id, :agent)
 RETURNING id, agent, remote_key, telnyx_conversation_id, base_user_messages, instructions_hash
 """)
-_BIND = text("""
+_BIND = sql("""
 UPDATE conversations SET telnyx_conversation_id = :telnyx_id, base_user_messages = :base
 WHERE id = :id AND telnyx_conversation_id IS NULL
 RETURNING id, agent, remote_key, telnyx_conversation_id, base_user_messages, instructions_hash
 """)
-_USED = text("""
+_USED = sql("""
 SELECT telnyx_conversation_id FROM conversations
 WHERE channel_user_id = :user_id AND telnyx_conversation_id IS NOT NULL
 """)

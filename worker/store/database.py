@@ -2,14 +2,20 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine
-from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
+import psycopg
+from psycopg.pq import TransactionStatus
+from psycopg.rows import namedtuple_row
+from sqlalchemy import event, make_url
+from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
 from worker.domain.errors import DatabaseAwayError, PermanentError
+from worker.store.sql import Connection, Row, Rows
 
-_CONNECT_ARGS: dict[str, object] = {
+_CONNECT_ARGS: dict[str, Any] = {
     "connect_timeout": 5,
     # A half-open connection ends by itself: 10 s idle, then three probes.
     "keepalives": 1,
@@ -39,19 +45,20 @@ class Database:
     def __init__(
         self, url: str, *, pool_size: int = 10, name: str = "worker", prepare: bool = False
     ) -> None:
-        self._engine: Engine = create_engine(
-            url,
+        self._url = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+        self._name = name
+        self._prepare_after = _PREPARE_AFTER if prepare else None
+        self._generation = 0
+        self.pool = QueuePool(
+            self._connect,  # type: ignore[arg-type] # what a driver's connection is to SQLAlchemy
             pool_size=pool_size,
             max_overflow=0,
-            pool_timeout=30,
-            pool_use_lifo=True,
-            connect_args={
-                **_CONNECT_ARGS,
-                "application_name": name,
-                "prepare_threshold": _PREPARE_AFTER if prepare else None,
-            },
+            timeout=30,
+            use_lifo=True,
+            reset_on_return=None,
         )
-        self._autocommit = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+        event.listen(self.pool, "connect", self._note_generation)
+        event.listen(self.pool, "checkout", self._refuse_old_generation)
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
@@ -60,41 +67,73 @@ class Database:
         Raises `DatabaseAwayError` when Postgres is away or asks to try again; where that happened
         during the commit, the outcome is unknown and the next claim reads the truth.
         """
-        with _translated(), self._engine.begin() as connection:
-            yield connection
+        with _translated(), self._checked_out() as driver:
+            driver.execute(b"BEGIN", prepare=False)
+            yield Connection(driver)
+            driver.execute(b"COMMIT", prepare=False)
 
     @contextmanager
     def statement(self) -> Iterator[Connection]:
-        """Open a connection on which each statement is a transaction of its own."""
-        with _translated(), self._autocommit.connect() as connection:
-            yield connection
+        """Have a connection on which each statement is a transaction of its own."""
+        with _translated(), self._checked_out() as driver:
+            yield Connection(driver)
 
     def close(self) -> None:
         """Close every idle connection."""
-        self._engine.dispose()
+        self.pool.dispose()
+
+    @contextmanager
+    def _checked_out(self) -> Iterator[psycopg.Connection[Row]]:
+        pooled = self.pool.connect()
+        driver: Any = pooled.driver_connection
+        try:
+            yield driver
+        finally:
+            if driver.info.transaction_status != TransactionStatus.IDLE:
+                # What was begun is over with the connection; it may be broken as well.
+                if driver.broken:
+                    self._generation += 1
+                pooled.invalidate()
+            pooled.close()
+
+    def _connect(self) -> psycopg.Connection[Row]:
+        return psycopg.connect(
+            self._url,
+            autocommit=True,
+            cursor_factory=Rows,
+            row_factory=namedtuple_row,
+            prepare_threshold=self._prepare_after,
+            application_name=self._name,
+            **_CONNECT_ARGS,
+        )
+
+    # Where one connection broke, those that were made before are not tried one after the other.
+    def _note_generation(self, _driver: object, entry: ConnectionPoolEntry) -> None:
+        entry.info["generation"] = self._generation
+
+    def _refuse_old_generation(
+        self, _driver: object, entry: ConnectionPoolEntry, _pooled: object
+    ) -> None:
+        if entry.info["generation"] != self._generation:
+            raise DisconnectionError
 
 
 @contextmanager
 def _translated() -> Iterator[None]:
     try:
         yield
-    except (OperationalError, InterfaceError, PoolTimeoutError) as error:
-        if _sqlstate(error).startswith(_LIMIT_EXCEEDED):
+    except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+        if (error.sqlstate or "").startswith(_LIMIT_EXCEEDED):
             raise PermanentError(f"Postgres refused a statement: {_kind(error)}") from None
         raise DatabaseAwayError(f"Postgres: {_kind(error)}") from error
-    except IntegrityError:
+    except PoolTimeoutError as error:
+        raise DatabaseAwayError("Postgres: no connection of the pool is free") from error
+    except psycopg.IntegrityError:
         raise  # a broken invariant of ours: a bug, and it must look like one
-    except DBAPIError as error:
-        if error.connection_invalidated:
-            raise DatabaseAwayError(f"Postgres: {_kind(error)}") from error
+    except psycopg.Error as error:
         # `from None`: the driver's message quotes the parameters, and with them what people wrote.
         raise PermanentError(f"Postgres refused a statement: {_kind(error)}") from None
 
 
-def _sqlstate(error: Exception) -> str:
-    return getattr(getattr(error, "orig", None), "sqlstate", None) or ""
-
-
-def _kind(error: Exception) -> str:
-    origin = getattr(error, "orig", None)
-    return f"{type(origin or error).__name__} {_sqlstate(error)}".strip()
+def _kind(error: psycopg.Error) -> str:
+    return f"{type(error).__name__} {error.sqlstate or ''}".strip()

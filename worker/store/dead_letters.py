@@ -3,13 +3,12 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, Row, text
-
 from worker.domain.ids import ChannelUserId, DeadLetterId, DeliveryId, MessageRowId
 from worker.domain.states import DeadLetterKind, Resolution
 from worker.store.database import Database
+from worker.store.sql import Connection, Row, sql
 
-_KEEP = text("""
+_KEEP = sql("""
 INSERT INTO dead_letters (kind, raw, queue, reason, detail, created_at)
 VALUES ('envelope', :raw, :queue, :reason, :detail, service_now())
 """)
@@ -20,7 +19,7 @@ FROM dead_letters l
 LEFT JOIN messages m ON m.id = l.message_row_id
 LEFT JOIN deliveries d ON d.id = l.delivery_id
 """
-_LIST = text(
+_LIST = sql(
     _SELECT
     + """
 WHERE (:resolved OR l.resolution IS NULL)
@@ -28,13 +27,13 @@ WHERE (:resolved OR l.resolution IS NULL)
   AND l.id > :after
 ORDER BY l.id LIMIT :limit"""
 )
-_GET = text(_SELECT + " WHERE l.id = :id")
+_GET = sql(_SELECT + " WHERE l.id = :id")
 # The resolution is taken first: of two people who replay at the same moment one goes on.
-_RESOLVE = text("""
+_RESOLVE = sql("""
 UPDATE dead_letters SET resolution = :resolution, resolved_at = service_now()
 WHERE id = :id AND resolution IS NULL RETURNING id
 """)
-_REVIVE_MESSAGE = text("""
+_REVIVE_MESSAGE = sql("""
 WITH message AS (
     UPDATE messages SET state = 'pending', outcome = NULL, finished_at = NULL, turn_id = NULL,
         alone = true
@@ -45,7 +44,7 @@ UPDATE channel_users u SET waiting_since = coalesce(waiting_since, service_now()
     due_at = CASE WHEN open_turn_id IS NULL THEN service_now() ELSE due_at END
 FROM message WHERE u.id = message.channel_user_id
 """)
-_REVIVE_DELIVERY = text("""
+_REVIVE_DELIVERY = sql("""
 UPDATE deliveries SET state = 'pending', due_at = service_now(), finished_at = NULL,
     created_at = service_now(), attempts = 0, first_attempt_at = NULL
 WHERE id = :delivery_id AND state = 'failed'
@@ -137,7 +136,7 @@ def _resolve(connection: Connection, letter: DeadLetterId, resolution: Resolutio
     return connection.execute(_RESOLVE, values).one_or_none() is not None
 
 
-def _letter(row: Row[tuple[object, ...]]) -> DeadLetter:
+def _letter(row: Row) -> DeadLetter:
     return DeadLetter(
         id=DeadLetterId(row.id),
         kind=DeadLetterKind(row.kind),

@@ -2,18 +2,17 @@
 
 from datetime import timedelta
 
-from sqlalchemy import text
-
 from worker.domain.deliveries import ClaimedDelivery, OutgoingReply
 from worker.domain.errors import StaleLeaseError
 from worker.domain.ids import ChannelUserId, DeliveryId
 from worker.domain.states import DeliveryState
 from worker.store.database import Database
 from worker.store.heads import address_of
+from worker.store.sql import sql
 
 # Only the head of the line can be claimed: a later one must not overtake it. Nor where the gate of
 # the channel's endpoint is closed, see `worker.store.endpoints`.
-_CLAIM = text("""
+_CLAIM = sql("""
 WITH head AS (
     SELECT d.id, d.state = 'sending' AS interrupted, d.attempts FROM deliveries d
     WHERE d.id = (SELECT min(id) FROM deliveries
@@ -41,7 +40,7 @@ SELECT c.id, c.idempotency_key, c.lease_token, c.begun, c.first_attempt_at, c.in
     EXISTS (SELECT FROM gates g WHERE g.name = 'webhook:' || c.channel) AS failing
 FROM claimed c JOIN replies r ON r.id = c.reply_id JOIN channel_users u ON u.id = c.channel_user_id
 """)
-_END = text("""
+_END = sql("""
 WITH ended AS (
     UPDATE deliveries SET state = :state, lease_until = NULL, provider_id = :provider_id,
         provider_status = :provider_status,
@@ -56,7 +55,7 @@ WITH ended AS (
 SELECT id FROM ended
 """)
 # Only what can be claimed: the others would crowd it out.
-_DUE = text("""
+_DUE = sql("""
 SELECT d.channel_user_id FROM deliveries d
 WHERE d.due_at <= service_now() - :grace AND NOT EXISTS (
     SELECT FROM deliveries before

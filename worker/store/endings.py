@@ -7,19 +7,18 @@ statement happens and it gives no row.
 import json
 from datetime import timedelta
 
-from sqlalchemy import TextClause, text
-
 from worker.domain.calls import CallOutcome, Done, NotSent, Refused, Unknown
 from worker.domain.settle import Diverge, GiveUp, Later, Plan, Recorded, Replace, Reply, Split
 from worker.domain.states import CallState, MessageState, ReplySource, TurnState
 from worker.store.claims import Claimed
+from worker.store.sql import Statement, sql
 
 _END_CALL = """
     UPDATE calls SET state = :call_state, reason = :call_reason, status = :status, code = :code,
         request_id = :request_id, response_id = :response_id, output = CAST(:output AS jsonb),
         input_tokens = :input_tokens, output_tokens = :output_tokens, finished_at = service_now()
 """
-END_CALL = text(_END_CALL + "WHERE calls.id = :call_id")
+END_CALL = sql(_END_CALL + "WHERE calls.id = :call_id")
 """Ends a call whose turn goes on at once; the caller holds the fence."""
 
 # One statement: the fence, the call, and the user's release. Everything hangs on `fenced`.
@@ -41,7 +40,7 @@ _SUPERSEDING = """lease_owner = NULL, lease_until = NULL,
         superseding_since = CASE WHEN :supersede AND waiting_since IS NOT NULL
             AND coalesce(superseding_since, service_now()) > service_now() - :max_wait
             THEN coalesce(superseding_since, service_now()) END"""
-_LATER = text(
+_LATER = sql(
     "WITH "
     + _CALL_ENDS.format(
         release="lease_owner = NULL, lease_until = NULL, due_at = service_now() + :wait"
@@ -66,7 +65,7 @@ _TURN_ENDS = """
     UPDATE messages SET state = :message_state, outcome = :outcome, finished_at = service_now()
     FROM turn WHERE messages.turn_id = turn.id RETURNING messages.id
 )"""
-_ANSWERED = text(
+_ANSWERED = sql(
     "WITH "
     + _CALL_ENDS.format(release=_SUPERSEDING)
     + _TURN_ENDS
@@ -89,7 +88,7 @@ _ANSWERED = text(
 SELECT first_delivery.state AS delivery_state
 FROM fenced, (SELECT state FROM delivery) AS first_delivery"""
 )
-_DIED = text(
+_DIED = sql(
     "WITH "
     + _CALL_ENDS.format(release=_RELEASED)
     + _TURN_ENDS
@@ -102,13 +101,13 @@ SELECT NULL AS delivery_state FROM fenced"""
 )
 
 
-_RECORDED = text(
+_RECORDED = sql(
     "WITH "
     + _CALL_ENDS.format(release=_RELEASED)
     + _TURN_ENDS
     + " SELECT NULL AS delivery_state FROM fenced"
 )
-_REPLACED = text(
+_REPLACED = sql(
     "WITH "
     + _CALL_ENDS.format(release="lease_owner = NULL, lease_until = NULL, due_at = service_now()")
     + """
@@ -125,7 +124,7 @@ _REPLACED = text(
 )
 SELECT NULL AS delivery_state FROM fenced"""
 )
-_SPLIT = text(
+_SPLIT = sql(
     "WITH "
     + _CALL_ENDS.format(
         release="""lease_owner = NULL, lease_until = NULL, open_turn_id = NULL,
@@ -143,7 +142,7 @@ _SPLIT = text(
 )
 SELECT NULL AS delivery_state FROM fenced"""
 )
-_DIVERGED = text(
+_DIVERGED = sql(
     "WITH "
     + _CALL_ENDS.format(
         release="lease_owner = NULL, lease_until = NULL, diverged_at = service_now()"
@@ -157,7 +156,7 @@ SELECT NULL AS delivery_state FROM fenced"""
 )
 
 
-def ending(claimed: Claimed, plan: Plan) -> tuple[TextClause, dict[str, object]]:
+def ending(claimed: Claimed, plan: Plan) -> tuple[Statement, dict[str, object]]:
     """Give the statement of a plan, and the values it takes beside those of the call."""
     match plan:
         case Reply():

@@ -11,9 +11,8 @@ when it fails. What waits behind a closed one is not even claimed, see `worker.s
 
 from datetime import timedelta
 
-from sqlalchemy import text
-
 from worker.store.database import Database
+from worker.store.sql import sql
 
 OFF_AFTER = timedelta(days=5)
 FORGET_AFTER = timedelta(days=1)
@@ -26,7 +25,7 @@ LONGEST_REST = timedelta(minutes=5)
 """Doubling between. Each attempt at an endpoint that hangs costs a thread fifteen seconds."""
 
 # Once it is off, replies that were on their way change nothing any more.
-_FAILED = text("""
+_FAILED = sql("""
 INSERT INTO gates AS g (name, closed_until, reason, strikes, changed_at)
 VALUES ('webhook:' || :channel,
     service_now() + CASE WHEN :rests THEN greatest(:asked, :first) ELSE interval '0' END,
@@ -53,7 +52,7 @@ WHERE g.reason <> :off
 RETURNING reason = :off
 """)
 # A pause that was asked for is kept; a success only ends the story.
-_ANSWERED = text("""
+_ANSWERED = sql("""
 WITH over AS (
     DELETE FROM gates WHERE name = 'webhook:' || :channel AND closed_until <= service_now()
 )

@@ -2,18 +2,17 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, text
-
 from worker.domain.agents import ChannelPolicy
 from worker.domain.ids import MessageRowId
 from worker.domain.turns import Head
+from worker.store.sql import Connection, sql
 
-_EXPIRE = text("""
+_EXPIRE = sql("""
 UPDATE messages SET state = 'expired', outcome = 'expired', finished_at = service_now()
 WHERE id = ANY(:message_ids) AND state = 'pending'
 """)
 # One text for all that were too old; a turn that Telnyx never hears of carries it.
-_EXPIRE_WITH_TEXT = text("""
+_EXPIRE_WITH_TEXT = sql("""
 WITH turn AS (
     INSERT INTO turns (channel_user_id, agent, agent_version, input_text, state, landed, failure,
         opened_at, finished_at)

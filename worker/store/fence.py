@@ -2,12 +2,11 @@
 
 from datetime import timedelta
 
-from sqlalchemy import Connection, text
-
 from worker.domain.errors import StaleLeaseError
 from worker.domain.turns import Lease
+from worker.store.sql import Connection, sql
 
-_HOLD = text("""
+_HOLD = sql("""
 UPDATE channel_users SET lease_until = greatest(lease_until, service_now() + :lease)
 WHERE id = :user_id AND lease_token = :token RETURNING id
 """)

@@ -3,16 +3,15 @@
 from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, text
-
 from worker.domain.settle import GateClosing
+from worker.store.sql import Connection, sql
 
 FIRST_WAIT_S = 15.0
 LONGEST_WAIT_S = 60.0
 """An operator who has mended the key should not wait long to see it work."""
 
-_ALL = text("SELECT name, closed_until FROM gates")
-_CLOSE = text("""
+_ALL = sql("SELECT name, closed_until FROM gates")
+_CLOSE = sql("""
 INSERT INTO gates AS g (name, closed_until, reason, strikes, changed_at)
 VALUES (:name, service_now() + coalesce(:wait, :first), :reason, 1, service_now())
 ON CONFLICT (name) DO UPDATE SET
@@ -23,7 +22,7 @@ ON CONFLICT (name) DO UPDATE SET
     strikes = g.strikes + CASE WHEN g.closed_until > service_now() THEN 0 ELSE 1 END,
     changed_at = service_now()
 """)
-_REOPEN = text("DELETE FROM gates WHERE name = ANY(:names)")
+_REOPEN = sql("DELETE FROM gates WHERE name = ANY(:names)")
 
 
 def read_gates(connection: Connection) -> Mapping[str, datetime]:

@@ -5,8 +5,6 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, text
-
 from worker.domain.calls import Fault
 from worker.domain.ids import (
     CallId,
@@ -26,13 +24,14 @@ from worker.domain.states import CallState, TurnKind
 from worker.domain.turns import CallRecord, Head, Lease, OpenConversation, OpenTurn
 from worker.store import tool_calls
 from worker.store.gates import read_gates
+from worker.store.sql import Connection, Row, sql
 
-_TURN = text("""
+_TURN = sql("""
 SELECT id, agent, kind, input_text, parts, opened_at, conversation_id,
     (SELECT count(*) FROM messages m WHERE m.turn_id = t.id) AS messages
 FROM turns t WHERE id = :turn_id
 """)
-_CALLS = text("""
+_CALLS = sql("""
 SELECT id, round, attempt, state, intent_at, status, conversation_id,
     CASE WHEN state = 'refused' THEN reason END AS fault
 FROM calls
@@ -45,13 +44,13 @@ _OPEN_CONVERSATION = """
     (SELECT finished_at FROM turns t WHERE t.conversation_id = c.id ORDER BY id DESC LIMIT 1)
         AS last_turn_at
 """
-_CONVERSATION = text(f"""
+_CONVERSATION = sql(f"""
 SELECT {_OPEN_CONVERSATION} FROM conversations c
 WHERE channel_user_id = :user_id AND agent = :agent AND closed_at IS NULL
 """)
 # One round trip for all that a new turn depends on. Not one with the claim: an update that has
 # waited for its lock reads everything else as it was before.
-_WAITING = text(f"""
+_WAITING = sql(f"""
 WITH pending AS (
     SELECT id, agent, alone, expires_at, envelope->>'text' AS text,
         envelope->'attachments' AS attachments, order_at, seq
@@ -65,13 +64,13 @@ FROM (SELECT) AS one LEFT JOIN conversations c
     ON c.channel_user_id = :user_id AND c.closed_at IS NULL
     AND c.agent = (SELECT agent FROM pending ORDER BY order_at, seq LIMIT 1)
 """)
-_CLOSE = text("""
+_CLOSE = sql("""
 UPDATE conversations SET closed_at = service_now(), close_reason = :reason
 WHERE id = :id AND closed_at IS NULL
 """)
 
 
-def read_head(connection: Connection, user_id: ChannelUserId, claimed: Row[Any]) -> Head:
+def read_head(connection: Connection, user_id: ChannelUserId, claimed: Row) -> Head:
     """Read the head of a user whose row the caller has just locked by claiming it."""
     head = Head(
         lease=Lease(user_id=user_id, token=claimed.lease_token),
@@ -102,7 +101,7 @@ def read_head(connection: Connection, user_id: ChannelUserId, claimed: Row[Any])
     )
 
 
-def address_of(row: Row[Any]) -> ChannelAddress:
+def address_of(row: Row) -> ChannelAddress:
     """Turn the four columns that name a channel user into their value."""
     return ChannelAddress(
         channel=row.channel, recipient=row.recipient, address=row.address, thread=row.thread
@@ -135,7 +134,7 @@ def read_conversation(
     return None if row is None else _open_conversation(connection, row)
 
 
-def _open_conversation(connection: Connection, row: Row[Any]) -> OpenConversation:
+def _open_conversation(connection: Connection, row: Row) -> OpenConversation:
     return replace(
         conversation_value(row),
         turns=row.turns,
@@ -144,7 +143,7 @@ def _open_conversation(connection: Connection, row: Row[Any]) -> OpenConversatio
     )
 
 
-def conversation_value(row: Row[Any]) -> OpenConversation:
+def conversation_value(row: Row) -> OpenConversation:
     """Turn a row of `conversations` into its value."""
     remote = row.telnyx_conversation_id
     return OpenConversation(
@@ -169,7 +168,7 @@ def _pending(document: Mapping[str, Any]) -> PendingMessage:
     )
 
 
-def _call(row: Row[Any]) -> CallRecord:
+def _call(row: Row) -> CallRecord:
     return CallRecord(
         id=CallId(row.id),
         round=row.round,

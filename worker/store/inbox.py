@@ -7,13 +7,12 @@ that. Whoever comes second finds nothing to do.
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
-
-from sqlalchemy import Connection, Row, text
+from typing import TypeAlias
 
 from worker.store.database import Database
 from worker.store.dead_letters import keep_on
 from worker.store.messages import Accepted, NewMessage, accept_on
+from worker.store.sql import Connection, Row, sql
 
 QUEUE = "inbox"
 """Where its dead letters say that they came from."""
@@ -21,9 +20,9 @@ MAX_BATCH = 50
 """So many are accepted in one transaction: their channel users wait for no longer."""
 
 # Held until the end of the transaction, and lost with it; 4871 is an arbitrary number.
-_ALONE = text("SELECT pg_try_advisory_xact_lock(4871, 1)")
-_OLDEST = text("SELECT id, envelope FROM inbox ORDER BY id LIMIT :limit")
-_DELETE = text("DELETE FROM inbox WHERE id = ANY(:ids)")
+_ALONE = sql("SELECT pg_try_advisory_xact_lock(4871, 1)")
+_OLDEST = sql("SELECT id, envelope FROM inbox ORDER BY id LIMIT :limit")
+_DELETE = sql("DELETE FROM inbox WHERE id = ANY(:ids)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,15 +65,15 @@ class InboxStore:
                 _accept(connection, row, refused)
 
 
-def _take(connection: Connection, limit: int) -> Sequence[Row[Any]]:
+def _take(connection: Connection, limit: int) -> Sequence[Row]:
     if not connection.execute(_ALONE).scalar_one():
         return ()
-    rows = connection.execute(_OLDEST, {"limit": limit}).all()
+    rows = connection.execute(_OLDEST, {"limit": limit}).fetchall()
     connection.execute(_DELETE, {"ids": [row.id for row in rows]})
     return rows
 
 
-def _accept(connection: Connection, row: Row[Any], judged: NewMessage | Refused) -> Accepted | None:
+def _accept(connection: Connection, row: Row, judged: NewMessage | Refused) -> Accepted | None:
     if isinstance(judged, NewMessage):
         return accept_on(connection, judged, starts_itself=False)
     raw = json.dumps(row.envelope, ensure_ascii=False).encode()

@@ -12,16 +12,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, text
-
 from worker.domain.errors import ConflictError, NotFoundError, StaleLeaseError
 from worker.domain.ids import ChannelUserId, ConversationId, TelnyxConversationId, TurnId
 from worker.domain.messages import ChannelAddress
 from worker.domain.turns import Lease, OpenConversation, OpenTurn
 from worker.store.database import Database
 from worker.store.heads import address_of, close_conversation, conversation_value, read_turn
+from worker.store.sql import Connection, sql
 
-_LOCK = text("""
+_LOCK = sql("""
 SELECT channel, recipient, address, thread, lease_token, open_turn_id,
     diverged_at IS NOT NULL AS diverged, service_now() AS now,
     CASE WHEN EXISTS (SELECT FROM workers w
@@ -30,48 +29,48 @@ SELECT channel, recipient, address, thread, lease_token, open_turn_id,
 FROM channel_users u WHERE id = :user_id FOR UPDATE
 """)
 # Of ended turns only those whose words may yet appear in a thread.
-_DOUBT = text("""
+_DOUBT = sql("""
 SELECT max(c.intent_at + CASE WHEN c.state = 'refused' THEN :settle ELSE :quiet END)
 FROM turns t JOIN calls c ON c.turn_id = t.id
 WHERE t.channel_user_id = :user_id AND c.state IN ('intended', 'unknown', 'refused')
   AND (t.state = 'open' OR (t.landed IS NULL AND c.conversation_id IS NOT NULL))
 """)
-_OPEN = text("""
+_OPEN = sql("""
 SELECT id, agent, remote_key, telnyx_conversation_id, base_user_messages, instructions_hash
 FROM conversations WHERE channel_user_id = :user_id AND closed_at IS NULL ORDER BY id
 """)
-_TAKE = text("""
+_TAKE = sql("""
 UPDATE channel_users SET lease_token = lease_token + 1, lease_owner = NULL, lease_until = NULL
 WHERE id = :user_id RETURNING lease_token
 """)
-_FENCE = text("""
+_FENCE = sql("""
 UPDATE channel_users SET woken_at = NULL,
     diverged_at = CASE WHEN :mended THEN NULL ELSE diverged_at END,
     due_at = CASE WHEN :go_on AND open_turn_id IS NOT NULL THEN service_now() ELSE due_at END
 WHERE id = :user_id AND lease_token = :token RETURNING id
 """)
-_DETACH = text("UPDATE turns SET conversation_id = NULL WHERE id = :turn_id")
-_NOTE = text("""
+_DETACH = sql("UPDATE turns SET conversation_id = NULL WHERE id = :turn_id")
+_NOTE = sql("""
 INSERT INTO attempt_log (event, channel_user_id, turn_id, token, facts)
 VALUES (:event, :user_id, :turn_id, :token, CAST(:facts AS jsonb))
 """)
-_MAPPED = text("""
+_MAPPED = sql("""
 SELECT id, channel_user_id, agent, base_user_messages, closed_at IS NOT NULL AS closed, owes_outputs
 FROM conversations WHERE telnyx_conversation_id = :telnyx_id
 """)
 # Another row takes the Telnyx conversation over: what this one's turns landed counts no longer.
-_GIVE_UP = text("""
+_GIVE_UP = sql("""
 UPDATE conversations SET telnyx_conversation_id = NULL,
     closed_at = coalesce(closed_at, service_now()), close_reason = coalesce(close_reason, 'adopted')
 WHERE id = :id
 """)
-_ADOPT = text("""
+_ADOPT = sql("""
 INSERT INTO conversations (channel_user_id, agent, telnyx_conversation_id, base_user_messages)
 VALUES (:user_id, :agent, :telnyx_id, :base)
 ON CONFLICT (telnyx_conversation_id) DO NOTHING RETURNING id
 """)
-_MOVE_TURN = text("UPDATE turns SET conversation_id = :to WHERE id = :turn_id")
-_MOVE_CALLS = text("""
+_MOVE_TURN = sql("UPDATE turns SET conversation_id = :to WHERE id = :turn_id")
+_MOVE_CALLS = sql("""
 UPDATE calls SET conversation_id = :to WHERE turn_id = :turn_id AND conversation_id = :was
 """)
 

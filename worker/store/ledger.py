@@ -3,12 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
-
-from sqlalchemy import Row, text
 
 from worker.domain.ids import ChannelUserId, ConversationId, TelnyxConversationId, TurnId
 from worker.store.database import Database
+from worker.store.sql import Row, sql
 
 _SELECT = """
 SELECT c.id, c.channel_user_id, u.channel, c.agent, c.telnyx_conversation_id,
@@ -16,7 +14,7 @@ SELECT c.id, c.channel_user_id, u.channel, c.agent, c.telnyx_conversation_id,
     (SELECT count(*) FROM turns t WHERE t.conversation_id = c.id) AS turns
 FROM conversations c JOIN channel_users u ON u.id = c.channel_user_id
 """
-_LIST = text(
+_LIST = sql(
     _SELECT
     + """
 WHERE (CAST(:user_id AS bigint) IS NULL OR c.channel_user_id = :user_id)
@@ -25,8 +23,8 @@ WHERE (CAST(:user_id AS bigint) IS NULL OR c.channel_user_id = :user_id)
   AND (:closed OR c.closed_at IS NULL)
 ORDER BY c.id DESC LIMIT :limit"""
 )
-_GET = text(_SELECT + " WHERE c.telnyx_conversation_id = :telnyx_id")
-_TURNS = text("""
+_GET = sql(_SELECT + " WHERE c.telnyx_conversation_id = :telnyx_id")
+_TURNS = sql("""
 SELECT t.id, t.kind, t.state, t.landed, t.failure, t.input_text, t.opened_at,
     r.text AS reply, r.source, d.state AS delivery,
     ARRAY(SELECT c.state FROM calls c WHERE c.turn_id = t.id ORDER BY c.id) AS calls
@@ -130,7 +128,7 @@ class LedgerStore:
             ]
 
 
-def _mapping(row: Row[Any]) -> MappingRow:
+def _mapping(row: Row) -> MappingRow:
     remote = row.telnyx_conversation_id
     return MappingRow(
         id=ConversationId(row.id),

@@ -4,11 +4,10 @@ import json
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, text
-
 from worker.domain.ids import ChannelUserId, MessageRowId
 from worker.domain.messages import ChannelAddress
 from worker.store.database import Database
+from worker.store.sql import Connection, sql
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +50,7 @@ class Accepted:
 # takes `waiting_due_at` over. All decisions read the locked row, never another table's snapshot.
 # Where the same message_id comes twice at the same instant, the second moves the user's due time
 # and burns a seq, and nothing else.
-_ACCEPT = text("""
+_ACCEPT = sql("""
 WITH known AS (
     SELECT m.id, m.channel_user_id, m.envelope = CAST(:envelope AS jsonb) AS same
     FROM channel_users u JOIN messages m ON m.channel_user_id = u.id

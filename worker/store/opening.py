@@ -6,13 +6,12 @@ All of it happens within a transaction of the caller, who holds the fence.
 import json
 from dataclasses import dataclass, replace
 
-from sqlalchemy import Connection, text
-
 from worker.domain.agents import Agent
 from worker.domain.ids import CallId, TurnId, WorkerId
 from worker.domain.messages import input_parts, input_text
 from worker.domain.states import TurnKind
 from worker.domain.turns import Head, Lease, OpenConversation, OpenTurn, Prepare, Record, Send
+from worker.store.sql import Connection, sql
 
 _OPEN_TURN = """
 WITH turn AS (
@@ -33,9 +32,9 @@ WITH turn AS (
     FROM turn WHERE channel_users.id = :user_id
 )
 """
-_OPEN = text(_OPEN_TURN + "SELECT id, opened_at FROM turn")
+_OPEN = sql(_OPEN_TURN + "SELECT id, opened_at FROM turn")
 # The usual case: the call goes out at once.
-_OPEN_AND_INTEND = text(
+_OPEN_AND_INTEND = sql(
     _OPEN_TURN
     + """, call AS (
     INSERT INTO calls
@@ -48,7 +47,7 @@ _OPEN_AND_INTEND = text(
 SELECT turn.id, turn.opened_at, call.id AS call_id FROM turn, call
 """
 )
-_INTEND = text("""
+_INTEND = sql("""
 INSERT INTO calls
     (channel_user_id, turn_id, conversation_id, round, attempt, token, worker_id,
      instructions_hash, intent_at)
@@ -57,7 +56,7 @@ VALUES (:user_id, :turn_id, :conversation_id, :round, :attempt, :token, :worker_
 RETURNING id
 """)
 
-_ATTACH = text("UPDATE turns SET conversation_id = :conversation_id WHERE id = :turn_id")
+_ATTACH = sql("UPDATE turns SET conversation_id = :conversation_id WHERE id = :turn_id")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

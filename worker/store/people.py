@@ -3,23 +3,22 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import text
-
 from worker.domain.ids import ChannelUserId, TelnyxConversationId
 from worker.store.database import Database
+from worker.store.sql import sql
 
-_FIND = text("""
+_FIND = sql("""
 SELECT id, channel, paused_at, diverged_at FROM channel_users
 WHERE (CAST(:id AS bigint) IS NULL OR id = :id)
   AND (CAST(:channel AS text) IS NULL OR channel = :channel)
   AND (CAST(:address AS text) IS NULL OR address = :address)
 ORDER BY id LIMIT :limit
 """)
-_PAUSE = text("""
+_PAUSE = sql("""
 UPDATE channel_users SET paused_at = coalesce(paused_at, service_now()) WHERE id = :id
 """)
-_RESUME = text("UPDATE channel_users SET paused_at = NULL WHERE id = :id")
-_OPEN = text("""
+_RESUME = sql("UPDATE channel_users SET paused_at = NULL WHERE id = :id")
+_OPEN = sql("""
 SELECT telnyx_conversation_id FROM conversations
 WHERE channel_user_id = :id AND closed_at IS NULL AND telnyx_conversation_id IS NOT NULL
 """)

@@ -4,13 +4,12 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from sqlalchemy import text
-
 from worker.domain.ids import TelnyxConversationId, TurnId
 from worker.domain.messages import ChannelAddress
 from worker.store.database import Database
+from worker.store.sql import sql
 
-_FIND = text("""
+_FIND = sql("""
 SELECT asked.place - 1 AS place, m.state, m.outcome, m.turn_id, r.text AS reply, r.source,
        extract(epoch FROM m.finished_at - m.accepted_at) AS took_s
 FROM unnest(CAST(:channels AS text[]), CAST(:recipients AS text[]), CAST(:addresses AS text[]),
@@ -22,7 +21,7 @@ JOIN messages m ON m.channel_user_id = u.id AND m.message_id = asked.message_id
 LEFT JOIN replies r ON r.turn_id = m.turn_id
 ORDER BY asked.place
 """)
-_TURNS = text("""
+_TURNS = sql("""
 SELECT t.id, t.input_text, c.telnyx_conversation_id,
        (SELECT count(*) FROM replies r WHERE r.turn_id = t.id) AS replies,
        (SELECT count(*) FROM messages m WHERE m.turn_id = t.id) AS messages
@@ -30,7 +29,7 @@ FROM turns t JOIN conversations c ON c.id = t.conversation_id
 WHERE c.telnyx_conversation_id = ANY(:conversations) AND t.landed
 ORDER BY t.id
 """)
-_CONVERSATIONS = text("""
+_CONVERSATIONS = sql("""
 SELECT DISTINCT c.telnyx_conversation_id FROM turns t JOIN conversations c
     ON c.id = t.conversation_id WHERE t.id = ANY(:turns)
 """)

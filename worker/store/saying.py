@@ -10,17 +10,16 @@ us while a person had taken over.
 from dataclasses import dataclass
 from uuid import UUID
 
-from sqlalchemy import Connection, text
-
 from worker.domain.agents import Agent
 from worker.domain.ids import ChannelUserId, ConversationId, DeliveryId, TurnId
 from worker.domain.states import DeliveryState
 from worker.domain.turns import Lease
 from worker.store.database import Database
 from worker.store.interventions import fence, note
+from worker.store.sql import Connection, sql
 
 # `landed` false: it is no user item, so it never counts among the k of a read-back.
-_SAY = text("""
+_SAY = sql("""
 WITH turn AS (
     INSERT INTO turns (channel_user_id, conversation_id, agent, agent_version, kind, input_text,
         state, landed, opened_at, finished_at)
@@ -42,7 +41,7 @@ SELECT reply.id, :user_id, :channel, :key, :state,
     CASE WHEN :state <> 'pending' THEN service_now() END, service_now()
 FROM reply RETURNING id, (SELECT id FROM turn) AS turn_id
 """)
-_SAID = text("""
+_SAID = sql("""
 SELECT t.id AS turn_id, d.id, t.conversation_id IS NOT NULL AS in_thread
 FROM turns t JOIN replies r ON r.turn_id = t.id JOIN deliveries d ON d.reply_id = r.id
 WHERE t.channel_user_id = :user_id AND t.kind = 'human' AND d.idempotency_key = :key

@@ -4,19 +4,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from sqlalchemy import Connection, TextClause, text
-
 from worker.store.database import Database
+from worker.store.sql import Connection, Statement, sql
 
-_REVISION_TABLE = text("SELECT to_regclass('alembic_version') IS NOT NULL")
-_REVISION = text("SELECT version_num FROM alembic_version")
-_WORKERS = text("""
+_REVISION_TABLE = sql("SELECT to_regclass('alembic_version') IS NOT NULL")
+_REVISION = sql("SELECT version_num FROM alembic_version")
+_WORKERS = sql("""
 SELECT host, pid, extract(epoch FROM service_now() - started_at) AS up_s FROM workers
 WHERE alive_until >= service_now() ORDER BY started_at
 """)
-_MESSAGES = text("SELECT state, count(*) FROM messages GROUP BY state")
+_MESSAGES = sql("SELECT state, count(*) FROM messages GROUP BY state")
 # Each half has an index of its own: what waits, and what an open turn has taken.
-_OLDEST = text("""
+_OLDEST = sql("""
 SELECT extract(epoch FROM service_now() - min(accepted_at)) FROM (
     SELECT min(accepted_at) AS accepted_at FROM messages WHERE state = 'pending'
     UNION ALL
@@ -24,17 +23,17 @@ SELECT extract(epoch FROM service_now() - min(accepted_at)) FROM (
     WHERE t.state = 'open' AND m.state = 'in_turn'
 ) AS unanswered
 """)
-_OPEN = text("""
+_OPEN = sql("""
 SELECT (SELECT count(*) FROM turns WHERE state = 'open') AS turns,
        (SELECT count(*) FROM calls WHERE state = 'intended') AS calls
 """)
-_GATES = text("""
+_GATES = sql("""
 SELECT name, closed_until, reason FROM gates WHERE closed_until > service_now() ORDER BY name
 """)
-_DEAD_LETTERS = text("""
+_DEAD_LETTERS = sql("""
 SELECT reason, count(*) FROM dead_letters WHERE resolution IS NULL GROUP BY reason
 """)
-_DELIVERIES = text("SELECT state, count(*) FROM deliveries GROUP BY state")
+_DELIVERIES = sql("SELECT state, count(*) FROM deliveries GROUP BY state")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,5 +117,5 @@ def _workers(connection: Connection) -> tuple[LivingWorker, ...]:
     )
 
 
-def _counted(connection: Connection, question: TextClause) -> dict[str, int]:
+def _counted(connection: Connection, question: Statement) -> dict[str, int]:
     return {str(name): int(count) for name, count in connection.execute(question)}

@@ -3,13 +3,12 @@
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import text
-
 from worker.domain.ids import ChannelUserId
 from worker.store.database import Database
+from worker.store.sql import sql
 
 # `woken_at` marks the user as told about, so that the other sweepers leave him be for a while.
-_PICK = text("""
+_PICK = sql("""
 WITH free AS (
     SELECT u.id, u.due_at FROM channel_users u
     LEFT JOIN workers w ON w.id = u.lease_owner AND w.alive_until >= service_now()
@@ -22,11 +21,11 @@ WITH free AS (
 UPDATE channel_users SET woken_at = service_now() FROM free WHERE channel_users.id = free.id
 RETURNING channel_users.id
 """)
-_NEXT = text("""
+_NEXT = sql("""
 SELECT extract(epoch FROM min(due_at) - service_now()) FROM channel_users
 WHERE due_at > service_now()
 """)
-_FORGET_WAKE = text("UPDATE channel_users SET woken_at = NULL WHERE id = :user_id")
+_FORGET_WAKE = sql("UPDATE channel_users SET woken_at = NULL WHERE id = :user_id")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

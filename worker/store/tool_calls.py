@@ -5,26 +5,24 @@ All of it happens within a transaction of the caller, who holds the fence.
 
 import json
 from collections.abc import Sequence
-from typing import Any
-
-from sqlalchemy import Connection, Row, text
 
 from worker.domain.calls import ToolCall
 from worker.domain.ids import ConversationId, TurnId
 from worker.domain.states import ToolCallState
 from worker.domain.turns import ToolRecord
+from worker.store.sql import Connection, Row, sql
 
-_OF_TURN = text("""
+_OF_TURN = sql("""
 SELECT turn_id, round, call_id, name, arguments, token, state, output
 FROM tool_calls WHERE turn_id = :turn_id ORDER BY id
 """)
-_OWED = text("""
+_OWED = sql("""
 SELECT c.turn_id, c.round, c.call_id, c.name, c.arguments, c.token, c.state, c.output
 FROM tool_calls c JOIN turns t ON t.id = c.turn_id
 WHERE t.conversation_id = :conversation_id AND t.state <> 'open' AND c.answered_at IS NULL
 ORDER BY c.id
 """)
-_INSERT = text("""
+_INSERT = sql("""
 INSERT INTO tool_calls
     (turn_id, round, call_id, name, arguments, token, state, output, started_at, finished_at)
 SELECT :turn_id, :round, call_id, name, arguments, :token, CAST(:state AS text), :output,
@@ -32,16 +30,16 @@ SELECT :turn_id, :round, call_id, name, arguments, :token, CAST(:state AS text),
 FROM jsonb_to_recordset(CAST(:calls AS jsonb)) AS one (call_id text, name text, arguments text)
 ON CONFLICT (turn_id, round, call_id) DO NOTHING
 """)
-_FINISH = text("""
+_FINISH = sql("""
 UPDATE tool_calls SET state = :state, output = :output, finished_at = service_now()
 WHERE turn_id = :turn_id AND round = :round AND call_id = :call_id
 """)
-_ANSWERED = text("""
+_ANSWERED = sql("""
 UPDATE tool_calls c SET answered_at = service_now() FROM turns t
 WHERE t.id = c.turn_id AND c.answered_at IS NULL
   AND (t.id = :turn_id OR (t.conversation_id = :conversation_id AND t.state <> 'open'))
 """)
-_OWES = text("""
+_OWES = sql("""
 UPDATE conversations SET owes_outputs = EXISTS (
     SELECT FROM tool_calls c JOIN turns t ON t.id = c.turn_id
     WHERE t.conversation_id = :conversation_id AND c.answered_at IS NULL)
@@ -108,7 +106,7 @@ def note_debt(connection: Connection, conversation_id: ConversationId) -> None:
     connection.execute(_OWES, {"conversation_id": conversation_id})
 
 
-def _record(row: Row[Any]) -> ToolRecord:
+def _record(row: Row) -> ToolRecord:
     return ToolRecord(
         turn_id=TurnId(row.turn_id),
         round=row.round,

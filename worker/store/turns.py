@@ -3,9 +3,6 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any
-
-from sqlalchemy import Connection, Row, text
 
 from worker.domain.calls import CallOutcome, Done, ToolCall
 from worker.domain.errors import StaleLeaseError
@@ -23,24 +20,25 @@ from worker.store.fence import hold
 from worker.store.gates import close_gate, reopen_gates
 from worker.store.heads import read_turn
 from worker.store.opening import insert_intent
+from worker.store.sql import Connection, Row, sql
 
-_HAND_OVER = text("""
+_HAND_OVER = sql("""
 UPDATE turns SET kind = 'human', conversation_id = :conversation_id WHERE id = :turn_id
 """)
-_HISTORY = text("""
+_HISTORY = sql("""
 SELECT id, input_text, parts <> '[]' AS with_images, landed FROM turns
 WHERE conversation_id = :conversation_id AND state <> 'open' AND landed IS NOT FALSE ORDER BY id
 """)
 NOT_RUN = "error: this was not run"
 """What the model is told, with the next turn, of a tool call that came when there was no more."""
 
-_METADATA = text("""
+_METADATA = sql("""
 SELECT envelope->'metadata' FROM messages WHERE turn_id = :turn_id
 ORDER BY order_at DESC, seq DESC LIMIT 1
 """)
-_LANDED = text("UPDATE turns SET landed = true WHERE id = ANY(:turn_ids)")
+_LANDED = sql("UPDATE turns SET landed = true WHERE id = ANY(:turn_ids)")
 # Calls, not turns: those that were refused together are judged one after the other.
-_OTHERS_REFUSED = text("""
+_OTHERS_REFUSED = sql("""
 SELECT count(DISTINCT c.channel_user_id) FROM calls c JOIN turns t ON t.id = c.turn_id
 WHERE t.agent = :agent AND c.state = 'refused' AND c.reason = 'request'
   AND c.channel_user_id <> :user_id
@@ -49,7 +47,7 @@ WHERE t.agent = :agent AND c.state = 'refused' AND c.reason = 'request'
                        ORDER BY done.id DESC LIMIT 1), 0)
 """)
 # Sent after the refusal had come: an earlier answer, or one that was adopted, proves nothing.
-_OTHERS_ANSWERED = text("""
+_OTHERS_ANSWERED = sql("""
 SELECT EXISTS (SELECT FROM calls refused, calls c JOIN turns t ON t.id = c.turn_id
     WHERE refused.id = :since AND c.id > refused.id AND c.intent_at > refused.finished_at
       AND (CAST(:until AS bigint) IS NULL OR c.id < :until)
@@ -163,13 +161,13 @@ class TurnStore:
     def newest_metadata(self, turn_id: TurnId) -> dict[str, str]:
         """Give what the producer sent along with the turn's newest message."""
         with self._database.statement() as connection:
-            found = connection.execute(_METADATA, {"turn_id": turn_id}).scalar()
+            found = connection.execute(_METADATA, {"turn_id": turn_id}).scalar_one_or_none()
         return dict(found or {})
 
     def history(self, conversation: ConversationId) -> History:
         """Give what the log of a conversation should hold of ended turns."""
         with self._database.statement() as connection:
-            rows = connection.execute(_HISTORY, {"conversation_id": conversation}).all()
+            rows = connection.execute(_HISTORY, {"conversation_id": conversation}).fetchall()
         return History(
             landed=tuple(_words(row) for row in rows if row.landed),
             ended=tuple(
@@ -203,7 +201,7 @@ class TurnStore:
             return bool(connection.execute(_OTHERS_ANSWERED, values).scalar_one())
 
 
-def _words(row: Row[Any]) -> Words:
+def _words(row: Row) -> Words:
     return Words(text=row.input_text, with_images=row.with_images)
 
 

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Final, Literal
 
-from sqlalchemy import text
-
 from worker.store.database import Database
+from worker.store.sql import sql
 
 Dimension = Literal["agent", "version", "channel", "day"]
 
@@ -29,7 +28,7 @@ WHERE c.state <> 'not_sent'
   AND c.intent_at < CAST(:until AS timestamp) AT TIME ZONE 'UTC' + interval '1 day'
 {group}
 """
-_TODAY = text("SELECT CAST(service_now() AT TIME ZONE 'UTC' AS date)")
+_TODAY = sql("SELECT CAST(service_now() AT TIME ZONE 'UTC' AS date)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +66,7 @@ class UsageStore:
             group=f"GROUP BY {places} ORDER BY {places}" if by else "",
         )
         with self._database.statement() as connection:
-            rows = connection.execute(text(statement), {"since": since, "until": until})
+            rows = connection.execute(sql(statement), {"since": since, "until": until})
             return [
                 UsageRow(
                     group=tuple(str(value) for value in row[: len(by)]),

@@ -3,26 +3,25 @@
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import text
-
 from worker.domain.ids import WorkerId
 from worker.store.database import Database
+from worker.store.sql import sql
 
-_BEAT = text("""
+_BEAT = sql("""
 INSERT INTO workers (id, host, pid, started_at, alive_until, stalled_since)
 VALUES (:id, :host, :pid, service_now(), service_now() + :alive,
     CASE WHEN :stalled > interval '0' THEN service_now() - :stalled END)
 ON CONFLICT (id) DO UPDATE SET alive_until = excluded.alive_until,
     stalled_since = excluded.stalled_since
 """)
-_LEAVE = text("UPDATE workers SET alive_until = service_now() WHERE id = :id")
+_LEAVE = sql("UPDATE workers SET alive_until = service_now() WHERE id = :id")
 # Rows nobody refers to any more, long after their worker died.
-_FORGET = text("""
+_FORGET = sql("""
 DELETE FROM workers w WHERE alive_until < service_now() - interval '1 day'
   AND NOT EXISTS (SELECT FROM channel_users u WHERE u.lease_owner = w.id)
 """)
 
-_ALIVE = text("""
+_ALIVE = sql("""
 SELECT pid, coalesce(extract(epoch FROM service_now() - stalled_since), 0) AS stalled_s
 FROM workers WHERE host = :host AND alive_until >= service_now()
 """)

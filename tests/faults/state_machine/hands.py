@@ -134,7 +134,7 @@ class Watch:
 
     def passed(self, point: str, side: Side) -> None:
         """Hold I10: no connection is out while Telnyx is asked."""
-        if point.startswith("telnyx.") and self._pool._engine.pool.checkedout():  # type: ignore[attr-defined]
+        if point.startswith("telnyx.") and self._pool.pool.checkedout():
             self.violations.append(Violation("I10", f"a connection is held {side} {point}"))
 
     def refused(self) -> None:
@@ -197,7 +197,7 @@ class Builder:
     watch: Watch
 
     def __post_init__(self) -> None:
-        event.listen(self.pool._engine, "connect", _prepare_soon)
+        event.listen(self.pool.pool, "connect", _prepare_soon)
 
     def build(self) -> Hand:
         """Build one; it lives from its `begin_anew` on."""

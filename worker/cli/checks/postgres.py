@@ -3,10 +3,9 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Final
 
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, text
 from sqlalchemy.exc import ArgumentError
 
 from worker.cli.checks.finding import Check, Finding, fault, ok, warning
@@ -16,6 +15,7 @@ from worker.cli.migrations import alembic_config, head_revision
 from worker.domain.errors import DatabaseAwayError
 from worker.store.database import Database
 from worker.store.schema import Base
+from worker.store.sql import Connection, sql
 from worker.store.status import StatusStore
 
 _GROUP: Final = "postgres"
@@ -27,10 +27,10 @@ _DELETES_FROM: Final = ("gates", "inbox", "workers")
 _TIMEOUTS: Final = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
 _NOTIFY_S: Final = 1.0
 
-_SETTINGS = text("SELECT name, setting FROM pg_settings WHERE name = ANY(:names)")
-_PID = text("SELECT pg_backend_pid()")
-_NOW = text("SELECT extract(epoch FROM clock_timestamp())")
-_MISSING = text("""
+_SETTINGS = sql("SELECT name, setting FROM pg_settings WHERE name = ANY(:names)")
+_PID = sql("SELECT pg_backend_pid()")
+_NOW = sql("SELECT extract(epoch FROM clock_timestamp())")
+_MISSING = sql("""
 SELECT DISTINCT asked.privilege FROM (
     SELECT t, p FROM unnest(CAST(:tables AS text[])) t,
         unnest(ARRAY['SELECT', 'INSERT', 'UPDATE']) p
@@ -40,7 +40,7 @@ SELECT DISTINCT asked.privilege FROM (
 WHERE NOT coalesce(has_table_privilege(to_regclass(asked.name), asked.privilege), true)
 ORDER BY 1
 """)
-_READ_ONLY = text("SELECT pg_is_in_recovery() OR current_setting('transaction_read_only') = 'on'")
+_READ_ONLY = sql("SELECT pg_is_in_recovery() OR current_setting('transaction_read_only') = 'on'")
 
 _WORDS: Final = (
     ("startup parameter", "set ignore_startup_parameters = options in the pooler before it"),
@@ -120,7 +120,7 @@ def permissions(setup: Setup) -> Finding:
     """Say whether our user may do with the tables what the service does."""
     values = {"tables": sorted(Base.metadata.tables), "emptied": list(_DELETES_FROM)}
     with _opened(setup) as database, database.transaction() as one:
-        missing = list(one.execute(_MISSING, values).scalars())
+        missing = [row.privilege for row in one.execute(_MISSING, values)]
     if missing:
         what = ", ".join(missing)
         return fault(f"no right to {what}", f"GRANT {what} ON ALL TABLES IN SCHEMA … TO its user")
@@ -130,10 +130,10 @@ def permissions(setup: Setup) -> Finding:
 def notifications(setup: Setup) -> Finding:
     """Say whether LISTEN hears NOTIFY."""
     with _opened(setup) as listening, _opened(setup) as speaking, listening.statement() as ear:
-        ear.exec_driver_sql("LISTEN worker_doctor")
+        ear.driver.execute("LISTEN worker_doctor")
         with speaking.statement() as mouth:
-            mouth.exec_driver_sql("NOTIFY worker_doctor")
-        heard = list(_driver(ear).notifies(timeout=_NOTIFY_S, stop_after=1))
+            mouth.driver.execute("NOTIFY worker_doctor")
+        heard = list(ear.driver.notifies(timeout=_NOTIFY_S, stop_after=1))
     if heard:
         return ok("LISTEN hears NOTIFY")
     fix = "connect past the pooler, or keep it: work is found by looking, once a second"
@@ -193,10 +193,6 @@ def _pid_of(database: Database) -> int:
 
 def _settings(one: Connection, *names: str) -> dict[str, str]:
     return {row.name: row.setting for row in one.execute(_SETTINGS, {"names": list(names)})}
-
-
-def _driver(one: Connection) -> Any:  # noqa: ANN401 - psycopg's connection, without SQLAlchemy's type
-    return one.connection.driver_connection
 
 
 CHECKS: Final = (
