@@ -4,6 +4,7 @@ Celery wakes and spreads the work; the record is Postgres. So every setting here
 thing twice, which is harmless, over losing it.
 """
 
+import os
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -22,7 +23,7 @@ from worker.handlers.answer import MAX_TASK_S
 from worker.handlers.sweep import CannotPublishError
 from worker.handlers.watchdog import BrokerAwayError
 from worker.observability import configure_logging, log
-from worker.settings import Settings, SettingsError, load_settings
+from worker.settings import Settings, SettingsError, load_settings, secret_from_file
 
 INBOUND, TURNS, DELIVERIES = "inbound", "turns", "deliveries"
 RECEIVE, ANSWER, DELIVER = "messages.receive", "channel_users.answer", "replies.deliver"
@@ -193,9 +194,23 @@ class WorkerApp(Celery):
             raise NotPublishedError(type(error).__name__) from error
 
 
+FLOWER_AUTH = "FLOWER_BASIC_AUTH"
+
+
+def _tell_flower_its_secret() -> None:
+    """Flower loads this app and then reads its environment, which knows no files."""
+    try:
+        if auth := secret_from_file(FLOWER_AUTH):
+            del os.environ[f"{FLOWER_AUTH}_FILE"]
+            os.environ[FLOWER_AUTH] = auth
+    except ValueError as error:
+        raise SettingsError(f"{FLOWER_AUTH}: {error}") from None
+
+
 def _build() -> WorkerApp:
     try:
         settings = load_settings()
+        _tell_flower_its_secret()
         built = WorkerApp(settings)
     except SettingsError as error:
         raise SystemExit(f"worker: {error}") from None

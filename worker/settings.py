@@ -2,11 +2,13 @@
 
 Where a connection is not set, the running sandbox's is taken (`worker up` writes them to
 `.sandbox/env`), so that a second terminal finds what the first one started.
+
+What is secret may come from a file instead: DATABASE_URL_FILE names that of DATABASE_URL.
 """
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 from pydantic import (
@@ -16,16 +18,41 @@ from pydantic import (
     ValidationError,
     field_validator,
 )
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from worker.domain.errors import PermanentError
 
 RESERVED_THREADS = 16
 """Threads of a process that turns never take: intake and deliveries go on while Telnyx is slow."""
 
+SECRETS = ("database_url", "listen_database_url", "broker_url", "telnyx_api_key")
+"""The settings that hold a password or a key, each of which a file may hold instead."""
+
 
 class SettingsError(PermanentError):
     """A setting is missing or wrong; `str()` is one line that names it and the mend."""
+
+
+class SecretFiles(PydanticBaseSettingsSource):
+    """Reads the files that DATABASE_URL_FILE and the like name.
+
+    A fault is given as the value: it then concerns whoever needs this setting, and nobody else.
+    """
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """Give a setting's value, or what is wrong with its file; None where none is named."""
+        del field
+        try:
+            value: object = secret_from_file(field_name.upper())
+        except ValueError as error:
+            value = error
+        return value, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        """Give those that come from files."""
+        found = {name: self.get_field_value(FieldInfo(), name)[0] for name in SECRETS}
+        return {name: value for name, value in found.items() if value is not None}
 
 
 class Settings(BaseSettings):
@@ -57,6 +84,25 @@ class Settings(BaseSettings):
     )
     database_pool_size: PositiveInt = Field(default=10, description="connections to Postgres")
     log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - a folder of files
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Put the files before the environment, where they notice that both are set."""
+        return init_settings, SecretFiles(settings_cls), env_settings, dotenv_settings
+
+    @field_validator(*SECRETS, mode="before")
+    @classmethod
+    def _readable(cls, value: object) -> object:
+        if isinstance(value, ValueError):
+            raise value
+        return value
 
     @field_validator("database_url", "listen_database_url")
     @classmethod
@@ -91,6 +137,31 @@ class Settings(BaseSettings):
 def sandbox_dir() -> Path:
     """Give the folder of the embedded servers: SANDBOX_DIR, else `.sandbox` here."""
     return Path(os.environ.get("SANDBOX_DIR", ".sandbox"))
+
+
+def is_configured(name: str) -> bool:
+    """Whether the environment holds this secret, or names its file; empty is neither."""
+    return bool(os.environ.get(name) or os.environ.get(f"{name}_FILE"))
+
+
+def secret_from_file(name: str) -> str | None:
+    """Read the file that NAME_FILE names, without the newline at its end; None = it names none.
+
+    Raises `ValueError`, which shows neither path nor content: either may be the secret.
+    """
+    path = os.environ.get(f"{name}_FILE")
+    if not path:
+        return None
+    if os.environ.get(name):
+        raise ValueError(f"{name}_FILE is set, too: keep one of the two")
+    try:
+        text = Path(path).read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, ValueError) as error:
+        kind = type(error).__name__
+        raise ValueError(f"the file that {name}_FILE names cannot be read ({kind})") from None
+    if not text:
+        raise ValueError(f"the file that {name}_FILE names is empty")
+    return text
 
 
 def load_settings() -> Settings:

@@ -15,6 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Final, Self
 
+from worker.cli.errors import MISUSED, CommandError
+from worker.settings import secret_from_file
+
 WARM_STOP_S: Final = 100.0
 """For the replies in flight: a call may take 75 s, and settling it some more."""
 COLD_STOP_S: Final = 3.0
@@ -93,8 +96,12 @@ class FlowerAt:
 
     @classmethod
     def chosen(cls, port: int) -> Self:
-        """Take user and password from FLOWER_BASIC_AUTH where it is set, and a port."""
-        user, colon, password = os.environ.get("FLOWER_BASIC_AUTH", "").partition(":")
+        """Take user and password from FLOWER_BASIC_AUTH or its file, where set, and a port."""
+        try:
+            auth = secret_from_file("FLOWER_BASIC_AUTH") or os.environ.get("FLOWER_BASIC_AUTH", "")
+        except ValueError as error:
+            raise CommandError(f"FLOWER_BASIC_AUTH: {error}", exit_code=MISUSED) from None
+        user, colon, password = auth.partition(":")
         port = port or free_port(5555)
         if colon:
             return cls(user=user, password=password, generated=False, port=port)
@@ -109,6 +116,7 @@ def start_flower(at: FlowerAt, *, log: Path | None) -> Child:
         "FLOWER_LOGGING": "error",
     }
     if at.generated:
+        env.pop("FLOWER_BASIC_AUTH_FILE", None)
         env["FLOWER_BASIC_AUTH"] = f"{at.user}:{at.password}"
     return Child("celery", "-A", "worker", "-q", "flower", env=env, log=log)
 

@@ -38,6 +38,7 @@ def run() -> None:
     began = time.monotonic()
     for name in (*_CONNECTIONS, "NAMESPACE"):
         os.environ.pop(name, None)
+        os.environ.pop(f"{name}_FILE", None)
     was_running = attached()
     if was_running and not all(name in os.environ for name in _CONNECTIONS):
         raise CommandError(

@@ -13,7 +13,7 @@ from typing import Final, Self
 from worker.cli import migrations
 from worker.cli.errors import MISUSED, CommandError
 from worker.cli.needs import Need
-from worker.settings import sandbox_dir
+from worker.settings import is_configured, sandbox_dir
 
 _SIMULATOR: Final = (
     *("--latency", "0.3", "--switch", "latency_sigma=0.4"),
@@ -34,9 +34,9 @@ class Parts:
     def not_configured(cls) -> Self:
         """Embed what the environment does not name; an empty variable names nothing."""
         return cls(
-            postgres=not os.environ.get("DATABASE_URL"),
-            redis=not os.environ.get("BROKER_URL"),
-            simulator=not os.environ.get("TELNYX_API_KEY"),
+            postgres=not is_configured("DATABASE_URL"),
+            redis=not is_configured("BROKER_URL"),
+            simulator=not is_configured("TELNYX_API_KEY"),
         )
 
     def __bool__(self) -> bool:
@@ -61,6 +61,8 @@ def attached() -> bool:
     from worker.sandbox.folder import running_sandbox  # noqa: PLC0415 - see above
 
     found = running_sandbox(sandbox_dir())
+    for name in found:
+        os.environ.pop(f"{name}_FILE", None)
     os.environ.update(found)
     return bool(found)
 

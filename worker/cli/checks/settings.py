@@ -20,7 +20,8 @@ def required(setup: Setup, *, field: str) -> Finding:
         return _from_line(line)
     if setup.settings.model_dump()[field] == UUID(int=0):
         return fault("a placeholder", "make a UUID for this installation: uuidgen")
-    return ok("set")
+    name = f"{field.upper()}_FILE"
+    return ok(f"from the file that {name} names" if os.environ.get(name) else "set")
 
 
 def others(setup: Setup) -> Finding:

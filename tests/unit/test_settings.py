@@ -1,0 +1,142 @@
+"""Settings that are secrets, from files."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.cli import bare_env, invoke
+from worker.cli.children import FlowerAt
+from worker.cli.errors import CommandError
+from worker.settings import SECRETS, Settings, SettingsError, load_settings
+
+GIVEN = {
+    "DATABASE_URL": "postgresql://worker:canary@db/worker",
+    "LISTEN_DATABASE_URL": "postgresql://worker:canary@direct/worker",
+    "BROKER_URL": "redis://:canary@redis:6379/0",
+    "TELNYX_API_KEY": "KEYcanary",
+}
+OTHERS = {"NAMESPACE": "6f1d4a52-6f0f-4f0e-8a43-2f9f5f1f9b11", "SANDBOX_DIR": "/nonexistent"}
+FLOWERS_AUTH = "import worker.celery, os; print(os.environ['FLOWER_BASIC_AUTH'])"
+
+
+def read(env: dict[str, str]) -> Settings:
+    """Read the settings as if this were the environment."""
+    with pytest.MonkeyPatch.context() as environment:
+        for name in GIVEN:
+            environment.delenv(name, raising=False)
+        for name, value in (env | OTHERS).items():
+            environment.setenv(name, value)
+        return load_settings()
+
+
+def in_files(folder: Path, *names: str, end: str = "\n") -> dict[str, str]:
+    """GIVEN, with these in files instead."""
+    env = dict(GIVEN)
+    for name in names:
+        (folder / name).write_text(env.pop(name) + end, newline="")
+        env[f"{name}_FILE"] = str(folder / name)
+    return env
+
+
+def test_every_setting_that_holds_a_secret_may_come_from_a_file() -> None:
+    secret = {name for name in Settings.model_fields if name.endswith(("_url", "_key"))}
+    assert set(SECRETS) == secret - {"telnyx_base_url"} == {name.lower() for name in GIVEN}
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\r\n"])
+def test_secrets_come_from_files_without_the_newline_at_their_end(tmp_path: Path, end: str) -> None:
+    assert read(in_files(tmp_path, *GIVEN, end=end)) == read(GIVEN)
+
+
+@pytest.mark.parametrize("name", GIVEN)
+def test_a_secret_set_twice_is_an_error_that_says_both_names(name: str, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError) as raised:
+        read(in_files(tmp_path, name) | {name: GIVEN[name]})
+    assert str(raised.value) == f"{name}: {name}_FILE is set, too: keep one of the two"
+
+
+def test_an_empty_variable_beside_a_file_is_not_set(
+    tmp_path: Path,
+) -> None:
+    empty = dict.fromkeys(GIVEN, "")
+    assert read(in_files(tmp_path, *GIVEN) | empty) == read(GIVEN)
+
+
+@pytest.mark.parametrize(
+    ("plant", "found"),
+    [
+        (lambda file: file.unlink(), "cannot be read (FileNotFoundError)"),
+        (lambda file: (file.unlink(), file.mkdir()), "cannot be read (IsADirectoryError)"),
+        (lambda file: file.write_bytes(b"canary\xff"), "cannot be read (UnicodeDecodeError)"),
+        (lambda file: file.write_text("\n"), "is empty"),
+    ],
+    ids=["missing", "a folder", "not UTF-8", "empty"],
+)
+def test_a_file_that_cannot_be_used_is_one_line_that_shows_neither_path_nor_content(
+    plant: Callable[[Path], object],
+    found: str,
+    tmp_path: Path,
+) -> None:
+    env = in_files(tmp_path, "TELNYX_API_KEY")
+    plant(tmp_path / "TELNYX_API_KEY")
+    with pytest.raises(SettingsError) as raised:
+        read(env)
+    line = f"TELNYX_API_KEY: the file that TELNYX_API_KEY_FILE names {found}"
+    assert str(raised.value) == line
+
+
+def test_a_broken_file_concerns_only_commands_that_need_it(tmp_path: Path) -> None:
+    env = {"SANDBOX_DIR": str(tmp_path / "none"), "TELNYX_API_KEY_FILE": "KEYcanary"}
+    said = invoke("status", env=env | {"DATABASE_URL_FILE": str(tmp_path / "gone")})
+    assert said.returncode == 2
+    assert said.stderr.startswith("worker: DATABASE_URL: the file that DATABASE_URL_FILE names")
+    sent = invoke("send", "--text", "x", "--channel", "NO", env=env | {"BROKER_URL": "redis://r"})
+    assert sent.stderr.startswith("worker: not sent: channel: ")
+    assert "canary" not in said.stderr + sent.stderr
+
+
+def test_the_doctor_says_which_secret_comes_from_a_file_and_which_file_is_wrong(
+    tmp_path: Path,
+) -> None:
+    env = in_files(tmp_path, "DATABASE_URL", "BROKER_URL") | OTHERS
+    (tmp_path / "DATABASE_URL").write_text("postgresql://w:canary@127.0.0.1:1/w?connect_timeout=1")
+    (tmp_path / "BROKER_URL").unlink()
+    nowhere = {"TELNYX_BASE_URL": "http://127.0.0.1:1", "FLOWER_URL": "http://127.0.0.1:1"}
+    said = invoke("doctor", "--json", env=env | nowhere)
+    lines = {line["name"]: line for line in json.loads(said.stdout)["checks"]}
+    assert lines["DATABASE_URL"]["found"] == "from the file that DATABASE_URL_FILE names"
+    assert lines["TELNYX_API_KEY"]["found"] == "set"
+    assert lines["BROKER_URL"]["level"] == "fault"
+    assert "BROKER_URL_FILE" in lines["BROKER_URL"]["fix"]
+    assert "canary" not in said.stdout + said.stderr
+    assert str(tmp_path) not in said.stdout + said.stderr
+
+
+def test_flower_finds_its_name_and_password_in_a_file(tmp_path: Path) -> None:
+    (tmp_path / "auth").write_text("ops:canary\n")
+    in_file = {"FLOWER_BASIC_AUTH_FILE": str(tmp_path / "auth")}
+    said = subprocess.run(
+        [sys.executable, "-W", "error", "-c", FLOWERS_AUTH],
+        env=bare_env(**in_files(tmp_path, *GIVEN), **OTHERS, **in_file),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert said.stdout == "ops:canary\n", said.stderr
+
+
+def test_up_finds_flowers_name_and_password_in_a_file_or_names_it(tmp_path: Path) -> None:
+    auth = tmp_path / "auth"
+    auth.write_text("ops:canary\n")
+    with pytest.MonkeyPatch.context() as environment:
+        environment.delenv("FLOWER_BASIC_AUTH", raising=False)
+        environment.setenv("FLOWER_BASIC_AUTH_FILE", str(auth))
+        chosen = FlowerAt.chosen(0)
+        auth.unlink()
+        with pytest.raises(CommandError, match="the file that FLOWER_BASIC_AUTH_FILE names"):
+            FlowerAt.chosen(0)
+    assert (chosen.user, chosen.password, chosen.generated) == ("ops", "canary", False)
