@@ -1,4 +1,3 @@
-# syntax=docker/dockerfile:1
 # One image for worker, migrations and Flower. What runs is the command; see docker-compose.yml.
 
 FROM python:3.11-slim AS build
@@ -23,7 +22,7 @@ RUN uv sync --locked --no-dev
 FROM python:3.11-slim
 
 # A number that no host user has by chance; it owns nothing that it runs.
-RUN useradd --system --uid 10001 --no-create-home --home-dir /app --shell /usr/sbin/nologin worker
+RUN useradd --uid 10001 --no-create-home --home-dir /app --shell /usr/sbin/nologin worker
 COPY --from=build /app /app
 ENV PATH=/app/.venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \

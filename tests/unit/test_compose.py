@@ -1,17 +1,24 @@
 """Compose file, .env.example and Dockerfile agree with the settings and with each other."""
 
 import re
+from typing import Any
+
+import pytest
+import yaml
 
 from tests.support.databases import ROOT
 from worker.settings import Settings
 
 COMPOSE = (ROOT / "docker-compose.yml").read_text()
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
+Service = dict[str, Any]
+SERVICES: dict[str, Service] = yaml.safe_load(COMPOSE)["services"]
+OURS = {name: one for name, one in SERVICES.items() if one.get("build")}
 
 
 def test_compose_passes_only_settings_that_exist_and_all_of_them() -> None:
-    block = COMPOSE.partition("x-settings: &settings\n")[2].partition("\n\n")[0]
-    passed = set(re.findall(r"(?m)^  ([A-Z_]+):", block))
-    assert passed | {"AGENTS_FILE"} == {name.upper() for name in Settings.model_fields}
+    passed = set(SERVICES["worker"]["environment"])
+    assert passed == {name.upper() for name in Settings.model_fields}
 
 
 def test_the_example_of_env_names_what_compose_reads() -> None:
@@ -25,12 +32,42 @@ def test_the_example_of_env_names_what_compose_reads() -> None:
 
 
 def test_workers_can_be_scaled_and_may_finish_their_turns() -> None:
-    worker = COMPOSE.partition("\n  worker:\n")[2].partition("\n  flower:\n")[0]
-    assert "stop_grace_period: 90s" in worker
-    assert "container_name" not in worker
-    assert "ports:" not in worker
+    worker = SERVICES["worker"]
+    assert worker["stop_grace_period"] == "90s"
+    assert not {"container_name", "ports"} & set(worker)
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_service_can_write_nowhere_has_no_rights_and_limits(name: str) -> None:
+    service = SERVICES[name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert str(service["user"]) not in {"0", "root"}
+    assert set(service["deploy"]["resources"]["limits"]) == {"cpus", "memory", "pids"}
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_service_has_a_health_check_unless_it_runs_once(name: str) -> None:
+    check = SERVICES[name]["healthcheck"]
+    if SERVICES[name]["restart"] == "no":
+        assert check == {"disable": True}
+    else:
+        assert set(check) == {"test", "interval", "timeout", "retries", "start_period"}
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_our_services_run_as_the_user_of_the_image(name: str) -> None:
+    assert re.findall(r"(?m)^USER (.*)$", DOCKERFILE) == [OURS[name]["user"]]
+
+
+def test_flower_is_given_no_secret_but_its_own_and_the_brokers() -> None:
+    given = SERVICES["flower"]["environment"]
+    for name in ("DATABASE_URL", "LISTEN_DATABASE_URL", "TELNYX_API_KEY"):
+        assert "not-needed" in given[name]
+    assert ":?" in given["FLOWER_BASIC_AUTH"]
 
 
 def test_the_image_and_the_makefile_use_the_same_uv() -> None:
     pinned = re.findall(r"(?m)^UV_VERSION := (.*)$", (ROOT / "Makefile").read_text())
-    assert re.findall(r"uv==(\S+)", (ROOT / "Dockerfile").read_text()) == pinned
+    assert re.findall(r"uv==(\S+)", DOCKERFILE) == pinned
