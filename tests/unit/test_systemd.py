@@ -1,0 +1,78 @@
+"""The units of deploy/systemd fit the settings, and systemd takes them."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.databases import ROOT
+from worker.settings import SECRETS, Settings
+
+UNITS = sorted((ROOT / "deploy" / "systemd").glob("*.service"))
+WORKER = ROOT / "deploy" / "systemd" / "worker.service"
+SECRET_NAMES = {name.upper() for name in SECRETS} | {"FLOWER_BASIC_AUTH"}
+FLOWERS = {"FLOWER_ADDRESS", "FLOWER_PORT"}
+KNOWN = {name.upper() for name in Settings.model_fields} | FLOWERS
+
+by_name = pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
+
+
+def values(unit: Path, name: str) -> list[str]:
+    return re.findall(rf"(?m)^{name}=(.*)$", unit.read_text())
+
+
+def environment(unit: Path) -> dict[str, str]:
+    pairs = " ".join(values(unit, "Environment")).split()
+    return dict(pair.split("=", 1) for pair in pairs)
+
+
+@by_name
+def test_every_variable_of_a_unit_is_a_setting_and_secrets_are_credentials(unit: Path) -> None:
+    given = environment(unit)
+    in_files = {
+        name.removesuffix("_FILE"): given.pop(name) for name in list(given) if "%d" in given[name]
+    }
+    assert set(in_files) <= SECRET_NAMES
+    assert set(given) <= KNOWN
+    assert all("not-needed" in given[name] for name in SECRET_NAMES & set(given))
+    loaded = {one.partition(":")[0] for one in values(unit, "LoadCredential")}
+    assert {path.removeprefix("%d/") for path in in_files.values()} == loaded
+
+
+@by_name
+def test_a_unit_runs_as_nobody_in_particular_and_can_write_nowhere(unit: Path) -> None:
+    for name, value in {
+        "DynamicUser": "yes",
+        "NoNewPrivileges": "yes",
+        "ProtectSystem": "strict",
+        "ProtectHome": "yes",
+        "PrivateTmp": "yes",
+        "CapabilityBoundingSet": "",
+        "Restart": "always",
+        "KillSignal": "SIGTERM",
+    }.items():
+        assert values(unit, name) == [value], name
+    assert not values(unit, "ReadWritePaths")
+    assert all(values(unit, limit) for limit in ("MemoryMax", "CPUQuota", "TasksMax"))
+
+
+def test_a_worker_may_finish_its_turns() -> None:
+    assert values(WORKER, "TimeoutStopSec") == ["90"]
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd is not here")
+def test_systemd_takes_the_units(tmp_path: Path) -> None:
+    for unit in UNITS:
+        here = str(Path(sys.executable).parent)
+        (tmp_path / unit.name).write_text(unit.read_text().replace("/opt/worker/.venv/bin", here))
+    said = subprocess.run(
+        ["systemd-analyze", "verify", *tmp_path.iterdir()],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    ours = [line for line in said.stderr.splitlines() if str(tmp_path) in line]
+    assert (said.returncode, ours) == (0, []), said.stderr
