@@ -21,7 +21,7 @@ export UV_PYTHON := python3
 export UV_PYTHON_DOWNLOADS := never
 unexport VIRTUAL_ENV
 
-.PHONY: help demo up test check chaos scenarios mutants bench fmt lock clean
+.PHONY: help demo up test check chaos scenarios mutants bench fmt reference lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,6 +60,10 @@ bench: $(SYNCED) ## Measure speed and size against the bars (FULL=1 for everythi
 fmt: $(SYNCED) ## Format the code and mend what the linter can
 	$(RUN) ruff format
 	$(RUN) ruff check --fix
+
+reference: $(SYNCED) ## Write docs/reference/cli.md anew after a command or an option has changed
+	@$(RUN) typer worker.cli.app utils docs --name worker --title "The command line" \
+		--output docs/reference/cli.md
 
 lock: $(UV) ## Write uv.lock anew after pyproject.toml has changed
 	$(UV) lock

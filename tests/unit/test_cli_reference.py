@@ -1,0 +1,14 @@
+"""The page of the command line is what the commands say of themselves."""
+
+from typer.cli import app as typers_own
+from typer.testing import CliRunner
+
+from tests.support.databases import ROOT
+
+
+def test_the_page_of_the_command_line_is_made_of_the_commands() -> None:
+    docs = ("utils", "docs", "--name", "worker", "--title", "The command line")
+    said = CliRunner().invoke(typers_own, ["worker.cli.app", *docs])
+    assert said.exit_code == 0, said.output
+    page = (ROOT / "docs" / "reference" / "cli.md").read_text()
+    assert page.strip() == said.stdout.strip(), "run `make reference`"
