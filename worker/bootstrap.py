@@ -8,6 +8,7 @@ from typing import Any, Protocol, Self
 from uuid import UUID, uuid4
 
 from worker.agents_file import load_agents
+from worker.bootstrap_metrics import Metrics, build_metrics
 from worker.channels.build import ChannelConfigError, build_channels
 from worker.channels.live import LiveReplies
 from worker.channels.port import DEADLINE_S, Channel
@@ -73,6 +74,7 @@ class Service:
     deliver: DeliverReplies
     dead_letters: DeadLetterStore
     background: Background
+    metrics: Metrics
     close: Callable[[], None]
 
 
@@ -90,6 +92,7 @@ def build_service(
         endpoints=EndpointStore(base.database),
         routing=base.routing,
         channels=_channels(base.routing, broker, channels),
+        meters=base.metrics.meters,
     )
     answer = _answer(base, broker)
     dead_letters = DeadLetterStore(base.database)
@@ -112,7 +115,7 @@ def build_service(
 
     return Service(
         receive=ReceiveEnvelope(
-            accept=AcceptEnvelope(messages=MessageStore(base.database), routing=base.routing),
+            accept=base.accept(base.database),
             dead_letters=dead_letters,
             answer=answer,
             slots=base.slots,
@@ -121,6 +124,7 @@ def build_service(
         deliver=deliver,
         dead_letters=dead_letters,
         background=_background(base, broker, sweep),
+        metrics=base.metrics,
         close=close,
     )
 
@@ -143,12 +147,14 @@ class _Base:
     live: LiveReplies | None
     slots: TurnSlots
     sweeps: SweepStore
+    metrics: Metrics
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
         """Build it. Raises `SettingsError`."""
         routing, timing = load_agents(settings.agents_file)
         prepare = settings.database_prepare
+        slots = TurnSlots(settings.turn_slots)
         own = Database(
             settings.database_url, pool_size=3, name="worker-background", prepare=prepare
         )
@@ -166,12 +172,18 @@ class _Base:
             telnyx=TelnyxClient(settings.telnyx_api_key, base_url=settings.telnyx_base_url),
             tools=_tools(routing),
             live=_live(routing, settings),
-            slots=TurnSlots(settings.turn_slots),
+            slots=slots,
             sweeps=SweepStore(own, wake_ttl_s=timing.wake_ttl_s),
+            metrics=build_metrics(settings, routing, slots),
         )
+
+    def accept(self, database: Database) -> AcceptEnvelope:
+        messages, meters = MessageStore(database), self.metrics.meters
+        return AcceptEnvelope(messages=messages, routing=self.routing, meters=meters)
 
     def close(self) -> None:
         """Hang up."""
+        self.metrics.stop()
         self.telnyx.close()
         if self.live is not None:
             self.live.close()
@@ -208,8 +220,10 @@ def _tools(routing: Routing) -> dict[str, Tool]:
 def _answer(base: _Base, broker: Broker) -> AnswerUser:
     turns = TurnStore(base.database, worker_id=base.worker_id, lease_s=base.lease_s)
     show = ShowReply(live=base.live, namespace=base.namespace)
-    settle = Settle(turns=turns, wake_delivery=broker.wake_delivery, show=show)
-    conversations = base.telnyx.conversations
+    settle = Settle(
+        turns=turns, wake_delivery=broker.wake_delivery, show=show, meters=base.metrics.meters
+    )
+    conversations, meters = base.telnyx.conversations, base.metrics.meters
     return AnswerUser(
         claims=ClaimStore(
             base.database, worker_id=base.worker_id, routing=base.routing, lease_s=base.lease_s
@@ -228,13 +242,14 @@ def _answer(base: _Base, broker: Broker) -> AnswerUser:
             models=base.telnyx.models,
             timing=base.timing,
         ),
-        run_tools=RunTools(tools=base.tools, turns=turns, namespace=base.namespace),
+        run_tools=RunTools(tools=base.tools, turns=turns, namespace=base.namespace, meters=meters),
         conversations=conversations,
         responses=base.telnyx.responses,
         routing=base.routing,
         timing=base.timing,
         slots=base.slots,
         forget_wake=base.sweeps.forget_wake,
+        meters=meters,
     )
 
 
@@ -251,7 +266,7 @@ def _background(base: _Base, broker: Broker, sweep: Sweep) -> Background:
     )
     drain = DrainInbox(
         inbox=InboxStore(base.own_database),
-        accept=AcceptEnvelope(messages=MessageStore(base.own_database), routing=base.routing),
+        accept=base.accept(base.own_database),
         rouse=base.slots.roused.set,
     )
     return Background(

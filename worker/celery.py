@@ -106,7 +106,8 @@ class RunService(bootsteps.StartStopStep):
                 log.warning("worker.waits_for_postgres", error=str(error))
                 time.sleep(POSTGRES_PAUSE_S)
             else:
-                return
+                break
+        worker.app.service.metrics.start()
 
     def stop(self, worker: Any) -> None:
         """End the threads when no task runs any more."""

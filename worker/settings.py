@@ -83,6 +83,12 @@ class Settings(BaseSettings):
         default=False, description="true where no transaction pooler stands before Postgres"
     )
     database_pool_size: PositiveInt = Field(default=10, description="connections to Postgres")
+    metrics_port: Annotated[int, Field(ge=0, le=65535)] | None = Field(
+        default=None, description="where a worker shows its metrics; 0 = any free port"
+    )
+    metrics_file_sd_dir: Path | None = Field(
+        default=None, description="a folder where each worker writes where its metrics are"
+    )
     log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR")
 
     @classmethod

@@ -59,6 +59,8 @@ class PendingMessage:
     expires_at: datetime | None = None
     alone: bool = False
     """It was part of a turn that Telnyx refused, and now goes by itself."""
+    accepted_at: datetime | None = None
+    """None = not asked for."""
 
 
 def next_batch(pending: Sequence[PendingMessage]) -> tuple[PendingMessage, ...]:

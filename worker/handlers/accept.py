@@ -1,12 +1,13 @@
 """Accepting one envelope: check, route, commit. From then on its message has one outcome."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from worker.domain.agents import ChannelPolicy, Routing, UnknownAgentError
 from worker.domain.messages import is_image
 from worker.domain.reasons import DeadLetterReason
 from worker.envelope import Envelope, EnvelopeError, parse_envelope
+from worker.meters import Meters
 from worker.observability import log
 from worker.store.messages import Accepted, MessageStore, NewMessage
 
@@ -22,6 +23,7 @@ class AcceptEnvelope:
 
     messages: MessageStore
     routing: Routing
+    meters: Meters = field(default_factory=Meters)
 
     def routed(self, document: object) -> NewMessage:
         """Check an envelope and say who answers it. Raises `EnvelopeError`."""
@@ -33,8 +35,25 @@ class AcceptEnvelope:
         `starts_itself`: the caller starts its turn, where it is first in line.
         """
         accepted = self.messages.accept(message, starts_itself=starts_itself)
-        tell(accepted)
+        self.tell(accepted)
         return accepted
+
+    def tell(self, accepted: Accepted) -> None:
+        """Log and count what became of an envelope: ids."""
+        if accepted.fresh:
+            self.meters.accepted("fresh")
+            log.info("message.accepted", message=accepted.id, user=accepted.user_id)
+        elif accepted.conflicting:
+            self.meters.accepted("conflict")
+            log.warning("message.conflict", message=accepted.id, user=accepted.user_id)
+        else:
+            self.meters.accepted("repeated")
+            log.info("message.repeated", message=accepted.id, user=accepted.user_id)
+
+    def tell_refused(self, error: EnvelopeError, *, queue: str) -> None:
+        """Log and count an envelope that became a dead letter."""
+        self.meters.refused(error.reason)
+        log.warning("envelope.refused", reason=error.reason, queue=queue)
 
     def _routed(self, envelope: Envelope) -> NewMessage:
         policy = self.routing.channel(envelope.channel)
@@ -75,13 +94,3 @@ def _expiry(envelope: Envelope, policy: ChannelPolicy) -> datetime | None:
     if policy.max_age_s is None or envelope.sent_at is None:
         return None
     return envelope.sent_at + timedelta(seconds=policy.max_age_s)
-
-
-def tell(accepted: Accepted) -> None:
-    """Log what became of an envelope: ids."""
-    if accepted.fresh:
-        log.info("message.accepted", message=accepted.id, user=accepted.user_id)
-    elif accepted.conflicting:
-        log.warning("message.conflict", message=accepted.id, user=accepted.user_id)
-    else:
-        log.info("message.repeated", message=accepted.id, user=accepted.user_id)

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 from uuid import uuid5
 
@@ -27,10 +27,12 @@ from worker.domain.settle import (
 from worker.domain.timing import Timing
 from worker.domain.turns import GoOn, Head, LookBack, Prepare, Record, Send, Step, next_step
 from worker.handlers.conversations import ConversationFinder
+from worker.handlers.counting import count_claim, count_post
 from worker.handlers.lookback import LookBackAtThread
 from worker.handlers.settling import Settle
 from worker.handlers.slots import TurnSlots
 from worker.handlers.toolwork import RunTools
+from worker.meters import Meters
 from worker.observability import log
 from worker.store.claims import Claimed, ClaimStore, NotClaimed
 from worker.store.opening import Intent
@@ -66,6 +68,7 @@ class AnswerUser:
     slots: TurnSlots
     forget_wake: Callable[[ChannelUserId], None]
     """Lets another process be woken for this user at once."""
+    meters: Meters = field(default_factory=Meters)
 
     def __call__(self, user_id: ChannelUserId) -> int:
         """Answer what is due of this user, where a slot is free; gives the number of turns."""
@@ -94,11 +97,15 @@ class AnswerUser:
                 continue
             turns += 1
             due_in_s = 0.0
+            count_claim(self.meters, claimed)
             try:
                 self._work(claimed, t0)
             except StaleLeaseError:
+                self.meters.fenced("turn")
                 log.warning("lease.stale", user=user_id, token=claimed.lease.token)
                 break
+            finally:
+                self.meters.worked(boottime() - t0)
         return turns
 
     def _decide(self, head: Head) -> Step:
@@ -171,6 +178,7 @@ class AnswerUser:
             raise
         except WorkerError as error:
             plan = plan_without_conversation(error, open_s=claimed.open_s)
+            self.meters.conversation_failed(type(error).__name__)
             log.warning("conversation.failed", turn=claimed.turn.id, error=str(error))
             self.settle(claimed, None, plan)
             return None
@@ -181,7 +189,9 @@ class AnswerUser:
             t0, timeout_s=agent.call_timeout_s, send_grace_s=self.timing.send_grace_s
         )
         sink = self.settle.show.sink(claimed)
+        began = boottime()
         outcome = self.responses.create(self._request(claimed, intent), window, sink)
+        count_post(self.meters, claimed, outcome, seconds=boottime() - began)
         plan = plan_after(
             outcome,
             agent=agent,

@@ -1,7 +1,7 @@
 """Delivering replies: in order per channel user, the attempt committed before it is made."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from worker.channels.port import Channel
 from worker.domain.agents import ChannelPolicy, Routing, WebhookDelivery
@@ -22,6 +22,7 @@ from worker.domain.deliveries import (
 from worker.domain.errors import StaleLeaseError
 from worker.domain.ids import ChannelUserId
 from worker.domain.states import DeliveryState
+from worker.meters import Meters
 from worker.observability import log
 from worker.store.deliveries import DeliveryStore
 from worker.store.endpoints import EndpointStore
@@ -39,6 +40,7 @@ class DeliverReplies:
     routing: Routing
     channels: Mapping[str, Channel]
     """By channel name; those that are not named here keep their replies in Postgres."""
+    meters: Meters = field(default_factory=Meters)
 
     def __call__(self, user_id: ChannelUserId) -> int:
         """Deliver what is due of this user, oldest first; gives the number of attempts."""
@@ -49,6 +51,7 @@ class DeliverReplies:
             try:
                 self._attempt(claimed)
             except StaleLeaseError:
+                self.meters.fenced("delivery")
                 log.warning("delivery.stale", delivery=claimed.reply.delivery_id)
                 return attempts
         return MAX_DELIVERIES
@@ -69,6 +72,7 @@ class DeliverReplies:
             provider_id=outcome.provider_id if isinstance(outcome, Sent) else None,
             provider_status=None if isinstance(outcome, Sent) else outcome.reason,
         )
+        self.meters.delivered(claimed.reply.to.channel, state)
         log.info("delivery.ended", delivery=claimed.reply.delivery_id, state=state)
         if isinstance(self._configured(claimed).delivery, WebhookDelivery):
             self._note(claimed, outcome)

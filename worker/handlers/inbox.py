@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from worker.domain.errors import PermanentError
 from worker.domain.reasons import DeadLetterReason
 from worker.envelope import EnvelopeError
-from worker.handlers.accept import AcceptEnvelope, tell
-from worker.observability import log
+from worker.handlers.accept import AcceptEnvelope
 from worker.store.inbox import QUEUE, InboxStore, Refused
 from worker.store.messages import NewMessage
 
@@ -37,7 +36,7 @@ class DrainInbox:
         if accepted is None:
             return False
         for one in accepted:
-            tell(one)
+            self.accept.tell(one)
         self.rouse()
         return True
 
@@ -49,12 +48,12 @@ class DrainInbox:
             self.inbox.set_oldest_aside(NOT_TAKEN)
             return ()
         for one in accepted or ():
-            tell(one)
+            self.accept.tell(one)
         return None if accepted is None else ()
 
     def _judge(self, document: object) -> NewMessage | Refused:
         try:
             return self.accept.routed(document)
         except EnvelopeError as error:
-            log.warning("envelope.refused", reason=error.reason, queue=QUEUE)
+            self.accept.tell_refused(error, queue=QUEUE)
             return Refused(reason=error.reason, detail=str(error))

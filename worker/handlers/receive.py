@@ -7,7 +7,6 @@ from worker.envelope import EnvelopeError
 from worker.handlers.accept import AcceptEnvelope
 from worker.handlers.answer import MAX_SLEEP_S, AnswerUser
 from worker.handlers.slots import TurnSlots
-from worker.observability import log
 from worker.store.dead_letters import DeadLetterStore
 from worker.store.messages import Accepted
 
@@ -33,7 +32,7 @@ class ReceiveEnvelope:
             message = self.accept.routed(document)
         except EnvelopeError as error:
             self.dead_letters.keep(reason=error.reason, raw=raw(), detail=str(error), queue=queue)
-            log.warning("envelope.refused", reason=error.reason, queue=queue)
+            self.accept.tell_refused(error, queue=queue)
             return None
         starts_itself = message.hold_s <= MAX_SLEEP_S and self.slots.take()
         try:

@@ -1,13 +1,14 @@
 """Ending a turn's work: commit it, then tell whoever delivers."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from worker.domain.calls import CallOutcome
 from worker.domain.ids import ChannelUserId
-from worker.domain.settle import Diverge, Plan
-from worker.domain.states import DeliveryState
+from worker.domain.settle import Diverge, Plan, Reply
+from worker.domain.states import DeliveryState, ReplySource
 from worker.handlers.showing import ShowReply
+from worker.meters import Meters
 from worker.observability import log
 from worker.store.claims import Claimed
 from worker.store.turns import TurnStore
@@ -21,6 +22,7 @@ class Settle:
     wake_delivery: Callable[[ChannelUserId], None]
     """A hint that may get lost: the sweeper is the net."""
     show: ShowReply
+    meters: Meters = field(default_factory=Meters)
 
     def __call__(self, claimed: Claimed, outcome: CallOutcome | None, plan: Plan) -> None:
         """Commit how a call ended (None = there was none) and what follows.
@@ -35,6 +37,9 @@ class Settle:
             "outcome": outcome and type(outcome).__name__,
             "plan": type(plan).__name__,
         }
+        self.meters.settled(
+            claimed.agent.name, _name_of(plan), type(outcome).__name__ if outcome else "none"
+        )
         if isinstance(plan, Diverge):
             log.error("turn.settled", **facts, reason=plan.reason)
         else:
@@ -42,3 +47,9 @@ class Settle:
         if state is DeliveryState.PENDING:
             self.wake_delivery(claimed.lease.user_id)
         self.show.settled(claimed, plan, state)
+
+
+def _name_of(plan: Plan) -> str:
+    """Name a plan in metrics; a reply that was found in the thread is a plan of its own."""
+    adopted = isinstance(plan, Reply) and plan.source is ReplySource.ADOPTED
+    return "Adopted" if adopted else type(plan).__name__

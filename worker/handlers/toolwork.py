@@ -2,15 +2,17 @@
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from uuid import UUID, uuid5
 
 from worker.domain.states import ToolCallState
 from worker.domain.tools import ToolRequest, ToolResult
 from worker.domain.turns import ToolRecord
+from worker.meters import Meters
 from worker.observability import log
 from worker.store.claims import Claimed
 from worker.store.turns import TurnStore
+from worker.timed_socket import boottime
 from worker.tools.port import Tool
 
 MAX_PARALLEL = 8
@@ -39,6 +41,7 @@ class RunTools:
     tools: Mapping[str, Tool]
     turns: TurnStore
     namespace: UUID
+    meters: Meters = field(default_factory=Meters)
 
     def __call__(self, claimed: Claimed) -> Claimed:
         """Run them and give the claim with their outputs.
@@ -48,6 +51,7 @@ class RunTools:
         unfinished = claimed.turn.unfinished_tools
         if not unfinished:
             return claimed
+        started = boottime()
         metadata = self.turns.newest_metadata(claimed.turn.id)
 
         def run(record: ToolRecord) -> ToolRecord:
@@ -58,6 +62,7 @@ class RunTools:
         else:
             with ThreadPoolExecutor(min(len(unfinished), MAX_PARALLEL)) as pool:
                 finished = list(pool.map(run, unfinished))
+        self.meters.ran_tools(boottime() - started)
         ended = {(one.round, one.call_id): one for one in finished}
         tool_calls = tuple(
             ended.get((one.round, one.call_id), one) for one in claimed.turn.tool_calls
@@ -68,6 +73,8 @@ class RunTools:
         tool = self.tools.get(record.name) if record.name in claimed.agent.tools else None
         result = self._result(claimed, record, tool, metadata)
         self.turns.finish_tool(claimed.lease, record, result)
+        if tool is not None:
+            self.meters.ran_tool(record.name, result.state)
         log.info(
             "tool.ran",
             turn=record.turn_id,

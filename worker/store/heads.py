@@ -53,7 +53,7 @@ WHERE channel_user_id = :user_id AND agent = :agent AND closed_at IS NULL
 _WAITING = sql(f"""
 WITH pending AS (
     SELECT id, agent, alone, expires_at, envelope->>'text' AS text,
-        envelope->'attachments' AS attachments, order_at, seq
+        envelope->'attachments' AS attachments, order_at, seq, accepted_at
     FROM messages WHERE channel_user_id = :user_id AND state = 'pending'
     ORDER BY order_at, seq LIMIT :limit
 )
@@ -163,6 +163,7 @@ def _pending(document: Mapping[str, Any]) -> PendingMessage:
         agent=document["agent"],
         text=document["text"],
         alone=document["alone"],
+        accepted_at=datetime.fromisoformat(document["accepted_at"]),
         expires_at=None if expires_at is None else datetime.fromisoformat(expires_at),
         attachments=tuple(Attachment(**one) for one in document["attachments"] or ()),
     )
