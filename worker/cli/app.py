@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final
 import typer
 from typer.core import TyperGroup
 
-from worker.cli import conversation_commands, doctor_command, operators, schema
+from worker.cli import conversation_commands, doctor_command, metrics_command, operators, schema
 from worker.cli.errors import MISUSED, CommandError, told_in_one_line
 from worker.cli.lines import Spread
 
@@ -291,4 +291,5 @@ def _given(**fields: str | None) -> dict[str, object]:
 operators.register(app)
 conversation_commands.register(app)
 doctor_command.register(app)
+metrics_command.register(app)
 schema.register(app)
