@@ -10,13 +10,14 @@ import psycopg
 import pytest
 
 from bench.fill import fill
-from bench.plans import Plan, caught, explain
+from bench.plans import Plan, Statement, caught, explain
 from tests.support.databases import fresh_database, libpq_url
 from tests.support.world import HandDrivenWorker, World, running_world
 from worker.domain.ids import ChannelUserId
 from worker.sandbox.postgres import EmbeddedPostgres
 from worker.sandbox.simulator.config import SimulatorConfig
 from worker.store.database import Database
+from worker.store.gauges import BOUND, QUESTIONS
 from worker.store.status import StatusStore
 
 USERS, EACH = 2_000, 5
@@ -85,6 +86,16 @@ def test_a_sweep_reads_no_whole_table(world: World) -> None:
     plans = plans_of(world, mike.sweep)
     assert read_whole(plans) == {}
     assert used_by(plans) >= {"ix_channel_users_due_at", "ix_deliveries_due_at"}
+
+
+def test_no_scrape_reads_a_whole_table(world: World) -> None:
+    with psycopg.connect(libpq_url(world.database.url)) as connection:
+        connection.execute(str(BOUND).encode())
+        plans = [
+            explain(connection, Statement(text=question.sql, values={})) for question in QUESTIONS
+        ]
+    # Of the queue of SQL producers all rows count; it is as good as empty.
+    assert read_whole(plans).keys() <= {"inbox"}
 
 
 def test_every_index_that_forbids_nothing_is_read_by_some_statement(world: World) -> None:

@@ -18,7 +18,8 @@ OURS = {name: one for name, one in SERVICES.items() if one.get("build")}
 
 def test_compose_passes_only_settings_that_exist_and_all_of_them() -> None:
     passed = set(SERVICES["worker"]["environment"])
-    assert passed == {name.upper() for name in Settings.model_fields}
+    # Prometheus finds workers by DNS there, not by files.
+    assert passed | {"METRICS_FILE_SD_DIR"} == {name.upper() for name in Settings.model_fields}
 
 
 def test_the_example_of_env_names_what_compose_reads() -> None:
@@ -29,6 +30,38 @@ def test_the_example_of_env_names_what_compose_reads() -> None:
     optional = set(re.findall(r"(?m)^#([A-Z_]+)=", example))
     assert optional <= read
     assert read - required - optional == {"WORKER_IMAGE"}
+
+
+def test_prometheus_and_grafana_are_started_on_demand_only() -> None:
+    profiles = {name: one.get("profiles") for name, one in SERVICES.items()}
+    on_demand = {name for name, value in profiles.items() if value == ["observability"]}
+    assert on_demand == {"metrics", "prometheus", "grafana"}
+    assert {value for name, value in profiles.items() if name not in on_demand} == {None}
+    needed = {name for one in SERVICES.values() for name in one.get("depends_on", ())}
+    assert needed & on_demand == {"prometheus"}, "and nobody else needs one of them"
+
+
+def test_ports_are_published_to_this_host_alone() -> None:
+    for service in SERVICES.values():
+        for port in service.get("ports", ()):
+            assert re.fullmatch(r"\$\{[A-Z]+_LISTEN:-127\.0\.0\.1:\d+\}:\d+", port)
+
+
+def test_what_is_mounted_is_in_the_repository() -> None:
+    for service in SERVICES.values():
+        for volume in service.get("volumes", ()):
+            source = volume.partition(":")[0] if isinstance(volume, str) else ""
+            assert not source.startswith("./") or (ROOT / source).is_dir()
+
+
+def test_prometheus_is_sent_to_the_ports_that_the_services_have() -> None:
+    scraped = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())
+    overall, workers = scraped["scrape_configs"]
+    port = SERVICES["metrics"]["command"][-1]
+    assert overall["static_configs"] == [{"targets": [f"metrics:{port}"]}]
+    (found,) = workers["dns_sd_configs"]
+    assert found["names"] == ["worker"]
+    assert str(found["port"]) == SERVICES["worker"]["environment"]["METRICS_PORT"]
 
 
 def test_workers_can_be_scaled_and_may_finish_their_turns() -> None:

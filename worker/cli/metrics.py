@@ -18,6 +18,7 @@ from worker.cli.console import say
 from worker.cli.errors import CommandError
 from worker.cli.needs import settings_for
 from worker.cli.producer import INBOUND, UNACKED
+from worker.domain.errors import WorkerError
 from worker.exposition import Exposition
 from worker.observability import configure_logging, log
 from worker.store.database import Database
@@ -111,7 +112,8 @@ def _asked(part: Part) -> tuple[Reading, ...] | None:
     try:
         return part.ask()
     except Exception as error:  # noqa: BLE001 - the other parts are wanted all the more now
-        log.warning("metrics.part_failed", part=part.name, error=type(error).__name__)
+        why = str(error) if isinstance(error, WorkerError) else type(error).__name__
+        log.warning("metrics.part_failed", part=part.name, error=why)
         return None
 
 

@@ -244,7 +244,7 @@ WHERE c.id >= (SELECT id FROM first) AND c.intent_at >= {_TODAY} GROUP BY 1, 2
     ),
 )
 
-_BOUND = text("""
+BOUND: Final = text("""
 SELECT set_config('statement_timeout', '2s', true), set_config('lock_timeout', '1s', true),
     set_config('enable_seqscan', 'off', true), set_config('jit', 'off', true),
     set_config('max_parallel_workers_per_gather', '0', true)
@@ -261,7 +261,7 @@ class GaugeStore:
     def answer(self, question: Question) -> tuple[Reading, ...]:
         """Ask within two seconds. Raises `DatabaseAwayError`, also where that was too short."""
         with self._database.transaction() as connection:
-            connection.execute(_BOUND)
+            connection.execute(BOUND)
             rows = connection.execute(text(question.sql)).all()
         return tuple(
             dict.fromkeys(

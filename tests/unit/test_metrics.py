@@ -1,0 +1,235 @@
+"""Metrics: what is counted, what a failing part costs, and that files and pages name what is."""
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import pytest
+import yaml
+from prometheus_client import CollectorRegistry, generate_latest
+
+from tests.support.databases import ROOT
+from worker.cli.metrics import METRICS, Overall, Part
+from worker.exposition import Exposition
+from worker.prometheus_meters import PrometheusMeters
+from worker.store.gauges import Metric, Reading
+
+ALERTS = yaml.safe_load((ROOT / "deploy/prometheus/alerts.yml").read_text())
+BOARD = json.loads((ROOT / "deploy/grafana/dashboards/worker.json").read_text())
+ONE = Metric(name="worker_turns_open", help="")
+SUFFIXES = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count"), "gauge": ("",)}
+
+
+def counted() -> dict[str, tuple[str, tuple[str, ...]]]:
+    """What a worker process counts: name -> type and labels."""
+    registry = PrometheusMeters().registry
+    collectors = {id(one): one for one in registry._collector_to_names}
+    found = {}
+    for collector in collectors.values():
+        for family in collector.collect():
+            labels = tuple(getattr(collector, "_labelnames", ()))
+            found[family.name] = (family.type, labels)
+    return found
+
+
+def overall() -> dict[str, tuple[str, tuple[str, ...]]]:
+    return {one.name: ("gauge", one.labels) for one in METRICS}
+
+
+def series() -> set[str]:
+    """Every name that a query may use."""
+    return {
+        name + suffix
+        for name, (kind, _) in (counted() | overall()).items()
+        for suffix in SUFFIXES[kind]
+    }
+
+
+def expressions() -> list[str]:
+    shown = [target["expr"] for panel in BOARD["panels"] for target in panel.get("targets", ())]
+    return shown + [rule["expr"] for group in ALERTS["groups"] for rule in group["rules"]]
+
+
+@pytest.mark.parametrize("expression", expressions())
+def test_every_query_of_dashboard_and_alerts_asks_for_what_there_is(expression: str) -> None:
+    assert set(re.findall(r"\b(?:worker|process)_\w+", expression)) <= series()
+    labels = {label for _, names in (counted() | overall()).values() for label in names}
+    used = set(re.findall(r"by \(([^)]*)\)", expression))
+    used = {name.strip() for group in used for name in group.split(",")}
+    used |= set(re.findall(r"(\w+)!?=~?\"", expression))
+    assert used <= labels | {"le", "job"}
+
+
+@pytest.mark.parametrize(
+    ("heading", "real"),
+    [("## Of the whole", overall()), ("## Of a worker process", counted())],
+    ids=["overall", "counted"],
+)
+def test_the_page_of_metrics_is_whole_and_true(
+    heading: str, real: dict[str, tuple[str, tuple[str, ...]]]
+) -> None:
+    page = (ROOT / "docs/reference/metrics.md").read_text().partition(f"\n{heading}\n")[2]
+    rows = re.findall(r"(?m)^\| `(\w+)` \| (\w*) \| (.*?) \|", page.partition("\n## ")[0])
+    shown = {name: (kind, tuple(re.findall(r"`(\w+)`", labels))) for name, kind, labels in rows}
+    expected = {
+        name + ("_total" if kind == "counter" else ""): (kind, labels)
+        for name, (kind, labels) in real.items()
+        if name.startswith("worker_")
+    }
+    assert shown == expected
+
+
+def test_every_alert_has_its_entry_in_the_runbook_and_there_is_no_other() -> None:
+    page = (ROOT / "docs/how-to/runbook.md").read_text()
+    alerts = [rule["alert"] for group in ALERTS["groups"] for rule in group["rules"]]
+    assert re.findall(r"(?m)^## (Worker\w+)$", page) == alerts
+    for entry in re.split(r"(?m)^## ", page)[1:]:
+        if entry.startswith("Worker"):
+            assert re.findall(r"(?m)^\*\*(.*?)\*\*", entry) == ["Means", "Look", "Mend"], entry[:40]
+
+
+# --- a worker's own ------------------------------------------------------------------------------
+
+
+def test_our_own_time_is_that_of_the_claim_less_posts_and_tools() -> None:
+    meters = PrometheusMeters()
+    meters.posted("a", "Done", status=200, seconds=2.0)
+    meters.ran_tools(1.0)
+    meters.posted("a", "Done", status=200, seconds=3.0)
+    meters.worked(6.5)
+    meters.worked(0.25)
+    shown = meters.registry.get_sample_value
+    assert shown("worker_own_seconds_sum") == 0.75, "nothing of the first is left for the second"
+    assert shown("worker_own_seconds_count") == 2
+    assert shown("worker_telnyx_seconds_sum", {"agent": "a"}) == 5.0
+
+
+# --- `worker metrics` ----------------------------------------------------------------------------
+
+
+@dataclass
+class Asking:
+    """A part that counts how often it is asked, on a clock that it moves."""
+
+    takes_s: float = 0.0
+    error: Exception | None = None
+    times: int = 0
+    now_s: float = 0.0
+    others: list["Asking"] = field(default_factory=list)
+
+    def __call__(self) -> tuple[Reading, ...]:
+        self.times += 1
+        for each in (self, *self.others):
+            each.now_s += self.takes_s
+        if self.error is not None:
+            raise self.error
+        return (Reading(metric=ONE, labels=(), value=float(self.times)),)
+
+
+def shown_by(collector: Overall) -> Callable[..., float | None]:
+    registry = CollectorRegistry()
+    registry.register(collector)
+    return registry.get_sample_value
+
+
+def error_of(collector: Overall, part: str) -> float | None:
+    return shown_by(collector)("worker_scrape_error", {"part": part})
+
+
+def test_a_part_that_fails_is_told_and_the_others_are_shown() -> None:
+    good, bad = Asking(), Asking(error=RuntimeError("somebody's words"))
+    both = Overall([Part(name="bad", ask=bad), Part(name="good", ask=good)], clock=lambda: 0.0)
+    assert error_of(both, "bad") == 1
+    assert error_of(both, "good") == 0
+    assert shown_by(both)("worker_turns_open") == 1
+    assert b"words" not in generate_latest(_registry(both))
+
+
+def _registry(collector: Overall) -> CollectorRegistry:
+    registry = CollectorRegistry()
+    registry.register(collector)
+    return registry
+
+
+def test_scrapes_that_come_together_ask_once_and_a_later_one_again() -> None:
+    part = Asking()
+    collector = Overall([Part(name="p", ask=part, good_for_s=60)], clock=lambda: part.now_s)
+    for _ in range(2):
+        assert shown_by(collector)("worker_turns_open") == 1
+    part.now_s = 61
+    assert shown_by(collector)("worker_turns_open") == 2
+
+
+def test_a_part_that_failed_is_asked_again_soon_and_its_old_value_is_not_shown() -> None:
+    part = Asking()
+    collector = Overall([Part(name="p", ask=part, good_for_s=60)], clock=lambda: part.now_s)
+    assert shown_by(collector)("worker_turns_open") == 1
+    part.now_s, part.error = 61, OSError()
+    assert shown_by(collector)("worker_turns_open") is None
+    part.now_s, part.error = 67, None
+    assert shown_by(collector)("worker_turns_open") == 3
+
+
+def test_no_part_is_begun_when_the_scrape_has_taken_too_long() -> None:
+    late = Asking()
+    slow = Asking(takes_s=5, others=[late])
+    collector = Overall(
+        [Part(name="slow", ask=slow), Part(name="late", ask=late)], clock=lambda: slow.now_s
+    )
+    assert error_of(collector, "late") == 1
+    assert late.times == 0
+
+
+# --- where they are shown ------------------------------------------------------------------------
+
+
+def exposition(*, port: int = 0, files: Path | None = None) -> Exposition:
+    return Exposition(PrometheusMeters().registry, host="127.0.0.1", port=port, files=files)
+
+
+def test_a_process_is_found_by_a_file_that_goes_with_it(tmp_path: Path) -> None:
+    folder = tmp_path / "made"
+    shown = exposition(files=folder)
+    assert shown.start()
+    (file,) = folder.iterdir()
+    (group,) = json.loads(file.read_text())
+    assert group["targets"] == [f"{socket.gethostname()}:{shown.port}"]
+    assert "worker_turns_settled" in httpx.get(f"http://127.0.0.1:{shown.port}/metrics").text
+    shown.stop()
+    assert list(folder.iterdir()) == []
+
+
+def test_what_a_killed_process_left_behind_is_removed(tmp_path: Path) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    host = socket.gethostname()
+    dead, other = tmp_path / f"worker-{host}-{gone.pid}.json", tmp_path / "worker-other-1.json"
+    alive = tmp_path / f"worker-{host}-{os.getppid()}.json"
+    for file in (dead, other, alive):
+        file.write_text("[]")
+    shown = exposition(files=tmp_path)
+    assert shown.start()
+    shown.stop()
+    assert set(tmp_path.iterdir()) == {other, alive}
+
+
+def test_a_port_that_is_taken_costs_the_metrics_and_nothing_else() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        shown = exposition(port=taken.getsockname()[1])
+        assert not shown.start()
+        assert shown.port is None
+        shown.stop()
+
+
+def test_a_folder_that_cannot_be_written_costs_the_file_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    shown = exposition(files=tmp_path / "file")
+    assert shown.start()
+    shown.stop()
