@@ -6,6 +6,7 @@ import re
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ import yaml
 from prometheus_client import CollectorRegistry, generate_latest
 
 from tests.support.databases import ROOT
+from tests.support.processes import eventually
 from worker.cli.metrics import METRICS, Overall, Part
 from worker.exposition import Exposition
 from worker.prometheus_meters import PrometheusMeters
@@ -185,6 +187,25 @@ def test_no_part_is_begun_when_the_scrape_has_taken_too_long() -> None:
     )
     assert error_of(collector, "late") == 1
     assert late.times == 0
+
+
+def test_a_part_that_never_answers_holds_up_no_scrape_and_hides_no_other() -> None:
+    frozen, others = threading.Event(), Asking()
+
+    def hang() -> tuple[Reading, ...]:
+        frozen.wait(30)
+        return ()
+
+    parts = [Part(name="good", ask=others), Part(name="frozen", ask=hang)]
+    collector = Overall(parts, wait_s=0.2, clock=lambda: others.now_s)
+    for _ in range(2):
+        assert error_of(collector, "frozen") == 1
+        assert error_of(collector, "good") == 0
+    others.now_s = 6
+    assert error_of(collector, "good") == 1, "too old, and nobody can ask"
+    frozen.set()
+    assert eventually(lambda: error_of(collector, "frozen") == 0)
+    assert others.times == 2
 
 
 # --- where they are shown ------------------------------------------------------------------------

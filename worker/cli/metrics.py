@@ -27,6 +27,8 @@ from worker.timed_socket import boottime
 
 BUDGET_S: Final = 5.0
 """A part is not begun later than this after the scrape's start: Prometheus waits ten seconds."""
+WAIT_S: Final = 8.0
+"""A scrape waits for no part longer than this."""
 _BROKER: Final = "broker"
 _ENTRIES: Final = Metric(
     name="worker_queue_entries",
@@ -67,13 +69,25 @@ class Asked:
     readings: tuple[Reading, ...] | None
 
 
+_NEVER: Final = Asked(good_until_s=float("-inf"), took_s=0.0, readings=None)
+
+
 class Overall(Collector):
     """Asks for the parts whose last answer is too old; scrapes that come together share them."""
 
-    def __init__(self, parts: Iterable[Part], *, clock: Callable[[], float] = boottime) -> None:
+    def __init__(
+        self,
+        parts: Iterable[Part],
+        *,
+        wait_s: float = WAIT_S,
+        clock: Callable[[], float] = boottime,
+    ) -> None:
         self._parts = tuple(parts)
+        self._wait_s = wait_s
         self._clock = clock
         self._lock = threading.Lock()
+        self._asking = threading.Thread(target=self._ask_again)
+        """The newest round; a server that is frozen holds it up, and no scrape."""
         self._asked: dict[str, Asked] = {}
 
     def describe(self) -> Iterable[GaugeMetricFamily]:
@@ -83,13 +97,21 @@ class Overall(Collector):
     def collect(self) -> Iterable[GaugeMetricFamily]:
         """Give what is known now."""
         with self._lock:
-            self._ask_again()
-            asked = dict(self._asked)
+            if not self._asking.is_alive():
+                self._asking = threading.Thread(target=self._ask_again, daemon=True)
+                self._asking.start()
+            asking = self._asking
+        asking.join(self._wait_s)
+        is_whole = not asking.is_alive()
+        asked = dict(self._asked)
         families = _families()
-        for name, one in asked.items():
-            families[_ERROR.name].add_metric([name], float(one.readings is None))
+        for name in (part.name for part in self._parts):
+            one = asked.get(name, _NEVER)
+            is_known = is_whole or self._clock() < one.good_until_s
+            readings = one.readings if is_known else None
+            families[_ERROR.name].add_metric([name], float(readings is None))
             families[_SECONDS.name].add_metric([name], one.took_s)
-            for reading in one.readings or ():
+            for reading in readings or ():
                 families[reading.metric.name].add_metric(reading.labels, reading.value)
         return list(families.values())
 
