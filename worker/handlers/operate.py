@@ -90,17 +90,23 @@ class Replay:
 
 
 def envelope_in(raw: bytes) -> object:
-    """Find the envelope in what was kept: a Redis entry of kombu, or the body of a Celery message.
+    """Find the envelope in what was kept.
 
-    Raises `NotReplayableError`.
+    That is a Redis entry of kombu, the body of a Celery message, or a row of the inbox. Raises
+    `NotReplayableError`.
     """
     try:
         document = json.loads(raw)
+        if isinstance(document, dict) and "version" in document:
+            return document
         if isinstance(document, dict) and isinstance(document.get("body"), str):
             body = document["body"]
             encoded = document.get("properties", {}).get("body_encoding") == "base64"
             document = json.loads(base64.b64decode(body, validate=True) if encoded else body)
         args, kwargs, _ = document
         return kwargs["envelope"] if "envelope" in kwargs else args[0]
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError, binascii.Error):
+    except (
+        *(ValueError, TypeError, KeyError, IndexError, AttributeError),
+        *(binascii.Error, RecursionError),
+    ):
         raise NotReplayableError("there is no envelope in its bytes") from None
