@@ -11,7 +11,14 @@ from typing import Annotated, Any, Final
 import typer
 from typer.core import TyperGroup
 
-from worker.cli import conversation_commands, doctor_command, metrics_command, operators, schema
+from worker.cli import (
+    conversation_commands,
+    doctor_command,
+    explain_commands,
+    metrics_command,
+    operators,
+    schema,
+)
 from worker.cli.errors import MISUSED, CommandError, told_in_one_line
 from worker.cli.lines import Spread
 
@@ -289,6 +296,7 @@ def _given(**fields: str | None) -> dict[str, object]:
 
 
 operators.register(app)
+explain_commands.register(app)
 conversation_commands.register(app)
 doctor_command.register(app)
 metrics_command.register(app)

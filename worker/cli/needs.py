@@ -11,6 +11,7 @@ from pydantic import SecretStr, ValidationError
 from worker.agents_file import load_agents
 from worker.cli.errors import MISUSED, CommandError
 from worker.domain.agents import Routing
+from worker.domain.timing import Timing
 from worker.settings import (
     Settings,
     SettingsError,
@@ -48,7 +49,12 @@ def all_settings() -> Settings:
 
 def routing_of(settings: Settings) -> Routing:
     """Read agents and channels; raises `CommandError`."""
+    return agents_of(settings)[0]
+
+
+def agents_of(settings: Settings) -> tuple[Routing, Timing]:
+    """Read agents, channels and waits; raises `CommandError`."""
     try:
-        return load_agents(settings.agents_file)[0]
+        return load_agents(settings.agents_file)
     except SettingsError as error:
         raise CommandError(str(error), exit_code=MISUSED) from None

@@ -1,0 +1,329 @@
+"""Where a message stands and what happens next, from values alone."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from worker.domain.agents import Agent, Routing
+from worker.domain.calls import Fault
+from worker.domain.fates import Fate, Outlook
+from worker.domain.ids import (
+    CallId,
+    ChannelUserId,
+    ConversationId,
+    DeadLetterId,
+    DeliveryId,
+    MessageRowId,
+    TurnId,
+)
+from worker.domain.life import (
+    Life,
+    LifeCall,
+    LifeDelivery,
+    LifeEvent,
+    LifeGate,
+    LifeLetter,
+    LifeMessage,
+    LifeReply,
+    LifeTool,
+    LifeTurn,
+    LifeUser,
+)
+from worker.domain.outlook import outlook
+from worker.domain.states import (
+    CallState,
+    DeadLetterKind,
+    DeliveryState,
+    MessageState,
+    ReplySource,
+    Resolution,
+    ToolCallState,
+    TurnKind,
+    TurnState,
+)
+from worker.domain.timing import Timing
+
+NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
+ROUTING = Routing(agents={"default": Agent(name="default", model="m/1")}, default_agent="default")
+Change = Callable[[Life], Life]
+
+
+def at(seconds: float) -> datetime:
+    return NOW + timedelta(seconds=seconds)
+
+
+WAITING = Life(
+    now=NOW,
+    workers=1,
+    message=LifeMessage(
+        id=MessageRowId(7),
+        message_id="m-7",
+        channel="web",
+        agent="default",
+        state=MessageState.PENDING,
+        outcome=None,
+        accepted_at=at(-3),
+        finished_at=None,
+        expires_at=None,
+        late=False,
+        alone=False,
+        conflicts=0,
+        turn_id=None,
+        envelope={},
+        before=0,
+    ),
+    user=LifeUser(
+        id=ChannelUserId(4),
+        due_at=at(2),
+        waiting_due_at=at(2),
+        held_until=None,
+        paused_at=None,
+        diverged_at=None,
+    ),
+    turn=None,
+)
+TURN = LifeTurn(
+    id=TurnId(5),
+    kind=TurnKind.MODEL,
+    state=TurnState.OPEN,
+    agent="default",
+    agent_version="v",
+    messages=1,
+    landed=None,
+    failure=None,
+    opened_at=at(-2),
+    finished_at=None,
+    conversation_id=ConversationId(1),
+    telnyx_conversation_id=None,
+)
+CALL = LifeCall(
+    id=CallId(9),
+    round=0,
+    attempt=0,
+    state=CallState.INTENDED,
+    intent_at=at(-2),
+    finished_at=None,
+    status=None,
+    code=None,
+    reason=None,
+    fault=None,
+    request_id=None,
+    response_id=None,
+    input_tokens=None,
+    output_tokens=None,
+    instructions_sent=False,
+)
+DELIVERY = LifeDelivery(
+    id=DeliveryId(3),
+    state=DeliveryState.PENDING,
+    attempts=0,
+    first_attempt_at=None,
+    due_at=at(5),
+    lease_until=None,
+    provider_id=None,
+    provider_status=None,
+    created_at=at(-1),
+    finished_at=None,
+    ahead=0,
+)
+LETTER = LifeLetter(
+    id=DeadLetterId(8),
+    kind=DeadLetterKind.MESSAGE,
+    reason="refused",
+    detail="",
+    created_at=at(-1),
+    resolution=None,
+    resolved_at=None,
+)
+RATE = LifeGate(name="model:m/1", reason="rate limit", closed_until=at(10))
+ACCOUNT = LifeGate(name="account", reason="status 401", closed_until=at(60))
+TAKEN = replace(
+    WAITING,
+    message=replace(WAITING.message, state=MessageState.IN_TURN, turn_id=TURN.id),
+    turn=TURN,
+    calls=(CALL,),
+)
+HELD = replace(TAKEN, user=replace(TAKEN.user, due_at=at(-2), held_until=at(80)))
+REPLIED = replace(
+    TAKEN,
+    message=replace(TAKEN.message, state=MessageState.ANSWERED, outcome="answered"),
+    reply=LifeReply(source=ReplySource.CALL, text="hi", created_at=at(-1)),
+    delivery=DELIVERY,
+)
+
+
+def user(base: Life, **changes: object) -> Life:
+    return replace(base, user=replace(base.user, **changes))  # type: ignore[arg-type]
+
+
+def message(base: Life, **changes: object) -> Life:
+    return replace(base, message=replace(base.message, **changes))  # type: ignore[arg-type]
+
+
+def called(state: CallState, **changes: object) -> Life:
+    call = replace(CALL, state=state, finished_at=at(-1), **changes)  # type: ignore[arg-type]
+    return replace(TAKEN, calls=(call,))
+
+
+def delivered(state: DeliveryState = DeliveryState.PENDING, **changes: object) -> Life:
+    return replace(REPLIED, delivery=replace(DELIVERY, state=state, **changes))  # type: ignore[arg-type]
+
+
+def told(life: Life) -> Outlook:
+    return outlook(life, ROUTING, Timing())
+
+
+@pytest.mark.parametrize(
+    ("life", "fate", "words"),
+    [
+        (WAITING, Fate.DEBOUNCE, "more messages"),
+        (user(WAITING, due_at=at(-1)), Fate.WORKER, "next free worker"),
+        (user(WAITING, due_at=at(-1), held_until=at(9)), Fate.WORKER, "in hand"),
+        (user(WAITING, due_at=at(3)), Fate.GATE, "open again"),
+        (user(WAITING, due_at=None), Fate.STRANDED, "defect"),
+        (message(WAITING, agent="gone"), Fate.NO_AGENT, "no agent gone"),
+        (user(WAITING, paused_at=at(-9)), Fate.PAUSED, "a person has taken over"),
+        (user(WAITING, diverged_at=at(-9)), Fate.DIVERGED, "not what we know"),
+        (replace(WAITING, gates=(RATE, ACCOUNT)), Fate.GATE, "gate account, because Telnyx a"),
+        (replace(WAITING, gates=(RATE,)), Fate.GATE, "because Telnyx answered 429"),
+        (replace(HELD, message=WAITING.message), Fate.BEHIND, "turn 5 of the same person"),
+        (HELD, Fate.TELNYX, "Telnyx is being asked"),
+        (replace(HELD, calls=()), Fate.WORKER, "in hand"),
+        (TAKEN, Fate.LOOK_BACK, "its worker died in call 9"),
+        (called(CallState.UNKNOWN, reason="timeout"), Fate.LOOK_BACK, "no clear answer (timeout)"),
+        (called(CallState.NOT_SENT, reason="tls"), Fate.RETRY, "did not leave (tls)"),
+        (called(CallState.DONE), Fate.RETRY, "was answered, and the turn goes on"),
+        (
+            called(CallState.REFUSED, status=503, code="10007", fault=Fault.SERVER),
+            Fate.RETRY,
+            "Telnyx answered 503, code 10007",
+        ),
+        (replace(TAKEN, calls=()), Fate.CONVERSATION, "could not be found, made"),
+        (user(TAKEN, due_at=None), Fate.STRANDED, "defect"),
+        (replace(TAKEN, gates=(RATE,)), Fate.GATE, "429"),
+        (replace(TAKEN, turn=replace(TURN, agent="gone")), Fate.NO_AGENT, "no agent gone"),
+        (delivered(), Fate.DELIVERING, "due to be handed over"),
+        (delivered(attempts=2, provider_status="busy"), Fate.DELIVERING, "attempt 2 did not"),
+        (delivered(ahead=3), Fate.DELIVERING, "3 earlier replies"),
+        (
+            delivered(DeliveryState.SENDING, attempts=1, lease_until=at(9)),
+            Fate.DELIVERING,
+            "attempt 1 is under way",
+        ),
+        (delivered(DeliveryState.SENT), Fate.ANSWERED, "this channel has no delivery"),
+        (delivered(DeliveryState.SENT, attempts=1), Fate.ANSWERED, "was handed over"),
+        (delivered(DeliveryState.WITHHELD), Fate.WITHHELD, "a person had taken over"),
+        (delivered(DeliveryState.SUPERSEDED), Fate.SUPERSEDED, "newer messages"),
+        (delivered(DeliveryState.UNKNOWN), Fate.NOT_DELIVERED, "may have the reply or not"),
+        (delivered(DeliveryState.EXPIRED), Fate.NOT_DELIVERED, "in time"),
+        (delivered(DeliveryState.CANCELLED), Fate.NOT_DELIVERED, "cancelled"),
+        (message(TAKEN, state=MessageState.HUMAN), Fate.HUMAN, "a person had taken over"),
+        (message(WAITING, state=MessageState.EXPIRED), Fate.EXPIRED, "too old"),
+        (
+            message(WAITING, state=MessageState.SKIPPED, outcome="opt_out"),
+            Fate.SKIPPED,
+            "the signal opt_out",
+        ),
+        (
+            message(WAITING, state=MessageState.SKIPPED, outcome="overflow"),
+            Fate.SKIPPED,
+            "max_pending",
+        ),
+        (
+            message(TAKEN, state=MessageState.DEAD, outcome="gave_up"),
+            Fate.DEAD,
+            "gave_up: it was tried for too long",
+        ),
+    ],
+)
+def test_where_a_message_stands_is_said_by_name_and_in_words(
+    life: Life, fate: Fate, words: str
+) -> None:
+    said = told(life)
+    assert (said.fate, words in said.what) == (fate, True), said
+
+
+def test_every_fate_has_a_case_above() -> None:
+    (mark,) = test_where_a_message_stands_is_said_by_name_and_in_words.pytestmark  # type: ignore[attr-defined]
+    assert {fate for _, fate, _ in mark.args[1]} | {Fate.TOOLS} == set(Fate)
+
+
+def test_tools_that_run_are_said() -> None:
+    tool = LifeTool(
+        round=0,
+        call_id="c",
+        name="n",
+        state=ToolCallState.STARTED,
+        started_at=at(-1),
+        finished_at=None,
+    )
+    done = replace(CALL, state=CallState.DONE)
+    assert told(replace(HELD, calls=(done,), tools=(tool,))).fate is Fate.TOOLS
+
+
+def test_a_call_in_flight_is_over_when_its_timeout_is() -> None:
+    assert told(HELD).until == CALL.intent_at + timedelta(seconds=75)
+
+
+def test_in_doubt_it_is_said_before_when_nothing_is_sent_again() -> None:
+    quiet_at = CALL.intent_at + timedelta(seconds=Timing().quiet_s(75))
+    assert f"not before {quiet_at:%H:%M:%S}Z" in told(TAKEN).then
+    stateless = replace(TAKEN, turn=replace(TURN, conversation_id=None))
+    assert "conversation" not in told(stateless).then
+
+
+def test_the_gate_that_holds_longest_is_the_one_that_is_said() -> None:
+    assert told(replace(WAITING, gates=(RATE, ACCOUNT))).until == ACCOUNT.closed_until
+    others = LifeGate(name="agent:other", reason="x", closed_until=at(99))
+    assert told(replace(WAITING, gates=(others,))).fate is Fate.DEBOUNCE
+
+
+def test_what_will_have_expired_when_its_turn_comes_is_said_to_expire() -> None:
+    assert told(message(WAITING, expires_at=at(1))).then == "it ends as expired"
+    assert told(message(WAITING, expires_at=at(9))).then != "it ends as expired"
+
+
+def test_where_no_worker_lives_that_is_what_to_mend() -> None:
+    for life in (WAITING, TAKEN):
+        said = told(replace(life, workers=0))
+        assert "no worker is alive" in said.then
+        assert said.commands[0] == "worker status"
+    assert "worker" not in told(replace(delivered(DeliveryState.SENT), workers=0)).then
+
+
+def test_a_dead_letter_is_replayed_unless_somebody_has_dealt_with_it() -> None:
+    dead = message(TAKEN, state=MessageState.DEAD, outcome="refused")
+    assert told(replace(dead, letters=(LETTER,))).commands == ("worker dead-letters replay 8",)
+    dealt = replace(LETTER, resolution=Resolution.DISMISSED, resolved_at=NOW)
+    said = told(replace(dead, letters=(dealt,)))
+    assert (said.commands, said.then) == ((), "dead letter 8 was dismissed")
+
+
+def test_a_reply_that_was_refused_is_replayed_by_its_own_dead_letter() -> None:
+    letter = replace(LETTER, kind=DeadLetterKind.DELIVERY)
+    said = told(replace(delivered(DeliveryState.FAILED), letters=(letter,)))
+    assert (said.fate, said.commands) == (Fate.NOT_DELIVERED, ("worker dead-letters replay 8",))
+
+
+def test_the_reason_of_a_divergence_is_told() -> None:
+    event = LifeEvent(at=NOW, event="diverged", turn_id=TURN.id, facts={"reason": "too many"})
+    assert "too many" in told(replace(user(TAKEN, diverged_at=NOW), events=(event,))).what
+
+
+def test_who_has_a_person_hears_that_replies_are_withheld() -> None:
+    assert "withheld" in told(user(HELD, paused_at=NOW)).then
+    assert "withheld" in told(user(delivered(), paused_at=NOW)).then
+    by_person = replace(
+        delivered(), reply=LifeReply(source=ReplySource.HUMAN, text="", created_at=NOW)
+    )
+    assert "withheld" not in told(user(by_person, paused_at=NOW)).then
+
+
+def test_an_endpoint_that_rests_or_is_switched_off_is_named() -> None:
+    gate = LifeGate(name="webhook:web", reason="status 500", closed_until=at(30))
+    assert told(replace(delivered(), gates=(gate,))).until == at(30)
+    off = replace(gate, reason="switched_off")
+    said = told(replace(delivered(), gates=(off,)))
+    assert (said.until, "gates" in said.then) == (None, True)

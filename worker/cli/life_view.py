@@ -1,0 +1,192 @@
+"""How the life of one message is shown: facts for scripts, a timeline for people.
+
+What was written shows only where asked for; who wrote it never does.
+"""
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import asdict
+from datetime import datetime
+from typing import Final
+
+from worker.cli.times import clock, moment, span
+from worker.domain.life import Life, LifeCall, LifeDelivery, LifeTurn
+from worker.domain.states import CallState
+from worker.handlers.accept import NEVER_ANSWERED
+from worker.handlers.explain import Explained
+
+_AS_THEY_ARE: Final = ("sent_at", "expires_at", "agent", "reply_to")
+_NO_TOOL: Final = "(no tool of ours)"
+
+
+def facts_of(explained: Explained, tools: Collection[str], *, text: bool) -> dict[str, object]:
+    """Give everything as JSON has it. `tools`: the names that may be shown."""
+    life = explained.life
+    message = asdict(life.message)
+    envelope = message.pop("envelope")
+    reply = asdict(life.reply) if life.reply else None
+    if reply is not None and not text:
+        reply.pop("text")
+    return {
+        "now": life.now,
+        "where": asdict(explained.outlook),
+        "message": message,
+        "envelope": envelope_facts(envelope, text=text),
+        "unknown_fields": [asdict(one) for one in explained.unknown],
+        "user": asdict(life.user),
+        "turn": asdict(life.turn) if life.turn else None,
+        "turn_is_before_it": life.is_behind,
+        "calls": [asdict(one) for one in life.calls],
+        "tools": [asdict(one) | {"name": _tool(one.name, tools)} for one in life.tools],
+        "events": [asdict(one) for one in life.events],
+        "reply": reply,
+        "delivery": asdict(life.delivery) if life.delivery else None,
+        "dead_letters": [asdict(one) for one in life.letters],
+        "gates": [asdict(one) for one in life.gates],
+        "workers": life.workers,
+    }
+
+
+def envelope_facts(envelope: Mapping[str, object], *, text: bool) -> dict[str, object]:
+    """Say what an envelope holds beside what was written and by whom."""
+    facts: dict[str, object] = {one: envelope[one] for one in _AS_THEY_ARE if envelope.get(one)}
+    signals = _list(envelope.get("signals"))
+    known = [one for one in signals if one in NEVER_ANSWERED]
+    facts["text_bytes"] = len(str(envelope.get("text", "")).encode())
+    facts |= {"signals": known} if known else {}
+    facts |= {"other_signals": len(signals) - len(known)} if len(signals) > len(known) else {}
+    for name in ("attachments", "metadata"):
+        held = envelope.get(name)
+        facts |= {name: len(held)} if isinstance(held, list | dict) and held else {}
+    return facts | ({"text": envelope.get("text")} if text else {})
+
+
+def lines_of(explained: Explained, tools: Collection[str], *, text: bool) -> Iterator[str]:
+    """Give the lines for people: first where it stands, then how it came to that."""
+    life, told = explained.life, explained.outlook
+    message, now = life.message, life.now
+    outcome = f" ({message.outcome})" if message.outcome not in {None, message.state} else ""
+    yield (
+        f"message {message.id} of channel user {life.user.id} on {message.channel},"
+        f" agent {message.agent}: {message.state}{outcome},"
+        f" accepted {moment(message.accepted_at, now)}"
+    )
+    since = f", since {moment(told.since, now)}" if told.since else ""
+    until = f", until {moment(told.until, now)}" if told.until and told.until > now else ""
+    if told.until and told.until <= now and not told.since:
+        until = f", due since {moment(told.until, now)}"
+    yield f"now    {told.what}{since}{until}"
+    yield f"next   {told.then or 'nothing by itself'}"
+    yield from (f"try    {command}" for command in told.commands)
+    yield ""
+    for at, what in _timeline(life):
+        after_s = (at - message.accepted_at).total_seconds()
+        yield f"{clock(at, now)}  {'-' if after_s < 0 else '+'}{span(after_s):<8}  {what}"
+    yield from _notes(explained, tools, text=text)
+
+
+def _notes(explained: Explained, tools: Collection[str], *, text: bool) -> Iterator[str]:
+    life, message = explained.life, explained.life.message
+    yield ""
+    yield f"its channel's id   {message.message_id}"
+    shown = envelope_facts(message.envelope, text=text)
+    yield f"envelope           {', '.join(f'{name} {value}' for name, value in shown.items())}"
+    for one in explained.unknown:
+        meant = f": is {one.meant} meant?" if one.meant else ""
+        yield f"unknown field      {one.name}{meant}"
+    if message.conflicts:
+        yield f"other body         came {message.conflicts} times with this id; the first stands"
+    if life.turn is not None:
+        yield f"turn               {_turn(life.turn)}"
+    for tool in life.tools:
+        took = (
+            f", {span((tool.finished_at - tool.started_at).total_seconds())}"
+            if tool.finished_at
+            else ""
+        )
+        yield f"tool, round {tool.round}      {_tool(tool.name, tools)}: {tool.state}{took}"
+    if text and life.reply is not None:
+        yield f"reply              {life.reply.text}"
+
+
+def _timeline(life: Life) -> list[tuple[datetime, str]]:
+    """Give what happened, in the order of time."""
+    late = ", though sent before what was taken already" if life.message.late else ""
+    rows = [(life.message.accepted_at, f"accepted{late}"), *_of_turn(life), *_of_end(life)]
+    if life.delivery is not None:
+        rows += _delivered(life.delivery)
+    for letter in life.letters:
+        rows.append((letter.created_at, f"dead letter {letter.id}: {letter.reason}"))
+        if letter.resolved_at is not None:
+            rows.append((letter.resolved_at, f"dead letter {letter.id} was {letter.resolution}"))
+    return sorted(rows, key=lambda row: row[0])
+
+
+def _of_turn(life: Life) -> Iterator[tuple[datetime, str]]:
+    turn = life.turn
+    for event in life.events:
+        facts = ", ".join(f"{name} {value}" for name, value in event.facts.items())
+        yield event.at, f"{event.event}: {facts}"
+    if turn is None:
+        return
+    other = " (another one, before it)" if life.is_behind else ""
+    of = f", {turn.messages} messages" if turn.messages > 1 else ""
+    yield turn.opened_at, f"turn {turn.id} opened{other}{of}"
+    for call in life.calls:
+        yield call.intent_at, _asked(call)
+        if call.finished_at is not None:
+            yield call.finished_at, _came_back(call)
+    if turn.finished_at is not None:
+        why = f": {turn.failure}" if turn.failure else ""
+        yield turn.finished_at, f"turn {turn.id} {turn.state}{why}"
+
+
+def _of_end(life: Life) -> Iterator[tuple[datetime, str]]:
+    message = life.message
+    if life.reply is not None:
+        yield life.reply.created_at, f"reply written, source {life.reply.source}"
+    if message.finished_at is not None:
+        yield message.finished_at, f"message {message.state}, outcome {message.outcome}"
+
+
+def _asked(call: LifeCall) -> str:
+    round_ = f" of round {call.round}" if call.round else ""
+    sent = ", with instructions" if call.instructions_sent else ""
+    return f"call {call.id}: attempt {call.attempt + 1}{round_} intended{sent}"
+
+
+def _came_back(call: LifeCall) -> str:
+    said = [
+        f"status {call.status}" if call.status else "",
+        f"code {call.code}" if call.code else "",
+        call.reason or "",
+        f"{call.input_tokens} tokens in, {call.output_tokens} out" if call.input_tokens else "",
+        f"request {call.request_id}" if call.request_id else "",
+        f"response {call.response_id}" if call.response_id else "",
+    ]
+    state = "answered" if call.state is CallState.DONE else call.state
+    return f"call {call.id}: {state}" + "".join(f", {one}" for one in said if one)
+
+
+def _delivered(delivery: LifeDelivery) -> Iterator[tuple[datetime, str]]:
+    if delivery.first_attempt_at is not None:
+        yield delivery.first_attempt_at, f"delivery {delivery.id}: first attempt"
+    if delivery.finished_at is not None:
+        tries = f" after {delivery.attempts} attempts" if delivery.attempts > 1 else ""
+        ids = f", the channel's id {delivery.provider_id}" if delivery.provider_id else ""
+        yield delivery.finished_at, f"delivery {delivery.id}: {delivery.state}{tries}{ids}"
+
+
+def _turn(turn: LifeTurn) -> str:
+    where = f", Telnyx conversation {turn.telnyx_conversation_id or 'not known yet'}"
+    conversation = where if turn.conversation_id else ", no conversation"
+    landed = {True: "in it", False: "not in it", None: "not known to be in it"}[turn.landed]
+    ended = f" ({landed})" if turn.conversation_id and turn.finished_at else ""
+    return f"{turn.id}, {turn.kind}, agent version {turn.agent_version}{conversation}{ended}"
+
+
+def _tool(name: str, tools: Collection[str]) -> str:
+    return name if name in tools else _NO_TOOL
+
+
+def _list(value: object) -> list[object]:
+    return value if isinstance(value, list) else []

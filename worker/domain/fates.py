@@ -1,0 +1,209 @@
+"""What became of a message whose turn has ended, and of its reply.
+
+The values; and the half of `worker.domain.outlook` that looks at what is over.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum, unique
+from typing import Final
+
+from worker.domain.life import Life, LifeDelivery, LifeLetter
+from worker.domain.states import DeadLetterKind, DeliveryState, MessageState, ReplySource
+
+SWITCHED_OFF: Final = "switched_off"
+"""Reason of the gate of an endpoint that nobody tries any more, see `worker.store.endpoints`."""
+
+
+@unique
+class Fate(StrEnum):
+    """Where a message stands, for scripts: new ones may come, none changes its meaning."""
+
+    ANSWERED = "answered"
+    DELIVERING = "delivering"
+    WITHHELD = "withheld"
+    SUPERSEDED = "superseded"
+    NOT_DELIVERED = "not_delivered"
+    HUMAN = "human"
+    SKIPPED = "skipped"
+    EXPIRED = "expired"
+    DEAD = "dead"
+
+    DEBOUNCE = "debounce"
+    WORKER = "worker"
+    BEHIND = "behind"
+    TELNYX = "telnyx"
+    TOOLS = "tools"
+    GATE = "gate"
+    RETRY = "retry"
+    LOOK_BACK = "look_back"
+    CONVERSATION = "conversation"
+    PAUSED = "paused"
+    DIVERGED = "diverged"
+    NO_AGENT = "no_agent"
+    STRANDED = "stranded"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outlook:
+    """What a message waits for, or how it ended; what happens next; what a person may do."""
+
+    fate: Fate
+    what: str
+    since: datetime | None = None
+    until: datetime | None = None
+    """When that ends or is looked at again; in the past = it should have been."""
+    then: str = ""
+    """Empty = nothing more happens by itself."""
+    commands: tuple[str, ...] = ()
+
+
+_SAY: Final = 'worker say {user} "TEXT"'
+_SKIPPED: Final = {
+    "overflow": "too many messages of this person waited (max_pending)",
+    "unsupported_attachment": "an attachment is no image (other_attachments)",
+}
+_DEAD: Final = {
+    "no_answer": "the model answered without a usable text, and its agent has no fallback_text",
+    "refused": "Telnyx refused it as it stands, twice",
+    "gave_up": "it was tried for too long, or too often without a clear answer",
+}
+
+
+def ended(life: Life) -> Outlook:
+    """Say how a message ended, whose state is no longer `pending` or `in_turn`."""
+    message = life.message
+    match message.state:
+        case MessageState.DEAD:
+            return _dead(life)
+        case MessageState.HUMAN:
+            return Outlook(
+                fate=Fate.HUMAN,
+                what="a person had taken over: it was left to him, and the model did not answer",
+                since=message.finished_at,
+                commands=(_SAY.format(user=life.user.id),),
+            )
+        case MessageState.SKIPPED:
+            why = _SKIPPED.get(message.outcome or "", f"it has the signal {message.outcome}")
+            what = f"not answered: {why}"
+            return Outlook(fate=Fate.SKIPPED, what=what, since=message.finished_at)
+        case MessageState.EXPIRED:
+            return Outlook(
+                fate=Fate.EXPIRED,
+                what="too old when its turn would have opened (expires_at, or max_age_s)",
+                since=message.expires_at,
+                commands=(_SAY.format(user=life.user.id),),
+            )
+        case _:
+            return _answered(life)
+
+
+def _dead(life: Life) -> Outlook:
+    letter = _open_letter(life, DeadLetterKind.MESSAGE)
+    reason = life.message.outcome or ""
+    last = life.calls[-1] if life.calls else None
+    answer = f" (status {last.status})" if last is not None and last.status else ""
+    what = f"dead letter, {reason}: {_DEAD.get(reason, 'see its reason')}{answer}"
+    if letter is None:
+        dealt = next((one for one in reversed(life.letters) if one.resolution), None)
+        over = f"dead letter {dealt.id} was {dealt.resolution}" if dealt else ""
+        return Outlook(fate=Fate.DEAD, what=what, since=life.message.finished_at, then=over)
+    return Outlook(
+        fate=Fate.DEAD,
+        what=what,
+        since=letter.created_at,
+        commands=(f"worker dead-letters replay {letter.id}",),
+    )
+
+
+def _answered(life: Life) -> Outlook:
+    delivery, source = life.delivery, life.reply.source if life.reply else None
+    how = {
+        ReplySource.ADOPTED: "answered; the answer was found in Telnyx's conversation",
+        ReplySource.FALLBACK: f"the fallback text was said ({life.turn and life.turn.failure})",
+    }.get(source or ReplySource.CALL, "answered")
+    if delivery is None:
+        return Outlook(fate=Fate.ANSWERED, what=how, since=life.message.finished_at)
+    if delivery.state in {DeliveryState.PENDING, DeliveryState.SENDING}:
+        return _delivering(life, delivery)
+    ends = {
+        DeliveryState.SENT: (
+            Fate.ANSWERED,
+            f"{how}; the reply was handed over"
+            if delivery.attempts
+            else f"{how}; the reply is kept in Postgres, this channel has no delivery",
+        ),
+        DeliveryState.WITHHELD: (
+            Fate.WITHHELD,
+            f"{how}; the reply was withheld, for a person had taken over",
+        ),
+        DeliveryState.SUPERSEDED: (
+            Fate.SUPERSEDED,
+            f"{how}; the reply was not sent, for newer messages waited: the next one covers them",
+        ),
+        DeliveryState.FAILED: (
+            Fate.NOT_DELIVERED,
+            f"{how}; the channel refused the reply, or it was tried too often",
+        ),
+        DeliveryState.UNKNOWN: (
+            Fate.NOT_DELIVERED,
+            f"{how}; the channel may have the reply or not, and it is not sent again",
+        ),
+        DeliveryState.EXPIRED: (
+            Fate.NOT_DELIVERED,
+            f"{how}; the reply could not be handed over in time (delivery_max_age_s)",
+        ),
+    }
+    fate, what = ends.get(delivery.state, (Fate.NOT_DELIVERED, f"{how}; {delivery.state}"))
+    return Outlook(
+        fate=fate,
+        what=what + _told(delivery),
+        since=delivery.finished_at,
+        commands=_mends(life, fate),
+    )
+
+
+def _mends(life: Life, fate: Fate) -> tuple[str, ...]:
+    letter = _open_letter(life, DeadLetterKind.DELIVERY)
+    if letter is not None:
+        return (f"worker dead-letters replay {letter.id}",)
+    if fate in {Fate.WITHHELD, Fate.NOT_DELIVERED}:
+        return (_SAY.format(user=life.user.id),)
+    return ()
+
+
+def _delivering(life: Life, delivery: LifeDelivery) -> Outlook:
+    """Say what a reply waits for."""
+    what, until, then = "the reply is due to be handed over", delivery.due_at, ""
+    gate = next((g for g in life.gates if g.name == f"webhook:{life.message.channel}"), None)
+    person = life.reply is not None and life.reply.source is ReplySource.HUMAN
+    if delivery.ahead:
+        what, until = f"{delivery.ahead} earlier replies to this person go first", None
+    elif delivery.lease_until is not None and delivery.lease_until > life.now:
+        what = f"attempt {delivery.attempts} is under way"
+        until, then = delivery.lease_until, "an attempt that does not end is taken for unclear"
+    elif gate is not None and gate.reason == SWITCHED_OFF:
+        what, until = f"gate {gate.name}: its endpoint failed for days and is switched off", None
+        then = "nothing is sent until the row is taken out of gates: docs/how-to/receive-replies.md"
+    elif gate is not None:
+        what, until = f"gate {gate.name} is closed: {gate.reason}", gate.closed_until
+    elif delivery.attempts:
+        what = f"attempt {delivery.attempts} did not succeed{_told(delivery)}"
+        then = f"attempt {delivery.attempts + 1}"
+    if life.user.paused_at is not None and not person:
+        then = "it is withheld, for a person has taken over meanwhile"
+    return Outlook(
+        fate=Fate.DELIVERING,
+        what=f"answered, and being delivered: {what}",
+        since=delivery.created_at,
+        until=until,
+        then=then,
+    )
+
+
+def _told(delivery: LifeDelivery) -> str:
+    return f" ({delivery.provider_status})" if delivery.provider_status else ""
+
+
+def _open_letter(life: Life, kind: DeadLetterKind) -> LifeLetter | None:
+    return next((one for one in life.letters if one.kind is kind and not one.resolution), None)

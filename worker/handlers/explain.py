@@ -1,0 +1,98 @@
+"""Explaining one message to a person on call: which one is meant, its life, and where it stands."""
+
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from worker.domain.agents import Routing
+from worker.domain.fates import Outlook
+from worker.domain.ids import MessageRowId
+from worker.domain.life import Life
+from worker.domain.outlook import outlook
+from worker.domain.timing import Timing
+from worker.handlers.operate import NotReplayableError, envelope_in
+from worker.handlers.typos import UnknownField, unknown_fields
+from worker.store.finding import FindingStore, Found, InInbox, RefusedEnvelope
+from worker.store.life import LifeStore
+
+_MAX_ROW_ID: Final = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explained:
+    """What there is to say about an accepted message."""
+
+    life: Life
+    outlook: Outlook
+    unknown: tuple[UnknownField, ...]
+    """Fields of its envelope that have no meaning here."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotAccepted:
+    """Where a message that was never accepted may be found."""
+
+    inbox: tuple[InInbox, ...]
+    refused: tuple[RefusedEnvelope, ...]
+    """Dead letters with this id, the newest first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExplainMessage:
+    """The use case behind `worker why`; it changes nothing."""
+
+    finding: FindingStore
+    lives: LifeStore
+    routing: Routing
+    timing: Timing
+
+    def find(self, asked: str) -> tuple[Found, ...]:
+        """Find what is meant: our number, CHANNEL:USER:MESSAGE-ID, or the channel's own id.
+
+        The first of them that fits anything, in this order.
+        """
+        if asked.isascii() and asked.isdecimal() and int(asked) <= _MAX_ROW_ID:
+            found = self.finding.by_row(int(asked))
+            if found:
+                return found
+        asked = unicodedata.normalize("NFC", asked)
+        channel, colon, rest = asked.partition(":")
+        # Both addresses and message ids may hold colons.
+        places = [place for place, char in enumerate(rest) if char == ":"]
+        if colon and places:
+            pairs = [(rest[:place], rest[place + 1 :]) for place in places]
+            found = self.finding.by_person(channel, pairs)
+            if found:
+                return found
+        return self.finding.by_message_id(asked)
+
+    def __call__(self, message: MessageRowId) -> Explained | None:
+        """Explain an accepted message; None = it is gone."""
+        life = self.lives.read(message)
+        if life is None:
+            return None
+        return Explained(
+            life=life,
+            outlook=outlook(life, self.routing, self.timing),
+            unknown=unknown_fields(life.message.envelope),
+        )
+
+    def not_accepted(self, asked: str) -> NotAccepted:
+        """Look for a message where it is before it is accepted, or instead of it."""
+        names = {asked, unicodedata.normalize("NFC", asked)}
+        parts = asked.split(":")
+        names |= {":".join(parts[place:]) for place in range(2, len(parts))}
+        return NotAccepted(
+            inbox=tuple(one for name in sorted(names) for one in self.finding.in_inbox(name)),
+            refused=tuple(one for one in self.finding.refused() if _message_id(one.raw) in names),
+        )
+
+
+def _message_id(raw: bytes) -> str | None:
+    try:
+        envelope = envelope_in(raw)
+    except NotReplayableError:
+        return None
+    found = envelope.get("message_id") if isinstance(envelope, Mapping) else None
+    return found if isinstance(found, str) else None
