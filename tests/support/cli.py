@@ -1,7 +1,7 @@
 """The command line as a person runs it, with nothing configured but what the test gives.
 
 `worker` runs it as a process of its own, `invoke` in this one: seconds faster, for commands that
-start nothing and read no stdin.
+start nothing.
 """
 
 import os
@@ -52,12 +52,14 @@ class Said:
     stderr: str
 
 
-def invoke(*arguments: str | Path, env: Mapping[str, str]) -> Said:
+def invoke(*arguments: str | Path, env: Mapping[str, str], stdin: str = "") -> Said:
     """Run a command within this process."""
     absent = dict.fromkeys(name for name in os.environ if name.startswith(OURS))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        done = CliRunner().invoke(app, [str(one) for one in arguments], env={**absent, **env})
+        done = CliRunner().invoke(
+            app, [str(one) for one in arguments], env={**absent, **env}, input=stdin
+        )
     if done.exception is not None and not isinstance(done.exception, SystemExit):
         raise done.exception
     return Said(returncode=done.exit_code, stdout=done.stdout, stderr=done.stderr)

@@ -27,7 +27,7 @@ class AcceptEnvelope:
 
     def routed(self, document: object) -> NewMessage:
         """Check an envelope and say who answers it. Raises `EnvelopeError`."""
-        return self._routed(parse_envelope(document))
+        return routed(document, self.routing)
 
     def commit(self, message: NewMessage, *, starts_itself: bool) -> Accepted:
         """Commit a message; a repetition changes nothing. Raises `DatabaseAwayError`.
@@ -55,28 +55,34 @@ class AcceptEnvelope:
         self.meters.refused(error.reason)
         log.warning("envelope.refused", reason=error.reason, queue=queue)
 
-    def _routed(self, envelope: Envelope) -> NewMessage:
-        policy = self.routing.channel(envelope.channel)
-        try:
-            agent = self.routing.agent_for(
-                channel=envelope.channel, recipient=envelope.recipient, named=envelope.agent
-            )
-        except UnknownAgentError:
-            detail = "agent: the configuration has none of that name"
-            raise EnvelopeError(DeadLetterReason.UNKNOWN_AGENT, detail) from None
-        reorder_s = policy.reorder_s if envelope.sent_at is not None else 0.0
-        return NewMessage(
-            who=envelope.who(policy.kind),
-            message_id=envelope.message_id,
-            agent=agent.name,
-            envelope=envelope.stored(),
-            sent_at=envelope.sent_at,
-            hold_s=max(policy.debounce_s, reorder_s),
-            max_wait_s=policy.max_wait_s,
-            expires_at=_expiry(envelope, policy),
-            max_pending=policy.max_pending,
-            skip=_why_skipped(envelope, policy),
+
+def routed(document: object, routing: Routing) -> NewMessage:
+    """Check an envelope and say who answers it, from the configuration alone.
+
+    Raises `EnvelopeError`.
+    """
+    envelope = parse_envelope(document)
+    policy = routing.channel(envelope.channel)
+    try:
+        agent = routing.agent_for(
+            channel=envelope.channel, recipient=envelope.recipient, named=envelope.agent
         )
+    except UnknownAgentError:
+        detail = "agent: the configuration has none of that name"
+        raise EnvelopeError(DeadLetterReason.UNKNOWN_AGENT, detail) from None
+    reorder_s = policy.reorder_s if envelope.sent_at is not None else 0.0
+    return NewMessage(
+        who=envelope.who(policy.kind),
+        message_id=envelope.message_id,
+        agent=agent.name,
+        envelope=envelope.stored(),
+        sent_at=envelope.sent_at,
+        hold_s=max(policy.debounce_s, reorder_s),
+        max_wait_s=policy.max_wait_s,
+        expires_at=_expiry(envelope, policy),
+        max_pending=policy.max_pending,
+        skip=_why_skipped(envelope, policy),
+    )
 
 
 def _why_skipped(envelope: Envelope, policy: ChannelPolicy) -> str | None:

@@ -1,0 +1,66 @@
+"""What would become of an envelope: checked and routed as accepting does; nothing is written."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum, unique
+
+from worker.domain.agents import Agent, ChannelPolicy, Routing
+from worker.envelope import EnvelopeError
+from worker.handlers.accept import routed
+from worker.handlers.typos import UnknownField, unknown_fields
+from worker.store.messages import NewMessage
+
+
+@unique
+class Verdict(StrEnum):
+    """What would happen, as far as the envelope and the configuration say."""
+
+    ANSWERED = "answered"
+    """The model is asked; whether it answers, nobody knows beforehand."""
+    SKIPPED = "skipped"
+    EXPIRED = "expired"
+    DEAD_LETTER = "dead_letter"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """Where a valid envelope goes."""
+
+    message: NewMessage
+    agent: Agent
+    policy: ChannelPolicy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Foreseen:
+    """The verdict; `route` is None for what would be a dead letter."""
+
+    verdict: Verdict
+    why: str | None = None
+    """The message's outcome, or the reason of the dead letter; None = it would be answered."""
+    detail: str | None = None
+    """Of a dead letter: which field, and what to give."""
+    route: Route | None = None
+    unknown: tuple[UnknownField, ...] = ()
+
+
+def foresee(document: object, routing: Routing, *, now: datetime) -> Foreseen:
+    """Say what would become of an envelope that was accepted at `now` and waited for nothing."""
+    unknown = unknown_fields(map(str, document)) if isinstance(document, Mapping) else ()
+    try:
+        message = routed(document, routing)
+    except EnvelopeError as error:
+        return Foreseen(
+            verdict=Verdict.DEAD_LETTER, why=error.reason, detail=str(error), unknown=unknown
+        )
+    route = Route(
+        message=message,
+        agent=routing.agent(message.agent),
+        policy=routing.channel(message.who.channel),
+    )
+    if message.skip is not None:
+        return Foreseen(verdict=Verdict.SKIPPED, why=message.skip, route=route, unknown=unknown)
+    if message.expires_at is not None and message.expires_at <= now:
+        return Foreseen(verdict=Verdict.EXPIRED, why="expired", route=route, unknown=unknown)
+    return Foreseen(verdict=Verdict.ANSWERED, route=route, unknown=unknown)
