@@ -281,3 +281,19 @@ def test_what_comes_while_a_turn_is_open_waits_behind_it(ground: Ground) -> None
     assert "of the same person comes first" in told["where"]["what"]
     assert told["turn_is_before_it"]
     ground.wait(QUIET_S + 1)
+
+
+def test_a_lease_of_a_worker_that_died_holds_nobody(ground: Ground) -> None:
+    accepted = ground.mike.accept_only(ground.envelope())
+    assert accepted is not None
+    ground.world.database.run(
+        "WITH dead AS (INSERT INTO workers (id, host, pid, alive_until) VALUES"
+        " (gen_random_uuid(), 'gone', 7, service_now() - interval '1 s') RETURNING id)"
+        " UPDATE channel_users u SET lease_owner = dead.id,"
+        " lease_until = service_now() + interval '1 h' FROM dead WHERE u.id = %s",
+        accepted.user_id,
+    )
+    told = ground.why(accepted.id)
+    assert told["where"]["what"] == "the next free worker takes it"
+    ground.mike.answer()
+    assert ground.why(accepted.id)["where"]["fate"] == "answered"
