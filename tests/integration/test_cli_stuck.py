@@ -37,12 +37,13 @@ def world(shared_world: World) -> World:
     return shared_world
 
 
-def run(world: World, *options: str) -> Said:
+def run(world: World, *options: str, command: str = "stuck") -> Said:
     return invoke(
-        "stuck",
+        command,
         *options,
         env={
             "DATABASE_URL": world.database.url,
+            "BROKER_URL": world.broker_url,
             "NAMESPACE": str(NAMESPACE),
             "SANDBOX_DIR": str(world.folder / "none"),
         },
@@ -147,3 +148,17 @@ def test_a_reply_that_nobody_hands_over_and_a_person_without_a_due_time_are_stuc
     found = {one["kind"]: one["command"] for one in stuck(world)}
     assert found["delivery"] == f"worker why {message.id}"
     assert set(found) == {"delivery", "stranded"}
+
+
+def test_status_shows_how_old_what_waits_is_and_who_stalls(world: World) -> None:
+    mike = world.worker(AGENTS)
+    mike.receive(world.envelope("hello", channel="out"))
+    world.database.run("INSERT INTO inbox (envelope) VALUES ('{}')")
+    world.clock.advance(70)
+    mike.service.background.beat(5.0)
+    said = run(world, "--json", command="status")
+    ages = json.loads(said.stdout)["ages"]
+    assert (ages["inbox"], ages["stalled_workers"]) == (1, 1)
+    assert min(ages["oldest_inbox_s"], ages["oldest_undelivered_s"]) > 69
+    assert "1 worker(s) take nothing" in said.stderr
+    assert "oldest undelivered" in run(world, command="status").stdout

@@ -16,8 +16,10 @@ from worker.cli.console import out, say_json
 from worker.cli.errors import CommandError
 from worker.cli.needs import settings_for
 from worker.cli.producer import INBOUND, UNACKED
+from worker.cli.times import span
 from worker.domain.errors import WorkerError
 from worker.settings import Settings
+from worker.store.ages import Ages, read_ages
 from worker.store.database import Database
 from worker.store.status import Overview, StatusStore
 
@@ -39,17 +41,17 @@ class Status:
     queues: Mapping[str, int] | None
     """Name -> entries that wait, and under `unacked` those a worker has taken; None = no broker."""
     overview: Overview | None = field(default=None)
+    ages: Ages | None = None
 
 
 def run(*, as_json: bool, watch: bool) -> None:
     """Show it, once or until Ctrl-C. Raises `CommandError` where something is down."""
     settings = settings_for("database_url", "broker_url")
     database = Database(settings.database_url, pool_size=1, name="worker-cli")
-    store = StatusStore(database)
     try:
-        status = look(store, settings)
+        status = look(database, settings)
         if watch:
-            _watch(store, settings, as_json=as_json)
+            _watch(database, settings, as_json=as_json)
         elif as_json:
             say_json(asdict(status))
         else:
@@ -60,15 +62,17 @@ def run(*, as_json: bool, watch: bool) -> None:
         raise CommandError("; ".join(status.problems))
 
 
-def look(store: StatusStore, settings: Settings) -> Status:
+def look(database: Database, settings: Settings) -> Status:
     """Ask Postgres and Redis; whoever does not answer becomes a problem, never an exception."""
     problems: list[str] = []
-    revision, overview = _from_postgres(store, problems)
+    revision, overview, ages = _from_postgres(database, problems)
     head = _head()
     if overview is not None and head is not None and revision != head:
         problems.append(f"migrations are missing (at {revision}, wanted {head}): worker migrate")
     if overview is not None and not overview.workers:
         problems.append("no worker is alive")
+    if ages is not None and ages.stalled_workers:
+        problems.append(f"{ages.stalled_workers} worker(s) take nothing while entries wait")
     queues = _from_redis(settings.broker_url, problems)
     return Status(
         healthy=not problems,
@@ -77,20 +81,23 @@ def look(store: StatusStore, settings: Settings) -> Status:
         head=head,
         queues=queues,
         overview=overview,
+        ages=ages,
     )
 
 
-def _from_postgres(store: StatusStore, problems: list[str]) -> tuple[str | None, Overview | None]:
-    revision = None
+def _from_postgres(
+    database: Database, problems: list[str]
+) -> tuple[str | None, Overview | None, Ages | None]:
+    store, revision = StatusStore(database), None
     try:
         revision = store.revision()
         if revision is None:
             problems.append("the database was never migrated: worker migrate")
-            return None, None
-        return revision, store.overview()
+            return None, None, None
+        return revision, store.overview(), read_ages(database)
     except WorkerError as error:
         problems.append(str(error))
-        return revision, None
+        return revision, None, None
 
 
 def _from_redis(broker_url: str, problems: list[str]) -> Mapping[str, int] | None:
@@ -110,18 +117,20 @@ def _head() -> str | None:
         return None  # installed without the migrations
 
 
-def _watch(store: StatusStore, settings: Settings, *, as_json: bool) -> None:
+def _watch(database: Database, settings: Settings, *, as_json: bool) -> None:
     if as_json or not out.is_terminal:
         while True:
-            status = look(store, settings)
+            status = look(database, settings)
             if as_json:
                 say_json(asdict(status))
             else:
                 out.print(_screen(status))
             time.sleep(_WATCH_EVERY_S)
-    with Live(_screen(look(store, settings)), console=out, auto_refresh=False, screen=True) as live:
+    with Live(
+        _screen(look(database, settings)), console=out, auto_refresh=False, screen=True
+    ) as live:
         while True:
-            live.update(_screen(look(store, settings)), refresh=True)
+            live.update(_screen(look(database, settings)), refresh=True)
             time.sleep(_WATCH_EVERY_S)
 
 
@@ -133,6 +142,10 @@ def _screen(status: Status) -> Group:
     table.add_row("Redis", _up(is_up=status.queues is not None), _counts(status.queues or {}))
     if status.overview is not None:
         _add_overview(table, status.overview)
+    if status.ages is not None:
+        ages = status.ages
+        table.add_row("oldest undelivered", "", _age(ages.oldest_undelivered_s))
+        table.add_row("inbox", str(ages.inbox), _age(ages.oldest_inbox_s))
     problems = "\n".join(f"[red]{problem}[/]" for problem in status.problems)
     return Group(table, problems or "[green]healthy[/]")
 
@@ -140,11 +153,8 @@ def _screen(status: Status) -> Group:
 def _add_overview(table: Table, seen: Overview) -> None:
     workers = ", ".join(f"{one.host}/{one.pid} up {one.up_s:.0f} s" for one in seen.workers)
     table.add_row("workers", str(len(seen.workers)), workers)
-    age = (
-        "nothing waits" if seen.oldest_unanswered_s is None else f"{seen.oldest_unanswered_s:.1f} s"
-    )
     table.add_row("messages", str(sum(seen.messages.values())), _counts(seen.messages))
-    table.add_row("oldest unanswered", "", age)
+    table.add_row("oldest unanswered", "", _age(seen.oldest_unanswered_s))
     table.add_row("open turns", str(seen.open_turns), f"{seen.calls_in_flight} calls in flight")
     gates = ", ".join(
         f"{one.name} until {one.closed_until:%Y-%m-%d %H:%M:%SZ} ({one.reason})"
@@ -154,6 +164,10 @@ def _add_overview(table: Table, seen: Overview) -> None:
     letters = _counts(seen.dead_letters)
     table.add_row("dead letters", str(sum(seen.dead_letters.values())), letters)
     table.add_row("deliveries", str(sum(seen.deliveries.values())), _counts(seen.deliveries))
+
+
+def _age(seconds: float | None) -> str:
+    return "nothing waits" if seconds is None else span(seconds)
 
 
 def _up(*, is_up: bool) -> str:
