@@ -90,9 +90,9 @@ def test_a_sweep_reads_no_whole_table(world: World) -> None:
 
 def test_no_scrape_reads_a_whole_table(world: World) -> None:
     with psycopg.connect(libpq_url(world.database.url)) as connection:
-        connection.execute(str(BOUND).encode())
+        connection.execute(BOUND.query)
         plans = [
-            explain(connection, Statement(text=question.sql, values={})) for question in QUESTIONS
+            explain(connection, Statement(text=question.sql, values=())) for question in QUESTIONS
         ]
     # Of the queue of SQL producers all rows count; it is as good as empty.
     assert read_whole(plans).keys() <= {"inbox"}

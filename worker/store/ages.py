@@ -2,11 +2,10 @@
 
 from dataclasses import dataclass
 
-from sqlalchemy import text
-
 from worker.store.database import Database
+from worker.store.sql import sql
 
-_AGES = text("""
+_AGES = sql("""
 SELECT (SELECT count(*) FROM inbox) AS inbox,
     (SELECT extract(epoch FROM service_now() - min(created_at)) FROM inbox) AS inbox_s,
     (SELECT extract(epoch FROM service_now() - min(created_at)) FROM deliveries

@@ -3,20 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
-
-from sqlalchemy import Row, text
 
 from worker.domain.ids import ChannelUserId, DeadLetterId, MessageRowId
 from worker.domain.states import Resolution
 from worker.store.database import Database
+from worker.store.sql import Row, sql
 
 _FOUND = "SELECT m.id, m.channel_user_id AS user_id, u.channel, m.accepted_at"
-_BY_ROW = text(
+_BY_ROW = sql(
     _FOUND
     + " FROM messages m JOIN channel_users u ON u.id = m.channel_user_id WHERE m.id = :row_id"
 )
-_BY_PERSON = text(
+_BY_PERSON = sql(
     _FOUND
     + """
 FROM unnest(CAST(:addresses AS text[]), CAST(:ids AS text[])) AS asked (address, message_id)
@@ -26,7 +24,7 @@ ORDER BY m.id LIMIT :limit"""
 )
 # No index begins with message_id. What is asked for first is all in the unique index, which is read
 # through: a fraction of the table.
-_BY_MESSAGE_ID = text(
+_BY_MESSAGE_ID = sql(
     "WITH named AS MATERIALIZED (SELECT channel_user_id, message_id FROM messages"
     " WHERE message_id = :message_id LIMIT :limit) "
     + _FOUND
@@ -34,13 +32,13 @@ _BY_MESSAGE_ID = text(
 FROM named JOIN messages m USING (channel_user_id, message_id)
 JOIN channel_users u ON u.id = channel_user_id ORDER BY m.id"""
 )
-_IN_INBOX = text("""
+_IN_INBOX = sql("""
 SELECT id, created_at, service_now() AS now FROM inbox
 WHERE envelope->>'message_id' = :message_id ORDER BY id LIMIT :limit
 """)
 # In the bytes the id may be encoded in several ways, so whoever asks reads them. An envelope has
 # some kilobytes; what is larger than this is a flood or has files in it.
-_REFUSED = text("""
+_REFUSED = sql("""
 SELECT id, reason, detail, raw, created_at, resolution FROM dead_letters
 WHERE kind = 'envelope' AND octet_length(raw) <= 262144
 ORDER BY id DESC LIMIT :limit
@@ -91,7 +89,7 @@ class FindingStore:
     def by_row(self, row_id: int) -> tuple[Found, ...]:
         """Find a message by our number."""
         with self._database.statement() as connection:
-            return _found(connection.execute(_BY_ROW, {"row_id": row_id}).all())
+            return _found(connection.execute(_BY_ROW, {"row_id": row_id}).fetchall())
 
     def by_person(self, channel: str, pairs: Sequence[tuple[str, str]]) -> tuple[Found, ...]:
         """Find messages by address and the channel's own id; any of the `pairs`."""
@@ -102,13 +100,13 @@ class FindingStore:
             "limit": MAX_FOUND,
         }
         with self._database.statement() as connection:
-            return _found(connection.execute(_BY_PERSON, values).all())
+            return _found(connection.execute(_BY_PERSON, values).fetchall())
 
     def by_message_id(self, message_id: str) -> tuple[Found, ...]:
         """Find messages by the channel's own id alone. Slow where there are many messages."""
         values = {"message_id": message_id, "limit": MAX_FOUND}
         with self._database.statement() as connection:
-            return _found(connection.execute(_BY_MESSAGE_ID, values).all())
+            return _found(connection.execute(_BY_MESSAGE_ID, values).fetchall())
 
     def in_inbox(self, message_id: str) -> tuple[InInbox, ...]:
         """Find what producers have put into the inbox."""
@@ -135,7 +133,7 @@ class FindingStore:
             )
 
 
-def _found(rows: Sequence[Row[Any]]) -> tuple[Found, ...]:
+def _found(rows: Sequence[Row]) -> tuple[Found, ...]:
     return tuple(
         Found(
             id=MessageRowId(row.id),

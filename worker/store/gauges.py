@@ -7,9 +7,8 @@ back: ids grow with time, so the first row of that while is found by halving the
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import text
-
 from worker.store.database import Database
+from worker.store.sql import sql
 
 SHORT_S: Final = 5.0
 LONG_S: Final = 60.0
@@ -244,10 +243,10 @@ WHERE c.id >= (SELECT id FROM first) AND c.intent_at >= {_TODAY} GROUP BY 1, 2
     ),
 )
 
-BOUND: Final = text("""
-SELECT set_config('statement_timeout', '2s', true), set_config('lock_timeout', '1s', true),
-    set_config('enable_seqscan', 'off', true), set_config('jit', 'off', true),
-    set_config('max_parallel_workers_per_gather', '0', true)
+BOUND: Final = sql("""
+SELECT set_config(name, value, true) FROM (VALUES
+    ('statement_timeout', '2s'), ('lock_timeout', '1s'), ('enable_seqscan', 'off'), ('jit', 'off'),
+    ('max_parallel_workers_per_gather', '0')) AS bound (name, value)
 """)
 """How much lies behind a halved id is unknown to the planner: it would read all there is."""
 
@@ -262,7 +261,7 @@ class GaugeStore:
         """Ask within two seconds. Raises `DatabaseAwayError`, also where that was too short."""
         with self._database.transaction() as connection:
             connection.execute(BOUND)
-            rows = connection.execute(text(question.sql)).all()
+            rows = connection.execute(sql(question.sql)).fetchall()
         return tuple(
             dict.fromkeys(
                 Reading(

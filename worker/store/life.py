@@ -1,9 +1,5 @@
 """Everything about one message, read at one moment. Reads only."""
 
-from typing import Any
-
-from sqlalchemy import Connection, Row, text
-
 from worker.domain.calls import Fault
 from worker.domain.ids import (
     CallId,
@@ -39,10 +35,11 @@ from worker.domain.states import (
     TurnState,
 )
 from worker.store.database import Database
+from worker.store.sql import Connection, Row, sql
 
 # One moment for all of it: else a call would be in flight whose reply is already there.
-_ONE_MOMENT = text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-_MESSAGE = text("""
+_ONE_MOMENT = sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+_MESSAGE = sql("""
 SELECT m.id, m.message_id, u.channel, m.agent, m.state, m.outcome, m.accepted_at, m.finished_at,
     m.expires_at, m.late, m.alone, m.conflicts, m.turn_id, m.envelope,
     (SELECT count(*) FROM messages b WHERE b.channel_user_id = m.channel_user_id
@@ -57,40 +54,40 @@ FROM messages m JOIN channel_users u ON u.id = m.channel_user_id
 LEFT JOIN workers w ON w.id = u.lease_owner AND w.alive_until >= service_now()
 WHERE m.id = :id
 """)
-_TURN = text("""
+_TURN = sql("""
 SELECT t.id, t.kind, t.state, t.agent, t.agent_version, t.landed, t.failure, t.opened_at,
     t.finished_at, t.conversation_id, c.telnyx_conversation_id,
     (SELECT count(*) FROM messages m WHERE m.turn_id = t.id) AS messages
 FROM turns t LEFT JOIN conversations c ON c.id = t.conversation_id WHERE t.id = :turn_id
 """)
-_CALLS = text("""
+_CALLS = sql("""
 SELECT id, round, attempt, state, intent_at, finished_at, status, code, reason, request_id,
     response_id, input_tokens, output_tokens, instructions_hash IS NOT NULL AS instructions_sent
 FROM calls WHERE turn_id = :turn_id ORDER BY id
 """)
-_TOOLS = text("""
+_TOOLS = sql("""
 SELECT round, call_id, name, state, started_at, finished_at
 FROM tool_calls WHERE turn_id = :turn_id ORDER BY id
 """)
 # Of its turn; and what was done to its person without one while it had no outcome.
-_EVENTS = text("""
+_EVENTS = sql("""
 SELECT at, event, turn_id, facts FROM attempt_log
 WHERE channel_user_id = :user_id AND (turn_id = :turn_id OR (turn_id IS NULL
     AND at BETWEEN :accepted_at AND coalesce(CAST(:finished_at AS timestamptz), service_now())))
 ORDER BY id LIMIT 100
 """)
-_REPLY = text("""
+_REPLY = sql("""
 SELECT r.source, r.text, r.created_at AS replied_at, d.id, d.state, d.attempts, d.first_attempt_at,
     d.due_at, d.lease_until, d.provider_id, d.provider_status, d.created_at, d.finished_at,
     (SELECT count(*) FROM deliveries before WHERE before.channel_user_id = d.channel_user_id
         AND before.state IN ('pending', 'sending') AND before.id < d.id) AS ahead
 FROM replies r LEFT JOIN deliveries d ON d.reply_id = r.id WHERE r.turn_id = :turn_id
 """)
-_LETTERS = text("""
+_LETTERS = sql("""
 SELECT id, kind, reason, detail, created_at, resolution, resolved_at FROM dead_letters
 WHERE message_row_id = :id OR delivery_id = :delivery_id ORDER BY id
 """)
-_GATES = text("""
+_GATES = sql("""
 SELECT name, reason, closed_until FROM gates WHERE closed_until > service_now() ORDER BY name
 """)
 
@@ -109,7 +106,7 @@ class LifeStore:
             return None if row is None else _life(connection, row)
 
 
-def _life(connection: Connection, row: Row[Any]) -> Life:
+def _life(connection: Connection, row: Row) -> Life:
     message = _message(row)
     of_turn = {"turn_id": row.shown_turn_id}
     turn = connection.execute(_TURN, of_turn).one_or_none()
@@ -141,7 +138,7 @@ def _life(connection: Connection, row: Row[Any]) -> Life:
     )
 
 
-def _message(row: Row[Any]) -> LifeMessage:
+def _message(row: Row) -> LifeMessage:
     return LifeMessage(
         id=MessageRowId(row.id),
         message_id=row.message_id,
@@ -161,7 +158,7 @@ def _message(row: Row[Any]) -> LifeMessage:
     )
 
 
-def _user(row: Row[Any]) -> LifeUser:
+def _user(row: Row) -> LifeUser:
     return LifeUser(
         id=ChannelUserId(row.user_id),
         due_at=row.due_at,
@@ -172,7 +169,7 @@ def _user(row: Row[Any]) -> LifeUser:
     )
 
 
-def _turn(row: Row[Any]) -> LifeTurn:
+def _turn(row: Row) -> LifeTurn:
     conversation = row.conversation_id
     return LifeTurn(
         id=TurnId(row.id),
@@ -190,7 +187,7 @@ def _turn(row: Row[Any]) -> LifeTurn:
     )
 
 
-def _call(row: Row[Any]) -> LifeCall:
+def _call(row: Row) -> LifeCall:
     state = CallState(row.state)
     return LifeCall(
         id=CallId(row.id),
@@ -211,7 +208,7 @@ def _call(row: Row[Any]) -> LifeCall:
     )
 
 
-def _tool(row: Row[Any]) -> LifeTool:
+def _tool(row: Row) -> LifeTool:
     return LifeTool(
         round=row.round,
         call_id=row.call_id,
@@ -222,16 +219,16 @@ def _tool(row: Row[Any]) -> LifeTool:
     )
 
 
-def _event(row: Row[Any]) -> LifeEvent:
+def _event(row: Row) -> LifeEvent:
     turn = None if row.turn_id is None else TurnId(row.turn_id)
     return LifeEvent(at=row.at, event=row.event, turn_id=turn, facts=row.facts)
 
 
-def _reply(row: Row[Any]) -> LifeReply:
+def _reply(row: Row) -> LifeReply:
     return LifeReply(source=ReplySource(row.source), text=row.text, created_at=row.replied_at)
 
 
-def _delivery(row: Row[Any]) -> LifeDelivery:
+def _delivery(row: Row) -> LifeDelivery:
     return LifeDelivery(
         id=DeliveryId(row.id),
         state=DeliveryState(row.state),
@@ -247,7 +244,7 @@ def _delivery(row: Row[Any]) -> LifeDelivery:
     )
 
 
-def _letter(row: Row[Any]) -> LifeLetter:
+def _letter(row: Row) -> LifeLetter:
     return LifeLetter(
         id=DeadLetterId(row.id),
         kind=DeadLetterKind(row.kind),

@@ -2,29 +2,28 @@
 
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import Any, Final
-
-from sqlalchemy import Connection, Row, text
+from typing import Final
 
 from worker.domain.ids import ChannelUserId, MessageRowId
 from worker.domain.life import LifeGate
 from worker.domain.stuck import Crowd, StuckKind, StuckUser, Waits
 from worker.store.database import Database
+from worker.store.sql import Connection, Row, sql
 
-_NOW = text("""
+_NOW = sql("""
 SELECT service_now() AS now,
     (SELECT count(*) FROM workers WHERE alive_until >= service_now()) AS workers
 """)
-_STALLED = text("""
+_STALLED = sql("""
 SELECT host || '/' || pid AS name, 1 AS how_many, stalled_since AS since FROM workers
 WHERE alive_until >= service_now() AND stalled_since <= service_now() - :after
 ORDER BY stalled_since
 """)
-_GATES = text("""
+_GATES = sql("""
 SELECT name, reason, closed_until FROM gates WHERE closed_until > service_now() ORDER BY name
 """)
 # Each half has an index of its own: what waits, and what an open turn has taken.
-_BY_AGENT = text("""
+_BY_AGENT = sql("""
 SELECT agent AS name, count(*) AS how_many, min(accepted_at) AS since FROM (
     SELECT agent, accepted_at FROM messages WHERE state = 'pending'
     UNION ALL
@@ -33,12 +32,12 @@ SELECT agent AS name, count(*) AS how_many, min(accepted_at) AS since FROM (
 ) AS unanswered
 WHERE accepted_at <= service_now() - :after GROUP BY agent ORDER BY agent
 """)
-_BY_CHANNEL = text("""
+_BY_CHANNEL = sql("""
 SELECT channel AS name, count(*) AS how_many, min(created_at) AS since FROM deliveries
 WHERE state IN ('pending', 'sending') AND created_at <= service_now() - :after
 GROUP BY channel ORDER BY channel
 """)
-_INBOX = text("""
+_INBOX = sql("""
 SELECT 'inbox' AS name, count(*) AS how_many, min(created_at) AS since FROM inbox
 WHERE created_at <= service_now() - :after HAVING count(*) > 0
 """)
@@ -49,7 +48,7 @@ _OLDEST_MESSAGE = """
 """
 # Of a user who was held, the wait begins with the end of that lease: it is whichever comes first,
 # its own end or that of its worker.
-_DUE = text(
+_DUE = sql(
     f"""
 SELECT u.id, due.since, u.lease_owner IS NOT NULL AS was_held, {_OLDEST_MESSAGE}
 FROM channel_users u LEFT JOIN workers w ON w.id = u.lease_owner, LATERAL (
@@ -60,13 +59,13 @@ WHERE u.due_at <= service_now() - :after AND due.since <= service_now() - :after
 ORDER BY due.since LIMIT :limit"""
 )
 # Who has diverged keeps his due time: it is the way to him by an index.
-_DIVERGED = text(
+_DIVERGED = sql(
     f"""
 SELECT u.id, u.diverged_at AS since, {_OLDEST_MESSAGE}
 FROM channel_users u WHERE u.due_at IS NOT NULL AND u.diverged_at IS NOT NULL
 ORDER BY u.diverged_at LIMIT :limit"""
 )
-_DOUBT = text(
+_DOUBT = sql(
     f"""
 SELECT u.id, last.intent_at AS since, {_OLDEST_MESSAGE}
 FROM turns t JOIN channel_users u ON u.id = t.channel_user_id, LATERAL (
@@ -76,7 +75,7 @@ WHERE t.state = 'open' AND u.diverged_at IS NULL AND last.state IN ('intended', 
   AND last.intent_at <= service_now() - :quiet - :after
 ORDER BY last.intent_at LIMIT :limit"""
 )
-_STRANDED = text(
+_STRANDED = sql(
     f"""
 SELECT u.id, waiting.since, {_OLDEST_MESSAGE}
 FROM (SELECT channel_user_id, min(accepted_at) AS since FROM messages WHERE state = 'pending'
@@ -85,7 +84,7 @@ WHERE u.due_at IS NULL AND u.diverged_at IS NULL AND waiting.since <= service_no
 ORDER BY waiting.since LIMIT :limit"""
 )
 # Only the head of each line, and not behind a gate: the gate has a line of its own.
-_DELIVERIES = text("""
+_DELIVERIES = sql("""
 SELECT d.channel_user_id AS id, d.due_at AS since, count(*) OVER () AS total,
     (SELECT min(m.id) FROM messages m WHERE m.turn_id = r.turn_id) AS message_id
 FROM deliveries d JOIN replies r ON r.id = d.reply_id
@@ -152,5 +151,5 @@ def _users(connection: Connection, values: dict[str, object]) -> Iterator[StuckU
             )
 
 
-def _crowd(row: Row[Any]) -> Crowd:
+def _crowd(row: Row) -> Crowd:
     return Crowd(name=row.name, count=row.how_many, since=row.since)
