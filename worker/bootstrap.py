@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 
 from worker.agents_file import load_agents
 from worker.bootstrap_metrics import Metrics, build_metrics
+from worker.broker import is_amqp
 from worker.channels.build import ChannelConfigError, build_channels
 from worker.channels.live import LiveReplies
 from worker.channels.port import DEADLINE_S, Channel
@@ -28,6 +29,7 @@ from worker.handlers.slots import TurnSlots
 from worker.handlers.sweep import Background, LocalRunner, Sweep
 from worker.handlers.toolwork import RunTools
 from worker.handlers.watchdog import Intake, StallWatchdog
+from worker.observability import log
 from worker.settings import Settings, SettingsError
 from worker.store.claims import ClaimStore
 from worker.store.conversations import ConversationStore
@@ -206,6 +208,9 @@ def _longest_step_s(routing: Routing) -> float:
 
 def _live(routing: Routing, settings: Settings) -> LiveReplies | None:
     if not any(agent.stream for agent in routing.agents.values()):
+        return None
+    if is_amqp(settings.broker_url):
+        log.warning("live.needs_redis")  # replies come all the same, in one piece
         return None
     return LiveReplies(settings.broker_url)
 

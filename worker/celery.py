@@ -1,3 +1,4 @@
+# mypy: disallow-untyped-calls=False
 """The Celery app: `celery -A worker worker`. Built at import, as Celery wants it.
 
 Celery wakes and spreads the work; the record is Postgres. So every setting here prefers doing a
@@ -11,11 +12,11 @@ from typing import Any
 
 from celery import Celery, bootsteps, signals
 from celery.worker import state
-from kombu.exceptions import OperationalError
-from redis import Redis, RedisError
+from kombu.entity import Queue
 
-from worker import intake
+from worker import broker, intake
 from worker.bootstrap import Service, build_service, longest_lease_s
+from worker.broker import broker_settings, queue_options, waiting_entries
 from worker.channels.task import NotPublishedError
 from worker.domain.errors import RetryableError
 from worker.domain.ids import ChannelUserId
@@ -29,9 +30,6 @@ INBOUND, TURNS, DELIVERIES = "inbound", "turns", "deliveries"
 RECEIVE, ANSWER, DELIVER = "messages.receive", "channel_users.answer", "replies.deliver"
 
 
-SHORTEST_VISIBILITY_S = 120.0
-
-
 def celery_settings(settings: Settings, *, longest_task_s: float) -> dict[str, Any]:
     """Give Celery's settings; each was chosen for what happens when something dies."""
     return {
@@ -41,30 +39,18 @@ def celery_settings(settings: Settings, *, longest_task_s: float) -> dict[str, A
         "broker_connection_max_retries": None,
         # Otherwise an error that Redis answers (memory full, a wrong type) ends the worker.
         "broker_channel_error_retry": True,
-        "broker_transport_options": {
-            # A shorter one gives a task that still runs to another worker; harmless, and wasteful.
-            "visibility_timeout": max(SHORTEST_VISIBILITY_S, longest_task_s),
-            # By default kombu looks for a dead worker's messages only every hundred seconds or so.
-            "unacked_restore_interval": 5,
-            "unacked_restore_throttle": 1,
-            # Without these a half-open connection is waited on for ever.
-            "socket_timeout": 5,
-            "socket_connect_timeout": 3,
-            "socket_keepalive": True,
-            # Twice this and a second: so long is a BRPOP waited on that a dead connection holds.
-            "health_check_interval": 3,
-            # How long a publish tries to connect: kombu's own six seconds would stop the sweeper.
-            "max_retries": 1,
-            "interval_start": 0,
-            # Every thread acknowledges for itself; kombu's ten connections would make acks fail.
-            "max_connections": settings.concurrency + 32,
-        },
+        **broker_settings(
+            settings.broker_url,
+            longest_task_s=longest_task_s,
+            connections=settings.concurrency + 32,
+        ),
         "task_acks_late": True,
         "task_ignore_result": True,
-        "task_publish_retry": False,
         "task_serializer": "json",
         "accept_content": ["json"],
-        "task_queues": {name: {} for name in (INBOUND, TURNS, DELIVERIES)},
+        "task_queues": {
+            name: queue_options(settings.broker_url) for name in (INBOUND, TURNS, DELIVERIES)
+        },
         "task_default_queue": INBOUND,
         "task_routes": {
             RECEIVE: {"queue": INBOUND},
@@ -151,12 +137,10 @@ class WorkerApp(Celery):
     def waiting_entries(self) -> int:
         """How many entries wait on our queues, on a fresh connection. Raises `BrokerAwayError`."""
         try:
-            with Redis.from_url(
-                self._settings.broker_url, socket_timeout=3, socket_connect_timeout=3
-            ) as client:
-                return sum(client.llen(name) for name in (INBOUND, TURNS, DELIVERIES))
-        except RedisError as error:
+            counts = waiting_entries(self._settings.broker_url, (INBOUND, TURNS, DELIVERIES))
+        except broker.ERRORS as error:
             raise BrokerAwayError(type(error).__name__) from error
+        return sum(counts.values()) - counts.get(broker.UNACKED, 0)
 
     def wake(self, users: Sequence[ChannelUserId]) -> None:
         """Put a wake for each user on the queue. Raises `CannotPublishError`."""
@@ -166,7 +150,7 @@ class WorkerApp(Celery):
             with self.producer_pool.acquire(block=True, timeout=5) as producer:
                 for user_id in users:
                     self.send_task(ANSWER, args=(user_id,), producer=producer)
-        except (OperationalError, OSError) as error:
+        except broker.ERRORS as error:
             self._no_wakes_until = time.monotonic() + BROKER_PAUSE_S
             raise CannotPublishError(type(error).__name__) from error
 
@@ -176,7 +160,7 @@ class WorkerApp(Celery):
             return
         try:
             self.send_task(DELIVER, args=(user_id,))
-        except (OperationalError, OSError) as error:
+        except broker.ERRORS as error:
             self._no_wakes_until = time.monotonic() + BROKER_PAUSE_S
             log.warning("delivery.not_announced", user=user_id, error=type(error).__name__)
 
@@ -186,12 +170,14 @@ class WorkerApp(Celery):
             self.send_task(
                 task,
                 kwargs=kwargs,
-                queue=queue,
+                # His queue: on RabbitMQ he says what it is like, and a missing one is an error.
+                queue=Queue(queue, no_declare=True),
+                mandatory=True,
                 task_id=task_id,
                 argsrepr="(hidden)",
                 kwargsrepr="(hidden)",
             )
-        except (OperationalError, OSError) as error:
+        except broker.ERRORS as error:
             raise NotPublishedError(type(error).__name__) from error
 
 

@@ -65,7 +65,9 @@ class Settings(BaseSettings):
         default=None,
         description="the same database, past any pooler: where the inbox is listened to",
     )
-    broker_url: str = Field(description="redis://host:6379/0 or rediss://…")
+    broker_url: str = Field(
+        description="redis://host:6379/0 or amqp://user:password@host//, or with TLS rediss:// or amqps://"
+    )
     telnyx_api_key: SecretStr = Field(description="an API key of Telnyx, KEY…")
     telnyx_base_url: str = Field(
         default="https://api.telnyx.com/v2", description="the address of Telnyx's API"
@@ -122,9 +124,9 @@ class Settings(BaseSettings):
 
     @field_validator("broker_url")
     @classmethod
-    def _redis(cls, url: str) -> str:
-        if not url.startswith(("redis://", "rediss://")):
-            raise ValueError("give redis://host:6379/0 or rediss://…")
+    def _broker(cls, url: str) -> str:
+        if not url.startswith(("redis://", "rediss://", "amqp://", "amqps://")):
+            raise ValueError("give redis://host:6379/0, rediss://…, amqp://… or amqps://…")
         return url
 
     @field_validator("log_level")

@@ -95,7 +95,10 @@ class RealWorker:
         lost: docs/explanation/what-accepted-means.md. With its answer to a PING it knows.
         """
         self.process.kill()
-        with suppress(RedisError), Redis.from_url(self.broker_url, socket_timeout=2) as redis:
+        with (
+            suppress(RedisError, ValueError),
+            Redis.from_url(self.broker_url, socket_timeout=2) as redis,
+        ):
             redis.ping()
 
     def freeze(self) -> None:

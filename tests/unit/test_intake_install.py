@@ -10,6 +10,7 @@ from kombu.transport import redis
 
 from worker.domain.errors import RetryableError
 from worker.intake import KEEP_TASK, KeepingTask, install
+from worker.intake.amqp import GatedConnection
 from worker.intake.request import PrivateRequest
 from worker.intake.transport import GatedChannel, GatedTransport
 
@@ -49,6 +50,14 @@ def test_the_transport_is_ours_for_every_url(url: str) -> None:
     assert connection.get_transport_cls() is GatedTransport
     connection.maybe_switch_next()
     assert connection.get_transport_cls() is GatedTransport
+
+
+@pytest.mark.parametrize("url", ["amqp://h:1//;amqp://i:1//", "amqps://h:1//;amqps://i:1//"])
+def test_rabbitmq_s_transport_is_ours_too(url: str) -> None:
+    connection = an_app().connection(url)
+    assert connection.get_transport_cls().Connection is GatedConnection
+    connection.maybe_switch_next()
+    assert connection.get_transport_cls().Connection is GatedConnection
 
 
 @pytest.mark.parametrize("url", ["rediss://h:1/2?ssl_cert_reqs=required", "rediss://h:1/2"])

@@ -9,9 +9,7 @@ import time
 from datetime import UTC, datetime
 from typing import Final
 
-from redis import Redis
-from redis.exceptions import RedisError
-
+from worker.broker import ERRORS, waiting_entries
 from worker.cli.console import say
 from worker.cli.demo_checks import check_all
 from worker.cli.demo_script import BURST_OF, SCRIPT, sent_at
@@ -19,7 +17,7 @@ from worker.cli.demo_stage import Stage
 from worker.cli.embedded import Parts, attached
 from worker.cli.errors import CommandError
 from worker.cli.needs import routing_of
-from worker.cli.producer import INBOUND, UNACKED, Producer, producer
+from worker.cli.producer import INBOUND, Producer, broker_is_away, producer
 from worker.cli.send import check
 from worker.cli.service import service
 from worker.cli.waiting import OutcomeWatch, replies_in
@@ -94,13 +92,12 @@ def _await_empty_queue(broker_url: str) -> None:
     """Let the repetition be worked too; where others send as well, do not wait for them long."""
     deadline = time.monotonic() + _DRAIN_TIMEOUT_S
     try:
-        with Redis.from_url(broker_url) as redis:
-            while redis.llen(INBOUND) or redis.hlen(UNACKED):
-                if time.monotonic() > deadline:
-                    return
-                time.sleep(_LOOK_EVERY_S)
-    except RedisError as error:
-        raise CommandError(f"Redis: {type(error).__name__}") from error
+        while any(waiting_entries(broker_url, [INBOUND]).values()):
+            if time.monotonic() > deadline:
+                return
+            time.sleep(_LOOK_EVERY_S)
+    except ERRORS as error:
+        raise broker_is_away(error, broker_url) from error
 
 
 def _prove(stage: Stage, replies: ReplyStore) -> None:

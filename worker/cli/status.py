@@ -5,17 +5,16 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Final
 
-from redis import Redis
-from redis.exceptions import RedisError
 from rich.console import Group
 from rich.live import Live
 from rich.table import Table
 
+from worker.broker import ERRORS, broker_name, waiting_entries
 from worker.cli import migrations
 from worker.cli.console import out, say_json
 from worker.cli.errors import CommandError
 from worker.cli.needs import settings_for
-from worker.cli.producer import INBOUND, UNACKED
+from worker.cli.producer import INBOUND
 from worker.cli.times import span
 from worker.domain.errors import WorkerError
 from worker.settings import Settings
@@ -39,7 +38,7 @@ class Status:
     head: str | None
     """The newest migration; None = not known here."""
     queues: Mapping[str, int] | None
-    """Name -> entries that wait, and under `unacked` those a worker has taken; None = no broker."""
+    """Name -> entries that wait, and under `unacked` what a worker has; None = no broker."""
     overview: Overview | None = field(default=None)
     ages: Ages | None = None
 
@@ -63,7 +62,7 @@ def run(*, as_json: bool, watch: bool) -> None:
 
 
 def look(database: Database, settings: Settings) -> Status:
-    """Ask Postgres and Redis; whoever does not answer becomes a problem, never an exception."""
+    """Ask Postgres and the broker; who does not answer becomes a problem, never an exception."""
     problems: list[str] = []
     revision, overview, ages = _from_postgres(database, problems)
     head = _head()
@@ -73,7 +72,7 @@ def look(database: Database, settings: Settings) -> Status:
         problems.append("no worker is alive")
     if ages is not None and ages.stalled_workers:
         problems.append(f"{ages.stalled_workers} worker(s) take nothing while entries wait")
-    queues = _from_redis(settings.broker_url, problems)
+    queues = _from_broker(settings.broker_url, problems)
     return Status(
         healthy=not problems,
         problems=tuple(problems),
@@ -100,13 +99,11 @@ def _from_postgres(
         return revision, None, None
 
 
-def _from_redis(broker_url: str, problems: list[str]) -> Mapping[str, int] | None:
+def _from_broker(broker_url: str, problems: list[str]) -> Mapping[str, int] | None:
     try:
-        with Redis.from_url(broker_url, socket_timeout=5, socket_connect_timeout=3) as redis:
-            depths = {name: int(redis.llen(name)) for name in _QUEUES}
-            return depths | {UNACKED: int(redis.hlen(UNACKED))}
-    except (RedisError, OSError) as error:
-        problems.append(f"Redis: {type(error).__name__}")
+        return waiting_entries(broker_url, _QUEUES)
+    except ERRORS as error:
+        problems.append(f"{broker_name(broker_url)}: {type(error).__name__}")
         return None
 
 
@@ -139,7 +136,7 @@ def _screen(status: Status) -> Group:
     at = status.revision or "-"
     newest = " (newest)" if status.head == status.revision else f" (newest: {status.head or '?'})"
     table.add_row("Postgres", _up(is_up=status.revision is not None), f"migration {at}{newest}")
-    table.add_row("Redis", _up(is_up=status.queues is not None), _counts(status.queues or {}))
+    table.add_row("broker", _up(is_up=status.queues is not None), _counts(status.queues or {}))
     if status.overview is not None:
         _add_overview(table, status.overview)
     if status.ages is not None:

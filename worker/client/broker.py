@@ -65,7 +65,7 @@ class BrokerWay:
         if connection is None:
             return
         if connection.connected and connection.transport.driver_type == _AMQP:
-            connection.connection.collapse()
+            connection.collect()
         else:
             connection.release()
 

@@ -3,28 +3,36 @@
 For every queue named in `accepts`:
 
 - An entry that is not a call of an accepted task with that task's arguments becomes a dead letter
-  with its exact bytes, acknowledged after the row is committed. Until then it waits in Redis.
+  with its exact bytes, acknowledged after the row is committed. Until then it waits in the broker.
 - Neither its content nor the arguments of good calls are logged, sent as events or shown by
   `inspect`.
 - A producer's `expires`, `eta`, canvas and other headers do nothing; one id sent twice runs twice.
 
-Process-wide: `install` makes kombu use our transport for `redis://` and `rediss://`. Without a gate
-in its options it behaves as kombu's own.
+Process-wide: `install` makes kombu use our transports for `redis://`, `amqp://` and both with TLS.
+Without a gate in its options each behaves as kombu's own.
 """
 
 import logging
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from typing import Any, Final
 
 import kombu.transport
 from celery.exceptions import Reject
 
+from worker.intake.amqp import GatedAmqpsTransport, GatedAmqpTransport
 from worker.intake.consumer import KeepingConsumer
 from worker.intake.gate import KEEP_TASK, MAX_BODY_BYTES, Gate
 from worker.intake.task import Intake, KeepingTask, OnDefect, Quarantine, keep
 from worker.intake.transport import GatedTransport, Homeless
 
 __all__ = ["KEEP_TASK", "KeepingTask", "OnDefect", "Quarantine", "install"]
+
+_TRANSPORTS: Final = {
+    "redis": GatedTransport,
+    "rediss": GatedTransport,
+    "amqp": GatedAmqpTransport,
+    "amqps": GatedAmqpsTransport,
+}
 
 
 def install(
@@ -58,8 +66,8 @@ def install(
 def _select_transport() -> None:
     # By alias, not by the setting `broker_transport`: that is forgotten when kombu goes on to the
     # next of several broker URLs, and a `rediss://` without options would be spoken to without TLS.
-    for scheme in ("redis", "rediss"):
-        kombu.transport.TRANSPORT_ALIASES[scheme] = _path_of(GatedTransport)
+    for scheme, transport in _TRANSPORTS.items():
+        kombu.transport.TRANSPORT_ALIASES[scheme] = _path_of(transport)
         kombu.transport._transport_cache.pop(scheme, None)  # noqa: SLF001 - may be resolved already
 
 

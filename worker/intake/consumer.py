@@ -8,7 +8,7 @@ is logged (Celery's own handlers print body and headers).
 import json
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from celery.exceptions import ImproperlyConfigured
 from celery.worker.consumer import Consumer
@@ -16,7 +16,10 @@ from celery.worker.consumer import Consumer
 from worker.domain.reasons import DeadLetterReason as Reason
 from worker.intake.gate import KEEP_TASK, Admitted, Gate
 from worker.intake.letter import Letter
-from worker.intake.transport import GatedMessage
+from worker.intake.message import GatedMessage
+
+HEARTBEAT_S = 5
+"""A RabbitMQ that misses two is taken for dead."""
 
 logger = logging.getLogger(__name__)
 
@@ -24,8 +27,17 @@ logger = logging.getLogger(__name__)
 class KeepingConsumer(Consumer):
     """Selected by the setting `worker_consumer`."""
 
+    class Blueprint(Consumer.Blueprint):
+        """Without the 28 queues that Celery declares on RabbitMQ for an `eta`, which we ignore."""
+
+        default_steps: ClassVar = [
+            step for step in Consumer.Blueprint.default_steps if "delayed_delivery" not in step
+        ]
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
         super().__init__(*args, **kwargs)
+        # AMQP's own, for this connection alone: nobody sends any for those that only publish.
+        self.amqheartbeat = HEARTBEAT_S
         self._gate: Gate = self.app.intake.gate
         if unguarded := set(self.app.amqp.queues.consume_from) - self._gate.queues:
             names = ", ".join(sorted(unguarded))
@@ -58,7 +70,7 @@ class KeepingConsumer(Consumer):
 
     def on_decode_error(self, message: Any, exc: Exception) -> None:  # noqa: ANN401
         """Celery: unreadable, dropped. Also called for remote control, where dropping is right."""
-        if isinstance(message._raw, Admitted):  # noqa: SLF001
+        if isinstance(getattr(message, "_raw", None), Admitted):
             self._set_aside(message, "on_decode_error")
             return
         logger.warning("control_message_unreadable error=%s", type(exc).__name__)

@@ -1,10 +1,12 @@
-"""What a Redis entry of a task queue must look like, read without trusting a byte of it.
+"""What an entry of a task queue must look like, read without trusting a byte of it.
 
-A Celery producer LPUSHes one JSON object, kombu's wrapper around a message of protocol 2:
+On Redis a Celery producer LPUSHes one JSON object, kombu's wrapper around a message of protocol 2:
 
     {"body": base64 of [args, kwargs, embed], "content-type": "application/json",
      "headers": {"task": …, "id": …, …},
      "properties": {"delivery_tag": …, "delivery_info": {…}, "body_encoding": "base64", …}}
+
+What comes by AMQP is put into the same wrapper, see `amqp`.
 
 `Entry.parse` takes any bytes and returns an `Entry` or raises `EntryRefusedError`, nothing else.
 The error holds fixed words and numbers, never a piece of what was read: it is logged and shown.

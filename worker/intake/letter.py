@@ -9,7 +9,7 @@ from worker.domain.reasons import DeadLetterReason
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Letter:
-    """`detail` is in words of ours; `queue` the Redis queue it came from."""
+    """`detail` is in words of ours; `queue` the one it came from."""
 
     raw: bytes
     reason: DeadLetterReason

@@ -9,7 +9,7 @@ from typing import Any
 from celery.worker.request import Request
 
 from worker.intake.gate import HIDDEN
-from worker.intake.transport import GatedMessage
+from worker.intake.message import GatedMessage
 
 
 class PrivateRequest(Request):

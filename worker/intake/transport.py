@@ -12,9 +12,7 @@ from collections import deque
 from queue import Empty
 from typing import Any
 
-from kombu.message import Message as PlainMessage
 from kombu.transport import redis as stock
-from kombu.transport import virtual
 from kombu.utils.encoding import bytes_to_str
 from kombu.utils.json import loads
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -23,6 +21,7 @@ from redis.exceptions import ResponseError
 from worker.domain.reasons import DeadLetterReason as Reason
 from worker.intake.gate import Admitted, Gate
 from worker.intake.letter import Letter
+from worker.intake.message import GatedMessage
 
 logger = logging.getLogger(__name__)
 
@@ -33,30 +32,6 @@ class Homeless(deque[tuple[str, str | bytes]]):
     def __json__(self) -> str:
         """Stand like that in what `inspect stats` answers: a number, no entry."""
         return f"Homeless({len(self)})"
-
-
-class GatedMessage(virtual.Message):
-    """kombu's decodes base64 here and leaves the JSON for later; the gate has done both."""
-
-    def __init__(self, payload: Any, channel: Any = None, **kwargs: Any) -> None:  # noqa: ANN401
-        if not isinstance(payload, Admitted):  # remote control, events
-            super().__init__(payload, channel=channel, **kwargs)
-            return
-        self._raw = payload
-        properties = payload["properties"]
-        PlainMessage.__init__(
-            self,
-            body=payload.body,
-            channel=channel,
-            delivery_tag=properties["delivery_tag"],
-            content_type=payload["content-type"],
-            content_encoding=payload["content-encoding"],
-            headers=payload["headers"],
-            properties=properties,
-            delivery_info=properties["delivery_info"],
-            **kwargs,
-        )
-        self._decoded_cache = payload.payload
 
 
 class GatedQoS(stock.QoS):

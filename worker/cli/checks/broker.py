@@ -1,24 +1,29 @@
-"""Redis as the broker: there, writable, keeping what it is given."""
+"""The broker, Redis or RabbitMQ: there, writable, keeping what it is given."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
+from amqp.exceptions import AccessRefused
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, RedisError
 from redis.retry import Retry
 
+from worker.broker import ERRORS, is_amqp, rabbitmq_version
 from worker.cli.checks.finding import Check, Finding, fault, ok, unchecked, warning
+from worker.cli.checks.settings import AGENTS
 from worker.cli.checks.setup import Setup
 
-_GROUP: Final = "redis"
+_GROUP: Final = "broker"
 BROKER: Final = "broker connection"
 _PATIENCE_S: Final = 3.0
 
 
 def connection(setup: Setup) -> Finding:
     """Say whether it can be reached and takes writes."""
+    if _is_rabbitmq(setup):
+        return _rabbitmq(setup.settings.broker_url)
     try:
         info = {**_info(setup, "server"), **_info(setup, "replication")}
     except AuthenticationError as error:
@@ -35,6 +40,8 @@ def connection(setup: Setup) -> Finding:
 
 def eviction(setup: Setup) -> Finding:
     """Say whether it throws entries of a queue away when its memory is full."""
+    if _is_rabbitmq(setup):
+        return ok("none (RabbitMQ)")
     info = _info(setup, "memory")
     policy, limit = info.get("maxmemory_policy"), info.get("maxmemory")
     if policy is None or limit is None:  # of a service that hides them in INFO
@@ -50,7 +57,9 @@ def eviction(setup: Setup) -> Finding:
 
 
 def persistence(setup: Setup) -> Finding:
-    """Say what a restart of Redis loses."""
+    """Say what a restart of the broker loses."""
+    if _is_rabbitmq(setup):
+        return ok("quorum queues")
     info = _info(setup, "persistence")
     if info.get("aof_enabled") not in {0, 1}:
         return unchecked("it does not say")
@@ -62,6 +71,30 @@ def persistence(setup: Setup) -> Finding:
     found = "snapshots only: a restart loses minutes" if saves else "none: a restart loses it all"
     fix = "set appendonly yes; messages not yet in Postgres are lost, see docs (guarantees)"
     return warning(found if saves is not None else "no append-only file", fix)
+
+
+def live_replies(setup: Setup) -> Finding:
+    """Say whether there are agents that show a reply as it grows, and nothing that carries it."""
+    streamed = [name for name, agent in setup.routing.agents.items() if agent.stream]
+    if streamed and _is_rabbitmq(setup):
+        fix = "set stream = false, or use Redis as the broker"
+        return warning("nothing is shown before it is finished: that takes Redis", fix)
+    return ok("carried by Redis" if streamed else "no agent streams")
+
+
+def _is_rabbitmq(setup: Setup) -> bool:
+    return is_amqp(setup.settings.broker_url)
+
+
+def _rabbitmq(url: str) -> Finding:
+    try:
+        found = rabbitmq_version(url)
+    except AccessRefused as error:
+        return fault(f"refused ({type(error).__name__})", "put user and password into BROKER_URL")
+    except ERRORS as error:
+        kind = type(error.__cause__ or error).__name__
+        return fault(f"no connection ({kind})", "is it running, and is BROKER_URL right?")
+    return ok(f"RabbitMQ {found}")
 
 
 @contextmanager
@@ -94,4 +127,5 @@ CHECKS: Final = (
     Check(group=_GROUP, name=BROKER, look=connection, needs=("BROKER_URL",)),
     Check(group=_GROUP, name="eviction", look=eviction, needs=(BROKER,)),
     Check(group=_GROUP, name="persistence", look=persistence, needs=(BROKER,)),
+    Check(group=_GROUP, name="live replies", look=live_replies, needs=(BROKER, AGENTS)),
 )

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Final
 
+from worker.broker import is_amqp
 from worker.cli.checks.effective import Effective
 from worker.cli.checks.finding import Check, Finding, fault, ok
 from worker.cli.checks.settings import AGENTS
@@ -22,11 +23,11 @@ _NEEDS: Final = ("DATABASE_URL", "BROKER_URL", "TELNYX_API_KEY", "NAMESPACE", "o
 
 
 def broker(_: Setup, found: Effective) -> Finding:
-    """Say whether Celery uses the Redis that everything else here looks at."""
+    """Say whether Celery uses the broker that everything else here looks at."""
     if found.ours_is_read and found.ours_is_written:
-        return ok("the Redis of BROKER_URL")
+        return ok("that of BROKER_URL")
     fix = "unset CELERY_BROKER_URL, CELERY_BROKER_READ_URL and CELERY_BROKER_WRITE_URL"
-    return fault("another Redis than that of BROKER_URL", fix)
+    return fault("another than that of BROKER_URL", fix)
 
 
 def results(_: Setup, found: Effective) -> Finding:
@@ -43,6 +44,8 @@ def visibility(setup: Setup, found: Effective) -> Finding:
     no further turn. A task with both of them may still get a copy, which finds the user taken and
     ends: that is harmless, and rare. With less, slow answers get one every time.
     """
+    if is_amqp(setup.settings.broker_url):
+        return ok("RabbitMQ has none: what a worker took is its own while it is connected")
     longest_call_s = max(agent.call_timeout_s for agent in setup.routing.agents.values())
     needed_s = max(MAX_TASK_S, setup.timing.lease_s(longest_call_s))
     timeout_s = found.visibility_timeout_s

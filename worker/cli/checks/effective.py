@@ -16,7 +16,7 @@ class Effective:
     visibility_timeout_s: float
     stores_results: bool
     ours_is_read: bool
-    """Whether workers take messages from the Redis of BROKER_URL."""
+    """Whether workers take messages from the broker of BROKER_URL."""
     ours_is_written: bool
     """Whether tasks are published there."""
 

@@ -1,0 +1,123 @@
+# mypy: disallow-untyped-calls=False
+"""kombu's AMQP transport with the gate in it; written against kombu 5.7 and py-amqp 5.4.
+
+RabbitMQ delivers properties, headers and body apart. They are put into the wrapper a Redis entry
+has (see `entry`), body in base64, and go through the same gate. What stands between the delivery
+and its acknowledgement is RabbitMQ's: a message that nobody acknowledged comes again as it was.
+"""
+
+import base64
+import json
+from collections.abc import Callable
+from typing import Any, Final
+
+from amqp.method_framing import frame_handler
+from amqp.serialization import decode_properties_basic, dumps
+from kombu.transport import pyamqp as stock
+
+from worker.intake.gate import Gate
+from worker.intake.message import GatedMessage
+
+_HEADER_FRAME: Final = 2
+_FIXED_BYTES: Final = 12
+"""Of a content header, before its properties: class, weight, size of the body."""
+_ONLY_HEADERS: Final = b"\x20\x00"
+"""The property flags that announce a table of headers and nothing else."""
+UNREADABLE: Final = "unreadable"
+"""The header under which properties come that py-amqp cannot read."""
+
+
+def legible(connection: Any, callback: Any) -> Callable[[Any], bool]:  # noqa: ANN401
+    """Read frames. Properties that py-amqp trips over (not UTF-8, an impossible date) are wrapped.
+
+    It trips in the loop that reads all queues, and the message comes again to the next worker.
+    """
+    handle: Callable[[Any], bool] = frame_handler(connection, callback)
+
+    def on_frame(frame: Any) -> bool:  # noqa: ANN401
+        kind, channel, content = frame
+        if kind == _HEADER_FRAME:
+            try:
+                _decode(content, spare_calls=16)
+            except Exception:  # noqa: BLE001 - whatever a stranger has published
+                fixed, rest = bytes(content[:_FIXED_BYTES]), bytes(content[_FIXED_BYTES:])
+                wrapped = {UNREADABLE: base64.b64encode(rest).decode()}
+                content = fixed + _ONLY_HEADERS + dumps("F", [wrapped])
+        return handle((kind, channel, content))
+
+    return on_frame
+
+
+def _decode(content: Any, *, spare_calls: int) -> None:  # noqa: ANN401
+    # Deeper in the stack than py-amqp will: what it can't nest must fail here.
+    if spare_calls:
+        _decode(content, spare_calls=spare_calls - 1)
+    else:
+        decode_properties_basic(content, _FIXED_BYTES)
+
+
+class GatedAmqpChannel(stock.Channel):
+    """Reads queues through the gate, where `broker_transport_options` has one."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        # The bytes as they came; py-amqp makes text of them where it can.
+        super().__init__(*args, **kwargs, auto_decode=False)
+        self._queue_of: dict[str, str] = {}
+
+    def basic_consume(self, queue: str = "", consumer_tag: str = "", **options: Any) -> Any:  # noqa: ANN401
+        """Remember which queue the consumer reads: a delivery names only the routing key."""
+        self._queue_of[consumer_tag] = queue
+        return super().basic_consume(queue, consumer_tag, **options)
+
+    def message_to_python(self, raw_message: Any) -> Any:  # noqa: ANN401
+        """Make what Celery gets. Never raises for what came on a queue with a gate."""
+        gate: Gate | None = self.connection.intake_gate
+        queue = self._queue_of.get(raw_message.delivery_info.get("consumer_tag", ""))
+        if gate is None or queue not in gate.queues:
+            return super().message_to_python(raw_message)
+        admitted = gate.admit(_entry(raw_message), queue=queue, priority=0)
+        admitted["properties"]["delivery_tag"] = raw_message.delivery_tag
+        return GatedMessage(admitted, channel=self)
+
+
+class GatedConnection(stock.Connection):
+    """Takes the gate out of the transport's options."""
+
+    Channel = GatedAmqpChannel
+
+    def __init__(self, *args: Any, intake_gate: Gate | None = None, **options: Any) -> None:  # noqa: ANN401
+        self.intake_gate = intake_gate
+        if intake_gate is not None:
+            options["frame_handler"] = legible
+        super().__init__(*args, **options)
+
+
+class GatedAmqpTransport(stock.Transport):
+    """Selected for `amqp://` by `install`."""
+
+    Connection = GatedConnection
+
+
+class GatedAmqpsTransport(stock.SSLTransport):
+    """Selected for `amqps://` by `install`."""
+
+    Connection = GatedConnection
+
+
+def _entry(message: Any) -> bytes:  # noqa: ANN401
+    properties = message.properties
+    entry = {
+        "body": base64.b64encode(message.body or b"").decode(),
+        "content-type": properties.get("content_type"),
+        "content-encoding": properties.get("content_encoding"),
+        "headers": properties.get("application_headers") or {},
+        "properties": {
+            "delivery_tag": message.delivery_tag,
+            "delivery_info": {"routing_key": message.delivery_info["routing_key"]},
+            "body_encoding": "base64",
+        },
+    }
+    try:
+        return json.dumps(entry, default=repr).encode()  # AMQP has bytes, decimals and dates
+    except (TypeError, ValueError, RecursionError):  # a key of bytes, a deep table
+        return json.dumps(entry | {"headers": repr(entry["headers"])}).encode()
