@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from tests.support.databases import ROOT
+from tests.support.databases import ROOT, libpq_url
 from tests.support.world import HandDrivenWorker, World, running_world
 from worker.client import Producer
 from worker.intake.gate import Gate
@@ -117,6 +117,37 @@ def test_every_producer_ends_in_the_same_row_and_one_reply(
     send(broker_url, "m-1")
     assert_answered_once_and_the_same_as_by_the_client(world, broker_url)
     assert world.database.value("SELECT conflicts FROM messages") == 0
+
+
+# Only where psql is: elsewhere its test is not even collected.
+if shutil.which("psql"):
+
+    def test_the_example_for_psql_ends_in_the_same_row_and_one_reply(
+        world: World, database_url: str, broker_url: str
+    ) -> None:
+        envelope = {"version": 1, "channel": "web", "user": "visitor-1", "text": TEXT}
+        said = json.dumps(envelope | {"message_id": "m-1"}, ensure_ascii=False)
+        url = libpq_url(database_url)
+        told = run("sh", EXAMPLES / "send_message_sql.sh", said=said, DATABASE_URL=url)
+        assert told == "1\n"
+        assert world.worker().service.background.drain_inbox()
+        by_client(broker_url, "m-1")
+        assert_answered_once_and_the_same_as_by_the_client(world, broker_url)
+
+    def test_the_example_for_psql_fails_and_quotes_nothing(database_url: str) -> None:
+        url = libpq_url(database_url)
+        for said in ('{"text": "SECRET"}', "SECRET", ""):
+            failed = subprocess.run(
+                ["sh", EXAMPLES / "send_message_sql.sh"],
+                env=os.environ | {"DATABASE_URL": url},
+                input=said,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert failed.returncode != 0
+            assert failed.stdout == ""
+            assert "SECRET" not in failed.stderr
 
 
 # Only where Node.js is: elsewhere its test is not even collected.
