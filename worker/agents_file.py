@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 from worker.domain.agents import (
+    ROUTE,
     Agent,
     AttachmentPolicy,
     ChannelKind,
@@ -151,7 +152,15 @@ class DeliverySection(BaseModel):
         return self
 
 
-class ChannelSection(_Section):
+class RouteSection(_Section):
+    """`[routes.NAME]`: how replies are delivered to messages whose `reply_to` is NAME."""
+
+    delivery: DeliverySection | None = None
+    delivery_max_age_s: PositiveFloat = 3600.0
+    max_unclear_deliveries: PositiveInt = 1
+
+
+class ChannelSection(RouteSection):
     """`[channels.NAME]`: how one channel is treated."""
 
     kind: ChannelKind = "other"
@@ -167,9 +176,6 @@ class ChannelSection(_Section):
     expired_text: Annotated[str, Field(min_length=1)] | None = None
     other_attachments: AttachmentPolicy = "mention"
     max_pending: PositiveInt = 1000
-    delivery: DeliverySection | None = None
-    delivery_max_age_s: PositiveFloat = 3600.0
-    max_unclear_deliveries: PositiveInt = 1
 
 
 class AgentsFile(_Section):
@@ -178,6 +184,7 @@ class AgentsFile(_Section):
     default_agent: str = "default"
     agents: dict[str, AgentSection] = Field(default_factory=dict)
     channels: dict[str, ChannelSection] = Field(default_factory=dict)
+    routes: dict[str, RouteSection] = Field(default_factory=dict)
     tools: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")], ToolSection] = Field(
         default_factory=dict
     )
@@ -201,15 +208,16 @@ def load_agents(path: Path | None) -> tuple[Routing, Timing]:
     try:
         timing = Timing(**parsed.timing)  # type: ignore[arg-type]
     except TypeError:
-        unknown = sorted(parsed.timing.keys() - Timing.__dataclass_fields__.keys())
-        raise SettingsError(f"AGENTS_FILE: {path}: timing: unknown {unknown}") from None
+        bad = sorted(parsed.timing.keys() - Timing.__dataclass_fields__.keys())
+        raise SettingsError(f"AGENTS_FILE: {path}: timing: unknown {bad}") from None
     return _routing(parsed, path.parent), timing
 
 
 def _routing(parsed: AgentsFile, folder: Path) -> Routing:
     sections = parsed.agents or {parsed.default_agent: AgentSection()}
     agents = {name: _agent(name, section, folder) for name, section in sections.items()}
-    channels = {name: _channel(name, section, folder) for name, section in parsed.channels.items()}
+    ways = {**parsed.channels, **{ROUTE + name: one for name, one in parsed.routes.items()}}
+    channels = {name: _channel(name, section, folder) for name, section in ways.items()}
     named = {parsed.default_agent: "default_agent"}
     for name, policy in channels.items():
         for agent in filter(None, [policy.agent, *policy.recipient_agents.values()]):
@@ -282,13 +290,11 @@ def _delivery(section: DeliverySection | None, folder: Path) -> Delivery | None:
     raise AssertionError  # the section has checked itself
 
 
-def _channel(name: str, section: ChannelSection, folder: Path) -> ChannelPolicy:
+def _channel(name: str, section: RouteSection, folder: Path) -> ChannelPolicy:
     fields = section.model_dump(exclude={"recipients", "delivery"})
     delivery = _delivery(section.delivery, folder)
-    if isinstance(delivery, WebhookDelivery) and (
-        "delivery_max_age_s" not in section.model_fields_set
-    ):
+    unset = "delivery_max_age_s" not in section.model_fields_set
+    if isinstance(delivery, WebhookDelivery) and unset:
         fields["delivery_max_age_s"] = WEBHOOK_MAX_AGE_S
-    return ChannelPolicy(
-        name=name, delivery=delivery, recipient_agents=section.recipients, **fields
-    )
+    agents = section.recipients if isinstance(section, ChannelSection) else {}
+    return ChannelPolicy(name=name, delivery=delivery, recipient_agents=agents, **fields)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.world import World, running_world
+from worker.agents_file import DEFAULT_MODEL
 from worker.domain.deliveries import (
     DeliveryOutcome,
     NotDelivered,
@@ -162,3 +163,66 @@ def test_a_lost_wake_of_a_delivery_is_found_by_the_sweeper(world: World) -> None
     mike.service.background.sweep()
     mike.service.background.sweep.deliver_here.close()  # waits for what it started
     assert states(world) == ["sent"]
+
+
+ROUTES = """
+[channels.sms]
+expired_text = "Too late."
+debounce_s = 1
+[channels.sms.delivery]
+task = "replies.take"
+queue = "crm"
+[routes.desk.delivery]
+task = "desk.take"
+queue = "desk"
+[routes.archive]
+"""
+
+
+def test_a_reply_takes_the_route_that_its_message_names(world: World) -> None:
+    mike = world.worker(ROUTES)
+    mike.accept_only(world.envelope("one", reply_to="desk"))
+    mike.accept_only(world.envelope("two", reply_to="desk"))
+    mike.accept_only(world.envelope("three"))
+    mike.accept_only(world.envelope("four", reply_to="archive"))
+    mike.accept_only(world.envelope("five", reply_to=None))
+    world.clock.advance(2)
+    mike.answer()
+    mike.deliver()
+    assert world.inputs() == ["one\ntwo", "three", "four", "five"]
+    assert [task for task, *_ in mike.broker.tasks] == ["desk.take", *["replies.take"] * 2]
+    assert {kwargs["reply"]["channel"] for *_, kwargs in mike.broker.tasks} == {"sms"}
+    assert states(world) == ["sent"] * 4
+
+
+def test_whoever_goes_on_with_a_turn_knows_its_route(world: World) -> None:
+    world.simulator.set_model_available(DEFAULT_MODEL, False)
+    mike = world.worker(ROUTES)
+    mike.accept_only(world.envelope("one", reply_to="desk"))
+    world.clock.advance(2)
+    mike.answer()
+    assert world.database.value("SELECT state FROM turns") == "open"
+    world.simulator.set_model_available(DEFAULT_MODEL, True)
+    world.clock.advance(900)
+    world.worker(ROUTES).answer()
+    assert world.database.value("SELECT channel FROM deliveries") == "route:desk"
+
+
+def test_an_unknown_route_is_a_dead_letter_that_names_the_field(world: World) -> None:
+    mike = world.worker(ROUTES)
+    assert mike.receive(world.envelope("one", reply_to="SECRET")) is None
+    (letter,) = world.database.rows("SELECT reason, detail FROM dead_letters")
+    assert letter["reason"] == "unknown_route"
+    assert letter["detail"].startswith("reply_to: ")
+    assert "SECRET" not in letter["detail"]
+
+
+def test_a_text_about_expired_messages_takes_the_route_of_the_first(world: World) -> None:
+    mike = world.worker(ROUTES)
+    mike.accept_only(world.envelope("one", reply_to="desk", expires_at="2020-01-01T00:00:00Z"))
+    world.clock.advance(2)
+    mike.answer()
+    row = {"channel": "route:desk", "state": "pending", "text": "Too late."}
+    assert world.database.rows(
+        "SELECT channel, state, text FROM deliveries d JOIN replies r ON r.id = d.reply_id"
+    ) == [row]

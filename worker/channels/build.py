@@ -14,7 +14,7 @@ from worker.channels.addresses import is_public
 from worker.channels.port import Channel
 from worker.channels.task import TaskChannel
 from worker.channels.webhook import WebhookChannel
-from worker.domain.agents import Delivery, EntryPointDelivery, TaskDelivery, WebhookDelivery
+from worker.domain.agents import ROUTE, Delivery, EntryPointDelivery, TaskDelivery, WebhookDelivery
 from worker.domain.errors import PermanentError
 from worker.http_once import parse_url, tls_context
 from worker.signing import SecretError, signer_from
@@ -27,7 +27,8 @@ class ChannelConfigError(PermanentError):
     """A way out cannot be built; `str()` is one line that names it, the fault and the mend."""
 
     def __init__(self, channel: str, fault: str) -> None:
-        super().__init__(f"channels.{channel}.delivery: {fault}")
+        kind = "routes" if channel.startswith(ROUTE) else "channels"
+        super().__init__(f"{kind}.{channel.removeprefix(ROUTE)}.delivery: {fault}")
 
 
 class _FaultError(Exception):

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from worker.domain.errors import PermanentError
 from worker.domain.states import DeliveryState
@@ -14,6 +14,14 @@ from worker.domain.tools import ToolConfig
 
 ChannelKind = Literal["telephone", "email", "other"]
 AttachmentPolicy = Literal["mention", "skip"]
+
+
+ROUTE: Final = "route:"
+"""Begins the names of routes where they stand among channels, whose names have no colon."""
+
+
+class UnknownRouteError(PermanentError):
+    """An envelope names a route that the configuration does not have."""
 
 
 class UnknownAgentError(PermanentError):
@@ -160,11 +168,22 @@ class Routing:
     agents: Mapping[str, Agent]
     default_agent: str
     channels: Mapping[str, ChannelPolicy] = field(default_factory=dict)
+    """Routes too, with `ROUTE` before their names: of those only the delivery counts."""
     tools: Mapping[str, ToolConfig] = field(default_factory=dict)
 
     def channel(self, name: str) -> ChannelPolicy:
         """Give the policy of a channel, the defaults where it is not configured."""
         return self.channels.get(name) or ChannelPolicy(name=name)
+
+    def way_out(self, channel: str, reply_to: str | None) -> ChannelPolicy:
+        """Give what says how a reply is delivered: its route; where that is gone, its channel."""
+        route = None if reply_to is None else self.channels.get(ROUTE + reply_to)
+        return route or self.channel(channel)
+
+    def check_route(self, reply_to: str | None) -> None:
+        """Raise `UnknownRouteError` where an envelope's `reply_to` names none."""
+        if reply_to is not None and ROUTE + reply_to not in self.channels:
+            raise UnknownRouteError("the configuration has no such route")
 
     def agent(self, name: str) -> Agent:
         """Give the agent of that name; raises `UnknownAgentError`."""

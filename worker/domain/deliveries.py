@@ -97,8 +97,10 @@ class ClaimedDelivery:
     created_at: datetime
     now: datetime
     paused: bool
+    way_out: str
+    """Name of the channel, or of the route, that says how it is delivered."""
     failing: bool = False
-    """The channel's endpoint has failed since its last success."""
+    """The endpoint has failed since its last success."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

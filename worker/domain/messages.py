@@ -61,16 +61,23 @@ class PendingMessage:
     """It was part of a turn that Telnyx refused, and now goes by itself."""
     accepted_at: datetime | None = None
     """None = not asked for."""
+    reply_to: str | None = None
+    """The route that its reply takes; None = as its channel has it."""
+
+    def goes_with(self, other: "PendingMessage") -> bool:
+        """Whether one reply can answer both."""
+        return (self.agent, self.reply_to) == (other.agent, other.reply_to)
 
 
 def next_batch(pending: Sequence[PendingMessage]) -> tuple[PendingMessage, ...]:
-    """Take the messages that the next turn answers: the leading run of one agent, within bounds.
+    """Take the messages that the next turn answers: a leading run, within bounds.
 
-    `pending` is in order. At most 20 messages and 32 KiB of text; a single longer one goes alone.
+    All for one agent and one route. `pending` is in order. At most 20 messages and 32 KiB of
+    text; a single longer one goes alone.
     """
     taken: list[PendingMessage] = []
     size_bytes = 0
-    for message in takewhile(lambda one: one.agent == pending[0].agent, pending):
+    for message in takewhile(lambda one: one.goes_with(pending[0]), pending):
         size_bytes += len(message.text.encode()) + 1
         full = size_bytes > MAX_TURN_BYTES or len(taken) == MAX_TURN_MESSAGES
         if taken and (full or message.alone or taken[-1].alone):

@@ -108,6 +108,8 @@ class OpenTurn:
     """How many messages it answers."""
     kind: TurnKind = TurnKind.MODEL
     conversation_id: ConversationId | None = None
+    reply_to: str | None = None
+    """The route of its reply; None = as the channel has it."""
     calls: tuple[CallRecord, ...] = ()
     tool_calls: tuple[ToolRecord, ...] = ()
     """Oldest first, of all rounds."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from worker.domain.agents import ChannelPolicy, Routing, UnknownAgentError
+from worker.domain.agents import ChannelPolicy, Routing, UnknownAgentError, UnknownRouteError
 from worker.domain.messages import is_image
 from worker.domain.reasons import DeadLetterReason
 from worker.envelope import Envelope, EnvelopeError, parse_envelope
@@ -70,6 +70,11 @@ def routed(document: object, routing: Routing) -> NewMessage:
     except UnknownAgentError:
         detail = "agent: the configuration has none of that name"
         raise EnvelopeError(DeadLetterReason.UNKNOWN_AGENT, detail) from None
+    try:
+        routing.check_route(envelope.reply_to)
+    except UnknownRouteError:
+        detail = "reply_to: the agents file has no section [routes.NAME] of that name"
+        raise EnvelopeError(DeadLetterReason.UNKNOWN_ROUTE, detail) from None
     reorder_s = policy.reorder_s if envelope.sent_at is not None else 0.0
     return NewMessage(
         who=envelope.who(policy.kind),

@@ -39,7 +39,7 @@ class DeliverReplies:
     endpoints: EndpointStore
     routing: Routing
     channels: Mapping[str, Channel]
-    """By channel name; those that are not named here keep their replies in Postgres."""
+    """By name of channel or route; those that are not named here keep their replies in Postgres."""
     meters: Meters = field(default_factory=Meters)
 
     def __call__(self, user_id: ChannelUserId) -> int:
@@ -57,7 +57,7 @@ class DeliverReplies:
         return MAX_DELIVERIES
 
     def _attempt(self, claimed: ClaimedDelivery) -> None:
-        channel = self.channels.get(claimed.reply.to.channel)
+        channel = self.channels.get(claimed.way_out)
         policy = self._policy(claimed, channel)
         refusal = refusal_of(claimed, policy)
         if channel is None or refusal is not None:
@@ -79,7 +79,7 @@ class DeliverReplies:
 
     def _note(self, claimed: ClaimedDelivery, outcome: DeliveryOutcome) -> None:
         """Keep the record of the endpoint behind the channel."""
-        channel = claimed.reply.to.channel
+        channel = claimed.way_out
         if isinstance(outcome, Sent):
             if claimed.failing:
                 self.endpoints.answered(channel)
@@ -103,7 +103,7 @@ class DeliverReplies:
         return policy
 
     def _configured(self, claimed: ClaimedDelivery) -> ChannelPolicy:
-        return self.routing.channel(claimed.reply.to.channel)
+        return self.routing.channel(claimed.way_out)
 
 
 def _deliver(channel: Channel, claimed: ClaimedDelivery) -> DeliveryOutcome:

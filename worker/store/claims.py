@@ -52,6 +52,8 @@ class Claimed:
     """The database's time of the claim."""
     agent: Agent
     channel: ChannelPolicy
+    way_out: ChannelPolicy
+    """What says how the reply is delivered: the channel, or the route that its messages name."""
     turn: OpenTurn
     conversation: OpenConversation | None
     """None = stateless, or not prepared yet."""
@@ -127,8 +129,7 @@ class ClaimStore:
             head = read_head(connection, user_id, row)
             step = decide(head)
             if not isinstance(step, LookBack | GoOn) and step.expired:
-                policy = self._routing.channel(head.who.channel)
-                expire(connection, head, step.expired, policy)
+                expire(connection, head, step.expired, self._routing)
             if isinstance(step, Release):
                 return _release(connection, head, step)
             return self._take(connection, head, step)
@@ -151,6 +152,7 @@ class ClaimStore:
             now=head.now,
             agent=agent,
             channel=self._routing.channel(head.who.channel),
+            way_out=self._routing.way_out(head.who.channel, turn.reply_to),
             turn=turn,
             conversation=head.conversation,
             paused=head.paused,

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from worker.domain.agents import ChannelPolicy
+from worker.domain.agents import Routing
 from worker.domain.ids import MessageRowId
 from worker.domain.turns import Head
 from worker.store.sql import Connection, sql
@@ -37,17 +37,21 @@ FROM reply
 
 
 def expire(
-    connection: Connection, head: Head, expired: Sequence[MessageRowId], policy: ChannelPolicy
+    connection: Connection, head: Head, expired: Sequence[MessageRowId], routing: Routing
 ) -> None:
     """End these messages; the caller holds the claim. Who has a person to talk to hears nothing."""
+    policy = routing.channel(head.who.channel)
     values: dict[str, object] = {"message_ids": list(expired)}
     if policy.expired_text is None or head.paused:
         connection.execute(_EXPIRE, values)
         return
+    # One text for all of them: it goes where the first one names.
+    first = next(message for message in head.pending if message.id in expired)
+    way_out = routing.way_out(head.who.channel, first.reply_to)
     values |= {
         "user_id": head.lease.user_id,
         "text": policy.expired_text,
-        "channel": policy.name,
-        "delivery_state": policy.first_delivery_state,
+        "channel": way_out.name,
+        "delivery_state": way_out.first_delivery_state,
     }
     connection.execute(_EXPIRE_WITH_TEXT, values)

@@ -28,7 +28,8 @@ from worker.store.sql import Connection, Row, sql
 
 _TURN = sql("""
 SELECT id, agent, kind, input_text, parts, opened_at, conversation_id,
-    (SELECT count(*) FROM messages m WHERE m.turn_id = t.id) AS messages
+    (SELECT count(*) FROM messages m WHERE m.turn_id = t.id) AS messages,
+    (SELECT m.envelope->>'reply_to' FROM messages m WHERE m.turn_id = t.id LIMIT 1) AS reply_to
 FROM turns t WHERE id = :turn_id
 """)
 _CALLS = sql("""
@@ -53,7 +54,8 @@ WHERE channel_user_id = :user_id AND agent = :agent AND closed_at IS NULL
 _WAITING = sql(f"""
 WITH pending AS (
     SELECT id, agent, alone, expires_at, envelope->>'text' AS text,
-        envelope->'attachments' AS attachments, order_at, seq, accepted_at
+        envelope->'attachments' AS attachments, envelope->>'reply_to' AS reply_to, order_at, seq,
+        accepted_at
     FROM messages WHERE channel_user_id = :user_id AND state = 'pending'
     ORDER BY order_at, seq LIMIT :limit
 )
@@ -120,6 +122,7 @@ def read_turn(connection: Connection, turn_id: TurnId) -> OpenTurn:
         messages=row.messages,
         kind=TurnKind(row.kind),
         conversation_id=row.conversation_id,
+        reply_to=row.reply_to,
         calls=tuple(_call(call) for call in connection.execute(_CALLS, {"turn_id": turn_id})),
         tool_calls=tool_calls.of_turn(connection, turn_id),
     )
@@ -164,6 +167,7 @@ def _pending(document: Mapping[str, Any]) -> PendingMessage:
         text=document["text"],
         alone=document["alone"],
         accepted_at=datetime.fromisoformat(document["accepted_at"]),
+        reply_to=document["reply_to"],
         expires_at=None if expires_at is None else datetime.fromisoformat(expires_at),
         attachments=tuple(Attachment(**one) for one in document["attachments"] or ()),
     )

@@ -120,6 +120,7 @@ def _new_turn(
         parts=parts,
         opened_at=head.now,
         messages=len(step.batch),
+        reply_to=step.batch[0].reply_to,
         kind=kind,
         conversation_id=head.conversation.id if head.conversation else None,
     )

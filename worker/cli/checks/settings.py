@@ -7,6 +7,7 @@ from uuid import UUID
 
 from worker.cli.checks.finding import Check, Finding, fault, ok, warning
 from worker.cli.checks.setup import Setup
+from worker.domain.agents import ROUTE
 from worker.tools.build import ToolConfigError, build_tools
 
 _GROUP: Final = "settings"
@@ -38,7 +39,10 @@ def agents_file(setup: Setup) -> Finding:
         return fault(setup.agents_fault, "mend it there; docs/reference/settings.md has all keys")
     if setup.settings.agents_file is None:
         return ok("none is set: one agent, without instructions")
-    return ok(f"agents: {len(setup.routing.agents)}, channels: {len(setup.routing.channels)}")
+    names = setup.routing.channels
+    routes = sum(name.startswith(ROUTE) for name in names)
+    found = f"agents: {len(setup.routing.agents)}, channels: {len(names) - routes}"
+    return ok(f"{found}, routes: {routes}" if routes else found)
 
 
 def tools(setup: Setup) -> Finding:

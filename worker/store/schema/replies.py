@@ -50,6 +50,7 @@ class Delivery(Base):
     reply_id: Mapped[BigInt] = mapped_column(ForeignKey("replies.id"))
     channel_user_id: Mapped[BigInt] = mapped_column(ForeignKey("channel_users.id"))
     channel: Mapped[Str]
+    """Whose configuration says how it goes out: the channel, or `route:NAME`."""
     idempotency_key: Mapped[RandomUuid]
     state: Mapped[Str] = mapped_column(server_default=DeliveryState.PENDING.value)
     attempts: Mapped[Count]
