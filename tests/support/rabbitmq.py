@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from kombu import Connection
-
 from tests.support.processes import eventually
 from worker.broker import ERRORS, rabbitmq_version
 
@@ -60,10 +58,3 @@ def _stop(child: subprocess.Popen[bytes]) -> None:
 def _free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return int(listener.getsockname()[1])
-
-
-def purge(url: str, *queues: str) -> None:
-    """Throw away what is in them, and them."""
-    with Connection(url) as connection:
-        for queue in queues:
-            connection.channel().queue_delete(queue)
