@@ -12,12 +12,12 @@ from typing import Final
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
-from redis import Redis
 
+from worker.broker import waiting_entries
 from worker.cli.console import say
 from worker.cli.errors import CommandError
 from worker.cli.needs import settings_for
-from worker.cli.producer import INBOUND, UNACKED
+from worker.cli.producer import INBOUND
 from worker.domain.errors import WorkerError
 from worker.exposition import Exposition
 from worker.observability import configure_logging, log
@@ -32,7 +32,7 @@ WAIT_S: Final = 8.0
 _BROKER: Final = "broker"
 _ENTRIES: Final = Metric(
     name="worker_queue_entries",
-    help="Entries in Redis by queue; unacked = taken by a worker, and not done",
+    help="Entries at the broker by queue; unacked = taken by a worker, and not done",
     labels=("queue",),
 )
 _ERROR: Final = Metric(
@@ -144,9 +144,8 @@ def run(*, host: str, port: int) -> None:
     settings = settings_for("database_url", "broker_url")
     configure_logging(settings.log_level)
     database = Database(settings.database_url, pool_size=1, name="worker-metrics")
-    redis = Redis.from_url(settings.broker_url, socket_timeout=3, socket_connect_timeout=3)
     registry = CollectorRegistry()
-    registry.register(Overall(_parts(GaugeStore(database), redis)))
+    registry.register(Overall(_parts(GaugeStore(database), settings.broker_url)))
     exposition = Exposition(registry, host=host, port=port)
     try:
         if not exposition.start():
@@ -155,23 +154,21 @@ def run(*, host: str, port: int) -> None:
         threading.Event().wait()
     finally:
         exposition.stop()
-        redis.close()
         database.close()
 
 
-def _parts(store: GaugeStore, redis: Redis) -> list[Part]:
+def _parts(store: GaugeStore, broker_url: str) -> list[Part]:
     def ask(question: Question) -> Callable[[], tuple[Reading, ...]]:
         return lambda: store.answer(question)
 
     return [
-        Part(name=_BROKER, ask=lambda: _entries(redis)),
+        Part(name=_BROKER, ask=lambda: _entries(broker_url)),
         *(Part(name=one.part, ask=ask(one), good_for_s=one.good_for_s) for one in QUESTIONS),
     ]
 
 
-def _entries(redis: Redis) -> tuple[Reading, ...]:
-    depths = {name: int(redis.llen(name)) for name in (INBOUND, "turns", "deliveries")}
-    depths[UNACKED] = int(redis.hlen(UNACKED))
+def _entries(broker_url: str) -> tuple[Reading, ...]:
+    depths = waiting_entries(broker_url, (INBOUND, "turns", "deliveries"))
     return tuple(
         Reading(metric=_ENTRIES, labels=(name,), value=float(depth))
         for name, depth in depths.items()
