@@ -23,6 +23,7 @@ from worker.handlers.deliver import DeliverReplies
 from worker.handlers.inbox import DrainInbox
 from worker.handlers.lookback import LookBackAtThread
 from worker.handlers.receive import ReceiveEnvelope
+from worker.handlers.retention import ApplyRetention, HourlyRetention
 from worker.handlers.settling import Settle
 from worker.handlers.showing import ShowReply
 from worker.handlers.slots import TurnSlots
@@ -40,6 +41,7 @@ from worker.store.endpoints import EndpointStore
 from worker.store.inbox import InboxStore
 from worker.store.listening import InboxListener
 from worker.store.messages import MessageStore
+from worker.store.retention import RetentionStore
 from worker.store.sweeps import SweepStore
 from worker.store.turns import TurnStore
 from worker.store.workers import WorkerStore
@@ -108,6 +110,7 @@ def build_service(
         run_here=answer_here,
         deliveries=deliveries,
         deliver_here=deliver_here,
+        retention=_retention(base.own_database, settings.retention_days),
     )
 
     def close() -> None:
@@ -285,6 +288,13 @@ def _background(base: _Base, broker: Broker, sweep: Sweep) -> Background:
         slots=base.slots,
         timing=base.timing,
     )
+
+
+def _retention(database: Database, keep_days: int | None) -> HourlyRetention | None:
+    if keep_days is None:
+        return None
+    store = RetentionStore(database, keep_days=keep_days)
+    return HourlyRetention(apply=ApplyRetention(store=store))
 
 
 def _channels(

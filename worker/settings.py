@@ -91,6 +91,9 @@ class Settings(BaseSettings):
     metrics_file_sd_dir: Path | None = Field(
         default=None, description="a folder where each worker writes where its metrics are"
     )
+    retention_days: PositiveInt | None = Field(
+        default=None, description="days after which texts are taken out; none = never"
+    )
     log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR")
 
     @classmethod
@@ -121,6 +124,11 @@ class Settings(BaseSettings):
         if scheme not in {"postgres", "postgresql", "postgresql+psycopg"} or not rest:
             raise ValueError("give postgresql://user:password@host/database")
         return f"postgresql+psycopg://{rest}"
+
+    @field_validator("retention_days", mode="before")
+    @classmethod
+    def _given(cls, days: object) -> object:
+        return None if days == "" else days  # what a compose file passes where it is not set
 
     @field_validator("broker_url")
     @classmethod

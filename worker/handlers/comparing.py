@@ -95,7 +95,7 @@ def _paired(
                 verdict = Verdict.BEFORE
             elif number < len(landed):
                 turn = landed[number]
-                same = same_text(message.text, turn.input_text)
+                same = turn.is_redacted or same_text(message.text, turn.input_text)
                 verdict = Verdict.MATCHES if same else Verdict.DIFFERS
             else:
                 turn = _take(loose, message.text)

@@ -146,11 +146,17 @@ class AdoptConversation:
             raise NotNowError(f"turn {turn.id} is being added to this conversation: try again soon")
         if not any(call.conversation_id == was.id for call in turn.calls):
             return False
-        landed = [one.input_text for one in self.ledger.turns(was.id) if one.landed]
+        landed = [one for one in self.ledger.turns(was.id) if one.landed]
+        texts = [one.input_text for one in landed]
         ours = users[was.base_user_messages :]
-        surplus = _count(ours, turn.input_text) - _count(landed, turn.input_text)
+        surplus = _count(ours, turn.input_text) - _count(texts, turn.input_text)
         if surplus <= 0:
             return False
+        if any(one.is_redacted for one in landed):
+            raise NotPossibleError(
+                f"the words of turn {turn.id} may be in the thread, or those of an earlier turn"
+                " whose words are gone here: reset instead"
+            )
         if not same_text(users[-1], turn.input_text):
             raise NotPossibleError(
                 f"the words of turn {turn.id} may be in the thread, before others: reset instead"

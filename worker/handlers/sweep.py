@@ -76,6 +76,8 @@ class Sweep:
     deliveries: DeliveryStore
     deliver_here: LocalRunner
     """Runs deliveries whose wake got lost, and those that are to be tried again."""
+    retention: Callable[[], None] | None = None
+    """Does a little of it where it is time; None = everything is kept."""
 
     def __call__(self) -> float:
         """Wake whom there are free slots for; gives the seconds until the next look."""
@@ -91,6 +93,8 @@ class Sweep:
             grace_s = self.timing.sweep_s
             for user_id in self.deliveries.due(limit=overdue, grace_s=grace_s):
                 self.deliver_here(user_id)
+        if self.retention is not None:
+            self.retention()
         next_s = self.timing.sweep_s if swept.next_due_in_s is None else swept.next_due_in_s
         return min(max(next_s, SHORTEST_SLEEP_S), self.timing.sweep_s)
 

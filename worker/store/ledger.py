@@ -74,6 +74,11 @@ class LedgerTurn:
         """Whether one of our people said it: it is no user item of the thread."""
         return self.kind == "human" and self.source == "human"
 
+    @property
+    def is_redacted(self) -> bool:
+        """Whether it is in the thread, and retention has taken its words out here."""
+        return self.landed is True and not self.input_text
+
 
 class LedgerStore:
     """Mappings and turns."""

@@ -1,4 +1,4 @@
-"""What operators read when something went wrong: gates, dead_letters, attempt_log."""
+"""What operators read: gates, dead_letters, attempt_log, erasures."""
 
 from sqlalchemy import CheckConstraint, ForeignKey, Index, LargeBinary, text
 from sqlalchemy.orm import Mapped, mapped_column
@@ -51,6 +51,17 @@ class DeadLetter(Base):
             unique=True,
             postgresql_where=text("resolution IS NULL AND message_row_id IS NOT NULL"),
         ),
+        # Whoever deletes a message or a delivery has Postgres look here, row by row.
+        Index(
+            "ix_dead_letters_message_row_id",
+            "message_row_id",
+            postgresql_where=text("message_row_id IS NOT NULL"),
+        ),
+        Index(
+            "ix_dead_letters_delivery_id",
+            "delivery_id",
+            postgresql_where=text("delivery_id IS NOT NULL"),
+        ),
     )
 
     id: Mapped[BigIntKey]
@@ -83,3 +94,26 @@ class AttemptLog(Base):
     token: Mapped[BigInt | None]
     worker_id: Mapped[AnyUuid | None]
     facts: Mapped[Json] = mapped_column(server_default=text("'{}'::jsonb"))
+
+
+class Erasure(Base):
+    """Proof that a channel user was erased, without a word of who it was."""
+
+    __tablename__ = "erasures"
+    __table_args__ = (
+        Index(
+            "uq_erasures_unfinished",
+            "channel_user_id",
+            unique=True,
+            postgresql_where=text("finished_at IS NULL"),
+        ),
+    )
+
+    id: Mapped[BigIntKey]
+    channel_user_id: Mapped[BigInt]
+    """A number that refers to nothing any more; no key of another table."""
+    requested_at: Mapped[CreatedAt]
+    finished_at: Mapped[At | None]
+    """NULL = begun, and to be repeated: something is left."""
+    removed: Mapped[Json] = mapped_column(server_default=text("'{}'::jsonb"))
+    """How many, by name of the table; also `telnyx_conversations` and `queue_entries`."""

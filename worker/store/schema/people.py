@@ -101,6 +101,14 @@ class Message(Base):
             postgresql_where=text("state = 'pending'"),
         ),
         Index("ix_messages_turn_id", "turn_id", postgresql_where=text("turn_id IS NOT NULL")),
+        Index(
+            "ix_messages_unredacted",
+            "finished_at",
+            "id",
+            postgresql_where=text(
+                "turn_id IS NULL AND finished_at IS NOT NULL AND redacted_at IS NULL"
+            ),
+        ),
     )
 
     id: Mapped[BigIntKey]
@@ -124,6 +132,8 @@ class Message(Base):
     """How often the same `message_id` came again with another body; the first body stands."""
     accepted_at: Mapped[CreatedAt]
     finished_at: Mapped[At | None]
+    redacted_at: Mapped[At | None]
+    """When retention emptied the envelope; NULL = it is there."""
 
 
 class InboxEntry(Base):

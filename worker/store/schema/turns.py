@@ -70,6 +70,12 @@ class Turn(Base):
         ),
         Index("ix_turns_conversation_id", "conversation_id", "id"),
         Index("ix_turns_channel_user_id", "channel_user_id", "id"),
+        Index(
+            "ix_turns_unredacted",
+            "finished_at",
+            "id",
+            postgresql_where=text("finished_at IS NOT NULL AND redacted_at IS NULL"),
+        ),
     )
 
     id: Mapped[BigIntKey]
@@ -90,6 +96,8 @@ class Turn(Base):
     """Why it has no answer of the model; NULL while open and when answered."""
     opened_at: Mapped[CreatedAt]
     finished_at: Mapped[At | None]
+    redacted_at: Mapped[At | None]
+    """When retention took the texts out of it and of what belongs to it; NULL = they are there."""
 
 
 class Call(Base):

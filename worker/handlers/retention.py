@@ -1,0 +1,70 @@
+"""Retention: what is older than the setting allows is taken out, batch by batch."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from worker.observability import log
+from worker.store.retention import Place, RetentionStore
+from worker.timed_socket import boottime
+
+EVERY_S = 3600.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApplyRetention:
+    """One pass over everything."""
+
+    store: RetentionStore
+
+    def __call__(self, *, waits: bool = True, dry_run: bool = False) -> Iterator[Mapping[str, int]]:
+        """Do a batch each time the next is asked for; gives how many rows of which tables.
+
+        It may be left at any point; the next pass goes on. `waits` False: it ends where another
+        process is at it. `dry_run`: it only counts.
+        """
+        parts = (
+            self.store.turns,
+            self.store.messages,
+            self.store.dead_letters,
+            self.store.attempt_log,
+        )
+        for part in parts:
+            place: Place | None = Place()
+            while place is not None:
+                batch = part(place, waits=waits, dry_run=dry_run)
+                if batch is None:
+                    return
+                yield batch.counts
+                place = batch.next
+
+
+@dataclass(kw_only=True)
+class HourlyRetention:
+    """A pass an hour, a batch for each look of the sweeper, which waits for nothing longer."""
+
+    apply: ApplyRetention
+    _due_at: float = 0.0
+    """The first pass begins with the first look."""
+    _pass: Iterator[Mapping[str, int]] | None = None
+    _removed: Counter[str] = field(default_factory=Counter)
+
+    def __call__(self) -> None:
+        """Do the next batch, where it is time."""
+        if self._pass is None:
+            if boottime() < self._due_at:
+                return
+            self._due_at = boottime() + EVERY_S
+            self._removed.clear()
+            self._pass = self.apply(waits=False)
+        try:
+            counts = next(self._pass, None)
+        except Exception:
+            self._pass = None  # a generator that has raised gives nothing more
+            raise
+        if counts is not None:
+            self._removed.update(counts)
+            return
+        self._pass = None
+        if self._removed:
+            log.info("retention.done", **self._removed)
