@@ -7,14 +7,19 @@ from worker.agents_file import load_agents
 from worker.handlers.accept import AcceptEnvelope
 from worker.handlers.comparing import CompareThread
 from worker.handlers.conversing import AdoptConversation, ResetConversation, SayToUser
+from worker.handlers.erase import EraseUser
+from worker.handlers.export import ExportUser
 from worker.handlers.operate import PauseUser, Replay
 from worker.settings import Settings
 from worker.store.database import Database
 from worker.store.dead_letters import DeadLetterStore
+from worker.store.erasing import ErasureStore
+from worker.store.exporting import ExportStore
 from worker.store.interventions import InterventionStore
 from worker.store.ledger import LedgerStore
 from worker.store.messages import MessageStore
 from worker.store.people import PeopleStore
+from worker.store.raw import RawStore
 from worker.store.saying import SayingStore
 from worker.telnyx.client import TelnyxClient
 
@@ -32,6 +37,8 @@ class Operator:
     reset: ResetConversation
     adopt: AdoptConversation
     say: SayToUser
+    erase: EraseUser
+    export: ExportUser
     close: Callable[[], None]
 
 
@@ -47,6 +54,8 @@ def build_operator(settings: Settings) -> Operator:
     interventions = InterventionStore(
         database, quiet_s=timing.quiet_s(slowest_s), settle_s=timing.settle_s
     )
+
+    erasures, raw = ErasureStore(database), RawStore(database)
 
     def close() -> None:
         telnyx.close()
@@ -71,5 +80,14 @@ def build_operator(settings: Settings) -> Operator:
             namespace=settings.namespace,
         ),
         say=SayToUser(store=interventions, saying=SayingStore(database), routing=routing),
+        erase=EraseUser(
+            store=erasures,
+            interventions=interventions,
+            raw=raw,
+            telnyx=telnyx.conversations,
+            routing=routing,
+            namespace=settings.namespace,
+        ),
+        export=ExportUser(store=ExportStore(database), erasures=erasures, raw=raw, routing=routing),
         close=close,
     )

@@ -1,0 +1,52 @@
+"""Exporting what is held about a channel user: the use case behind `worker export`."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from worker.domain.agents import Routing
+from worker.domain.errors import NotFoundError
+from worker.domain.ids import ChannelUserId
+from worker.handlers.belonging import Belonging
+from worker.store.erasing import ErasureStore
+from worker.store.exporting import ExportStore
+from worker.store.raw import RawEntry, RawStore
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportUser:
+    """Gives one JSON document, piece by piece: it is never in memory as a whole."""
+
+    store: ExportStore
+    erasures: ErasureStore
+    raw: RawStore
+    routing: Routing
+
+    def __call__(self, user_id: ChannelUserId) -> Iterator[str]:
+        """Give the pieces. Raises `NotFoundError`, before the first."""
+        who = self.erasures.who(user_id)
+        is_his = Belonging(who=who, kind=self.routing.channel(who.channel).kind)
+        user = self.store.user(user_id)
+        if user is None:
+            raise NotFoundError("there is no such channel user")
+        return self._pieces(user_id, user, is_his)
+
+    def _pieces(self, user_id: ChannelUserId, user: str, is_his: Belonging) -> Iterator[str]:
+        yield f'{{"channel_user": {user}'
+        for name, documents in self.store.parts(user_id):
+            yield from _listed(name, documents)
+        yield from _listed("dead_letters", map(_document, self.raw.letters(is_his)))
+        yield from _listed("inbox", map(_document, self.raw.inbox(is_his)))
+        yield "}\n"
+
+
+def _listed(name: str, documents: Iterator[str]) -> Iterator[str]:
+    yield f',\n"{name}": ['
+    for number, document in enumerate(documents):
+        yield f"{',' if number else ''}\n{document}"
+    yield "]"
+
+
+def _document(entry: RawEntry) -> str:
+    content = entry.content.decode("utf-8", "backslashreplace")
+    return json.dumps({"id": entry.id, "content": content}, ensure_ascii=False)

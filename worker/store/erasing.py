@@ -1,0 +1,149 @@
+"""Erasing one channel user: stopped first, so that nothing new begins, and removed at the end.
+
+    stop ──▶ (whoever works on him ends; Telnyx and the queues are cleared) ──▶ remove ──▶ proof
+
+Killed in between, he is stopped, his row is there, and everything can be done again. A message of
+his that is accepted before `remove` goes with the rest; one after it finds nobody of that address,
+and is the first of a new channel user.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import text
+
+from worker.domain.errors import NotFoundError, StaleLeaseError
+from worker.domain.ids import ChannelUserId, TelnyxConversationId
+from worker.domain.messages import ChannelAddress
+from worker.domain.turns import Lease
+from worker.store.database import Database
+from worker.store.heads import address_of
+
+_WHO = text("SELECT channel, recipient, address, thread FROM channel_users WHERE id = :user_id")
+# What stops a diverged user stops him: no sweep finds him, no claim takes him.
+_STOP = text("""
+UPDATE channel_users SET diverged_at = coalesce(diverged_at, service_now())
+WHERE id = :user_id RETURNING id
+""")
+_REQUEST = text("""
+INSERT INTO erasures (channel_user_id, requested_at) VALUES (:user_id, service_now())
+ON CONFLICT (channel_user_id) WHERE finished_at IS NULL DO NOTHING
+""")
+_AT_TELNYX = text("""
+SELECT telnyx_conversation_id, agent FROM conversations WHERE channel_user_id = :user_id ORDER BY id
+""")
+_WORKERS = text("SELECT EXISTS (SELECT FROM workers WHERE alive_until >= service_now())")
+_LOCK = text("""
+SELECT id FROM channel_users WHERE id = :user_id AND lease_token = :token FOR UPDATE
+""")
+# Deleting a conversation and the user has Postgres look through `calls` and `deliveries`: they have
+# no index for it, which every message would pay for.
+_PATIENCE = text("SELECT set_config('statement_timeout', '10min', true)")
+_FINISH = text("""
+UPDATE erasures SET finished_at = service_now(), removed = CAST(:removed AS jsonb)
+WHERE channel_user_id = :user_id AND finished_at IS NULL RETURNING id
+""")
+
+_TURNS = "(SELECT id FROM turns WHERE channel_user_id = :user_id)"
+_REPLIES = f"(SELECT id FROM replies WHERE turn_id IN {_TURNS})"
+_HIS: dict[str, str] = {
+    "dead_letters": f"""id IN (
+        SELECT l.id FROM messages m JOIN dead_letters l ON l.message_row_id = m.id
+        WHERE m.channel_user_id = :user_id
+        UNION ALL
+        SELECT l.id FROM deliveries d JOIN dead_letters l ON l.delivery_id = d.id
+        WHERE d.reply_id IN {_REPLIES})""",
+    "deliveries": f"reply_id IN {_REPLIES}",
+    "replies": f"turn_id IN {_TURNS}",
+    "tool_calls": f"turn_id IN {_TURNS}",
+    "calls": f"turn_id IN {_TURNS}",
+    "messages": "channel_user_id = :user_id",
+    "turns": "channel_user_id = :user_id",
+    "conversations": "channel_user_id = :user_id",
+    "attempt_log": "channel_user_id = :user_id",
+    "channel_users": "id = :user_id",
+}
+"""Which rows of which tables are his, in an order in which they can be deleted."""
+_COUNT = text(
+    "SELECT "
+    + ", ".join(
+        f"(SELECT count(*) FROM {table} WHERE {his}) AS {table}" for table, his in _HIS.items()
+    )
+)
+_DELETE = {
+    table: text(f"""
+        WITH gone AS (DELETE FROM {table} WHERE {his} RETURNING 1) SELECT count(*) FROM gone""")
+    for table, his in _HIS.items()
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AtTelnyx:
+    """What Telnyx may hold of a channel user, as far as we know."""
+
+    conversations: tuple[TelnyxConversationId, ...]
+    agents: frozenset[str]
+    """Whose conversations there were."""
+
+
+class ErasureStore:
+    """Channel users that are to be forgotten."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def who(self, user_id: ChannelUserId) -> ChannelAddress:
+        """Say who it is. Raises `NotFoundError`."""
+        with self._database.statement() as connection:
+            row = connection.execute(_WHO, {"user_id": user_id}).one_or_none()
+        if row is None:
+            raise NotFoundError("there is no such channel user")
+        return address_of(row)
+
+    def count(self, user_id: ChannelUserId) -> dict[str, int]:
+        """Count the rows that are his, by table."""
+        with self._database.statement() as connection:
+            row = connection.execute(_COUNT, {"user_id": user_id}).one()
+        return {table: int(getattr(row, table)) for table in _HIS}
+
+    def stop(self, user_id: ChannelUserId) -> None:
+        """Let nothing new begin for him, and write down that it was asked for. Twice is once."""
+        with self._database.transaction() as connection:
+            if connection.execute(_STOP, {"user_id": user_id}).one_or_none() is None:
+                raise NotFoundError("there is no such channel user")
+            connection.execute(_REQUEST, {"user_id": user_id})
+
+    def at_telnyx(self, user_id: ChannelUserId) -> AtTelnyx:
+        """Give his conversations, closed ones too."""
+        with self._database.statement() as connection:
+            rows = connection.execute(_AT_TELNYX, {"user_id": user_id}).all()
+        known = (row.telnyx_conversation_id for row in rows)
+        return AtTelnyx(
+            conversations=tuple(TelnyxConversationId(one) for one in known if one is not None),
+            agents=frozenset(row.agent for row in rows),
+        )
+
+    def workers_live(self) -> bool:
+        """Whether any worker process is alive."""
+        with self._database.statement() as connection:
+            return bool(connection.execute(_WORKERS).scalar_one())
+
+    def remove(self, lease: Lease, elsewhere: Mapping[str, int]) -> dict[str, int]:
+        """Delete all his rows, and finish the proof: all of it, or nothing.
+
+        `elsewhere`: what else was removed, for the proof. Gives both. Raises `StaleLeaseError`.
+        """
+        values = {"user_id": lease.user_id, "token": lease.token}
+        removed = dict(elsewhere)
+        with self._database.transaction() as connection:
+            connection.execute(_PATIENCE)
+            if connection.execute(_LOCK, values).one_or_none() is None:
+                raise StaleLeaseError("somebody else has just taken this channel user: try again")
+            for table, delete in _DELETE.items():
+                gone = connection.execute(delete, {"user_id": lease.user_id}).scalar_one()
+                removed[table] = removed.get(table, 0) + int(gone)
+            removed = {name: number for name, number in removed.items() if number}
+            facts = {"user_id": lease.user_id, "removed": json.dumps(removed)}
+            connection.execute(_FINISH, facts)
+        return removed
