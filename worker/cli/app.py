@@ -14,9 +14,14 @@ from typer.core import TyperGroup
 from worker.cli import (
     conversation_commands,
     doctor_command,
+<<<<<<< HEAD
     explain_commands,
     metrics_command,
     operators,
+=======
+    operators,
+    privacy_commands,
+>>>>>>> 7c40806 (cli: worker erase, export and retention)
     schema,
 )
 from worker.cli.errors import MISUSED, CommandError, told_in_one_line
@@ -298,6 +303,7 @@ def _given(**fields: str | None) -> dict[str, object]:
 operators.register(app)
 explain_commands.register(app)
 conversation_commands.register(app)
+privacy_commands.register(app)
 doctor_command.register(app)
 metrics_command.register(app)
 schema.register(app)
