@@ -14,14 +14,10 @@ from typer.core import TyperGroup
 from worker.cli import (
     conversation_commands,
     doctor_command,
-<<<<<<< HEAD
     explain_commands,
     metrics_command,
     operators,
-=======
-    operators,
     privacy_commands,
->>>>>>> 7c40806 (cli: worker erase, export and retention)
     schema,
 )
 from worker.cli.errors import MISUSED, CommandError, told_in_one_line

@@ -1,0 +1,450 @@
+"""Erasing and exporting people, on real Postgres, real Redis and the simulator."""
+
+import base64
+import json
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+from redis import Redis
+
+from tests.support.cli import Said, invoke
+from tests.support.databases import libpq_url
+from tests.support.processes import eventually
+from tests.support.world import NAMESPACE, USER, HandDrivenWorker, World, running_world
+from worker.cli.producer import producer
+from worker.cli.queue_entries import queue_entries
+from worker.domain.ids import ChannelUserId
+from worker.handlers.conversations import USER_KEY, user_tag
+from worker.handlers.erase import EraseUser
+from worker.sandbox.simulator import Endpoint, Match, SimulatorConfig
+
+WHO = f"sms:{USER}"
+OTHER = "+13125550002"
+HIM = ChannelUserId(1)
+ALIVE_S = 16
+QUIET_S = 2 + 75 + 90 + 13
+AGENTS = """
+[agents.default]
+tools = ["refund"]
+[tools.refund]
+function = "tests.support.toolbox:refund"
+"""
+
+
+@pytest.fixture
+def world(database_url: str, broker_url: str, tmp_path: Path) -> Iterator[World]:
+    config = SimulatorConfig(list_visible_after_s=0)
+    with running_world(database_url, tmp_path, config) as made:
+        made.broker_url = broker_url
+        yield made
+
+
+def run(world: World, *arguments: str | Path) -> Said:
+    agents = world.folder / "agents-of-the-command.toml"
+    agents.write_text(AGENTS)
+    return invoke(
+        *arguments,
+        env={
+            "DATABASE_URL": world.database.url,
+            "BROKER_URL": world.broker_url,
+            "TELNYX_BASE_URL": world.simulator.base_url,
+            "TELNYX_API_KEY": world.simulator.api_key,
+            "NAMESPACE": str(NAMESPACE),
+            "SANDBOX_DIR": str(world.folder / "none"),
+            "AGENTS_FILE": str(agents),
+        },
+    )
+
+
+def told(world: World, *arguments: str) -> Any:  # noqa: ANN401 # whatever it is
+    said = run(world, *arguments, "--json")
+    assert said.returncode == 0, said.stderr
+    return json.loads(said.stdout)
+
+
+# --- a life, and what is left of it ------------------------------------------------------------
+
+
+def canary(user: str) -> str:
+    return f"canary-{user[-4:]}"
+
+
+def live(world: World, mike: HandDrivenWorker, user: str) -> None:
+    """Leave something of a person wherever something of a person may be."""
+    word = canary(user)
+
+    def said(text: str, **more: object) -> dict[str, object]:
+        extra = {"metadata": {"note": word}, "typo": word, "attachments": attached}
+        return world.envelope(f"{word} {text}", user=user, **extra, **more)
+
+    attached = [
+        {"url": f"https://example.org/{word}.png", "content_type": "image/png", "name": word}
+    ]
+    for text in ("hello", 'tool:refund {"order":42}'):
+        mike.receive(said(text))
+    mike.receive(said("bulk", signals=["bulk"]))
+    person = world.database.value("SELECT id FROM channel_users WHERE address = %s", user)
+    assert run(world, "conversations", "reset", str(person)).returncode == 0
+    world.simulator.inject("400", count=2)
+    mike.receive(said("poison"))
+    for _ in range(2):
+        world.clock.advance(16)
+        mike.service.background.beat(0.0)
+        mike.answer()
+    assert run(world, "say", str(person), f"{word} from us").returncode == 0
+    mike.answer()
+    mike.receive({**said("of another version"), "version": 2})
+    for envelope in (said("in the inbox"), {**said("in the inbox"), "version": 2}):
+        world.database.run("INSERT INTO inbox (envelope) VALUES (%s)", json.dumps(envelope))
+    with producer(world.broker_url) as queue:
+        queue.send(said("on the queue"))
+        queue.send({"version": 2, "who": user, "what": word})
+    with Redis.from_url(world.broker_url) as redis:
+        redis.lpush("inbound\x06\x166", f'{{"user": "{user}", "text": "{word}')
+        redis.lpush("turns", json.dumps({"body": json.dumps([[], {"envelope": said("lost")}, {}])}))
+        note = redis.lindex("inbound", 0)
+        assert isinstance(note, bytes)
+        redis.hset("unacked", user, json.dumps([json.loads(note), "", "inbound"]))
+        redis.zadd("unacked_index", {user: 1.0})
+
+
+def postgres(world: World) -> str:
+    """All tables as text."""
+    tables = world.database.rows(
+        "SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"
+    )
+    return "\n".join(
+        f"{one['relname']} {value!r}"
+        for one in tables
+        for row in world.database.rows(f"SELECT * FROM {one['relname']}")
+        for value in row.values()
+    )
+
+
+def redis_contents(world: World) -> str:
+    """All keys and what they hold, with what base64 hides."""
+    found: list[bytes] = []
+    with Redis.from_url(world.broker_url) as redis:
+        for key in redis.scan_iter():
+            match redis.type(key):
+                case b"list":
+                    found += [key, *redis.lrange(key, 0, -1)]
+                case b"hash":
+                    found += [part for pair in redis.hgetall(key).items() for part in (key, *pair)]
+                case b"zset":
+                    found += [key, *redis.zrange(key, 0, -1)]
+                case _:
+                    found.append(key)
+    return "\n".join(one.decode() + _unhidden(one) for one in found)
+
+
+def _unhidden(entry: bytes) -> str:
+    try:
+        document = json.loads(entry)
+        inner = document[0] if isinstance(document, list) else document
+        return base64.b64decode(inner["body"]).decode(errors="replace")
+    except (ValueError, KeyError, TypeError):
+        return ""
+
+
+def telnyx(world: World) -> str:
+    kept = world.simulator._state.store._kept
+    threads = [(one, world.simulator.messages(one.id)) for one in world.simulator.conversations()]
+    return f"{threads} {kept} {world.simulator.sms()}"
+
+
+def everything(world: World) -> str:
+    return f"{postgres(world)}\n{redis_contents(world)}\n{telnyx(world)}"
+
+
+def nobody_lives(world: World) -> None:
+    world.clock.advance(ALIVE_S)
+
+
+# --- erase -------------------------------------------------------------------------------------
+
+
+def test_nothing_of_an_erased_person_is_left_anywhere(world: World) -> None:
+    mike = world.worker(AGENTS)
+    for user in (USER, OTHER):
+        live(world, mike, user)
+    nobody_lives(world)
+    places = (postgres, redis_contents, telnyx)
+    assert all(canary(user) in place(world) for place in places for user in (USER, OTHER))
+    others = world.database.rows('SELECT * FROM message_outcomes WHERE "user" = %s', OTHER)
+    would = told(world, "erase", WHO, "--dry-run")["would_be_removed"]
+    assert canary(USER) in postgres(world), "a dry run changes nothing"
+
+    removed = told(world, "erase", WHO, "--yes")["removed"]
+
+    left = everything(world)
+    assert canary(USER) not in left
+    assert USER not in left
+    assert removed == would | {"queue_entries": would["queue_entries"] + 1}, "and the note"
+    assert removed["telnyx_conversations"] == 2
+    assert {
+        "inbox": 2,
+        "dead_letters": 2,
+        "messages": 4,
+        "tool_calls": 1,
+    }.items() <= removed.items()
+    assert world.database.rows("SELECT FROM attempt_log WHERE channel_user_id = 1") == []
+    (proof,) = world.database.rows("SELECT * FROM erasures")
+    assert proof["removed"] == removed
+    assert proof["finished_at"] >= proof["requested_at"]
+
+    assert world.database.rows('SELECT * FROM message_outcomes WHERE "user" = %s', OTHER) == others
+    again = told(world, "erase", f"sms:{OTHER}", "--dry-run")["would_be_removed"]
+    assert again == would, "the other one, who lived the same life, has everything"
+    assert run(world, "erase", WHO, "--yes").returncode == 1, "there is nobody of that address"
+
+
+class Killed(BaseException):
+    """As a process that is gone: nothing catches it."""
+
+
+class Mortal:
+    """Counts what is called on what it stands for; after the given call the process is gone."""
+
+    def __init__(self, target: object, life: "Life") -> None:
+        self._target, self._life = target, life
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401
+        value = getattr(self._target, name)
+        if not callable(value):
+            return value
+
+        def call(*args: object, **kwargs: object) -> object:
+            answer = value(*args, **kwargs)
+            answer = list(answer) if isinstance(answer, Iterator) else answer
+            self._life.spend(name)
+            return answer
+
+        return call
+
+
+@dataclass
+class Life:
+    calls: int
+
+    def spend(self, name: str) -> None:
+        self.calls -= 1
+        if self.calls < 0:
+            raise Killed(name)
+
+
+def mortal(erase: EraseUser, life: Life) -> EraseUser:
+    parts = ("store", "interventions", "raw", "telnyx")
+    return replace(erase, **{name: Mortal(getattr(erase, name), life) for name in parts})  # type: ignore[arg-type]
+
+
+def test_killed_anywhere_it_is_repeated_to_the_end(world: World) -> None:
+    mike = world.worker(AGENTS)
+    live(world, mike, USER)
+    nobody_lives(world)
+    deaths = []
+    with queue_entries(world.broker_url) as queues:
+        for calls in range(100):
+            life = Life(calls)
+            try:
+                mortal(mike.operator.erase, life)(HIM, Mortal(queues, life))  # type: ignore[arg-type]
+            except Killed as death:
+                deaths.append(str(death))
+            if not world.database.rows("SELECT FROM channel_users"):
+                break
+            assert world.database.value("SELECT count(*) FROM erasures") == (calls > 0)
+            mike.service.background.beat(0.0)
+            assert mike.sweep() == 0, "nobody works on him any more"
+            nobody_lives(world)
+    assert set(deaths) >= {"stop", "take", "find", "delete", "delete_letters", "remove"}
+    assert canary(USER) not in everything(world)
+    assert world.database.value("SELECT finished_at IS NOT NULL FROM erasures")
+
+
+def hooked(erase: EraseUser, before: str, do: Callable[[], object]) -> EraseUser:
+    """The same, and something happens right before a step of it."""
+
+    class Hooked:
+        def __init__(self, target: object) -> None:
+            self._target = target
+
+        def __getattr__(self, name: str) -> Any:  # noqa: ANN401
+            if name == before:
+                do()
+            return getattr(self._target, name)
+
+    assert is_dataclass(erase)
+    stores = [one.name for one in fields(erase) if one.name in {"store", "raw", "telnyx"}]
+    return replace(erase, **{name: Hooked(getattr(erase, name)) for name in stores})  # type: ignore[arg-type]
+
+
+def test_what_he_writes_meanwhile_goes_with_the_rest(world: World) -> None:
+    mike = world.worker()
+    with queue_entries(world.broker_url) as queues:
+        for step in ("at_telnyx", "find", "delete", "delete_inbox", "remove"):
+            accepted = mike.receive(world.envelope("canary hello"))
+            assert accepted is not None
+
+            def write() -> None:
+                mike.receive(world.envelope("canary again"))
+                assert mike.sweep() == 0
+
+            removed = hooked(mike.operator.erase, step, write)(accepted.user_id, queues)
+            assert removed["messages"] == 2, step
+            assert removed["turns"] == 1, "it was not answered any more"
+    assert "canary" not in everything(world)
+
+
+def test_what_he_writes_while_his_rows_go_is_a_new_beginning(world: World) -> None:
+    mike = world.worker()
+    mike.receive(world.envelope("canary hello"))
+    blocked = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+    done: list[Said] = []
+    with psycopg.connect(libpq_url(world.database.url)) as holder:
+        mike.operator.erase.store.stop(HIM)
+        holder.execute("SELECT FROM erasures FOR UPDATE")  # the last thing that is written
+        erasing = threading.Thread(target=lambda: done.append(run(world, "erase", WHO, "--yes")))
+        erasing.start()
+        assert eventually(lambda: world.database.value(blocked) == 1)
+        writing = threading.Thread(target=lambda: mike.receive(world.envelope("I am back")))
+        writing.start()
+        assert eventually(lambda: world.database.value(blocked) == 2)
+        holder.rollback()
+        erasing.join(20)
+        writing.join(20)
+    assert done[0].returncode == 0
+    mike.answer()
+    assert world.messages() == [
+        {"text": "I am back", "state": "answered", "outcome": "answered", "late": False}
+    ]
+    assert world.database.value("SELECT id FROM channel_users") != 1
+    assert world.inputs() == ["I am back"]
+    assert "canary" not in everything(world)
+
+
+def test_a_call_that_telnyx_may_still_carry_out_is_waited_for(world: World) -> None:
+    mike = world.worker()
+    world.simulator.inject("dropped")
+    mike.receive(world.envelope("canary"))
+
+    said = run(world, "erase", WHO, "--yes", "--wait", "0")
+    assert said.returncode == 1
+    assert "Telnyx may still carry out a call" in said.stderr
+    assert "canary" in postgres(world)
+    world.clock.advance(QUIET_S + 1)
+    mike.service.background.beat(0.0)
+    mike.receive(world.envelope("canary too"))
+    assert mike.sweep() == 0, "he was stopped all the same"
+
+    assert told(world, "erase", WHO, "--yes")["removed"]["messages"] == 2
+    assert "canary" not in everything(world)
+    assert world.database.value("SELECT count(*) FROM erasures") == 1
+
+
+def test_a_message_in_the_hands_of_a_living_worker_is_waited_for(world: World) -> None:
+    mike = world.worker()
+    mike.receive(world.envelope("hello"))
+    with Redis.from_url(world.broker_url) as redis:
+        kept = json.dumps(
+            [{"body": json.dumps([[world.envelope("canary")], {}, {}])}, "", "inbound"]
+        )
+        redis.hset("unacked", "tag", kept)
+        redis.zadd("unacked_index", {"tag": 1.0})
+        said = run(world, "erase", WHO, "--yes", "--wait", "0")
+        assert (said.returncode, redis.hlen("unacked")) == (1, 1)
+        assert "a worker has taken a message" in said.stderr
+        nobody_lives(world)
+        assert told(world, "erase", WHO, "--yes")["removed"]["queue_entries"] == 1
+        assert redis.keys("unacked*") == []
+
+
+def test_where_telnyx_fails_the_rows_stay_and_it_is_repeated(world: World) -> None:
+    mike = world.worker()
+    mike.receive(world.envelope("canary"))
+    unheard_of = {USER_KEY: user_tag(NAMESPACE, mike.operator.erase.store.who(HIM), "default")}
+    mike.operator.erase.telnyx.create(uuid4(), "its answer was lost", unheard_of)
+    world.simulator.inject("503", match=Match(endpoint=Endpoint.DELETE), skip=1)
+
+    said = run(world, "erase", WHO, "--yes")
+    assert said.returncode == 1
+    assert "run it again" in said.stderr
+    assert "canary" in postgres(world)
+    assert world.database.value("SELECT finished_at IS NULL FROM erasures")
+    world.simulator.delete_conversation(world.simulator.conversations()[0].id)
+    assert told(world, "erase", WHO, "--yes")["removed"]["telnyx_conversations"] == 1, (
+        "gone is gone"
+    )
+    assert "canary" not in everything(world)
+
+
+def test_nobody_is_erased_unasked(world: World) -> None:
+    mike = world.worker()
+    mike.receive(world.envelope("hello"))
+    said = run(world, "erase", WHO)
+    assert said.returncode == 2
+    assert "give --yes" in said.stderr
+    world.broker_url = "redis://127.0.0.1:1/0"
+    said = run(world, "erase", WHO, "--yes")
+    assert said.returncode == 1
+    assert "Redis" in said.stderr
+    assert world.database.rows("SELECT FROM erasures") == []
+    assert world.database.value("SELECT diverged_at IS NULL FROM channel_users")
+
+
+# --- export ------------------------------------------------------------------------------------
+
+
+def test_an_export_holds_everything_of_one_person_and_nothing_of_another(world: World) -> None:
+    mike = world.worker(AGENTS)
+    for user in (USER, OTHER):
+        live(world, mike, user)
+    said = run(world, "export", WHO)
+    assert said.returncode == 0, said.stderr
+    document = json.loads(said.stdout)
+
+    assert canary(OTHER) not in said.stdout
+    assert document["channel_user"]["address"] == USER
+    texts = [one["envelope"]["text"] for one in document["messages"]]
+    assert [text.partition(" ")[2] for text in texts] == [
+        "hello",
+        'tool:refund {"order":42}',
+        "bulk",
+        "poison",
+    ]
+    first, second, third, fourth = document["turns"]
+    assert canary(USER) in first["input_text"]
+    assert canary(USER) in first["reply"]["text"]
+    assert first["reply"]["delivery"]["state"] == "sent"
+    assert first["calls"][0]["output"]
+    assert second["tool_calls"][0]["arguments"] == '{"order":42}'
+    assert third["failure"] == "refused"
+    assert fourth["reply"]["source"] == "human"
+    assert len(document["conversations"]) == 2
+    assert [canary(USER) in one["content"] for one in document["dead_letters"]] == [True]
+    assert len(document["inbox"]) == 2
+
+
+def test_an_export_is_written_page_by_page_to_a_file_of_its_owner(world: World) -> None:
+    mike = world.worker()
+    mike.receive(world.envelope("hello"))
+    world.database.run(
+        "INSERT INTO messages (channel_user_id, message_id, seq, order_at, agent, envelope, state,"
+        " outcome, finished_at) SELECT 1, 'n' || n, n + 1, now(), 'default', '{}', 'skipped',"
+        " 'bulk', now() FROM generate_series(1, 900) n"
+    )
+    pieces = mike.operator.export(HIM)
+    assert max(map(len, pieces)) < 4000, "no piece holds more than one row"
+
+    out = world.folder / "person.json"
+    said = run(world, "export", "1", "--out", out)
+    assert said.returncode == 0, said.stderr
+    assert len(json.loads(out.read_text())["messages"]) == 901
+    assert out.stat().st_mode & 0o777 == 0o600
+    assert run(world, "export", "1", "--out", out).returncode == 2
+    assert run(world, "export", "1", "--out", world.folder / "no" / "where").returncode == 2
