@@ -12,7 +12,7 @@ from worker.cli.console import say, say_json
 from worker.cli.errors import MISUSED, CommandError
 from worker.cli.needs import all_settings
 from worker.cli.operate import an_operator, one_user
-from worker.cli.queue_entries import QueueEntries, queue_entries
+from worker.cli.queue_entries import queue_entries
 from worker.domain.errors import DatabaseAwayError, RetryableError
 from worker.domain.ids import ChannelUserId
 from worker.handlers.conversing import NotNowError
@@ -58,7 +58,7 @@ def _ask(user_id: ChannelUserId, found: Mapping[str, int]) -> None:
 
 
 def _erased(
-    operator: Operator, user_id: ChannelUserId, waiting: QueueEntries, wait_s: float
+    operator: Operator, user_id: ChannelUserId, waiting: Waiting, wait_s: float
 ) -> dict[str, int]:
     """Try until whoever works on him has ended; what takes longer is refused."""
     deadline = time.monotonic() + wait_s

@@ -1,21 +1,24 @@
-"""The broker's queues as they lie in Redis, read without taking anything: for `worker erase`."""
+"""The broker's queues as they lie in Redis, read without taking anything: for `worker erase`.
+
+RabbitMQ shows nobody what waits in a queue without handing it out: there they have to be empty.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
 from redis import Redis
-from redis.exceptions import RedisError
 
-from worker.cli.producer import INBOUND, UNACKED, broker_is_away
+from worker.broker import ERRORS, UNACKED, is_amqp, waiting_entries
+from worker.cli.errors import CommandError
+from worker.cli.producer import INBOUND, broker_is_away
 
 _INDEX: Final = "unacked_index"
 """kombu's sorted set beside the hash: when each was taken."""
 _PRIORITIES: Final = ("", "\x06\x163", "\x06\x166", "\x06\x169")
 """What kombu adds to a queue's name for the lists of its priorities."""
-_LISTS: Final = tuple(
-    queue + priority for queue in (INBOUND, "turns", "deliveries") for priority in _PRIORITIES
-)
+_QUEUES: Final = (INBOUND, "turns", "deliveries")
+_LISTS: Final = tuple(queue + priority for queue in _QUEUES for priority in _PRIORITIES)
 _PAGE: Final = 100
 
 
@@ -56,11 +59,35 @@ class QueueEntries:
         return int(self._redis.hdel(UNACKED, *keys))
 
 
+class EmptyQueues:
+    """Those of a RabbitMQ, which were found empty."""
+
+    def remove(self, is_his: Callable[[bytes], bool], *, dry_run: bool = False) -> int:  # noqa: ARG002
+        """Take out none."""
+        return 0
+
+    def in_hand(self, is_his: Callable[[bytes], bool]) -> Sequence[bytes]:  # noqa: ARG002
+        """Give none: RabbitMQ does not tell, and what comes back is a new message of his."""
+        return ()
+
+    def forget(self, keys: Sequence[bytes]) -> int:
+        """Forget none."""
+        return len(keys)
+
+
 @contextmanager
-def queue_entries(broker_url: str) -> Iterator[QueueEntries]:
+def queue_entries(broker_url: str) -> Iterator[QueueEntries | EmptyQueues]:
     """Connect to the broker. Raises `CommandError` where it is away."""
     try:
+        if is_amqp(broker_url):
+            if waiting := sum(waiting_entries(broker_url, _QUEUES).values()):
+                raise CommandError(
+                    f"{waiting} entries wait in RabbitMQ, and his may be among them:"
+                    " let the workers take them, then run it again"
+                )
+            yield EmptyQueues()
+            return
         with Redis.from_url(broker_url, socket_timeout=15, socket_connect_timeout=3) as redis:
             yield QueueEntries(redis)
-    except (RedisError, OSError) as error:
-        raise broker_is_away(error) from error
+    except ERRORS as error:
+        raise broker_is_away(error, broker_url) from error

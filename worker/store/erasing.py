@@ -11,36 +11,35 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import text
-
 from worker.domain.errors import NotFoundError, StaleLeaseError
 from worker.domain.ids import ChannelUserId, TelnyxConversationId
 from worker.domain.messages import ChannelAddress
 from worker.domain.turns import Lease
 from worker.store.database import Database
 from worker.store.heads import address_of
+from worker.store.sql import sql
 
-_WHO = text("SELECT channel, recipient, address, thread FROM channel_users WHERE id = :user_id")
+_WHO = sql("SELECT channel, recipient, address, thread FROM channel_users WHERE id = :user_id")
 # What stops a diverged user stops him: no sweep finds him, no claim takes him.
-_STOP = text("""
+_STOP = sql("""
 UPDATE channel_users SET diverged_at = coalesce(diverged_at, service_now())
 WHERE id = :user_id RETURNING id
 """)
-_REQUEST = text("""
+_REQUEST = sql("""
 INSERT INTO erasures (channel_user_id, requested_at) VALUES (:user_id, service_now())
 ON CONFLICT (channel_user_id) WHERE finished_at IS NULL DO NOTHING
 """)
-_AT_TELNYX = text("""
+_AT_TELNYX = sql("""
 SELECT telnyx_conversation_id, agent FROM conversations WHERE channel_user_id = :user_id ORDER BY id
 """)
-_WORKERS = text("SELECT EXISTS (SELECT FROM workers WHERE alive_until >= service_now())")
-_LOCK = text("""
+_WORKERS = sql("SELECT EXISTS (SELECT FROM workers WHERE alive_until >= service_now())")
+_LOCK = sql("""
 SELECT id FROM channel_users WHERE id = :user_id AND lease_token = :token FOR UPDATE
 """)
 # Deleting a conversation and the user has Postgres look through `calls` and `deliveries`: they have
 # no index for it, which every message would pay for.
-_PATIENCE = text("SELECT set_config('statement_timeout', '10min', true)")
-_FINISH = text("""
+_PATIENCE = sql("SELECT set_config('statement_timeout', '10min', true)")
+_FINISH = sql("""
 UPDATE erasures SET finished_at = service_now(), removed = CAST(:removed AS jsonb)
 WHERE channel_user_id = :user_id AND finished_at IS NULL RETURNING id
 """)
@@ -65,14 +64,14 @@ _HIS: dict[str, str] = {
     "channel_users": "id = :user_id",
 }
 """Which rows of which tables are his, in an order in which they can be deleted."""
-_COUNT = text(
+_COUNT = sql(
     "SELECT "
     + ", ".join(
         f"(SELECT count(*) FROM {table} WHERE {his}) AS {table}" for table, his in _HIS.items()
     )
 )
 _DELETE = {
-    table: text(f"""
+    table: sql(f"""
         WITH gone AS (DELETE FROM {table} WHERE {his} RETURNING 1) SELECT count(*) FROM gone""")
     for table, his in _HIS.items()
 }
@@ -117,7 +116,7 @@ class ErasureStore:
     def at_telnyx(self, user_id: ChannelUserId) -> AtTelnyx:
         """Give his conversations, closed ones too."""
         with self._database.statement() as connection:
-            rows = connection.execute(_AT_TELNYX, {"user_id": user_id}).all()
+            rows = connection.execute(_AT_TELNYX, {"user_id": user_id}).fetchall()
         known = (row.telnyx_conversation_id for row in rows)
         return AtTelnyx(
             conversations=tuple(TelnyxConversationId(one) for one in known if one is not None),

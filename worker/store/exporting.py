@@ -2,14 +2,13 @@
 
 from collections.abc import Iterator
 
-from sqlalchemy import TextClause, text
-
 from worker.domain.ids import ChannelUserId
 from worker.store.database import Database
+from worker.store.sql import Statement, sql
 
 _PAGE = 200
 
-_USER = text("""
+_USER = sql("""
 SELECT CAST(json_build_object('id', id, 'channel', channel, 'recipient', recipient,
     'address', address, 'thread', thread, 'created_at', created_at, 'paused_at', paused_at,
     'exported_at', service_now()) AS text)
@@ -17,20 +16,20 @@ FROM channel_users WHERE id = :user_id
 """)
 # Each is a page in the order of an index; `place` is where the next page goes on.
 _PARTS = {
-    "conversations": text("""
+    "conversations": sql("""
 SELECT id AS place, CAST(json_build_object('id', id, 'agent', agent,
     'telnyx_conversation_id', telnyx_conversation_id, 'opened_at', opened_at,
     'closed_at', closed_at, 'close_reason', close_reason) AS text) AS document
 FROM conversations WHERE channel_user_id = :user_id AND id > :after ORDER BY id LIMIT :limit
 """),
-    "messages": text("""
+    "messages": sql("""
 SELECT seq AS place, CAST(json_build_object('id', id, 'message_id', message_id, 'agent', agent,
     'envelope', envelope, 'state', state, 'outcome', outcome, 'turn', turn_id,
     'accepted_at', accepted_at, 'finished_at', finished_at, 'expires_at', expires_at,
     'redacted_at', redacted_at) AS text) AS document
 FROM messages WHERE channel_user_id = :user_id AND seq > :after ORDER BY seq LIMIT :limit
 """),
-    "turns": text("""
+    "turns": sql("""
 SELECT t.id AS place, CAST(json_build_object('id', t.id, 'conversation', t.conversation_id,
     'agent', t.agent, 'kind', t.kind, 'input_text', t.input_text, 'parts', t.parts,
     'state', t.state, 'failure', t.failure, 'opened_at', t.opened_at,
@@ -53,7 +52,7 @@ SELECT t.id AS place, CAST(json_build_object('id', t.id, 'conversation', t.conve
         FROM tool_calls c WHERE c.turn_id = t.id)) AS text) AS document
 FROM turns t WHERE t.channel_user_id = :user_id AND t.id > :after ORDER BY t.id LIMIT :limit
 """),
-    "attempt_log": text("""
+    "attempt_log": sql("""
 SELECT id AS place, CAST(json_build_object('at', at, 'event', event, 'turn', turn_id,
     'facts', facts) AS text) AS document
 FROM attempt_log WHERE channel_user_id = :user_id AND id > :after ORDER BY id LIMIT :limit
@@ -78,12 +77,12 @@ class ExportStore:
         for name, statement in _PARTS.items():
             yield name, self._pages(statement, user_id)
 
-    def _pages(self, statement: TextClause, user_id: ChannelUserId) -> Iterator[str]:
+    def _pages(self, statement: Statement, user_id: ChannelUserId) -> Iterator[str]:
         after = 0
         while True:
             values = {"user_id": user_id, "after": after, "limit": _PAGE}
             with self._database.statement() as connection:
-                rows = connection.execute(statement, values).all()
+                rows = connection.execute(statement, values).fetchall()
             for row in rows:
                 yield row.document
             if len(rows) < _PAGE:

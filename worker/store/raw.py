@@ -8,20 +8,19 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from sqlalchemy import text
-
 from worker.store.database import Database
+from worker.store.sql import sql
 
 _PAGE = 20
 """Each may have a megabyte."""
-_LETTERS = text("""
+_LETTERS = sql("""
 SELECT id, raw FROM dead_letters WHERE raw IS NOT NULL AND id > :after ORDER BY id LIMIT :limit
 """)
-_DELETE_LETTERS = text("""
+_DELETE_LETTERS = sql("""
 WITH gone AS (DELETE FROM dead_letters WHERE id = ANY(:ids) RETURNING 1) SELECT count(*) FROM gone
 """)
-_INBOX = text("SELECT id, envelope FROM inbox WHERE id > :after ORDER BY id LIMIT :limit")
-_DELETE_INBOX = text("""
+_INBOX = sql("SELECT id, envelope FROM inbox WHERE id > :after ORDER BY id LIMIT :limit")
+_DELETE_INBOX = sql("""
 WITH gone AS (DELETE FROM inbox WHERE id = ANY(:ids) RETURNING 1) SELECT count(*) FROM gone
 """)
 
@@ -47,7 +46,7 @@ class RawStore:
         after = 0
         while True:
             with self._database.statement() as connection:
-                rows = connection.execute(_LETTERS, {"after": after, "limit": _PAGE}).all()
+                rows = connection.execute(_LETTERS, {"after": after, "limit": _PAGE}).fetchall()
             if not rows:
                 return
             after = rows[-1].id
@@ -66,7 +65,7 @@ class RawStore:
         after = 0
         while True:
             with self._database.statement() as connection:
-                rows = connection.execute(_INBOX, {"after": after, "limit": _PAGE}).all()
+                rows = connection.execute(_INBOX, {"after": after, "limit": _PAGE}).fetchall()
             if not rows:
                 return
             after = rows[-1].id

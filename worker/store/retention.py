@@ -20,17 +20,15 @@ Each batch is one short transaction, and no two of them run at once.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
-
-from sqlalchemy import Connection, Row, TextClause, text
 
 from worker.store.database import Database
+from worker.store.sql import Connection, Row, Statement, sql
 
 BATCH = 200
 
 # 4871 is an arbitrary number, as in `worker.store.inbox`. Held until the end of the transaction.
-_TRY = text("SELECT pg_try_advisory_xact_lock(4871, 2)")
-_WAIT = text("SELECT pg_advisory_xact_lock(4871, 2)")
+_TRY = sql("SELECT pg_try_advisory_xact_lock(4871, 2)")
+_WAIT = sql("SELECT pg_advisory_xact_lock(4871, 2)")
 
 # Of the oldest, so many are looked at, whether they may go or not: so a batch is short for certain.
 _OLD_TURNS = """
@@ -58,7 +56,7 @@ WITH candidates AS (
     SELECT finished_at, id FROM candidates ORDER BY finished_at DESC, id DESC LIMIT 1
 )
 """
-_SEE_TURNS = text(
+_SEE_TURNS = sql(
     _OLD_TURNS
     + """
 SELECT (SELECT count(*) FROM candidates) AS seen, (SELECT finished_at FROM last) AS after_at,
@@ -66,7 +64,7 @@ SELECT (SELECT count(*) FROM candidates) AS seen, (SELECT finished_at FROM last)
     (SELECT count(*) FROM messages m JOIN old ON m.turn_id = old.id) AS messages
 """
 )
-_REDACT_TURNS = text(
+_REDACT_TURNS = sql(
     _OLD_TURNS
     + """
 , written AS (
@@ -103,8 +101,8 @@ _SEEN_MESSAGES = """
 SELECT count(*) AS seen, (SELECT finished_at FROM last) AS after_at,
     (SELECT id FROM last) AS after_id, count(*) AS messages FROM old
 """
-_SEE_MESSAGES = text(_OLD_MESSAGES + _SEEN_MESSAGES)
-_REDACT_MESSAGES = text(
+_SEE_MESSAGES = sql(_OLD_MESSAGES + _SEEN_MESSAGES)
+_REDACT_MESSAGES = sql(
     _OLD_MESSAGES
     + """
 , written AS (
@@ -114,8 +112,8 @@ _REDACT_MESSAGES = text(
     + _SEEN_MESSAGES
 )
 _LETTERS = "FROM dead_letters WHERE resolved_at < service_now() - :keep"
-_COUNT_LETTERS = text(f"SELECT count(*) AS dead_letters {_LETTERS}")
-_DROP_LETTERS = text(f"""
+_COUNT_LETTERS = sql(f"SELECT count(*) AS dead_letters {_LETTERS}")
+_DROP_LETTERS = sql(f"""
 WITH gone AS (
     DELETE FROM dead_letters WHERE id IN (SELECT id {_LETTERS} ORDER BY id LIMIT :limit)
     RETURNING 1
@@ -123,10 +121,8 @@ WITH gone AS (
 SELECT count(*) AS dead_letters, count(*) AS seen FROM gone
 """)
 # By id, which grows with the time; the time itself has no index.
-_COUNT_LOG = text(
-    "SELECT count(*) AS attempt_log FROM attempt_log WHERE at < service_now() - :keep"
-)
-_DROP_LOG = text("""
+_COUNT_LOG = sql("SELECT count(*) AS attempt_log FROM attempt_log WHERE at < service_now() - :keep")
+_DROP_LOG = sql("""
 WITH gone AS (
     DELETE FROM attempt_log WHERE at < service_now() - :keep
       AND id IN (SELECT id FROM attempt_log ORDER BY id LIMIT :limit)
@@ -182,7 +178,7 @@ class RetentionStore:
         """Delete evidence."""
         return self._drop(_COUNT_LOG if dry_run else _DROP_LOG, waits=waits)
 
-    def _walk(self, statement: TextClause, place: Place, *, waits: bool) -> Batch | None:
+    def _walk(self, statement: Statement, place: Place, *, waits: bool) -> Batch | None:
         after_at = "-infinity" if place.at is None else place.at
         values = {"keep": self._keep, "limit": BATCH, "after_at": after_at, "after_id": place.id}
         with self._database.transaction() as connection:
@@ -193,7 +189,7 @@ class RetentionStore:
             return Batch(counts=_counts(row))
         return Batch(counts=_counts(row), next=Place(at=row.after_at, id=row.after_id))
 
-    def _drop(self, statement: TextClause, *, waits: bool) -> Batch | None:
+    def _drop(self, statement: Statement, *, waits: bool) -> Batch | None:
         with self._database.transaction() as connection:
             if not _alone(connection, waits=waits):
                 return None
@@ -209,6 +205,6 @@ def _alone(connection: Connection, *, waits: bool) -> bool:
     return bool(connection.execute(_TRY).scalar_one())
 
 
-def _counts(row: Row[Any]) -> dict[str, int]:
+def _counts(row: Row) -> dict[str, int]:
     found = {table: int(getattr(row, table, 0)) for table in _TABLES}
     return {table: number for table, number in found.items() if number}
