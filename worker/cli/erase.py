@@ -16,6 +16,7 @@ from worker.cli.queue_entries import queue_entries
 from worker.domain.errors import DatabaseAwayError, RetryableError
 from worker.domain.ids import ChannelUserId
 from worker.handlers.conversing import NotNowError
+from worker.handlers.erase import Waiting
 
 _LOOK_EVERY_S = 0.5
 
