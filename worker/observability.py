@@ -8,6 +8,9 @@ import structlog
 log: structlog.stdlib.BoundLogger = structlog.get_logger("worker")
 """The service's logger: `log.info("turn.answered", turn=7)`."""
 
+_SAID_TWICE = ("celery.worker.strategy", "celery.app.trace")
+"""Celery's "received" and "succeeded", two lines for each task: what it did says it itself."""
+
 
 def configure_logging(level: str = "INFO") -> None:
     """Send everything, Celery's own lines too, to stderr: JSON, or colours on a terminal."""
@@ -43,6 +46,8 @@ def configure_logging(level: str = "INFO") -> None:
     root.setLevel(level)
     # It warns with Postgres's words, which may quote values. Errors reach us as exceptions.
     logging.getLogger("psycopg").setLevel(logging.ERROR)
+    for name in _SAID_TWICE:
+        logging.getLogger(name).setLevel("WARNING" if level == "INFO" else "NOTSET")
 
 
 def log_warnings_only() -> None:

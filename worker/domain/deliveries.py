@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import TypeAlias
 from uuid import UUID
 
-from worker.domain.ids import ChannelUserId, DeliveryId
+from worker.domain.ids import ChannelUserId, DeliveryId, TurnId
 from worker.domain.messages import ChannelAddress
 from worker.domain.settle import backoff_s
 from worker.domain.states import DeliveryState
@@ -99,6 +99,8 @@ class ClaimedDelivery:
     paused: bool
     way_out: str
     """Name of the channel, or of the route, that says how it is delivered."""
+    turn_id: TurnId | None = None
+    """Whose reply it is."""
     failing: bool = False
     """The endpoint has failed since its last success."""
 

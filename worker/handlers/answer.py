@@ -31,6 +31,7 @@ from worker.handlers.counting import count_claim, count_post
 from worker.handlers.lookback import LookBackAtThread
 from worker.handlers.settling import Settle
 from worker.handlers.slots import TurnSlots
+from worker.handlers.telling import tell_expired, tell_tools_wanted
 from worker.handlers.toolwork import RunTools
 from worker.meters import Meters
 from worker.observability import log
@@ -92,6 +93,8 @@ class AnswerUser:
             claimed = self.claims.begin(user_id, self._decide)
             if isinstance(claimed, NotClaimed):
                 due_in_s = claimed.due_in_s
+                if claimed.expired:
+                    tell_expired(user_id, claimed.expired)
                 if claimed.trouble:
                     log.error("turn.waits_for_operator", user=user_id, why=claimed.trouble)
                 continue
@@ -112,6 +115,8 @@ class AnswerUser:
         return next_step(head, self.routing)
 
     def _work(self, claimed: Claimed, t0: float) -> None:
+        if not isinstance(claimed.step, LookBack | GoOn) and claimed.step.expired:
+            tell_expired(claimed.lease.user_id, claimed.step.expired)
         match claimed.step:
             case Send():
                 self._send(claimed, t0)
@@ -201,7 +206,9 @@ class AnswerUser:
         )
         if isinstance(plan, UseTools):
             self.settle.show.forget(claimed)
-            self._go_on(self.turns.start_tools(claimed, outcome, plan.calls))
+            with_tools = self.turns.start_tools(claimed, outcome, plan.calls)
+            tell_tools_wanted(claimed, outcome, plan.calls)
+            self._go_on(with_tools)
         else:
             self.settle(claimed, outcome, plan)
 

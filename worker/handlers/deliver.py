@@ -22,10 +22,12 @@ from worker.domain.deliveries import (
 from worker.domain.errors import StaleLeaseError
 from worker.domain.ids import ChannelUserId
 from worker.domain.states import DeliveryState
+from worker.handlers.telling import tell_delivered
 from worker.meters import Meters
 from worker.observability import log
 from worker.store.deliveries import DeliveryStore
 from worker.store.endpoints import EndpointStore
+from worker.timed_socket import boottime
 
 MAX_DELIVERIES = 50
 """A task ends after so many, and the rest is another task's."""
@@ -57,11 +59,14 @@ class DeliverReplies:
         return MAX_DELIVERIES
 
     def _attempt(self, claimed: ClaimedDelivery) -> None:
+        began_s = boottime()
         channel = self.channels.get(claimed.way_out)
         policy = self._policy(claimed, channel)
         refusal = refusal_of(claimed, policy)
         if channel is None or refusal is not None:
-            self.store.end(claimed, refusal or DeliveryState.SENT)
+            state = refusal or DeliveryState.SENT
+            self.store.end(claimed, state)
+            tell_delivered(claimed, state, None, began_s=began_s)
             return
         outcome = _deliver(channel, claimed)
         state = state_after(claimed, outcome, policy)
@@ -73,7 +78,7 @@ class DeliverReplies:
             provider_status=None if isinstance(outcome, Sent) else outcome.reason,
         )
         self.meters.delivered(claimed.reply.to.channel, state)
-        log.info("delivery.ended", delivery=claimed.reply.delivery_id, state=state)
+        tell_delivered(claimed, state, outcome, began_s=began_s)
         if isinstance(self._configured(claimed).delivery, WebhookDelivery):
             self._note(claimed, outcome)
 

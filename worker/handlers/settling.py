@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 
 from worker.domain.calls import CallOutcome
 from worker.domain.ids import ChannelUserId
-from worker.domain.settle import Diverge, Plan, Reply
+from worker.domain.settle import Plan, Reply
 from worker.domain.states import DeliveryState, ReplySource
 from worker.handlers.showing import ShowReply
+from worker.handlers.telling import tell_settled
 from worker.meters import Meters
-from worker.observability import log
 from worker.store.claims import Claimed
 from worker.store.turns import TurnStore
 
@@ -30,20 +30,10 @@ class Settle:
         Raises `StaleLeaseError`: nothing was written.
         """
         state = self.turns.settle(claimed, outcome, plan)
-        facts = {
-            "user": claimed.lease.user_id,
-            "turn": claimed.turn.id,
-            "call": claimed.intent and claimed.intent.call_id,
-            "outcome": outcome and type(outcome).__name__,
-            "plan": type(plan).__name__,
-        }
         self.meters.settled(
             claimed.agent.name, _name_of(plan), type(outcome).__name__ if outcome else "none"
         )
-        if isinstance(plan, Diverge):
-            log.error("turn.settled", **facts, reason=plan.reason)
-        else:
-            log.info("turn.settled", **facts)
+        tell_settled(claimed, outcome, plan)
         if state is DeliveryState.PENDING:
             self.wake_delivery(claimed.lease.user_id)
         self.show.settled(claimed, plan, state)

@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Protocol
 
 from celery import Task
 from celery.exceptions import Ignore, Reject, Retry
+from structlog.contextvars import bound_contextvars
 
 from worker.domain.errors import RetryableError
 from worker.domain.reasons import DeadLetterReason
@@ -75,7 +76,9 @@ class KeepingTask(Task):
         if self.request.called_directly:
             return super().__call__(*args, **kwargs)
         try:
-            return self.run(*args, **kwargs)
+            # Whatever is logged meanwhile says in which task: the id that its producer gave it.
+            with bound_contextvars(task=self.request.id):
+                return self.run(*args, **kwargs)
         except (Ignore, Reject, Retry):
             raise
         except RetryableError as error:

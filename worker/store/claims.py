@@ -1,12 +1,12 @@
 """Claiming a channel user and opening his turn: fence, read, decide, write, in one transaction."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TypeAlias
 
 from worker.domain.agents import Agent, ChannelPolicy, Routing
-from worker.domain.ids import ChannelUserId, WorkerId
+from worker.domain.ids import ChannelUserId, MessageRowId, WorkerId
 from worker.domain.messages import MAX_TURN_MESSAGES, ChannelAddress
 from worker.domain.turns import (
     GoOn,
@@ -27,6 +27,7 @@ from worker.store.expiry import expire
 from worker.store.heads import close_conversation, read_head
 from worker.store.opening import Intent, insert_intent, open_turn
 from worker.store.sql import Connection, sql
+from worker.timed_socket import boottime
 
 Work: TypeAlias = Send | Record | Prepare | LookBack | GoOn
 """The steps that need the lease."""
@@ -40,6 +41,8 @@ class NotClaimed:
     due_in_s: float | None = None
     trouble: str | None = None
     """What an operator has to mend before it goes on."""
+    expired: tuple[MessageRowId, ...] = ()
+    """What ended here, unanswered, because its time was over."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +67,8 @@ class Claimed:
     """None where the step is not `Send`."""
     gates: tuple[str, ...]
     """Gates that were closed until lately; a success opens them for good."""
+    claimed_at_s: float = field(default_factory=boottime)
+    """Of this machine's clock, to say how long the work took."""
 
     @property
     def open_s(self) -> float:
@@ -177,4 +182,4 @@ def _release(connection: Connection, head: Head, step: Release) -> NotClaimed:
     values = {"user_id": head.lease.user_id, "due_at": step.due_at, "empty": empty}
     connection.execute(_RELEASE, values)
     due_in_s = None if step.due_at is None else (step.due_at - head.now).total_seconds()
-    return NotClaimed(due_in_s=due_in_s, trouble=step.trouble)
+    return NotClaimed(due_in_s=due_in_s, trouble=step.trouble, expired=step.expired)

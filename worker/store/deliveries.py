@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from worker.domain.deliveries import ClaimedDelivery, OutgoingReply
 from worker.domain.errors import StaleLeaseError
-from worker.domain.ids import ChannelUserId, DeliveryId
+from worker.domain.ids import ChannelUserId, DeliveryId, TurnId
 from worker.domain.states import DeliveryState
 from worker.store.database import Database
 from worker.store.heads import address_of
@@ -30,7 +30,7 @@ WITH head AS (
     RETURNING d.*, head.interrupted, head.attempts AS begun
 )
 SELECT c.id, c.idempotency_key, c.lease_token, c.begun, c.first_attempt_at, c.interrupted,
-    c.created_at, service_now() AS now, r.text, c.channel AS way_out,
+    c.created_at, service_now() AS now, r.text, r.turn_id, c.channel AS way_out,
     u.channel, u.recipient, u.address, u.thread,
     u.paused_at IS NOT NULL AND r.source <> 'human' AS paused,
     ARRAY(SELECT m.message_id FROM messages m WHERE m.turn_id = r.turn_id
@@ -98,6 +98,7 @@ class DeliveryStore:
             created_at=row.created_at,
             now=row.now,
             paused=row.paused,
+            turn_id=TurnId(row.turn_id),
             failing=row.failing,
             way_out=row.way_out,
         )

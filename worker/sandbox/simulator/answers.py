@@ -126,9 +126,7 @@ def planned_refusal(plan: Plan, shape: ErrorShape) -> Answer:
         case Body.HTML:
             return gateway_page(plan.status)
         case Body.JSON:
-            said = refusal(
-                plan.status, "The simulator was told to say no.", shape=shape, code=plan.code
-            )
+            said = refusal(plan.status, plan.detail, shape=shape, code=plan.code)
             return Answer(status=plan.status, body=said.body, headers=_waits(plan))
 
 

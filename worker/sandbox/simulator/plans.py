@@ -152,6 +152,8 @@ class Plan:
     body: Body = Body.JSON
     code: str | None = None
     """Telnyx's error code in a refusal; None = the usual one of the status."""
+    detail: str = "The simulator was told to say no."
+    """What a refusal says in prose."""
     retry_after_s: float | None = None
     reset_s: float | None = None
     """`x-ratelimit-reset`; None = no `x-ratelimit-*` headers."""
