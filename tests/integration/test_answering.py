@@ -27,6 +27,16 @@ def test_a_message_is_answered_on_the_fast_path(world: World) -> None:
     assert reply["source"] == "call"
 
 
+def test_an_attachment_with_fields_that_nobody_knows_is_no_obstacle(world: World) -> None:
+    image = {"url": "https://example.org/1.png", "content_type": "image/png", "size": 4711}
+    world.worker().receive(world.envelope("look", attachments=[image]))
+
+    assert [row["outcome"] for row in world.messages()] == ["answered"]
+    assert (
+        world.database.value("SELECT envelope->'attachments'->0->>'size' FROM messages") == "4711"
+    )
+
+
 def test_the_same_message_id_again_changes_nothing_and_a_new_body_is_counted(world: World) -> None:
     mike = world.worker()
     first = world.envelope("hello")

@@ -169,7 +169,17 @@ def _pending(document: Mapping[str, Any]) -> PendingMessage:
         accepted_at=datetime.fromisoformat(document["accepted_at"]),
         reply_to=document["reply_to"],
         expires_at=None if expires_at is None else datetime.fromisoformat(expires_at),
-        attachments=tuple(Attachment(**one) for one in document["attachments"] or ()),
+        attachments=tuple(map(_attachment, document["attachments"] or ())),
+    )
+
+
+def _attachment(document: Mapping[str, Any]) -> Attachment:
+    """Read what we know of it: producers may write more, and it is kept with the envelope."""
+    return Attachment(
+        content_type=document["content_type"],
+        url=document.get("url"),
+        data=document.get("data"),
+        name=document.get("name"),
     )
 
 
