@@ -5,9 +5,11 @@ Celery wakes and spreads the work; the record is Postgres. So every setting here
 thing twice, which is harmless, over losing it.
 """
 
+import faulthandler
 import os
 import time
 from collections.abc import Sequence
+from signal import SIGUSR1
 from typing import Any
 
 from celery import Celery, bootsteps, signals
@@ -84,6 +86,8 @@ class RunService(bootsteps.StartStopStep):
 
     def start(self, worker: Any) -> None:
         """Commit the first heartbeat, waiting for Postgres where it is away; start the threads."""
+        # Celery answers this signal with stacks and local variables, which hold what people wrote.
+        faulthandler.register(SIGUSR1)
         while True:
             state.maybe_shutdown()
             try:
