@@ -109,12 +109,19 @@ class FlowerAt:
 
 
 def start_flower(at: FlowerAt, *, log: Path | None) -> Child:
-    """Start Flower. What is secret goes by the environment: others can read command lines."""
-    env = dict(os.environ) | {
-        "FLOWER_ADDRESS": at.host,
-        "FLOWER_PORT": str(at.port),
-        "FLOWER_LOGGING": "error",
-    }
+    """Start Flower, to look only: FLOWER_READ_ONLY=false gives it buttons that stop workers.
+
+    What is secret goes by the environment: others can read command lines.
+    """
+    env = (
+        {"FLOWER_READ_ONLY": "true"}
+        | dict(os.environ)
+        | {
+            "FLOWER_ADDRESS": at.host,
+            "FLOWER_PORT": str(at.port),
+            "FLOWER_LOGGING": "error",
+        }
+    )
     if at.generated:
         env.pop("FLOWER_BASIC_AUTH_FILE", None)
         env["FLOWER_BASIC_AUTH"] = f"{at.user}:{at.password}"
