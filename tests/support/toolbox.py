@@ -44,3 +44,9 @@ def meet(context: ToolContext) -> str:
     BARRIER.wait(timeout=5)
     note("meet", context)
     return "met"
+
+
+def explode(word: str, context: ToolContext) -> str:
+    """Fail as nobody has foreseen, and quote what was asked."""
+    note("explode", context)
+    raise RuntimeError(word)

@@ -1,0 +1,93 @@
+"""What the log says of a turn's end, and how loudly."""
+
+from datetime import UTC, datetime
+
+import pytest
+from structlog.testing import capture_logs
+
+from worker.domain.agents import Agent, ChannelPolicy
+from worker.domain.calls import CallOutcome, Done, Fault, NotSent, Refused, Unknown
+from worker.domain.ids import ChannelUserId, MessageRowId, TurnId
+from worker.domain.messages import ChannelAddress, PendingMessage
+from worker.domain.reasons import DeadLetterReason
+from worker.domain.settle import Diverge, GiveUp, Later, Plan, Replace, Reply
+from worker.domain.states import ReplySource
+from worker.domain.turns import Lease, LookBack, OpenTurn, Send
+from worker.handlers.telling import tell_settled
+from worker.store.claims import Claimed
+
+NOW = datetime(2026, 11, 22, tzinfo=UTC)
+BATCH = tuple(PendingMessage(id=MessageRowId(id_), agent="default", text="hush") for id_ in (4, 5))
+REPLY = Reply(text="hush", source=ReplySource.CALL)
+GAVE_UP = GiveUp(reason=DeadLetterReason.NO_ANSWER, fallback_text="hush", landed=None)
+KEY_REFUSED = Refused(status=401, fault=Fault.ACCOUNT, request_id="r-1")
+
+
+def claimed(step: Send | LookBack) -> Claimed:
+    return Claimed(
+        lease=Lease(user_id=ChannelUserId(1), token=2),
+        who=ChannelAddress(channel="web", recipient="hush", address="hush", thread="hush"),
+        now=NOW,
+        agent=Agent(name="default", model="any"),
+        channel=ChannelPolicy(name="web"),
+        turn=OpenTurn(
+            id=TurnId(3), agent="default", input_text="hush", parts=(), opened_at=NOW, messages=2
+        ),
+        conversation=None,
+        paused=False,
+        step=step,
+        intent=None,
+        gates=(),
+    )
+
+
+def told(step: Send | LookBack, outcome: CallOutcome | None, plan: Plan) -> dict[str, object]:
+    with capture_logs() as lines:
+        tell_settled(claimed(step), outcome, plan)
+    (line,) = lines
+    assert "hush" not in str(line)
+    return dict(line)
+
+
+def test_an_answer_is_told_with_the_ids_of_its_messages_and_of_telnyx() -> None:
+    line = told(
+        Send(agent="default", batch=BATCH),
+        Done(status="completed", text="hush", response_id="resp_1", request_id="r-1"),
+        REPLY,
+    )
+    assert line.pop("duration_ms") in range(1000)
+    assert line == {
+        "event": "turn.settled",
+        "log_level": "info",
+        "user": 1,
+        "turn": 3,
+        "messages": [4, 5],
+        "call": None,
+        "outcome": "Done",
+        "response": "resp_1",
+        "request": "r-1",
+        "plan": "Reply",
+    }
+
+
+def test_a_turn_that_was_opened_before_does_not_name_its_messages_again() -> None:
+    assert "messages" not in told(LookBack(agent="default"), None, REPLY)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "plan", "level"),
+    [
+        (NotSent(reason="no connection"), Later(wait_s=1.0, reason="no connection"), "info"),
+        (Unknown(reason="timeout"), Later(wait_s=2.0, reason="timeout"), "info"),
+        (KEY_REFUSED, Later(wait_s=0.0, reason="account"), "error"),
+        (None, GAVE_UP, "warning"),
+        (None, Replace(reason="gone"), "warning"),
+        (None, Diverge(reason="foreign message"), "error"),
+    ],
+)
+def test_the_level_says_whether_a_person_has_to_act(
+    outcome: CallOutcome | None, plan: Plan, level: str
+) -> None:
+    line = told(LookBack(agent="default"), outcome, plan)
+    assert line["log_level"] == level
+    assert line["reason"] == getattr(plan, "reason")  # noqa: B009 - all of these have one
