@@ -23,8 +23,10 @@ from tests.support.processes import eventually, open_folder
 from tests.support.shown import OPEN_PAGES, Watched, listening, watched_service
 from worker.sandbox.postgres import EmbeddedPostgres
 from worker.sandbox.redis import EmbeddedRedis
-from worker.sandbox.simulator import Match, Script
+from worker.sandbox.simulator import Endpoint, Match, Script
 
+pytestmark = pytest.mark.timeout(240)
+"""Four processes start here, and are slow to where others start some, too."""
 ENTRIES = sorted(FIXTURES.glob("*.bin"))
 PLACES = (
     *("log at DEBUG, Flower's too", "log at INFO", "Celery's events", "live channels"),
@@ -64,11 +66,12 @@ def crowd(service: Watched) -> None:
     locked = "LOCK TABLE messages IN ACCESS EXCLUSIVE MODE"
     with psycopg.connect(libpq_url(service.database.url)) as other:
         other.execute(locked)
-        service.fleet.send(*(envelope(f"crowd-{number}") for number in range(60)))
+        service.fleet.send(*(envelope(f"crowd-{number}") for number in range(44)))
         assert eventually(lambda: service.redis.hlen("unacked") >= 40)
         for worker in (service.up.celery_worker(), service.fleet.workers[0].pid):
             os.kill(worker, signal.SIGUSR1)  # prints every thread's stack
         service.look()
+        service.hooks.answers[f"/{word('hook-path')}?token={word('hook-token')}"] = [500, 200]
     assert eventually(lambda: len(service.hooks.posted) > 0)
 
 
@@ -81,6 +84,9 @@ def talk(service: Watched) -> None:
         match = Match(text=word(f"fault-{fault}-text"))
         simulator.inject(fault, match=match, detail=word("telnyx-says"), retry_after_s=0.2)
         send(envelope(f"fault-{fault}"))
+    simulator.inject("500", match=Match(endpoint=Endpoint.CREATE), detail=word("telnyx-says"))
+    simulator.inject("stream_cut", match=Match(text=word("cut-text")))
+    send(envelope("cut", channel="live"))
     send(envelope("tools"), envelope("twice"), envelope("twice", text=word("other")))
     send(envelope("live", channel="live"), envelope("task", channel="crm"))
     send(envelope("phone", channel="phone", user=NUMBER), envelope("late", expires_at=LONG_AGO))
@@ -109,10 +115,9 @@ def unfinished(service: Watched) -> list[str]:
 
 
 def misuse(service: Watched) -> None:
-    """What is no message, on all queues; last, a key that Telnyx does not take any more."""
+    """What is no message, and no task; last, a key that Telnyx does not take any more."""
     raw = [entry.read_bytes() for entry in ENTRIES]
-    for queue in ("inbound", "turns", "deliveries"):
-        service.redis.lpush(queue, *raw)
+    service.redis.lpush("inbound", *raw)
     service.redis.lpush("turns", call("channel_users.answer", body=[[CANARY], {}, {}]))
     service.redis.lpush("deliveries", call("replies.deliver", body=[[], {"user_id": CANARY}, {}]))
     service.fleet.wait_for(
@@ -136,7 +141,6 @@ def type_wrongly(service: Watched) -> None:
         (("status",), {}),
         (("usage", "--json"), {}),
         (("dead-letters", "list", "--json"), {}),
-        (("doctor", "--json"), {"TELNYX_API_KEY": word("wrong")}),
         (("status", "--json"), servers),
         (("send", *person), servers),
         (("send", *person, "--agent", word("x") * 9), {}),
@@ -172,7 +176,7 @@ def test_the_canaries_did_get_to_where_they_belong(watched: Watched) -> None:
     letters = watched.database.rows("SELECT raw FROM dead_letters WHERE kind = 'envelope'")
     assert all(shown(json.dumps(one)) for one in stored)
     assert any(word("followed-text") in one["text"] for one in replies)
-    assert sum(bool(shown(bytes(one["raw"]).decode("latin-1"))) for one in letters) > 200
+    assert sum(bool(shown(bytes(one["raw"]).decode("latin-1"))) for one in letters) > 60
     ran = watched.database.rows("SELECT name, state, output FROM tool_calls")
     assert {one["name"]: one["state"] for one in ran} == {
         "notes": "done",
@@ -191,7 +195,7 @@ def test_what_there_was_to_see_was_seen(watched: Watched) -> None:
     assert events >= {
         *("message.accepted", "message.conflict", "message.expired", "message.repeated"),
         *("envelope.refused", "turn.settled", "turn.uses_tools", "tool.ran"),
-        "delivery.ended",
+        *("delivery.ended", "conversation.failed"),
     }
     tasks = json.loads(watched.visit("/api/tasks?limit=5000")).values()
     ours = {"messages.receive", "channel_users.answer", "replies.deliver", "dead_letters.keep"}

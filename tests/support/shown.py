@@ -19,6 +19,7 @@ from redis import Redis
 from tests.support.canary import agents_file, names_in, word
 from tests.support.cli import Up, worker_up
 from tests.support.fleet import Fleet
+from tests.support.processes import eventually
 from tests.support.raw_server import answers, http, raw_server
 from tests.support.receiver import Receiver, receiver
 from tests.support.world import NAMESPACE, Database
@@ -68,7 +69,7 @@ class Watched:
         self.visit("/api/workers?refresh=1&status=0")
         self.visit("/api/task/types")
         self.visit("/api/queues/length")
-        for task in list(json.loads(self.visit("/api/tasks?limit=5000")))[::25]:
+        for task in list(json.loads(self.visit("/api/tasks?limit=5000")))[::50]:
             self.visit(f"/task/{task}", place="/task/ID")
             self.visit(f"/api/task/info/{task}", place="/api/task/info/ID")
         columns = {"draw": 1, "start": 0, "length": 1000, "search[value]": ""}
@@ -82,6 +83,14 @@ class Watched:
             next(iter(one))
             for one in self.watcher.control.ping(timeout=5, limit=2)  # without a limit: all of 5 s
         ]
+
+    def flower_knows_all(self) -> bool:
+        """Whether Flower is up and has asked both workers what they are."""
+        pages = ["/healthcheck", *(f"/worker/{name}" for name in self.names())]
+        try:
+            return {self.flower.get(page).status_code for page in pages} == {200}
+        except httpx.TransportError:
+            return False
 
     def visit(self, page: str, *, place: str | None = None) -> str:
         """Read one of Flower's pages."""
@@ -191,6 +200,7 @@ def watched_service(folder: Path, *, database_url: str, redis: Redis) -> Iterato
                 watcher=Celery(broker=env["BROKER_URL"], set_as_current=False),
             )
             try:
+                assert eventually(watched.flower_knows_all, timeout_s=60)
                 yield watched
             finally:
                 watched.watcher.close()
