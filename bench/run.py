@@ -68,7 +68,7 @@ def main() -> int:
         raise SystemExit(f"unknown parts {unknown}; there are {', '.join(parts)}")
     report = Report(about=_about(wanted))
     began = time.monotonic()
-    with running_stage(seed=wanted.seed, pin=wanted.pin) as stage:
+    with running_stage(seed=wanted.seed) as stage:
         for name in names:
             part_began = time.monotonic()
             _attempt(name, parts[name], stage, report, effort)
@@ -94,7 +94,6 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--full", action="store_true", help="everything, about an hour")
     parser.add_argument("--only", help=f"parts: {','.join(PARTS | FULL_PARTS)}")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--pin", help="cores of the threaded workers, as taskset -c takes them")
     parser.add_argument("--results", default=ROOT / "bench" / "results")
     return parser.parse_args()
 
@@ -105,7 +104,6 @@ def _about(wanted: argparse.Namespace) -> dict[str, object]:
         "commit": _commit(),
         "form": "full" if wanted.full else "short",
         "seed": wanted.seed,
-        "pin": wanted.pin,
         **machine.describe(),
     }
 

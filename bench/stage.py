@@ -1,7 +1,6 @@
 """Everything a run stands on: Postgres and Redis (real, durable), the upstream, the producer."""
 
 import os
-import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -104,8 +103,6 @@ class Stage:
     redis: EmbeddedRedis
     upstream: UpstreamProcess
     producer: Producer
-    pin: str | None = None
-    """Cores for the worker processes, as `taskset -c` takes them; None = all."""
     seed: int = 1
     numbers: Iterator[int] = field(default_factory=count)
 
@@ -177,7 +174,6 @@ class Stage:
         url = subject.database_url
         process = ChildProcess(
             [
-                *(() if variant.prefork else self._pinned()),
                 *(sys.executable, "-m", "celery", "-A", app or variant.app, "worker", "-n", name),
                 *("--without-gossip", "--without-mingle"),
             ],
@@ -188,6 +184,7 @@ class Stage:
                 "BROKER_URL": subject.broker_url,
                 "DATABASE_URL": libpq_url(url) if variant.libpq else url,
                 "DATABASE_PREPARE": "true",
+                "PIN_TO_CORE": "true",
                 "TELNYX_BASE_URL": f"http://127.0.0.1:{self.upstream.port}/v2",
                 "TELNYX_API_KEY": "KEY",
                 "NAMESPACE": NAMESPACE,
@@ -201,9 +198,6 @@ class Stage:
         if wait and not process.wait_until(subject.is_consuming, _START_S):
             raise RuntimeError(f"{name} did not start:\n{log.read_text()[-3000:]}")
         return process
-
-    def _pinned(self) -> tuple[str, ...]:
-        return (shutil.which("taskset") or "taskset", "-c", self.pin) if self.pin else ()
 
     def order(self, subject: Subject, *, messages: int, rate: float | None, users: int) -> Order:
         """Make up the next order for a subject."""
@@ -229,7 +223,7 @@ def wait_until_quiet(subject: Subject) -> None:
 
 
 @contextmanager
-def running_stage(*, seed: int = 1, pin: str | None = None) -> Iterator[Stage]:
+def running_stage(*, seed: int = 1) -> Iterator[Stage]:
     """Start all parts; whatever happens, no process stays."""
     with ExitStack() as stack:
         folder = stack.enter_context(open_folder())
@@ -244,7 +238,6 @@ def running_stage(*, seed: int = 1, pin: str | None = None) -> Iterator[Stage]:
             redis=redis,
             upstream=upstream,
             producer=Producer(),
-            pin=pin,
             seed=seed,
         )
         stack.callback(lambda: stage.producer.stop())  # noqa: PLW0108 - whichever it is by then

@@ -4,33 +4,27 @@ import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, Self
-from uuid import UUID, uuid4
+from typing import Any, Protocol
 
-from worker.agents_file import load_agents
-from worker.bootstrap_metrics import Metrics, build_metrics
-from worker.broker import is_amqp
+from worker.bootstrap_base import Base
+from worker.bootstrap_metrics import Metrics
 from worker.channels.build import ChannelConfigError, build_channels
-from worker.channels.live import LiveReplies
 from worker.channels.port import DEADLINE_S, Channel
 from worker.domain.agents import Routing
-from worker.domain.ids import ChannelUserId, WorkerId
-from worker.domain.timing import Timing
-from worker.handlers.accept import AcceptEnvelope
+from worker.domain.ids import ChannelUserId
 from worker.handlers.answer import AnswerUser
 from worker.handlers.conversations import ConversationFinder
 from worker.handlers.deliver import DeliverReplies
 from worker.handlers.inbox import DrainInbox
 from worker.handlers.lookback import LookBackAtThread
+from worker.handlers.pinning import StayOnOneCore
 from worker.handlers.receive import ReceiveEnvelope
 from worker.handlers.retention import ApplyRetention, HourlyRetention
 from worker.handlers.settling import Settle
 from worker.handlers.showing import ShowReply
-from worker.handlers.slots import TurnSlots
 from worker.handlers.sweep import Background, LocalRunner, Sweep
 from worker.handlers.toolwork import RunTools
 from worker.handlers.watchdog import Intake, StallWatchdog
-from worker.observability import log
 from worker.settings import Settings, SettingsError
 from worker.store.claims import ClaimStore
 from worker.store.conversations import ConversationStore
@@ -40,14 +34,9 @@ from worker.store.deliveries import DeliveryStore
 from worker.store.endpoints import EndpointStore
 from worker.store.inbox import InboxStore
 from worker.store.listening import InboxListener
-from worker.store.messages import MessageStore
 from worker.store.retention import RetentionStore
-from worker.store.sweeps import SweepStore
 from worker.store.turns import TurnStore
 from worker.store.workers import WorkerStore
-from worker.telnyx.client import TelnyxClient
-from worker.tools.build import ToolConfigError, build_tools
-from worker.tools.port import Tool
 
 LOCAL_DELIVERIES = 8
 """Threads of a process that try deliveries again; first attempts are Celery tasks."""
@@ -89,7 +78,7 @@ def build_service(
 
     `channels`: ways out by channel name, before those that the configuration names.
     """
-    base = _Base.of(settings)
+    base = Base.of(settings)
     deliveries = DeliveryStore(base.database, lease_s=DEADLINE_S + base.timing.lease_margin_s)
     deliver = DeliverReplies(
         store=deliveries,
@@ -134,98 +123,7 @@ def build_service(
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Base:
-    """What most parts of one worker process share."""
-
-    routing: Routing
-    timing: Timing
-    namespace: UUID
-    worker_id: WorkerId
-    lease_s: float
-    database: Database
-    listen_url: str
-    own_database: Database
-    """Heartbeat and sweeper never wait behind two hundred threads for a connection."""
-    telnyx: TelnyxClient
-    tools: Mapping[str, Tool]
-    live: LiveReplies | None
-    slots: TurnSlots
-    sweeps: SweepStore
-    metrics: Metrics
-
-    @classmethod
-    def of(cls, settings: Settings) -> Self:
-        """Build it. Raises `SettingsError`."""
-        routing, timing = load_agents(settings.agents_file)
-        prepare = settings.database_prepare
-        slots = TurnSlots(settings.turn_slots)
-        own = Database(
-            settings.database_url, pool_size=3, name="worker-background", prepare=prepare
-        )
-        return cls(
-            routing=routing,
-            timing=timing,
-            namespace=settings.namespace,
-            worker_id=WorkerId(uuid4()),
-            lease_s=timing.lease_s(_longest_step_s(routing)),
-            database=Database(
-                settings.database_url, pool_size=settings.database_pool_size, prepare=prepare
-            ),
-            listen_url=settings.listen_database_url or settings.database_url,
-            own_database=own,
-            telnyx=TelnyxClient(settings.telnyx_api_key, base_url=settings.telnyx_base_url),
-            tools=_tools(routing),
-            live=_live(routing, settings),
-            slots=slots,
-            sweeps=SweepStore(own, wake_ttl_s=timing.wake_ttl_s),
-            metrics=build_metrics(settings, routing, slots),
-        )
-
-    def accept(self, database: Database) -> AcceptEnvelope:
-        messages, meters = MessageStore(database), self.metrics.meters
-        return AcceptEnvelope(messages=messages, routing=self.routing, meters=meters)
-
-    def close(self) -> None:
-        """Hang up."""
-        self.metrics.stop()
-        self.telnyx.close()
-        if self.live is not None:
-            self.live.close()
-        self.database.close()
-        self.own_database.close()
-
-
-def longest_lease_s(settings: Settings) -> float:
-    """Give how long a turn's longest step may hold its user. Raises `SettingsError`."""
-    routing, timing = load_agents(settings.agents_file)
-    return timing.lease_s(_longest_step_s(routing))
-
-
-def _longest_step_s(routing: Routing) -> float:
-    """Give the longest time between two commits of one turn: a call, or a tool."""
-    calls = (agent.call_timeout_s for agent in routing.agents.values())
-    tools = (tool.timeout_s for tool in routing.tools.values())
-    return max((*calls, *tools))
-
-
-def _live(routing: Routing, settings: Settings) -> LiveReplies | None:
-    if not any(agent.stream for agent in routing.agents.values()):
-        return None
-    if is_amqp(settings.broker_url):
-        log.warning("live.needs_redis")  # replies come all the same, in one piece
-        return None
-    return LiveReplies(settings.broker_url)
-
-
-def _tools(routing: Routing) -> dict[str, Tool]:
-    try:
-        return build_tools(routing.tools, os.environ)
-    except ToolConfigError as error:
-        raise SettingsError(f"AGENTS_FILE: {error}") from None
-
-
-def _answer(base: _Base, broker: Broker) -> AnswerUser:
+def _answer(base: Base, broker: Broker) -> AnswerUser:
     turns = TurnStore(base.database, worker_id=base.worker_id, lease_s=base.lease_s)
     show = ShowReply(live=base.live, namespace=base.namespace)
     settle = Settle(
@@ -261,7 +159,7 @@ def _answer(base: _Base, broker: Broker) -> AnswerUser:
     )
 
 
-def _background(base: _Base, broker: Broker, sweep: Sweep) -> Background:
+def _background(base: Base, broker: Broker, sweep: Sweep) -> Background:
     workers = WorkerStore(
         base.own_database,
         worker_id=base.worker_id,
@@ -279,6 +177,7 @@ def _background(base: _Base, broker: Broker, sweep: Sweep) -> Background:
     )
     return Background(
         beat=workers.beat,
+        pin=StayOnOneCore(workers=workers) if base.pin_to_core else None,
         leave=workers.leave,
         forget_dead=workers.forget_dead,
         drain_inbox=drain,

@@ -17,7 +17,8 @@ from celery.worker import state
 from kombu.entity import Queue
 
 from worker import broker, intake
-from worker.bootstrap import Service, build_service, longest_lease_s
+from worker.bootstrap import Service, build_service
+from worker.bootstrap_base import longest_lease_s
 from worker.broker import broker_settings, queue_options, waiting_entries
 from worker.channels.task import NotPublishedError
 from worker.domain.errors import RetryableError

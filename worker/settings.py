@@ -94,6 +94,9 @@ class Settings(BaseSettings):
     retention_days: PositiveInt | None = Field(
         default=None, description="days after which texts are taken out; none = never"
     )
+    pin_to_core: bool = Field(
+        default=False, description="true: the process stays on one core, another one for each"
+    )
     log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR")
 
     @classmethod

@@ -80,7 +80,8 @@ def start_worker(*, log: Path | None) -> Child:
     name = f"worker-{secrets.token_hex(3)}@%h"
     quick = ("--without-gossip", "--without-mingle")  # a second less; nothing needs them
     arguments = ("-A", "worker", "worker", *quick, "--hostname", name)
-    return Child("celery", *arguments, env=dict(os.environ), log=log)
+    env = {"PIN_TO_CORE": "true", **os.environ}
+    return Child("celery", *arguments, env=env, log=log)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

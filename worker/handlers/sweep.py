@@ -104,6 +104,8 @@ class Background:
     """The threads that every worker has beside Celery's: heartbeat, sweeper, watchdog, inbox."""
 
     beat: Callable[[float], None]
+    pin: Callable[[], None] | None
+    """Keeps this process on one core; called between the first heartbeat and the first thread."""
     """Takes for how long the consumer has been stalled, in seconds."""
     leave: Callable[[], None]
     forget_dead: Callable[[], None]
@@ -120,6 +122,8 @@ class Background:
     def start(self) -> None:
         """Commit the first heartbeat, then start the threads. Raises `RetryableError`."""
         self.beat(0.0)
+        if self.pin is not None:
+            self.pin()
         self.forget_dead()
         loops = {
             "heartbeat": self._beat_forever,

@@ -1,7 +1,9 @@
 """The rows of living worker processes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from uuid import UUID
 
 from worker.domain.ids import WorkerId
 from worker.store.database import Database
@@ -13,6 +15,16 @@ VALUES (:id, :host, :pid, service_now(), service_now() + :alive,
     CASE WHEN :stalled > interval '0' THEN service_now() - :stalled END)
 ON CONFLICT (id) DO UPDATE SET alive_until = excluded.alive_until,
     stalled_since = excluded.stalled_since
+""")
+# One process at a time chooses; 4871 is an arbitrary number, as in `worker.store.inbox`.
+_CHOOSE = sql("SELECT pg_advisory_xact_lock(4871, 3)")
+_TAKE_CORE = sql("""
+UPDATE workers SET machine = :machine, core = (
+    SELECT allowed.core FROM unnest(CAST(:cores AS bigint[])) AS allowed (core)
+    LEFT JOIN workers w ON w.machine = :machine AND w.core = allowed.core AND w.id <> :id
+        AND w.alive_until >= service_now()
+    GROUP BY allowed.core ORDER BY count(w.id), allowed.core LIMIT 1)
+WHERE id = :id RETURNING core
 """)
 _LEAVE = sql("UPDATE workers SET alive_until = service_now() WHERE id = :id")
 # Rows nobody refers to any more, long after their worker died.
@@ -64,6 +76,13 @@ class WorkerStore:
         values = self._values | {"stalled": timedelta(seconds=stalled_s)}
         with self._database.statement() as connection:
             connection.execute(_BEAT, values)
+
+    def take_core(self, machine: UUID, cores: Sequence[int]) -> int:
+        """Commit which of these cores of a machine this process has: one that few others have."""
+        values = self._values | {"machine": machine, "cores": list(cores)}
+        with self._database.transaction() as connection:
+            connection.execute(_CHOOSE)
+            return int(connection.execute(_TAKE_CORE, values).scalar_one())
 
     def leave(self) -> None:
         """Give all leases of this process free at once."""

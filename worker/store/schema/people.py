@@ -31,6 +31,10 @@ class Worker(Base):
     alive_until: Mapped[At]
     stalled_since: Mapped[At | None]
     """Since when entries wait in the broker and this process takes none."""
+    machine: Mapped[AnyUuid | None]
+    """The kernel's boot id: the same for all containers of one machine."""
+    core: Mapped[BigInt | None]
+    """Where the process stays; None = wherever it is put."""
 
 
 class ChannelUser(Base):
