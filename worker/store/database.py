@@ -1,5 +1,7 @@
 """The way to Postgres: one small pool, bounded waits, and the one place that knows its errors."""
 
+import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,7 +16,14 @@ from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
 from worker.domain.errors import DatabaseAwayError, PermanentError
 from worker.store.sql import Connection, Row, Rows
+from worker.timed_socket import boottime
 
+_TIMEOUT_MS = 15_000
+"""So long may sent data stay without an acknowledgement of the other side's kernel."""
+_IDLE_TIMEOUT_MS = 2_000
+_IDLE_S = 5.0
+"""A connection that was not used for so long is asked first, with the shorter timeout."""
+_USER_TIMEOUT: int | None = getattr(socket, "TCP_USER_TIMEOUT", None)  # Linux has it
 _CONNECT_ARGS: dict[str, Any] = {
     "connect_timeout": 5,
     # A half-open connection ends by itself: 10 s idle, then three probes.
@@ -22,7 +31,7 @@ _CONNECT_ARGS: dict[str, Any] = {
     "keepalives_idle": 10,
     "keepalives_interval": 5,
     "keepalives_count": 3,
-    "tcp_user_timeout": 15_000,
+    "tcp_user_timeout": _TIMEOUT_MS,
     "options": (
         "-c statement_timeout=15s -c lock_timeout=10s -c idle_in_transaction_session_timeout=30s"
     ),
@@ -57,8 +66,9 @@ class Database:
             use_lifo=True,
             reset_on_return=None,
         )
-        event.listen(self.pool, "connect", self._note_generation)
-        event.listen(self.pool, "checkout", self._refuse_old_generation)
+        event.listen(self.pool, "connect", self._note_made)
+        event.listen(self.pool, "checkin", _note_used)
+        event.listen(self.pool, "checkout", self._refuse_dead)
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
@@ -107,15 +117,37 @@ class Database:
             **_CONNECT_ARGS,
         )
 
-    # Where one connection broke, those that were made before are not tried one after the other.
-    def _note_generation(self, _driver: object, entry: ConnectionPoolEntry) -> None:
+    def _note_made(self, driver: object, entry: ConnectionPoolEntry) -> None:
         entry.info["generation"] = self._generation
+        _note_used(driver, entry)
 
-    def _refuse_old_generation(
-        self, _driver: object, entry: ConnectionPoolEntry, _pooled: object
+    # Where one connection broke, those that were made before are not tried one after the other.
+    def _refuse_dead(
+        self, driver: psycopg.Connection[Row], entry: ConnectionPoolEntry, _pooled: object
     ) -> None:
-        if entry.info["generation"] != self._generation:
-            raise DisconnectionError
+        if entry.info["generation"] == self._generation:
+            if boottime() - entry.info["used_at"] < _IDLE_S or _answers(driver):
+                return
+            self._generation += 1
+        raise DisconnectionError
+
+
+def _note_used(_driver: object, entry: ConnectionPoolEntry) -> None:
+    entry.info["used_at"] = boottime()
+
+
+def _answers(driver: psycopg.Connection[Row]) -> bool:
+    """Ask something over a connection that lay idle, and do not wait long for a dead line."""
+    if _USER_TIMEOUT is None or driver.pgconn.host.startswith(b"/"):
+        return True  # or a Unix socket, which has no line
+    with socket.socket(fileno=os.dup(driver.fileno())) as line:
+        line.setsockopt(socket.IPPROTO_TCP, _USER_TIMEOUT, _IDLE_TIMEOUT_MS)
+        try:
+            driver.execute(b"SELECT", prepare=False)
+        except psycopg.Error:
+            return False
+        line.setsockopt(socket.IPPROTO_TCP, _USER_TIMEOUT, _TIMEOUT_MS)
+        return True
 
 
 @contextmanager
