@@ -150,7 +150,7 @@ def type_wrongly(service: Watched) -> None:
             (("up", "--no-flower"), {name: value})
             for name, value in {
                 "DATABASE_URL": f"mysql://{word('scheme')}",
-                "BROKER_URL": f"amqp://{word('scheme')}",
+                "BROKER_URL": f"sqs://{word('scheme')}",
                 "NAMESPACE": word("namespace"),
                 "CONCURRENCY": word("number"),
                 "LOG_LEVEL": word("level"),

@@ -41,7 +41,6 @@ def envelope(name: str, **changes: object) -> dict[str, object]:
         "message_id": word(f"{name}-message-id"),
         "text": word(f"{name}-text"),
         "signals": [word("signal")],
-        "reply_to": word("reply-to"),
         "metadata": {word("metadata-key"): word("metadata-value")},
         "attachments": [
             {
@@ -62,6 +61,7 @@ def invalid() -> Iterator[dict[str, object]]:
         "version": word("version"),
         "channel": word("CHANNEL"),
         "agent": word("agent"),
+        "reply_to": word("reply-to"),
         "sent_at": word("sent-at"),
         "expires_at": [word("expires-at")],
         "signals": word("signals"),

@@ -30,6 +30,7 @@ def claimed(step: Send | LookBack) -> Claimed:
         now=NOW,
         agent=Agent(name="default", model="any"),
         channel=ChannelPolicy(name="web"),
+        way_out="web",
         turn=OpenTurn(
             id=TurnId(3), agent="default", input_text="hush", parts=(), opened_at=NOW, messages=2
         ),

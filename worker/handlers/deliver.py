@@ -21,7 +21,6 @@ from worker.domain.deliveries import (
 )
 from worker.domain.errors import StaleLeaseError
 from worker.domain.ids import ChannelUserId
-from worker.domain.states import DeliveryState
 from worker.handlers.telling import tell_delivered
 from worker.meters import Meters
 from worker.observability import log
@@ -33,6 +32,9 @@ MAX_DELIVERIES = 50
 """A task ends after so many, and the rest is another task's."""
 
 
+_NOT_HERE = NotDelivered(reason="not in the configuration")
+
+
 @dataclass(frozen=True, kw_only=True)
 class DeliverReplies:
     """The use case behind the task `replies.deliver`."""
@@ -41,7 +43,8 @@ class DeliverReplies:
     endpoints: EndpointStore
     routing: Routing
     channels: Mapping[str, Channel]
-    """By name of channel or route; those that are not named here keep their replies in Postgres."""
+    """By name of channel or route. A reply of one that is not here waits for a worker that has it:
+    the configuration of another was newer, or somebody took a section out too early."""
     meters: Meters = field(default_factory=Meters)
 
     def __call__(self, user_id: ChannelUserId) -> int:
@@ -63,12 +66,11 @@ class DeliverReplies:
         channel = self.channels.get(claimed.way_out)
         policy = self._policy(claimed, channel)
         refusal = refusal_of(claimed, policy)
-        if channel is None or refusal is not None:
-            state = refusal or DeliveryState.SENT
-            self.store.end(claimed, state)
-            tell_delivered(claimed, state, None, began_s=began_s)
+        if refusal is not None:
+            self.store.end(claimed, refusal)
+            tell_delivered(claimed, refusal, None, began_s=began_s)
             return
-        outcome = _deliver(channel, claimed)
+        outcome = _NOT_HERE if channel is None else _deliver(channel, claimed)
         state = state_after(claimed, outcome, policy)
         self.store.end(
             claimed,

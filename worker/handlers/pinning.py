@@ -5,6 +5,7 @@ and compute no more than on one. What a message costs falls by a third (bench/RE
 """
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
@@ -26,13 +27,16 @@ class StayOnOneCore:
     def __call__(self) -> None:
         """Bind all threads of this process, and those that they will start.
 
-        After the first heartbeat. Raises `DatabaseAwayError`. Does nothing where there is no Linux.
+        After the first heartbeat. Raises `DatabaseAwayError`. Where there is no Linux, or where it
+        forbids this (a sandbox's filter of system calls), the process runs as it did.
         """
-        if not _BOOT_ID.exists():
-            log.warning("worker.not_pinned")
-            return
-        machine, allowed = UUID(_BOOT_ID.read_text().strip()), sorted(os.sched_getaffinity(0))
-        core = self.workers.take_core(machine, allowed)
-        for thread in _THREADS.iterdir():
-            os.sched_setaffinity(int(thread.name), {core})
-        log.info("worker.pinned", core=core, of=len(allowed))
+        try:
+            machine, allowed = UUID(_BOOT_ID.read_text().strip()), sorted(os.sched_getaffinity(0))
+            core = self.workers.take_core(machine, allowed)
+            for thread in _THREADS.iterdir():
+                with suppress(ProcessLookupError):  # it has ended
+                    os.sched_setaffinity(int(thread.name), {core})
+        except OSError as error:
+            log.warning("worker.not_pinned", error=type(error).__name__)
+        else:
+            log.info("worker.pinned", core=core, of=len(allowed))

@@ -12,6 +12,7 @@ equal delivery tags overwrite each other in `unacked`, an exchange nobody declar
 message to nowhere, a broken `eta` or `timelimit` raises, `shadow`, `argsrepr` and ids are logged.
 """
 
+import itertools
 import json
 import logging
 import uuid
@@ -29,6 +30,10 @@ HIDDEN: Final = "(hidden)"
 MAX_BODY_BYTES: Final = 1024 * 1024
 _LETTER_BEGINS: Final = b'{"headers": {"task": "dead_letters.keep"'
 """How we write a letter. It is read again when Postgres was away, and may be of any size."""
+
+# A delivery's tag is a key among those of all processes. A random one for each is a system call.
+_PROCESS: Final = uuid.uuid4().hex
+_NUMBERS: Final = itertools.count()
 
 logger = logging.getLogger(__name__)
 
@@ -168,7 +173,7 @@ def _message(
         "content-type": "application/json",
         "content-encoding": "utf-8",
         "properties": {
-            "delivery_tag": str(uuid.uuid4()),
+            "delivery_tag": f"{_PROCESS}-{next(_NUMBERS)}",
             "delivery_info": where,
             "delivery_mode": 2,
             "priority": priority,

@@ -10,8 +10,7 @@ import psycopg
 from psycopg.pq import TransactionStatus
 from psycopg.rows import namedtuple_row
 from sqlalchemy import event, make_url
-from sqlalchemy.exc import DisconnectionError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.exc import DisconnectionError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
 from worker.domain.errors import DatabaseAwayError, PermanentError
@@ -44,6 +43,10 @@ _LIMIT_EXCEEDED = "54"
 """SQLSTATE's class of statements that no Postgres takes; the driver counts them as operational."""
 
 
+_AWAY = (psycopg.errors.IdleInTransactionSessionTimeout, psycopg.errors.TransactionTimeout)
+"""Postgres has hung up on a process that slept in a transaction; the driver calls it internal."""
+
+
 class Database:
     """A pool of connections. Give each transaction back before any HTTP call.
 
@@ -54,7 +57,8 @@ class Database:
     def __init__(
         self, url: str, *, pool_size: int = 10, name: str = "worker", prepare: bool = False
     ) -> None:
-        self._url = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+        make_url(url)  # raises ArgumentError or ValueError: libpq would say it only when connecting
+        self._url = url.replace("postgresql+psycopg://", "postgresql://", 1)
         self._name = name
         self._prepare_after = _PREPARE_AFTER if prepare else None
         self._generation = 0
@@ -80,7 +84,8 @@ class Database:
         with _translated(), self._checked_out() as driver:
             driver.execute(b"BEGIN", prepare=False)
             yield Connection(driver)
-            driver.execute(b"COMMIT", prepare=False)
+            if driver.execute(b"COMMIT", prepare=False).statusmessage != "COMMIT":
+                raise ValueError("a statement of this transaction had failed, and nobody looked")
 
     @contextmanager
     def statement(self) -> Iterator[Connection]:
@@ -96,15 +101,24 @@ class Database:
     def _checked_out(self) -> Iterator[psycopg.Connection[Row]]:
         pooled = self.pool.connect()
         driver: Any = pooled.driver_connection
+        made_in = pooled.info["generation"]
         try:
             yield driver
+        except psycopg.Error:
+            if driver.broken:
+                self._leave_generation(made_in)
+            # Also where it is whole: a prepared statement may no longer fit the tables.
+            pooled.invalidate()
+            raise
         finally:
-            if driver.info.transaction_status != TransactionStatus.IDLE:
-                # What was begun is over with the connection; it may be broken as well.
-                if driver.broken:
-                    self._generation += 1
-                pooled.invalidate()
+            if pooled.is_valid and driver.info.transaction_status != TransactionStatus.IDLE:
+                pooled.invalidate()  # what was begun is over with the connection
             pooled.close()
+
+    def _leave_generation(self, made_in: int) -> None:
+        """Distrust all connections that were made in it; others were made since."""
+        if made_in == self._generation:
+            self._generation = made_in + 1
 
     def _connect(self) -> psycopg.Connection[Row]:
         return psycopg.connect(
@@ -128,7 +142,7 @@ class Database:
         if entry.info["generation"] == self._generation:
             if boottime() - entry.info["used_at"] < _IDLE_S or _answers(driver):
                 return
-            self._generation += 1
+            self._leave_generation(entry.info["generation"])
         raise DisconnectionError
 
 
@@ -138,28 +152,28 @@ def _note_used(_driver: object, entry: ConnectionPoolEntry) -> None:
 
 def _answers(driver: psycopg.Connection[Row]) -> bool:
     """Ask something over a connection that lay idle, and do not wait long for a dead line."""
-    if _USER_TIMEOUT is None or driver.pgconn.host.startswith(b"/"):
+    if _USER_TIMEOUT is None or driver.pgconn.host.startswith((b"/", b"@")):
         return True  # or a Unix socket, which has no line
-    with socket.socket(fileno=os.dup(driver.fileno())) as line:
-        line.setsockopt(socket.IPPROTO_TCP, _USER_TIMEOUT, _IDLE_TIMEOUT_MS)
-        try:
+    try:
+        with socket.socket(fileno=os.dup(driver.fileno())) as line:
+            line.setsockopt(socket.IPPROTO_TCP, _USER_TIMEOUT, _IDLE_TIMEOUT_MS)
             driver.execute(b"SELECT", prepare=False)
-        except psycopg.Error:
-            return False
-        line.setsockopt(socket.IPPROTO_TCP, _USER_TIMEOUT, _TIMEOUT_MS)
-        return True
+            line.setsockopt(socket.IPPROTO_TCP, _USER_TIMEOUT, _TIMEOUT_MS)
+    except (psycopg.Error, OSError):
+        return False
+    return True
 
 
 @contextmanager
 def _translated() -> Iterator[None]:
     try:
         yield
-    except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+    except (*_AWAY, psycopg.OperationalError, psycopg.InterfaceError) as error:
         if (error.sqlstate or "").startswith(_LIMIT_EXCEEDED):
             raise PermanentError(f"Postgres refused a statement: {_kind(error)}") from None
         raise DatabaseAwayError(f"Postgres: {_kind(error)}") from error
-    except PoolTimeoutError as error:
-        raise DatabaseAwayError("Postgres: no connection of the pool is free") from error
+    except SQLAlchemyError as error:  # the pool: none is free, or each was dead
+        raise DatabaseAwayError(f"Postgres: {type(error).__name__} of the pool") from error
     except psycopg.IntegrityError:
         raise  # a broken invariant of ours: a bug, and it must look like one
     except psycopg.Error as error:
