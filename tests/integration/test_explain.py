@@ -1,9 +1,10 @@
 """Which way Postgres takes through tables that have grown: an index for every question.
 
 The plans are those of the statements that the handlers really execute, at a size where the planner
-takes an index wherever one fits. `make bench` measures the same with a million messages.
+takes an index wherever one fits. EXPLAIN_USERS=200000 does the same with a million messages.
 """
 
+import os
 from collections.abc import Callable, Iterator
 
 import psycopg
@@ -22,7 +23,7 @@ from worker.store.gauges import BOUND, QUESTIONS
 from worker.store.retention import RetentionStore
 from worker.store.status import StatusStore
 
-USERS, EACH = 2_000, 5
+USERS, EACH = int(os.environ.get("EXPLAIN_USERS", "2000")), 5
 SMALL = frozenset({"workers", "gates", "test_clock"})
 """Tables of a few rows: to read them whole costs less than their index. The last is a test's."""
 FOR_PEOPLE = frozenset({"ix_attempt_log_channel_user_id", "ix_dead_letters_message_row_id"})
