@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from worker.domain.agents import ChannelKind
 from worker.domain.messages import ChannelAddress
 from worker.handlers.belonging import Belonging
 
@@ -106,6 +107,22 @@ def test_an_address_of_a_mailbox_is_compared_as_it_is_accepted() -> None:
     mine = json.dumps(envelope(channel="email", user="anna@EXAMPLE.org")).encode()
     assert Belonging(who=anna, kind="email")(mine)
     assert not Belonging(who=anna, kind="other")(mine)
+
+
+@pytest.mark.parametrize(
+    ("kind", "channel", "address"),
+    [("telephone", "sms", "+13125550001"), ("email", "email", "anna@example.org")],
+)
+def test_what_another_channel_accepts_is_a_strangers_whoever_it_names(
+    kind: ChannelKind, channel: str, address: str
+) -> None:
+    is_his = Belonging(
+        who=ChannelAddress(channel=channel, recipient="", address=address, thread=""), kind=kind
+    )
+    alices = envelope(user="alice", metadata={"contact": address})
+    assert not is_his(entry(body(alices)))
+    assert is_his(entry(body({**alices, "channel": channel}))), "his own channel refuses `alice`"
+    assert is_his(entry(body({**alices, "version": 2}))), "no channel can accept it"
 
 
 @pytest.mark.parametrize("path", sorted(ENTRIES.glob("*.bin")), ids=lambda path: path.stem)

@@ -36,15 +36,24 @@ class Belonging:
         is_named = False
         for _ in range(_MAX_WRAPPERS):
             document = _json(raw)
-            try:
-                return parse_envelope(document).who(self.kind) == self.who
-            except (EnvelopeError, RecursionError):
-                is_named = is_named or self._is_named(raw, document)
+            decided = self._decided(document)
+            if decided is not None:
+                return decided
+            is_named = is_named or self._is_named(raw, document)
             inner = _inside(document)
             if inner is None:
                 break
             raw = inner
         return is_named
+
+    def _decided(self, document: object) -> bool | None:
+        """Decide by the envelope; None = it is none, or one that his channel refuses."""
+        try:
+            envelope = parse_envelope(document)
+            # Another channel's kind is not ours to judge its addresses by.
+            return envelope.channel == self.who.channel and envelope.who(self.kind) == self.who
+        except (EnvelopeError, RecursionError):
+            return None
 
     def _is_named(self, raw: bytes, document: object) -> bool:
         wanted = _folded(self.who.address)
