@@ -19,6 +19,7 @@ from tests.support.processes import eventually
 from tests.support.world import NAMESPACE, USER, HandDrivenWorker, World, running_world
 from worker.cli.producer import producer
 from worker.cli.queue_entries import queue_entries
+from worker.domain.deliveries import DeliveryOutcome, NotDelivered, OutgoingReply
 from worker.domain.ids import ChannelUserId
 from worker.handlers.conversations import USER_KEY, user_tag
 from worker.handlers.erase import EraseUser
@@ -362,6 +363,39 @@ def test_a_message_in_the_hands_of_a_living_worker_is_waited_for(world: World) -
         nobody_lives(world)
         assert told(world, "erase", WHO, "--yes")["removed"]["queue_entries"] == 1
         assert redis.keys("unacked*") == []
+
+
+class OutInTheWorld:
+    """A way out on which something happens during the attempt."""
+
+    takes_key = True
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.during: list[Said] = []
+
+    def deliver(self, _reply: OutgoingReply) -> DeliveryOutcome:
+        self.during.append(run(self.world, "erase", f"out:{USER}", "--yes", "--wait", "0"))
+        return NotDelivered(reason="busy")
+
+
+def test_a_reply_that_is_being_handed_over_is_waited_for_and_no_other_begins(world: World) -> None:
+    way_out = OutInTheWorld(world)
+    config = '[channels.out.delivery]\ntask = "t"\nqueue = "q"\n'
+    mike = world.worker(config, channels={"out": way_out})
+    for text in ("canary", "canary too"):
+        mike.receive(world.envelope(text, channel="out"))
+    mike.deliver()
+    world.clock.advance(60)
+    mike.service.background.beat(0.0)
+    assert mike.service.deliver(HIM) == 1, "the one that has begun, and that failed"
+
+    assert [said.returncode for said in way_out.during] == [1, 1]
+    assert all("is being handed over" in said.stderr for said in way_out.during)
+    (first, second) = world.database.rows("SELECT state FROM deliveries ORDER BY id")
+    assert (first["state"], second["state"]) == ("pending", "cancelled")
+    assert run(world, "erase", f"out:{USER}", "--yes").returncode == 0
+    assert "canary" not in everything(world)
 
 
 def test_where_telnyx_fails_the_rows_stay_and_it_is_repeated(world: World) -> None:

@@ -73,6 +73,8 @@ class EraseUser:
         self.store.stop(user_id)
         removed = Counter(queue_entries=waiting.remove(is_his))
         lease = taken(self.interventions, user_id).lease
+        if self.store.still_delivers(user_id):  # of a turn that ended since, too
+            raise NotNowError("a reply of this channel user is being handed over: try again soon")
         removed["queue_entries"] += self._clear_notes(waiting, is_his)
         removed["telnyx_conversations"] = self._forget_at_telnyx(user_id, who)
         removed["inbox"] = self.raw.delete_inbox([one.id for one in self.raw.inbox(is_his)])

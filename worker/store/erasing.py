@@ -29,6 +29,18 @@ _REQUEST = sql("""
 INSERT INTO erasures (channel_user_id, requested_at) VALUES (:user_id, service_now())
 ON CONFLICT (channel_user_id) WHERE finished_at IS NULL DO NOTHING
 """)
+# An attempt that is under way is left to end. The token grows: one whose lease is over may still
+# end, and must not bring the delivery back.
+_CANCEL = sql("""
+UPDATE deliveries SET state = 'cancelled', due_at = NULL, lease_until = NULL,
+    lease_token = lease_token + 1, finished_at = service_now()
+WHERE channel_user_id = :user_id AND state IN ('pending', 'sending')
+  AND (lease_until IS NULL OR lease_until < service_now())
+""")
+_DELIVERING = sql("""
+SELECT EXISTS (SELECT FROM deliveries
+    WHERE channel_user_id = :user_id AND state IN ('pending', 'sending'))
+""")
 _AT_TELNYX = sql("""
 SELECT telnyx_conversation_id, agent FROM conversations WHERE channel_user_id = :user_id ORDER BY id
 """)
@@ -112,6 +124,13 @@ class ErasureStore:
             if connection.execute(_STOP, {"user_id": user_id}).one_or_none() is None:
                 raise NotFoundError("there is no such channel user")
             connection.execute(_REQUEST, {"user_id": user_id})
+            connection.execute(_CANCEL, {"user_id": user_id})
+
+    def still_delivers(self, user_id: ChannelUserId) -> bool:
+        """Let no further attempt at his replies begin; gives whether one is under way."""
+        with self._database.transaction() as connection:
+            connection.execute(_CANCEL, {"user_id": user_id})
+            return bool(connection.execute(_DELIVERING, {"user_id": user_id}).scalar_one())
 
     def at_telnyx(self, user_id: ChannelUserId) -> AtTelnyx:
         """Give his conversations, closed ones too."""
