@@ -27,6 +27,9 @@ max_wait_s = 60
 [channels.out.delivery]
 task = "unused"
 queue = "unused"
+[routes.desk.delivery]
+task = "unused"
+queue = "unused"
 """
 
 
@@ -242,6 +245,17 @@ def test_being_delivered(ground: Ground) -> None:
     ground.world.clock.advance(6)
     ground.mike.service.deliver(ChannelUserId(ground.user_of(message)))
     assert ground.why(message)["where"]["fate"] == "answered"
+
+
+def test_behind_the_closed_gate_of_its_route(ground: Ground) -> None:
+    message = ground.receive(channel="out", reply_to="desk")
+    ground.world.database.run(
+        "INSERT INTO gates (name, reason, closed_until)"
+        " VALUES ('webhook:route:desk', 'status 500', service_now() + interval '30 s')"
+    )
+    told = ground.why(message)
+    assert "gate webhook:route:desk is closed: status 500" in told["where"]["what"]
+    ground.world.database.run("DELETE FROM gates WHERE name = 'webhook:route:desk'")
 
 
 def test_an_unknown_id_is_looked_for_where_it_was_not_accepted(ground: Ground) -> None:

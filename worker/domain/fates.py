@@ -175,7 +175,7 @@ def _mends(life: Life, fate: Fate) -> tuple[str, ...]:
 def _delivering(life: Life, delivery: LifeDelivery) -> Outlook:
     """Say what a reply waits for."""
     what, until, then = "the reply is due to be handed over", delivery.due_at, ""
-    gate = next((g for g in life.gates if g.name == f"webhook:{life.message.channel}"), None)
+    gate = next((g for g in life.gates if g.name == f"webhook:{delivery.way_out}"), None)
     person = life.reply is not None and life.reply.source is ReplySource.HUMAN
     if delivery.ahead:
         what, until = f"{delivery.ahead} earlier replies to this person go first", None

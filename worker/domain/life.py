@@ -151,6 +151,8 @@ class LifeDelivery:
 
     id: DeliveryId
     state: DeliveryState
+    way_out: str
+    """Name of the channel, or of the route, that says how it is delivered."""
     attempts: int
     """Attempts begun."""
     first_attempt_at: datetime | None

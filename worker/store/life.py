@@ -77,8 +77,9 @@ WHERE channel_user_id = :user_id AND (turn_id = :turn_id OR (turn_id IS NULL
 ORDER BY id LIMIT 100
 """)
 _REPLY = sql("""
-SELECT r.source, r.text, r.created_at AS replied_at, d.id, d.state, d.attempts, d.first_attempt_at,
-    d.due_at, d.lease_until, d.provider_id, d.provider_status, d.created_at, d.finished_at,
+SELECT r.source, r.text, r.created_at AS replied_at, d.id, d.state, d.channel AS way_out,
+    d.attempts, d.first_attempt_at, d.due_at, d.lease_until, d.provider_id, d.provider_status,
+    d.created_at, d.finished_at,
     (SELECT count(*) FROM deliveries before WHERE before.channel_user_id = d.channel_user_id
         AND before.state IN ('pending', 'sending') AND before.id < d.id) AS ahead
 FROM replies r LEFT JOIN deliveries d ON d.reply_id = r.id WHERE r.turn_id = :turn_id
@@ -232,6 +233,7 @@ def _delivery(row: Row) -> LifeDelivery:
     return LifeDelivery(
         id=DeliveryId(row.id),
         state=DeliveryState(row.state),
+        way_out=row.way_out,
         attempts=row.attempts,
         first_attempt_at=row.first_attempt_at,
         due_at=row.due_at,
