@@ -15,7 +15,7 @@ from worker.sandbox.simulator.config import SimulatorConfig
 AGENTS = '[channels.out.delivery]\ntask = "t"\nqueue = "q"\n'
 CLEAN = """
 TRUNCATE channel_users, messages, conversations, turns, calls, replies, deliveries, dead_letters,
-    gates, inbox, attempt_log, tool_calls CASCADE
+    gates, inbox, attempt_log, tool_calls, erasures CASCADE
 """
 
 
@@ -120,6 +120,11 @@ def test_a_divergence_is_stuck_at_once_and_doubt_when_it_could_be_over(world: Wo
     world.clock.advance(10)
     mike.service.background.beat(0.0)
     assert kinds(world) == ["diverged", "doubt"]
+    world.database.run(
+        "INSERT INTO erasures (channel_user_id, requested_at) SELECT id, service_now() -"
+        " interval '2 min' FROM channel_users WHERE diverged_at IS NOT NULL"
+    )
+    assert kinds(world) == ["erasing", "doubt"]
 
 
 def test_a_gate_an_inbox_and_a_missing_agent_are_stuck_when_something_waits(world: World) -> None:

@@ -410,6 +410,11 @@ def test_where_telnyx_fails_the_rows_stay_and_it_is_repeated(world: World) -> No
     assert "run it again" in said.stderr
     assert "canary" in postgres(world)
     assert world.database.value("SELECT finished_at IS NULL FROM erasures")
+    for order in (("conversations", "reset", WHO), ("say", WHO, "hello")):
+        assert "is being erased: run `worker erase 1` again" in run(world, *order).stderr
+    assert told(world, "why", "1")["where"]["fate"] == "erasing"
+    (stuck,) = json.loads(run(world, "stuck", "--after", "0", "--json").stdout)["stuck"]
+    assert (stuck["kind"], stuck["command"]) == ("erasing", "worker erase 1")
     world.simulator.delete_conversation(world.simulator.conversations()[0].id)
     assert told(world, "erase", WHO, "--yes")["removed"]["telnyx_conversations"] == 1, (
         "gone is gone"

@@ -78,20 +78,25 @@ def test_nothing_that_people_wrote_or_are_is_shown(seen: Watched) -> None:
 def test_what_waits_has_an_age_and_a_diverged_user_a_number_of_his_own(seen: Watched) -> None:
     ground = seen.ground
     ground.database.run(
-        "WITH u AS (INSERT INTO channel_users (channel, address) VALUES ('web', 'd'), ('web', 'w')"
+        "WITH u AS (INSERT INTO channel_users (channel, address) VALUES ('web', 'd'), ('web', 'w'),"
+        " ('web', 'e'), ('web', 'idle')"
         " RETURNING id, address), m AS (INSERT INTO messages"
         " (channel_user_id, message_id, seq, order_at, agent, envelope, accepted_at)"
         " SELECT id, 'm', 1, now(), 'default', '{}', now() - CASE address"
-        " WHEN 'd' THEN interval '3 hours' ELSE interval '10 minutes' END FROM u)"
+        " WHEN 'w' THEN interval '10 minutes' ELSE interval '3 hours' END FROM u)"
         " SELECT FROM u"
     )
     ground.database.run(
         "WITH t AS (INSERT INTO turns (channel_user_id, agent, agent_version, input_text)"
-        " SELECT id, 'default', 'v', '' FROM channel_users WHERE address = 'd' RETURNING *)"
+        " SELECT id, 'default', 'v', '' FROM channel_users WHERE address IN ('d', 'e') RETURNING *)"
         " UPDATE channel_users SET diverged_at = now(), open_turn_id = t.id FROM t"
         " WHERE channel_users.id = t.channel_user_id"
     )
 
+    ground.database.run(
+        "INSERT INTO erasures (channel_user_id)"
+        " SELECT id FROM channel_users WHERE address IN ('e', 'idle')"
+    )
     database = Database(ground.database.url)
     (question,) = [one for one in QUESTIONS if one.part == "unanswered"]
     shown = {
@@ -99,7 +104,8 @@ def test_what_waits_has_an_age_and_a_diverged_user_a_number_of_his_own(seen: Wat
     }
     database.close()
     assert shown["worker_diverged_users",] == 1
-    assert shown["worker_messages_unanswered", "pending"] == 2
+    assert shown["worker_erasures_unfinished",] == 2
+    assert shown["worker_messages_unanswered", "pending"] == 4
     assert 600 <= shown["worker_oldest_unanswered_seconds",] < 700
 
 

@@ -81,6 +81,7 @@ WAITING = Life(
         held_until=None,
         paused_at=None,
         diverged_at=None,
+        erasing_since=None,
     ),
     turn=None,
 )
@@ -187,6 +188,8 @@ def told(life: Life) -> Outlook:
         (message(WAITING, agent="gone"), Fate.NO_AGENT, "no agent gone"),
         (user(WAITING, paused_at=at(-9)), Fate.PAUSED, "a person has taken over"),
         (user(WAITING, diverged_at=at(-9)), Fate.DIVERGED, "not what we know"),
+        (user(TAKEN, diverged_at=at(-9), erasing_since=at(-9)), Fate.ERASING, "being erased"),
+        (user(delivered(DeliveryState.CANCELLED), erasing_since=at(-9)), Fate.ERASING, "stopped"),
         (replace(WAITING, gates=(RATE, ACCOUNT)), Fate.GATE, "gate account, because Telnyx a"),
         (replace(WAITING, gates=(RATE,)), Fate.GATE, "because Telnyx answered 429"),
         (replace(HELD, message=WAITING.message), Fate.BEHIND, "turn 5 of the same person"),

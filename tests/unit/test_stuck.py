@@ -76,9 +76,15 @@ def test_each_person_has_a_line_with_a_command_that_can_be_typed() -> None:
         NOTHING,
         users=(
             replace(person, kind=StuckKind.DIVERGED),
+            replace(person, kind=StuckKind.ERASING),
             person,
             replace(person, kind=StuckKind.DELIVERY, message=None),
         ),
     )
     commands = [one.command for one in stuck(waits, ROUTING)]
-    assert commands == ["worker conversations show 4", "worker why 7", "worker status"]
+    assert commands == [
+        "worker conversations show 4",
+        "worker erase 4",
+        "worker why 7",
+        "worker status",
+    ]

@@ -40,6 +40,7 @@ class Fate(StrEnum):
     CONVERSATION = "conversation"
     PAUSED = "paused"
     DIVERGED = "diverged"
+    ERASING = "erasing"
     NO_AGENT = "no_agent"
     STRANDED = "stranded"
 

@@ -68,6 +68,8 @@ class LifeUser:
     """Until when a living worker may work on him; None = nobody does."""
     paused_at: datetime | None
     diverged_at: datetime | None
+    erasing_since: datetime | None
+    """Since when he is being erased, which has not been finished; None = he is not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

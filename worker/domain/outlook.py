@@ -1,5 +1,6 @@
 """What a message waits for now and what happens next, decided from what Postgres holds.
 
+    any     ──▶ being erased
     pending ──▶ diverged ▸ behind an open turn ▸ no such agent ▸ paused ▸ gate ▸ debounce ▸ a worker
     in_turn ──▶ diverged ▸ somebody is at it ▸ no such agent ▸ gate ▸ what its last call came to
     others  ──▶ `worker.domain.fates`
@@ -23,6 +24,8 @@ _NOBODY_LIVES: Final = "no worker is alive: start one, then it goes on by itself
 
 def outlook(life: Life, routing: Routing, timing: Timing) -> Outlook:
     """Say where a message stands."""
+    if life.user.erasing_since is not None:
+        return _erasing(life)
     if life.message.state not in {MessageState.PENDING, MessageState.IN_TURN}:
         return ended(life)
     if life.user.diverged_at is not None:
@@ -36,6 +39,15 @@ def outlook(life: Life, routing: Routing, timing: Timing) -> Outlook:
     if life.workers == 0:
         return replace(found, then=_NOBODY_LIVES, commands=("worker status", *found.commands))
     return found
+
+
+def _erasing(life: Life) -> Outlook:
+    return Outlook(
+        fate=Fate.ERASING,
+        what="its person is being erased, and that has not been finished; he is stopped",
+        since=life.user.erasing_since,
+        commands=(f"worker erase {life.user.id}",),
+    )
 
 
 def _diverged(life: Life) -> Outlook:

@@ -26,6 +26,7 @@ class StuckKind(StrEnum):
     GATE = "gate"
     NO_AGENT = "no_agent"
     DIVERGED = "diverged"
+    ERASING = "erasing"
     OVERDUE = "overdue"
     DEAD_LEASE = "dead_lease"
     DOUBT = "doubt"
@@ -87,6 +88,7 @@ class Stuck:
 
 _WHY: Final = {
     StuckKind.DIVERGED: "stopped: Telnyx's conversation is not what we know",
+    StuckKind.ERASING: "is being erased, and that was not finished: run it again",
     StuckKind.OVERDUE: "due, and no worker has taken it up",
     StuckKind.DEAD_LEASE: "its worker died, and no other has taken it up",
     StuckKind.DOUBT: "a call without a clear answer is not cleared up, though it could be by now",
@@ -159,6 +161,8 @@ def _people(waits: Waits) -> Iterator[Stuck]:
         command = "worker status" if one.message is None else f"worker why {one.message}"
         if one.kind is StuckKind.DIVERGED:
             command = f"worker conversations show {one.user}"
+        elif one.kind is StuckKind.ERASING:
+            command = f"worker erase {one.user}"
         yield Stuck(
             kind=one.kind,
             why=_WHY[one.kind],

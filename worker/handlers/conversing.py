@@ -65,7 +65,7 @@ class ResetConversation:
 
     def __call__(self, user_id: ChannelUserId, agent: str | None = None) -> Reset:
         """Reset. Raises `NotNowError`, `NotPossibleError` and `StaleLeaseError`."""
-        standing = taken(self.store, user_id)
+        standing = _taken_to_go_on(self.store, user_id)
         if not standing.open:
             return Reset(agent=agent, closed=None, turn=None)
         agent = _agent_of(standing, agent)
@@ -102,7 +102,7 @@ class AdoptConversation:
         `force`: although its tag is another user's. Raises `NotNowError`, `NotPossibleError`,
         `NotFoundError` (Telnyx has no such conversation), `StaleLeaseError`.
         """
-        standing = taken(self.store, user_id)
+        standing = _taken_to_go_on(self.store, user_id)
         agent = self.routing.agent(_agent_of(standing, agent)).name
         if not self.routing.channel(standing.who.channel).persist:
             raise NotPossibleError("this channel is stateless: it uses no conversations")
@@ -203,7 +203,7 @@ class SayToUser:
         before = self.saying.find(user_id, key)
         if before is not None:
             return before
-        standing = taken(self.store, user_id)
+        standing = _taken_to_go_on(self.store, user_id)
         if standing.turn is not None and not deliver_only:
             raise NotNowError(
                 f"turn {standing.turn.id} has not ended: wait for it, or see --deliver-only"
@@ -245,6 +245,16 @@ def taken(store: InterventionStore, user_id: ChannelUserId) -> Standing:
             f"Telnyx may still carry out a call of channel user {user_id}: try again in"
             f" {seconds:.0f} s, at {standing.doubt_until:%H:%M:%S} UTC",
             retry_after_s=seconds,
+        )
+    return standing
+
+
+def _taken_to_go_on(store: InterventionStore, user_id: ChannelUserId) -> Standing:
+    """Take one who is not being erased: what is gone already cannot be brought back."""
+    standing = taken(store, user_id)
+    if standing.erasing:
+        raise NotPossibleError(
+            f"channel user {user_id} is being erased: run `worker erase {user_id}` again"
         )
     return standing
 

@@ -81,7 +81,7 @@ FROM workers WHERE alive_until >= service_now()
         metrics=(
             Metric(
                 name="worker_oldest_unanswered_seconds",
-                help="Age of the oldest message without an outcome; diverged users do not count",
+                help="Age of the oldest message without an outcome; who is stopped does not count",
             ),
             Metric(
                 name="worker_messages_unanswered",
@@ -89,28 +89,39 @@ FROM workers WHERE alive_until >= service_now()
                 labels=("state",),
             ),
             Metric(name="worker_diverged_users", help="Users who wait for an operator"),
+            Metric(
+                name="worker_erasures_unfinished",
+                help="Users whose erasing was begun; `worker erase` has to be run again",
+            ),
         ),
-        # A diverged user keeps his open turn, and of open turns there is an index.
+        # A diverged user keeps his open turn, and of open turns there is an index. Who is being
+        # erased may have none.
         sql="""
-WITH opened AS MATERIALIZED (
-    SELECT t.id, t.channel_user_id, u.diverged_at IS NOT NULL AS diverged
+WITH erasing AS MATERIALIZED (
+    SELECT channel_user_id FROM erasures WHERE finished_at IS NULL
+), opened AS MATERIALIZED (
+    SELECT t.id, t.channel_user_id, u.diverged_at IS NOT NULL AS stopped
     FROM turns t, LATERAL (
         SELECT diverged_at FROM channel_users WHERE id = t.channel_user_id OFFSET 0) AS u
     WHERE t.state = 'open'
+), stopped AS MATERIALIZED (
+    SELECT channel_user_id FROM opened WHERE stopped UNION SELECT channel_user_id FROM erasing
 ), unanswered AS (
     SELECT 'pending' AS state, m.accepted_at, m.channel_user_id IN (
-        SELECT channel_user_id FROM opened WHERE diverged) AS diverged
+        SELECT channel_user_id FROM stopped) AS stopped
     FROM messages m WHERE m.state = 'pending'
     UNION ALL
-    SELECT 'in_turn', m.accepted_at, o.diverged
+    SELECT 'in_turn', m.accepted_at, o.stopped
     FROM opened o, LATERAL (SELECT accepted_at FROM messages
         WHERE turn_id = o.id AND state = 'in_turn' OFFSET 0) AS m
 )
 SELECT state, count(unanswered.accepted_at) AS worker_messages_unanswered,
     extract(epoch FROM service_now() - (
-        SELECT min(accepted_at) FROM unanswered WHERE NOT diverged))
+        SELECT min(accepted_at) FROM unanswered WHERE NOT stopped))
         AS worker_oldest_unanswered_seconds,
-    (SELECT count(*) FROM opened WHERE diverged) AS worker_diverged_users
+    (SELECT count(*) FROM opened WHERE stopped
+        AND channel_user_id NOT IN (SELECT channel_user_id FROM erasing)) AS worker_diverged_users,
+    (SELECT count(*) FROM erasing) AS worker_erasures_unfinished
 FROM (VALUES ('pending'), ('in_turn')) AS states (state) LEFT JOIN unanswered USING (state)
 GROUP BY state
 """,

@@ -22,7 +22,8 @@ from worker.store.sql import Connection, sql
 
 _LOCK = sql("""
 SELECT channel, recipient, address, thread, lease_token, open_turn_id,
-    diverged_at IS NOT NULL AS diverged, service_now() AS now,
+    diverged_at IS NOT NULL AS diverged, EXISTS (SELECT FROM erasures e
+        WHERE e.channel_user_id = u.id AND e.finished_at IS NULL) AS erasing, service_now() AS now,
     CASE WHEN EXISTS (SELECT FROM workers w
         WHERE w.id = u.lease_owner AND w.alive_until >= service_now()) THEN lease_until END
         AS held_until
@@ -87,6 +88,8 @@ class Standing:
     open: tuple[OpenConversation, ...]
     """One for each agent."""
     diverged: bool
+    erasing: bool
+    """Erasing him was begun, and is not finished."""
     held_until: datetime | None
     """Until when a living worker may work on him; None = nobody does."""
     doubt_until: datetime | None
@@ -165,6 +168,7 @@ class InterventionStore:
             turn=None if turn_id is None else read_turn(connection, TurnId(turn_id)),
             open=tuple(conversation_value(one) for one in opened),
             diverged=row.diverged,
+            erasing=row.erasing,
             held_until=_if_after(row.now, row.held_until),
             doubt_until=_if_after(row.now, doubt_until),
         )

@@ -44,6 +44,8 @@ SELECT m.id, m.message_id, u.channel, m.agent, m.state, m.outcome, m.accepted_at
     m.expires_at, m.late, m.alone, m.conflicts, m.turn_id, m.envelope,
     (SELECT count(*) FROM messages b WHERE b.channel_user_id = m.channel_user_id
         AND b.state = 'pending' AND (b.order_at, b.seq) < (m.order_at, m.seq)) AS before,
+    (SELECT requested_at FROM erasures e
+        WHERE e.channel_user_id = u.id AND e.finished_at IS NULL) AS erasing_since,
     u.id AS user_id, u.due_at, u.waiting_due_at, u.paused_at, u.diverged_at,
     CASE WHEN u.lease_until >= service_now() AND w.id IS NOT NULL THEN u.lease_until END
         AS held_until,
@@ -167,6 +169,7 @@ def _user(row: Row) -> LifeUser:
         held_until=row.held_until,
         paused_at=row.paused_at,
         diverged_at=row.diverged_at,
+        erasing_since=row.erasing_since,
     )
 
 

@@ -63,7 +63,16 @@ _DIVERGED = sql(
     f"""
 SELECT u.id, u.diverged_at AS since, {_OLDEST_MESSAGE}
 FROM channel_users u WHERE u.due_at IS NOT NULL AND u.diverged_at IS NOT NULL
+  AND NOT EXISTS (SELECT FROM erasures e
+                  WHERE e.channel_user_id = u.id AND e.finished_at IS NULL)
 ORDER BY u.diverged_at LIMIT :limit"""
+)
+_ERASING = sql(
+    f"""
+SELECT u.id, e.requested_at AS since, {_OLDEST_MESSAGE}
+FROM erasures e JOIN channel_users u ON u.id = e.channel_user_id
+WHERE e.finished_at IS NULL AND e.requested_at <= service_now() - :after
+ORDER BY e.requested_at LIMIT :limit"""
 )
 _DOUBT = sql(
     f"""
@@ -98,6 +107,7 @@ ORDER BY d.due_at LIMIT :limit
 """)
 _OF_USERS: Final = {
     StuckKind.DIVERGED: _DIVERGED,
+    StuckKind.ERASING: _ERASING,
     StuckKind.OVERDUE: _DUE,
     StuckKind.DOUBT: _DOUBT,
     StuckKind.STRANDED: _STRANDED,
