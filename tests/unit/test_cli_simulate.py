@@ -27,6 +27,9 @@ other_attachments = "skip"
 [channels.web.delivery]
 task = "take"
 queue = "crm"
+[routes.desk.delivery]
+task = "note"
+queue = "back-office"
 """
 ENVELOPE = {
     "version": 1,
@@ -61,6 +64,16 @@ def test_a_valid_envelope_is_routed_and_its_channels_policy_shown(tmp_path: Path
     assert "webhook to hooks.example.com" in shown.stdout
     assert "a-secret-path" not in shown.stdout
     assert "channel user  sms:+13125550001, recipient +13125550199" in shown.stdout
+
+
+def test_a_reply_that_goes_by_a_route_is_shown_there(tmp_path: Path) -> None:
+    envelope = {**ENVELOPE, "reply_to": "desk"}
+    found = told(tmp_path, envelope)
+    assert found["delivery"] == "Celery task note on queue back-office"
+    assert found["way_out"] == "route:desk"
+    shown = simulate(tmp_path, envelope).stdout
+    assert "delivery      Celery task note on queue back-office (route:desk)" in shown
+    assert told(tmp_path, ENVELOPE)["way_out"] == "sms"
 
 
 def test_the_address_is_shown_as_it_is_compared(tmp_path: Path) -> None:

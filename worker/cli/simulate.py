@@ -80,7 +80,8 @@ def _route(route: Route) -> dict[str, object]:
         "max_pending": message.max_pending,
         "persist": policy.persist,
         "supersede": policy.supersede,
-        "delivery": delivery_of(policy.delivery),
+        "way_out": route.way_out.name,
+        "delivery": delivery_of(route.way_out.delivery),
     }
 
 
@@ -113,7 +114,9 @@ def _lines(foreseen: Foreseen) -> Iterator[str]:
     yield f"skipped       where {message.max_pending} of this person wait already (overflow)"
     thread = "kept at Telnyx" if policy.persist else "none, each turn stands alone"
     yield f"conversation  {thread}"
-    yield f"delivery      {delivery_of(policy.delivery)}"
+    way_out = foreseen.route.way_out
+    by_route = f" ({way_out.name})" if way_out is not policy else ""
+    yield f"delivery      {delivery_of(way_out.delivery)}{by_route}"
 
 
 def delivery_of(delivery: Delivery | None) -> str:

@@ -30,6 +30,8 @@ class Route:
     message: NewMessage
     agent: Agent
     policy: ChannelPolicy
+    way_out: ChannelPolicy
+    """Says how the reply is delivered: the channel's policy, or that of its route."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,10 +56,12 @@ def foresee(document: object, routing: Routing, *, now: datetime) -> Foreseen:
         return Foreseen(
             verdict=Verdict.DEAD_LETTER, why=error.reason, detail=str(error), unknown=unknown
         )
+    named = message.envelope.get("reply_to")
     route = Route(
         message=message,
         agent=routing.agent(message.agent),
         policy=routing.channel(message.who.channel),
+        way_out=routing.way_out(message.who.channel, named if isinstance(named, str) else None),
     )
     if message.skip is not None:
         return Foreseen(verdict=Verdict.SKIPPED, why=message.skip, route=route, unknown=unknown)
