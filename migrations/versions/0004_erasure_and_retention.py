@@ -26,6 +26,13 @@ CREATE TABLE erasures (
 CREATE UNIQUE INDEX uq_erasures_unfinished
     ON erasures (channel_user_id) WHERE finished_at IS NULL;
 """
+PASSES = """
+CREATE TABLE retention_passes (
+    id bigint NOT NULL,
+    began_at timestamptz NOT NULL,
+    CONSTRAINT pk_retention_passes PRIMARY KEY (id)
+);
+"""
 COLUMNS = """
 ALTER TABLE turns ADD COLUMN redacted_at timestamptz;
 ALTER TABLE messages ADD COLUMN redacted_at timestamptz;
@@ -46,6 +53,7 @@ CREATE INDEX ix_dead_letters_delivery_id
 def upgrade() -> None:
     """Add what both need."""
     op.execute(ERASURES)
+    op.execute(PASSES)
     op.execute(COLUMNS)
     op.execute(INDEXES)
 
@@ -55,4 +63,5 @@ def downgrade() -> None:
     op.execute("DROP INDEX ix_dead_letters_delivery_id, ix_dead_letters_message_row_id")
     op.execute("ALTER TABLE messages DROP COLUMN redacted_at")
     op.execute("ALTER TABLE turns DROP COLUMN redacted_at")
+    op.drop_table("retention_passes")
     op.drop_table("erasures")

@@ -1,5 +1,6 @@
 """Retention takes texts out, and nothing that a worker may still have to know."""
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 
 from tests.support.cli import Said, invoke
 from tests.support.databases import libpq_url
+from tests.support.processes import eventually
 from tests.support.world import (
     HandDrivenWorker,
     RecordingBroker,
@@ -18,6 +20,7 @@ from tests.support.world import (
 from worker.bootstrap import build_service
 from worker.handlers.retention import ApplyRetention
 from worker.sandbox.simulator import SimulatorConfig
+from worker.settings import Settings
 from worker.store.database import Database
 from worker.store.retention import BATCH, RetentionStore
 
@@ -222,6 +225,17 @@ def plant(world: World, number: int) -> None:
     )
 
 
+def swept_by_another(world: World, settings: Settings, left: str) -> int:
+    """What a worker that has just started leaves."""
+    service = build_service(settings, broker=RecordingBroker())
+    try:
+        service.background.sweep()
+        found: int = world.database.value(left)
+    finally:
+        service.close()
+    return found
+
+
 def test_the_sweeper_does_a_batch_at_a_time_once_an_hour(world: World) -> None:
     mike = world.worker()
     say(world, mike, "hello")
@@ -241,6 +255,9 @@ def test_the_sweeper_does_a_batch_at_a_time_once_an_hour(world: World) -> None:
         for _ in range(12):  # more than a whole pass takes
             service.background.sweep()
         assert world.database.value(left) == 1, "that is for the next hour"
+        assert swept_by_another(world, settings, left) == 1, "and for one process of all"
+        world.clock.advance(3601)
+        assert swept_by_another(world, settings, left) == 0
     finally:
         service.close()
     assert mike.service.background.sweep.retention is None, "without the setting"  # type: ignore[attr-defined]
@@ -259,6 +276,22 @@ def test_a_pass_ends_where_another_process_is_at_it_and_a_person_waits(world: Wo
         assert [dict(one) for one in apply() if one] == [{"turns": 1}]
     finally:
         database.close()
+
+
+def test_what_may_not_go_is_not_locked(world: World) -> None:
+    mike = world.worker()
+    say(world, mike, "one", "the last words of an open thread")
+    later(world, mike, (DAYS + 1) * DAY_S)
+    blocked = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+    with psycopg.connect(libpq_url(world.database.url)) as holder:
+        holder.execute("SELECT FROM calls FOR UPDATE")
+        taking = threading.Thread(target=retention, args=(world,))
+        taking.start()
+        assert eventually(lambda: world.database.value(blocked) == 1)
+        assert world.database.rows("SELECT id FROM turns FOR UPDATE SKIP LOCKED") == [{"id": 2}]
+        holder.rollback()
+        taking.join(20)
+    assert [row["said"] for row in words(world)] == ["", "the last words of an open thread"]
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,8 @@ from worker.store.retention import Place, RetentionStore
 from worker.timed_socket import boottime
 
 EVERY_S = 3600.0
+LOOK_EVERY_S = 60.0
+"""Each process asks so often whether it is time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,11 +43,11 @@ class ApplyRetention:
 
 @dataclass(kw_only=True)
 class HourlyRetention:
-    """A pass an hour, a batch for each look of the sweeper, which waits for nothing longer."""
+    """A pass an hour, by one of all processes: a batch for each look of its sweeper."""
 
     apply: ApplyRetention
     _due_at: float = 0.0
-    """The first pass begins with the first look."""
+    """The first look is at once."""
     _pass: Iterator[Mapping[str, int]] | None = None
     _removed: Counter[str] = field(default_factory=Counter)
 
@@ -54,7 +56,9 @@ class HourlyRetention:
         if self._pass is None:
             if boottime() < self._due_at:
                 return
-            self._due_at = boottime() + EVERY_S
+            self._due_at = boottime() + LOOK_EVERY_S
+            if not self.apply.store.begin(every_s=EVERY_S):
+                return
             self._removed.clear()
             self._pass = self.apply(waits=False)
         try:

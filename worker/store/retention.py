@@ -30,16 +30,22 @@ BATCH = 200
 _TRY = sql("SELECT pg_try_advisory_xact_lock(4871, 2)")
 _WAIT = sql("SELECT pg_advisory_xact_lock(4871, 2)")
 
+_BEGIN = sql("""
+INSERT INTO retention_passes AS last (id, began_at) VALUES (1, service_now())
+ON CONFLICT (id) DO UPDATE SET began_at = service_now()
+WHERE last.began_at <= service_now() - :every RETURNING id
+""")
+
 # Of the oldest, so many are looked at, whether they may go or not: so a batch is short for certain.
 _OLD_TURNS = """
 WITH candidates AS (
-    SELECT id, conversation_id, state, landed, finished_at FROM turns
+    SELECT id, finished_at FROM turns
     WHERE finished_at < service_now() - :keep AND finished_at IS NOT NULL AND redacted_at IS NULL
       AND (finished_at, id) > (CAST(:after_at AS timestamptz), CAST(:after_id AS bigint))
-    ORDER BY finished_at, id LIMIT :limit FOR UPDATE SKIP LOCKED
+    ORDER BY finished_at, id LIMIT :limit
 ), old AS (
-    SELECT id FROM candidates t
-    WHERE NOT EXISTS (
+    SELECT t.id FROM candidates JOIN turns t ON t.id = candidates.id
+    WHERE t.redacted_at IS NULL AND NOT EXISTS (
         SELECT FROM conversations c
         WHERE c.id = t.conversation_id AND c.closed_at IS NULL AND t.landed IS NOT FALSE
           AND (t.state = 'failed' OR t.id = (
@@ -52,6 +58,7 @@ WITH candidates AS (
       AND NOT EXISTS (
         SELECT FROM messages m JOIN dead_letters l ON l.message_row_id = m.id
         WHERE m.turn_id = t.id AND l.resolution IS NULL)
+    FOR UPDATE OF t SKIP LOCKED
 ), last AS (
     SELECT finished_at, id FROM candidates ORDER BY finished_at DESC, id DESC LIMIT 1
 )
@@ -153,7 +160,7 @@ class Batch:
 
 
 class RetentionStore:
-    """What is older than `keep_days`. Every method does one batch.
+    """What is older than `keep_days`. Every method but `begin` does one batch.
 
     `waits`: behind the batch of another; else None is given where another is at it.
     """
@@ -161,6 +168,12 @@ class RetentionStore:
     def __init__(self, database: Database, *, keep_days: int) -> None:
         self._database = database
         self._keep = timedelta(days=keep_days)
+
+    def begin(self, *, every_s: float) -> bool:
+        """Begin a pass where nobody has begun one for so long; gives whether it is ours."""
+        with self._database.statement() as connection:
+            values = {"every": timedelta(seconds=every_s)}
+            return connection.execute(_BEGIN, values).one_or_none() is not None
 
     def turns(self, place: Place, *, waits: bool, dry_run: bool) -> Batch | None:
         """Take the texts out of ended turns, and out of what belongs to them."""

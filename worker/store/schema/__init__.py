@@ -1,7 +1,7 @@
 """The tables. Names are the contract with operators."""
 
 from worker.store.schema.base import Base
-from worker.store.schema.ledger import AttemptLog, DeadLetter, Erasure, Gate
+from worker.store.schema.ledger import AttemptLog, DeadLetter, Erasure, Gate, RetentionPass
 from worker.store.schema.people import ChannelUser, InboxEntry, Message, Worker
 from worker.store.schema.replies import Delivery, Reply
 from worker.store.schema.turns import Call, Conversation, ToolCall, Turn
@@ -19,6 +19,7 @@ __all__ = [
     "InboxEntry",
     "Message",
     "Reply",
+    "RetentionPass",
     "ToolCall",
     "Turn",
     "Worker",

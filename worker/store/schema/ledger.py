@@ -1,4 +1,4 @@
-"""What operators read: gates, dead_letters, attempt_log, erasures."""
+"""What operators read: gates, dead_letters, attempt_log, erasures, retention_passes."""
 
 from sqlalchemy import CheckConstraint, ForeignKey, Index, LargeBinary, text
 from sqlalchemy.orm import Mapped, mapped_column
@@ -117,3 +117,13 @@ class Erasure(Base):
     """NULL = begun, and to be repeated: something is left."""
     removed: Mapped[Json] = mapped_column(server_default=text("'{}'::jsonb"))
     """How many, by name of the table; also `telnyx_conversations` and `queue_entries`."""
+
+
+class RetentionPass(Base):
+    """When workers last began to take old texts out: one row, so that one of them does it."""
+
+    __tablename__ = "retention_passes"
+
+    id: Mapped[BigInt] = mapped_column(primary_key=True, autoincrement=False)
+    """Always 1."""
+    began_at: Mapped[At]
