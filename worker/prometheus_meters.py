@@ -60,7 +60,9 @@ class PrometheusMeters(Meters):
             "worker_stale_leases", "Work that another worker had taken over", "work"
         )
         self._deliveries = self._counter(
-            "worker_delivery_attempts", "Attempts to deliver, by what followed", "channel", "state"
+            "worker_delivery_attempts",
+            "Attempts to deliver, by channel or route (`route:NAME`) and what followed",
+            *("channel", "state"),
         )
         self._queue = self._histogram(
             "worker_queue_seconds", "From a message's commit to its turn's claim", QUEUE_S

@@ -1,9 +1,11 @@
 """Deliveries through the real handlers: order, keys, doubt, age."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from prometheus_client import generate_latest
 
 from tests.support.world import World, running_world
 from worker.agents_file import DEFAULT_MODEL
@@ -15,6 +17,7 @@ from worker.domain.deliveries import (
     Sent,
     Unclear,
 )
+from worker.prometheus_meters import PrometheusMeters
 from worker.sandbox.simulator.config import SimulatorConfig
 
 CONFIG = '[channels.sms.delivery]\ntask = "replies.take"\nqueue = "crm"\n'
@@ -193,6 +196,18 @@ def test_a_reply_takes_the_route_that_its_message_names(world: World) -> None:
     assert [task for task, *_ in mike.broker.tasks] == ["desk.take", *["replies.take"] * 2]
     assert {kwargs["reply"]["channel"] for *_, kwargs in mike.broker.tasks} == {"sms"}
     assert states(world) == ["sent"] * 4
+
+
+def test_attempts_are_counted_by_names_of_the_configuration(world: World) -> None:
+    meters = PrometheusMeters()
+    mike = world.worker(
+        ROUTES, change=lambda made: replace(made, deliver=replace(made.deliver, meters=meters))
+    )
+    mike.receive(world.envelope("one", channel="made-up", reply_to="desk"))
+    mike.deliver()
+    labels = {"channel": "route:desk", "state": "sent"}
+    assert meters.registry.get_sample_value("worker_delivery_attempts_total", labels) == 1
+    assert "made-up" not in generate_latest(meters.registry).decode()
 
 
 def test_whoever_goes_on_with_a_turn_knows_its_route(world: World) -> None:

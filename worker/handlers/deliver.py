@@ -79,7 +79,8 @@ class DeliverReplies:
             provider_id=outcome.provider_id if isinstance(outcome, Sent) else None,
             provider_status=None if isinstance(outcome, Sent) else outcome.reason,
         )
-        self.meters.delivered(claimed.reply.to.channel, state)
+        # What an envelope calls its channel is no label: only ways out are of the configuration.
+        self.meters.delivered(claimed.way_out, state)
         tell_delivered(claimed, state, outcome, began_s=began_s)
         if isinstance(self._configured(claimed).delivery, WebhookDelivery):
             self._note(claimed, outcome)
