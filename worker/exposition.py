@@ -77,9 +77,10 @@ def _write(folder: Path, port: int | None) -> Path:
 
 def _forget_dead(folder: Path, host: str) -> None:
     """Remove the files of this host's processes that are gone."""
-    for file in folder.glob(f"{_PREFIX}{host}-*.json"):
-        pid = file.stem.rpartition("-")[2]
-        if pid.isdigit() and not _is_there(int(pid)):
+    for file in folder.glob(f"{_PREFIX}*.json"):
+        # Not by the pattern: that of the host `app` fits files of the host `app-2`.
+        of_host, _, pid = file.stem.rpartition("-")
+        if of_host == f"{_PREFIX}{host}" and pid.isdigit() and not _is_there(int(pid)):
             file.unlink(missing_ok=True)
 
 

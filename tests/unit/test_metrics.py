@@ -233,12 +233,15 @@ def test_what_a_killed_process_left_behind_is_removed(tmp_path: Path) -> None:
     host = socket.gethostname()
     dead, other = tmp_path / f"worker-{host}-{gone.pid}.json", tmp_path / "worker-other-1.json"
     alive = tmp_path / f"worker-{host}-{os.getppid()}.json"
-    for file in (dead, other, alive):
+    longer = (
+        tmp_path / f"worker-{host}-2-{gone.pid}.json"
+    )  # of the host `app-2`, where we are `app`
+    for file in (dead, other, alive, longer):
         file.write_text("[]")
     shown = exposition(files=tmp_path)
     assert shown.start()
     shown.stop()
-    assert set(tmp_path.iterdir()) == {other, alive}
+    assert set(tmp_path.iterdir()) == {other, alive, longer}
 
 
 def test_a_port_that_is_taken_costs_the_metrics_and_nothing_else() -> None:
