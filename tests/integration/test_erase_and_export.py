@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, LiteralString
 from uuid import uuid4
 
 import psycopg
@@ -309,7 +309,16 @@ def test_what_he_writes_while_his_rows_go_is_a_new_beginning(world: World) -> No
     done: list[Said] = []
     with psycopg.connect(libpq_url(world.database.url)) as holder:
         mike.operator.erase.store.stop(HIM)
-        holder.execute("SELECT FROM erasures FOR UPDATE")  # the last thing that is written
+        # Under the lock of his row, before it goes.
+        holder.execute("SELECT pg_advisory_xact_lock(1)")
+        world.database.run(
+            "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS"
+            " 'BEGIN PERFORM pg_advisory_xact_lock(1); RETURN OLD; END'"
+        )
+        world.database.run(
+            "CREATE TRIGGER wait BEFORE DELETE ON channel_users"
+            " FOR EACH ROW EXECUTE FUNCTION wait()"
+        )
         erasing = threading.Thread(target=lambda: done.append(run(world, "erase", WHO, "--yes")))
         erasing.start()
         assert eventually(lambda: world.database.value(blocked) == 1)
@@ -329,10 +338,36 @@ def test_what_he_writes_while_his_rows_go_is_a_new_beginning(world: World) -> No
     assert "canary" not in everything(world)
 
 
+@pytest.mark.parametrize(
+    "hold", ["SELECT FROM calls FOR UPDATE", "SELECT pg_advisory_xact_lock(4871, 2)"]
+)
+def test_while_rows_are_removed_his_messages_are_accepted_and_retention_is_waited_for(
+    world: World, hold: LiteralString
+) -> None:
+    mike = world.worker()
+    mike.receive(world.envelope("canary hello"))
+    blocked = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+    done: list[Said] = []
+    with psycopg.connect(libpq_url(world.database.url)) as holder:
+        holder.execute(hold)
+        erasing = threading.Thread(target=lambda: done.append(run(world, "erase", WHO, "--yes")))
+        erasing.start()
+        assert eventually(lambda: world.database.value(blocked) == 1)
+        assert mike.receive(world.envelope("canary again")) is not None
+        assert world.database.value(blocked) == 1
+        holder.rollback()
+        erasing.join(20)
+    assert done[0].returncode == 0
+    assert world.database.value("SELECT removed->>'messages' FROM erasures") == "2"
+    assert "canary" not in everything(world)
+
+
 def test_a_call_that_telnyx_may_still_carry_out_is_waited_for(world: World) -> None:
     mike = world.worker()
     world.simulator.inject("dropped")
     mike.receive(world.envelope("canary"))
+    with producer(world.broker_url) as queue:
+        queue.send(world.envelope("canary"))
 
     said = run(world, "erase", WHO, "--yes", "--wait", "0")
     assert said.returncode == 1
@@ -343,9 +378,10 @@ def test_a_call_that_telnyx_may_still_carry_out_is_waited_for(world: World) -> N
     mike.receive(world.envelope("canary too"))
     assert mike.sweep() == 0, "he was stopped all the same"
 
-    assert told(world, "erase", WHO, "--yes")["removed"]["messages"] == 2
+    removed = told(world, "erase", WHO, "--yes")["removed"]
+    assert (removed["messages"], removed["queue_entries"]) == (2, 1), "and what the first run took"
     assert "canary" not in everything(world)
-    assert world.database.value("SELECT count(*) FROM erasures") == 1
+    assert world.database.rows("SELECT removed FROM erasures") == [{"removed": removed}]
 
 
 def test_a_message_in_the_hands_of_a_living_worker_is_waited_for(world: World) -> None:

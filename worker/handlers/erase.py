@@ -63,7 +63,7 @@ class EraseUser:
         return {name: number for name, number in found.items() if number}
 
     def __call__(self, user_id: ChannelUserId, waiting: Waiting) -> dict[str, int]:
-        """Erase; gives what was removed. Safe to repeat, whatever stopped it.
+        """Erase; gives what was removed, by earlier runs too. Safe to repeat, whatever stopped it.
 
         Raises `NotNowError` (somebody works on him, it will end), `NotErasedError`,
         `NotFoundError` and `StaleLeaseError`. From the first call on nothing new begins for him.
@@ -71,18 +71,19 @@ class EraseUser:
         who = self.store.who(user_id)
         is_his = self._belonging(who)
         self.store.stop(user_id)
-        removed = Counter(queue_entries=waiting.remove(is_his))
+        self.store.note(user_id, "queue_entries", waiting.remove(is_his))
         lease = taken(self.interventions, user_id).lease
         if self.store.still_delivers(user_id):  # of a turn that ended since, too
             raise NotNowError("a reply of this channel user is being handed over: try again soon")
-        removed["queue_entries"] += self._clear_notes(waiting, is_his)
-        removed["telnyx_conversations"] = self._forget_at_telnyx(user_id, who)
-        removed["inbox"] = self.raw.delete_inbox([one.id for one in self.raw.inbox(is_his)])
+        self.store.note(user_id, "queue_entries", self._clear_notes(waiting, is_his))
+        self._forget_at_telnyx(user_id, who)
+        inbox = [one.id for one in self.raw.inbox(is_his)]
+        self.store.note(user_id, "inbox", self.raw.delete_inbox(inbox))
         letters = [one.id for one in self.raw.letters(is_his)]
-        removed["dead_letters"] = self.raw.delete_letters(letters)
-        done = self.store.remove(lease, removed)
+        self.store.note(user_id, "dead_letters", self.raw.delete_letters(letters))
+        removed = self.store.remove(lease)
         log.info("user.erased", user=user_id)
-        return done
+        return removed
 
     def _belonging(self, who: ChannelAddress) -> Belonging:
         return Belonging(who=who, kind=self.routing.channel(who.channel).kind)
@@ -98,9 +99,9 @@ class EraseUser:
             raise NotNowError("a worker has taken a message of this channel user: try again soon")
         return waiting.forget(keys)
 
-    def _forget_at_telnyx(self, user_id: ChannelUserId, who: ChannelAddress) -> int:
+    def _forget_at_telnyx(self, user_id: ChannelUserId, who: ChannelAddress) -> None:
         known = self.store.at_telnyx(user_id)
-        deleted: set[TelnyxConversationId] = set()
+        deleted = 0
         try:
             found = list(known.conversations)
             for agent in sorted(known.agents | set(self.routing.agents)):
@@ -108,19 +109,21 @@ class EraseUser:
                 # Also those that were made without our hearing of it.
                 found += [one.id for one in self.telnyx.find({USER_KEY: tag})]
             for one in dict.fromkeys(found):
-                self._delete(one)
-                deleted.add(one)
+                if self._delete(one):
+                    self.store.note(user_id, "telnyx_conversations", 1)
+                    deleted += 1
         except DatabaseAwayError:
             raise
         except WorkerError as error:
             raise NotErasedError(
-                f"Telnyx has deleted {len(deleted)} conversations and not all of them ({error})."
+                f"Telnyx has deleted {deleted} conversations and not all of them ({error})."
                 " The rows are still here: run it again"
             ) from error
-        return len(deleted)
 
-    def _delete(self, conversation: TelnyxConversationId) -> None:
+    def _delete(self, conversation: TelnyxConversationId) -> bool:
         try:
             self.telnyx.delete(conversation)
         except NotFoundError:
             log.info("conversation.gone_already", conversation=str(conversation))
+            return False
+        return True

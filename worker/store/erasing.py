@@ -3,12 +3,12 @@
     stop ──▶ (whoever works on him ends; Telnyx and the queues are cleared) ──▶ remove ──▶ proof
 
 Killed in between, he is stopped, his row is there, and everything can be done again. A message of
-his that is accepted before `remove` goes with the rest; one after it finds nobody of that address,
-and is the first of a new channel user.
+his that is accepted before `remove` takes his row goes with the rest; one after it finds nobody of
+that address, and is the first of a new channel user.
 """
 
-import json
-from collections.abc import Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from worker.domain.errors import NotFoundError, StaleLeaseError
@@ -17,7 +17,8 @@ from worker.domain.messages import ChannelAddress
 from worker.domain.turns import Lease
 from worker.store.database import Database
 from worker.store.heads import address_of
-from worker.store.sql import sql
+from worker.store.retention import WAIT
+from worker.store.sql import Connection, sql
 
 _WHO = sql("SELECT channel, recipient, address, thread FROM channel_users WHERE id = :user_id")
 # What stops a diverged user stops him: no sweep finds him, no claim takes him.
@@ -51,9 +52,15 @@ SELECT id FROM channel_users WHERE id = :user_id AND lease_token = :token FOR UP
 # Deleting a conversation and the user has Postgres look through `calls` and `deliveries`: they have
 # no index for it, which every message would pay for.
 _PATIENCE = sql("SELECT set_config('statement_timeout', '10min', true)")
+# As it goes: a run that is killed leaves what it has removed to the proof of the one that finishes.
+_NOTE = sql("""
+UPDATE erasures SET removed = removed || jsonb_build_object(
+    CAST(:name AS text), coalesce(CAST(removed->>CAST(:name AS text) AS bigint), 0) + :number)
+WHERE channel_user_id = :user_id AND finished_at IS NULL
+""")
 _FINISH = sql("""
-UPDATE erasures SET finished_at = service_now(), removed = CAST(:removed AS jsonb)
-WHERE channel_user_id = :user_id AND finished_at IS NULL RETURNING id
+UPDATE erasures SET finished_at = service_now()
+WHERE channel_user_id = :user_id AND finished_at IS NULL RETURNING removed
 """)
 
 _TURNS = "(SELECT id FROM turns WHERE channel_user_id = :user_id)"
@@ -147,21 +154,44 @@ class ErasureStore:
         with self._database.statement() as connection:
             return bool(connection.execute(_WORKERS).scalar_one())
 
-    def remove(self, lease: Lease, elsewhere: Mapping[str, int]) -> dict[str, int]:
-        """Delete all his rows, and finish the proof: all of it, or nothing.
-
-        `elsewhere`: what else was removed, for the proof. Gives both. Raises `StaleLeaseError`.
-        """
-        values = {"user_id": lease.user_id, "token": lease.token}
-        removed = dict(elsewhere)
+    def note(self, user_id: ChannelUserId, name: str, number: int) -> None:
+        """Add to the proof what was removed elsewhere."""
         with self._database.transaction() as connection:
-            connection.execute(_PATIENCE)
+            _note(connection, user_id, name, number)
+
+    def remove(self, lease: Lease) -> dict[str, int]:
+        """Delete all his rows, and finish the proof; gives what is in it.
+
+        Whoever writes to him meanwhile waits for the last transaction only, which finds but what
+        came since. Raises `StaleLeaseError`.
+        """
+        for table in _DELETE:
+            if table != "channel_users":
+                with self._alone() as connection:
+                    _delete(connection, table, lease.user_id)
+        with self._alone() as connection:
+            values = {"user_id": lease.user_id, "token": lease.token}
             if connection.execute(_LOCK, values).one_or_none() is None:
                 raise StaleLeaseError("somebody else has just taken this channel user: try again")
-            for table, delete in _DELETE.items():
-                gone = connection.execute(delete, {"user_id": lease.user_id}).scalar_one()
-                removed[table] = removed.get(table, 0) + int(gone)
-            removed = {name: number for name, number in removed.items() if number}
-            facts = {"user_id": lease.user_id, "removed": json.dumps(removed)}
-            connection.execute(_FINISH, facts)
-        return removed
+            for table in _DELETE:
+                _delete(connection, table, lease.user_id)
+            row = connection.execute(_FINISH, {"user_id": lease.user_id}).one()
+        return dict(row.removed)
+
+    @contextmanager
+    def _alone(self) -> Iterator[Connection]:
+        """Open a transaction that may last, and in which retention locks none of the same rows."""
+        with self._database.transaction() as connection:
+            connection.execute(_PATIENCE)
+            connection.execute(WAIT)
+            yield connection
+
+
+def _delete(connection: Connection, table: str, user_id: ChannelUserId) -> None:
+    gone = connection.execute(_DELETE[table], {"user_id": user_id}).scalar_one()
+    _note(connection, user_id, table, int(gone))
+
+
+def _note(connection: Connection, user_id: ChannelUserId, name: str, number: int) -> None:
+    if number:
+        connection.execute(_NOTE, {"user_id": user_id, "name": name, "number": number})

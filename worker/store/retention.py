@@ -28,7 +28,7 @@ BATCH = 200
 
 # 4871 is an arbitrary number, as in `worker.store.inbox`. Held until the end of the transaction.
 _TRY = sql("SELECT pg_try_advisory_xact_lock(4871, 2)")
-_WAIT = sql("SELECT pg_advisory_xact_lock(4871, 2)")
+WAIT = sql("SELECT pg_advisory_xact_lock(4871, 2)")
 
 _BEGIN = sql("""
 INSERT INTO retention_passes AS last (id, began_at) VALUES (1, service_now())
@@ -213,7 +213,7 @@ class RetentionStore:
 
 def _alone(connection: Connection, *, waits: bool) -> bool:
     if waits:
-        connection.execute(_WAIT)
+        connection.execute(WAIT)
         return True
     return bool(connection.execute(_TRY).scalar_one())
 
