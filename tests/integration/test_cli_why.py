@@ -247,6 +247,19 @@ def test_being_delivered(ground: Ground) -> None:
     assert ground.why(message)["where"]["fate"] == "answered"
 
 
+def test_behind_somebody_who_waits_behind_a_gate(ground: Ground) -> None:
+    ground.world.database.run(
+        "INSERT INTO gates (name, reason, closed_until)"
+        " VALUES ('agent:limited', 'x', service_now() + interval '30 s')"
+    )
+    ground.receive(channel="slow", user="person-g", agent="limited")
+    told = ground.why(ground.receive(channel="slow", user="person-g"))
+    assert told["where"]["fate"] == "gate"
+    assert "gate agent:limited" in told["where"]["what"]
+    assert told["where"]["then"].startswith("1 earlier messages go first")
+    ground.world.database.run("DELETE FROM gates WHERE name = 'agent:limited'")
+
+
 def test_behind_the_closed_gate_of_its_route(ground: Ground) -> None:
     message = ground.receive(channel="out", reply_to="desk")
     ground.world.database.run(

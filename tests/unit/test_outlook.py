@@ -46,7 +46,13 @@ from worker.domain.states import (
 from worker.domain.timing import Timing
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
-ROUTING = Routing(agents={"default": Agent(name="default", model="m/1")}, default_agent="default")
+ROUTING = Routing(
+    agents={
+        "default": Agent(name="default", model="m/1"),
+        "second": Agent(name="second", model="m/2"),
+    },
+    default_agent="default",
+)
 Change = Callable[[Life], Life]
 
 
@@ -78,6 +84,7 @@ WAITING = Life(
         id=ChannelUserId(4),
         due_at=at(2),
         waiting_due_at=at(2),
+        next_agent="default",
         held_until=None,
         paused_at=None,
         diverged_at=None,
@@ -185,7 +192,8 @@ def told(life: Life) -> Outlook:
         (user(WAITING, due_at=at(-1), held_until=at(9)), Fate.WORKER, "in hand"),
         (user(WAITING, due_at=at(3)), Fate.GATE, "open again"),
         (user(WAITING, due_at=None), Fate.STRANDED, "defect"),
-        (message(WAITING, agent="gone"), Fate.NO_AGENT, "no agent gone"),
+        (user(WAITING, next_agent="gone"), Fate.NO_AGENT, "no agent gone"),
+        (message(WAITING, agent="gone"), Fate.DEBOUNCE, "more messages"),
         (user(WAITING, paused_at=at(-9)), Fate.PAUSED, "a person has taken over"),
         (user(WAITING, diverged_at=at(-9)), Fate.DIVERGED, "not what we know"),
         (user(TAKEN, diverged_at=at(-9), erasing_since=at(-9)), Fate.ERASING, "being erased"),
@@ -287,6 +295,17 @@ def test_the_gate_that_holds_longest_is_the_one_that_is_said() -> None:
 def test_what_will_have_expired_when_its_turn_comes_is_said_to_expire() -> None:
     assert told(message(WAITING, expires_at=at(1))).then == "it ends as expired"
     assert told(message(WAITING, expires_at=at(9))).then != "it ends as expired"
+    late = message(user(WAITING, due_at=at(-5)), expires_at=at(-1))
+    for life in (late, user(late, paused_at=at(-9)), user(late, next_agent="gone")):
+        assert (told(life).fate, told(life).then) == (Fate.WORKER, "it ends as expired")
+
+
+def test_the_gate_of_whoever_comes_first_holds_back_the_line() -> None:
+    firsts = replace(WAITING, gates=(LifeGate(name="model:m/2", reason="x", closed_until=at(9)),))
+    assert told(firsts).fate is Fate.DEBOUNCE
+    assert told(user(firsts, next_agent="second")).fate is Fate.GATE
+    paused = told(user(firsts, next_agent="second", paused_at=at(-1)))
+    assert (paused.fate, "ends as human" in paused.then) == (Fate.GATE, True)
 
 
 def test_where_no_worker_lives_that_is_what_to_mend() -> None:

@@ -64,6 +64,8 @@ class LifeUser:
     """When the next step may start; None = there is nothing to do."""
     waiting_due_at: datetime | None
     """When the messages that no turn has taken may be."""
+    next_agent: str | None
+    """Whom the first message that waits, and has not expired, is for; None = none waits."""
     held_until: datetime | None
     """Until when a living worker may work on him; None = nobody does."""
     paused_at: datetime | None

@@ -1,7 +1,8 @@
 """What a message waits for now and what happens next, decided from what Postgres holds.
 
     any     ──▶ being erased
-    pending ──▶ diverged ▸ behind an open turn ▸ no such agent ▸ paused ▸ gate ▸ debounce ▸ a worker
+    pending ──▶ diverged ▸ behind an open turn ▸ (expires, or: no such agent ▸ gate ▸ paused)
+                ▸ debounce ▸ a worker
     in_turn ──▶ diverged ▸ somebody is at it ▸ no such agent ▸ gate ▸ what its last call came to
     others  ──▶ `worker.domain.fates`
 
@@ -9,7 +10,7 @@ The first that holds is said. It must tell the same story as `worker.domain.turn
 """
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from worker.domain.agents import Routing
@@ -19,6 +20,7 @@ from worker.domain.states import CallState, MessageState, ToolCallState, TurnKin
 from worker.domain.timing import Timing
 from worker.domain.turns import gate_names
 
+_TO_A_PERSON: Final = "it is added to Telnyx's conversation and ends as human: nobody answers it"
 _NOBODY_LIVES: Final = "no worker is alive: start one, then it goes on by itself"
 
 
@@ -78,25 +80,37 @@ def _behind(turn: LifeTurn, before: Outlook) -> Outlook:
 def _pending(life: Life, routing: Routing) -> Outlook:
     """Say what a message waits for that no turn has taken, while none is open."""
     user, now = life.user, life.now
+    agent = user.next_agent or life.message.agent  # whoever comes first opens the line
     then = "its turn opens and Telnyx is asked"
     if life.message.before:
         then = f"{life.message.before} earlier messages go first, or with it in one turn"
-    if life.message.expires_at is not None and life.message.expires_at <= (user.due_at or now):
-        then = "it ends as expired"
-    if life.message.agent not in routing.agents:
-        return _no_agent(life, life.message.agent)
-    if user.paused_at is not None:
-        return Outlook(
-            fate=Fate.PAUSED,
-            what="a person has taken over (worker pause)",
-            since=user.paused_at,
-            until=user.due_at,
-            then="it is added to Telnyx's conversation and ends as human: nobody answers it",
-            commands=(f'worker say {user.id} "TEXT"', f"worker resume {user.id}"),
-        )
-    gate = _gate(life, routing, life.message.agent)
-    if gate is not None:
-        return _held_back(gate, then)
+    expires_at = life.message.expires_at
+    if expires_at is not None and expires_at <= max(user.due_at or now, now):
+        then = "it ends as expired"  # whoever has to answer, and whether he may
+    elif agent not in routing.agents:
+        return _no_agent(life, agent)
+    elif (gate := _gate(life, routing, agent)) is not None:
+        return _held_back(gate, then if user.paused_at is None else _TO_A_PERSON)
+    elif user.paused_at is not None:
+        return _paused(life, user.paused_at)
+    return _due(life, then)
+
+
+def _paused(life: Life, since: datetime) -> Outlook:
+    user = life.user.id
+    return Outlook(
+        fate=Fate.PAUSED,
+        what="a person has taken over (worker pause)",
+        since=since,
+        until=life.user.due_at,
+        then=_TO_A_PERSON,
+        commands=(f'worker say {user} "TEXT"', f"worker resume {user}"),
+    )
+
+
+def _due(life: Life, then: str) -> Outlook:
+    """Say what a message that nothing holds back waits for."""
+    user, now = life.user, life.now
     if user.due_at is None:
         return Outlook(
             fate=Fate.STRANDED,

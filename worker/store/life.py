@@ -44,6 +44,9 @@ SELECT m.id, m.message_id, u.channel, m.agent, m.state, m.outcome, m.accepted_at
     m.expires_at, m.late, m.alone, m.conflicts, m.turn_id, m.envelope,
     (SELECT count(*) FROM messages b WHERE b.channel_user_id = m.channel_user_id
         AND b.state = 'pending' AND (b.order_at, b.seq) < (m.order_at, m.seq)) AS before,
+    (SELECT f.agent FROM messages f WHERE f.channel_user_id = m.channel_user_id
+        AND f.state = 'pending' AND (f.expires_at IS NULL OR f.expires_at > service_now())
+        ORDER BY f.order_at, f.seq LIMIT 1) AS next_agent,
     (SELECT requested_at FROM erasures e
         WHERE e.channel_user_id = u.id AND e.finished_at IS NULL) AS erasing_since,
     u.id AS user_id, u.due_at, u.waiting_due_at, u.paused_at, u.diverged_at,
@@ -166,6 +169,7 @@ def _user(row: Row) -> LifeUser:
         id=ChannelUserId(row.user_id),
         due_at=row.due_at,
         waiting_due_at=row.waiting_due_at,
+        next_agent=row.next_agent,
         held_until=row.held_until,
         paused_at=row.paused_at,
         diverged_at=row.diverged_at,
