@@ -116,8 +116,8 @@ def test_every_index_that_forbids_nothing_is_read_by_some_statement(world: World
         for _ in ApplyRetention(store=RetentionStore(database, keep_days=89))():
             pass
         erasures = mike.operator.erase
-        lease = erasures.interventions.take(ChannelUserId(7)).lease
-        erasures.store.remove(lease, {})
+        erasures.store.stop(ChannelUserId(7))
+        erasures.store.remove(erasures.interventions.take(ChannelUserId(7)).lease)
 
     plans = plans_of(world, everything)
     database.close()
