@@ -472,6 +472,11 @@ def test_nobody_is_erased_unasked(world: World) -> None:
     assert world.database.value("SELECT diverged_at IS NULL FROM channel_users")
 
 
+def test_an_error_of_whoever_reads_the_queues_is_not_taken_for_the_brokers() -> None:
+    with pytest.raises(BrokenPipeError), queue_entries("redis://127.0.0.1:1/0"):
+        raise BrokenPipeError
+
+
 # --- export ------------------------------------------------------------------------------------
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
-from redis import Redis
+from redis import Redis, RedisError
 
 from worker.broker import ERRORS, UNACKED, is_amqp, waiting_entries
 from worker.cli.errors import CommandError
@@ -78,16 +78,24 @@ class EmptyQueues:
 @contextmanager
 def queue_entries(broker_url: str) -> Iterator[QueueEntries | EmptyQueues]:
     """Connect to the broker. Raises `CommandError` where it is away."""
+    if is_amqp(broker_url):
+        _refuse_waiting(broker_url)
+        yield EmptyQueues()
+        return
     try:
-        if is_amqp(broker_url):
-            if waiting := sum(waiting_entries(broker_url, _QUEUES).values()):
-                raise CommandError(
-                    f"{waiting} entries wait in RabbitMQ, and his may be among them:"
-                    " let the workers take them, then run it again"
-                )
-            yield EmptyQueues()
-            return
         with Redis.from_url(broker_url, socket_timeout=15, socket_connect_timeout=3) as redis:
             yield QueueEntries(redis)
+    except RedisError as error:  # not OSError: that may be whoever uses it, whose stdout is closed
+        raise broker_is_away(error, broker_url) from error
+
+
+def _refuse_waiting(broker_url: str) -> None:
+    try:
+        waiting = sum(waiting_entries(broker_url, _QUEUES).values())
     except ERRORS as error:
         raise broker_is_away(error, broker_url) from error
+    if waiting:
+        raise CommandError(
+            f"{waiting} entries wait in RabbitMQ, and his may be among them:"
+            " let the workers take them, then run it again"
+        )
