@@ -101,6 +101,8 @@ class PrometheusMeters(Meters):
         """Show these agents' plain counters at zero, so that their first increase is one."""
         for agent in agents:
             self._repeats.labels(agent)
+            for outcome in ("Done", "none"):  # an alert counts them, and each may be a rare one
+                self._settled.labels(agent, "GiveUp", outcome)
             for direction in ("input", "output"):
                 self._tokens.labels(agent, direction)
 

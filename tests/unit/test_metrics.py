@@ -113,6 +113,14 @@ def test_our_own_time_is_that_of_the_claim_less_posts_and_tools() -> None:
     assert shown("worker_telnyx_seconds_sum", {"agent": "a"}) == 5.0
 
 
+def test_what_an_alert_counts_is_there_before_the_first() -> None:
+    meters = PrometheusMeters()
+    meters.know(agents=("a",))
+    for outcome in ("Done", "none"):
+        labels = {"agent": "a", "plan": "GiveUp", "outcome": outcome}
+        assert meters.registry.get_sample_value("worker_turns_settled_total", labels) == 0
+
+
 # --- `worker metrics` ----------------------------------------------------------------------------
 
 
