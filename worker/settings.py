@@ -58,7 +58,8 @@ class SecretFiles(PydanticBaseSettingsSource):
 class Settings(BaseSettings):
     """What the environment says. Each field is the variable of the same name in capitals."""
 
-    model_config = SettingsConfigDict(extra="ignore", frozen=True)
+    # Empty is not set: a compose file passes empty ones on where nobody has set them.
+    model_config = SettingsConfigDict(extra="ignore", frozen=True, env_ignore_empty=True)
 
     database_url: str = Field(description="postgresql://user:password@host/database")
     listen_database_url: str | None = Field(
@@ -127,11 +128,6 @@ class Settings(BaseSettings):
         if scheme not in {"postgres", "postgresql", "postgresql+psycopg"} or not rest:
             raise ValueError("give postgresql://user:password@host/database")
         return f"postgresql+psycopg://{rest}"
-
-    @field_validator("retention_days", mode="before")
-    @classmethod
-    def _given(cls, days: object) -> object:
-        return None if days == "" else days  # what a compose file passes where it is not set
 
     @field_validator("broker_url")
     @classmethod

@@ -169,7 +169,7 @@ def test_broken_settings_hide_neither_one_another_nor_the_servers(ground: Ground
     )
     lines = lines_of(invoke("doctor", "--json", "--no-telnyx-writes", env=broken))
     faults = {name for name, line in lines.items() if line["level"] == "fault"}
-    assert faults == {"NAMESPACE", "other settings"}
+    assert faults == {"NAMESPACE", "TELNYX_API_KEY", "other settings"}
     assert "CONCURRENCY" in lines["other settings"]["fix"]
     assert "LOG_LEVEL: give DEBUG" in lines["other settings"]["fix"]
     assert {lines[name]["level"] for name in ("migrations", "eviction", "pooler")} == {"ok"}

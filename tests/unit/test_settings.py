@@ -66,6 +66,15 @@ def test_an_empty_variable_beside_a_file_is_not_set(
     assert read(in_files(tmp_path, *GIVEN) | empty) == read(GIVEN)
 
 
+def test_an_empty_variable_is_not_set() -> None:
+    others = {name.upper() for name in Settings.model_fields} - GIVEN.keys() - OTHERS.keys()
+    assert read(GIVEN | dict.fromkeys(others, "")) == read(GIVEN)
+    listens = read(GIVEN | {"LISTEN_DATABASE_URL": ""})
+    assert listens.listen_database_url is None
+    with pytest.raises(SettingsError, match="BROKER_URL is not set"):
+        read(GIVEN | {"BROKER_URL": ""})
+
+
 @pytest.mark.parametrize(
     ("plant", "found"),
     [
@@ -94,6 +103,7 @@ def test_a_broken_file_concerns_only_commands_that_need_it(tmp_path: Path) -> No
     said = invoke("status", env=env | {"DATABASE_URL_FILE": str(tmp_path / "gone")})
     assert said.returncode == 2
     assert said.stderr.startswith("worker: DATABASE_URL: the file that DATABASE_URL_FILE names")
+    env["LISTEN_DATABASE_URL_FILE"] = str(tmp_path / "gone")
     sent = invoke("send", "--text", "x", "--channel", "NO", env=env | {"BROKER_URL": "redis://r"})
     assert sent.stderr.startswith("worker: not sent: channel: ")
     assert "canary" not in said.stderr + sent.stderr

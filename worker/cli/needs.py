@@ -24,6 +24,7 @@ Need = Literal["database_url", "broker_url", "telnyx_api_key", "namespace"]
 
 NOWHERE: dict[str, object] = {
     "database_url": "postgresql://nowhere.invalid/",
+    "listen_database_url": None,
     "broker_url": "redis://nowhere.invalid",
     "telnyx_api_key": SecretStr(""),
     "namespace": UUID(int=0),
