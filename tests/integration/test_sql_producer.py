@@ -16,6 +16,7 @@ from tests.support.world import RecordingBroker, World, running_world
 from worker.bootstrap import build_service
 from worker.handlers.sweep import CannotPublishError
 from worker.sandbox.simulator import SimulatorConfig
+from worker.store.messages import NewMessage
 
 ENQUEUE = "SELECT enqueue_message(%s::jsonb)"
 
@@ -212,6 +213,30 @@ def test_without_redis_a_notify_is_enough(world: World, producer: psycopg.Connec
 
 def pending(world: World) -> list[object]:
     return [row for row in world.messages() if row["outcome"] is None]
+
+
+def test_a_claim_that_waited_while_more_was_accepted_claims_again(
+    world: World, producer: psycopg.Connection[Any]
+) -> None:
+    mike = world.worker()
+    accepted = mike.accept_only(envelope(1))
+    assert accepted is not None
+    put(producer, envelope(2), envelope(3))
+    producer.commit()
+    drain = mike.service.background.drain_inbox
+    answering = threading.Thread(target=mike.service.answer, args=(accepted.user_id,))
+
+    def judge(document: object) -> NewMessage:
+        message = drain.accept.routed(document)
+        if message.message_id == "m-3":  # the second has locked the row
+            answering.start()
+            waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+            assert eventually(lambda: world.database.value(waiting) > 0)
+        return message
+
+    drain.inbox.drain(judge)
+    answering.join()
+    assert world.inputs() == ["words 1\nwords 2\nwords 3"]
 
 
 def test_the_view_says_what_became_of_each_message(

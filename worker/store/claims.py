@@ -83,19 +83,23 @@ class Claimed:
         return self.intent
 
 
-_CLAIM = sql("""
+_FREE = """(lease_owner IS NULL OR lease_until < service_now() OR NOT EXISTS (
+      SELECT FROM workers w WHERE w.id = u.lease_owner AND w.alive_until >= service_now()))"""
+_CLAIM = sql(f"""
 UPDATE channel_users u
 SET lease_token = lease_token + 1, lease_owner = :worker_id,
     lease_until = service_now() + :lease, woken_at = NULL
 WHERE id = :user_id AND due_at <= service_now() AND diverged_at IS NULL
-  AND (lease_owner IS NULL OR lease_until < service_now() OR NOT EXISTS (
-      SELECT FROM workers w WHERE w.id = u.lease_owner AND w.alive_until >= service_now()))
+  AND {_FREE}
 RETURNING channel, recipient, address, thread, lease_token, open_turn_id, paused_at,
     service_now() AS now
 """)
-_DUE_IN = sql("""
-SELECT extract(epoch FROM due_at - service_now()) FROM channel_users
-WHERE id = :user_id AND due_at > service_now()
+# A claim that waited for the row finds what was accepted meanwhile: due, but only after the claim's
+# own time. The wake is used up by then, so whoever tried to claim tries again.
+_DUE_IN = sql(f"""
+SELECT greatest(extract(epoch FROM due_at - service_now()), 0) FROM channel_users u
+WHERE id = :user_id AND diverged_at IS NULL
+  AND (due_at > service_now() OR due_at <= service_now() AND {_FREE})
 """)
 _RELEASE = sql("""
 UPDATE channel_users SET lease_owner = NULL, lease_until = NULL, due_at = :due_at,
