@@ -1,42 +1,108 @@
-"""Producers in any language, as the examples show them: the same rows, the same reply."""
+"""Producers in any language, as the examples show them, before real workers.
+
+One expectation for all of them: the same row, the same reply, and sent again it changes nothing.
+"""
 
 import json
 import os
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from redis import Redis
 
-from tests.support.databases import ROOT, libpq_url
-from tests.support.world import HandDrivenWorker, World, running_world
-from worker.client import Producer
-from worker.intake.gate import Gate
-from worker.sandbox.simulator.config import SimulatorConfig
+from tests.support.databases import ROOT, fresh_database, libpq_url
+from tests.support.fleet import Ground, agents_file, running_fleet
+from tests.support.processes import open_folder
+from worker.client import Producer, wait_for_reply
+from worker.sandbox.postgres import EmbeddedPostgres
+from worker.sandbox.redis import EmbeddedRedis
+from worker.sandbox.simulator import Script, Simulator, SimulatorConfig
 
 EXAMPLES = ROOT / "examples"
+USER = "visitor-1"
 TEXT = 'Grüße! "What" is \\ wrong? 🙂'
-Send = Callable[[str, str], None]
+REPLY = "It's mended."
+WEBHOOK = """
+import json, sys
+from fastapi import HTTPException
+from webhook_fastapi import inbound
+for event in json.load(sys.stdin):
+    try:
+        inbound(event)
+        print(202)
+    except HTTPException as error:
+        print(error.status_code)
+"""
+FASTAPI = """
+class FastAPI:
+    def post(self, path, status_code):
+        return lambda function: function
+
+class HTTPException(Exception):
+    def __init__(self, status_code, detail):
+        self.status_code = status_code
+"""
+"""As much of it as the example uses: FastAPI itself is no package of this project."""
 
 
-@pytest.fixture
-def world(database_url: str, tmp_path: Path) -> Iterator[World]:
-    with running_world(database_url, tmp_path, SimulatorConfig(list_visible_after_s=0)) as made:
-        yield made
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where a producer sends to."""
+
+    broker_url: str
+    database_url: str
+    folder: Path
+    """For what an example needs beside itself."""
 
 
 @pytest.fixture(scope="session")
-def node_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Node.js example with its packages, as its reader gets it."""
-    folder = tmp_path_factory.mktemp("node")
-    for name in ("package.json", "package-lock.json", "send_message.js"):
-        shutil.copy(EXAMPLES / "node" / name, folder)
-    options = ["--no-audit", "--no-fund", "--prefer-offline", "--ignore-scripts"]
-    subprocess.run(["npm", "ci", *options], cwd=folder, check=True, timeout=100)
-    return folder
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("producers")
+    (made / "fastapi.py").write_text(FASTAPI)
+    return made
+
+
+@pytest.fixture(scope="module")
+def ground(shared_postgres: EmbeddedPostgres, shared_redis: EmbeddedRedis) -> Iterator[Ground]:
+    """Two workers on a Redis database that other tests leave alone."""
+    broker_url = f"redis://127.0.0.1:{shared_redis.port}/1"
+    with (
+        open_folder() as folder,
+        fresh_database(shared_postgres) as url,
+        Simulator(SimulatorConfig(list_visible_after_s=0, show_prefix=False)) as simulator,
+        running_fleet(
+            folder,
+            database_url=url,
+            broker_url=broker_url,
+            simulator=simulator,
+            agents=agents_file(),
+        ) as ground,
+    ):
+        simulator.script(Script(text=TEXT, reply=REPLY, count=None))
+        ground.fleet.start(2)
+        yield ground
+
+
+@pytest.fixture
+def place(ground: Ground, folder: Path) -> Place:
+    fleet = ground.fleet
+    return Place(broker_url=fleet.broker_url, database_url=fleet.database_url, folder=folder)
+
+
+@pytest.fixture
+def refusing(shared_redis: EmbeddedRedis, database_url: str, folder: Path) -> Place:
+    """A Redis that takes no message."""
+    url = f"redis://127.0.0.1:{shared_redis.port}/2"
+    with Redis.from_url(url) as redis:
+        redis.set("inbound", "not a list")
+    return Place(broker_url=url, database_url=database_url, folder=folder)
 
 
 def run(*command: str | Path, said: str = "", **environment: str) -> str:
@@ -54,85 +120,184 @@ def run(*command: str | Path, said: str = "", **environment: str) -> str:
     return done.stdout
 
 
-def by_client(url: str, message_id: str) -> None:
-    with Producer(broker_url=url) as producer:
-        producer.send(channel="web", user="visitor-1", message_id=message_id, text=TEXT)
+def fields(message_id: str) -> dict[str, str]:
+    return {"channel": "web", "user": USER, "message_id": message_id, "text": TEXT}
 
 
-def by_shell(url: str, message_id: str) -> None:
-    envelope = {"version": 1, "channel": "web", "user": "visitor-1", "text": TEXT}
-    said = json.dumps(envelope | {"message_id": message_id}, ensure_ascii=False)
-    run("sh", EXAMPLES / "send_message.sh", said=said, BROKER_URL=url)
+def as_json(message_id: str) -> str:
+    return json.dumps({"version": 1} | fields(message_id), ensure_ascii=False)
 
 
-def entries(url: str) -> list[bytes]:
-    with Redis.from_url(url) as redis:
-        return list(reversed(redis.lrange("inbound", 0, -1)))
+# --- the ways: each sends TEXT and gives the message_id that it went under ------------------------
 
 
-class Receive:
-    def run(self, envelope: object) -> None: ...
+def by_client(place: Place, message_id: str) -> str:
+    with Producer(broker_url=place.broker_url) as producer:
+        return producer.send(**fields(message_id)).message_id
 
 
-def take_in(worker: HandDrivenWorker, raw: bytes) -> None:
-    gate = Gate(
-        tasks=lambda: {"messages.receive": Receive()}, accepts={"inbound": {"messages.receive"}}
+def by_client_and_sql(place: Place, message_id: str) -> str:
+    with Producer(database_url=place.database_url) as producer:
+        return producer.send(**fields(message_id)).message_id
+
+
+def by_celery(place: Place, message_id: str) -> str:
+    program = EXAMPLES / "send_message.py"
+    return run(sys.executable, program, TEXT, BROKER_URL=place.broker_url).strip()
+
+
+def by_shell(place: Place, message_id: str) -> str:
+    said = as_json(message_id)
+    run("sh", EXAMPLES / "send_message.sh", said=said, BROKER_URL=place.broker_url)
+    return message_id
+
+
+def by_webhook(place: Place, message_id: str) -> str:
+    assert webhook(place, {"from": USER, "id": message_id, "text": TEXT}) == ["202"]
+    return message_id
+
+
+def webhook(place: Place, *events: dict[str, str]) -> list[str]:
+    """The statuses with which the example answers its channel."""
+    paths = os.pathsep.join(map(str, (place.folder, EXAMPLES, ROOT)))
+    environment = {"PYTHONPATH": paths, "BROKER_URL": place.broker_url}
+    return run(sys.executable, "-c", WEBHOOK, said=json.dumps(events), **environment).split()
+
+
+def by_psql(place: Place, message_id: str) -> str:
+    url = libpq_url(place.database_url)
+    told = run("sh", EXAMPLES / "send_message_sql.sh", said=as_json(message_id), DATABASE_URL=url)
+    assert told.strip().isdecimal()
+    return message_id
+
+
+def by_node(place: Place, message_id: str) -> str:
+    node = node_folder(place)
+    told = run(
+        *("node", node / "send_message.js", TEXT),
+        BROKER_URL=place.broker_url,
+        MESSAGE_ID=message_id,
     )
-    _, kwargs, _ = gate.admit(raw, queue="inbound", priority=0).payload
-    worker.receive(kwargs["envelope"])
+    return told.strip()
 
 
-def assert_answered_once_and_the_same_as_by_the_client(world: World, url: str) -> None:
-    """Take in what is queued and the same by the client: one message, and no conflict."""
-    (first,) = entries(url)
-    by_client(url, "m-1")
-    mike = world.worker()
-    for raw in (first, *entries(url)):
-        take_in(mike, raw)
-    mike.answer()
-    rows = world.database.rows(
-        "SELECT message_id, envelope - 'sent_at' AS envelope, outcome FROM messages"
-    )
-    assert rows == [
-        {
-            "message_id": "m-1",
-            "envelope": {
-                "version": 1,
-                "channel": "web",
-                "user": "visitor-1",
-                "message_id": "m-1",
-                "text": TEXT,
-            },
-            "outcome": "answered",
-        }
-    ]
-    assert len(world.replies()) == 1
-    assert world.inputs() == [TEXT]
+def node_folder(place: Place) -> Path:
+    """The Node.js example with its packages, as its reader gets it."""
+    node = place.folder / "node"
+    if not node.exists():
+        node.mkdir()
+        for name in ("package.json", "package-lock.json", "send_message.js"):
+            shutil.copy(EXAMPLES / "node" / name, node)
+        options = ["--no-audit", "--no-fund", "--prefer-offline", "--ignore-scripts"]
+        subprocess.run(["npm", "ci", *options], cwd=node, check=True, timeout=100)
+    return node
 
 
-@pytest.mark.parametrize("send", [by_client, by_shell], ids=["client", "redis-cli"])
-def test_every_producer_ends_in_the_same_row_and_one_reply(
-    world: World, broker_url: str, send: Send
+# What is not on this machine is no way here: its tests are not even collected.
+HAS_PSQL = shutil.which("psql") is not None
+HAS_NODE = shutil.which("node") is not None and shutil.which("npm") is not None
+WAYS: dict[str, Callable[[Place, str], str]] = {
+    "client": by_client,
+    "client-sql": by_client_and_sql,
+    "celery": by_celery,
+    "redis-cli": by_shell,
+    "fastapi": by_webhook,
+    **({"psql": by_psql} if HAS_PSQL else {}),
+    **({"node": by_node} if HAS_NODE else {}),
+}
+SAME_BYTES = [WAYS[name] for name in ("client", "client-sql", "redis-cli", "psql") if name in WAYS]
+"""These send exactly `fields`; Celery's and Node.js's examples add when it was sent."""
+
+ROWS = """
+SELECT o.channel, o.user, m.envelope - 'sent_at' AS envelope, m.agent, m.conflicts,
+    o.outcome, o.text, o.source, o.delivery
+FROM messages m JOIN message_outcomes o ON o.message = m.id WHERE m.message_id = %s
+"""
+
+
+def expected(message_id: str) -> dict[str, object]:
+    return {
+        "channel": "web",
+        "user": USER,
+        "envelope": {"version": 1} | fields(message_id),
+        "agent": "default",
+        "conflicts": 0,
+        "outcome": "answered",
+        "text": REPLY,
+        "source": "call",
+        "delivery": "sent",
+    }
+
+
+def wait_until_taken(ground: Ground) -> None:
+    """Wait until nothing is on its way in."""
+    with Redis.from_url(ground.fleet.broker_url) as redis:
+        ground.fleet.wait_for(
+            lambda: (
+                not redis.exists("inbound", "unacked")
+                and ground.database.value("SELECT count(*) FROM inbox") == 0
+            )
+        )
+
+
+@pytest.mark.parametrize("name", WAYS)
+def test_every_producer_ends_in_the_same_row_and_the_same_reply(
+    ground: Ground, place: Place, name: str
 ) -> None:
-    send(broker_url, "m-1")
-    assert_answered_once_and_the_same_as_by_the_client(world, broker_url)
-    assert world.database.value("SELECT conflicts FROM messages") == 0
+    message_id = WAYS[name](place, f"m-{name}")
+    ended = wait_for_reply(
+        place.database_url, channel="web", user=USER, message_id=message_id, timeout_s=30
+    )
+    assert ended is not None, ground.fleet.report()
+    assert ground.database.rows(ROWS, message_id) == [expected(message_id)]
+
+    sent = "SELECT envelope FROM messages WHERE message_id = %s"
+    with Producer(broker_url=place.broker_url) as producer:
+        producer.send_many([ground.database.value(sent, message_id)])
+    wait_until_taken(ground)
+    assert ground.database.rows(ROWS, message_id) == [expected(message_id)]
+    assert ground.database.value("SELECT count(*) FROM dead_letters") == 0
 
 
-# Only where psql is: elsewhere its test is not even collected.
-if shutil.which("psql"):
+def test_a_hundred_copies_by_all_ways_at_once_are_one_message_and_one_reply(
+    ground: Ground, place: Place
+) -> None:
+    start = threading.Barrier(100)
+    # Programs are slow to start, so most copies come from this process.
+    senders = [
+        SAME_BYTES[number % (2 if number < 84 else len(SAME_BYTES))] for number in range(100)
+    ]
 
-    def test_the_example_for_psql_ends_in_the_same_row_and_one_reply(
-        world: World, database_url: str, broker_url: str
-    ) -> None:
-        envelope = {"version": 1, "channel": "web", "user": "visitor-1", "text": TEXT}
-        said = json.dumps(envelope | {"message_id": "m-1"}, ensure_ascii=False)
-        url = libpq_url(database_url)
-        told = run("sh", EXAMPLES / "send_message_sql.sh", said=said, DATABASE_URL=url)
-        assert told == "1\n"
-        assert world.worker().service.background.drain_inbox()
-        by_client(broker_url, "m-1")
-        assert_answered_once_and_the_same_as_by_the_client(world, broker_url)
+    def send(by: Callable[[Place, str], str]) -> None:
+        start.wait(30)
+        by(place, "m-copies")
+
+    said = len(ground.said(USER))
+    with ThreadPoolExecutor(100) as pool:
+        list(pool.map(send, senders))
+    wait_until_taken(ground)
+    with Producer(database_url=place.database_url) as producer:
+        producer.send(**fields("m-copies") | {"text": "other words"})
+    wait_until_taken(ground)
+    wait_for_reply(place.database_url, channel="web", user=USER, message_id="m-copies")
+    rows = ground.database.rows(ROWS, "m-copies")
+    assert rows == [expected("m-copies") | {"conflicts": 1}]
+    assert ground.said(USER)[said:] == [TEXT]
+
+
+def test_the_webhook_tells_its_channel_whether_to_call_again(refusing: Place) -> None:
+    event = {"from": USER, "id": "m-1", "text": TEXT}
+    bad = ({"from": USER}, event | {"text": ""})
+    assert webhook(refusing, event, *bad) == ["503", "422", "422"]
+
+
+def test_the_example_for_the_shell_fails_when_redis_refuses_or_is_away(refusing: Place) -> None:
+    for url in (refusing.broker_url, "redis://127.0.0.1:1"):
+        with pytest.raises(AssertionError, match="not confirmed"):
+            run("sh", EXAMPLES / "send_message.sh", said=as_json("m-1"), BROKER_URL=url)
+
+
+if HAS_PSQL:
 
     def test_the_example_for_psql_fails_and_quotes_nothing(database_url: str) -> None:
         url = libpq_url(database_url)
@@ -150,32 +315,8 @@ if shutil.which("psql"):
             assert "SECRET" not in failed.stderr
 
 
-# Only where Node.js is: elsewhere its test is not even collected.
-if shutil.which("node") and shutil.which("npm"):
+if HAS_NODE:
 
-    def test_the_example_for_node_ends_in_the_same_row_and_one_reply(
-        world: World, broker_url: str, node_folder: Path
-    ) -> None:
-        told = run(
-            *("node", node_folder / "send_message.js", TEXT),
-            BROKER_URL=broker_url,
-            MESSAGE_ID="m-1",
-        )
-        assert told == "m-1\n"
-        assert_answered_once_and_the_same_as_by_the_client(world, broker_url)
-
-    def test_the_example_for_node_fails_when_redis_refuses(
-        broker_url: str, node_folder: Path
-    ) -> None:
-        with Redis.from_url(broker_url) as redis:
-            redis.set("inbound", "not a list")
+    def test_the_example_for_node_fails_when_redis_refuses(refusing: Place) -> None:
         with pytest.raises(AssertionError, match="not confirmed"):
-            run("node", node_folder / "send_message.js", BROKER_URL=broker_url)
-
-
-def test_the_example_for_the_shell_fails_when_redis_refuses_or_is_away(broker_url: str) -> None:
-    with Redis.from_url(broker_url) as redis:
-        redis.set("inbound", "not a list")
-    for url in (broker_url, "redis://127.0.0.1:1"):
-        with pytest.raises(AssertionError, match="not confirmed"):
-            by_shell(url, "m-1")
+            run("node", node_folder(refusing) / "send_message.js", BROKER_URL=refusing.broker_url)
