@@ -54,5 +54,9 @@ BARS = (
         "s",
         "the first message after every connection was cut silently",
     ),
+    _least("accept_floor", 0.7, "x floor", "envelopes accepted per second, no turn due"),
+    _most("accept_rss", 1.1, "x before", "RSS after accepting 10,000"),
+    _least("send_many", 3, "x send_task", "envelopes sent per second by one process"),
+    _most("sql_p50_ms", 50, "ms", "SQL producer to claimed turn, Redis stopped, p50"),
 )
 BY_KEY = {bar.key: bar for bar in BARS}

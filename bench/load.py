@@ -45,9 +45,16 @@ def envelope(number: int, order: Order, dice: random.Random) -> dict[str, object
     }
 
 
+def envelopes(order: Order) -> list[dict[str, object]]:
+    """Give all messages of an order."""
+    dice = random.Random(f"texts {order.seed}")  # noqa: S311 - a seeded play, no secret
+    numbers = range(order.first, order.first + order.count)
+    return [envelope(number, order, dice) for number in numbers]
+
+
 def arrivals(order: Order) -> Iterator[float]:
     """Give the second of each publish, counted from the start."""
-    dice = random.Random(f"arrivals {order.seed}")  # noqa: S311 - a seeded play, no secret
+    dice = random.Random(f"arrivals {order.seed}")  # noqa: S311
     if order.rate is None:
         return iter([0.0] * order.count)
     return accumulate(dice.expovariate(order.rate) for _ in range(order.count))
@@ -58,10 +65,7 @@ def publish(order: Order, apps: dict[str, Celery]) -> list[float]:
     if order.broker_url not in apps:
         apps[order.broker_url] = Celery(broker=order.broker_url, set_as_current=False)
     app = apps[order.broker_url]
-    dice = random.Random(f"texts {order.seed}")  # noqa: S311
-    numbers = range(order.first, order.first + order.count)
-    messages = [envelope(number, order, dice) for number in numbers]
-    published = []
+    messages, published = envelopes(order), []
     with app.producer_pool.acquire(block=True) as producer:
         start = time.monotonic()
         for message, at_s in zip(messages, arrivals(order), strict=True):

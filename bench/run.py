@@ -17,7 +17,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import fast, grown, machine, slow, soak, starts
+from bench import accept, fast, grown, machine, slow, soak, sql, starts
 from bench.children import ROOT
 from bench.report import Report
 from bench.stage import Stage, running_stage
@@ -47,8 +47,10 @@ PARTS: dict[str, Part] = {
     "sweep": lambda s, r, _: grown.sweep(s, r),
     "starts": lambda s, r, e: starts.measure(s, r, rounds=e.rounds),
     "cut": lambda s, r, e: starts.after_a_silent_cut(s, r, rounds=1 if e is SHORT else 3),
+    "sql": lambda s, r, _: sql.measure(s, r),
 }
 FULL_PARTS: dict[str, Part] = {
+    "accept": lambda s, r, _: accept.measure(s, r),
     "new-users": lambda s, r, e: fast.new_users(s, r, messages=e.messages),
     "sizes": lambda s, r, e: slow.sizes(s, r, rounds=e.rounds, messages=e.messages),
     "long": lambda s, r, _: grown.long_conversation(s, r),

@@ -80,6 +80,10 @@ def test_the_bars_are_those_of_the_task() -> None:
         "sweep_ms": "≤ 5 ms",
         "first_s": "≤ 1.5 s",
         "first_after_cut_s": "≤ 16.5 s",
+        "accept_floor": "≥ 0.7 x floor",
+        "accept_rss": "≤ 1.1 x before",
+        "send_many": "≥ 3 x send_task",
+        "sql_p50_ms": "≤ 50 ms",
     }
 
 

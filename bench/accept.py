@@ -1,0 +1,132 @@
+"""Accepting alone: no message is due within the hour, so no turn starts. And how fast one sends."""
+
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from statistics import median
+
+from bench import machine
+from bench.load import Order, envelopes, publish
+from bench.report import Report
+from bench.stage import Stage, Subject, wait_until_quiet
+from bench.variants import FLOOR, OURS, USERS
+from tests.support.processes import eventually
+from worker.client import Producer
+
+ANSWERS = 200
+"""In flight at most, as in the default settings."""
+ROUNDS, EACH = 20, 500
+"""10,000 envelopes for each of the two, in one process from the first to the last."""
+SENDING_ROUNDS, MANY, ONE_BY_ONE = 3, 10_000, 1000
+LATER = """
+[channels.web]
+reorder_s = 0
+debounce_s = 3600
+max_wait_s = 3600
+"""
+LAST = "SELECT max(accepted_at) FROM messages"
+SINCE = """
+SELECT count(*), extract(epoch FROM max(accepted_at) - min(accepted_at))::float FROM messages
+WHERE accepted_at > %s
+"""
+ACCEPT_FLOOR = replace(
+    FLOOR,
+    name="accept_floor",
+    app="bench.accept_floor",
+    tables=f"""{FLOOR.tables};
+        ALTER TABLE messages ADD accepted_at timestamptz NOT NULL DEFAULT statement_timestamp()""",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepting:
+    """What one variant did in one round."""
+
+    per_second: float
+    cpu_ms: float
+    """Of the worker's process, per envelope."""
+
+
+def measure(stage: Stage, report: Report) -> None:
+    """Have floor and ours accept the same in turns; then send without any worker."""
+    agents = stage.folder / "later.toml"
+    agents.write_text(LATER)
+    with ExitStack() as stack:
+        subjects = [
+            stack.enter_context(
+                stage.subject(one, answers=ANSWERS, env={"AGENTS_FILE": str(agents)})
+            )
+            for one in (ACCEPT_FLOOR, OURS)
+        ]
+        for subject in subjects:
+            _warm_up(stage, subject)
+            accept(stage, subject)
+        (pid,) = (process.pid for process in subjects[1].processes)
+        before_mb = machine.rss_mb(pid)
+        done = [[accept(stage, subject) for subject in subjects] for _ in range(ROUNDS)]
+        after_mb = machine.rss_mb(pid)
+    report.add(
+        "accept_floor",
+        [ours.per_second / floor.per_second for floor, ours in done],
+        ", ".join(
+            f"{name} {median(one.per_second for one in found):.0f}/s,"
+            f" {median(one.cpu_ms for one in found):.2f} ms"
+            for name, found in zip(("floor", "ours"), zip(*done, strict=True), strict=True)
+        ),
+    )
+    report.add("accept_rss", [after_mb / before_mb], f"{before_mb:.1f} to {after_mb:.1f} MB")
+    _sending(stage, report)
+
+
+def _warm_up(stage: Stage, subject: Subject) -> None:
+    """Have every thread start and take a message: nothing is committed until all hold one."""
+    with subject.connection.transaction():
+        subject.connection.execute("LOCK TABLE messages IN ACCESS EXCLUSIVE MODE")
+        _send(stage.order(subject, messages=EACH, rate=None, users=USERS))
+        if not eventually(lambda: subject.redis.hlen("unacked") >= subject.answers):
+            raise RuntimeError(f"{subject.label}: not every thread has a message")
+    wait_until_quiet(subject)
+
+
+def _send(order: Order) -> None:
+    with Producer(broker_url=order.broker_url) as producer:
+        producer.send_many(envelopes(order))
+
+
+def accept(stage: Stage, subject: Subject) -> Accepting:
+    """Queue envelopes at once, and wait until all of them are acknowledged."""
+    order = stage.order(subject, messages=EACH, rate=None, users=USERS)
+    (process,) = subject.processes
+    (before,) = subject.connection.execute(LAST).fetchone() or (None,)
+    cpu_s = machine.cpu_s(process.pid)
+    _send(order)
+    wait_until_quiet(subject)
+    spent_s = machine.cpu_s(process.pid) - cpu_s
+    count, took_s = subject.connection.execute(SINCE, [before]).fetchone() or (0, 0.0)
+    if count != EACH:
+        raise RuntimeError(f"{subject.label}: {count} of {EACH} accepted")
+    return Accepting(per_second=(EACH - 1) / took_s, cpu_ms=spent_s * 1000 / EACH)
+
+
+def _sending(stage: Stage, report: Report) -> None:
+    """Send by `send_many` and by `send_task`, in turns, from this process."""
+    rates = []
+    with stage.subject(OURS, answers=ANSWERS, processes=0) as subject:
+        many = stage.order(subject, messages=MANY, rate=None, users=USERS)
+        one_by_one = stage.order(subject, messages=ONE_BY_ONE, rate=None, users=USERS)
+        messages = envelopes(many)
+        with Producer(broker_url=subject.broker_url) as producer:
+            producer.send_many(messages[:1])
+            for _ in range(SENDING_ROUNDS):
+                began = time.time()
+                producer.send_many(messages)
+                many_s = time.time() - began
+                began = publish(one_by_one, {})[0]
+                rates.append((MANY / many_s, ONE_BY_ONE / (time.time() - began)))
+                subject.redis.flushdb()
+    report.add(
+        "send_many",
+        [fast / slow for fast, slow in rates],
+        f"send_many {median(fast for fast, _ in rates):.0f}/s,"
+        f" send_task {median(slow for _, slow in rates):.0f}/s",
+    )
