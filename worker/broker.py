@@ -14,6 +14,12 @@ from kombu.connection import Connection
 from kombu.exceptions import KombuError
 from redis import Redis, RedisError
 
+INBOUND: Final = "inbound"
+"""The queue that producers send to."""
+TURNS: Final = "turns"
+DELIVERIES: Final = "deliveries"
+QUEUES: Final = (INBOUND, TURNS, DELIVERIES)
+"""All that workers take from."""
 UNACKED: Final = "unacked"
 """Where kombu notes what a worker has taken and not acknowledged: a Redis hash."""
 ERRORS: Final = (KombuError, AMQPError, MessageNacked, RedisError, OSError)

@@ -19,7 +19,15 @@ from kombu.entity import Queue
 from worker import broker, intake
 from worker.bootstrap import Service, build_service
 from worker.bootstrap_base import longest_lease_s
-from worker.broker import broker_settings, queue_options, waiting_entries
+from worker.broker import (
+    DELIVERIES,
+    INBOUND,
+    QUEUES,
+    TURNS,
+    broker_settings,
+    queue_options,
+    waiting_entries,
+)
 from worker.channels.task import NotPublishedError
 from worker.domain.errors import RetryableError
 from worker.domain.ids import ChannelUserId
@@ -29,7 +37,6 @@ from worker.handlers.watchdog import BrokerAwayError
 from worker.observability import configure_logging, log
 from worker.settings import Settings, SettingsError, load_settings, secret_from_file
 
-INBOUND, TURNS, DELIVERIES = "inbound", "turns", "deliveries"
 RECEIVE, ANSWER, DELIVER = "messages.receive", "channel_users.answer", "replies.deliver"
 
 
@@ -51,9 +58,7 @@ def celery_settings(settings: Settings, *, longest_task_s: float) -> dict[str, A
         "task_ignore_result": True,
         "task_serializer": "json",
         "accept_content": ["json"],
-        "task_queues": {
-            name: queue_options(settings.broker_url) for name in (INBOUND, TURNS, DELIVERIES)
-        },
+        "task_queues": {name: queue_options(settings.broker_url) for name in QUEUES},
         "task_default_queue": INBOUND,
         "task_routes": {
             RECEIVE: {"queue": INBOUND},
@@ -142,7 +147,7 @@ class WorkerApp(Celery):
     def waiting_entries(self) -> int:
         """How many entries wait on our queues, on a fresh connection. Raises `BrokerAwayError`."""
         try:
-            counts = waiting_entries(self._settings.broker_url, (INBOUND, TURNS, DELIVERIES))
+            counts = waiting_entries(self._settings.broker_url, QUEUES)
         except broker.ERRORS as error:
             raise BrokerAwayError(type(error).__name__) from error
         return sum(counts.values()) - counts.get(broker.UNACKED, 0)

@@ -3,7 +3,8 @@
 from typing import Any
 
 from worker import intake
-from worker.celery import ANSWER, DELIVER, INBOUND, RECEIVE, app
+from worker.broker import INBOUND
+from worker.celery import ANSWER, DELIVER, RECEIVE, app
 from worker.domain.ids import ChannelUserId
 
 

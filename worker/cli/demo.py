@@ -9,7 +9,7 @@ import time
 from datetime import UTC, datetime
 from typing import Final
 
-from worker.broker import ERRORS, waiting_entries
+from worker.broker import ERRORS, INBOUND, waiting_entries
 from worker.cli.console import say
 from worker.cli.demo_checks import check_all
 from worker.cli.demo_script import BURST_OF, SCRIPT, sent_at
@@ -17,7 +17,7 @@ from worker.cli.demo_stage import Stage
 from worker.cli.embedded import Parts, attached
 from worker.cli.errors import CommandError
 from worker.cli.needs import routing_of
-from worker.cli.producer import INBOUND, Producer, broker_is_away, producer
+from worker.cli.producer import Producer, broker_is_away, producer
 from worker.cli.send import check
 from worker.cli.service import service
 from worker.cli.waiting import OutcomeWatch, replies_in

@@ -13,11 +13,10 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from worker.broker import waiting_entries
+from worker.broker import QUEUES, waiting_entries
 from worker.cli.console import say
 from worker.cli.errors import CommandError
 from worker.cli.needs import settings_for
-from worker.cli.producer import INBOUND
 from worker.domain.errors import WorkerError
 from worker.exposition import Exposition
 from worker.observability import configure_logging, log
@@ -168,7 +167,7 @@ def _parts(store: GaugeStore, broker_url: str) -> list[Part]:
 
 
 def _entries(broker_url: str) -> tuple[Reading, ...]:
-    depths = waiting_entries(broker_url, (INBOUND, "turns", "deliveries"))
+    depths = waiting_entries(broker_url, QUEUES)
     return tuple(
         Reading(metric=_ENTRIES, labels=(name,), value=float(depth))
         for name, depth in depths.items()

@@ -8,10 +8,9 @@ from typing import Any, Final
 from celery import Celery
 from kombu.entity import Queue
 
-from worker.broker import ERRORS, broker_name, is_amqp
+from worker.broker import ERRORS, INBOUND, broker_name, is_amqp
 from worker.cli.errors import CommandError
 
-INBOUND: Final = "inbound"
 RECEIVE: Final = "messages.receive"
 _HIDDEN: Final = "(hidden)"
 """Stands in the message's headers for what somebody wrote: Flower and logs show these."""

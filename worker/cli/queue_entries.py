@@ -9,16 +9,15 @@ from typing import Any, Final
 
 from redis import Redis, RedisError
 
-from worker.broker import ERRORS, UNACKED, is_amqp, waiting_entries
+from worker.broker import ERRORS, QUEUES, UNACKED, is_amqp, waiting_entries
 from worker.cli.errors import CommandError
-from worker.cli.producer import INBOUND, broker_is_away
+from worker.cli.producer import broker_is_away
 
 _INDEX: Final = "unacked_index"
 """kombu's sorted set beside the hash: when each was taken."""
 _PRIORITIES: Final = ("", "\x06\x163", "\x06\x166", "\x06\x169")
 """What kombu adds to a queue's name for the lists of its priorities."""
-_QUEUES: Final = (INBOUND, "turns", "deliveries")
-_LISTS: Final = tuple(queue + priority for queue in _QUEUES for priority in _PRIORITIES)
+_LISTS: Final = tuple(queue + priority for queue in QUEUES for priority in _PRIORITIES)
 _PAGE: Final = 100
 
 
@@ -91,7 +90,7 @@ def queue_entries(broker_url: str) -> Iterator[QueueEntries | EmptyQueues]:
 
 def _refuse_waiting(broker_url: str) -> None:
     try:
-        waiting = sum(waiting_entries(broker_url, _QUEUES).values())
+        waiting = sum(waiting_entries(broker_url, QUEUES).values())
     except ERRORS as error:
         raise broker_is_away(error, broker_url) from error
     if waiting:

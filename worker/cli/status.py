@@ -9,12 +9,11 @@ from rich.console import Group
 from rich.live import Live
 from rich.table import Table
 
-from worker.broker import ERRORS, broker_name, waiting_entries
+from worker.broker import ERRORS, QUEUES, broker_name, waiting_entries
 from worker.cli import migrations
 from worker.cli.console import out, say_json
 from worker.cli.errors import CommandError
 from worker.cli.needs import settings_for
-from worker.cli.producer import INBOUND
 from worker.cli.times import span
 from worker.domain.errors import WorkerError
 from worker.settings import Settings
@@ -22,7 +21,6 @@ from worker.store.ages import Ages, read_ages
 from worker.store.database import Database
 from worker.store.status import Overview, StatusStore
 
-_QUEUES: Final = (INBOUND, "turns", "deliveries")
 _WATCH_EVERY_S: Final = 2.0
 
 
@@ -101,7 +99,7 @@ def _from_postgres(
 
 def _from_broker(broker_url: str, problems: list[str]) -> Mapping[str, int] | None:
     try:
-        return waiting_entries(broker_url, _QUEUES)
+        return waiting_entries(broker_url, QUEUES)
     except ERRORS as error:
         problems.append(f"{broker_name(broker_url)}: {type(error).__name__}")
         return None

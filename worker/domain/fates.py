@@ -9,10 +9,13 @@ from enum import StrEnum, unique
 from typing import Final
 
 from worker.domain.life import Life, LifeDelivery, LifeLetter
-from worker.domain.states import DeadLetterKind, DeliveryState, MessageState, ReplySource
-
-SWITCHED_OFF: Final = "switched_off"
-"""Reason of the gate of an endpoint that nobody tries any more, see `worker.store.endpoints`."""
+from worker.domain.states import (
+    SWITCHED_OFF,
+    DeadLetterKind,
+    DeliveryState,
+    MessageState,
+    ReplySource,
+)
 
 
 @unique

@@ -1,6 +1,10 @@
 """The states that rows go through; their values are stored and read by operators."""
 
 from enum import StrEnum
+from typing import Final
+
+SWITCHED_OFF: Final = "switched_off"
+"""Reason of the gate of an endpoint that nobody tries any more, see `worker.store.endpoints`."""
 
 
 class MessageState(StrEnum):

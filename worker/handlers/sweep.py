@@ -104,9 +104,9 @@ class Background:
     """The threads that every worker has beside Celery's: heartbeat, sweeper, watchdog, inbox."""
 
     beat: Callable[[float], None]
+    """Takes for how long the consumer has been stalled, in seconds."""
     pin: Callable[[], None] | None
     """Keeps this process on one core; called between the first heartbeat and the first thread."""
-    """Takes for how long the consumer has been stalled, in seconds."""
     leave: Callable[[], None]
     forget_dead: Callable[[], None]
     drain_inbox: Callable[[], bool]

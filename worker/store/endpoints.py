@@ -11,6 +11,7 @@ when it fails. What waits behind a closed one is not even claimed, see `worker.s
 
 from datetime import timedelta
 
+from worker.domain.states import SWITCHED_OFF
 from worker.store.database import Database
 from worker.store.sql import sql
 
@@ -19,7 +20,6 @@ FORGET_AFTER = timedelta(days=1)
 """Failures further apart are two stories: somebody writes once a week, and it failed both times.
 While a reply is tried again, they are at most ten hours apart."""
 OFF_FOR = timedelta(days=3650)
-SWITCHED_OFF = "switched_off"
 FIRST_REST = timedelta(seconds=15)
 LONGEST_REST = timedelta(minutes=5)
 """Doubling between. Each attempt at an endpoint that hangs costs a thread fifteen seconds."""
