@@ -1,14 +1,12 @@
 """What operators do: pause and resume people, replay and dismiss dead letters."""
 
-import base64
-import binascii
-import json
 from dataclasses import dataclass
 
 from worker.domain.errors import PermanentError, WorkerError
 from worker.domain.ids import ChannelUserId, DeadLetterId
 from worker.envelope import EnvelopeError
 from worker.handlers.accept import AcceptEnvelope
+from worker.handlers.unwrapping import layers
 from worker.observability import log
 from worker.store.dead_letters import DeadLetter, DeadLetterStore
 from worker.store.people import PeopleStore
@@ -90,23 +88,15 @@ class Replay:
 
 
 def envelope_in(raw: bytes) -> object:
-    """Find the envelope in what was kept.
+    """Find the envelope in what was kept, however it is wrapped.
 
-    That is a Redis entry of kombu, the body of a Celery message, or a row of the inbox. Raises
-    `NotReplayableError`.
+    One of which even the version is missing is what lies innermost. Raises `NotReplayableError`.
     """
-    try:
-        document = json.loads(raw)
+    found: object = None
+    for depth, (_, document) in enumerate(layers(raw)):
         if isinstance(document, dict) and "version" in document:
             return document
-        if isinstance(document, dict) and isinstance(document.get("body"), str):
-            body = document["body"]
-            encoded = document.get("properties", {}).get("body_encoding") == "base64"
-            document = json.loads(base64.b64decode(body, validate=True) if encoded else body)
-        args, kwargs, _ = document
-        return kwargs["envelope"] if "envelope" in kwargs else args[0]
-    except (
-        *(ValueError, TypeError, KeyError, IndexError, AttributeError),
-        *(binascii.Error, RecursionError),
-    ):
-        raise NotReplayableError("there is no envelope in its bytes") from None
+        found = document if depth else None
+    if not isinstance(found, dict):
+        raise NotReplayableError("there is no envelope in its bytes")
+    return found
