@@ -15,7 +15,8 @@ def run(*, max_stalled_s: float, as_json: bool) -> None:
     settings = settings_for("database_url")
     database = Database(settings.database_url, pool_size=1, name="worker-health")
     try:
-        workers = living_workers(database, socket.gethostname())
+        with database.statement() as connection:
+            workers = living_workers(connection, socket.gethostname())
     finally:
         database.close()
     if as_json:

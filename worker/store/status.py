@@ -6,13 +6,10 @@ from datetime import datetime
 
 from worker.store.database import Database
 from worker.store.sql import Connection, Statement, sql
+from worker.store.workers import LivingWorker, living_workers
 
 _REVISION_TABLE = sql("SELECT to_regclass('alembic_version') IS NOT NULL")
 _REVISION = sql("SELECT version_num FROM alembic_version")
-_WORKERS = sql("""
-SELECT host, pid, extract(epoch FROM service_now() - started_at) AS up_s FROM workers
-WHERE alive_until >= service_now() ORDER BY started_at
-""")
 _MESSAGES = sql("SELECT state, count(*) FROM messages GROUP BY state")
 # Each half has an index of its own: what waits, and what an open turn has taken.
 _OLDEST = sql("""
@@ -34,15 +31,6 @@ _DEAD_LETTERS = sql("""
 SELECT reason, count(*) FROM dead_letters WHERE resolution IS NULL GROUP BY reason
 """)
 _DELIVERIES = sql("SELECT state, count(*) FROM deliveries GROUP BY state")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LivingWorker:
-    """One worker process whose heartbeat has not run out."""
-
-    host: str
-    pid: int
-    up_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +76,7 @@ class StatusStore:
     def workers(self) -> tuple[LivingWorker, ...]:
         """Give the processes that are alive, the oldest first."""
         with self._database.statement() as connection:
-            return _workers(connection)
+            return living_workers(connection)
 
     def overview(self) -> Overview:
         """Count everything. Raises `PermanentError` where the tables are not there yet."""
@@ -96,7 +84,7 @@ class StatusStore:
             oldest_s = connection.execute(_OLDEST).scalar_one()
             in_work = connection.execute(_OPEN).one()
             return Overview(
-                workers=_workers(connection),
+                workers=living_workers(connection),
                 messages=_counted(connection, _MESSAGES),
                 oldest_unanswered_s=None if oldest_s is None else float(oldest_s),
                 open_turns=in_work.turns,
@@ -108,13 +96,6 @@ class StatusStore:
                 dead_letters=_counted(connection, _DEAD_LETTERS),
                 deliveries=_counted(connection, _DELIVERIES),
             )
-
-
-def _workers(connection: Connection) -> tuple[LivingWorker, ...]:
-    return tuple(
-        LivingWorker(host=row.host, pid=row.pid, up_s=float(row.up_s))
-        for row in connection.execute(_WORKERS)
-    )
 
 
 def _counted(connection: Connection, question: Statement) -> dict[str, int]:

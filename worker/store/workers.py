@@ -7,7 +7,7 @@ from uuid import UUID
 
 from worker.domain.ids import WorkerId
 from worker.store.database import Database
-from worker.store.sql import sql
+from worker.store.sql import Connection, sql
 
 _BEAT = sql("""
 INSERT INTO workers (id, host, pid, started_at, alive_until, stalled_since)
@@ -34,8 +34,10 @@ DELETE FROM workers w WHERE alive_until < service_now() - interval '1 day'
 """)
 
 _ALIVE = sql("""
-SELECT pid, coalesce(extract(epoch FROM service_now() - stalled_since), 0) AS stalled_s
-FROM workers WHERE host = :host AND alive_until >= service_now()
+SELECT host, pid, extract(epoch FROM service_now() - started_at) AS up_s,
+    coalesce(extract(epoch FROM service_now() - stalled_since), 0) AS stalled_s
+FROM workers WHERE alive_until >= service_now() AND host = coalesce(CAST(:host AS text), host)
+ORDER BY started_at
 """)
 
 
@@ -43,18 +45,21 @@ FROM workers WHERE host = :host AND alive_until >= service_now()
 class LivingWorker:
     """A worker process whose heartbeat is fresh."""
 
+    host: str
     pid: int
+    up_s: float
     stalled_s: float
     """For how long it has taken nothing while entries waited; 0 = all is well."""
 
 
-def living_workers(database: Database, host: str) -> tuple[LivingWorker, ...]:
-    """Give the living workers of one host."""
-    with database.statement() as connection:
-        return tuple(
-            LivingWorker(pid=row.pid, stalled_s=float(row.stalled_s))
-            for row in connection.execute(_ALIVE, {"host": host})
+def living_workers(connection: Connection, host: str | None = None) -> tuple[LivingWorker, ...]:
+    """Give the living workers, of one host or of all, the oldest first."""
+    return tuple(
+        LivingWorker(
+            host=row.host, pid=row.pid, up_s=float(row.up_s), stalled_s=float(row.stalled_s)
         )
+        for row in connection.execute(_ALIVE, {"host": host})
+    )
 
 
 class WorkerStore:
