@@ -13,8 +13,8 @@ RUN = $(UV) run --no-sync
 SYNCED := .venv/.synced
 SANDBOX := $(or $(SANDBOX_DIR),.sandbox)
 
-# The tests wait more than they compute: two processes are faster even on one core.
-TEST_PROCESSES ?= 2
+# The tests wait more than they compute: three processes are faster even on two cores.
+TEST_PROCESSES ?= 3
 
 # This python3 and no other; a foreign environment that happens to be active does not count.
 export UV_PYTHON := python3

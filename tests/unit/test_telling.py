@@ -1,8 +1,10 @@
 """What the log says of a turn's end, and how loudly."""
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pytest
+import structlog
 from structlog.testing import capture_logs
 
 from worker.domain.agents import Agent, ChannelPolicy
@@ -21,6 +23,15 @@ BATCH = tuple(PendingMessage(id=MessageRowId(id_), agent="default", text="hush")
 REPLY = Reply(text="hush", source=ReplySource.CALL)
 GAVE_UP = GiveUp(reason=DeadLetterReason.NO_ANSWER, fallback_text="hush", landed=None)
 KEY_REFUSED = Refused(status=401, fault=Fault.ACCOUNT, request_id="r-1")
+
+
+@pytest.fixture(autouse=True)
+def every_level() -> Iterator[None]:
+    """Commands that other tests ran in this process have left warnings only."""
+    before = structlog.get_config()
+    structlog.reset_defaults()
+    yield
+    structlog.configure(**before)
 
 
 def claimed(step: Send | LookBack) -> Claimed:
