@@ -198,7 +198,7 @@ def parse_envelope(document: object) -> Envelope:
         raise EnvelopeError(
             DeadLetterReason.ENVELOPE_VERSION, f"version: this service reads {VERSION}"
         )
-    if not all(_storable(text) for text in _texts(document)):
+    if not all(_storable(text) for text in texts(document)):
         raise EnvelopeError(
             DeadLetterReason.NOT_STORABLE,
             "envelope: a text holds a NUL or half of a surrogate pair",
@@ -224,17 +224,18 @@ def _shown(place: tuple[int | str, ...]) -> Iterator[int | str]:
             yield part
 
 
-def _texts(value: object) -> Iterator[str]:
+def texts(value: object) -> Iterator[str]:
+    """Walk all texts of a JSON value, keys too. Raises `RecursionError` where it is too deep."""
     match value:
         case str():
             yield value
         case Mapping():
             for key, one in value.items():
                 yield str(key)
-                yield from _texts(one)
+                yield from texts(one)
         case list():
             for one in value:
-                yield from _texts(one)
+                yield from texts(one)
         case _:
             pass
 

@@ -19,11 +19,11 @@ from worker.domain.ids import (
     TurnId,
 )
 from worker.domain.life import (
+    ClosedGate,
     Life,
     LifeCall,
     LifeDelivery,
     LifeEvent,
-    LifeGate,
     LifeLetter,
     LifeMessage,
     LifeReply,
@@ -146,8 +146,8 @@ LETTER = LifeLetter(
     resolution=None,
     resolved_at=None,
 )
-RATE = LifeGate(name="model:m/1", reason="rate limit", closed_until=at(10))
-ACCOUNT = LifeGate(name="account", reason="status 401", closed_until=at(60))
+RATE = ClosedGate(name="model:m/1", reason="rate limit", closed_until=at(10))
+ACCOUNT = ClosedGate(name="account", reason="status 401", closed_until=at(60))
 TAKEN = replace(
     WAITING,
     message=replace(WAITING.message, state=MessageState.IN_TURN, turn_id=TURN.id),
@@ -288,7 +288,7 @@ def test_in_doubt_it_is_said_before_when_nothing_is_sent_again() -> None:
 
 def test_the_gate_that_holds_longest_is_the_one_that_is_said() -> None:
     assert told(replace(WAITING, gates=(RATE, ACCOUNT))).until == ACCOUNT.closed_until
-    others = LifeGate(name="agent:other", reason="x", closed_until=at(99))
+    others = ClosedGate(name="agent:other", reason="x", closed_until=at(99))
     assert told(replace(WAITING, gates=(others,))).fate is Fate.DEBOUNCE
 
 
@@ -301,7 +301,7 @@ def test_what_will_have_expired_when_its_turn_comes_is_said_to_expire() -> None:
 
 
 def test_the_gate_of_whoever_comes_first_holds_back_the_line() -> None:
-    firsts = replace(WAITING, gates=(LifeGate(name="model:m/2", reason="x", closed_until=at(9)),))
+    firsts = replace(WAITING, gates=(ClosedGate(name="model:m/2", reason="x", closed_until=at(9)),))
     assert told(firsts).fate is Fate.DEBOUNCE
     assert told(user(firsts, next_agent="second")).fate is Fate.GATE
     paused = told(user(firsts, next_agent="second", paused_at=at(-1)))
@@ -345,7 +345,7 @@ def test_who_has_a_person_hears_that_replies_are_withheld() -> None:
 
 
 def test_an_endpoint_that_rests_or_is_switched_off_is_named() -> None:
-    gate = LifeGate(name="webhook:web", reason="status 500", closed_until=at(30))
+    gate = ClosedGate(name="webhook:web", reason="status 500", closed_until=at(30))
     assert told(replace(delivered(), gates=(gate,))).until == at(30)
     elsewhere = delivered(way_out="route:desk")
     assert told(replace(elsewhere, gates=(gate,))).until == DELIVERY.due_at, "no gate of its own"

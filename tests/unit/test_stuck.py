@@ -7,7 +7,7 @@ import pytest
 
 from worker.domain.agents import Agent, Routing
 from worker.domain.ids import ChannelUserId, MessageRowId
-from worker.domain.life import LifeGate
+from worker.domain.life import ClosedGate
 from worker.domain.stuck import Crowd, StuckKind, StuckUser, Waits, stuck
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -19,8 +19,8 @@ NOTHING = Waits(
 FIVE = Crowd(name="default", count=5, since=OLD)
 
 
-def gate(name: str) -> LifeGate:
-    return LifeGate(name=name, reason="status 401", closed_until=NOW + timedelta(seconds=9))
+def gate(name: str) -> ClosedGate:
+    return ClosedGate(name=name, reason="status 401", closed_until=NOW + timedelta(seconds=9))
 
 
 def kinds(waits: Waits) -> list[StuckKind]:

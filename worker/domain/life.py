@@ -185,12 +185,12 @@ class LifeLetter:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LifeGate:
-    """A gate that is closed now."""
+class ClosedGate:
+    """A gate that no claim passes before `closed_until`."""
 
     name: str
-    reason: str
     closed_until: datetime
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,7 +213,7 @@ class Life:
     """Of the message's own turn."""
     delivery: LifeDelivery | None = None
     letters: tuple[LifeLetter, ...] = ()
-    gates: tuple[LifeGate, ...] = ()
+    gates: tuple[ClosedGate, ...] = ()
 
     @property
     def is_behind(self) -> bool:

@@ -15,7 +15,7 @@ from typing import Final
 
 from worker.domain.agents import Routing
 from worker.domain.fates import Fate, Outlook, ended
-from worker.domain.life import Life, LifeCall, LifeGate, LifeTurn
+from worker.domain.life import ClosedGate, Life, LifeCall, LifeTurn
 from worker.domain.states import CallState, MessageState, ToolCallState, TurnKind
 from worker.domain.timing import Timing
 from worker.domain.turns import gate_names
@@ -229,7 +229,7 @@ def _is_doubtful(call: LifeCall) -> bool:
     return call.state in {CallState.INTENDED, CallState.UNKNOWN}
 
 
-def _gate(life: Life, routing: Routing, name: str) -> LifeGate | None:
+def _gate(life: Life, routing: Routing, name: str) -> ClosedGate | None:
     """Give the gate that holds this agent back for longest."""
     agent = routing.agents.get(name)
     if agent is None:
@@ -239,7 +239,7 @@ def _gate(life: Life, routing: Routing, name: str) -> LifeGate | None:
     return max(closed, key=lambda one: one.closed_until, default=None)
 
 
-def _held_back(gate: LifeGate, then: str) -> Outlook:
+def _held_back(gate: ClosedGate, then: str) -> Outlook:
     if gate.reason == "rate limit":
         why = "Telnyx answered 429"
     elif gate.reason.startswith("status "):

@@ -12,7 +12,7 @@ from typing import Final
 
 from worker.domain.agents import Agent, Routing
 from worker.domain.ids import ChannelUserId, MessageRowId
-from worker.domain.life import LifeGate
+from worker.domain.life import ClosedGate
 from worker.domain.turns import gate_names
 
 
@@ -65,7 +65,7 @@ class Waits:
     """Processes whose heartbeat is fresh."""
     stalled: tuple[Crowd, ...]
     """Of them those that take nothing; named host/pid."""
-    gates: tuple[LifeGate, ...]
+    gates: tuple[ClosedGate, ...]
     by_agent: tuple[Crowd, ...]
     """Messages without an outcome, by agent."""
     by_channel: tuple[Crowd, ...]
@@ -137,7 +137,7 @@ def _causes(waits: Waits, routing: Routing) -> Iterator[Stuck]:
             )
 
 
-def _gate(gate: LifeGate, waits: Waits, routing: Routing) -> Iterator[Stuck]:
+def _gate(gate: ClosedGate, waits: Waits, routing: Routing) -> Iterator[Stuck]:
     behind = [
         *(one for one in waits.by_agent if _passes(routing.agents.get(one.name), gate)),
         *(one for one in waits.by_channel if gate.name == f"webhook:{one.name}"),
@@ -151,7 +151,7 @@ def _gate(gate: LifeGate, waits: Waits, routing: Routing) -> Iterator[Stuck]:
         )
 
 
-def _passes(agent: Agent | None, gate: LifeGate) -> bool:
+def _passes(agent: Agent | None, gate: ClosedGate) -> bool:
     """Whether a call of this agent passes this gate."""
     return agent is not None and gate.name in gate_names(agent=agent.name, model=agent.model)
 

@@ -8,12 +8,11 @@ letter, and he wants to be forgotten.
 import json
 import re
 import unicodedata
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from worker.domain.agents import ChannelKind
 from worker.domain.messages import ChannelAddress
-from worker.envelope import EnvelopeError, parse_envelope
+from worker.envelope import EnvelopeError, parse_envelope, texts
 from worker.handlers.unwrapping import layers
 
 
@@ -51,24 +50,9 @@ class Belonging:
             forms = (wanted, _folded(json.dumps(_composed(self.who.address))[1:-1]))
             return any(re.search(rf"(?<!\w){re.escape(one)}(?!\w)", text) for one in forms)
         try:
-            return any(_folded(one) == wanted for one in _texts(document))
+            return any(_folded(one) == wanted for one in texts(document))
         except RecursionError:
             return False
-
-
-def _texts(value: object) -> Iterator[str]:
-    match value:
-        case str():
-            yield value
-        case dict():
-            for key, one in value.items():
-                yield key
-                yield from _texts(one)
-        case list():
-            for one in value:
-                yield from _texts(one)
-        case _:
-            pass
 
 
 def _folded(text: str) -> str:

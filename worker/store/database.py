@@ -14,7 +14,7 @@ from sqlalchemy.exc import DisconnectionError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
 from worker.domain.errors import DatabaseAwayError, PermanentError
-from worker.store.sql import Connection, Row, Rows
+from worker.store.sql import Connection, Row, Rows, libpq_url
 from worker.timed_socket import boottime
 
 _TIMEOUT_MS = 15_000
@@ -58,7 +58,7 @@ class Database:
         self, url: str, *, pool_size: int = 10, name: str = "worker", prepare: bool = False
     ) -> None:
         make_url(url)  # raises ArgumentError or ValueError: libpq would say it only when connecting
-        self._url = url.replace("postgresql+psycopg://", "postgresql://", 1)
+        self._url = libpq_url(url)
         self._name = name
         self._prepare_after = _PREPARE_AFTER if prepare else None
         self._generation = 0

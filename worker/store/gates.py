@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 
+from worker.domain.life import ClosedGate
 from worker.domain.settle import GateClosing
 from worker.store.sql import Connection, sql
 
@@ -11,6 +12,9 @@ LONGEST_WAIT_S = 60.0
 """An operator who has mended the key should not wait long to see it work."""
 
 _ALL = sql("SELECT name, closed_until FROM gates")
+_CLOSED = sql("""
+SELECT name, closed_until, reason FROM gates WHERE closed_until > service_now() ORDER BY name
+""")
 _CLOSE = sql("""
 INSERT INTO gates AS g (name, closed_until, reason, strikes, changed_at)
 VALUES (:name, service_now() + coalesce(:wait, :first), :reason, 1, service_now())
@@ -28,6 +32,14 @@ _REOPEN = sql("DELETE FROM gates WHERE name = ANY(:names)")
 def read_gates(connection: Connection) -> Mapping[str, datetime]:
     """Give until when each gate is or was closed; one that is past waits for its first success."""
     return {row.name: row.closed_until for row in connection.execute(_ALL)}
+
+
+def closed_gates(connection: Connection) -> tuple[ClosedGate, ...]:
+    """Give the gates that are closed now, by name."""
+    return tuple(
+        ClosedGate(name=row.name, closed_until=row.closed_until, reason=row.reason)
+        for row in connection.execute(_CLOSED)
+    )
 
 
 def reopen_gates(connection: Connection, names: Collection[str]) -> None:

@@ -15,7 +15,6 @@ from worker.domain.life import (
     LifeCall,
     LifeDelivery,
     LifeEvent,
-    LifeGate,
     LifeLetter,
     LifeMessage,
     LifeReply,
@@ -35,6 +34,7 @@ from worker.domain.states import (
     TurnState,
 )
 from worker.store.database import Database
+from worker.store.gates import closed_gates
 from worker.store.sql import Connection, Row, sql
 
 # One moment for all of it: else a call would be in flight whose reply is already there.
@@ -93,9 +93,6 @@ _LETTERS = sql("""
 SELECT id, kind, reason, detail, created_at, resolution, resolved_at FROM dead_letters
 WHERE message_row_id = :id OR delivery_id = :delivery_id ORDER BY id
 """)
-_GATES = sql("""
-SELECT name, reason, closed_until FROM gates WHERE closed_until > service_now() ORDER BY name
-""")
 
 
 class LifeStore:
@@ -137,10 +134,7 @@ def _life(connection: Connection, row: Row) -> Life:
         reply=None if replied is None else _reply(replied),
         delivery=delivery,
         letters=tuple(map(_letter, connection.execute(_LETTERS, letters))),
-        gates=tuple(
-            LifeGate(name=one.name, reason=one.reason, closed_until=one.closed_until)
-            for one in connection.execute(_GATES)
-        ),
+        gates=closed_gates(connection),
     )
 
 

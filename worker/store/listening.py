@@ -9,6 +9,7 @@ import threading
 import psycopg
 
 from worker.observability import log
+from worker.store.sql import libpq_url
 
 CHANNEL = "worker_inbox"
 _CONNECT_S = 5
@@ -18,7 +19,7 @@ class InboxListener:
     """For one thread."""
 
     def __init__(self, url: str) -> None:
-        self._url = url.replace("postgresql+psycopg://", "postgresql://", 1)
+        self._url = libpq_url(url)
         self._connection: psycopg.Connection | None = None
         self._is_deaf = False
 

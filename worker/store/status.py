@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 
+from worker.domain.life import ClosedGate
 from worker.store.database import Database
+from worker.store.gates import closed_gates
 from worker.store.sql import Connection, Statement, sql
 from worker.store.workers import LivingWorker, living_workers
 
@@ -24,22 +25,10 @@ _OPEN = sql("""
 SELECT (SELECT count(*) FROM turns WHERE state = 'open') AS turns,
        (SELECT count(*) FROM calls WHERE state = 'intended') AS calls
 """)
-_GATES = sql("""
-SELECT name, closed_until, reason FROM gates WHERE closed_until > service_now() ORDER BY name
-""")
 _DEAD_LETTERS = sql("""
 SELECT reason, count(*) FROM dead_letters WHERE resolution IS NULL GROUP BY reason
 """)
 _DELIVERIES = sql("SELECT state, count(*) FROM deliveries GROUP BY state")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClosedGate:
-    """A gate that no claim passes before `closed_until`."""
-
-    name: str
-    closed_until: datetime
-    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,10 +78,7 @@ class StatusStore:
                 oldest_unanswered_s=None if oldest_s is None else float(oldest_s),
                 open_turns=in_work.turns,
                 calls_in_flight=in_work.calls,
-                closed_gates=tuple(
-                    ClosedGate(name=row.name, closed_until=row.closed_until, reason=row.reason)
-                    for row in connection.execute(_GATES)
-                ),
+                closed_gates=closed_gates(connection),
                 dead_letters=_counted(connection, _DEAD_LETTERS),
                 deliveries=_counted(connection, _DELIVERIES),
             )

@@ -5,9 +5,9 @@ from datetime import timedelta
 from typing import Final
 
 from worker.domain.ids import ChannelUserId, MessageRowId
-from worker.domain.life import LifeGate
 from worker.domain.stuck import Crowd, StuckKind, StuckUser, Waits
 from worker.store.database import Database
+from worker.store.gates import closed_gates
 from worker.store.sql import Connection, Row, sql
 
 _NOW = sql("""
@@ -18,9 +18,6 @@ _STALLED = sql("""
 SELECT host || '/' || pid AS name, 1 AS how_many, stalled_since AS since FROM workers
 WHERE alive_until >= service_now() AND stalled_since <= service_now() - :after
 ORDER BY stalled_since
-""")
-_GATES = sql("""
-SELECT name, reason, closed_until FROM gates WHERE closed_until > service_now() ORDER BY name
 """)
 # Each half has an index of its own: what waits, and what an open turn has taken.
 _BY_AGENT = sql("""
@@ -137,10 +134,7 @@ class StuckStore:
                 now=now.now,
                 workers=now.workers,
                 stalled=tuple(map(_crowd, connection.execute(_STALLED, values))),
-                gates=tuple(
-                    LifeGate(name=row.name, reason=row.reason, closed_until=row.closed_until)
-                    for row in connection.execute(_GATES)
-                ),
+                gates=closed_gates(connection),
                 by_agent=tuple(map(_crowd, connection.execute(_BY_AGENT, values))),
                 by_channel=tuple(map(_crowd, connection.execute(_BY_CHANNEL, values))),
                 inbox=None if inbox is None else _crowd(inbox),
