@@ -35,6 +35,7 @@ from worker.store.endpoints import EndpointStore
 from worker.store.inbox import InboxStore
 from worker.store.listening import InboxListener
 from worker.store.retention import RetentionStore
+from worker.store.starting import StartStore
 from worker.store.turns import TurnStore
 from worker.store.workers import WorkerStore
 
@@ -113,6 +114,9 @@ def build_service(
             dead_letters=dead_letters,
             answer=answer,
             slots=base.slots,
+            starts=StartStore(
+                base.database, worker_id=base.worker_id, routing=base.routing, lease_s=base.lease_s
+            ),
         ),
         answer=answer,
         deliver=deliver,

@@ -37,7 +37,7 @@ from worker.meters import Meters
 from worker.observability import log
 from worker.store.claims import Claimed, ClaimStore, NotClaimed
 from worker.store.opening import Intent
-from worker.store.turns import TurnStore
+from worker.store.turns import Settled, TurnStore
 from worker.telnyx.conversations import Conversations
 from worker.telnyx.responses import ResponseRequest, Responses
 from worker.telnyx.window import CallWindow
@@ -81,10 +81,16 @@ class AnswerUser:
 
     def with_slot(self, user_id: ChannelUserId, *, first_in_s: float = 0.0) -> int:
         """Answer what is due of this user in `first_in_s`; the caller holds a slot."""
-        started = boottime()
-        due_in_s: float | None = first_in_s
-        turns = 0
-        while turns < MAX_TURNS and boottime() - started < MAX_TASK_S:
+        return self._turns(user_id, due_in_s=first_in_s, turns=0, since=boottime())
+
+    def go_on(self, claimed: Claimed, t0: float) -> None:
+        """Answer a user whose turn was started after `t0`, then what is due of him."""
+        self._turns(claimed.lease.user_id, due_in_s=self._turn(claimed, t0), turns=1, since=t0)
+
+    def _turns(
+        self, user_id: ChannelUserId, *, due_in_s: float | None, turns: int, since: float
+    ) -> int:
+        while turns < MAX_TURNS and boottime() - since < MAX_TASK_S:
             if due_in_s is None or due_in_s > MAX_SLEEP_S or self.slots.closed:
                 break
             if due_in_s > 0:  # even a sleep of nothing gives the processor away
@@ -99,59 +105,63 @@ class AnswerUser:
                     log.error("turn.waits_for_operator", user=user_id, why=claimed.trouble)
                 continue
             turns += 1
-            due_in_s = 0.0
-            count_claim(self.meters, claimed)
-            try:
-                self._work(claimed, t0)
-            except StaleLeaseError:
-                self.meters.fenced("turn")
-                log.warning("lease.stale", user=user_id, token=claimed.lease.token)
-                break
-            finally:
-                self.meters.worked(boottime() - t0)
+            due_in_s = self._turn(claimed, t0)
         return turns
+
+    def _turn(self, claimed: Claimed, t0: float) -> float | None:
+        """Work for a claimed user; gives when his next step may start, None = not by this task."""
+        user_id = claimed.lease.user_id
+        count_claim(self.meters, claimed)
+        try:
+            settled = self._work(claimed, t0)
+        except StaleLeaseError:
+            self.meters.fenced("turn")
+            log.warning("lease.stale", user=user_id, token=claimed.lease.token)
+            return None
+        finally:
+            self.meters.worked(boottime() - t0)
+        return None if settled is None else settled.due_in_s
 
     def _decide(self, head: Head) -> Step:
         return next_step(head, self.routing)
 
-    def _work(self, claimed: Claimed, t0: float) -> None:
+    def _work(self, claimed: Claimed, t0: float) -> Settled:
         if not isinstance(claimed.step, LookBack | GoOn) and claimed.step.expired:
             tell_expired(claimed.lease.user_id, claimed.step.expired)
         match claimed.step:
             case Send():
-                self._send(claimed, t0)
+                return self._send(claimed, t0)
             case Prepare():
-                self._prepare(claimed)
+                return self._prepare(claimed)
             case Record():
-                self._unless_telnyx_fails(claimed, self._record)
+                return self._unless_telnyx_fails(claimed, self._record)
             case LookBack():
-                self._look_back(claimed)
+                return self._look_back(claimed)
             case GoOn():
-                self._go_on(claimed)
+                return self._go_on(claimed)
 
-    def _prepare(self, claimed: Claimed) -> None:
+    def _prepare(self, claimed: Claimed) -> Settled:
         conversation = self._unless_telnyx_fails(claimed, self.finder.find)
-        if conversation is not None:
-            self._go_on(replace(claimed, conversation=conversation))
+        if isinstance(conversation, Settled):
+            return conversation
+        return self._go_on(replace(claimed, conversation=conversation))
 
-    def _look_back(self, claimed: Claimed) -> None:
+    def _look_back(self, claimed: Claimed) -> Settled:
         found = self.look_back(claimed)
-        if found is None:
-            return
+        if isinstance(found, Settled):
+            return found
         if found.paused and found.turn.round == 0:
-            self._unless_telnyx_fails(found, self._record)
-            return
-        self._go_on(found)
+            return self._unless_telnyx_fails(found, self._record)
+        return self._go_on(found)
 
-    def _go_on(self, claimed: Claimed) -> None:
+    def _go_on(self, claimed: Claimed) -> Settled:
         claimed = self.run_tools(claimed)
         if claimed.turn.round > 0 and self.slots.closed:
-            self.settle(claimed, None, Later(wait_s=0.0, reason="shutting down"))
-            return
+            return self.settle(claimed, None, Later(wait_s=0.0, reason="shutting down"))
         t0 = boottime()
-        self._send(self.turns.intend(claimed, claimed.conversation), t0)
+        return self._send(self.turns.intend(claimed, claimed.conversation), t0)
 
-    def _record(self, claimed: Claimed) -> None:
+    def _record(self, claimed: Claimed) -> Settled:
         """Add what was written to a person, or what he said himself, to the thread."""
         ours = claimed.turn.is_said_by_us
         conversation = self.finder.find(claimed) if claimed.channel.persist else None
@@ -168,15 +178,14 @@ class AnswerUser:
                     metadata={HUMAN_KEY: "true"} if ours else None,
                 )
             except NotFoundError:
-                self.settle(claimed, None, Replace(reason="gone"))
-                return
+                return self.settle(claimed, None, Replace(reason="gone"))
         landed = None if conversation is None else not ours
-        self.settle(claimed, None, Recorded(landed=landed))
+        return self.settle(claimed, None, Recorded(landed=landed))
 
     def _unless_telnyx_fails(
         self, claimed: Claimed, do: Callable[[Claimed], _Result]
-    ) -> _Result | None:
-        """Do it; where Telnyx's conversations fail, the turn waits and None is given."""
+    ) -> _Result | Settled:
+        """Do it; where Telnyx's conversations fail, the turn is settled: it waits."""
         try:
             return do(claimed)
         except (DatabaseAwayError, StaleLeaseError):
@@ -185,10 +194,9 @@ class AnswerUser:
             plan = plan_without_conversation(error, open_s=claimed.open_s)
             self.meters.conversation_failed(type(error).__name__)
             log.warning("conversation.failed", turn=claimed.turn.id, error=str(error))
-            self.settle(claimed, None, plan)
-            return None
+            return self.settle(claimed, None, plan)
 
-    def _send(self, claimed: Claimed, t0: float) -> None:
+    def _send(self, claimed: Claimed, t0: float) -> Settled:
         agent, intent = claimed.agent, claimed.committed_intent
         window = CallWindow.since(
             t0, timeout_s=agent.call_timeout_s, send_grace_s=self.timing.send_grace_s
@@ -204,13 +212,12 @@ class AnswerUser:
             round_=intent.round,
             timing=self.timing,
         )
-        if isinstance(plan, UseTools):
-            self.settle.show.forget(claimed)
-            with_tools = self.turns.start_tools(claimed, outcome, plan.calls)
-            tell_tools_wanted(claimed, outcome, plan.calls)
-            self._go_on(with_tools)
-        else:
-            self.settle(claimed, outcome, plan)
+        if not isinstance(plan, UseTools):
+            return self.settle(claimed, outcome, plan)
+        self.settle.show.forget(claimed)
+        with_tools = self.turns.start_tools(claimed, outcome, plan.calls)
+        tell_tools_wanted(claimed, outcome, plan.calls)
+        return self._go_on(with_tools)
 
     def _request(self, claimed: Claimed, intent: Intent) -> ResponseRequest:
         agent, conversation = claimed.agent, claimed.conversation

@@ -42,7 +42,7 @@ from worker.domain.timing import Timing
 from worker.domain.turns import CallRecord
 from worker.handlers.settling import Settle
 from worker.store.claims import Claimed
-from worker.store.turns import TurnStore
+from worker.store.turns import Settled, TurnStore
 from worker.telnyx.conversations import Conversations
 from worker.telnyx.models import Models
 
@@ -62,8 +62,8 @@ class LookBackAtThread:
     models: Models
     timing: Timing
 
-    def __call__(self, claimed: Claimed) -> Claimed | None:
-        """Give the claim where the turn goes on now, with what was found; None: it was settled.
+    def __call__(self, claimed: Claimed) -> Claimed | Settled:
+        """Give the claim where the turn goes on now, with what was found; else it was settled.
 
         Raises `StaleLeaseError`.
         """
@@ -80,8 +80,7 @@ class LookBackAtThread:
             return claimed
         if isinstance(plan, UseTools):
             return self.turns.start_tools(claimed, None, plan.calls)
-        self.settle(claimed, None, plan)
-        return None
+        return self.settle(claimed, None, plan)
 
     def _plan_stateless(self, claimed: Claimed) -> Plan | None:
         """There is nothing to read: an unknown outcome allows one more send."""

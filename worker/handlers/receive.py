@@ -8,7 +8,9 @@ from worker.handlers.accept import AcceptEnvelope
 from worker.handlers.answer import MAX_SLEEP_S, AnswerUser
 from worker.handlers.slots import TurnSlots
 from worker.store.dead_letters import DeadLetterStore
-from worker.store.messages import Accepted
+from worker.store.messages import Accepted, NewMessage
+from worker.store.starting import StartStore
+from worker.timed_socket import boottime
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +21,7 @@ class ReceiveEnvelope:
     dead_letters: DeadLetterStore
     answer: AnswerUser
     slots: TurnSlots
+    starts: StartStore
 
     def __call__(
         self, document: object, *, raw: Callable[[], bytes], queue: str
@@ -34,12 +37,22 @@ class ReceiveEnvelope:
             self.dead_letters.keep(reason=error.reason, raw=raw(), detail=str(error), queue=queue)
             self.accept.tell_refused(error, queue=queue)
             return None
-        starts_itself = message.hold_s <= MAX_SLEEP_S and self.slots.take()
+        if message.hold_s > MAX_SLEEP_S or not self.slots.take():
+            return self.accept.commit(message, starts_itself=False)
         try:
-            accepted = self.accept.commit(message, starts_itself=starts_itself)
-            if starts_itself and accepted.first_in_line:
-                self.answer.with_slot(accepted.user_id, first_in_s=accepted.due_in_s)
+            return self._accept_and_answer(message)
         finally:
-            if starts_itself:
-                self.slots.give_back()
+            self.slots.give_back()
+
+    def _accept_and_answer(self, message: NewMessage) -> Accepted:
+        """Accept a message and answer it, where nothing stands before it."""
+        t0 = boottime()
+        started = self.starts.start(message)
+        if started is not None:
+            self.accept.tell(started.accepted)
+            self.answer.go_on(started.claimed, t0)
+            return started.accepted
+        accepted = self.accept.commit(message, starts_itself=True)
+        if accepted.first_in_line:
+            self.answer.with_slot(accepted.user_id, first_in_s=accepted.due_in_s)
         return accepted

@@ -11,7 +11,7 @@ from worker.handlers.showing import ShowReply
 from worker.handlers.telling import tell_settled
 from worker.meters import Meters
 from worker.store.claims import Claimed
-from worker.store.turns import TurnStore
+from worker.store.turns import Settled, TurnStore
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,19 +24,20 @@ class Settle:
     show: ShowReply
     meters: Meters = field(default_factory=Meters)
 
-    def __call__(self, claimed: Claimed, outcome: CallOutcome | None, plan: Plan) -> None:
+    def __call__(self, claimed: Claimed, outcome: CallOutcome | None, plan: Plan) -> Settled:
         """Commit how a call ended (None = there was none) and what follows.
 
         Raises `StaleLeaseError`: nothing was written.
         """
-        state = self.turns.settle(claimed, outcome, plan)
+        settled = self.turns.settle(claimed, outcome, plan)
         self.meters.settled(
             claimed.agent.name, _name_of(plan), type(outcome).__name__ if outcome else "none"
         )
         tell_settled(claimed, outcome, plan)
-        if state is DeliveryState.PENDING:
+        if settled.delivery is DeliveryState.PENDING:
             self.wake_delivery(claimed.lease.user_id)
-        self.show.settled(claimed, plan, state)
+        self.show.settled(claimed, plan, settled.delivery)
+        return settled
 
 
 def _name_of(plan: Plan) -> str:

@@ -26,7 +26,10 @@ _CALL_ENDS = (
     """
 fenced AS (
     UPDATE channel_users SET {release}
-    WHERE id = :user_id AND lease_token = :token RETURNING id, paused_at, superseding_since
+    WHERE id = :user_id AND lease_token = :token
+    RETURNING id, paused_at, superseding_since,
+        CASE WHEN diverged_at IS NULL THEN extract(epoch FROM due_at - service_now()) END
+            AS due_in_s
 ), ended AS ("""
     + _END_CALL
     + """    FROM fenced WHERE calls.id = :call_id
@@ -49,7 +52,7 @@ _LATER = sql(
 , excused AS (
     UPDATE calls SET reason = 'account' FROM fenced WHERE calls.id = :excused
 )"""
-    + " SELECT NULL AS delivery_state FROM fenced"
+    + " SELECT NULL AS delivery_state, due_in_s FROM fenced"
 )
 _TURN_ENDS = """
 , turn AS (
@@ -85,7 +88,7 @@ _ANSWERED = sql(
         ELSE :delivery_state END AS state) AS first
     RETURNING state
 )
-SELECT first_delivery.state AS delivery_state
+SELECT first_delivery.state AS delivery_state, fenced.due_in_s
 FROM fenced, (SELECT state FROM delivery) AS first_delivery"""
 )
 _DIED = sql(
@@ -97,7 +100,7 @@ _DIED = sql(
     INSERT INTO dead_letters (kind, message_row_id, reason, created_at)
     SELECT 'message', id, :failure, service_now() FROM messages_ended
 )
-SELECT NULL AS delivery_state FROM fenced"""
+SELECT NULL AS delivery_state, due_in_s FROM fenced"""
 )
 
 
@@ -105,7 +108,7 @@ _RECORDED = sql(
     "WITH "
     + _CALL_ENDS.format(release=_RELEASED)
     + _TURN_ENDS
-    + " SELECT NULL AS delivery_state FROM fenced"
+    + " SELECT NULL AS delivery_state, due_in_s FROM fenced"
 )
 _REPLACED = sql(
     "WITH "
@@ -122,7 +125,7 @@ _REPLACED = sql(
     SELECT 'conversation.replaced', :user_id, :turn_id, :token,
         jsonb_build_object('conversation', id, 'reason', CAST(:reason AS text)) FROM closed
 )
-SELECT NULL AS delivery_state FROM fenced"""
+SELECT NULL AS delivery_state, due_in_s FROM fenced"""
 )
 _SPLIT = sql(
     "WITH "
@@ -140,7 +143,7 @@ _SPLIT = sql(
     UPDATE messages SET state = 'pending', turn_id = NULL, alone = true
     FROM turn WHERE messages.turn_id = turn.id
 )
-SELECT NULL AS delivery_state FROM fenced"""
+SELECT NULL AS delivery_state, due_in_s FROM fenced"""
 )
 _DIVERGED = sql(
     "WITH "
@@ -152,7 +155,7 @@ _DIVERGED = sql(
     INSERT INTO attempt_log (event, channel_user_id, turn_id, token, facts)
     SELECT 'diverged', :user_id, :turn_id, :token, CAST(:facts AS jsonb) FROM fenced
 )
-SELECT NULL AS delivery_state FROM fenced"""
+SELECT NULL AS delivery_state, due_in_s FROM fenced"""
 )
 
 

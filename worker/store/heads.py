@@ -169,17 +169,20 @@ def _pending(document: Mapping[str, Any]) -> PendingMessage:
         accepted_at=datetime.fromisoformat(document["accepted_at"]),
         reply_to=document["reply_to"],
         expires_at=None if expires_at is None else datetime.fromisoformat(expires_at),
-        attachments=tuple(map(_attachment, document["attachments"] or ())),
+        attachments=attachments_of(document["attachments"]),
     )
 
 
-def _attachment(document: Mapping[str, Any]) -> Attachment:
-    """Read what we know of it: producers may write more, and it is kept with the envelope."""
-    return Attachment(
-        content_type=document["content_type"],
-        url=document.get("url"),
-        data=document.get("data"),
-        name=document.get("name"),
+def attachments_of(documents: Any) -> tuple[Attachment, ...]:  # noqa: ANN401 - checked JSON
+    """Read what we know of them: producers may write more, and it is kept with the envelope."""
+    return tuple(
+        Attachment(
+            content_type=one["content_type"],
+            url=one.get("url"),
+            data=one.get("data"),
+            name=one.get("name"),
+        )
+        for one in documents or ()
     )
 
 

@@ -65,6 +65,16 @@ class History:
     """Those of which it is not known, oldest first."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled:
+    """How things stand after a turn's work was committed."""
+
+    delivery: DeliveryState | None
+    """What the delivery of the reply begins with; None = there is no reply."""
+    due_in_s: float | None
+    """When the channel user's next step may start; None = nothing is to be done."""
+
+
 class TurnStore:
     """The open turn of a claimed user."""
 
@@ -98,12 +108,8 @@ class TurnStore:
             }
             connection.execute(_HAND_OVER, values)
 
-    def settle(
-        self, claimed: Claimed, outcome: CallOutcome | None, plan: Plan
-    ) -> DeliveryState | None:
+    def settle(self, claimed: Claimed, outcome: CallOutcome | None, plan: Plan) -> Settled:
         """Commit how a call ended and what follows, and let the user go. All of it, or nothing.
-
-        Gives what the delivery of the reply begins with; None where there is no reply.
 
         `outcome` None = the plan comes of a look at the thread, not of a call. Raises
         `StaleLeaseError` when another worker has taken over: nothing was written.
@@ -125,7 +131,11 @@ class TurnStore:
                 raise StaleLeaseError("another worker has taken this channel user over")
             if more:
                 _settle_tools(connection, claimed, outcome, plan)
-        return None if row.delivery_state is None else DeliveryState(row.delivery_state)
+        state, due_in_s = row.delivery_state, row.due_in_s
+        return Settled(
+            delivery=None if state is None else DeliveryState(state),
+            due_in_s=None if due_in_s is None else max(0.0, float(due_in_s)),
+        )
 
     def start_tools(
         self, claimed: Claimed, outcome: CallOutcome | None, calls: Sequence[ToolCall]

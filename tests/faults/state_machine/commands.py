@@ -270,6 +270,7 @@ CONVERSATIONS = ("creation_lost", "late_listing", "stale_reads", "conversation_d
 LATE = ("stored_late", "late_execution")
 ANSWERS = ("no_message", "incomplete", "failed", "refusal")
 POINTS: tuple[tuple[str, Side], ...] = (
+    ("starts.start", "after"),
     ("claims.begin", "after"),
     ("turns.intend", "after"),
     ("telnyx.respond", "before"),

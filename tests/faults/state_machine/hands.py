@@ -31,6 +31,8 @@ from worker.handlers.sweep import CannotPublishError
 from worker.settings import Settings
 from worker.store.claims import Claimed, NotClaimed
 from worker.store.database import Database as Pool
+from worker.store.starting import Started
+from worker.store.turns import Settled
 from worker.telnyx.conversations import Conversations
 from worker.telnyx.models import Models
 from worker.telnyx.responses import Responses
@@ -109,7 +111,8 @@ class Hand:
     def begin_anew(self) -> None:
         """Become another process: a fresh identity, a first heartbeat."""
         fresh, answer = uuid4(), self.stores.answer
-        answer.claims._worker_id = answer.turns._worker_id = fresh  # type: ignore[assignment]
+        for store in (answer.claims, answer.turns, self.stores.receive.starts):
+            store._worker_id = fresh  # type: ignore[attr-defined]
         self.stores.background.beat.__self__._values["id"] = fresh  # type: ignore[attr-defined]
         self.worker_id, self.beating, self.actor, self.taps.actor = str(fresh), True, None, None
         self.taps.traps.clear()
@@ -148,6 +151,13 @@ class Watch:
             return NotClaimed(due_in_s=0.0)
         return result
 
+    def started(self, args: tuple[Any, ...], result: Started | None) -> object:
+        if result is not None:
+            self.counts["started at once"] += 1
+            self.acknowledged(args, result)
+            self._newest[result.accepted.user_id] = result.claimed.lease.token
+        return result
+
     def written(self, args: tuple[Any, ...], result: object) -> object:
         """Hold I9: a write whose token is not the newest must have been refused."""
         lease: Lease = args[0] if isinstance(args[0], Lease) else args[0].lease
@@ -157,14 +167,18 @@ class Watch:
             )
         return result
 
-    def settled(self, args: tuple[Any, ...], result: object) -> object:
+    def settled(self, args: tuple[Any, ...], result: Settled) -> object:
         plan = args[2]
         self.counts[f"plan: {type(plan).__name__}"] += 1
         if getattr(plan, "gate", None) is not None:
             self.counts["gate closed"] += 1
         if getattr(plan, "reason", "") == "look again":
             self.counts["look again"] += 1
-        return self.written(args, result)
+        self.written(args, result)
+        if result.due_in_s is not None and 0 < result.due_in_s <= 1:
+            self.sleep(result.due_in_s)
+            return replace(result, due_in_s=0.0)
+        return result
 
     def marked_landed(self, args: tuple[Any, ...], result: object) -> object:
         self.counts["late arrival explained"] += 1
@@ -217,6 +231,7 @@ class Builder:
         watch, accept = self.watch, built.receive.accept
         answer = self._tapped_answer(built, taps)
         messages: Any = Tapped(accept.messages, "messages", taps, {"accept": watch.acknowledged})
+        starts: Any = Tapped(built.receive.starts, "starts", taps, {"start": watch.started})
         deliveries: Any = Tapped(built.deliver.store, "deliveries", taps)
         sweep: Any = built.background.sweep
         runners: Any = (Inline(self.run_here), Inline(self.broker.deliveries))
@@ -224,7 +239,10 @@ class Builder:
         return replace(
             built,
             receive=replace(
-                built.receive, accept=replace(accept, messages=messages), answer=answer
+                built.receive,
+                accept=replace(accept, messages=messages),
+                answer=answer,
+                starts=starts,
             ),
             answer=answer,
             deliver=replace(built.deliver, store=deliveries),

@@ -63,7 +63,7 @@ def test_a_worker_frozen_before_its_post_wakes_up_too_late_to_send_or_to_write(
 
 
 def test_nothing_leaves_after_the_send_deadline_even_where_nobody_took_over(people: Stage) -> None:
-    write(people, Trap(kind="hold", point="claims.begin", side="after", frozen=False))
+    write(people, Trap(kind="hold", point="starts.start", side="after", frozen=False))
     people.advance(2.5)
     people.go(people.hands[0])
 
@@ -74,7 +74,7 @@ def test_nothing_leaves_after_the_send_deadline_even_where_nobody_took_over(peop
 
 
 def test_a_pause_within_the_send_deadline_costs_nothing(people: Stage) -> None:
-    write(people, Trap(kind="hold", point="claims.begin", side="after", frozen=False))
+    write(people, Trap(kind="hold", point="starts.start", side="after", frozen=False))
     people.advance(1.5)
     people.go(people.hands[0])
 

@@ -1,0 +1,179 @@
+"""The fast path: accept a message, claim its user, open the turn and commit the intent at once.
+
+That is what `MessageStore.accept` and `ClaimStore.begin` do one after the other in nine round
+trips. Here it is one, for the usual case: an old acquaintance writes, and nothing else of his is
+under way. Whatever is unusual is left to those two, which decide by everything there is.
+"""
+
+import json
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from worker.domain.agents import Routing
+from worker.domain.ids import CallId, ChannelUserId, ConversationId, MessageRowId, TurnId, WorkerId
+from worker.domain.messages import PendingMessage, input_parts, input_text
+from worker.domain.turns import Lease, OpenTurn, Send, gate_names
+from worker.store.claims import Claimed
+from worker.store.database import Database
+from worker.store.heads import attachments_of, conversation_value
+from worker.store.messages import Accepted, NewMessage
+from worker.store.opening import Intent
+from worker.store.sql import sql
+
+# `quiet` is the usual case, as the statement's snapshot shows it. An update that had to wait for
+# its row reads that row anew, but nothing else; so it only happens where the row is still the
+# version that the snapshot has. Everything that a claim reads is written together with that row.
+_START = sql("""
+WITH quiet AS MATERIALIZED (
+    SELECT u.id AS user_id, u.xmin AS version, u.taken_until,
+        least(CAST(:sent_at AS timestamptz), service_now()) AS order_at,
+        c.id, c.agent, c.remote_key, c.telnyx_conversation_id, c.base_user_messages,
+        c.instructions_hash
+    FROM channel_users u
+    JOIN conversations c ON c.channel_user_id = u.id AND c.agent = :agent AND c.closed_at IS NULL
+    LEFT JOIN LATERAL (SELECT finished_at FROM turns t WHERE t.conversation_id = c.id
+        ORDER BY id DESC LIMIT 1) AS last ON true
+    WHERE u.channel = :channel AND u.recipient = :recipient AND u.address = :address
+      AND u.thread = :thread
+      AND u.lease_owner IS NULL AND u.open_turn_id IS NULL AND u.waiting_since IS NULL
+      AND u.paused_at IS NULL AND u.diverged_at IS NULL
+      AND c.telnyx_conversation_id IS NOT NULL AND NOT c.owes_outputs
+      AND (CAST(:instructions_hash AS text) IS NULL OR c.instructions_hash = :instructions_hash)
+      AND (SELECT count(*) FROM turns t WHERE t.conversation_id = c.id) < :max_turns
+      AND coalesce(last.finished_at + CAST(:idle_reset AS interval) > service_now(), true)
+      AND coalesce(CAST(:expires_at AS timestamptz) > service_now(), true)
+      AND NOT EXISTS (SELECT FROM gates WHERE name = ANY(:gates))
+      AND NOT EXISTS (SELECT FROM messages m
+          WHERE m.channel_user_id = u.id AND m.message_id = :message_id)
+), started AS (
+    UPDATE channel_users u SET next_seq = u.next_seq + 1, due_at = service_now(), woken_at = NULL,
+        open_turn_id = nextval('turns_id_seq'),
+        taken_until = greatest(u.taken_until, quiet.order_at),
+        lease_token = u.lease_token + 1, lease_owner = :worker_id,
+        lease_until = service_now() + :lease
+    FROM quiet WHERE u.id = quiet.user_id AND u.xmin = quiet.version
+    RETURNING u.next_seq - 1 AS seq, u.open_turn_id AS turn_id, u.lease_token, quiet.*
+), turn AS (
+    INSERT INTO turns (id, channel_user_id, conversation_id, agent, agent_version, kind, input_text,
+        parts, opened_at) OVERRIDING SYSTEM VALUE
+    SELECT turn_id, user_id, id, :agent, :agent_version, 'model', :input_text,
+        CAST(:parts AS jsonb), service_now()
+    FROM started
+), message AS (
+    INSERT INTO messages (channel_user_id, message_id, seq, order_at, agent, envelope, expires_at,
+        accepted_at, late, state, turn_id)
+    SELECT user_id, :message_id, seq, order_at, :agent, CAST(:envelope AS jsonb), :expires_at,
+        service_now(), coalesce(order_at < taken_until, false), 'in_turn', turn_id
+    FROM started RETURNING id
+), call AS (
+    INSERT INTO calls (channel_user_id, turn_id, conversation_id, round, attempt, token, worker_id,
+        intent_at)
+    SELECT user_id, turn_id, id, 0, 0, lease_token, :worker_id, service_now()
+    FROM started RETURNING id
+)
+SELECT started.*, message.id AS message_row_id, call.id AS call_id, service_now() AS now
+FROM started, message, call
+""")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """A message that was accepted, and whose turn may be sent at once."""
+
+    accepted: Accepted
+    claimed: Claimed
+
+
+class StartStore:
+    """Starts turns of messages that nobody has to wait for."""
+
+    def __init__(
+        self, database: Database, *, worker_id: WorkerId, routing: Routing, lease_s: float
+    ) -> None:
+        self._database = database
+        self._worker_id = worker_id
+        self._routing = routing
+        self._lease = timedelta(seconds=lease_s)
+
+    def start(self, message: NewMessage) -> Started | None:
+        """Accept a message and start its turn, all of it or nothing.
+
+        None: nothing happened, for this is not the usual case; accept it, then claim the user.
+        """
+        policy = self._routing.channel(message.who.channel)
+        if message.hold_s > 0 or message.skip is not None or not policy.persist:
+            return None
+        agent = self._routing.agent(message.agent)
+        batch = (_pending(message),)
+        text_, parts = input_text(batch), input_parts(batch)
+        values = {
+            "channel": message.who.channel,
+            "recipient": message.who.recipient,
+            "address": message.who.address,
+            "thread": message.who.thread,
+            "message_id": message.message_id,
+            "agent": agent.name,
+            "agent_version": agent.version,
+            "envelope": json.dumps(message.envelope),
+            "sent_at": message.sent_at,
+            "expires_at": message.expires_at,
+            "instructions_hash": agent.instructions_hash if agent.instructions else None,
+            "max_turns": agent.max_turns,
+            "idle_reset": _interval(policy.idle_reset_s),
+            "gates": list(gate_names(agent=agent.name, model=agent.model)),
+            "input_text": text_,
+            "parts": json.dumps(parts),
+            "worker_id": self._worker_id,
+            "lease": self._lease,
+        }
+        with self._database.statement() as connection:
+            row = connection.execute(_START, values).one_or_none()
+        if row is None:
+            return None
+        turn = OpenTurn(
+            id=TurnId(row.turn_id),
+            agent=agent.name,
+            input_text=text_,
+            parts=parts,
+            opened_at=row.now,
+            messages=1,
+            conversation_id=ConversationId(row.id),
+            reply_to=batch[0].reply_to,
+        )
+        accepted = Accepted(
+            id=MessageRowId(row.message_row_id),
+            user_id=ChannelUserId(row.user_id),
+            fresh=True,
+            first_in_line=True,
+        )
+        claimed = Claimed(
+            lease=Lease(user_id=accepted.user_id, token=row.lease_token),
+            who=message.who,
+            now=row.now,
+            agent=agent,
+            channel=policy,
+            way_out=self._routing.way_out(policy.name, turn.reply_to),
+            turn=turn,
+            conversation=conversation_value(row),
+            paused=False,
+            step=Send(agent=agent.name, batch=(replace(batch[0], id=accepted.id),)),
+            intent=Intent(call_id=CallId(row.call_id), round=0, attempt=0, instructions=None),
+            gates=(),
+        )
+        return Started(accepted=accepted, claimed=claimed)
+
+
+def _pending(message: NewMessage) -> PendingMessage:
+    """Give the message as a turn takes it; it has no row yet."""
+    reply_to = message.envelope.get("reply_to")
+    return PendingMessage(
+        id=MessageRowId(0),
+        agent=message.agent,
+        text=str(message.envelope["text"]),
+        attachments=attachments_of(message.envelope.get("attachments")),
+        reply_to=None if reply_to is None else str(reply_to),
+    )
+
+
+def _interval(seconds: float | None) -> timedelta | None:
+    return None if seconds is None else timedelta(seconds=seconds)
