@@ -1,0 +1,154 @@
+"""Traces: when there are any, what they keep to themselves, and what a dead collector costs."""
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from tests.support.databases import ROOT
+from worker.bootstrap_tracing import is_wanted
+from worker.otel_tracer import STOP_S, OtelTracer
+from worker.tracing import TRACEPARENT, Tracer
+
+ENDPOINT = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318"}
+PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+@pytest.fixture
+def kept() -> InMemorySpanExporter:
+    return InMemorySpanExporter()
+
+
+@pytest.fixture
+def tracer(kept: InMemorySpanExporter) -> OtelTracer:
+    made = OtelTracer({"service.name": "worker"})
+    made._provider.add_span_processor(SimpleSpanProcessor(kept))
+    return made
+
+
+def run(program: str, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", program],
+        env={**os.environ, **env},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("environ", "wanted"),
+    [
+        ({}, False),
+        (ENDPOINT, True),
+        ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://127.0.0.1:4318/v1/traces"}, True),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": ""}, False),
+        (ENDPOINT | {"OTEL_SDK_DISABLED": "True"}, False),
+        (ENDPOINT | {"OTEL_TRACES_EXPORTER": "none"}, False),
+        (ENDPOINT | {"OTEL_TRACES_EXPORTER": "otlp"}, True),
+    ],
+)
+def test_there_are_traces_where_opentelemetrys_own_variables_say_so(
+    environ: dict[str, str], wanted: bool
+) -> None:
+    assert is_wanted(environ) is wanted
+
+
+def test_without_an_endpoint_nothing_is_imported_and_without_the_library_nothing_breaks() -> None:
+    done = run(f"""
+import sys
+from uuid import uuid4
+sys.modules["opentelemetry"] = None
+from worker.bootstrap_tracing import build_tracing
+off = build_tracing({{}}, uuid4())
+assert "worker.otel_tracer" not in sys.modules
+lacking = build_tracing({ENDPOINT}, uuid4())
+for tracing in (off, lacking):
+    tracing.start()
+    with tracing.tracer.span("turn", lambda: {{"worker.turn": 1}}):
+        assert tracing.tracer.here() is None
+    tracing.stop()
+""")
+    assert done.returncode == 0, done.stderr
+    assert "traces.not_installed" in done.stdout
+    assert "worker[otel]" in done.stdout
+
+
+def test_a_dead_collector_costs_a_process_that_ends_a_moment_and_its_address_stays_secret() -> None:
+    began = time.monotonic()
+    done = run(
+        """
+import logging
+from worker.otel_tracer import OtelTracer
+logging.basicConfig(level="DEBUG")
+tracer = OtelTracer({})
+tracer.start()
+for number in range(3000):  # more than the queue holds
+    with tracer.span("turn", lambda: {"worker.turn": number}):
+        pass
+tracer.stop()
+print("stopped")
+""",
+        OTEL_EXPORTER_OTLP_ENDPOINT="http://canary-user:canary-word@127.0.0.1:1/canary-token",
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "stopped\n"
+    assert time.monotonic() - began < STOP_S + 8, "the library waits for 30 s"
+    assert "Queue full" in done.stderr
+    assert "canary" not in done.stderr
+
+
+def test_an_exception_leaves_its_type_and_not_a_word(
+    tracer: OtelTracer, kept: InMemorySpanExporter
+) -> None:
+    with pytest.raises(ValueError, match="canary"), tracer.span("turn", dict):
+        raise ValueError("canary")
+    (span,) = kept.get_finished_spans()
+    assert dict(span.attributes or {}) == {"error.type": "ValueError"}
+    assert span.events == ()
+    assert (span.status.is_ok, span.status.description) == (False, None)
+
+
+def test_what_is_not_known_is_left_out_and_the_span_around_is_the_parent(
+    tracer: OtelTracer, kept: InMemorySpanExporter
+) -> None:
+    with tracer.span("turn", lambda: {"worker.turn": 7, "worker.call": None}, parent=PARENT):
+        here = tracer.here()
+        with tracer.span("telnyx find", dict):
+            tracer.note(lambda: {"http.response.status_code": 200})
+    inner, outer = kept.get_finished_spans()
+    assert dict(outer.attributes or {}) == {"worker.turn": 7}
+    assert dict(inner.attributes or {}) == {"http.response.status_code": 200}
+    assert outer.parent is not None
+    assert f"{outer.parent.span_id:016x}" == PARENT.split("-")[2]
+    assert here is not None
+    assert here.split("-")[1] == PARENT.split("-")[1]
+    assert inner.parent == outer.context
+    assert tracer.here() is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        PARENT[3:],
+        f"{PARENT}-00",
+        PARENT.upper(),
+        f"00-{'0' * 32}-b7ad6b7169203331-01",
+        f"00-0af7651916cd43dd8448eb211c80319c-{'0' * 16}-01",
+        "00-somebody@example.org-b7ad6b7169203331-01",
+    ],
+)
+def test_what_is_no_traceparent_is_none(text: str) -> None:
+    assert TRACEPARENT.fullmatch(PARENT)
+    assert TRACEPARENT.fullmatch(text) is None
+
+
+def test_a_process_without_traces_makes_nothing_of_them() -> None:
+    tracer = Tracer()
+    assert tracer.span("a", dict) is tracer.span("b", lambda: {"worker.turn": 1}, parent=PARENT)
