@@ -88,6 +88,8 @@ def _notes(explained: Explained, tools: Collection[str], *, text: bool) -> Itera
     life, message = explained.life, explained.life.message
     yield ""
     yield f"its channel's id   {message.message_id}"
+    if message.trace_id is not None:
+        yield f"trace              {message.trace_id}"
     shown = envelope_facts(message.envelope, text=text)
     yield f"envelope           {', '.join(f'{name} {value}' for name, value in shown.items())}"
     for one in explained.unknown:

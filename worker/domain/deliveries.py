@@ -44,6 +44,8 @@ class OutgoingReply:
     """The channel's ids of the messages that it answers, in order."""
     metadata: Mapping[str, str]
     """As the producer gave it with the newest of them."""
+    traceparent: str | None = None
+    """Of this attempt, as W3C has it, for the other side's spans; None = it is not traced."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +103,8 @@ class ClaimedDelivery:
     """Name of the channel, or of the route, that says how it is delivered."""
     turn_id: TurnId | None = None
     """Whose reply it is."""
+    traceparent: str | None = None
+    """Of the first message that it answers; None = that was not traced."""
     failing: bool = False
     """The endpoint has failed since its last success."""
 

@@ -53,6 +53,8 @@ class LifeMessage:
     """As it was accepted, with what was written. Never for a log."""
     before: int
     """Messages of the same person that wait, and come before it."""
+    trace_id: str | None = None
+    """OpenTelemetry's; None = it was not traced."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -63,6 +63,8 @@ class PendingMessage:
     """None = not asked for."""
     reply_to: str | None = None
     """The route that its reply takes; None = as its channel has it."""
+    traceparent: str | None = None
+    """The context of its acceptance; None = it was not traced."""
 
     def goes_with(self, other: "PendingMessage") -> bool:
         """Whether one reply can answer both."""

@@ -110,6 +110,8 @@ class OpenTurn:
     conversation_id: ConversationId | None = None
     reply_to: str | None = None
     """The route of its reply; None = as the channel has it."""
+    traceparents: tuple[str, ...] = ()
+    """Of its messages that have one, in order."""
     calls: tuple[CallRecord, ...] = ()
     tool_calls: tuple[ToolRecord, ...] = ()
     """Oldest first, of all rounds."""

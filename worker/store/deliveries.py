@@ -37,6 +37,9 @@ SELECT c.id, c.idempotency_key, c.lease_token, c.begun, c.first_attempt_at, c.in
           ORDER BY m.order_at, m.seq) AS message_ids,
     (SELECT m.envelope->'metadata' FROM messages m WHERE m.turn_id = r.turn_id
      ORDER BY m.order_at DESC, m.seq DESC LIMIT 1) AS metadata,
+    (SELECT m.traceparent FROM messages m
+     WHERE m.turn_id = r.turn_id AND m.traceparent IS NOT NULL
+     ORDER BY m.order_at, m.seq LIMIT 1) AS traceparent,
     EXISTS (SELECT FROM gates g WHERE g.name = 'webhook:' || c.channel) AS failing
 FROM claimed c JOIN replies r ON r.id = c.reply_id JOIN channel_users u ON u.id = c.channel_user_id
 """)
@@ -99,6 +102,7 @@ class DeliveryStore:
             now=row.now,
             paused=row.paused,
             turn_id=TurnId(row.turn_id),
+            traceparent=row.traceparent,
             failing=row.failing,
             way_out=row.way_out,
         )

@@ -29,7 +29,10 @@ from worker.store.sql import Connection, Row, sql
 _TURN = sql("""
 SELECT id, agent, kind, input_text, parts, opened_at, conversation_id,
     (SELECT count(*) FROM messages m WHERE m.turn_id = t.id) AS messages,
-    (SELECT m.envelope->>'reply_to' FROM messages m WHERE m.turn_id = t.id LIMIT 1) AS reply_to
+    (SELECT m.envelope->>'reply_to' FROM messages m WHERE m.turn_id = t.id LIMIT 1) AS reply_to,
+    ARRAY(SELECT m.traceparent FROM messages m
+          WHERE m.turn_id = t.id AND m.traceparent IS NOT NULL
+          ORDER BY m.order_at, m.seq) AS traceparents
 FROM turns t WHERE id = :turn_id
 """)
 _CALLS = sql("""
@@ -55,7 +58,7 @@ _WAITING = sql(f"""
 WITH pending AS (
     SELECT id, agent, alone, expires_at, envelope->>'text' AS text,
         envelope->'attachments' AS attachments, envelope->>'reply_to' AS reply_to, order_at, seq,
-        accepted_at
+        accepted_at, traceparent
     FROM messages WHERE channel_user_id = :user_id AND state = 'pending'
     ORDER BY order_at, seq LIMIT :limit
 )
@@ -123,6 +126,7 @@ def read_turn(connection: Connection, turn_id: TurnId) -> OpenTurn:
         kind=TurnKind(row.kind),
         conversation_id=row.conversation_id,
         reply_to=row.reply_to,
+        traceparents=tuple(row.traceparents),
         calls=tuple(_call(call) for call in connection.execute(_CALLS, {"turn_id": turn_id})),
         tool_calls=tool_calls.of_turn(connection, turn_id),
     )
@@ -168,6 +172,7 @@ def _pending(document: Mapping[str, Any]) -> PendingMessage:
         alone=document["alone"],
         accepted_at=datetime.fromisoformat(document["accepted_at"]),
         reply_to=document["reply_to"],
+        traceparent=document["traceparent"],
         expires_at=None if expires_at is None else datetime.fromisoformat(expires_at),
         attachments=attachments_of(document["attachments"]),
     )

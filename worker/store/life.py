@@ -42,6 +42,7 @@ _ONE_MOMENT = sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
 _MESSAGE = sql("""
 SELECT m.id, m.message_id, u.channel, m.agent, m.state, m.outcome, m.accepted_at, m.finished_at,
     m.expires_at, m.late, m.alone, m.conflicts, m.turn_id, m.envelope,
+    split_part(m.traceparent, '-', 2) AS trace_id,
     (SELECT count(*) FROM messages b WHERE b.channel_user_id = m.channel_user_id
         AND b.state = 'pending' AND (b.order_at, b.seq) < (m.order_at, m.seq)) AS before,
     (SELECT f.agent FROM messages f WHERE f.channel_user_id = m.channel_user_id
@@ -155,6 +156,7 @@ def _message(row: Row) -> LifeMessage:
         turn_id=None if row.turn_id is None else TurnId(row.turn_id),
         envelope=row.envelope,
         before=row.before,
+        trace_id=row.trace_id,
     )
 
 

@@ -28,6 +28,8 @@ class NewMessage:
     """So many messages of the user may wait; this one is skipped where it would be one more."""
     skip: str | None = None
     """An outcome that the message has from the start, so that nobody answers it."""
+    traceparent: str | None = None
+    """Which trace its turn and its delivery belong to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,12 +85,12 @@ WITH known AS (
 ), inserted AS (
     INSERT INTO messages
         (channel_user_id, message_id, seq, order_at, agent, envelope, expires_at, accepted_at,
-         late, state, outcome, finished_at)
+         late, state, outcome, finished_at, traceparent)
     SELECT id, :message_id, seq, least(CAST(:sent_at AS timestamptz), service_now()), :agent,
            CAST(:envelope AS jsonb), :expires_at, service_now(),
            coalesce(least(CAST(:sent_at AS timestamptz), service_now()) < taken_until, false),
            CASE WHEN skipped IS NULL THEN 'pending' ELSE 'skipped' END, skipped,
-           CASE WHEN skipped IS NOT NULL THEN service_now() END
+           CASE WHEN skipped IS NOT NULL THEN service_now() END, :traceparent
     FROM accepted, LATERAL (SELECT coalesce(:skip, CASE WHEN :max_pending <= (
         SELECT count(*) FROM (SELECT FROM messages waiting
             WHERE waiting.channel_user_id = accepted.id AND waiting.state = 'pending'
@@ -136,6 +138,7 @@ def accept_on(connection: Connection, message: NewMessage, *, starts_itself: boo
         "expires_at": message.expires_at,
         "max_pending": message.max_pending,
         "skip": message.skip,
+        "traceparent": message.traceparent,
     }
     row = connection.execute(_ACCEPT, values).one_or_none()
     if row is None:  # the same message_id was committed while this statement waited

@@ -121,6 +121,7 @@ def _new_turn(
         opened_at=head.now,
         messages=len(step.batch),
         reply_to=step.batch[0].reply_to,
+        traceparents=tuple(one.traceparent for one in step.batch if one.traceparent),
         kind=kind,
         conversation_id=head.conversation.id if head.conversation else None,
     )

@@ -138,6 +138,8 @@ class Message(Base):
     finished_at: Mapped[At | None]
     redacted_at: Mapped[At | None]
     """When retention emptied the envelope; NULL = it is there."""
+    traceparent: Mapped[Str | None]
+    """The W3C context of its acceptance: turn and delivery go on in its trace."""
 
 
 class InboxEntry(Base):
