@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from worker.bootstrap_base import Base
 from worker.bootstrap_metrics import Metrics
+from worker.bootstrap_tracing import Tracing
 from worker.channels.build import ChannelConfigError, build_channels
 from worker.channels.port import DEADLINE_S, Channel
 from worker.domain.agents import Routing
@@ -69,6 +70,7 @@ class Service:
     dead_letters: DeadLetterStore
     background: Background
     metrics: Metrics
+    tracing: Tracing
     close: Callable[[], None]
 
 
@@ -87,6 +89,7 @@ def build_service(
         routing=base.routing,
         channels=_channels(base.routing, broker, channels),
         meters=base.metrics.meters,
+        tracer=base.tracing.tracer,
     )
     answer = _answer(base, broker)
     dead_letters = DeadLetterStore(base.database)
@@ -123,6 +126,7 @@ def build_service(
         dead_letters=dead_letters,
         background=_background(base, broker, sweep),
         metrics=base.metrics,
+        tracing=base.tracing,
         close=close,
     )
 
@@ -130,10 +134,15 @@ def build_service(
 def _answer(base: Base, broker: Broker) -> AnswerUser:
     turns = TurnStore(base.database, worker_id=base.worker_id, lease_s=base.lease_s)
     show = ShowReply(live=base.live, namespace=base.namespace)
-    settle = Settle(
-        turns=turns, wake_delivery=broker.wake_delivery, show=show, meters=base.metrics.meters
-    )
     conversations, meters = base.telnyx.conversations, base.metrics.meters
+    tracer = base.tracing.tracer
+    settle = Settle(
+        turns=turns,
+        wake_delivery=broker.wake_delivery,
+        show=show,
+        meters=meters,
+        tracer=tracer,
+    )
     return AnswerUser(
         claims=ClaimStore(
             base.database, worker_id=base.worker_id, routing=base.routing, lease_s=base.lease_s
@@ -152,7 +161,13 @@ def _answer(base: Base, broker: Broker) -> AnswerUser:
             models=base.telnyx.models,
             timing=base.timing,
         ),
-        run_tools=RunTools(tools=base.tools, turns=turns, namespace=base.namespace, meters=meters),
+        run_tools=RunTools(
+            tools=base.tools,
+            turns=turns,
+            namespace=base.namespace,
+            meters=meters,
+            tracer=tracer,
+        ),
         conversations=conversations,
         responses=base.telnyx.responses,
         routing=base.routing,
@@ -160,6 +175,7 @@ def _answer(base: Base, broker: Broker) -> AnswerUser:
         slots=base.slots,
         forget_wake=base.sweeps.forget_wake,
         meters=meters,
+        tracer=tracer,
     )
 
 

@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 
 from worker.agents_file import load_agents
 from worker.bootstrap_metrics import Metrics, build_metrics
+from worker.bootstrap_tracing import Tracing, build_tracing
 from worker.broker import is_amqp
 from worker.channels.live import LiveReplies
 from worker.domain.agents import Routing
@@ -44,6 +45,7 @@ class Base:
     slots: TurnSlots
     sweeps: SweepStore
     metrics: Metrics
+    tracing: Tracing
     pin_to_core: bool
 
     @classmethod
@@ -52,6 +54,8 @@ class Base:
         routing, timing = load_agents(settings.agents_file)
         prepare = settings.database_prepare
         slots = TurnSlots(settings.turn_slots)
+        worker_id = WorkerId(uuid4())
+        tracing = build_tracing(os.environ, worker_id)
         own = Database(
             settings.database_url, pool_size=3, name="worker-background", prepare=prepare
         )
@@ -59,26 +63,31 @@ class Base:
             routing=routing,
             timing=timing,
             namespace=settings.namespace,
-            worker_id=WorkerId(uuid4()),
+            worker_id=worker_id,
             lease_s=timing.lease_s(_longest_step_s(routing)),
             database=Database(
                 settings.database_url, pool_size=settings.database_pool_size, prepare=prepare
             ),
             listen_url=settings.listen_database_url or settings.database_url,
             own_database=own,
-            telnyx=TelnyxClient(settings.telnyx_api_key, base_url=settings.telnyx_base_url),
+            telnyx=TelnyxClient(
+                settings.telnyx_api_key, base_url=settings.telnyx_base_url, tracer=tracing.tracer
+            ),
             tools=_tools(routing),
             live=_live(routing, settings),
             slots=slots,
             sweeps=SweepStore(own, wake_ttl_s=timing.wake_ttl_s),
             metrics=build_metrics(settings, routing, slots),
+            tracing=tracing,
             pin_to_core=settings.pin_to_core,
         )
 
     def accept(self, database: Database) -> AcceptEnvelope:
         """Build what accepts envelopes, on one of the pools."""
         messages, meters = MessageStore(database), self.metrics.meters
-        return AcceptEnvelope(messages=messages, routing=self.routing, meters=meters)
+        return AcceptEnvelope(
+            messages=messages, routing=self.routing, meters=meters, tracer=self.tracing.tracer
+        )
 
     def close(self) -> None:
         """Hang up."""
@@ -88,6 +97,7 @@ class Base:
             self.live.close()
         self.database.close()
         self.own_database.close()
+        self.tracing.stop()
 
 
 def longest_lease_s(settings: Settings) -> float:

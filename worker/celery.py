@@ -104,6 +104,7 @@ class RunService(bootsteps.StartStopStep):
             else:
                 break
         worker.app.service.metrics.start()
+        worker.app.service.tracing.start()
 
     def stop(self, worker: Any) -> None:
         """End the threads when no task runs any more."""
@@ -176,6 +177,7 @@ class WorkerApp(Celery):
 
     def publish(self, task: str, queue: str, task_id: str, kwargs: dict[str, Any]) -> None:
         """Put a producer's task on his queue. Raises `NotPublishedError`."""
+        here = self.service.tracing.tracer.here()
         try:
             self.send_task(
                 task,
@@ -186,6 +188,7 @@ class WorkerApp(Celery):
                 task_id=task_id,
                 argsrepr="(hidden)",
                 kwargsrepr="(hidden)",
+                headers=None if here is None else {"traceparent": here},
             )
         except broker.ERRORS as error:
             raise NotPublishedError(type(error).__name__) from error

@@ -11,7 +11,12 @@ from worker.domain.ids import ChannelUserId
 @app.task(name=RECEIVE, bind=True, on_defect=intake.OnDefect.KEEP)
 def receive(task: intake.KeepingTask, envelope: Any) -> None:
     """Take in one envelope; on the fast path the turn is answered right here."""
-    app.service.receive(envelope, raw=lambda: task.request.raw_body, queue=INBOUND)
+    app.service.receive(
+        envelope,
+        raw=lambda: task.request.raw_body,
+        queue=INBOUND,
+        traceparent=task.request.get("traceparent"),
+    )
 
 
 @app.task(name=ANSWER, on_defect=intake.OnDefect.DROP)

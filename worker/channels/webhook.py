@@ -80,9 +80,10 @@ class WebhookChannel:
         """POST it once."""
         body = json.dumps(reply_document(reply), separators=(",", ":"))  # in ASCII
         begun = boottime()
+        trace = {"traceparent": reply.traceparent} if reply.traceparent else {}
         outcome = self._endpoint.post(
             body.encode("ascii"),
-            self._signer.headers(str(reply.idempotency_key), body),
+            self._signer.headers(str(reply.idempotency_key), body) | trace,
             connect_by=begun + self._deadline_s * _CONNECT_SHARE,
             finish_by=begun + self._deadline_s,
         )

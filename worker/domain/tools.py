@@ -64,6 +64,8 @@ class ToolRequest:
     """Whom the turn answers."""
     metadata: Mapping[str, str]
     """Of the newest message of the turn, as its producer sent it."""
+    traceparent: str | None = None
+    """Of this run, as W3C has it; None = it is not traced."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

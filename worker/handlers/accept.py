@@ -1,15 +1,18 @@
 """Accepting one envelope: check, route, commit. From then on its message has one outcome."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from worker.domain.agents import ChannelPolicy, Routing, UnknownAgentError, UnknownRouteError
 from worker.domain.messages import is_image
 from worker.domain.reasons import DeadLetterReason
 from worker.envelope import Envelope, EnvelopeError, parse_envelope
+from worker.handlers.spans import INBOUND, accept_span, note_accepted
 from worker.meters import Meters
 from worker.observability import log
 from worker.store.messages import Accepted, MessageStore, NewMessage
+from worker.store.starting import Started, StartStore
+from worker.tracing import Tracer
 
 UNSUPPORTED_ATTACHMENT = "unsupported_attachment"
 """Outcome of a message whose attachment the model cannot look at, where the channel says so."""
@@ -24,19 +27,47 @@ class AcceptEnvelope:
     messages: MessageStore
     routing: Routing
     meters: Meters = field(default_factory=Meters)
+    tracer: Tracer = field(default_factory=Tracer)
 
     def routed(self, document: object) -> NewMessage:
         """Check an envelope and say who answers it. Raises `EnvelopeError`."""
         return routed(document, self.routing)
 
-    def commit(self, message: NewMessage, *, starts_itself: bool) -> Accepted:
+    def commit(
+        self, message: NewMessage, *, starts_itself: bool, traceparent: str | None = None
+    ) -> Accepted:
         """Commit a message; a repetition changes nothing. Raises `DatabaseAwayError`.
 
-        `starts_itself`: the caller starts its turn, where it is first in line.
+        `starts_itself`: the caller starts its turn, where it is first in line. `traceparent`: the
+        producer's.
         """
-        accepted = self.messages.accept(message, starts_itself=starts_itself)
-        self.tell(accepted)
+        with accept_span(self.tracer, queue=INBOUND, parent=traceparent):
+            traced = self.traced(message, otherwise=traceparent)
+            accepted = self.messages.accept(traced, starts_itself=starts_itself)
+            self.tell(accepted)
+            note_accepted(self.tracer, accepted)
         return accepted
+
+    def start(
+        self, message: NewMessage, starts: StartStore, *, traceparent: str | None
+    ) -> Started | Accepted:
+        """Commit a message, and in the usual case the start of its turn with it.
+
+        Where it gives `Accepted`, the caller starts the turn if the message is first in line.
+        """
+        with accept_span(self.tracer, queue=INBOUND, parent=traceparent):
+            traced = self.traced(message, otherwise=traceparent)
+            started = starts.start(traced)
+            accepted = started.accepted if started else None
+            accepted = accepted or self.messages.accept(traced, starts_itself=True)
+            self.tell(accepted)
+            note_accepted(self.tracer, accepted)
+        return started or accepted
+
+    def traced(self, message: NewMessage, *, otherwise: str | None = None) -> NewMessage:
+        """Let what follows from a message belong to the span around this, or to `otherwise`."""
+        traceparent = self.tracer.here() or otherwise
+        return message if traceparent is None else replace(message, traceparent=traceparent)
 
     def tell(self, accepted: Accepted) -> None:
         """Log and count what became of an envelope: ids."""
@@ -50,10 +81,13 @@ class AcceptEnvelope:
             self.meters.accepted("repeated")
             log.info("message.repeated", message=accepted.id, user=accepted.user_id)
 
-    def tell_refused(self, error: EnvelopeError, *, queue: str) -> None:
+    def tell_refused(
+        self, error: EnvelopeError, *, queue: str, traceparent: str | None = None
+    ) -> None:
         """Log and count an envelope that became a dead letter."""
-        self.meters.refused(error.reason)
-        log.warning("envelope.refused", reason=error.reason, queue=queue)
+        with accept_span(self.tracer, queue=queue, parent=traceparent, refused=error.reason):
+            self.meters.refused(error.reason)
+            log.warning("envelope.refused", reason=error.reason, queue=queue)
 
 
 def routed(document: object, routing: Routing) -> NewMessage:

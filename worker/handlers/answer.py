@@ -31,6 +31,7 @@ from worker.handlers.counting import count_claim, count_post
 from worker.handlers.lookback import LookBackAtThread
 from worker.handlers.settling import Settle
 from worker.handlers.slots import TurnSlots
+from worker.handlers.spans import note_post, post_span, turn_span
 from worker.handlers.telling import tell_expired, tell_tools_wanted
 from worker.handlers.toolwork import RunTools
 from worker.meters import Meters
@@ -42,6 +43,7 @@ from worker.telnyx.conversations import Conversations
 from worker.telnyx.responses import ResponseRequest, Responses
 from worker.telnyx.window import CallWindow
 from worker.timed_socket import boottime
+from worker.tracing import Tracer
 
 _Result = TypeVar("_Result")
 
@@ -70,6 +72,7 @@ class AnswerUser:
     forget_wake: Callable[[ChannelUserId], None]
     """Lets another process be woken for this user at once."""
     meters: Meters = field(default_factory=Meters)
+    tracer: Tracer = field(default_factory=Tracer)
 
     def __call__(self, user_id: ChannelUserId) -> int:
         """Answer what is due of this user, where a slot is free; gives the number of turns."""
@@ -113,7 +116,8 @@ class AnswerUser:
         user_id = claimed.lease.user_id
         count_claim(self.meters, claimed)
         try:
-            settled = self._work(claimed, t0)
+            with turn_span(self.tracer, claimed):
+                settled = self._work(claimed, t0)
         except StaleLeaseError:
             self.meters.fenced("turn")
             log.warning("lease.stale", user=user_id, token=claimed.lease.token)
@@ -203,7 +207,9 @@ class AnswerUser:
         )
         sink = self.settle.show.sink(claimed)
         began = boottime()
-        outcome = self.responses.create(self._request(claimed, intent), window, sink)
+        with post_span(self.tracer, claimed):
+            outcome = self.responses.create(self._request(claimed, intent), window, sink)
+            note_post(self.tracer, outcome)
         count_post(self.meters, claimed, outcome, seconds=boottime() - began)
         plan = plan_after(
             outcome,

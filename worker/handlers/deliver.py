@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from worker.channels.port import Channel
-from worker.domain.agents import ChannelPolicy, Routing, WebhookDelivery
+from worker.domain.agents import ChannelPolicy, Routing, TaskDelivery, WebhookDelivery
 from worker.domain.deliveries import (
     WEBHOOK_KEY_VALID_S,
     WEBHOOK_WAITS_S,
@@ -21,12 +21,14 @@ from worker.domain.deliveries import (
 )
 from worker.domain.errors import StaleLeaseError
 from worker.domain.ids import ChannelUserId
+from worker.handlers.spans import deliver_span, note_delivered
 from worker.handlers.telling import tell_delivered
 from worker.meters import Meters
 from worker.observability import log
 from worker.store.deliveries import DeliveryStore
 from worker.store.endpoints import EndpointStore
 from worker.timed_socket import boottime
+from worker.tracing import Tracer
 
 MAX_DELIVERIES = 50
 """A task ends after so many, and the rest is another task's."""
@@ -46,6 +48,7 @@ class DeliverReplies:
     """By name of channel or route. A reply of one that is not here waits for a worker that has it:
     the configuration of another was newer, or somebody took a section out too early."""
     meters: Meters = field(default_factory=Meters)
+    tracer: Tracer = field(default_factory=Tracer)
 
     def __call__(self, user_id: ChannelUserId) -> int:
         """Deliver what is due of this user, oldest first; gives the number of attempts."""
@@ -53,8 +56,10 @@ class DeliverReplies:
             claimed = self.store.claim(user_id)
             if claimed is None:
                 return attempts
+            as_task = isinstance(self._configured(claimed).delivery, TaskDelivery)
             try:
-                self._attempt(claimed)
+                with deliver_span(self.tracer, claimed, as_task=as_task):
+                    self._attempt(claimed)
             except StaleLeaseError:
                 self.meters.fenced("delivery")
                 log.warning("delivery.stale", delivery=claimed.reply.delivery_id)
@@ -69,8 +74,9 @@ class DeliverReplies:
         if refusal is not None:
             self.store.end(claimed, refusal)
             tell_delivered(claimed, refusal, None, began_s=began_s)
+            self.tracer.note(lambda: {"worker.state": refusal.value})
             return
-        outcome = _NOT_HERE if channel is None else _deliver(channel, claimed)
+        outcome = _NOT_HERE if channel is None else self._deliver(channel, claimed)
         state = state_after(claimed, outcome, policy)
         self.store.end(
             claimed,
@@ -82,6 +88,7 @@ class DeliverReplies:
         # What an envelope calls its channel is no label: only ways out are of the configuration.
         self.meters.delivered(claimed.way_out, state)
         tell_delivered(claimed, state, outcome, began_s=began_s)
+        note_delivered(self.tracer, state, outcome)
         if isinstance(self._configured(claimed).delivery, WebhookDelivery):
             self._note(claimed, outcome)
 
@@ -113,13 +120,13 @@ class DeliverReplies:
     def _configured(self, claimed: ClaimedDelivery) -> ChannelPolicy:
         return self.routing.channel(claimed.way_out)
 
-
-def _deliver(channel: Channel, claimed: ClaimedDelivery) -> DeliveryOutcome:
-    try:
-        return channel.deliver(claimed.reply)
-    except Exception as error:  # noqa: BLE001 # a channel of a third party; its text may quote
-        log.error("delivery.failed", delivery=claimed.reply.delivery_id, error=type(error).__name__)
-        return Unclear(reason=type(error).__name__)
+    def _deliver(self, channel: Channel, claimed: ClaimedDelivery) -> DeliveryOutcome:
+        reply, here = claimed.reply, self.tracer.here()
+        try:
+            return channel.deliver(reply if here is None else replace(reply, traceparent=here))
+        except Exception as error:  # noqa: BLE001 # a channel of a third party; its text may quote
+            log.error("delivery.failed", delivery=reply.delivery_id, error=type(error).__name__)
+            return Unclear(reason=type(error).__name__)
 
 
 def _wait_s(claimed: ClaimedDelivery, outcome: DeliveryOutcome, policy: DeliveryPolicy) -> float:

@@ -7,6 +7,7 @@ from worker.domain.errors import PermanentError
 from worker.domain.reasons import DeadLetterReason
 from worker.envelope import EnvelopeError
 from worker.handlers.accept import AcceptEnvelope
+from worker.handlers.spans import accept_span
 from worker.store.inbox import QUEUE, InboxStore, Refused
 from worker.store.messages import NewMessage
 
@@ -53,7 +54,10 @@ class DrainInbox:
 
     def _judge(self, document: object) -> NewMessage | Refused:
         try:
-            return self.accept.routed(document)
+            message = self.accept.routed(document)
         except EnvelopeError as error:
             self.accept.tell_refused(error, queue=QUEUE)
             return Refused(reason=error.reason, detail=str(error))
+        # Its trace begins here: what is committed is a batch of them.
+        with accept_span(self.accept.tracer, queue=QUEUE, parent=None):
+            return self.accept.traced(message)

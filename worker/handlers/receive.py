@@ -9,7 +9,7 @@ from worker.handlers.answer import MAX_SLEEP_S, AnswerUser
 from worker.handlers.slots import TurnSlots
 from worker.store.dead_letters import DeadLetterStore
 from worker.store.messages import Accepted, NewMessage
-from worker.store.starting import StartStore
+from worker.store.starting import Started, StartStore
 from worker.timed_socket import boottime
 
 
@@ -24,35 +24,38 @@ class ReceiveEnvelope:
     starts: StartStore
 
     def __call__(
-        self, document: object, *, raw: Callable[[], bytes], queue: str
+        self,
+        document: object,
+        *,
+        raw: Callable[[], bytes],
+        queue: str,
+        traceparent: str | None = None,
     ) -> Accepted | None:
         """Accept an envelope and, on the fast path, answer it; None = it became a dead letter.
 
-        `raw` gives the bytes as they arrived. Raises `RetryableError` when Postgres is away:
-        the producer's message must then not be acknowledged.
+        `raw` gives the bytes as they arrived; `traceparent` is the producer's. Raises
+        `RetryableError` when Postgres is away: his message must then not be acknowledged.
         """
         try:
             message = self.accept.routed(document)
         except EnvelopeError as error:
             self.dead_letters.keep(reason=error.reason, raw=raw(), detail=str(error), queue=queue)
-            self.accept.tell_refused(error, queue=queue)
+            self.accept.tell_refused(error, queue=queue, traceparent=traceparent)
             return None
         if message.hold_s > MAX_SLEEP_S or not self.slots.take():
-            return self.accept.commit(message, starts_itself=False)
+            return self.accept.commit(message, starts_itself=False, traceparent=traceparent)
         try:
-            return self._accept_and_answer(message)
+            return self._accept_and_answer(message, traceparent)
         finally:
             self.slots.give_back()
 
-    def _accept_and_answer(self, message: NewMessage) -> Accepted:
+    def _accept_and_answer(self, message: NewMessage, traceparent: str | None) -> Accepted:
         """Accept a message and answer it, where nothing stands before it."""
         t0 = boottime()
-        started = self.starts.start(message)
-        if started is not None:
-            self.accept.tell(started.accepted)
-            self.answer.go_on(started.claimed, t0)
-            return started.accepted
-        accepted = self.accept.commit(message, starts_itself=True)
+        accepted = self.accept.start(message, self.starts, traceparent=traceparent)
+        if isinstance(accepted, Started):
+            self.answer.go_on(accepted.claimed, t0)
+            return accepted.accepted
         if accepted.first_in_line:
             self.answer.with_slot(accepted.user_id, first_in_s=accepted.due_in_s)
         return accepted

@@ -8,10 +8,12 @@ from worker.domain.ids import ChannelUserId
 from worker.domain.settle import Plan, Reply
 from worker.domain.states import DeliveryState, ReplySource
 from worker.handlers.showing import ShowReply
+from worker.handlers.spans import note_settled
 from worker.handlers.telling import tell_settled
 from worker.meters import Meters
 from worker.store.claims import Claimed
 from worker.store.turns import Settled, TurnStore
+from worker.tracing import Tracer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +25,7 @@ class Settle:
     """A hint that may get lost: the sweeper is the net."""
     show: ShowReply
     meters: Meters = field(default_factory=Meters)
+    tracer: Tracer = field(default_factory=Tracer)
 
     def __call__(self, claimed: Claimed, outcome: CallOutcome | None, plan: Plan) -> Settled:
         """Commit how a call ended (None = there was none) and what follows.
@@ -34,6 +37,7 @@ class Settle:
             claimed.agent.name, _name_of(plan), type(outcome).__name__ if outcome else "none"
         )
         tell_settled(claimed, outcome, plan)
+        note_settled(self.tracer, outcome, plan)
         if settled.delivery is DeliveryState.PENDING:
             self.wake_delivery(claimed.lease.user_id)
         self.show.settled(claimed, plan, settled.delivery)

@@ -2,18 +2,21 @@
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass, field, replace
 from uuid import UUID, uuid5
 
 from worker.domain.states import ToolCallState
 from worker.domain.tools import ToolRequest, ToolResult
 from worker.domain.turns import ToolRecord
+from worker.handlers.spans import tool_span
 from worker.meters import Meters
 from worker.observability import log
 from worker.store.claims import Claimed
 from worker.store.turns import TurnStore
 from worker.timed_socket import boottime
 from worker.tools.port import Tool
+from worker.tracing import Tracer
 
 MAX_PARALLEL = 8
 """So many tools of one turn run at once; the others wait for them."""
@@ -42,6 +45,7 @@ class RunTools:
     turns: TurnStore
     namespace: UUID
     meters: Meters = field(default_factory=Meters)
+    tracer: Tracer = field(default_factory=Tracer)
 
     def __call__(self, claimed: Claimed) -> Claimed:
         """Run them and give the claim with their outputs.
@@ -60,8 +64,10 @@ class RunTools:
         if len(unfinished) == 1:
             finished = [run(unfinished[0])]
         else:
+            # What logs and spans know of the work around them lies in this thread's context.
+            contexts = [copy_context() for _ in unfinished]
             with ThreadPoolExecutor(min(len(unfinished), MAX_PARALLEL)) as pool:
-                finished = list(pool.map(run, unfinished))
+                finished = list(pool.map(lambda own, one: own.run(run, one), contexts, unfinished))
         self.meters.ran_tools(boottime() - started)
         ended = {(one.round, one.call_id): one for one in finished}
         tool_calls = tuple(
@@ -71,7 +77,9 @@ class RunTools:
 
     def _run(self, claimed: Claimed, record: ToolRecord, metadata: Mapping[str, str]) -> ToolRecord:
         tool = self.tools.get(record.name) if record.name in claimed.agent.tools else None
-        result = self._result(claimed, record, tool, metadata)
+        with tool_span(self.tracer, record, ours=tool is not None):
+            result = self._result(claimed, record, tool, metadata)
+            self.tracer.note(lambda: {"worker.state": result.state})
         self.turns.finish_tool(claimed.lease, record, result)
         if tool is not None:
             self.meters.ran_tool(record.name, result.state)
@@ -103,6 +111,7 @@ class RunTools:
             key=uuid5(self.namespace, f"tool {record.turn_id} {record.round} {record.call_id}"),
             who=claimed.who,
             metadata=metadata,
+            traceparent=self.tracer.here(),
         )
         try:
             return tool.run(request)

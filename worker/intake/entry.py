@@ -16,17 +16,19 @@ import base64
 import re
 import uuid
 from dataclasses import dataclass
-from typing import Any, Final, Self, TypeGuard
+from typing import Any, Final, Self
 
 from worker.domain.errors import PermanentError
 from worker.domain.reasons import DeadLetterReason as Reason
 from worker.intake import strict_json
+from worker.tracing import TRACEPARENT
 
 _UTF8_NAMES: Final = frozenset({"", "utf-8", "utf8", "us-ascii", "ascii", "binary"})
 """Values of `content-encoding` under which JSON is UTF-8; to some all bytes are "binary"."""
 _OVERHEAD_BYTES: Final = 64 * 1024
 """Room for headers and properties beside a body of the permitted size."""
 _UUID: Final = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
+_LINKS: Final = {"root_id": _UUID, "parent_id": _UUID, "traceparent": TRACEPARENT}
 _FOREIGN_IDS: Final = uuid.UUID("6f1d6d0a-8a0c-5d0e-9a55-6a1f7b1f2c10")
 
 
@@ -51,7 +53,7 @@ class Entry:
     task_id: str
     """A UUID; another id is replaced by one made of it. Ids are logged, and may be an address."""
     links: dict[str, str]
-    """`root_id` and `parent_id`, where they are UUIDs."""
+    """`root_id` and `parent_id`, where they are UUIDs; `traceparent`, where it is one."""
     args: list[Any]
     kwargs: dict[str, Any]
     body: bytes
@@ -78,11 +80,15 @@ class Entry:
         payload = _decoded(body, not_text=Reason.BODY_ENCODING, not_json=Reason.BODY_NOT_JSON)
         headers, task, task_id = _names(headers, payload)
         args, kwargs = _arguments(payload)
-        links = {name: headers.get(name) for name in ("root_id", "parent_id")}
+        links = {
+            name: link
+            for name, fits in _LINKS.items()
+            if isinstance(link := headers.get(name), str) and fits.fullmatch(link)
+        }
         return cls(
             task=task,
             task_id=task_id if _is_uuid(task_id) else str(uuid.uuid5(_FOREIGN_IDS, task_id)),
-            links={name: link for name, link in links.items() if _is_uuid(link)},
+            links=links,
             args=args,
             kwargs=kwargs,
             body=body,
@@ -171,5 +177,5 @@ def _arguments(payload: object) -> tuple[list[Any], dict[str, Any]]:
             raise EntryRefusedError(Reason.BODY_NOT_TRIPLE, "not [args, kwargs, embed]")
 
 
-def _is_uuid(value: object) -> TypeGuard[str]:
-    return isinstance(value, str) and _UUID.fullmatch(value) is not None
+def _is_uuid(text: str) -> bool:
+    return _UUID.fullmatch(text) is not None

@@ -61,9 +61,10 @@ WITH quiet AS MATERIALIZED (
     FROM started
 ), message AS (
     INSERT INTO messages (channel_user_id, message_id, seq, order_at, agent, envelope, expires_at,
-        accepted_at, late, state, turn_id)
+        accepted_at, late, state, turn_id, traceparent)
     SELECT user_id, :message_id, seq, order_at, :agent, CAST(:envelope AS jsonb), :expires_at,
-        service_now(), coalesce(order_at < taken_until, false), 'in_turn', turn_id
+        service_now(), coalesce(order_at < taken_until, false), 'in_turn', turn_id,
+        :traceparent
     FROM started RETURNING id
 ), call AS (
     INSERT INTO calls (channel_user_id, turn_id, conversation_id, round, attempt, token, worker_id,
@@ -115,6 +116,7 @@ class StartStore:
             "agent": agent.name,
             "agent_version": agent.version,
             "envelope": json.dumps(message.envelope),
+            "traceparent": message.traceparent,
             "sent_at": message.sent_at,
             "expires_at": message.expires_at,
             "instructions_hash": agent.instructions_hash if agent.instructions else None,
@@ -139,6 +141,7 @@ class StartStore:
             messages=1,
             conversation_id=ConversationId(row.id),
             reply_to=batch[0].reply_to,
+            traceparents=() if message.traceparent is None else (message.traceparent,),
         )
         accepted = Accepted(
             id=MessageRowId(row.message_row_id),

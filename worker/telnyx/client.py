@@ -10,6 +10,7 @@ from worker.telnyx.line import KEEPALIVE_S
 from worker.telnyx.models import Models
 from worker.telnyx.responses import Responses
 from worker.telnyx.wire import CALL_TIMEOUT_S, Wire
+from worker.tracing import Tracer
 
 BASE_URL = "https://api.telnyx.com/v2"
 
@@ -25,9 +26,20 @@ class TelnyxClient:
         tls: SSLContext | None = None,
         timeout_s: float = CALL_TIMEOUT_S,
         keepalive_s: float = KEEPALIVE_S,
+        tracer: Tracer | None = None,
     ) -> None:
-        """`tls` None: `transport.tls_context()`. `timeout_s`: of every call but a response."""
-        self._wire = Wire(base_url, api_key, tls=tls, timeout_s=timeout_s, keepalive_s=keepalive_s)
+        """`tls` None: `transport.tls_context()`. `timeout_s`: of every call but a response.
+
+        `tracer`: of every call but a response, which says more than this knows.
+        """
+        self._wire = Wire(
+            base_url,
+            api_key,
+            tls=tls,
+            timeout_s=timeout_s,
+            keepalive_s=keepalive_s,
+            tracer=tracer,
+        )
         self.conversations = Conversations(self._wire)
         self.responses = Responses(self._wire)
         self.models = Models(self._wire)

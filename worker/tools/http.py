@@ -63,7 +63,7 @@ class HttpTool:
             )
         open_ends: list[NoVerdict] = []
         for tries_left in range(len(self._waits_s), -1, -1):
-            outcome = self._try(body, str(request.key), finish_by, tries_left)
+            outcome = self._try(body, request, finish_by, tries_left)
             verdict = judge(outcome, takes_key=self.takes_key)
             if isinstance(verdict, ToolResult):
                 return verdict
@@ -74,12 +74,15 @@ class HttpTool:
                 break
         return _without_verdict(open_ends)
 
-    def _try(self, body: str, key: str, finish_by: float, tries_left: int) -> Answer | Silence:
+    def _try(
+        self, body: str, request: ToolRequest, finish_by: float, tries_left: int
+    ) -> Answer | Silence:
         """Send once. A dead address costs a share of the time; a slow server may have all of it."""
-        now = boottime()
+        now, key = boottime(), str(request.key)
+        trace = {"traceparent": request.traceparent} if request.traceparent else {}
         return self._endpoint.post(
             body.encode("ascii"),
-            {"Idempotency-Key": key, **self._signer.headers(key, body)},
+            {"Idempotency-Key": key, **self._signer.headers(key, body), **trace},
             connect_by=now + (finish_by - now) / (tries_left + 1),
             finish_by=finish_by,
         )
