@@ -11,12 +11,12 @@ WORKDIR /app
 
 # The libraries first: this layer stays as long as the lock does.
 COPY pyproject.toml uv.lock ./
-RUN uv sync --locked --no-dev --no-install-project
+RUN uv sync --locked --no-dev --extra otel --no-install-project
 
 COPY README.md LICENSE alembic.ini ./
 COPY migrations ./migrations
 COPY worker ./worker
-RUN uv sync --locked --no-dev
+RUN uv sync --locked --no-dev --extra otel
 
 
 FROM python:3.11-slim
