@@ -33,6 +33,10 @@ _CONNECT_ARGS: dict[str, Any] = {
     "tcp_user_timeout": _TIMEOUT_MS,
     "options": (
         "-c statement_timeout=15s -c lock_timeout=10s -c idle_in_transaction_session_timeout=30s"
+        # A plan is kept as long as its connection. Made while a table is small or its statistics
+        # are old, it would read the whole table for hours; and each statement has its index.
+        # Where one reads it all on purpose, its cost must not look like something to compile for.
+        " -c enable_seqscan=off -c jit=off"
     ),
 }
 
