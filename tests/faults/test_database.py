@@ -27,6 +27,7 @@ from worker.sandbox.simulator.events import RequestReceived
 AGENTS = "[agents.default]\ncall_timeout_s = 5\n"
 OTHER = "+13125550002"
 HUNDRED = 100
+DELIVERED = AGENTS + '[channels.sms.delivery]\ntask = "replies.store"\nqueue = "outbound"\n'
 COMMIT = rb"Q....COMMIT\x00"
 """As psycopg sends it: a query message of the wire protocol."""
 
@@ -108,12 +109,12 @@ def held_row(world: World, address: str) -> Iterator[None]:
 @pytest.mark.parametrize(
     ("statement", "skip", "written"),
     [
-        (b"INSERT INTO messages", 0, "SELECT count(*) FROM messages"),
+        (b"INSERT INTO messages", 1, "SELECT count(*) FROM messages"),
         (COMMIT, 0, "SELECT count(*) FROM turns"),
         (COMMIT, 1, "SELECT count(*) FROM conversations"),
         (COMMIT, 2, "SELECT count(telnyx_conversation_id) FROM conversations"),
         (COMMIT, 3, "SELECT count(*) FROM calls"),
-        (COMMIT, 4, "SELECT count(*) FROM replies"),
+        (b"INSERT INTO replies", 0, "SELECT count(*) FROM replies"),
         (b"UPDATE deliveries", 0, "SELECT count(*) FROM deliveries WHERE state = 'sending'"),
         (b"UPDATE deliveries", 1, "SELECT count(*) FROM deliveries WHERE state = 'sent'"),
     ],
@@ -121,19 +122,45 @@ def held_row(world: World, address: str) -> Iterator[None]:
 def test_a_commit_whose_answer_was_lost_is_read_and_not_repeated(
     world: World, proxy: TcpProxy, statement: bytes, skip: int, written: str
 ) -> None:
-    config = AGENTS + '[channels.sms.delivery]\ntask = "replies.store"\nqueue = "outbound"\n'
-    mike = worker_through(world, config, postgres=proxy)
+    mike = worker_through(world, DELIVERED, postgres=proxy)
     mike.receive(world.envelope("so that its connection is there", user=OTHER))
     mike.deliver()
+    lose_one_answer(world, mike, world.envelope("hello"), proxy, (statement, skip, written))
+
+
+@pytest.mark.parametrize(
+    ("statement", "written"),
+    [
+        (b"INSERT INTO messages", "SELECT count(*) FROM messages"),
+        (b"INSERT INTO messages", "SELECT count(*) FROM calls"),
+        (b"INSERT INTO replies", "SELECT count(*) FROM replies"),
+    ],
+)
+def test_nor_is_that_of_a_message_that_is_answered_at_once(
+    world: World, proxy: TcpProxy, statement: bytes, written: str
+) -> None:
+    mike = worker_through(world, AGENTS, postgres=proxy)
+    mike.receive(world.envelope("so that he is known"))
+    lose_one_answer(world, mike, world.envelope("hello"), proxy, (statement, 0, written))
+
+
+def lose_one_answer(
+    world: World,
+    mike: HandDrivenWorker,
+    envelope: dict[str, object],
+    proxy: TcpProxy,
+    lose: tuple[bytes, int, str],
+) -> None:
+    """Lose Postgres's answer to a statement, after so many of its kind; `lose[2]` counts rows."""
+    statement, skip, written = lose
     before = world.database.value(written)
     lost = proxy.lose_answer_to(statement, skip=skip)
-    envelope = world.envelope("hello")
     with suppress(DatabaseAwayError):
         mike.receive(envelope)
         mike.deliver()
     assert lost.is_set(), "the fault hit nothing"
     assert world.database.value(written) == before + 1, "it was committed"
-    heal(world, envelope, config=config)
+    heal(world, envelope, config=DELIVERED)
 
     assert world.inputs()[1:] == ["hello"]
     assert len(world.replies()) == 2
