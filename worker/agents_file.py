@@ -16,10 +16,12 @@ from pydantic import (
     model_validator,
 )
 
+from worker.agents_sections import BudgetSection, LimitsSection, Section, ToolSection
 from worker.domain.agents import (
     ROUTE,
     Agent,
     AttachmentPolicy,
+    Budget,
     ChannelKind,
     ChannelPolicy,
     Delivery,
@@ -37,10 +39,6 @@ from worker.settings import SettingsError
 DEFAULT_MODEL = "zai-org/GLM-5.3-Flash"
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
 _Item = TypeVar("_Item")
 _OneOrMore: TypeAlias = Annotated[
     tuple[_Item, ...],
@@ -48,7 +46,7 @@ _OneOrMore: TypeAlias = Annotated[
 ]
 
 
-class AgentSection(_Section):
+class AgentSection(Section):
     """`[agents.NAME]`: a named set of model and instructions."""
 
     model: str = DEFAULT_MODEL
@@ -71,6 +69,7 @@ class AgentSection(_Section):
     max_output_tokens: PositiveInt | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     options: dict[str, Any] = Field(default_factory=dict)
+    budget: BudgetSection | None = None
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -93,29 +92,6 @@ class AgentSection(_Section):
             "temperature": self.temperature,
         }
         return {name: value for name, value in fields.items() if value is not None}
-
-
-class ToolSection(_Section):
-    """`[tools.NAME]`: a function that agents may use."""
-
-    description: str = ""
-    parameters: dict[str, Any] | None = None
-    function: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")] | None = None
-    url: Annotated[str, Field(pattern=r"^https?://")] | None = None
-    secret_env: str | None = None
-    secret_file: Path | None = None
-    timeout_s: PositiveFloat = 20.0
-    honours_key: bool | None = None
-
-    @model_validator(mode="after")
-    def _one_kind(self) -> Self:
-        if (self.function is None) == (self.url is None):
-            raise ValueError("give either function or url")
-        if self.url is not None and (self.secret_env is None) == (self.secret_file is None):
-            raise ValueError("a url needs either secret_env or secret_file, to sign with")
-        if self.url is not None and self.parameters is None:
-            raise ValueError("a url needs parameters, the JSON Schema of its arguments")
-        return self
 
 
 class DeliverySection(BaseModel):
@@ -152,7 +128,7 @@ class DeliverySection(BaseModel):
         return self
 
 
-class RouteSection(_Section):
+class RouteSection(Section):
     """`[routes.NAME]`: how replies are delivered to messages whose `reply_to` is NAME."""
 
     delivery: DeliverySection | None = None
@@ -178,7 +154,7 @@ class ChannelSection(RouteSection):
     max_pending: PositiveInt = 1000
 
 
-class AgentsFile(_Section):
+class AgentsFile(Section):
     """The whole TOML file."""
 
     default_agent: str = "default"
@@ -189,6 +165,7 @@ class AgentsFile(_Section):
         default_factory=dict
     )
     timing: dict[str, float] = Field(default_factory=dict)
+    limits: LimitsSection = LimitsSection()
 
 
 def load_agents(path: Path | None) -> tuple[Routing, Timing]:
@@ -232,7 +209,11 @@ def _routing(parsed: AgentsFile, folder: Path) -> Routing:
         tools_hash = hash_of(tools[tool] for tool in one.tools)
         agents[name] = replace(one, tools_hash=tools_hash)
     return Routing(
-        agents=agents, default_agent=parsed.default_agent, channels=channels, tools=tools
+        agents=agents,
+        default_agent=parsed.default_agent,
+        channels=channels,
+        tools=tools,
+        calls_per_second=parsed.limits.calls_per_second,
     )
 
 
@@ -248,7 +229,7 @@ def _agent(name: str, section: AgentSection, folder: Path) -> Agent:
             ) from None
         except UnicodeDecodeError:
             raise SettingsError(f"AGENTS_FILE: agents.{name}: {file} is not UTF-8") from None
-    ours = {"name", "instructions", "options", "tools", "tools_hash"}
+    ours = {"name", "instructions", "options", "tools", "tools_hash", "budget"}
     kept = Agent.__dataclass_fields__.keys() - ours
     options = section.request_fields() | section.options
     return Agent(
@@ -256,6 +237,7 @@ def _agent(name: str, section: AgentSection, folder: Path) -> Agent:
         instructions=instructions,
         options=options,
         tools=tuple(section.tools),
+        budget=None if section.budget is None else Budget(**section.budget.model_dump()),
         **section.model_dump(include=set(kept)),
     )
 

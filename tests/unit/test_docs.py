@@ -23,9 +23,9 @@ from worker.agents_file import (
     AgentsFile,
     ChannelSection,
     DeliverySection,
-    ToolSection,
     load_agents,
 )
+from worker.agents_sections import BudgetSection, LimitsSection, ToolSection
 from worker.cli.app import app as command_line
 from worker.domain.reasons import DeadLetterReason
 from worker.domain.timing import Timing
@@ -164,9 +164,11 @@ def spelled(default: object) -> str:
     [
         ("## The agents file", AgentsFile),
         ("### `[agents.NAME]`", AgentSection),
+        ("### `[agents.NAME.budget]`", BudgetSection),
         ("### `[channels.NAME]`", ChannelSection),
         ("### `[channels.NAME.delivery]`", DeliverySection),
         ("### `[tools.NAME]`", ToolSection),
+        ("### `[limits]`", LimitsSection),
     ],
 )
 def test_the_tables_of_the_agents_file_are_whole_and_true(

@@ -28,6 +28,24 @@ class UnknownAgentError(PermanentError):
     """An envelope or a route names an agent that the configuration does not have."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """How much of an agent a day of UTC has; None = no limit."""
+
+    messages_per_user: int | None = None
+    tokens_per_user: int | None = None
+    messages: int | None = None
+    """Of all users together; so are `tokens`."""
+    tokens: int | None = None
+    text: str | None = None
+    """Said once a day to who writes when nothing is left; None = nothing is."""
+
+    @property
+    def counts_all(self) -> bool:
+        """Whether it limits more than each user by himself."""
+        return self.messages is not None or self.tokens is not None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Agent:
     """A named set of model and instructions."""
@@ -55,6 +73,8 @@ class Agent:
     """So often may it ask for tools within one turn; then it has to answer with what it knows."""
     options: Mapping[str, object] = field(default_factory=dict)
     """Further fields of the request body (reasoning, service_tier, temperature, ...)."""
+    budget: Budget | None = None
+    """None = whatever it takes."""
 
     @cached_property
     def instructions_hash(self) -> str:
@@ -170,6 +190,8 @@ class Routing:
     channels: Mapping[str, ChannelPolicy] = field(default_factory=dict)
     """Routes too, with `ROUTE` before their names: of those only the delivery counts."""
     tools: Mapping[str, ToolConfig] = field(default_factory=dict)
+    calls_per_second: float | None = None
+    """Of all workers together; None = as fast as they come."""
 
     def channel(self, name: str) -> ChannelPolicy:
         """Give the policy of a channel, the defaults where it is not configured."""

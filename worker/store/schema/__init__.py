@@ -2,6 +2,7 @@
 
 from worker.store.schema.base import Base
 from worker.store.schema.ledger import AttemptLog, DeadLetter, Erasure, Gate, RetentionPass
+from worker.store.schema.limits import BudgetDay, Rate
 from worker.store.schema.people import ChannelUser, InboxEntry, Message, Worker
 from worker.store.schema.replies import Delivery, Reply
 from worker.store.schema.turns import Call, Conversation, ToolCall, Turn
@@ -9,6 +10,7 @@ from worker.store.schema.turns import Call, Conversation, ToolCall, Turn
 __all__ = [
     "AttemptLog",
     "Base",
+    "BudgetDay",
     "Call",
     "ChannelUser",
     "Conversation",
@@ -18,6 +20,7 @@ __all__ = [
     "Gate",
     "InboxEntry",
     "Message",
+    "Rate",
     "Reply",
     "RetentionPass",
     "ToolCall",

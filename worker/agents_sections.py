@@ -1,0 +1,57 @@
+"""Sections of the agents file that know nothing of the others: tools, budgets, limits."""
+
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+
+
+class Section(BaseModel):
+    """Root of the sections: an unknown key is most likely a typo."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ToolSection(Section):
+    """`[tools.NAME]`: a function that agents may use."""
+
+    description: str = ""
+    parameters: dict[str, Any] | None = None
+    function: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")] | None = None
+    url: Annotated[str, Field(pattern=r"^https?://")] | None = None
+    secret_env: str | None = None
+    secret_file: Path | None = None
+    timeout_s: PositiveFloat = 20.0
+    honours_key: bool | None = None
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if (self.function is None) == (self.url is None):
+            raise ValueError("give either function or url")
+        if self.url is not None and (self.secret_env is None) == (self.secret_file is None):
+            raise ValueError("a url needs either secret_env or secret_file, to sign with")
+        if self.url is not None and self.parameters is None:
+            raise ValueError("a url needs parameters, the JSON Schema of its arguments")
+        return self
+
+
+class BudgetSection(Section):
+    """`[agents.NAME.budget]`: how much of an agent a day has."""
+
+    messages_per_user: PositiveInt | None = None
+    tokens_per_user: PositiveInt | None = None
+    messages: PositiveInt | None = None
+    tokens: PositiveInt | None = None
+    text: Annotated[str, Field(min_length=1)] | None = None
+
+    @model_validator(mode="after")
+    def _limits_something(self) -> Self:
+        if all(value is None for name, value in self if name != "text"):
+            raise ValueError("give one of messages_per_user, tokens_per_user, messages and tokens")
+        return self
+
+
+class LimitsSection(Section):
+    """`[limits]`: what all workers share."""
+
+    calls_per_second: Annotated[float, Field(ge=0.01, le=10_000)] | None = None
