@@ -65,6 +65,7 @@ class Outlook:
 _SAY: Final = 'worker say {user} "TEXT"'
 _SKIPPED: Final = {
     "overflow": "too many messages of this person waited (max_pending)",
+    "over_budget": "the budget of its agent was used up for that day (UTC), see worker usage",
     "unsupported_attachment": "an attachment is no image (other_attachments)",
 }
 _DEAD: Final = {

@@ -176,6 +176,7 @@ class Release:
 
     due_at: datetime | None = None
     expired: tuple[MessageRowId, ...] = ()
+    over_budget: tuple[MessageRowId, ...] = ()
     trouble: str | None = None
     """What an operator has to mend; None = nothing."""
 
@@ -224,7 +225,6 @@ class GoOn:
 
 
 Step: TypeAlias = Release | Send | Record | Prepare | LookBack | GoOn
-
 
 UNKNOWN_AGENT_WAIT_S = 60.0
 

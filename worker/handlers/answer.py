@@ -32,7 +32,7 @@ from worker.handlers.lookback import LookBackAtThread
 from worker.handlers.settling import Settle
 from worker.handlers.slots import TurnSlots
 from worker.handlers.spans import note_post, post_span, turn_span
-from worker.handlers.telling import tell_expired, tell_tools_wanted
+from worker.handlers.telling import tell_ended, tell_expired, tell_tools_wanted
 from worker.handlers.toolwork import RunTools
 from worker.meters import Meters
 from worker.observability import log
@@ -102,8 +102,7 @@ class AnswerUser:
             claimed = self.claims.begin(user_id, self._decide)
             if isinstance(claimed, NotClaimed):
                 due_in_s = claimed.due_in_s
-                if claimed.expired:
-                    tell_expired(user_id, claimed.expired)
+                tell_ended(user_id, claimed)
                 if claimed.trouble:
                     log.error("turn.waits_for_operator", user=user_id, why=claimed.trouble)
                 continue

@@ -21,7 +21,7 @@ from worker.domain.settle import Diverge, GiveUp, Later, Plan, Replace
 from worker.domain.states import DeliveryState
 from worker.domain.turns import GoOn, LookBack
 from worker.observability import log
-from worker.store.claims import Claimed
+from worker.store.claims import Claimed, NotClaimed
 from worker.timed_socket import boottime
 
 
@@ -83,6 +83,14 @@ def _is_for_operator(outcome: CallOutcome | None) -> bool:
 def tell_expired(user_id: ChannelUserId, messages: Collection[MessageRowId]) -> None:
     """Say which messages nobody answers any more, because their time was over."""
     log.info("message.expired", user=user_id, messages=list(messages))
+
+
+def tell_ended(user_id: ChannelUserId, claim: NotClaimed) -> None:
+    """Say which messages nobody answers any more: too old, or beyond their agent's budget."""
+    if claim.expired:
+        tell_expired(user_id, claim.expired)
+    if claim.over_budget:
+        log.info("message.over_budget", user=user_id, messages=list(claim.over_budget))
 
 
 def tell_delivered(

@@ -22,6 +22,7 @@ from worker.domain.turns import (
     Step,
     gate_names,
 )
+from worker.store.budgets import within_budget
 from worker.store.database import Database
 from worker.store.expiry import expire
 from worker.store.heads import close_conversation, read_head
@@ -43,6 +44,8 @@ class NotClaimed:
     """What an operator has to mend before it goes on."""
     expired: tuple[MessageRowId, ...] = ()
     """What ended here, unanswered, because its time was over."""
+    over_budget: tuple[MessageRowId, ...] = ()
+    """What ended here because its agent's budget of the day is used up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,7 +139,7 @@ class ClaimStore:
                 due_in_s = connection.execute(_DUE_IN, values).scalar_one_or_none()
                 return NotClaimed(due_in_s=None if due_in_s is None else float(due_in_s))
             head = read_head(connection, user_id, row)
-            step = decide(head)
+            step = within_budget(connection, head, decide(head), self._routing)
             if not isinstance(step, LookBack | GoOn) and step.expired:
                 expire(connection, head, step.expired, self._routing)
             if isinstance(step, Release):
@@ -182,8 +185,14 @@ class ClaimStore:
 
 
 def _release(connection: Connection, head: Head, step: Release) -> NotClaimed:
-    empty = head.turn is None and len(step.expired) == len(head.pending) <= MAX_TURN_MESSAGES
+    ended = len(step.expired) + len(step.over_budget)
+    empty = head.turn is None and ended == len(head.pending) <= MAX_TURN_MESSAGES
     values = {"user_id": head.lease.user_id, "due_at": step.due_at, "empty": empty}
     connection.execute(_RELEASE, values)
     due_in_s = None if step.due_at is None else (step.due_at - head.now).total_seconds()
-    return NotClaimed(due_in_s=due_in_s, trouble=step.trouble, expired=step.expired)
+    return NotClaimed(
+        due_in_s=due_in_s,
+        trouble=step.trouble,
+        expired=step.expired,
+        over_budget=step.over_budget,
+    )

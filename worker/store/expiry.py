@@ -1,26 +1,27 @@
-"""Messages that are too old when their turn would open, and the one text that may be said then."""
+"""Messages that end when their turn would open, and the one text that may be said then."""
 
 from collections.abc import Sequence
 
 from worker.domain.agents import Routing
 from worker.domain.ids import MessageRowId
+from worker.domain.states import MessageState
 from worker.domain.turns import Head
 from worker.store.sql import Connection, sql
 
-_EXPIRE = sql("""
-UPDATE messages SET state = 'expired', outcome = 'expired', finished_at = service_now()
+_END = sql("""
+UPDATE messages SET state = :state, outcome = :outcome, finished_at = service_now()
 WHERE id = ANY(:message_ids) AND state = 'pending'
 """)
-# One text for all that were too old; a turn that Telnyx never hears of carries it.
-_EXPIRE_WITH_TEXT = sql("""
+# One text for all of them; a turn that Telnyx never hears of carries it.
+_END_WITH_TEXT = sql("""
 WITH turn AS (
     INSERT INTO turns (channel_user_id, agent, agent_version, input_text, state, landed, failure,
         opened_at, finished_at)
-    SELECT :user_id, min(agent), '', '', 'failed', false, 'expired', service_now(), service_now()
+    SELECT :user_id, min(agent), '', '', 'failed', false, :outcome, service_now(), service_now()
     FROM messages WHERE id = ANY(:message_ids) AND state = 'pending'
     RETURNING id
-), expired AS (
-    UPDATE messages SET state = 'expired', outcome = 'expired', turn_id = turn.id,
+), ended AS (
+    UPDATE messages SET state = :state, outcome = :outcome, turn_id = turn.id,
         finished_at = service_now()
     FROM turn WHERE messages.id = ANY(:message_ids) AND messages.state = 'pending'
 ), reply AS (
@@ -39,19 +40,37 @@ FROM reply
 def expire(
     connection: Connection, head: Head, expired: Sequence[MessageRowId], routing: Routing
 ) -> None:
-    """End these messages; the caller holds the claim. Who has a person to talk to hears nothing."""
-    policy = routing.channel(head.who.channel)
-    values: dict[str, object] = {"message_ids": list(expired)}
-    if policy.expired_text is None or head.paused:
-        connection.execute(_EXPIRE, values)
+    """End these messages, too old; the caller holds the claim."""
+    text = routing.channel(head.who.channel).expired_text
+    state = MessageState.EXPIRED
+    end_unanswered(connection, head, expired, routing, state=state, outcome="expired", text=text)
+
+
+def end_unanswered(
+    connection: Connection,
+    head: Head,
+    ended: Sequence[MessageRowId],
+    routing: Routing,
+    *,
+    state: MessageState,
+    outcome: str,
+    text: str | None,
+) -> None:
+    """End these messages, and say `text` once for all; who has a person to talk to hears nothing.
+
+    The caller holds the claim.
+    """
+    values: dict[str, object] = {"message_ids": list(ended), "state": state, "outcome": outcome}
+    if text is None or head.paused:
+        connection.execute(_END, values)
         return
-    # One text for all of them: it goes where the first one names.
-    first = next(message for message in head.pending if message.id in expired)
+    # It goes where the first one names.
+    first = next(message for message in head.pending if message.id in ended)
     way_out = routing.way_out(head.who.channel, first.reply_to)
     values |= {
         "user_id": head.lease.user_id,
-        "text": policy.expired_text,
+        "text": text,
         "channel": way_out.name,
         "delivery_state": way_out.first_delivery_state,
     }
-    connection.execute(_EXPIRE_WITH_TEXT, values)
+    connection.execute(_END_WITH_TEXT, values)

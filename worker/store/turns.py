@@ -13,6 +13,7 @@ from worker.domain.states import DeliveryState, ToolCallState
 from worker.domain.tools import ToolResult
 from worker.domain.turns import Lease, OpenConversation, ToolRecord
 from worker.store import tool_calls
+from worker.store.budgets import count_tokens, counts
 from worker.store.claims import Claimed
 from worker.store.database import Database
 from worker.store.endings import END_CALL, call_values, ending
@@ -119,6 +120,7 @@ class TurnStore:
         gate = plan.gate if isinstance(plan, Later) else None
         reopened = claimed.gates if isinstance(outcome, Done) else ()
         more = gate is not None or reopened or _has_tools(claimed, plan)
+        more = more or counts(claimed.agent, outcome)
         # Most turns end with this one statement, which is a transaction by itself.
         begin = self._database.transaction if more else self._database.statement
         with begin() as connection:
@@ -131,6 +133,7 @@ class TurnStore:
                 raise StaleLeaseError("another worker has taken this channel user over")
             if more:
                 _settle_tools(connection, claimed, outcome, plan)
+                _count_tokens(connection, claimed, outcome)
         state, due_in_s = row.delivery_state, row.due_in_s
         return Settled(
             delivery=None if state is None else DeliveryState(state),
@@ -149,6 +152,7 @@ class TurnStore:
             hold(connection, claimed.lease, lease_for=self._lease)
             if outcome is not None:
                 connection.execute(END_CALL, call_values(claimed, outcome))
+                _count_tokens(connection, claimed, outcome)
                 reopen_gates(connection, claimed.gates)
             if turn.tool_calls or _owed(claimed):
                 conversation_id = claimed.conversation.id if claimed.conversation else None
@@ -209,6 +213,10 @@ class TurnStore:
         values = {"agent": claimed.agent.name, "since": since, "until": until}
         with self._database.statement() as connection:
             return bool(connection.execute(_OTHERS_ANSWERED, values).scalar_one())
+
+
+def _count_tokens(connection: Connection, claimed: Claimed, outcome: CallOutcome | None) -> None:
+    count_tokens(connection, claimed.lease.user_id, claimed.agent, claimed.turn, outcome)
 
 
 def _words(row: Row) -> Words:

@@ -1,0 +1,119 @@
+"""Budgets: what of an agent was used today, checked where a turn would open.
+
+Of one user, it is counted from his turns of today. Of all users, from `budget_days`, to which the
+claim adds the messages and the end of a call its tokens, each on the row of the user's part: two
+users' turns seldom wait for each other. What others have not committed yet is not seen, so turns
+that are under way at once may go beyond a budget together.
+"""
+
+from worker.domain.agents import Agent, Routing
+from worker.domain.budgets import OVER_BUDGET, Used, room, within
+from worker.domain.calls import CallOutcome, Done
+from worker.domain.ids import ChannelUserId
+from worker.domain.states import MessageState
+from worker.domain.turns import Head, OpenTurn, Prepare, Send, Step
+from worker.store.expiry import end_unanswered
+from worker.store.sql import Connection, Row, sql
+
+PARTS = 16
+
+_TODAY = "CAST(service_now() AT TIME ZONE 'UTC' AS date)"
+_MIDNIGHT = "date_trunc('day', service_now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'"
+# Turns of before midnight are not read, however many there are: both walks go back to the first.
+_USED = sql(f"""
+WITH today AS MATERIALIZED (
+    SELECT id, failure FROM turns
+    WHERE channel_user_id = :user_id AND agent = :agent AND id > coalesce((
+        SELECT id FROM turns WHERE channel_user_id = :user_id AND opened_at < {_MIDNIGHT}
+        ORDER BY channel_user_id DESC, id DESC LIMIT 1), 0)
+), spent AS (
+    SELECT messages, tokens FROM budget_days WHERE agent = :agent AND day = {_TODAY}
+)
+SELECT EXISTS (SELECT FROM today WHERE failure = :outcome) AS told,
+    (SELECT count(*) FROM today JOIN messages m ON m.turn_id = today.id
+     WHERE m.state IN ('answered', 'dead')) AS user_messages,
+    (SELECT coalesce(sum(coalesce(c.input_tokens, 0) + coalesce(c.output_tokens, 0)), 0)
+     FROM today JOIN calls c ON c.turn_id = today.id) AS user_tokens,
+    (SELECT coalesce(sum(messages), 0) FROM spent) AS messages,
+    (SELECT coalesce(sum(tokens), 0) FROM spent) AS tokens
+""")
+# A row holds its latest day only. What is counted for an earlier one nobody asks about any more.
+_COUNT = sql(f"""
+INSERT INTO budget_days AS b (agent, part, day, messages, tokens)
+VALUES (:agent, :part,
+    coalesce(CAST(CAST(:opened_at AS timestamptz) AT TIME ZONE 'UTC' AS date), {_TODAY}),
+    :messages, :tokens)
+ON CONFLICT (agent, part) DO UPDATE SET day = excluded.day,
+    messages = excluded.messages + CASE WHEN b.day = excluded.day THEN b.messages ELSE 0 END,
+    tokens = excluded.tokens + CASE WHEN b.day = excluded.day THEN b.tokens ELSE 0 END
+WHERE b.day <= excluded.day
+""")
+
+
+def within_budget(connection: Connection, head: Head, step: Step, routing: Routing) -> Step:
+    """Give the step that the agent's budget allows; the caller has just claimed the user.
+
+    What is beyond it is ended here, and what the step takes is counted. A turn that is open goes on
+    to its end, and what is left to a person costs nothing.
+    """
+    if not isinstance(step, Send | Prepare) or not step.batch:
+        return step
+    agent = routing.agent(step.agent)
+    if agent.budget is None:
+        return step
+    used = _used(connection.execute(_USED, _values(head.lease.user_id, agent)).one())
+    allowed = within(head, step, room(agent.budget, used))
+    if isinstance(allowed, Send | Prepare):
+        if agent.budget.counts_all:
+            taken = {"opened_at": None, "messages": len(allowed.batch), "tokens": 0}
+            connection.execute(_COUNT, _values(head.lease.user_id, agent) | taken)
+        return allowed
+    end_unanswered(
+        connection,
+        head,
+        allowed.over_budget,
+        routing,
+        state=MessageState.SKIPPED,
+        outcome=OVER_BUDGET,
+        text=None if used.told else agent.budget.text,
+    )
+    return allowed
+
+
+def counts(agent: Agent, outcome: CallOutcome | None) -> bool:
+    """Whether the tokens of a call are counted for all users of its agent."""
+    return agent.budget is not None and agent.budget.counts_all and isinstance(outcome, Done)
+
+
+def count_tokens(
+    connection: Connection,
+    user_id: ChannelUserId,
+    agent: Agent,
+    turn: OpenTurn,
+    outcome: CallOutcome | None,
+) -> None:
+    """Count what a call used where that is asked for; the caller holds the fence."""
+    if not (counts(agent, outcome) and isinstance(outcome, Done)):
+        return
+    tokens = outcome.usage.input_tokens + outcome.usage.output_tokens
+    values = {"opened_at": turn.opened_at, "messages": 0, "tokens": tokens}
+    connection.execute(_COUNT, _values(user_id, agent) | values)
+
+
+def _values(user_id: ChannelUserId, agent: Agent) -> dict[str, object]:
+    return {
+        "user_id": user_id,
+        "agent": agent.name,
+        "part": user_id % PARTS,
+        "outcome": OVER_BUDGET,
+    }
+
+
+def _used(row: Row) -> Used:
+    return Used(
+        user_messages=row.user_messages,
+        user_tokens=int(row.user_tokens),
+        messages=int(row.messages),
+        tokens=int(row.tokens),
+        told=row.told,
+    )
