@@ -18,6 +18,7 @@ from worker.handlers.conversations import ConversationFinder
 from worker.handlers.deliver import DeliverReplies
 from worker.handlers.inbox import DrainInbox
 from worker.handlers.lookback import LookBackAtThread
+from worker.handlers.pacing import Pace
 from worker.handlers.pinning import StayOnOneCore
 from worker.handlers.receive import ReceiveEnvelope
 from worker.handlers.retention import ApplyRetention, HourlyRetention
@@ -35,6 +36,7 @@ from worker.store.deliveries import DeliveryStore
 from worker.store.endpoints import EndpointStore
 from worker.store.inbox import InboxStore
 from worker.store.listening import InboxListener
+from worker.store.rates import RateStore
 from worker.store.retention import RetentionStore
 from worker.store.starting import StartStore
 from worker.store.turns import TurnStore
@@ -104,6 +106,7 @@ def build_service(
         deliveries=deliveries,
         deliver_here=deliver_here,
         retention=_retention(base.own_database, settings.retention_days),
+        pace=_pace(base.routing, base.own_database),
     )
 
     def close() -> None:
@@ -129,6 +132,11 @@ def build_service(
         tracing=base.tracing,
         close=close,
     )
+
+
+def _pace(routing: Routing, database: Database) -> Pace:
+    rate = routing.calls_per_second
+    return Pace(rates=None if rate is None else RateStore(database, calls_per_second=rate))
 
 
 def _answer(base: Base, broker: Broker) -> AnswerUser:
@@ -174,6 +182,7 @@ def _answer(base: Base, broker: Broker) -> AnswerUser:
         timing=base.timing,
         slots=base.slots,
         forget_wake=base.sweeps.forget_wake,
+        pace=_pace(base.routing, base.database),
         meters=meters,
         tracer=tracer,
     )

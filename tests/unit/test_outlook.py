@@ -52,6 +52,7 @@ ROUTING = Routing(
         "second": Agent(name="second", model="m/2"),
     },
     default_agent="default",
+    calls_per_second=20.0,
 )
 Change = Callable[[Life], Life]
 
@@ -184,9 +185,17 @@ def told(life: Life) -> Outlook:
     return outlook(life, ROUTING, Timing())
 
 
+IN_LINE = replace(user(WAITING, due_at=at(-5)), calls_until=at(0.5))
+
+
 @pytest.mark.parametrize(
     ("life", "fate", "words"),
     [
+        (IN_LINE, Fate.RATE, "20 a second (calls_per_second), and others are before it"),
+        (replace(IN_LINE, calls_until=at(0)), Fate.WORKER, "next free worker"),
+        (user(IN_LINE, held_until=at(9)), Fate.WORKER, "in hand"),
+        (replace(WAITING, calls_until=at(0.5)), Fate.DEBOUNCE, "more messages"),
+        (replace(user(called(CallState.DONE), due_at=at(-5)), calls_until=at(0.5)), Fate.RATE, ""),
         (WAITING, Fate.DEBOUNCE, "more messages"),
         (user(WAITING, due_at=at(-1)), Fate.WORKER, "next free worker"),
         (user(WAITING, due_at=at(-1), held_until=at(9)), Fate.WORKER, "in hand"),
@@ -242,6 +251,11 @@ def told(life: Life) -> Outlook:
             message(WAITING, state=MessageState.SKIPPED, outcome="overflow"),
             Fate.SKIPPED,
             "max_pending",
+        ),
+        (
+            message(WAITING, state=MessageState.SKIPPED, outcome="over_budget"),
+            Fate.SKIPPED,
+            "the budget of its agent",
         ),
         (
             message(TAKEN, state=MessageState.DEAD, outcome="gave_up"),
@@ -354,3 +368,7 @@ def test_an_endpoint_that_rests_or_is_switched_off_is_named() -> None:
     off = replace(gate, reason="switched_off")
     said = told(replace(delivered(), gates=(off,)))
     assert (said.until, "gates" in said.then) == (None, True)
+
+
+def test_nobody_is_in_line_where_no_rate_is_set() -> None:
+    assert outlook(IN_LINE, replace(ROUTING, calls_per_second=None), Timing()).fate is Fate.WORKER

@@ -38,6 +38,7 @@ class Fate(StrEnum):
     TELNYX = "telnyx"
     TOOLS = "tools"
     GATE = "gate"
+    RATE = "rate"
     RETRY = "retry"
     LOOK_BACK = "look_back"
     CONVERSATION = "conversation"

@@ -216,6 +216,8 @@ class Life:
     delivery: LifeDelivery | None = None
     letters: tuple[LifeLetter, ...] = ()
     gates: tuple[ClosedGate, ...] = ()
+    calls_until: datetime | None = None
+    """Up to when every moment for a call is taken; None or past = a call may go at once."""
 
     @property
     def is_behind(self) -> bool:

@@ -2,8 +2,9 @@
 
     any     ──▶ being erased
     pending ──▶ diverged ▸ behind an open turn ▸ (expires, or: no such agent ▸ gate ▸ paused)
-                ▸ debounce ▸ a worker
-    in_turn ──▶ diverged ▸ somebody is at it ▸ no such agent ▸ gate ▸ what its last call came to
+                ▸ debounce ▸ the rate of calls ▸ a worker
+    in_turn ──▶ diverged ▸ somebody is at it ▸ no such agent ▸ gate ▸ the rate of calls
+                ▸ what its last call came to
     others  ──▶ `worker.domain.fates`
 
 The first that holds is said. It must tell the same story as `worker.domain.turns.next_step`.
@@ -93,7 +94,7 @@ def _pending(life: Life, routing: Routing) -> Outlook:
         return _held_back(gate, then if user.paused_at is None else _TO_A_PERSON)
     elif user.paused_at is not None:
         return _paused(life, user.paused_at)
-    return _due(life, then)
+    return _in_line(life, routing, then) or _due(life, then)
 
 
 def _paused(life: Life, since: datetime) -> Outlook:
@@ -130,6 +131,20 @@ def _due(life: Life, then: str) -> Outlook:
     return Outlook(fate=Fate.GATE, what=what, until=user.due_at, then=then)
 
 
+def _in_line(life: Life, routing: Routing, then: str) -> Outlook | None:
+    """Say that it is due and waits for its moment; None = it does not."""
+    user, rate = life.user, routing.calls_per_second
+    due = user.due_at is not None and user.due_at <= life.now and user.held_until is None
+    if not due or rate is None or life.calls_until is None or life.calls_until <= life.now:
+        return None
+    return Outlook(
+        fate=Fate.RATE,
+        what=f"calls go out at {rate:g} a second (calls_per_second), and others are before it",
+        since=user.due_at,
+        then=then,
+    )
+
+
 def _in_turn(life: Life, turn: LifeTurn, routing: Routing, timing: Timing) -> Outlook:
     """Say what an open turn waits for."""
     agent = routing.agents.get(turn.agent)
@@ -145,6 +160,7 @@ def _in_turn(life: Life, turn: LifeTurn, routing: Routing, timing: Timing) -> Ou
         found = _held_back(gate, _after(life, turn, last, timing.quiet_s(agent.call_timeout_s)))
     else:
         found = _resting(life, turn, last, timing.quiet_s(agent.call_timeout_s))
+        found = _in_line(life, routing, found.then) or found
     if life.user.paused_at is not None and turn.kind is TurnKind.MODEL:
         then = f"{found.then}; the reply is withheld, for a person has taken over"
         return replace(found, then=then)

@@ -29,6 +29,7 @@ from worker.domain.turns import GoOn, Head, LookBack, Prepare, Record, Send, Ste
 from worker.handlers.conversations import ConversationFinder
 from worker.handlers.counting import count_claim, count_post
 from worker.handlers.lookback import LookBackAtThread
+from worker.handlers.pacing import FRESH_S, UNDER_WAY_S, WOKEN_S, Pace
 from worker.handlers.settling import Settle
 from worker.handlers.slots import TurnSlots
 from worker.handlers.spans import note_post, post_span, turn_span
@@ -71,6 +72,7 @@ class AnswerUser:
     slots: TurnSlots
     forget_wake: Callable[[ChannelUserId], None]
     """Lets another process be woken for this user at once."""
+    pace: Pace = field(default_factory=Pace)
     meters: Meters = field(default_factory=Meters)
     tracer: Tracer = field(default_factory=Tracer)
 
@@ -78,28 +80,48 @@ class AnswerUser:
         """Answer what is due of this user, where a slot is free; gives the number of turns."""
         with self.slots.taken() as taken:
             if taken:
-                return self.with_slot(user_id)
+                return self.with_slot(user_id, patience_s=WOKEN_S)
         self.forget_wake(user_id)
         return 0
 
-    def with_slot(self, user_id: ChannelUserId, *, first_in_s: float = 0.0) -> int:
-        """Answer what is due of this user in `first_in_s`; the caller holds a slot."""
-        return self._turns(user_id, due_in_s=first_in_s, turns=0, since=boottime())
+    def with_slot(
+        self, user_id: ChannelUserId, *, first_in_s: float = 0.0, patience_s: float = FRESH_S
+    ) -> int:
+        """Answer what is due of this user in `first_in_s`; the caller holds a slot.
+
+        `patience_s`: where the moment of a call is further away, the user is left in line.
+        """
+        return self._turns(
+            user_id, due_in_s=first_in_s, turns=0, since=boottime(), patience_s=patience_s
+        )
 
     def go_on(self, claimed: Claimed, t0: float) -> None:
         """Answer a user whose turn was started after `t0`, then what is due of him."""
-        self._turns(claimed.lease.user_id, due_in_s=self._turn(claimed, t0), turns=1, since=t0)
+        due_in_s = self._turn(claimed, t0)
+        self._turns(claimed.lease.user_id, due_in_s=due_in_s, turns=1, since=t0)
 
     def _turns(
-        self, user_id: ChannelUserId, *, due_in_s: float | None, turns: int, since: float
+        self,
+        user_id: ChannelUserId,
+        *,
+        due_in_s: float | None,
+        turns: int,
+        since: float,
+        patience_s: float = FRESH_S,
     ) -> int:
         while turns < MAX_TURNS and boottime() - since < MAX_TASK_S:
             if due_in_s is None or due_in_s > MAX_SLEEP_S or self.slots.closed:
                 break
             if due_in_s > 0:  # even a sleep of nothing gives the processor away
                 time.sleep(due_in_s)
+            moment = self.pace.wait(patience_s)
+            if moment is None:
+                self.forget_wake(user_id)
+                break
             t0 = boottime()
             claimed = self.claims.begin(user_id, self._decide)
+            if isinstance(claimed, NotClaimed) or not isinstance(claimed.step, Send):
+                self.pace.give_back(moment)
             if isinstance(claimed, NotClaimed):
                 due_in_s = claimed.due_in_s
                 tell_ended(user_id, claimed)
@@ -108,6 +130,8 @@ class AnswerUser:
                 continue
             turns += 1
             due_in_s = self._turn(claimed, t0)
+            if self.pace.rates is not None:  # his next turn goes behind the others
+                due_in_s = None
         return turns
 
     def _turn(self, claimed: Claimed, t0: float) -> float | None:
@@ -161,6 +185,9 @@ class AnswerUser:
         claimed = self.run_tools(claimed)
         if claimed.turn.round > 0 and self.slots.closed:
             return self.settle(claimed, None, Later(wait_s=0.0, reason="shutting down"))
+        if self.pace.wait(UNDER_WAY_S) is None:
+            later = Later(wait_s=UNDER_WAY_S, reason="calls_per_second")
+            return self.settle(claimed, None, later)
         t0 = boottime()
         return self._send(self.turns.intend(claimed, claimed.conversation), t0)
 

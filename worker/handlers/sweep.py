@@ -13,6 +13,7 @@ from typing import TypeVar
 from worker.domain.errors import RetryableError
 from worker.domain.ids import ChannelUserId
 from worker.domain.timing import Timing
+from worker.handlers.pacing import LOOK_S, Pace
 from worker.handlers.slots import TurnSlots
 from worker.handlers.watchdog import StallWatchdog
 from worker.observability import log
@@ -78,10 +79,13 @@ class Sweep:
     """Runs deliveries whose wake got lost, and those that are to be tried again."""
     retention: Callable[[], None] | None = None
     """Does a little of it where it is time; None = everything is kept."""
+    pace: Pace = field(default_factory=Pace)
 
     def __call__(self) -> float:
         """Wake whom there are free slots for; gives the seconds until the next look."""
-        swept = self.sweeps.pick(limit=self.slots.free)
+        free = self.slots.free
+        room = self.pace.room(free)
+        swept = self.sweeps.pick(limit=room)
         if swept.due:
             log.debug("sweep.found", users=len(swept.due))
             try:
@@ -96,6 +100,8 @@ class Sweep:
         if self.retention is not None:
             self.retention()
         next_s = self.timing.sweep_s if swept.next_due_in_s is None else swept.next_due_in_s
+        if len(swept.due) == room < free:
+            next_s = min(next_s, LOOK_S)
         return min(max(next_s, SHORTEST_SLEEP_S), self.timing.sweep_s)
 
 

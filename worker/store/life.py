@@ -55,6 +55,7 @@ SELECT m.id, m.message_id, u.channel, m.agent, m.state, m.outcome, m.accepted_at
         AS held_until,
     coalesce(m.turn_id, CASE WHEN m.state = 'pending' THEN u.open_turn_id END) AS shown_turn_id,
     (SELECT count(*) FROM workers WHERE alive_until >= service_now()) AS workers,
+    (SELECT free_at FROM rates WHERE name = 'calls') AS calls_until,
     service_now() AS now
 FROM messages m JOIN channel_users u ON u.id = m.channel_user_id
 LEFT JOIN workers w ON w.id = u.lease_owner AND w.alive_until >= service_now()
@@ -136,6 +137,7 @@ def _life(connection: Connection, row: Row) -> Life:
         delivery=delivery,
         letters=tuple(map(_letter, connection.execute(_LETTERS, letters))),
         gates=closed_gates(connection),
+        calls_until=row.calls_until,
     )
 
 

@@ -102,9 +102,11 @@ class StartStore:
         None: nothing happened, for this is not the usual case; accept it, then claim the user.
         """
         policy = self._routing.channel(message.who.channel)
+        agent = self._routing.agent(message.agent)
         if message.hold_s > 0 or message.skip is not None or not policy.persist:
             return None
-        agent = self._routing.agent(message.agent)
+        if agent.budget is not None or self._routing.calls_per_second is not None:
+            return None
         batch = (_pending(message),)
         text_, parts = input_text(batch), input_parts(batch)
         values = {
