@@ -553,6 +553,24 @@ def test_usage_is_what_telnyx_counted_by_whatever_is_asked_for(world: World) -> 
     assert str(sms[0]) in run(world, "usage").stdout
 
 
+def test_usage_shows_what_is_used_of_todays_budgets(world: World) -> None:
+    agents = (
+        "default_agent = 'one'\n[agents.one.budget]\nmessages = 5\ntokens = 900\n"
+        "[agents.two.budget]\ntokens = 9\n[agents.three.budget]\nmessages_per_user = 1\n"
+    )
+    mike = world.worker(agents)
+    mike.receive(world.envelope("hello"))
+    used = sum(counted(world, world.simulator.conversations()[0].id))
+
+    assert told(world, "usage", agents=agents)["budgets"] == [
+        {"agent": "one", "of": "messages", "limit": 5, "used": 1},
+        {"agent": "one", "of": "tokens", "limit": 900, "used": used},
+        {"agent": "two", "of": "tokens", "limit": 9, "used": 0},
+    ]
+    said = run(world, "usage", agents=agents).stdout
+    assert "agent one has used 1 of 5 messages today, UTC" in said
+
+
 def test_usage_counts_the_days_that_are_given_both_included_in_utc(world: World) -> None:
     mike = world.worker()
     for day in ("2026-03-01T23:59:59Z", "2026-03-02T00:00:00Z", "2026-03-03T00:00:00Z"):

@@ -1,6 +1,6 @@
 """What was used: calls, turns and tokens."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, timedelta
 from typing import Final, cast
 
@@ -11,14 +11,17 @@ from worker.cli.errors import MISUSED, CommandError
 from worker.cli.needs import routing_of, settings_for
 from worker.domain.agents import Routing
 from worker.store.database import Database
-from worker.store.usage import Dimension, UsageRow, UsageStore
+from worker.store.usage import BudgetUse, Dimension, UsageRow, UsageStore
 
 DAYS: Final = 30
 _SUMS: Final = ("turns", "calls", "uncounted_calls", "input_tokens", "output_tokens")
 
 
 def run(by: Sequence[str], *, since: date | None, until: date | None, as_json: bool) -> None:
-    """Print the sums, a line for each group. None = up to today, and 30 days back."""
+    """Print the sums, a line for each group, and what is used of today's budgets.
+
+    None = up to today, and 30 days back.
+    """
     by = list(dict.fromkeys(by))
     settings = settings_for("database_url")
     database = Database(settings.database_url, pool_size=1, name="worker-cli")
@@ -33,12 +36,14 @@ def run(by: Sequence[str], *, since: date | None, until: date | None, as_json: b
             columns = ("agent", "version") if one == "model" else (one,)
             asked += [cast("Dimension", each) for each in columns if each not in asked]
         rows = store.total(asked, since=since, until=until)
+        used = store.budgets()
     finally:
         database.close()
-    routing = routing_of(settings) if "model" in by else None
+    routing = routing_of(settings)
     groups = _folded(by, asked, rows, routing)
+    budgets = list(_budgets(routing, used))
     if as_json:
-        say_json({"since": since, "until": until, "groups": groups})
+        say_json({"since": since, "until": until, "groups": groups, "budgets": budgets})
         return
     table = Table(*by, title=f"{since} to {until}, UTC")
     for name in _SUMS:
@@ -46,13 +51,27 @@ def run(by: Sequence[str], *, since: date | None, until: date | None, as_json: b
     for group in groups:
         table.add_row(*(str(group[name]) for name in (*by, *_SUMS)))
     out.print(table if groups else f"no calls from {since} to {until}")
+    for each in budgets:
+        said = "agent {agent} has used {used} of {limit} {of} today, UTC"
+        out.print(said.format_map(each))
+
+
+def _budgets(routing: Routing, used: Mapping[str, BudgetUse]) -> Iterator[dict[str, object]]:
+    """Say what is used of each budget that all users of an agent share."""
+    for name, agent in routing.agents.items():
+        use, budget = used.get(name, BudgetUse()), agent.budget
+        if budget is None:
+            continue
+        for of, limit in (("messages", budget.messages), ("tokens", budget.tokens)):
+            if limit is not None:
+                yield {"agent": name, "of": of, "limit": limit, "used": getattr(use, of)}
 
 
 def _folded(
     by: Sequence[str],
     asked: Sequence[Dimension],
     rows: Iterable[UsageRow],
-    routing: Routing | None,
+    routing: Routing,
 ) -> list[dict[str, object]]:
     """Put groups together that differ only in what was not asked for."""
     folded: dict[tuple[str, ...], dict[str, int]] = {}
@@ -60,7 +79,7 @@ def _folded(
         values = dict(zip(asked, row.group, strict=True))
         names = tuple(
             _model(values["agent"], values["version"], routing)
-            if one == "model" and routing is not None
+            if one == "model"
             else values[cast("Dimension", one)]
             for one in by
         )

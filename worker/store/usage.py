@@ -29,6 +29,10 @@ WHERE c.state <> 'not_sent'
 {group}
 """
 _TODAY = sql("SELECT CAST(service_now() AT TIME ZONE 'UTC' AS date)")
+_BUDGETS = sql("""
+SELECT agent, sum(messages) AS messages, sum(tokens) AS tokens FROM budget_days
+WHERE day = CAST(service_now() AT TIME ZONE 'UTC' AS date) GROUP BY agent
+""")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +49,14 @@ class UsageRow:
     output_tokens: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetUse:
+    """What all users of an agent have used of its budget today."""
+
+    messages: int = 0
+    tokens: int = 0
+
+
 class UsageStore:
     """Sums over calls."""
 
@@ -56,6 +68,14 @@ class UsageStore:
         with self._database.statement() as connection:
             found: date = connection.execute(_TODAY).scalar_one()
         return found
+
+    def budgets(self) -> dict[str, BudgetUse]:
+        """Give what was used today, by agent, as far as a budget had it counted."""
+        with self._database.statement() as connection:
+            return {
+                row.agent: BudgetUse(messages=int(row.messages), tokens=int(row.tokens))
+                for row in connection.execute(_BUDGETS)
+            }
 
     def total(self, by: Sequence[Dimension], *, since: date, until: date) -> list[UsageRow]:
         """Sum the calls that were begun on these days (UTC, both included), group by group."""
