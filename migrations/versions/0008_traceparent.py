@@ -7,7 +7,7 @@ Locks: ACCESS EXCLUSIVE on messages, for a moment: no column is filled in.
 from alembic import op
 
 revision = "0008"
-down_revision = "0005"
+down_revision = "0007"
 branch_labels = None
 depends_on = None
 

@@ -140,6 +140,17 @@ def test_so_is_an_unusual_message(world: World, mike: HandDrivenWorker) -> None:
     assert everything(world) == before
 
 
+@pytest.mark.parametrize(
+    "limit", ["[agents.default.budget]\nmessages = 9\n", "[limits]\ncalls_per_second = 9\n"]
+)
+def test_so_is_whoever_has_to_be_counted_first(
+    world: World, mike: HandDrivenWorker, limit: str
+) -> None:
+    anna = world.worker(CONFIG + limit)
+    assert start(anna, newcomer(world, anna)) is None
+    assert start(mike, newcomer(world, mike)) is not None
+
+
 def test_who_is_late_is_marked_late(world: World, mike: HandDrivenWorker) -> None:
     mike.receive(world.envelope("before", user=NAME, channel="web", sent_at="2026-01-01T00:00:00Z"))
     assert [row["late"] for row in world.messages()] == [False, True]
