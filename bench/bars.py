@@ -47,6 +47,7 @@ BARS = (
     _most("p99_floor", 3, "x floor", "the same, p99"),
     _most("grown_empty", 1.2, "x empty", "CPU per message, worker and Postgres, grown tables"),
     _most("sweep_ms", 5, "ms", "a sweep, 100,000 channel users, nothing due (database time)"),
+    _most("fair", 2, "x alone", "p95 of an agent's replies while 10,000 wait for another agent"),
     _most("first_s", 1.5, "s", "the first message after a start"),
     _most(
         "first_after_cut_s",

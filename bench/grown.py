@@ -69,7 +69,7 @@ def sweep_ms(subject: Subject) -> list[float]:
     me = WorkerStore(database, worker_id=WorkerId(uuid4()), host="bench", pid=1, alive_s=60)
     me.beat()
     with caught() as statements:
-        swept = SweepStore(database, wake_ttl_s=10).pick(limit=ANSWERS)
+        swept = SweepStore(database, wake_ttl_s=10).pick(limit=ANSWERS, held={}, most=ANSWERS)
         overdue = DeliveryStore(database, lease_s=60).due(limit=8, grace_s=1)
     database.close()
     if swept.due or list(overdue):
@@ -105,7 +105,7 @@ def backlog(stage: Stage, report: Report) -> None:
     found = {}
     for waiting in (50_000, 2_000):
         with stage.subject(OURS, answers=ANSWERS, processes=0) as subject:
-            subject.connection.execute(_WAITING, {"users": waiting})
+            make_wait(subject, waiting)
             subject.connection.execute("VACUUM ANALYZE")
             process = stage.start_process(subject, env={})
             cpu_s, began, before = (
@@ -123,17 +123,24 @@ def backlog(stage: Stage, report: Report) -> None:
     report.facts["backlog: messages per second, worker ms per message"] = found
 
 
+def make_wait(subject: Subject, users: int, *, agent: str = "default") -> None:
+    """Have so many new people wait for an agent, each with a conversation and one message."""
+    subject.connection.execute(_WAITING, {"users": users, "agent": agent})
+
+
 _WAITING = """
 WITH people AS (
-    INSERT INTO channel_users (channel, address, next_seq, due_at, waiting_since, waiting_due_at)
-    SELECT 'web', 'w' || n, 2, service_now(), service_now(), service_now()
+    INSERT INTO channel_users
+        (channel, address, agent, next_seq, due_at, waiting_since, waiting_due_at)
+    SELECT 'web', 'w' || gen_random_uuid(), %(agent)s, 2, service_now(), service_now(),
+        service_now()
     FROM generate_series(1, %(users)s) n RETURNING id
 ), mapped AS (
     INSERT INTO conversations (channel_user_id, agent, telnyx_conversation_id)
-    SELECT id, 'default', gen_random_uuid() FROM people
+    SELECT id, %(agent)s, gen_random_uuid() FROM people
 )
 INSERT INTO messages (channel_user_id, message_id, seq, order_at, agent, envelope)
-SELECT id, 'waits', 1, service_now(), 'default',
+SELECT id, 'waits', 1, service_now(), %(agent)s,
     jsonb_build_object('version', 1, 'channel', 'web', 'user', id, 'message_id', 'waits',
         'text', '#' || id || ' I have been waiting')
 FROM people

@@ -23,6 +23,8 @@ class Statement:
 
     text: str
     values: tuple[object, ...]
+    under: tuple[str, ...] = ()
+    """What was set for its transaction, which the plan may depend on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,11 +56,18 @@ class Plan:
 def caught() -> Iterator[list[Statement]]:
     """Collect what is executed in this process, in order."""
     found: list[Statement] = []
+    under: list[str] = []
 
     class Kept(Rows):
         def execute(self, query: Any, params: Any = None, **options: Any) -> Self:  # noqa: ANN401
-            if query not in (b"BEGIN", b"COMMIT"):
-                found.append(Statement(text=query.decode(), values=tuple(params or ())))
+            text = query.decode()
+            if text in {"BEGIN", "COMMIT"}:
+                under.clear()
+            elif text.startswith("SELECT set_config("):
+                under.append(text)
+            else:
+                values = tuple(params or ())
+                found.append(Statement(text=text, values=values, under=tuple(under)))
             return super().execute(query, params, **options)
 
     def keep(driver: psycopg.Connection[Row], _entry: object, _pooled: object) -> None:
@@ -82,6 +91,8 @@ def explain(
     """Ask for the plan; `run` executes the statement too, and takes it back."""
     options = "ANALYZE, FORMAT JSON" if run else "FORMAT JSON"
     with connection.transaction(force_rollback=True):
+        for setting in statement.under:
+            connection.execute(setting.encode())
         query = f"EXPLAIN ({options}) {statement.text}".encode()
         row = psycopg.RawCursor(connection).execute(query, statement.values).fetchone()
     found = row[0][0] if row else {}

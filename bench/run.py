@@ -17,7 +17,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import accept, fast, grown, machine, slow, soak, sql, starts
+from bench import accept, fair, fast, grown, machine, slow, soak, sql, starts
 from bench.children import ROOT
 from bench.report import Report
 from bench.stage import Stage, running_stage
@@ -45,6 +45,9 @@ PARTS: dict[str, Part] = {
         s, r, rounds=e.rounds, messages=e.messages, each=e.old_each
     ),
     "sweep": lambda s, r, _: grown.sweep(s, r),
+    "fair": lambda s, r, e: fair.measure(
+        s, r, rounds=1 if e is SHORT else 3, messages=3 if e is SHORT else 20
+    ),
     "starts": lambda s, r, e: starts.measure(s, r, rounds=e.rounds),
     "cut": lambda s, r, e: starts.after_a_silent_cut(s, r, rounds=1 if e is SHORT else 3),
     "sql": lambda s, r, _: sql.measure(s, r),

@@ -39,6 +39,7 @@ from worker.store.listening import InboxListener
 from worker.store.rates import RateStore
 from worker.store.retention import RetentionStore
 from worker.store.starting import StartStore
+from worker.store.sweeps import Due
 from worker.store.turns import TurnStore
 from worker.store.workers import WorkerStore
 
@@ -52,7 +53,7 @@ STALLED = 70
 class Broker(Intake, Protocol):
     """What the service needs of Celery."""
 
-    def wake(self, users: Sequence[ChannelUserId]) -> None:
+    def wake(self, due: Sequence[Due]) -> None:
         """Put a wake for each user on the queue. Raises `CannotPublishError`."""
 
     def wake_delivery(self, user_id: ChannelUserId) -> None:

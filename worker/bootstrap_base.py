@@ -53,7 +53,7 @@ class Base:
         """Build it. Raises `SettingsError`."""
         routing, timing = load_agents(settings.agents_file)
         prepare = settings.database_prepare
-        slots = TurnSlots(settings.turn_slots)
+        slots = TurnSlots(settings.turn_slots, agents=len(routing.agents))
         worker_id = WorkerId(uuid4())
         tracing = build_tracing(os.environ, worker_id)
         own = Database(

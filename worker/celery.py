@@ -36,6 +36,7 @@ from worker.handlers.sweep import CannotPublishError
 from worker.handlers.watchdog import BrokerAwayError
 from worker.observability import configure_logging, log
 from worker.settings import Settings, SettingsError, load_settings, secret_from_file
+from worker.store.sweeps import Due
 
 RECEIVE, ANSWER, DELIVER = "messages.receive", "channel_users.answer", "replies.deliver"
 
@@ -153,14 +154,14 @@ class WorkerApp(Celery):
             raise BrokerAwayError(type(error).__name__) from error
         return sum(counts.values()) - counts.get(broker.UNACKED, 0)
 
-    def wake(self, users: Sequence[ChannelUserId]) -> None:
+    def wake(self, due: Sequence[Due]) -> None:
         """Put a wake for each user on the queue. Raises `CannotPublishError`."""
         if time.monotonic() < self._no_wakes_until:
             raise CannotPublishError("the broker failed a moment ago")
         try:
             with self.producer_pool.acquire(block=True, timeout=5) as producer:
-                for user_id in users:
-                    self.send_task(ANSWER, args=(user_id,), producer=producer)
+                for one in due:
+                    self.send_task(ANSWER, args=tuple(one), producer=producer)
         except broker.ERRORS as error:
             self._no_wakes_until = time.monotonic() + BROKER_PAUSE_S
             raise CannotPublishError(type(error).__name__) from error

@@ -20,9 +20,9 @@ def receive(task: intake.KeepingTask, envelope: Any) -> None:
 
 
 @app.task(name=ANSWER, on_defect=intake.OnDefect.DROP)
-def answer(user_id: int) -> None:
+def answer(user_id: int, agent: str = "") -> None:
     """Answer what is due of one channel user."""
-    app.service.answer(ChannelUserId(user_id))
+    app.service.answer(ChannelUserId(user_id), agent)
 
 
 @app.task(name=DELIVER, on_defect=intake.OnDefect.DROP)

@@ -7,7 +7,7 @@ Locks: none on existing tables.
 from alembic import op
 
 revision = "0007"
-down_revision = "0005"
+down_revision = "0006"
 branch_labels = None
 depends_on = None
 

@@ -155,9 +155,9 @@ def test_a_woken_user_whose_moment_is_too_far_is_left_to_the_next_sweep(world: W
     mike.accept_only(world.envelope("x"))
     mike.service.background.sweep()
     reserve(mike, 8)
-    (user,) = mike.broker.woken
+    (due,) = mike.broker.woken
     mike.broker.woken.clear()
-    assert mike.service.answer(user) == 0
+    assert mike.service.answer(*due) == 0
     assert slept == []
     world.clock.advance(2)
     assert mike.sweep() == 1

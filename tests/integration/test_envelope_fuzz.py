@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.support.envelopes import INVALID, JSON, VALID, WIRE, envelopes
+from tests.support.slots import taken
 from tests.support.world import HandDrivenWorker, World, running_world
 from worker.domain.reasons import DeadLetterReason
 from worker.intake.gate import KEEP_TASK, Gate
@@ -39,12 +40,11 @@ def world(database_url: str, tmp_path: Path) -> Iterator[World]:
 
 
 @pytest.fixture
-def worker(world: World) -> HandDrivenWorker:
+def worker(world: World) -> Iterator[HandDrivenWorker]:
     """A worker all of whose turn slots are taken: it only takes in."""
     made = world.worker()
-    while made.service.receive.slots.take():
-        pass
-    return made
+    with taken(made.service.receive.slots):
+        yield made
 
 
 def entry(payload: object, **headers: object) -> bytes:

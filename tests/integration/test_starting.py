@@ -77,7 +77,8 @@ def test_it_leaves_what_accepting_and_claiming_leave(world: World, mike: HandDri
     answer.claims.begin(accepted.user_id, answer._decide)
 
     expected = {
-        "channel_users": "next_seq, waiting_since, waiting_due_at, taken_until IS NULL AS taken,"
+        "channel_users": "agent, next_seq, waiting_since, waiting_due_at,"
+        " taken_until IS NULL AS taken,"
         " woken_at, due_at <= service_now() AS due, lease_token, lease_until > service_now() AS ok",
         "conversations": "agent, instructions_hash, closed_at",
         "turns": "agent, agent_version, kind, input_text, parts, state, landed",

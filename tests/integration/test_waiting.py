@@ -63,7 +63,6 @@ def test_a_superseded_reply_is_kept_and_not_delivered(world: World) -> None:
         return settle(*args)  # type: ignore[arg-type]
 
     object.__setattr__(mike.service.answer.settle.turns, "settle", meanwhile)
-    mike.service.answer.slots.take()
     mike.accept_only(world.envelope("hello"))
     mike.sweep()
     object.__setattr__(mike.service.answer.settle.turns, "settle", settle)

@@ -20,6 +20,7 @@ from psycopg.rows import dict_row
 from pydantic import SecretStr
 
 from tests.support.databases import libpq_url
+from tests.support.slots import taken
 from worker.bootstrap import Service, build_service
 from worker.bootstrap_operator import Operator, build_operator
 from worker.channels.port import Channel
@@ -28,6 +29,7 @@ from worker.sandbox.simulator.config import SimulatorConfig
 from worker.sandbox.simulator.simulator import Simulator
 from worker.settings import Settings
 from worker.store.messages import Accepted
+from worker.store.sweeps import Due
 
 NAMESPACE = UUID("11111111-2222-4333-8444-555555555555")
 USER = "+13125550001"
@@ -79,12 +81,12 @@ class Clock:
 class RecordingBroker:
     """Stands for Celery and Redis: what was published, for the test to follow or to lose."""
 
-    woken: list[ChannelUserId] = field(default_factory=list)
+    woken: list[Due] = field(default_factory=list)
     deliveries: list[ChannelUserId] = field(default_factory=list)
     tasks: list[tuple[str, str, str, dict[str, Any]]] = field(default_factory=list)
 
-    def wake(self, users: Sequence[ChannelUserId]) -> None:
-        self.woken.extend(users)
+    def wake(self, due: Sequence[Due]) -> None:
+        self.woken.extend(due)
 
     def wake_delivery(self, user_id: ChannelUserId) -> None:
         self.deliveries.append(user_id)
@@ -116,24 +118,17 @@ class HandDrivenWorker:
 
     def accept_only(self, envelope: Mapping[str, object]) -> Accepted | None:
         """Receive as a worker without a free slot does: the turn is left to others."""
-        slots = self.service.receive.slots
-        taken = 0
-        while slots.take():
-            taken += 1
-        try:
+        with taken(self.service.receive.slots):
             return self.receive(envelope)
-        finally:
-            for _ in range(taken):
-                slots.give_back()
 
     def sweep(self) -> int:
         """One sweep, and the wakes it published are followed at once; gives their number."""
         self.service.background.sweep()
-        users, self.broker.woken[:] = list(self.broker.woken), []
-        for user in users:
-            self.service.answer(user)
+        due, self.broker.woken[:] = list(self.broker.woken), []
+        for one in due:
+            self.service.answer(*one)
         self.deliver()
-        return len(users)
+        return len(due)
 
     def deliver(self) -> None:
         """Follow the wakes of deliveries."""

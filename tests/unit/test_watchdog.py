@@ -56,7 +56,7 @@ def test_entries_that_wait_a_minute_while_nothing_is_taken_end_the_process() -> 
     assert bench.watchdog.stalled_s >= 50
     bench.watch(10)
     assert bench.exits == 1
-    assert not bench.slots.take(), "claims stop first"
+    assert not bench.slots.take_at_once("default"), "claims stop first"
 
 
 def test_nothing_waiting_is_no_stall() -> None:

@@ -76,12 +76,16 @@ class AnswerUser:
     meters: Meters = field(default_factory=Meters)
     tracer: Tracer = field(default_factory=Tracer)
 
-    def __call__(self, user_id: ChannelUserId) -> int:
-        """Answer what is due of this user, where a slot is free; gives the number of turns."""
-        with self.slots.taken() as taken:
+    def __call__(self, user_id: ChannelUserId, agent: str = "") -> int:
+        """Answer what is due of this user, where a slot is free; gives the number of turns.
+
+        `agent`: to whose share of the slots it counts.
+        """
+        with self.slots.woken(agent) as taken:
             if taken:
                 return self.with_slot(user_id, patience_s=WOKEN_S)
         self.forget_wake(user_id)
+        self.slots.line_up(agent)
         return 0
 
     def with_slot(

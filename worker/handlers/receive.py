@@ -42,12 +42,16 @@ class ReceiveEnvelope:
             self.dead_letters.keep(reason=error.reason, raw=raw(), detail=str(error), queue=queue)
             self.accept.tell_refused(error, queue=queue, traceparent=traceparent)
             return None
-        if message.hold_s > MAX_SLEEP_S or not self.slots.take():
-            return self.accept.commit(message, starts_itself=False, traceparent=traceparent)
+        at_once = message.hold_s <= MAX_SLEEP_S
+        if not (at_once and self.slots.take_at_once(message.agent)):
+            accepted = self.accept.commit(message, starts_itself=False, traceparent=traceparent)
+            if at_once and accepted.first_in_line:
+                self.slots.line_up(message.agent)
+            return accepted
         try:
             return self._accept_and_answer(message, traceparent)
         finally:
-            self.slots.give_back()
+            self.slots.give_back(message.agent)
 
     def _accept_and_answer(self, message: NewMessage, traceparent: str | None) -> Accepted:
         """Accept a message and answer it, where nothing stands before it."""

@@ -19,11 +19,12 @@ from worker.handlers.watchdog import StallWatchdog
 from worker.observability import log
 from worker.store.deliveries import DeliveryStore
 from worker.store.listening import InboxListener
-from worker.store.sweeps import SweepStore
+from worker.store.sweeps import Due, SweepStore
 
 _Result = TypeVar("_Result")
 
 SHORTEST_SLEEP_S = 0.02
+"""Between two looks, however often the sweeper is roused: slots that come free are many then."""
 
 
 class CannotPublishError(Exception):
@@ -33,7 +34,7 @@ class CannotPublishError(Exception):
 class LocalRunner:
     """Runs work for channel users in this process, where the broker cannot carry the wakes."""
 
-    def __init__(self, work: Callable[[ChannelUserId], object], *, threads: int, name: str) -> None:
+    def __init__(self, work: Callable[..., object], *, threads: int, name: str) -> None:
         self._work = work
         self._threads = threads
         self._running: set[Future[None]] = set()
@@ -44,15 +45,15 @@ class LocalRunner:
         """How many more could run at once."""
         return self._threads - len(self._running)
 
-    def __call__(self, user_id: ChannelUserId) -> None:
-        """Work for a user on a thread of our own."""
-        future = self._pool.submit(self._run, user_id)
+    def __call__(self, user_id: ChannelUserId, *about: str) -> None:
+        """Work for a user on a thread of our own; the work is told what else is known."""
+        future = self._pool.submit(self._run, user_id, *about)
         self._running.add(future)
         future.add_done_callback(self._running.discard)
 
-    def _run(self, user_id: ChannelUserId) -> None:
+    def _run(self, user_id: ChannelUserId, *about: str) -> None:
         try:
-            self._work(user_id)
+            self._work(user_id, *about)
         except RetryableError as error:
             log.warning("work.postponed", user=user_id, error=str(error))
         except Exception as error:
@@ -71,7 +72,7 @@ class Sweep:
     sweeps: SweepStore
     slots: TurnSlots
     timing: Timing
-    publish: Callable[[Sequence[ChannelUserId]], None]
+    publish: Callable[[Sequence[Due]], None]
     """Publishes wakes; raises `CannotPublishError`."""
     run_here: LocalRunner
     deliveries: DeliveryStore
@@ -83,16 +84,18 @@ class Sweep:
 
     def __call__(self) -> float:
         """Wake whom there are free slots for; gives the seconds until the next look."""
-        free = self.slots.free
-        room = self.pace.room(free)
-        swept = self.sweeps.pick(limit=room)
+        room = self.slots.room()
+        limit = self.pace.room(room.free)
+        swept = self.sweeps.pick(limit=limit, held=room.held, most=room.most)
+        if limit:
+            self.slots.promise((one.agent for one in swept.due), crowded=swept.crowded)
         if swept.due:
             log.debug("sweep.found", users=len(swept.due))
             try:
                 self.publish(swept.due)
             except CannotPublishError:
-                for user_id in swept.due:
-                    self.run_here(user_id)
+                for one in swept.due:
+                    self.run_here(*one)
         if overdue := self.deliver_here.free:
             grace_s = self.timing.sweep_s
             for user_id in self.deliveries.due(limit=overdue, grace_s=grace_s):
@@ -100,7 +103,7 @@ class Sweep:
         if self.retention is not None:
             self.retention()
         next_s = self.timing.sweep_s if swept.next_due_in_s is None else swept.next_due_in_s
-        if len(swept.due) == room < free:
+        if len(swept.due) == limit < room.free:
             next_s = min(next_s, LOOK_S)
         return min(max(next_s, SHORTEST_SLEEP_S), self.timing.sweep_s)
 
@@ -180,6 +183,7 @@ class Background:
             if self.slots.closed:
                 return
             sleep_s = _tried("sweep", self.sweep, self.timing.sweep_s)
+            self._stop.wait(SHORTEST_SLEEP_S)
 
 
 def _tried(name: str, work: Callable[[], _Result], otherwise: _Result) -> _Result:

@@ -63,13 +63,14 @@ WITH known AS (
     WHERE messages.id = known.id AND NOT known.same
 ), accepted AS (
     INSERT INTO channel_users AS u
-        (channel, recipient, address, thread, next_seq,
+        (channel, recipient, address, thread, agent, next_seq,
          waiting_since, waiting_due_at, due_at, woken_at)
-    SELECT :channel, :recipient, :address, :thread, 2,
+    SELECT :channel, :recipient, :address, :thread, :agent, 2,
            service_now(), service_now() + :hold, service_now() + :hold,
            CASE WHEN :starts_itself THEN service_now() END
     WHERE NOT EXISTS (SELECT FROM known)
     ON CONFLICT (channel, recipient, address, thread) DO UPDATE SET
+        agent = excluded.agent,
         next_seq = u.next_seq + 1,
         waiting_since = coalesce(u.waiting_since, service_now()),
         waiting_due_at = least(

@@ -1,26 +1,66 @@
-"""Finding due work that nobody holds."""
+"""Finding due work that nobody holds, and sharing the free slots among agents."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import NamedTuple
 
 from worker.domain.ids import ChannelUserId
 from worker.store.database import Database
-from worker.store.sql import sql
+from worker.store.sql import Row, sql
 
+# `agents` goes from one name of the index to the next, whatever lies between. Of each agent come
+# those who are due longest; each of them stands as if the ones before him had been given slots. So
+# the agent with the fewest slots goes first, and 10,000 who wait for one agent are 10,000 places
+# behind the first who waits for another.
+# None of an agent that has all it may have comes through, and one more of each agent is looked for
+# than could be taken: that tells of whom more are due.
 # `woken_at` marks the user as told about, so that the other sweepers leave him be for a while.
 _PICK = sql("""
-WITH free AS (
-    SELECT u.id, u.due_at FROM channel_users u
-    LEFT JOIN workers w ON w.id = u.lease_owner AND w.alive_until >= service_now()
-    WHERE u.due_at <= service_now() AND u.diverged_at IS NULL
-      AND (u.woken_at IS NULL OR u.woken_at < service_now() - :wake_ttl)
-      AND (u.lease_owner IS NULL OR u.lease_until < service_now() OR w.id IS NULL)
-    ORDER BY u.due_at LIMIT :limit
-    FOR UPDATE OF u SKIP LOCKED
+WITH RECURSIVE agents AS (
+    (SELECT agent FROM channel_users WHERE due_at IS NOT NULL ORDER BY agent LIMIT 1)
+    UNION ALL
+    SELECT (SELECT u.agent FROM channel_users u
+        WHERE u.due_at IS NOT NULL AND u.agent > agents.agent ORDER BY u.agent LIMIT 1)
+    FROM agents WHERE agents.agent IS NOT NULL
+), due AS (
+    SELECT one.id, agents.agent, one.due_at, coalesce(holds.slots, 0)
+        + row_number() OVER (PARTITION BY agents.agent ORDER BY one.due_at) AS place
+    FROM agents
+    LEFT JOIN unnest(CAST(:agents AS text[]), CAST(:held AS bigint[])) AS holds (agent, slots)
+        ON holds.agent = agents.agent
+    CROSS JOIN LATERAL (
+        SELECT u.id, u.due_at FROM channel_users u
+        LEFT JOIN workers w ON w.id = u.lease_owner AND w.alive_until >= service_now()
+        WHERE u.agent = ANY(ARRAY[agents.agent]) AND u.due_at <= service_now()
+          AND u.diverged_at IS NULL
+          AND (u.woken_at IS NULL OR u.woken_at < service_now() - :wake_ttl)
+          AND (u.lease_owner IS NULL OR u.lease_until < service_now() OR w.id IS NULL)
+        ORDER BY u.agent, u.due_at
+        LIMIT greatest(least(:limit, :most - coalesce(holds.slots, 0)), 0) + 1
+        FOR UPDATE OF u SKIP LOCKED
+    ) AS one
+), fair AS (
+    SELECT id, agent, due_at, place FROM due WHERE place <= :most
+    ORDER BY place, due_at LIMIT :limit
+), woken AS (
+    UPDATE channel_users SET woken_at = service_now() WHERE id = ANY(ARRAY(SELECT id FROM fair))
 )
-UPDATE channel_users SET woken_at = service_now() FROM free WHERE channel_users.id = free.id
-RETURNING channel_users.id
+SELECT id, agent FROM (
+    SELECT id, agent, place, due_at FROM fair
+    UNION ALL
+    SELECT DISTINCT NULL::bigint, agent, NULL::bigint, NULL::timestamptz FROM due
+    WHERE id NOT IN (SELECT id FROM fair)
+) AS found ORDER BY place, due_at
 """)
+# The index over agent and time gives their order; every other way to them has to sort. A burst is
+# there before Postgres's statistics know of it: it then expects next to nobody to be due, thinks
+# any way as good, and goes through all who wait for other agents. (With `u.agent = agents.agent`
+# it would leave the agent out of the order.)
+# Compiling the plan, which Postgres's wrong guess would have it do, takes longer than the pick.
+_IN_ORDER_OF_THE_INDEX = sql(
+    "SELECT set_config('enable_sort', 'off', true) AS sort, set_config('jit', 'off', true) AS jit"
+)
 _NEXT = sql("""
 SELECT extract(epoch FROM min(due_at) - service_now()) FROM channel_users
 WHERE due_at > service_now()
@@ -28,11 +68,20 @@ WHERE due_at > service_now()
 _FORGET_WAKE = sql("UPDATE channel_users SET woken_at = NULL WHERE id = :user_id")
 
 
+class Due(NamedTuple):
+    """Whom to wake, and to which agent's share of the slots his turn counts."""
+
+    user_id: ChannelUserId
+    agent: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Swept:
     """Who is due, and when the next one will be; None = nobody is waiting for a time."""
 
-    due: tuple[ChannelUserId, ...]
+    due: tuple[Due, ...]
+    crowded: frozenset[str]
+    """The agents of whom more are due than these."""
     next_due_in_s: float | None
 
 
@@ -43,15 +92,32 @@ class SweepStore:
         self._database = database
         self._wake_ttl = timedelta(seconds=wake_ttl_s)
 
-    def pick(self, *, limit: int) -> Swept:
-        """Mark at most `limit` due users as woken and give them, the longest due first."""
+    def pick(self, *, limit: int, held: Mapping[str, int], most: int) -> Swept:
+        """Mark at most `limit` due users as woken and give them, whoever is to start first first.
+
+        `held`: how many slots each agent has already, of the `most` that one may have. The agent
+        with the fewest comes first, and of one agent whoever has been due for longest.
+        """
+        values = {
+            "limit": limit,
+            "wake_ttl": self._wake_ttl,
+            "agents": list(held.keys()),
+            "held": list(held.values()),
+            "most": most,
+        }
+        rows = self._pick(values) if limit > 0 else ()
         with self._database.statement() as connection:
-            due: tuple[ChannelUserId, ...] = ()
-            if limit > 0:
-                values = {"limit": limit, "wake_ttl": self._wake_ttl}
-                due = tuple(ChannelUserId(row[0]) for row in connection.execute(_PICK, values))
             next_due_in_s = connection.execute(_NEXT).scalar_one()
-        return Swept(due=due, next_due_in_s=None if next_due_in_s is None else float(next_due_in_s))
+        return Swept(
+            due=tuple(Due(ChannelUserId(row.id), row.agent) for row in rows if row.id is not None),
+            crowded=frozenset(row.agent for row in rows if row.id is None),
+            next_due_in_s=None if next_due_in_s is None else float(next_due_in_s),
+        )
+
+    def _pick(self, values: Mapping[str, object]) -> Sequence[Row]:
+        with self._database.transaction() as connection:
+            connection.execute(_IN_ORDER_OF_THE_INDEX)
+            return connection.execute(_PICK, values).fetchall()
 
     def forget_wake(self, user_id: ChannelUserId) -> None:
         """Let any sweeper wake this user again at once."""

@@ -25,13 +25,13 @@ from worker.domain.deliveries import (
     Sent,
     Unclear,
 )
-from worker.domain.ids import ChannelUserId
 from worker.domain.turns import Lease
 from worker.handlers.sweep import CannotPublishError
 from worker.settings import Settings
 from worker.store.claims import Claimed, NotClaimed
 from worker.store.database import Database as Pool
 from worker.store.starting import Started
+from worker.store.sweeps import Due
 from worker.store.turns import Settled
 from worker.telnyx.conversations import Conversations
 from worker.telnyx.models import Models
@@ -69,11 +69,11 @@ class Inline:
 
     free = 8
 
-    def __init__(self, kept: list[ChannelUserId]) -> None:
-        self._kept = kept
+    def __init__(self, keep: Callable[..., None]) -> None:
+        self._keep = keep
 
-    def __call__(self, user_id: ChannelUserId) -> None:
-        self._kept.append(user_id)
+    def __call__(self, *work: object) -> None:
+        self._keep(*work)
 
 
 @dataclass
@@ -82,10 +82,10 @@ class Broker(RecordingBroker):
 
     away: bool = False
 
-    def wake(self, users: Sequence[ChannelUserId]) -> None:
+    def wake(self, due: Sequence[Due]) -> None:
         if self.away:
             raise CannotPublishError
-        super().wake(users)
+        super().wake(due)
 
     def publish(self, task: str, queue: str, task_id: str, kwargs: dict[str, Any]) -> None:
         raise AssertionError(f"nobody has a task here: {task} {queue} {task_id} {len(kwargs)}")
@@ -133,7 +133,7 @@ class Watch:
         """Begin another schedule; the counters stay."""
         self.accepted: list[MessageKey] = []
         self.violations: list[Violation] = []
-        self._newest: dict[ChannelUserId, int] = {}
+        self._newest: dict[int, int] = {}
 
     def passed(self, point: str, side: Side) -> None:
         """Hold I10: no connection is out while Telnyx is asked."""
@@ -207,7 +207,7 @@ class Builder:
     telnyx: InProcessTelnyx
     broker: Broker
     sink: SinkChannel
-    run_here: list[ChannelUserId]
+    run_here: list[Due]
     watch: Watch
 
     def __post_init__(self) -> None:
@@ -234,8 +234,9 @@ class Builder:
         starts: Any = Tapped(built.receive.starts, "starts", taps, {"start": watch.started})
         deliveries: Any = Tapped(built.deliver.store, "deliveries", taps)
         sweep: Any = built.background.sweep
-        runners: Any = (Inline(self.run_here), Inline(self.broker.deliveries))
-        sweep = replace(sweep, run_here=runners[0], deliver_here=runners[1])
+        run: Any = Inline(lambda *due: self.run_here.append(Due(*due)))
+        deliver: Any = Inline(self.broker.deliveries.append)
+        sweep = replace(sweep, run_here=run, deliver_here=deliver)
         return replace(
             built,
             receive=replace(

@@ -6,6 +6,7 @@ are the test's, and each store and HTTP call passes a tap.
 
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -17,6 +18,7 @@ from tests.faults.state_machine.hands import Broker, Builder, Hand, SinkChannel,
 from tests.faults.state_machine.taps import Actor, Crash
 from tests.faults.state_machine.telnyx import InProcessTelnyx
 from tests.support.oracle import Expectations, Violation, check
+from tests.support.slots import taken
 from tests.support.world import NAMESPACE, Database
 from worker.domain.errors import RetryableError
 from worker.domain.ids import ChannelUserId
@@ -218,15 +220,9 @@ class Stage:
         self.unacknowledged.append(envelope)
 
         def work() -> None:
-            service, taken = hand.service, 0
-            while not slot and service.receive.slots.take():
-                taken += 1
-            try:
+            with nullcontext() if slot else taken(hand.service.receive.slots):
                 raw = json.dumps([[], {"envelope": envelope}, {}]).encode()
-                service.receive(envelope, raw=lambda: raw, queue="inbound")
-            finally:
-                for _ in range(taken):
-                    service.receive.slots.give_back()
+                hand.service.receive(envelope, raw=lambda: raw, queue="inbound")
             if envelope in self.unacknowledged:  # else it has been delivered again meanwhile
                 self.unacknowledged.remove(envelope)
 
@@ -252,15 +248,15 @@ class Stage:
         def work() -> None:
             hand.service.background.sweep()
             while self._run_here:
-                hand.service.answer(self._run_here.pop(0))
+                hand.service.answer(*self._run_here.pop(0))
 
         self.run(hand, work)
 
     def follow(self, hand: Hand, place: int = 0) -> None:
         """Let a worker take a wake from the queue."""
         if self.broker.woken:
-            user_id = self.broker.woken.pop(place % len(self.broker.woken))
-            self.run(hand, lambda: hand.service.answer(user_id))
+            due = self.broker.woken.pop(place % len(self.broker.woken))
+            self.run(hand, lambda: hand.service.answer(*due))
 
     def deliver(self, hand: Hand) -> None:
         """Let a worker take a delivery's wake from the queue."""

@@ -48,6 +48,12 @@ class ChannelUser(Base):
     __table_args__ = (
         UniqueConstraint("channel", "recipient", "address", "thread"),
         Index("ix_channel_users_due_at", "due_at", postgresql_where=text("due_at IS NOT NULL")),
+        Index(
+            "ix_channel_users_agent_due_at",
+            "agent",
+            "due_at",
+            postgresql_where=text("due_at IS NOT NULL"),
+        ),
         {"postgresql_with": {"fillfactor": 80}},
     )
 
@@ -57,6 +63,8 @@ class ChannelUser(Base):
     address: Mapped[Str]
     thread: Mapped[Str] = mapped_column(server_default="")
     created_at: Mapped[CreatedAt]
+    agent: Mapped[Str] = mapped_column(server_default="")
+    """Of the newest message: to whose share of the slots the next turn counts. A hint."""
     next_seq: Mapped[BigInt] = mapped_column(server_default=text("1"))
     due_at: Mapped[At | None]
     waiting_since: Mapped[At | None]

@@ -1,0 +1,109 @@
+"""One agent with a crowd that waits, and another to whom somebody writes once a second."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from bench.grown import make_wait
+from bench.report import Report
+from bench.rounds import ROUND_TIMEOUT_S, percentile, run_round
+from bench.stage import AGENTS, Stage, Subject, wait_until_quiet
+from bench.variants import OURS
+
+SLOTS = 20
+LATENCY_S = 0.5
+CROWD = 10_000
+"""More than is answered while it is measured: 20 slots at 0.5 s answer 40 a second at most."""
+_WAITING = "SELECT count(*) FROM messages WHERE state = 'pending'"
+_SEND_HOME = """
+WITH home AS (UPDATE channel_users SET due_at = NULL WHERE agent = 'crowd' RETURNING id)
+UPDATE messages SET state = 'skipped', outcome = 'too_many', finished_at = service_now()
+FROM home WHERE messages.channel_user_id = home.id AND messages.state = 'pending'
+"""
+_ANSWERED = "SELECT count(*) FROM turns WHERE agent = 'crowd' AND finished_at IS NOT NULL"
+_INTENDED = """
+SELECT m.message_id, extract(epoch FROM min(c.intent_at))
+FROM messages m JOIN calls c ON c.turn_id = m.turn_id WHERE m.message_id = ANY(%s) GROUP BY 1
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waited:
+    """The p95 of the seconds from publish to intent, and to reply."""
+
+    intent_s: float
+    reply_s: float
+    crowd_per_second: float
+
+
+def measure(stage: Stage, report: Report, *, rounds: int, messages: int) -> None:
+    """Compare the p95 of publish to reply, alone and beside the crowd, in one and two processes."""
+    ratios, notes = list[float](), list[str]()
+    agents = stage.folder / "fair.toml"
+    agents.write_text(AGENTS + "[agents.crowd]\n")
+    env = {"AGENTS_FILE": str(agents)}
+    with stage.subject(OURS, answers=SLOTS, processes=0) as subject:
+        for processes in (1, 2):
+            stage.start_process(subject, env=env)
+            run_round(stage, subject, messages=SLOTS)
+            stage.upstream.control(latency_s=LATENCY_S)
+            alone = [_once_a_second(stage, subject, messages) for _ in range(rounds)]
+            beside = []
+            for _ in range(rounds):
+                make_wait(subject, CROWD - _number(subject, _WAITING), agent="crowd")
+                _begin_on_the_crowd(subject)
+                beside.append(_once_a_second(stage, subject, messages))
+            subject.connection.execute(_SEND_HOME)
+            wait_until_quiet(subject)
+            stage.upstream.control(latency_s=0.0)
+            ratios += [b.reply_s / a.reply_s for a, b in zip(alone, beside, strict=True)]
+            notes.append(_tell(report, processes, alone, beside))
+    report.add("fair", ratios, "; ".join(notes))
+
+
+def _tell(report: Report, processes: int, alone: Sequence[Waited], beside: Sequence[Waited]) -> str:
+    """Note the facts beside the bar; give the times behind its ratio."""
+    report.facts[f"fair: p95 ms from publish to intent, alone and beside, {processes}"] = [
+        round(median(one.intent_s for one in some) * 1000, 1) for some in (alone, beside)
+    ]
+    report.facts[f"fair: answered per second of the crowd, {processes}"] = round(
+        median(one.crowd_per_second for one in beside), 1
+    )
+    reply_s = [median(one.reply_s for one in some) for some in (alone, beside)]
+    return f"{processes}: {reply_s[0]:.3f} s alone, {reply_s[1]:.3f} s beside"
+
+
+def _once_a_second(stage: Stage, subject: Subject, messages: int) -> Waited:
+    """Publish one message a second, on average, and wait for the replies."""
+    before, answered, began = subject.last_reply(), _number(subject, _ANSWERED), time.monotonic()
+    order = stage.order(subject, messages=messages, rate=1.0, users=messages)
+    published = stage.producer.publish(order)
+    names = [f"m-{number}" for number in range(order.first, order.first + messages)]
+    deadline = time.monotonic() + ROUND_TIMEOUT_S
+    while not set(names) <= (finished := subject.finished(before)).keys():
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"not done in {ROUND_TIMEOUT_S} s: {subject.standing()}")
+        time.sleep(0.2)
+    elapsed_s = time.monotonic() - began
+    intended = dict(subject.connection.execute(_INTENDED, [names]).fetchall())
+    pairs = list(zip(names, published, strict=True))
+    return Waited(
+        intent_s=percentile(sorted(float(intended[name]) - at for name, at in pairs), 95),
+        reply_s=percentile(sorted(finished[name] - at for name, at in pairs), 95),
+        crowd_per_second=(_number(subject, _ANSWERED) - answered) / elapsed_s,
+    )
+
+
+def _begin_on_the_crowd(subject: Subject) -> None:
+    """Wait until all slots that the crowd may have are its."""
+    enough = _number(subject, _ANSWERED) + SLOTS * len(subject.processes)
+    deadline = time.monotonic() + ROUND_TIMEOUT_S
+    while _number(subject, _ANSWERED) < enough:
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"nobody answers the crowd: {subject.standing()}")
+        time.sleep(0.05)
+
+
+def _number(subject: Subject, query: str) -> int:
+    return int((subject.connection.execute(query.encode()).fetchone() or (0,))[0])

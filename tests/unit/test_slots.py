@@ -1,0 +1,144 @@
+"""How the turn slots of a process are shared: the cap, the line, promises."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+from worker.handlers.slots import PROMISE_S, TurnSlots
+
+
+@dataclass
+class Clock:
+    now_s: float = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+@contextmanager
+def held(slots: TurnSlots, *agents: str) -> Iterator[None]:
+    """Hold slots, as woken turns do."""
+    with ExitStack() as stack:
+        assert all(stack.enter_context(slots.woken(agent)) for agent in agents)
+        yield
+
+
+def test_no_agent_of_several_may_have_all_slots() -> None:
+    slots = TurnSlots(20, agents=2)
+    with held(slots, *["a"] * 18), slots.woken("a") as taken:
+        assert not taken
+        assert not slots.take_at_once("a")
+        assert slots.take_at_once("b")
+        assert slots.room().most == 18
+
+
+def test_a_slot_is_left_over_wherever_there_are_two() -> None:
+    assert [TurnSlots(count, agents=2).room().most for count in (1, 2, 9, 10)] == [1, 1, 8, 9]
+
+
+def test_the_only_agent_may_have_all_slots() -> None:
+    slots = TurnSlots(20, agents=1)
+    with held(slots, *["a"] * 19):
+        assert slots.take_at_once("a")
+        assert slots.free == 0
+
+
+def test_nobody_jumps_the_line_of_his_agent() -> None:
+    slots = TurnSlots(4, agents=2)
+    slots.room()
+    slots.promise(["a"], crowded={"a"})
+    assert not slots.take_at_once("a")
+    assert slots.take_at_once("b"), "another agent has a line of its own"
+    slots.room()
+    slots.promise([], crowded=())
+    assert slots.take_at_once("a")
+
+
+def test_whoever_found_no_slot_is_before_those_who_come_after_him() -> None:
+    slots = TurnSlots(4)
+    slots.line_up("a")
+    assert not slots.take_at_once("a")
+
+
+def test_who_lines_up_while_a_pick_runs_is_not_forgotten_with_it() -> None:
+    slots = TurnSlots(1)
+    with held(slots, "a"):
+        slots.roused.clear()
+    assert slots.room().free == 1
+    with held(slots, "a"):
+        slots.line_up("a")
+        slots.promise([], crowded=())
+        assert not slots.roused.is_set()
+    assert slots.roused.is_set()
+
+
+def test_a_promised_slot_is_given_to_nobody_else_of_the_agent() -> None:
+    slots = TurnSlots(3, agents=2)
+    slots.promise(["a", "a"], crowded=())
+    assert (slots.room().free, slots.room().held) == (1, {"a": 2})
+    assert not slots.take_at_once("a"), "two are promised of the two that it may have"
+    assert slots.take_at_once("b")
+    assert slots.take_at_once("b"), "a quiet agent may have a promised one"
+
+
+def test_a_promise_ends_when_a_wake_of_the_agent_arrives() -> None:
+    slots = TurnSlots(3, agents=2)
+    slots.promise(["a", "b"], crowded=())
+    with held(slots, "a"):
+        assert (slots.room().free, slots.room().held) == (1, {"a": 1, "b": 1})
+    assert (slots.room().free, slots.room().held) == (2, {"b": 1})
+    with held(slots, "a"):
+        pass  # another process has published that one
+    assert slots.room().free == 2, "never below none"
+
+
+def test_a_promise_ends_after_a_while() -> None:
+    clock = Clock()
+    slots = TurnSlots(3, clock=clock)
+    slots.promise(["a"], crowded=())
+    clock.now_s = PROMISE_S / 2
+    slots.promise(["a"], crowded=())
+    assert slots.room().free == 1
+    clock.now_s = PROMISE_S
+    assert slots.room().free == 2
+    clock.now_s = PROMISE_S * 1.5
+    assert slots.room() == TurnSlots(3).room()
+
+
+def test_a_slot_that_comes_free_rouses_the_sweeper_where_somebody_waits_for_it() -> None:
+    slots = TurnSlots(20, agents=2)
+    with held(slots, *["a"] * 17):
+        with held(slots, "a"):
+            slots.room()
+            slots.promise([], crowded={"a"})
+            with held(slots, "b"):
+                pass
+            assert not slots.roused.is_set(), "the crowd has all that it may have"
+        assert slots.roused.is_set()
+        slots.roused.clear()
+        slots.room()
+        slots.promise(["a"], crowded=())
+    assert not slots.roused.is_set(), "nobody waits"
+
+
+def test_a_slot_that_comes_free_rouses_a_sweeper_that_could_not_look() -> None:
+    slots = TurnSlots(2)
+    with held(slots, "a", "a"):
+        assert slots.room().free == 0
+    assert slots.roused.is_set()
+
+
+def test_who_lines_up_just_after_a_slot_came_free_rouses_the_sweeper() -> None:
+    slots = TurnSlots(1)
+    with held(slots, "a"):
+        slots.line_up("a")
+        assert not slots.roused.is_set()
+    slots.roused.clear()
+    slots.line_up("a")
+    assert slots.roused.is_set()
+
+
+def test_a_closed_process_gives_no_slot_away() -> None:
+    slots = TurnSlots(2)
+    slots.close()
+    assert (slots.free, slots.room().free, slots.take_at_once("a")) == (0, 0, False)
