@@ -106,7 +106,10 @@ def test_a_wake_that_finds_no_slot_is_picked_again_for_the_next_that_comes_free(
 ) -> None:
     mike = world.worker(AGENTS)
     slots = mike.service.answer.slots
-    wait_for(world, mike, "a", people=1)
+    with taken(slots):
+        mike.receive(world.envelope("hello", agent="a"))
+        assert not slots.roused.is_set()
+    assert slots.roused.is_set(), "a message that found no slot waits for the next, too"
     mike.service.background.sweep()
     (due,) = mike.broker.woken
     mike.broker.woken.clear()
@@ -116,6 +119,15 @@ def test_a_wake_that_finds_no_slot_is_picked_again_for_the_next_that_comes_free(
     assert slots.roused.is_set()
     mike.answer()
     assert len(world.replies()) == 1
+
+
+def test_a_person_counts_to_the_agent_that_he_wrote_to_last(
+    world: World, sweeps: SweepStore
+) -> None:
+    mike = world.worker(AGENTS)
+    for agent in ("a", "b"):
+        mike.accept_only(world.envelope("hello", agent=agent))
+    assert [one.agent for one in sweeps.pick(limit=1, most=9, held={}).due] == ["b"]
 
 
 def test_a_turn_counts_as_its_agents_as_long_as_it_is_worked(world: World) -> None:
@@ -129,7 +141,7 @@ def test_a_turn_counts_as_its_agents_as_long_as_it_is_worked(world: World) -> No
 
     object.__setattr__(mike.service.answer.settle.turns, "settle", meanwhile)
     mike.receive(world.envelope("hello", agent="b"))
-    wait_for(world, mike, "c", people=1)
+    mike.accept_only(world.envelope("hello", user="c0", agent="c"))
     mike.answer()
     assert held == [{"b": 1}, {"c": 1}]
     assert slots.room().held == {}
