@@ -7,6 +7,7 @@ thing twice, which is harmless, over losing it.
 
 import faulthandler
 import os
+import sys
 import time
 from collections.abc import Sequence
 from signal import SIGUSR1
@@ -76,6 +77,12 @@ def celery_settings(settings: Settings, *, longest_task_s: float) -> dict[str, A
     }
 
 
+SWITCH_S = 0.05
+"""How long a thread may compute before others make it give the interpreter away.
+
+Each thread that waits for it wakes up after so long and asks; by default after 5 ms, and a thousand
+of them then do little else (bench/README.md). Ours compute for less and give it away by waiting.
+"""
 POSTGRES_PAUSE_S = 1.0
 """Between two attempts of a worker that starts while Postgres is away."""
 
@@ -95,6 +102,7 @@ class RunService(bootsteps.StartStopStep):
         """Commit the first heartbeat, waiting for Postgres where it is away; start the threads."""
         # Celery answers this signal with stacks and local variables, which hold what people wrote.
         faulthandler.register(SIGUSR1)
+        sys.setswitchinterval(SWITCH_S)
         while True:
             state.maybe_shutdown()
             try:
