@@ -214,11 +214,11 @@ def test_a_killed_postgres_comes_back_with_everything_that_was_accepted(
     postgres_server: EmbeddedPostgres, database_url: str, tmp_path: Path
 ) -> None:
     with running_world(database_url, tmp_path, SimulatorConfig(list_visible_after_s=0)) as world:
-        mike = world.worker(AGENTS)
+        mike, anna = world.worker(AGENTS), world.worker(AGENTS)
         envelope = world.envelope("hello")
         waiting = [world.envelope("me too", user=OTHER), world.envelope("and me", user=OTHER)]
         for each in waiting:
-            mike.accept_only(each)
+            anna.accept_only(each)
         with in_flight(world, mike, envelope):
             postgres_server.kill()
         with pytest.raises(DatabaseAwayError):
@@ -233,10 +233,10 @@ def test_a_killed_postgres_comes_back_with_everything_that_was_accepted(
 
 
 def test_a_row_that_a_stranger_holds_delays_its_user_and_nobody_else(world: World) -> None:
-    mike = world.worker(AGENTS)
+    mike, anna = world.worker(AGENTS), world.worker(AGENTS)
     for user in (USER, OTHER):
         mike.receive(world.envelope("hello", user=user))
-    mike.accept_only(world.envelope("due and held"))
+    anna.accept_only(world.envelope("due and held"))
     with ThreadPoolExecutor(1) as pool, held_row(world, USER):
         blocked = pool.submit(mike.receive, world.envelope("held", user=USER))
         assert eventually(lambda: _waits_for_a_lock(world))

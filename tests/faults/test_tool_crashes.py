@@ -25,6 +25,7 @@ from tests.faults.test_crash_matrix import (
     QUIET_S,
     SEND_GRACE_S,
     SETTLE,
+    START,
     Stage,
     audited_world,
     greet,
@@ -41,10 +42,10 @@ from worker.sandbox.simulator.model import Script
 USE = ("TurnStore.newest_metadata", "{tool}.run", "TurnStore.finish_tool")
 BOOK = ("TurnStore.start_tools", *(name.format(tool="HttpTool") for name in USE))
 NOTE = ("TurnStore.start_tools", *(name.format(tool="PythonTool") for name in USE))
-ROUNDS = (POST, *BOOK, INTEND, POST, *NOTE, INTEND, POST, SETTLE, CLAIM, *DELIVER)
+ROUNDS = (POST, *BOOK, INTEND, POST, *NOTE, INTEND, POST, SETTLE, *DELIVER)
 CROSSES = {
-    "first message": (ACCEPT, CLAIM, *PREPARE, INTEND, *ROUNDS),
-    "second message": (ACCEPT, CLAIM, *ROUNDS),
+    "first message": (START, ACCEPT, CLAIM, *PREPARE, INTEND, *ROUNDS),
+    "second message": (START, *ROUNDS),
 }
 
 
