@@ -37,14 +37,16 @@ class Waited:
     crowd_per_second: float
 
 
-def measure(stage: Stage, report: Report, *, rounds: int, messages: int) -> None:
-    """Compare the p95 of publish to reply, alone and beside the crowd, in one and two processes."""
+def measure(
+    stage: Stage, report: Report, *, rounds: int, messages: int, processes: Sequence[int]
+) -> None:
+    """Compare the p95 of publish to reply, alone and beside the crowd, in so many processes."""
     ratios, notes = list[float](), list[str]()
     agents = stage.folder / "fair.toml"
     agents.write_text(AGENTS + "[agents.crowd]\n")
     env = {"AGENTS_FILE": str(agents)}
     with stage.subject(OURS, answers=SLOTS, processes=0) as subject:
-        for processes in (1, 2):
+        for number in processes:
             stage.start_process(subject, env=env)
             run_round(stage, subject, messages=SLOTS)
             stage.upstream.control(latency_s=LATENCY_S)
@@ -58,7 +60,7 @@ def measure(stage: Stage, report: Report, *, rounds: int, messages: int) -> None
             wait_until_quiet(subject)
             stage.upstream.control(latency_s=0.0)
             ratios += [b.reply_s / a.reply_s for a, b in zip(alone, beside, strict=True)]
-            notes.append(_tell(report, processes, alone, beside))
+            notes.append(_tell(report, number, alone, beside))
     report.add("fair", ratios, "; ".join(notes))
 
 

@@ -39,14 +39,21 @@ FULL = Effort(rounds=5, messages=2000, old_each=10, soak_minutes=30.0)
 Part = Callable[[Stage, Report, Effort], None]
 PARTS: dict[str, Part] = {
     "fast": lambda s, r, e: fast.measure(s, r, rounds=e.rounds, messages=e.messages),
-    "slow": lambda s, r, e: slow.measure(s, r, rounds=e.rounds, messages=max(e.messages, 600)),
+    # Several times as many as are in flight: else it is the beginning that is measured, not a rate.
+    "slow": lambda s, r, e: slow.measure(
+        s, r, rounds=2 if e is SHORT else e.rounds, messages=1500 if e is SHORT else 6000
+    ),
     "memory": lambda s, r, e: slow.memory(s, r, rounds=e.rounds),
     "grown": lambda s, r, e: grown.measure(
         s, r, rounds=e.rounds, messages=e.messages, each=e.old_each
     ),
     "sweep": lambda s, r, _: grown.sweep(s, r),
     "fair": lambda s, r, e: fair.measure(
-        s, r, rounds=1 if e is SHORT else 3, messages=3 if e is SHORT else 20
+        s,
+        r,
+        rounds=1 if e is SHORT else 3,
+        messages=3 if e is SHORT else 20,
+        processes=(1,) if e is SHORT else (1, 2),
     ),
     "starts": lambda s, r, e: starts.measure(s, r, rounds=e.rounds),
     "cut": lambda s, r, e: starts.after_a_silent_cut(s, r, rounds=1 if e is SHORT else 3),
