@@ -1,9 +1,9 @@
 """Whose share of the slots a channel user's next turn counts to, and who is due of each agent.
 
 Phase: expand.
-Locks: ACCESS EXCLUSIVE on channel_users, for a moment: the new column has a constant default. SHARE
-on it while the index is built: that reads the table, a second or two for each million rows, and
-nothing is accepted meanwhile. The index itself holds only those with something to do.
+Locks: ACCESS EXCLUSIVE on channel_users, for a moment: the new column has a constant default. The
+index is built concurrently, under SHARE UPDATE EXCLUSIVE: nobody who reads or writes waits. It
+waits itself for older transactions, however long those take. Each step may be run again.
 """
 
 from alembic import op
@@ -16,11 +16,16 @@ depends_on = None
 
 def upgrade() -> None:
     """Add both; who waits already counts to an agent without a name until his next message."""
-    op.execute("ALTER TABLE channel_users ADD COLUMN agent text NOT NULL DEFAULT ''")
-    op.execute(
-        "CREATE INDEX ix_channel_users_agent_due_at ON channel_users (agent, due_at)"
-        " WHERE due_at IS NOT NULL"
-    )
+    op.execute("ALTER TABLE channel_users ADD COLUMN IF NOT EXISTS agent text NOT NULL DEFAULT ''")
+    with op.get_context().autocommit_block():
+        op.execute("SET lock_timeout = 0")
+        # One that was left half built looks as if it were there.
+        op.execute("DROP INDEX CONCURRENTLY IF EXISTS ix_channel_users_agent_due_at")
+        op.execute(
+            "CREATE INDEX CONCURRENTLY ix_channel_users_agent_due_at"
+            " ON channel_users (agent, due_at) WHERE due_at IS NOT NULL"
+        )
+        op.execute("SET lock_timeout = '5s'")
 
 
 def downgrade() -> None:

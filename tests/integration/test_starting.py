@@ -69,7 +69,10 @@ def test_it_leaves_what_accepting_and_claiming_leave(world: World, mike: HandDri
     anna = world.worker(CONFIG)
     mike.receive(world.envelope("hello", user="else", channel="web"))
     one = newcomer(world, mike)
-    assert start(mike, one) is not None
+    started = start(mike, one)
+    assert started is not None
+    (message,) = started.claimed.step.batch  # type: ignore[union-attr]
+    assert message.accepted_at == started.claimed.now, "for the time in the queue"
     accepted = anna.service.receive.accept.commit(
         newcomer(world, anna, user="else", message_id=one.message_id), starts_itself=True
     )

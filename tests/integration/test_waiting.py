@@ -50,16 +50,19 @@ def test_a_message_that_comes_while_a_call_runs_never_lowers_the_due_time(world:
     assert world.database.value("SELECT due_at FROM channel_users") == due
 
 
-def test_a_superseded_reply_is_kept_and_not_delivered(world: World) -> None:
-    config = (
-        "[channels.sms]\nsupersede = true\nmax_wait_s = 60\n"
-        '[channels.sms.delivery]\ntask = "t"\nqueue = "q"\n'
-    )
-    mike, anna = world.worker(config), world.worker(config)
+SUPERSEDING = (
+    "[channels.sms]\nsupersede = true\nmax_wait_s = 60\n"
+    '[channels.sms.delivery]\ntask = "t"\nqueue = "q"\n'
+)
+
+
+def answer_while_this_comes(world: World, **fields: object) -> list[str]:
+    """Have one message answered, and another come meanwhile; give how the deliveries ended."""
+    mike, anna = world.worker(SUPERSEDING), world.worker(SUPERSEDING)
     settle = mike.service.answer.turns.settle
 
-    def meanwhile(*args: object) -> bool:
-        anna.accept_only(world.envelope("and one more thing"))
+    def meanwhile(*args: object) -> object:
+        anna.accept_only(world.envelope("and one more thing", **fields))
         return settle(*args)  # type: ignore[arg-type]
 
     object.__setattr__(mike.service.answer.settle.turns, "settle", meanwhile)
@@ -67,11 +70,19 @@ def test_a_superseded_reply_is_kept_and_not_delivered(world: World) -> None:
     mike.sweep()
     object.__setattr__(mike.service.answer.settle.turns, "settle", settle)
     mike.answer()
-
     rows = world.database.rows("SELECT state FROM deliveries ORDER BY id")
-    states = [row["state"] for row in rows]
+    return [row["state"] for row in rows]
+
+
+def test_a_superseded_reply_is_kept_and_not_delivered(world: World) -> None:
+    states = answer_while_this_comes(world)
     assert (states[0], states[-1]) == ("superseded", "sent")
     assert set(outcomes(world)) == {"answered"}
+
+
+def test_no_reply_is_superseded_by_what_is_never_answered(world: World) -> None:
+    assert answer_while_this_comes(world, signals=["auto_reply"]) == ["sent"]
+    assert sorted(map(str, outcomes(world))) == ["answered", "auto_reply"]
 
 
 def test_one_text_is_said_for_all_that_is_too_old(world: World) -> None:

@@ -114,7 +114,10 @@ class AnswerUser:
         patience_s: float = FRESH_S,
     ) -> int:
         while turns < MAX_TURNS and boottime() - since < MAX_TASK_S:
-            if due_in_s is None or due_in_s > MAX_SLEEP_S or self.slots.closed:
+            if due_in_s is None or due_in_s > MAX_SLEEP_S:
+                break
+            if self.slots.closed:
+                self.forget_wake(user_id)
                 break
             if due_in_s > 0:  # even a sleep of nothing gives the processor away
                 time.sleep(due_in_s)
@@ -151,7 +154,7 @@ class AnswerUser:
             return None
         finally:
             self.meters.worked(boottime() - t0)
-        return None if settled is None else settled.due_in_s
+        return settled.due_in_s
 
     def _decide(self, head: Head) -> Step:
         return next_step(head, self.routing)

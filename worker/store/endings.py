@@ -37,10 +37,13 @@ fenced AS (
 )
 _RELEASED = """lease_owner = NULL, lease_until = NULL,
         open_turn_id = NULL, due_at = waiting_due_at, superseding_since = NULL"""
-# A reply is held back while newer messages wait, for at most :max_wait in a row.
+# A reply is held back while newer messages wait, for at most :max_wait in a row. What was skipped
+# or came twice does not wait, though the user's row says that something came.
 _SUPERSEDING = """lease_owner = NULL, lease_until = NULL,
         open_turn_id = NULL, due_at = waiting_due_at,
         superseding_since = CASE WHEN :supersede AND waiting_since IS NOT NULL
+            AND EXISTS (SELECT FROM messages newer
+                WHERE newer.channel_user_id = :user_id AND newer.state = 'pending')
             AND coalesce(superseding_since, service_now()) > service_now() - :max_wait
             THEN coalesce(superseding_since, service_now()) END"""
 _LATER = sql(

@@ -50,8 +50,8 @@ class Accepted:
 
 # One statement, so one transaction and one round trip. `due_at` stays while a turn is open: its end
 # takes `waiting_due_at` over. All decisions read the locked row, never another table's snapshot.
-# Where the same message_id comes twice at the same instant, the second moves the user's due time
-# and burns a seq, and nothing else.
+# Where the same message_id comes twice at the same instant, the second burns a seq and says on the
+# user's row that something waits; the next claim sees that nothing does.
 _ACCEPT = sql("""
 WITH known AS (
     SELECT m.id, m.channel_user_id, m.envelope = CAST(:envelope AS jsonb) AS same

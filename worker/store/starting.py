@@ -9,7 +9,7 @@ import json
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from worker.domain.agents import Routing
+from worker.domain.agents import Agent, ChannelPolicy, Routing
 from worker.domain.ids import CallId, ChannelUserId, ConversationId, MessageRowId, TurnId, WorkerId
 from worker.domain.messages import PendingMessage, input_parts, input_text
 from worker.domain.turns import Lease, OpenTurn, Send, gate_names
@@ -18,7 +18,7 @@ from worker.store.database import Database
 from worker.store.heads import attachments_of, conversation_value
 from worker.store.messages import Accepted, NewMessage
 from worker.store.opening import Intent
-from worker.store.sql import sql
+from worker.store.sql import Row, sql
 
 # `quiet` is the usual case, as the statement's snapshot shows it. An update that had to wait for
 # its row reads that row anew, but nothing else; so it only happens where the row is still the
@@ -108,9 +108,16 @@ class StartStore:
             return None
         if agent.budget is not None or self._routing.calls_per_second is not None:
             return None
-        batch = (_pending(message),)
-        text_, parts = input_text(batch), input_parts(batch)
-        values = {
+        pending = _pending(message)
+        values = self._values(message, pending, agent, policy)
+        with self._database.statement() as connection:
+            row = connection.execute(_START, values).one_or_none()
+        return None if row is None else self._started(message, pending, row)
+
+    def _values(
+        self, message: NewMessage, pending: PendingMessage, agent: Agent, policy: ChannelPolicy
+    ) -> dict[str, object]:
+        return {
             "channel": message.who.channel,
             "recipient": message.who.recipient,
             "address": message.who.address,
@@ -126,31 +133,32 @@ class StartStore:
             "max_turns": agent.max_turns,
             "idle_reset": _interval(policy.idle_reset_s),
             "gates": list(gate_names(agent=agent.name, model=agent.model)),
-            "input_text": text_,
-            "parts": json.dumps(parts),
+            "input_text": input_text([pending]),
+            "parts": json.dumps(input_parts([pending])),
             "worker_id": self._worker_id,
             "lease": self._lease,
         }
-        with self._database.statement() as connection:
-            row = connection.execute(_START, values).one_or_none()
-        if row is None:
-            return None
-        turn = OpenTurn(
-            id=TurnId(row.turn_id),
-            agent=agent.name,
-            input_text=text_,
-            parts=parts,
-            opened_at=row.now,
-            messages=1,
-            conversation_id=ConversationId(row.id),
-            reply_to=batch[0].reply_to,
-            traceparents=() if message.traceparent is None else (message.traceparent,),
-        )
+
+    def _started(self, message: NewMessage, pending: PendingMessage, row: Row) -> Started:
+        agent = self._routing.agent(message.agent)
+        policy = self._routing.channel(message.who.channel)
         accepted = Accepted(
             id=MessageRowId(row.message_row_id),
             user_id=ChannelUserId(row.user_id),
             fresh=True,
             first_in_line=True,
+        )
+        batch = (replace(pending, id=accepted.id, accepted_at=row.now),)
+        turn = OpenTurn(
+            id=TurnId(row.turn_id),
+            agent=agent.name,
+            input_text=input_text(batch),
+            parts=input_parts(batch),
+            opened_at=row.now,
+            messages=1,
+            conversation_id=ConversationId(row.id),
+            reply_to=pending.reply_to,
+            traceparents=() if message.traceparent is None else (message.traceparent,),
         )
         claimed = Claimed(
             lease=Lease(user_id=accepted.user_id, token=row.lease_token),
@@ -162,7 +170,7 @@ class StartStore:
             turn=turn,
             conversation=conversation_value(row),
             paused=False,
-            step=Send(agent=agent.name, batch=(replace(batch[0], id=accepted.id),)),
+            step=Send(agent=agent.name, batch=batch),
             intent=Intent(call_id=CallId(row.call_id), round=0, attempt=0, instructions=None),
             gates=(),
         )

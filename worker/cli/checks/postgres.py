@@ -21,7 +21,7 @@ from worker.store.status import StatusStore
 _GROUP: Final = "postgres"
 CONNECTION: Final = "database connection"
 MAX_SKEW_S: Final = 30.0
-OLDEST: Final = 13
+OLDEST: Final = 14
 """gen_random_uuid() without an extension. The tests run on 18."""
 _DELETES_FROM: Final = ("gates", "inbox", "workers")
 _TIMEOUTS: Final = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
@@ -40,6 +40,7 @@ SELECT DISTINCT asked.privilege FROM (
 WHERE NOT coalesce(has_table_privilege(to_regclass(asked.name), asked.privilege), true)
 ORDER BY 1
 """)
+_MAY_NUMBER = sql("SELECT has_sequence_privilege('turns_id_seq', 'USAGE')")
 _READ_ONLY = sql("SELECT pg_is_in_recovery() OR current_setting('transaction_read_only') = 'on'")
 
 _WORDS: Final = (
@@ -121,9 +122,13 @@ def permissions(setup: Setup) -> Finding:
     values = {"tables": sorted(Base.metadata.tables), "emptied": list(_DELETES_FROM)}
     with _opened(setup) as database, database.transaction() as one:
         missing = [row.privilege for row in one.execute(_MISSING, values)]
+        may_number = bool(one.execute(_MAY_NUMBER).scalar_one())
     if missing:
         what = ", ".join(missing)
         return fault(f"no right to {what}", f"GRANT {what} ON ALL TABLES IN SCHEMA … TO its user")
+    if not may_number:
+        fix = "GRANT USAGE ON ALL SEQUENCES IN SCHEMA … TO its user"
+        return fault("no right to USAGE of the sequences", fix)
     return ok("our tables can be read and written")
 
 
