@@ -54,4 +54,5 @@ class BudgetSection(Section):
 class LimitsSection(Section):
     """`[limits]`: what all workers share."""
 
-    calls_per_second: Annotated[float, Field(ge=0.01, le=10_000)] | None = None
+    calls_per_second: Annotated[float, Field(ge=0.25, le=10_000, allow_inf_nan=False)] | None = None
+    """Not slower: a turn under way waits for its next moment 5 s at most."""

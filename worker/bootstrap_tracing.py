@@ -29,13 +29,13 @@ def build_tracing(environ: Mapping[str, str], worker_id: WorkerId) -> Tracing:
         return Tracing(tracer=Tracer())
     try:
         from worker.otel_tracer import OtelTracer  # noqa: PLC0415 - an extra
-    except ImportError:
-        log.error("traces.not_installed", install="worker[otel]")
-        return Tracing(tracer=Tracer())
-    try:
+
         tracer = OtelTracer(
             {"service.name": "worker", "service.instance.id": str(worker_id)},
         )
+    except ImportError:
+        log.error("traces.not_installed", install="worker[otel]")
+        return Tracing(tracer=Tracer())
     except Exception as error:  # noqa: BLE001 - see above
         log.error("traces.not_built", error=type(error).__name__)
         return Tracing(tracer=Tracer())
@@ -52,5 +52,6 @@ def build_tracing(environ: Mapping[str, str], worker_id: WorkerId) -> Tracing:
 def is_wanted(environ: Mapping[str, str]) -> bool:
     """Whether an endpoint is set, and nothing of OpenTelemetry's says no."""
     off = environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
-    none = environ.get("OTEL_TRACES_EXPORTER", "otlp").strip().lower() not in {"", "otlp"}
-    return any(environ.get(name) for name in ENDPOINTS) and not off and not none
+    exporters = environ.get("OTEL_TRACES_EXPORTER", "").strip().lower() or "otlp"
+    by_otlp = "otlp" in {one.strip() for one in exporters.split(",")}
+    return any(environ.get(name) for name in ENDPOINTS) and by_otlp and not off

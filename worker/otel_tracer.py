@@ -27,13 +27,13 @@ class OtelTracer(Tracer):
 
     def __init__(self, resource: Mapping[str, str]) -> None:
         """`resource`: what the process is, where OTEL_RESOURCE_ATTRIBUTES does not say it."""
+        _quieten()
         named = {**resource, **OTELResourceDetector().detect().attributes}
         self._provider = TracerProvider(resource=Resource.create(named), shutdown_on_exit=False)
         self._tracer = self._provider.get_tracer("worker")
 
     def start(self) -> None:
         """Start to send spans, on a thread that nobody waits for; what is too much is dropped."""
-        _quieten()
         exporter = trace_exporter.OTLPSpanExporter()
         self._provider.add_span_processor(BatchSpanProcessor(exporter))
 
@@ -88,11 +88,14 @@ def _span_context(traceparent: str) -> trace.SpanContext:
 
 
 def _quieten() -> None:
-    """Keep the endpoint out of the log, which may hold a token; leave why a batch was lost."""
+    """Keep endpoint and headers out of the log, which may hold keys; leave why a batch was lost."""
     exporter = logging.getLogger(trace_exporter.__name__)
     exporter.setLevel(logging.ERROR)
     exporter.addFilter(_types_of_exceptions)
     logging.getLogger("urllib3").setLevel(logging.ERROR)
+    # They quote what they cannot read.
+    for name in ("opentelemetry.util.re", "opentelemetry.sdk.resources"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def _types_of_exceptions(record: logging.LogRecord) -> bool:

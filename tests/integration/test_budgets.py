@@ -76,13 +76,13 @@ def world(
         yield made
 
 
-def day(world: World, budget: str) -> Day:
+def day(world: World, budget: str, more: str = "") -> Day:
     """Begin at the next noon, with an agent that has this budget."""
     world.clock.advance(float(world.database.value(_TO_NOON)))
     agent = f"agent-{next(_numbers)}"
     config = (
         f"[agents.default]\n[agents.{agent}]\n[agents.{agent}.budget]\n{budget}\n"
-        "[channels.out.delivery]\ntask = 't'\nqueue = 'q'\n"
+        f"{more}[channels.out.delivery]\ntask = 't'\nqueue = 'q'\n"
     )
     return Day(world=world, mike=world.worker(config), agent=agent)
 
@@ -105,6 +105,27 @@ def test_a_user_has_so_many_messages_a_day_and_others_have_theirs(world: World) 
 
     today.turn_over()
     assert today.say("ann", "6")[-1] == "answered"
+
+
+def test_a_reply_that_was_held_back_for_the_next_turn_gets_that_turn(world: World) -> None:
+    today = day(world, "messages_per_user = 1", "[channels.out]\nsupersede = true\n")
+    mike, turns = today.mike, today.mike.service.answer.settle.turns
+    user, settle = f"{today.agent}-ann", turns.settle
+
+    def meanwhile(*args: object) -> object:
+        object.__setattr__(turns, "settle", settle)
+        mike.accept_only(world.envelope("2", user=user, channel="out", agent=today.agent))
+        return settle(*args)  # type: ignore[arg-type]
+
+    object.__setattr__(turns, "settle", meanwhile)
+    assert today.say("ann", "1", channel="out") == ["answered"] * 2
+    states = world.database.rows(
+        "SELECT d.state FROM deliveries d JOIN channel_users u ON u.id = d.channel_user_id"
+        " WHERE u.address = %s ORDER BY d.id",
+        user,
+    )
+    assert [row["state"] for row in states] == ["superseded", "sent"]
+    assert today.say("ann", "3", channel="out")[-1] == "over_budget"
 
 
 def test_a_burst_of_more_than_a_turn_takes_ends_without_a_rest(world: World) -> None:

@@ -96,6 +96,8 @@ tracer.stop()
 print("stopped")
 """,
         OTEL_EXPORTER_OTLP_ENDPOINT="http://canary-user:canary-word@127.0.0.1:1/canary-token",
+        OTEL_EXPORTER_OTLP_HEADERS="authorization: Bearer canary-key",  # a usual mistake
+        OTEL_RESOURCE_ATTRIBUTES="canary-without-a-value",
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout == "stopped\n"

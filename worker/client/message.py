@@ -76,10 +76,10 @@ def headers() -> dict[str, Any]:
 
 def _trace() -> dict[str, str]:
     """Give W3C's header where the caller is within a span of OpenTelemetry, which he imported."""
-    api = sys.modules.get("opentelemetry.trace")
-    if api is None:
+    current = getattr(sys.modules.get("opentelemetry.trace"), "get_current_span", None)
+    if current is None:  # or half imported by another thread
         return {}
-    here = api.get_current_span().get_span_context()
+    here = current().get_span_context()
     if not here.is_valid:
         return {}
     return {"traceparent": f"00-{here.trace_id:032x}-{here.span_id:016x}-{here.trace_flags:02x}"}

@@ -30,6 +30,7 @@ WITH today AS MATERIALIZED (
     SELECT messages, tokens FROM budget_days WHERE agent = :agent AND day = {_TODAY}
 )
 SELECT EXISTS (SELECT FROM today WHERE failure = :outcome) AS told,
+    (SELECT superseding_since IS NOT NULL FROM channel_users WHERE id = :user_id) AS owes_reply,
     (SELECT count(*) FROM today JOIN messages m ON m.turn_id = today.id
      WHERE m.state IN ('answered', 'dead')) AS user_messages,
     (SELECT coalesce(sum(coalesce(c.input_tokens, 0) + coalesce(c.output_tokens, 0)), 0)
@@ -37,7 +38,8 @@ SELECT EXISTS (SELECT FROM today WHERE failure = :outcome) AS told,
     (SELECT coalesce(sum(messages), 0) FROM spent) AS messages,
     (SELECT coalesce(sum(tokens), 0) FROM spent) AS tokens
 """)
-# A row holds its latest day only. What is counted for an earlier one nobody asks about any more.
+# A row holds its latest day only: what is counted for an earlier one nobody asks about any more, and
+# a day to come is of a clock that was wrong.
 _COUNT = sql(f"""
 INSERT INTO budget_days AS b (agent, part, day, messages, tokens)
 VALUES (:agent, :part,
@@ -46,7 +48,7 @@ VALUES (:agent, :part,
 ON CONFLICT (agent, part) DO UPDATE SET day = excluded.day,
     messages = excluded.messages + CASE WHEN b.day = excluded.day THEN b.messages ELSE 0 END,
     tokens = excluded.tokens + CASE WHEN b.day = excluded.day THEN b.tokens ELSE 0 END
-WHERE b.day <= excluded.day
+WHERE b.day <= excluded.day OR b.day > {_TODAY}
 """)
 
 
@@ -54,15 +56,17 @@ def within_budget(connection: Connection, head: Head, step: Step, routing: Routi
     """Give the step that the agent's budget allows; the caller has just claimed the user.
 
     What is beyond it is ended here, and what the step takes is counted. A turn that is open goes on
-    to its end, and what is left to a person costs nothing.
+    to its end, and what is left to a person costs nothing. Where a reply was held back because this
+    turn answers its messages, too, the turn opens in any case.
     """
     if not isinstance(step, Send | Prepare) or not step.batch:
         return step
     agent = routing.agent(step.agent)
     if agent.budget is None:
         return step
-    used = _used(connection.execute(_USED, _values(head.lease.user_id, agent)).one())
-    allowed = within(head, step, room(agent.budget, used))
+    row = connection.execute(_USED, _values(head.lease.user_id, agent)).one()
+    used = _used(row)
+    allowed = step if row.owes_reply else within(head, step, room(agent.budget, used))
     if isinstance(allowed, Send | Prepare):
         if agent.budget.counts_all:
             taken = {"opened_at": None, "messages": len(allowed.batch), "tokens": 0}

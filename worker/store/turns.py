@@ -152,8 +152,8 @@ class TurnStore:
             hold(connection, claimed.lease, lease_for=self._lease)
             if outcome is not None:
                 connection.execute(END_CALL, call_values(claimed, outcome))
+                reopen_gates(connection, claimed.gates)  # gates first, as in `settle`
                 _count_tokens(connection, claimed, outcome)
-                reopen_gates(connection, claimed.gates)
             if turn.tool_calls or _owed(claimed):
                 conversation_id = claimed.conversation.id if claimed.conversation else None
                 tool_calls.mark_answered(
