@@ -1,7 +1,8 @@
 """Runs migrations online: one transaction each, with lock and statement timeouts.
 
 The caller gives an open connection in `config.attributes["connection"]` (the command line and the
-tests do), or `DATABASE_URL` says where to go.
+tests do), or `DATABASE_URL` says where to go. There must be no transaction on it: an index that is
+built concurrently cannot be part of one.
 """
 
 import os
@@ -18,12 +19,10 @@ STATEMENT_TIMEOUT = "15min"
 
 def migrate(connection: Connection) -> None:
     """Bring the database behind `connection` to the asked revision."""
-    in_callers_transaction = connection.in_transaction()
     # For the session: a `SET LOCAL` would end with the first migration's transaction.
     connection.execute(text(f"SET lock_timeout = '{LOCK_TIMEOUT}'"))
     connection.execute(text(f"SET statement_timeout = '{STATEMENT_TIMEOUT}'"))
-    if not in_callers_transaction:
-        connection.commit()
+    connection.commit()
     context.configure(
         connection=connection,
         target_metadata=Base.metadata,

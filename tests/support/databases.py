@@ -29,7 +29,7 @@ def make_template(server: EmbeddedPostgres) -> None:
         return
     engine = create_engine(server.url_of(TEMPLATE))
     config = alembic_config()
-    with engine.begin() as connection:
+    with engine.connect() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
     engine.dispose()

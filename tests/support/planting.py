@@ -101,7 +101,7 @@ def one_migration_back(ground: Ground) -> None:
     ground.own_database()
     config = alembic_config()
     engine = create_engine(ground.database_url)
-    with engine.begin() as connection:
+    with engine.connect() as connection:
         config.attributes["connection"] = connection
         command.downgrade(config, "-1")
     engine.dispose()
