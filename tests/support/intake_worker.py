@@ -52,7 +52,9 @@ class Worker:
 
     def rows(self, name: str = "rows") -> list[dict[str, Any]]:
         file = self.folder / f"{name}.jsonl"
-        return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+        written = file.read_text() if file.exists() else ""
+        whole, _, _begun = written.rpartition("\n")
+        return [json.loads(line) for line in whole.splitlines()]
 
     def runs(self) -> list[dict[str, Any]]:
         return self.rows("runs")

@@ -85,7 +85,7 @@ def test_whoever_has_more_waiting_than_a_turn_takes_is_looked_at_again_at_once()
         ),
         ("[agents.a.budget]\ntokens = 1\ntext = ''", "agents.a.budget.text: String should have"),
         ("[limits]\ncalls_per_second = 0", "limits.calls_per_second: Input should be greater"),
-        ("[limits]\ncalls_per_second = inf", "limits.calls_per_second: Input should be less"),
+        ("[limits]\ncalls_per_second = inf", "limits.calls_per_second: Input should be a finite"),
         ("[limits]\ncalls = 3", "limits.calls: Extra inputs"),
     ],
 )
