@@ -39,9 +39,9 @@ FULL = Effort(rounds=5, messages=2000, old_each=10, soak_minutes=30.0)
 Part = Callable[[Stage, Report, Effort], None]
 PARTS: dict[str, Part] = {
     "fast": lambda s, r, e: fast.measure(s, r, rounds=e.rounds, messages=e.messages),
-    # Several times as many as are in flight: else it is the beginning that is measured, not a rate.
+    # Several times as many as are in flight: else a good part of a round is its beginning.
     "slow": lambda s, r, e: slow.measure(
-        s, r, rounds=2 if e is SHORT else e.rounds, messages=1500 if e is SHORT else 6000
+        s, r, rounds=2 if e is SHORT else e.rounds, messages=600 if e is SHORT else 6000
     ),
     "memory": lambda s, r, e: slow.memory(s, r, rounds=e.rounds),
     "grown": lambda s, r, e: grown.measure(
