@@ -7,7 +7,7 @@ from statistics import median
 
 from bench.grown import make_wait
 from bench.report import Report
-from bench.rounds import ROUND_TIMEOUT_S, percentile, run_round
+from bench.rounds import percentile, run_round, wait_for
 from bench.stage import AGENTS, Stage, Subject, wait_until_quiet
 from bench.variants import OURS
 
@@ -82,12 +82,8 @@ def _once_a_second(stage: Stage, subject: Subject, messages: int) -> Waited:
     order = stage.order(subject, messages=messages, rate=1.0, users=messages)
     published = stage.producer.publish(order)
     names = [f"m-{number}" for number in range(order.first, order.first + messages)]
-    deadline = time.monotonic() + ROUND_TIMEOUT_S
-    while not set(names) <= (finished := subject.finished(before)).keys():
-        if time.monotonic() > deadline:
-            raise RuntimeError(f"not done in {ROUND_TIMEOUT_S} s: {subject.standing()}")
-        time.sleep(0.2)
-    elapsed_s = time.monotonic() - began
+    wait_for(subject, lambda: set(names) <= subject.finished(before).keys())
+    elapsed_s, finished = time.monotonic() - began, subject.finished(before)
     intended = dict(subject.connection.execute(_INTENDED, [names]).fetchall())
     pairs = list(zip(names, published, strict=True))
     return Waited(
@@ -100,11 +96,7 @@ def _once_a_second(stage: Stage, subject: Subject, messages: int) -> Waited:
 def _begin_on_the_crowd(subject: Subject) -> None:
     """Wait until all slots that the crowd may have are its."""
     enough = _number(subject, _ANSWERED) + SLOTS * len(subject.processes)
-    deadline = time.monotonic() + ROUND_TIMEOUT_S
-    while _number(subject, _ANSWERED) < enough:
-        if time.monotonic() > deadline:
-            raise RuntimeError(f"nobody answers the crowd: {subject.standing()}")
-        time.sleep(0.05)
+    wait_for(subject, lambda: _number(subject, _ANSWERED) >= enough)
 
 
 def _number(subject: Subject, query: str) -> int:

@@ -64,12 +64,12 @@ def run_round(
     cpu, began = _cpus(stage, subject), time.monotonic()
     stage.producer.begin(order)
     if hold:
-        _wait(subject, lambda: stage.upstream.stats()["in_flight"] >= messages)
+        wait_for(subject, lambda: stage.upstream.stats()["in_flight"] >= messages)
         if at_peak is not None:
             at_peak()
         stage.upstream.control(hold=False)
     published = stage.producer.end()
-    _wait(subject, lambda: subject.count_after(before) >= messages)
+    wait_for(subject, lambda: subject.count_after(before) >= messages)
     wait_until_quiet(subject)
     spent_s = [after - was for after, was in zip(_cpus(stage, subject), cpu, strict=True)]
     elapsed_s = time.monotonic() - began
@@ -127,7 +127,8 @@ def _cpus(stage: Stage, subject: Subject) -> tuple[float, float, float]:
     )
 
 
-def _wait(subject: Subject, done: Callable[[], bool]) -> None:
+def wait_for(subject: Subject, done: Callable[[], bool]) -> None:
+    """Wait until it is done. Raises RuntimeError where a worker ended or it takes too long."""
     deadline = time.monotonic() + ROUND_TIMEOUT_S
     while not done():
         if not all(process.is_running for process in subject.processes):

@@ -71,14 +71,12 @@ class AcceptEnvelope:
 
     def tell(self, accepted: Accepted) -> None:
         """Log and count what became of an envelope: ids."""
+        self.meters.accepted(accepted.result)
         if accepted.fresh:
-            self.meters.accepted("fresh")
             log.info("message.accepted", message=accepted.id, user=accepted.user_id)
         elif accepted.conflicting:
-            self.meters.accepted("conflict")
             log.warning("message.conflict", message=accepted.id, user=accepted.user_id)
         else:
-            self.meters.accepted("repeated")
             log.info("message.repeated", message=accepted.id, user=accepted.user_id)
 
     def tell_refused(

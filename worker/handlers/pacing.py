@@ -30,7 +30,10 @@ GOOD_FOR_S = 1.0
 
 @dataclass(kw_only=True)
 class Pace:
-    """One for all threads of a process; without rates nothing waits, and nothing is asked."""
+    """One for all who answer in a process, and one for its sweeper, on a pool of its own.
+
+    Without rates nothing waits, and nothing is asked.
+    """
 
     rates: RateStore | None = None
     sleep: Callable[[float], None] = time.sleep

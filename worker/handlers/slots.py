@@ -93,7 +93,7 @@ class TurnSlots:
             self._held[agent] -= 1
             if not self._held[agent]:
                 del self._held[agent]
-            wanted = self._unseen or any(map(self._has_room, self._crowded | self._lined_up))
+            wanted = self._unseen or self._has_room(self._crowded | self._lined_up)
         if wanted:
             self.roused.set()
 
@@ -101,7 +101,7 @@ class TurnSlots:
         """Say that somebody of this agent waits, which is committed."""
         with self._lock:
             self._lined_up.add(agent)
-            wanted = self._has_room(agent)
+            wanted = self._has_room((agent,))
         if wanted:
             self.roused.set()
 
@@ -110,14 +110,10 @@ class TurnSlots:
         with self._lock:
             self._crowded |= self._lined_up
             self._lined_up.clear()
-            promised = {agent: len(self._promises_to(agent)) for agent in list(self._promised)}
-            free = 0 if self._closed else max(0, self._free - sum(promised.values()))
+            promised = self._all_promises()
+            free = 0 if self._closed else max(0, self._free - promised.total())
             self._unseen = free == 0
-            return Room(
-                free=free,
-                held=self._held + Counter(promised),
-                most=self._most,
-            )
+            return Room(free=free, held=self._held + promised, most=self._most)
 
     def promise(self, agents: Iterable[str], *, crowded: Collection[str]) -> None:
         """End a pick that found room: for whom wakes are published, and of whom more were due."""
@@ -146,10 +142,17 @@ class TurnSlots:
         self._held[agent] += 1
         return True
 
-    def _has_room(self, agent: str) -> bool:
-        promised = {one: len(self._promises_to(one)) for one in list(self._promised)}
-        of_agent = self._held[agent] + promised.get(agent, 0)
-        return self._free > sum(promised.values()) and of_agent < self._most
+    def _has_room(self, agents: Collection[str]) -> bool:
+        """Whether one of these agents could have a slot that is not promised."""
+        if not agents:
+            return False
+        promised = self._all_promises()
+        return self._free > promised.total() and any(
+            self._held[agent] + promised[agent] < self._most for agent in agents
+        )
+
+    def _all_promises(self) -> Counter[str]:
+        return Counter({agent: len(self._promises_to(agent)) for agent in list(self._promised)})
 
     def _promises_to(self, agent: str) -> deque[float]:
         """Give what is still promised; what is overdue is forgotten."""

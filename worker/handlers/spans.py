@@ -48,17 +48,13 @@ def accept_span(
 
 def note_accepted(tracer: Tracer, accepted: Accepted) -> None:
     """Say which row it became."""
-
-    def facts() -> Facts:
-        again = "conflict" if accepted.conflicting else "repeated"
-        result = "fresh" if accepted.fresh else again
-        return {
+    tracer.note(
+        lambda: {
             "worker.message": accepted.id,
             "worker.user": accepted.user_id,
-            "worker.result": result,
+            "worker.result": accepted.result,
         }
-
-    tracer.note(facts)
+    )
 
 
 def turn_span(tracer: Tracer, claimed: Claimed) -> Span:

@@ -38,8 +38,8 @@ SELECT EXISTS (SELECT FROM today WHERE failure = :outcome) AS told,
     (SELECT coalesce(sum(messages), 0) FROM spent) AS messages,
     (SELECT coalesce(sum(tokens), 0) FROM spent) AS tokens
 """)
-# A row holds its latest day only: of an earlier one nobody asks any more, and
-# a day to come is of a clock that was wrong.
+# A row holds its latest day only: of an earlier one nobody asks any more, and a day to come is of a
+# clock that was wrong.
 _COUNT = sql(f"""
 INSERT INTO budget_days AS b (agent, part, day, messages, tokens)
 VALUES (:agent, :part,

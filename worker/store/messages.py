@@ -47,6 +47,13 @@ class Accepted:
     due_in_s: float = 0.0
     """When that turn may open."""
 
+    @property
+    def result(self) -> str:
+        """What became of the envelope, in the words of metrics and traces."""
+        if self.fresh:
+            return "fresh"
+        return "conflict" if self.conflicting else "repeated"
+
 
 # One statement, so one transaction and one round trip. `due_at` stays while a turn is open: its end
 # takes `waiting_due_at` over. All decisions read the locked row, never another table's snapshot.

@@ -109,13 +109,28 @@ class StartStore:
         if agent.budget is not None or self._routing.calls_per_second is not None:
             return None
         pending = _pending(message)
-        values = self._values(message, pending, agent, policy)
+        text_, parts = input_text([pending]), input_parts([pending])
+        values = self._values(message, agent, policy)
+        values |= {"input_text": text_, "parts": json.dumps(parts)}
         with self._database.statement() as connection:
             row = connection.execute(_START, values).one_or_none()
-        return None if row is None else self._started(message, pending, row)
+        if row is None:
+            return None
+        turn = OpenTurn(
+            id=TurnId(row.turn_id),
+            agent=agent.name,
+            input_text=text_,
+            parts=parts,
+            opened_at=row.now,
+            messages=1,
+            conversation_id=ConversationId(row.id),
+            reply_to=pending.reply_to,
+            traceparents=() if message.traceparent is None else (message.traceparent,),
+        )
+        return self._started(message, pending, turn, row)
 
     def _values(
-        self, message: NewMessage, pending: PendingMessage, agent: Agent, policy: ChannelPolicy
+        self, message: NewMessage, agent: Agent, policy: ChannelPolicy
     ) -> dict[str, object]:
         return {
             "channel": message.who.channel,
@@ -133,14 +148,14 @@ class StartStore:
             "max_turns": agent.max_turns,
             "idle_reset": _interval(policy.idle_reset_s),
             "gates": list(gate_names(agent=agent.name, model=agent.model)),
-            "input_text": input_text([pending]),
-            "parts": json.dumps(input_parts([pending])),
             "worker_id": self._worker_id,
             "lease": self._lease,
         }
 
-    def _started(self, message: NewMessage, pending: PendingMessage, row: Row) -> Started:
-        agent = self._routing.agent(message.agent)
+    def _started(
+        self, message: NewMessage, pending: PendingMessage, turn: OpenTurn, row: Row
+    ) -> Started:
+        agent = self._routing.agent(turn.agent)
         policy = self._routing.channel(message.who.channel)
         accepted = Accepted(
             id=MessageRowId(row.message_row_id),
@@ -149,17 +164,6 @@ class StartStore:
             first_in_line=True,
         )
         batch = (replace(pending, id=accepted.id, accepted_at=row.now),)
-        turn = OpenTurn(
-            id=TurnId(row.turn_id),
-            agent=agent.name,
-            input_text=input_text(batch),
-            parts=input_parts(batch),
-            opened_at=row.now,
-            messages=1,
-            conversation_id=ConversationId(row.id),
-            reply_to=pending.reply_to,
-            traceparents=() if message.traceparent is None else (message.traceparent,),
-        )
         claimed = Claimed(
             lease=Lease(user_id=accepted.user_id, token=row.lease_token),
             who=message.who,
