@@ -42,8 +42,8 @@ def pids_naming(word: str) -> set[int]:
 
 
 def eventually(check: Callable[[], bool], *, timeout_s: float = 20.0) -> bool:
-    """Poll until `check` is true; its last answer."""
+    """Poll until `check` is true; its last answer. It is not asked again once it was true."""
     deadline = time.monotonic() + timeout_s
-    while not check() and time.monotonic() < deadline:
+    while not (true := check()) and time.monotonic() < deadline:
         time.sleep(0.02)
-    return check()
+    return true
