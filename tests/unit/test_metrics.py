@@ -212,7 +212,7 @@ def test_a_part_that_never_answers_holds_up_no_scrape_and_hides_no_other() -> No
     others.now_s = 6
     assert error_of(collector, "good") == 1, "too old, and nobody can ask"
     frozen.set()
-    assert eventually(lambda: error_of(collector, "frozen") == 0)
+    assert eventually(lambda: error_of(collector, "frozen") == error_of(collector, "good") == 0)
     assert others.times == 2
 
 
