@@ -3,6 +3,7 @@
 import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -53,6 +54,9 @@ STALLED = 70
 class Broker(Intake, Protocol):
     """What the service needs of Celery."""
 
+    def submit(self, work: Callable[..., None], *args: object) -> Future[None]:
+        """Run work on a thread of the pool; a worker that goes down waits for it."""
+
     def wake(self, due: Sequence[Due]) -> None:
         """Put a wake for each user on the queue. Raises `CannotPublishError`."""
 
@@ -96,23 +100,21 @@ def build_service(
     )
     answer = _answer(base, broker)
     dead_letters = DeadLetterStore(base.database)
-    answer_here = LocalRunner(answer, threads=settings.turn_slots, name="turn")
-    deliver_here = LocalRunner(deliver, threads=LOCAL_DELIVERIES, name="delivery")
+    own_pool = ThreadPoolExecutor(LOCAL_DELIVERIES, thread_name_prefix="delivery")
     sweep = Sweep(
         sweeps=base.sweeps,
         slots=base.slots,
         timing=base.timing,
         publish=broker.wake,
-        run_here=answer_here,
+        run_here=LocalRunner(answer, most=settings.turn_slots, submit=broker.submit),
         deliveries=deliveries,
-        deliver_here=deliver_here,
+        deliver_here=LocalRunner(deliver, most=LOCAL_DELIVERIES, submit=own_pool.submit),
         retention=_retention(base.own_database, settings.retention_days),
         pace=_pace(base.routing, base.own_database),
     )
 
     def close() -> None:
-        answer_here.close()
-        deliver_here.close()
+        own_pool.shutdown(cancel_futures=True)
         base.close()
 
     return Service(

@@ -9,7 +9,8 @@ import faulthandler
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, Future
 from signal import SIGUSR1
 from typing import Any
 
@@ -103,6 +104,7 @@ class RunService(bootsteps.StartStopStep):
         # Celery answers this signal with stacks and local variables, which hold what people wrote.
         faulthandler.register(SIGUSR1)
         sys.setswitchinterval(SWITCH_S)
+        worker.app.threads = worker.pool.executor
         while True:
             state.maybe_shutdown()
             try:
@@ -129,6 +131,8 @@ BROKER_PAUSE_S = 15.0
 class WorkerApp(Celery):
     """The app, and the service that its tasks call."""
 
+    threads: Executor
+    """Celery's pool; its tasks and our own turns share them."""
     _service: Service | None = None
     _no_wakes_until = 0.0
     """Of the monotonic clock."""
@@ -161,6 +165,10 @@ class WorkerApp(Celery):
         except broker.ERRORS as error:
             raise BrokerAwayError(type(error).__name__) from error
         return sum(counts.values()) - counts.get(broker.UNACKED, 0)
+
+    def submit(self, work: Callable[..., None], *args: object) -> Future[None]:
+        """Run work on a thread of Celery's pool."""
+        return self.threads.submit(work, *args)
 
     def wake(self, due: Sequence[Due]) -> None:
         """Put a wake for each user on the queue. Raises `CannotPublishError`."""

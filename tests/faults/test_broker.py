@@ -198,3 +198,20 @@ def test_with_redis_gone_for_good_what_postgres_has_is_answered(
     users = flood(ground, 12, latency_s=1.0)
     redis.kill()
     assert_answered_once(ground, users)
+
+
+def test_a_worker_that_ends_while_redis_is_away_ends_its_turns_first(
+    ground: Ground, redis: EmbeddedRedis
+) -> None:
+    redis.restart()
+    leaving, other = ground.at_least(2)
+    users = flood(ground, 28, latency_s=0.6)
+    redis.kill()
+    # Eight at once: those after the first two rounds have no wake.
+    ground.fleet.wait_for(lambda: ground.outcomes(*users).count("answered") >= 16)
+    leaving.terminate()
+    assert leaving.wait() == 0, leaving.output()[-3000:]
+    ground.fleet.workers.remove(leaving)
+    assert_answered_once(ground, users)
+    assert {source for user in users for source in ground.sources(user)} == {"call"}
+    assert "lease.stale" not in leaving.output() + other.output()

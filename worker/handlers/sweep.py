@@ -6,7 +6,7 @@ process.
 
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -34,20 +34,22 @@ class CannotPublishError(Exception):
 class LocalRunner:
     """Runs work for channel users in this process, where the broker cannot carry the wakes."""
 
-    def __init__(self, work: Callable[..., object], *, threads: int, name: str) -> None:
+    def __init__(
+        self, work: Callable[..., object], *, most: int, submit: Callable[..., Future[None]]
+    ) -> None:
         self._work = work
-        self._threads = threads
+        self._most = most
+        self._submit = submit
         self._running: set[Future[None]] = set()
-        self._pool = ThreadPoolExecutor(max_workers=threads, thread_name_prefix=name)
 
     @property
     def free(self) -> int:
-        """How many more could run at once."""
-        return self._threads - len(self._running)
+        """How many more should run at once."""
+        return self._most - len(self._running)
 
     def __call__(self, user_id: ChannelUserId, *about: str) -> None:
-        """Work for a user on a thread of our own; the work is told what else is known."""
-        future = self._pool.submit(self._run, user_id, *about)
+        """Work for a user on a thread of the pool; the work is told what else is known."""
+        future = self._submit(self._run, user_id, *about)
         self._running.add(future)
         future.add_done_callback(self._running.discard)
 
@@ -59,10 +61,6 @@ class LocalRunner:
         except Exception as error:
             log.error("work.failed", user=user_id, error=type(error).__name__)
             raise
-
-    def close(self) -> None:
-        """Wait for what runs."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
 
 
 @dataclass(frozen=True, kw_only=True)
