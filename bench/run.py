@@ -41,7 +41,11 @@ PARTS: dict[str, Part] = {
     "fast": lambda s, r, e: fast.measure(s, r, rounds=e.rounds, messages=e.messages),
     # Several times as many as are in flight: else a good part of a round is its beginning.
     "slow": lambda s, r, e: slow.measure(
-        s, r, rounds=2 if e is SHORT else e.rounds, messages=600 if e is SHORT else 6000
+        s,
+        r,
+        rounds=2 if e is SHORT else e.rounds,
+        messages=600 if e is SHORT else 6000,
+        two_floors=e is FULL,
     ),
     "memory": lambda s, r, e: slow.memory(s, r, rounds=e.rounds),
     "grown": lambda s, r, e: grown.measure(

@@ -17,16 +17,23 @@ FEW_ROUNDS = 6
 """Rounds with 50 in flight beside each one with 1000."""
 
 
-def measure(stage: Stage, report: Report, *, rounds: int, messages: int) -> None:
-    """Latency 2 s, 500 in flight: floor, ours, and two processes of ours."""
+def measure(stage: Stage, report: Report, *, rounds: int, messages: int, two_floors: bool) -> None:
+    """Latency 2 s, 500 in flight: floor, ours, and two processes of ours.
+
+    `two_floors`: two processes of the floor as well, which tell what these cores allow.
+    """
     with ExitStack() as stack:
         floor = stack.enter_context(stage.subject(FLOOR, answers=ANSWERS))
         one = stack.enter_context(stage.subject(OURS, answers=ANSWERS))
         two = stack.enter_context(stage.subject(OURS, answers=ANSWERS, processes=2, label="two"))
-        for subject in (floor, one, two):
+        subjects = [floor, one, two]
+        if two_floors:
+            several = stage.subject(FLOOR, answers=ANSWERS, processes=2, label="two floors")
+            subjects.append(stack.enter_context(several))
+        for subject in subjects:
             warm_up(stage, subject)
         stage.upstream.control(latency_s=LATENCY_S)
-        done = interleaved(stage, (floor, one, two), rounds=rounds, messages=messages)
+        done = interleaved(stage, subjects, rounds=rounds, messages=messages)
         stage.upstream.control(latency_s=0.0)
     rates = ", ".join(f"{name} {middle(found, rate):.0f}/s" for name, found in done.items())
     report.add("slow_floor", ratios(done["ours"], done["floor"], rate), rates)
@@ -34,6 +41,9 @@ def measure(stage: Stage, report: Report, *, rounds: int, messages: int) -> None
     report.add(
         "two_one", ratios(done["two"], done["ours"], rate), f"{rates}; {cores} cores for all"
     )
+    if two_floors:
+        scaled = ratios(done["two floors"], done["floor"], rate)
+        report.facts["two processes of the floor: x one"] = round(median(scaled), 2)
 
 
 def sizes(stage: Stage, report: Report, *, rounds: int, messages: int) -> None:
