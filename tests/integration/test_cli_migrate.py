@@ -51,3 +51,11 @@ def test_a_database_that_is_away_is_one_line() -> None:
     assert said.stderr.count("\n") == 1
     assert said.stderr.startswith("worker: Postgres: ")
     assert "geheim" not in said.stderr
+
+
+def test_a_database_of_another_encoding_is_refused(shared_postgres: EmbeddedPostgres) -> None:
+    ascii_only = "ENCODING 'SQL_ASCII' LOCALE 'C'"
+    with fresh_database(shared_postgres, template="template0", more=ascii_only) as url:
+        said = invoke("migrate", env={"DATABASE_URL": url})
+        assert (said.returncode, said.stderr.count("\n"), tables(url)) == (1, 1, 0)
+        assert "ENCODING 'UTF8'" in said.stderr

@@ -36,11 +36,13 @@ def make_template(server: EmbeddedPostgres) -> None:
 
 
 @contextmanager
-def fresh_database(server: EmbeddedPostgres, *, template: str = TEMPLATE) -> Iterator[str]:
+def fresh_database(
+    server: EmbeddedPostgres, *, template: str = TEMPLATE, more: LiteralString = ""
+) -> Iterator[str]:
     """The URL of a new copy of the template, dropped at the end with whoever is still connected."""
     name = f"test_{uuid4().hex[:12]}"
     # The default would write the whole template to the log, a gigabyte of it in a hundred tests.
-    _run(server, f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")
+    _run(server, f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy {more}")
     try:
         yield server.url_of(name)
     finally:

@@ -3,13 +3,17 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from worker.domain.errors import PermanentError
 from worker.domain.life import ClosedGate
 from worker.store.database import Database
 from worker.store.gates import closed_gates
 from worker.store.sql import Connection, Statement, sql
 from worker.store.workers import LivingWorker, living_workers
 
-_REVISION_TABLE = sql("SELECT to_regclass('alembic_version') IS NOT NULL")
+_STATE = sql("""
+SELECT to_regclass('alembic_version') IS NOT NULL AS migrated,
+    current_setting('server_encoding') = 'UTF8' AS in_utf8
+""")
 _REVISION = sql("SELECT version_num FROM alembic_version")
 _MESSAGES = sql("SELECT state, count(*) FROM messages GROUP BY state")
 # Each half has an index of its own: what waits, and what an open turn has taken.
@@ -55,9 +59,17 @@ class StatusStore:
         self._database = database
 
     def revision(self) -> str | None:
-        """Give the migration the database stands at; None = it was never migrated."""
+        """Give the migration the database stands at; None = it was never migrated.
+
+        Raises `PermanentError` where the database does not store UTF-8.
+        """
         with self._database.statement() as connection:
-            if not connection.execute(_REVISION_TABLE).scalar_one():
+            state = connection.execute(_STATE).one()
+            if not state.in_utf8:
+                raise PermanentError(
+                    "the database does not store UTF-8: create one with ENCODING 'UTF8'"
+                )
+            if not state.migrated:
                 return None
             found = connection.execute(_REVISION).scalar_one_or_none()
         return None if found is None else str(found)
