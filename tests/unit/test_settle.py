@@ -168,10 +168,18 @@ def test_three_calls_of_unknown_outcome_are_enough() -> None:
     assert given_up(unknown, unknown, call(CallState.INTENDED, 1))
 
 
-def test_fifteen_minutes_after_the_first_doubtful_call_are_enough() -> None:
-    assert not given_up(call(CallState.UNKNOWN, 899))
-    assert given_up(call(CallState.UNKNOWN, 900))
-    assert given_up(call(CallState.REFUSED, 900, Fault.SERVER), call(CallState.REFUSED, 1))
+def test_fifteen_minutes_after_the_first_of_several_doubtful_calls_are_enough() -> None:
+    refused = call(CallState.REFUSED, 1, Fault.SERVER)
+    assert not given_up(call(CallState.UNKNOWN, 899), refused, refused)
+    assert given_up(call(CallState.UNKNOWN, 900), refused, refused)
+    assert given_up(call(CallState.REFUSED, 900, Fault.SERVER), refused, refused)
+
+
+def test_time_alone_ends_no_turn() -> None:
+    refused = call(CallState.REFUSED, 100_000, Fault.SERVER)
+    in_line = call(CallState.REFUSED, 900, Fault.RATE)
+    assert not given_up(refused, refused, in_line)
+    assert not given_up(call(CallState.UNKNOWN, 100_000), refused)
 
 
 @pytest.mark.parametrize("fault", [Fault.RATE, Fault.ACCOUNT])

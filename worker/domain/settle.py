@@ -171,10 +171,15 @@ def plan_without_conversation(error: WorkerError, *, open_s: float) -> Plan:
     return Later(wait_s=wait_s, reason=str(error))
 
 
+MIN_TRIES = 3
+"""So many doubtful calls a turn has had before time ends it; as many as backoff makes in a minute."""
+
+
 def gave_up_because(turn: OpenTurn, *, now: datetime, timing: Timing) -> str | None:
     """Say why a turn must not be tried any longer; None = it may be.
 
-    Refusals for a rate limit or by the account do not count: those wait as long as it takes.
+    Refusals for a rate limit or by the account do not count: those wait as long as it takes. Nor
+    does time alone: a turn may have waited for a gate, for its place in line, or for workers.
     """
     unknown = [call for call in turn.calls if call.outcome_unknown]
     if len(unknown) >= timing.max_unknown_calls:
@@ -182,6 +187,8 @@ def gave_up_because(turn: OpenTurn, *, now: datetime, timing: Timing) -> str | N
     doubtful = [
         call.intent_at for call in turn.calls if call.outcome_unknown or call.fault is Fault.SERVER
     ]
-    if doubtful and (now - min(doubtful)).total_seconds() >= timing.give_up_after_s:
+    if len(doubtful) < MIN_TRIES:
+        return None
+    if (now - min(doubtful)).total_seconds() >= timing.give_up_after_s:
         return "too long since the first call"
     return None

@@ -17,7 +17,7 @@ class Timing:
     settle_s: float = 15.0
     """A refusal by 5xx is not repeated before this; what it stored shows up within it."""
     give_up_after_s: float = 900.0
-    """A turn whose first intent is older gets the fallback."""
+    """A turn that was tried several times, and first so long ago, gets the fallback."""
     max_unknown_calls: int = 3
     """So many calls of unknown outcome, and the turn gets the fallback."""
     look_first_s: float = 2.0
