@@ -83,7 +83,7 @@ def watched(postgres: EmbeddedPostgres, redis: EmbeddedRedis) -> Iterator[Watche
             env=settings_of(ground, folder),
         )
         try:
-            assert eventually(lambda: "http://" in log.read_text()), log.read_text()
+            assert eventually(lambda: "/metrics" in log.read_text()), log.read_text()
             (overall,) = re.findall(r"http://(\S+)/metrics", log.read_text())
             yield Watched(ground=ground, worker=worker, files=files, overall=overall)
         finally:
