@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from worker.agents_file import load_agents
 from worker.handlers.accept import AcceptEnvelope
 from worker.handlers.comparing import CompareThread
-from worker.handlers.conversing import AdoptConversation, ResetConversation, SayToUser
+from worker.handlers.conversing import AdoptConversation, ResetConversation
 from worker.handlers.erase import EraseUser
 from worker.handlers.export import ExportUser
 from worker.handlers.operate import PauseUser, Replay
+from worker.handlers.saying import SayToUser
 from worker.settings import Settings
 from worker.store.database import Database
 from worker.store.dead_letters import DeadLetterStore

@@ -16,7 +16,7 @@ from worker.cli.operate import an_operator, one_user
 from worker.domain.errors import DatabaseAwayError, NotFoundError, RetryableError
 from worker.domain.ids import ChannelUserId, TelnyxConversationId
 from worker.handlers.comparing import ComparedRow
-from worker.handlers.conversing import NotNowError
+from worker.handlers.standing import NotNowError
 from worker.store.ledger import LedgerTurn, MappingRow
 from worker.store.saying import Said
 

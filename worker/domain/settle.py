@@ -172,7 +172,7 @@ def plan_without_conversation(error: WorkerError, *, open_s: float) -> Plan:
 
 
 MIN_TRIES = 3
-"""So many doubtful calls a turn has had before time ends it; as many as backoff makes in a minute."""
+"""So many doubtful calls a turn has had before time ends it; backoff makes them in a minute."""
 
 
 def gave_up_because(turn: OpenTurn, *, now: datetime, timing: Timing) -> str | None:

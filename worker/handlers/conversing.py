@@ -1,4 +1,4 @@
-"""What operators do to conversations: reset them, adopt others, say something themselves.
+"""What operators do to conversations: reset them, adopt others.
 
 Nothing of it happens while a worker is at work on the channel user, or while a call of his may
 still be carried out at Telnyx.
@@ -9,28 +9,17 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from worker.domain.agents import Routing
-from worker.domain.errors import PermanentError, RetryableError, WorkerError
+from worker.domain.errors import WorkerError
 from worker.domain.ids import ChannelUserId, ConversationId, TelnyxConversationId, TurnId
 from worker.domain.readback import same_text
 from worker.domain.states import TurnKind
 from worker.domain.turns import OpenTurn
 from worker.handlers.conversations import USER_KEY, user_tag
+from worker.handlers.standing import NotNowError, NotPossibleError, agent_of, taken_to_go_on
 from worker.observability import log
-from worker.store.interventions import Adoption, InterventionStore, Mapped, Standing
+from worker.store.interventions import Adoption, InterventionStore, Mapped
 from worker.store.ledger import LedgerStore
-from worker.store.saying import Said, SayingStore, Words
 from worker.telnyx.conversations import Conversations
-
-MAX_TEXT_BYTES = 65_536
-"""As of a message that comes in."""
-
-
-class NotNowError(RetryableError):
-    """Somebody or something has to end first; `retry_after_s` None = soon, nobody knows when."""
-
-
-class NotPossibleError(PermanentError):
-    """What was asked for makes no sense as things are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,10 +54,10 @@ class ResetConversation:
 
     def __call__(self, user_id: ChannelUserId, agent: str | None = None) -> Reset:
         """Reset. Raises `NotNowError`, `NotPossibleError` and `StaleLeaseError`."""
-        standing = _taken_to_go_on(self.store, user_id)
+        standing = taken_to_go_on(self.store, user_id)
         if not standing.open:
             return Reset(agent=agent, closed=None, turn=None)
-        agent = _agent_of(standing, agent)
+        agent = agent_of(standing, agent)
         conversation = standing.conversation(agent)
         if conversation is None:
             return Reset(agent=agent, closed=None, turn=None)
@@ -102,8 +91,8 @@ class AdoptConversation:
         `force`: although its tag is another user's. Raises `NotNowError`, `NotPossibleError`,
         `NotFoundError` (Telnyx has no such conversation), `StaleLeaseError`.
         """
-        standing = _taken_to_go_on(self.store, user_id)
-        agent = self.routing.agent(_agent_of(standing, agent)).name
+        standing = taken_to_go_on(self.store, user_id)
+        agent = self.routing.agent(agent_of(standing, agent)).name
         if not self.routing.channel(standing.who.channel).persist:
             raise NotPossibleError("this channel is stateless: it uses no conversations")
         was = self.store.mapped(telnyx_id)
@@ -173,110 +162,6 @@ class AdoptConversation:
         return True
 
 
-@dataclass(frozen=True, kw_only=True)
-class SayToUser:
-    """Gives a channel user the words of one of our people.
-
-    They are committed as a turn with its reply and delivery. Workers deliver them, and add them to
-    Telnyx's log before the next turn; so there is no moment at which they are half said.
-    """
-
-    store: InterventionStore
-    saying: SayingStore
-    routing: Routing
-
-    def __call__(
-        self,
-        user_id: ChannelUserId,
-        text: str,
-        agent: str | None = None,
-        *,
-        key: UUID,
-        deliver_only: bool = False,
-    ) -> Said:
-        """Say it, once for each `key`.
-
-        `deliver_only`: without adding it to Telnyx's log, so that no open turn stands in the way.
-        Raises `NotNowError`, `NotPossibleError` and `StaleLeaseError`: nothing was said.
-        """
-        _check_words(text)
-        before = self.saying.find(user_id, key)
-        if before is not None:
-            return before
-        standing = _taken_to_go_on(self.store, user_id)
-        if standing.turn is not None and not deliver_only:
-            raise NotNowError(
-                f"turn {standing.turn.id} has not ended: wait for it, or see --deliver-only"
-            )
-        policy = self.routing.channel(standing.who.channel)
-        name = agent or self._speaker(standing)
-        conversation = standing.conversation(name) if policy.persist and not deliver_only else None
-        words = Words(
-            text=text,
-            key=key,
-            agent=self.routing.agent(name),
-            channel=policy.name,
-            first_state=policy.first_delivery_state,
-            conversation=conversation.id if conversation else None,
-        )
-        said = self.saying.say(standing.lease, words)
-        log.info("said", user=user_id, turn=said.turn, delivery=said.delivery)
-        return said
-
-    def _speaker(self, standing: Standing) -> str:
-        """Name the agent whose conversation it goes to: the only open one, else who would answer.
-
-        Raises `NotPossibleError` where several are open.
-        """
-        if standing.open or standing.turn:
-            return _agent_of(standing, None)
-        channel, recipient = standing.who.channel, standing.who.recipient
-        return self.routing.agent_for(channel=channel, recipient=recipient, named=None).name
-
-
-def taken(store: InterventionStore, user_id: ChannelUserId) -> Standing:
-    """Take a channel user who is free. Raises `NotNowError` that says when he will be."""
-    standing = store.take(user_id)
-    if standing.held_until is not None:
-        raise NotNowError(f"a worker is at work on channel user {user_id}: try again in a moment")
-    if standing.doubt_until is not None:
-        seconds = (standing.doubt_until - standing.now).total_seconds()
-        raise NotNowError(
-            f"Telnyx may still carry out a call of channel user {user_id}: try again in"
-            f" {seconds:.0f} s, at {standing.doubt_until:%H:%M:%S} UTC",
-            retry_after_s=seconds,
-        )
-    return standing
-
-
-def _taken_to_go_on(store: InterventionStore, user_id: ChannelUserId) -> Standing:
-    """Take one who is not being erased: what is gone already cannot be brought back."""
-    standing = taken(store, user_id)
-    if standing.erasing:
-        raise NotPossibleError(
-            f"channel user {user_id} is being erased: run `worker erase {user_id}` again"
-        )
-    return standing
-
-
-def _agent_of(standing: Standing, named: str | None) -> str:
-    """Choose whose conversation is meant."""
-    turn, names = standing.turn, [one.agent for one in standing.open]
-    if standing.diverged and turn is not None:
-        if named not in {None, turn.agent}:
-            raise NotPossibleError(f"it is the conversation with agent {turn.agent} that diverged")
-        return turn.agent
-    if named is not None:
-        return named
-    if turn is not None:
-        return turn.agent
-    if len(names) == 1:
-        return names[0]
-    if names:
-        raise NotPossibleError(f"several are open: give --agent, one of {', '.join(names)}")
-    raise NotPossibleError("no conversation is open: give --agent")
-
-
 def _refuse_other(was: Mapped, user_id: ChannelUserId, agent: str) -> None:
     if was.user_id != user_id:
         raise NotPossibleError(f"it belongs to channel user {was.user_id}")
@@ -284,17 +169,6 @@ def _refuse_other(was: Mapped, user_id: ChannelUserId, agent: str) -> None:
         raise NotPossibleError(f"it is the conversation with agent {was.agent}: see --agent")
     if was.owes_outputs:
         raise NotPossibleError("its thread waits for outputs of tools: reset instead")
-
-
-def _check_words(text: str) -> None:
-    if not text.strip():
-        raise NotPossibleError("TEXT is empty: say something")
-    try:
-        size_bytes = len(text.encode())
-    except UnicodeEncodeError:
-        raise NotPossibleError("TEXT is not valid UTF-8") from None
-    if size_bytes > MAX_TEXT_BYTES or "\0" in text:
-        raise NotPossibleError(f"TEXT: at most {MAX_TEXT_BYTES} bytes, and no NUL")
 
 
 def _count(texts: Sequence[str], wanted: str) -> int:

@@ -16,7 +16,7 @@ from worker.domain.ids import ChannelUserId, TelnyxConversationId
 from worker.domain.messages import ChannelAddress
 from worker.handlers.belonging import Belonging
 from worker.handlers.conversations import USER_KEY, user_tag
-from worker.handlers.conversing import NotNowError, taken
+from worker.handlers.standing import NotNowError, taken
 from worker.observability import log
 from worker.store.erasing import ErasureStore
 from worker.store.interventions import InterventionStore

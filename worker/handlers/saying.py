@@ -1,0 +1,86 @@
+"""What one of our people says to a channel user."""
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from worker.domain.agents import Routing
+from worker.domain.ids import ChannelUserId
+from worker.handlers.standing import NotNowError, NotPossibleError, agent_of, taken_to_go_on
+from worker.observability import log
+from worker.store.interventions import InterventionStore, Standing
+from worker.store.saying import Said, SayingStore, Words
+
+MAX_TEXT_BYTES = 65_536
+"""As of a message that comes in."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SayToUser:
+    """Gives a channel user the words of one of our people.
+
+    They are committed as a turn with its reply and delivery. Workers deliver them, and add them to
+    Telnyx's log before the next turn; so there is no moment at which they are half said.
+    """
+
+    store: InterventionStore
+    saying: SayingStore
+    routing: Routing
+
+    def __call__(
+        self,
+        user_id: ChannelUserId,
+        text: str,
+        agent: str | None = None,
+        *,
+        key: UUID,
+        deliver_only: bool = False,
+    ) -> Said:
+        """Say it, once for each `key`.
+
+        `deliver_only`: without adding it to Telnyx's log, so that no open turn stands in the way.
+        Raises `NotNowError`, `NotPossibleError` and `StaleLeaseError`: nothing was said.
+        """
+        _check_words(text)
+        before = self.saying.find(user_id, key)
+        if before is not None:
+            return before
+        standing = taken_to_go_on(self.store, user_id)
+        if standing.turn is not None and not deliver_only:
+            raise NotNowError(
+                f"turn {standing.turn.id} has not ended: wait for it, or see --deliver-only"
+            )
+        policy = self.routing.channel(standing.who.channel)
+        name = agent or self._speaker(standing)
+        conversation = standing.conversation(name) if policy.persist and not deliver_only else None
+        words = Words(
+            text=text,
+            key=key,
+            agent=self.routing.agent(name),
+            channel=policy.name,
+            first_state=policy.first_delivery_state,
+            conversation=conversation.id if conversation else None,
+        )
+        said = self.saying.say(standing.lease, words)
+        log.info("said", user=user_id, turn=said.turn, delivery=said.delivery)
+        return said
+
+    def _speaker(self, standing: Standing) -> str:
+        """Name the agent whose conversation it goes to: the only open one, else who would answer.
+
+        Raises `NotPossibleError` where several are open.
+        """
+        if standing.open or standing.turn:
+            return agent_of(standing, None)
+        channel, recipient = standing.who.channel, standing.who.recipient
+        return self.routing.agent_for(channel=channel, recipient=recipient, named=None).name
+
+
+def _check_words(text: str) -> None:
+    if not text.strip():
+        raise NotPossibleError("TEXT is empty: say something")
+    try:
+        size_bytes = len(text.encode())
+    except UnicodeEncodeError:
+        raise NotPossibleError("TEXT is not valid UTF-8") from None
+    if size_bytes > MAX_TEXT_BYTES or "\0" in text:
+        raise NotPossibleError(f"TEXT: at most {MAX_TEXT_BYTES} bytes, and no NUL")

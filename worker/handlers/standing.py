@@ -1,0 +1,59 @@
+"""Taking a channel user for an operator: not while a worker, or Telnyx, is at work on him."""
+
+from worker.domain.errors import PermanentError, RetryableError
+from worker.domain.ids import ChannelUserId
+from worker.store.interventions import InterventionStore, Standing
+
+
+class NotNowError(RetryableError):
+    """Somebody or something has to end first; `retry_after_s` None = soon, nobody knows when."""
+
+
+class NotPossibleError(PermanentError):
+    """What was asked for makes no sense as things are."""
+
+
+def taken(store: InterventionStore, user_id: ChannelUserId) -> Standing:
+    """Take a channel user who is free. Raises `NotNowError` that says when he will be."""
+    standing = store.take(user_id)
+    if standing.held_until is not None:
+        raise NotNowError(f"a worker is at work on channel user {user_id}: try again in a moment")
+    if standing.doubt_until is not None:
+        seconds = (standing.doubt_until - standing.now).total_seconds()
+        raise NotNowError(
+            f"Telnyx may still carry out a call of channel user {user_id}: try again in"
+            f" {seconds:.0f} s, at {standing.doubt_until:%H:%M:%S} UTC",
+            retry_after_s=seconds,
+        )
+    return standing
+
+
+def taken_to_go_on(store: InterventionStore, user_id: ChannelUserId) -> Standing:
+    """Take one who is not being erased: what is gone already cannot be brought back.
+
+    Raises `NotNowError` and `NotPossibleError`.
+    """
+    standing = taken(store, user_id)
+    if standing.erasing:
+        raise NotPossibleError(
+            f"channel user {user_id} is being erased: run `worker erase {user_id}` again"
+        )
+    return standing
+
+
+def agent_of(standing: Standing, named: str | None) -> str:
+    """Choose whose conversation is meant. Raises `NotPossibleError` where that is not clear."""
+    turn, names = standing.turn, [one.agent for one in standing.open]
+    if standing.diverged and turn is not None:
+        if named not in {None, turn.agent}:
+            raise NotPossibleError(f"it is the conversation with agent {turn.agent} that diverged")
+        return turn.agent
+    if named is not None:
+        return named
+    if turn is not None:
+        return turn.agent
+    if len(names) == 1:
+        return names[0]
+    if names:
+        raise NotPossibleError(f"several are open: give --agent, one of {', '.join(names)}")
+    raise NotPossibleError("no conversation is open: give --agent")
