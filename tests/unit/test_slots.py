@@ -138,6 +138,20 @@ def test_who_lines_up_just_after_a_slot_came_free_rouses_the_sweeper() -> None:
     assert slots.roused.is_set()
 
 
+def test_nothing_rouses_a_sweeper_for_those_who_wait_for_their_moment() -> None:
+    slots = TurnSlots(2)
+    with held(slots, "a"):
+        slots.room()
+        slots.promise([], crowded={"a"})
+        slots.paced = True
+        slots.line_up("a")
+    assert not slots.roused.is_set()
+    slots.paced = False
+    with held(slots, "a"):
+        pass
+    assert slots.roused.is_set()
+
+
 def test_a_closed_process_gives_no_slot_away() -> None:
     slots = TurnSlots(2)
     slots.close()

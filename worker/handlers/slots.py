@@ -52,6 +52,8 @@ class TurnSlots:
         self._unseen = False
         """Whether the last look found no slot to give away, and so nobody who waits."""
         self._closed = False
+        self.paced = False
+        """Whether those in line wait for the moments of their calls, and not for slots."""
         self.roused = threading.Event()
         """Set when somebody who waits could have a slot; the sweeper clears it."""
 
@@ -144,7 +146,7 @@ class TurnSlots:
 
     def _has_room(self, agents: Collection[str]) -> bool:
         """Whether one of these agents could have a slot that is not promised."""
-        if not agents:
+        if self.paced or not agents:
             return False
         promised = self._all_promises()
         return self._free > promised.total() and any(

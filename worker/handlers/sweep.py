@@ -87,6 +87,7 @@ class Sweep:
         swept = self.sweeps.pick(limit=limit, held=room.held, most=room.most)
         if limit:
             self.slots.promise((one.agent for one in swept.due), crowded=swept.crowded)
+        self.slots.paced = len(swept.due) == limit < room.free
         if swept.due:
             log.debug("sweep.found", users=len(swept.due))
             try:
@@ -101,7 +102,7 @@ class Sweep:
         if self.retention is not None:
             self.retention()
         next_s = self.timing.sweep_s if swept.next_due_in_s is None else swept.next_due_in_s
-        if len(swept.due) == limit < room.free:
+        if self.slots.paced:
             next_s = min(next_s, LOOK_S)
         return min(max(next_s, SHORTEST_SLEEP_S), self.timing.sweep_s)
 
