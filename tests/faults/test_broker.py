@@ -29,15 +29,15 @@ def world(database_url: str, tmp_path: Path) -> Iterator[World]:
 
 
 def test_a_wake_that_got_lost_is_sent_again_after_a_while(world: World) -> None:
-    mike = world.worker(AGENTS)
+    mike, anna = world.worker(AGENTS), world.worker(AGENTS)
     mike.accept_only(world.envelope("hello"))
-    mike.service.background.sweep()
-    assert len(mike.broker.woken) == 1
-    mike.broker.woken.clear()  # Redis was flushed
+    anna.service.background.sweep()
+    assert len(anna.broker.woken) == 1
+    anna.broker.woken.clear()  # Redis was flushed
     assert mike.sweep() == 0, "another sweeper does not send the same wake at once"
     world.clock.advance(11)
-    mike.service.background.beat()
-    assert mike.sweep() == 1
+    anna.service.background.beat()
+    assert anna.sweep() == 1
     assert world.inputs() == ["hello"]
 
 

@@ -144,25 +144,24 @@ def test_sweepers_send_no_more_than_can_go_soon_and_look_again_before_long(world
     for number in range(8):
         mike.accept_only(world.envelope("x", user=f"+1312555{number:04}"))
     assert mike.service.background.sweep() == 0.25
-    assert len(mike.broker.woken) == 4
+    assert len(mike.broker.submitted) == 4
     reserve(mike, 6)
     assert mike.service.background.sweep() == 0.25
-    assert len(mike.broker.woken) == 4, "every moment of the next second is taken"
+    assert len(mike.broker.submitted) == 4, "every moment of the next second is taken"
     assert mike.service.answer.slots.paced
     world.clock.advance(9)
     for _ in range(2):
         mike.service.background.sweep()
-    assert len(mike.broker.woken) == 8
+    assert len(mike.broker.submitted) == 8
     assert not mike.service.answer.slots.paced, "all have been told"
 
 
 def test_a_woken_user_whose_moment_is_too_far_is_left_to_the_next_sweep(world: World) -> None:
-    mike, slept = paced(world)
+    (mike, slept), anna = paced(world), world.worker(AGENTS)
     mike.accept_only(world.envelope("x"))
-    mike.service.background.sweep()
+    anna.service.background.sweep()
     reserve(mike, 8)
-    (due,) = mike.broker.woken
-    mike.broker.woken.clear()
+    (due,) = anna.broker.woken
     assert mike.service.answer(*due) == 0
     assert slept == []
     world.clock.advance(2)

@@ -104,21 +104,32 @@ def test_who_comes_while_others_wait_for_the_agent_waits_behind_them(world: Worl
 def test_a_wake_that_finds_no_slot_is_picked_again_for_the_next_that_comes_free(
     world: World,
 ) -> None:
-    mike = world.worker(AGENTS)
+    mike, anna = world.worker(AGENTS), world.worker(AGENTS)
     slots = mike.service.answer.slots
     with taken(slots):
         mike.receive(world.envelope("hello", agent="a"))
         assert not slots.roused.is_set()
     assert slots.roused.is_set(), "a message that found no slot waits for the next, too"
-    mike.service.background.sweep()
-    (due,) = mike.broker.woken
-    mike.broker.woken.clear()
+    anna.service.background.sweep()
+    (due,) = anna.broker.woken
     with taken(slots):
         assert mike.service.answer(*due) == 0
         slots.roused.clear()
     assert slots.roused.is_set()
     mike.answer()
     assert len(world.replies()) == 1
+
+
+def test_who_waited_for_a_slot_of_a_process_is_answered_by_it_without_a_wake(world: World) -> None:
+    mike, anna = world.worker(AGENTS), world.worker(AGENTS)
+    mike.accept_only(world.envelope("hello"))
+    mike.service.background.sweep()
+    (turn,) = mike.broker.submitted
+    turn()
+    assert len(world.replies()) == 1
+    anna.accept_only(world.envelope("hello", user="another"))
+    mike.service.background.sweep()
+    assert [len(mike.broker.submitted), len(mike.broker.woken)] == [1, 1], "he waited for anna's"
 
 
 def test_a_person_counts_to_the_agent_that_he_wrote_to_last(

@@ -2,7 +2,8 @@
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -190,6 +191,10 @@ class NoBroker(RecordingBroker):
 
     def wake(self, users: object) -> None:  # noqa: ARG002 - the port has it
         raise CannotPublishError("away")
+
+    def submit(self, work: Callable[..., None], *args: object) -> Future[None]:
+        work(*args)
+        return Future()
 
 
 def test_without_redis_a_notify_is_enough(world: World, producer: psycopg.Connection[Any]) -> None:

@@ -83,14 +83,14 @@ class RecordingBroker:
     """Stands for Celery and Redis: what was published, for the test to follow or to lose."""
 
     woken: list[Due] = field(default_factory=list)
+    submitted: list[Callable[[], None]] = field(default_factory=list)
+    """Turns that no wake is published for."""
     deliveries: list[ChannelUserId] = field(default_factory=list)
     tasks: list[tuple[str, str, str, dict[str, Any]]] = field(default_factory=list)
 
     def submit(self, work: Callable[..., None], *args: object) -> Future[None]:
-        """Do it at once."""
-        done: Future[None] = Future()
-        done.set_result(work(*args))
-        return done
+        self.submitted.append(lambda: work(*args))
+        return Future()
 
     def wake(self, due: Sequence[Due]) -> None:
         self.woken.extend(due)
@@ -129,13 +129,16 @@ class HandDrivenWorker:
             return self.receive(envelope)
 
     def sweep(self) -> int:
-        """One sweep, and the wakes it published are followed at once; gives their number."""
+        """One sweep, and the turns it asked for are worked at once; gives their number."""
         self.service.background.sweep()
         due, self.broker.woken[:] = list(self.broker.woken), []
+        here, self.broker.submitted[:] = list(self.broker.submitted), []
         for one in due:
             self.service.answer(*one)
+        for turn in here:
+            turn()
         self.deliver()
-        return len(due)
+        return len(due) + len(here)
 
     def deliver(self) -> None:
         """Follow the wakes of deliveries."""

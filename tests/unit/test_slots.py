@@ -152,6 +152,22 @@ def test_nothing_rouses_a_sweeper_for_those_who_wait_for_their_moment() -> None:
     assert slots.roused.is_set()
 
 
+def test_a_sweeper_is_told_whether_people_waited_for_slots() -> None:
+    slots = TurnSlots(2)
+    assert not slots.room().short, "nobody waited"
+    slots.promise([], crowded={"a"})
+    assert slots.room().short
+    slots.promise([], crowded=())
+    assert not slots.room().short
+    slots.line_up("a")
+    assert slots.room().short
+    slots.promise([], crowded=())
+    with held(slots, "a", "a"):
+        slots.room()
+    assert slots.room().short, "the last look could not tell"
+    assert not slots.room().short
+
+
 def test_a_closed_process_gives_no_slot_away() -> None:
     slots = TurnSlots(2)
     slots.close()

@@ -21,6 +21,8 @@ class Room:
     """What a sweeper may give away; promised slots count as taken."""
 
     free: int
+    short: bool
+    """Whether people may be waiting who found no slot here, and not only for their time."""
     held: Mapping[str, int]
     """How many each agent has."""
     most: int
@@ -114,8 +116,9 @@ class TurnSlots:
             self._lined_up.clear()
             promised = self._all_promises()
             free = 0 if self._closed else max(0, self._free - promised.total())
+            short = self._unseen or bool(self._crowded)
             self._unseen = free == 0
-            return Room(free=free, held=self._held + promised, most=self._most)
+            return Room(free=free, short=short, held=self._held + promised, most=self._most)
 
     def promise(self, agents: Iterable[str], *, crowded: Collection[str]) -> None:
         """End a pick that found room: for whom wakes are published, and of whom more were due."""

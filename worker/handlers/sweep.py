@@ -1,7 +1,8 @@
 """The sweeper: finds due users that nobody works on and has them answered.
 
-It runs in every worker and needs no broker: where a wake cannot be published, the turns run in this
-process.
+It runs in every worker and needs no broker. Whoever is due is told by a wake, so that any process
+may answer him; where none can be published, or where slots of this process are what people wait
+for, the turns run here.
 """
 
 import threading
@@ -32,7 +33,7 @@ class CannotPublishError(Exception):
 
 
 class LocalRunner:
-    """Runs work for channel users in this process, where the broker cannot carry the wakes."""
+    """Runs work for channel users in this process, without a task of the broker's."""
 
     def __init__(
         self, work: Callable[..., object], *, most: int, submit: Callable[..., Future[None]]
@@ -90,11 +91,7 @@ class Sweep:
         self.slots.paced = len(swept.due) == limit < room.free
         if swept.due:
             log.debug("sweep.found", users=len(swept.due))
-            try:
-                self.publish(swept.due)
-            except CannotPublishError:
-                for one in swept.due:
-                    self.run_here(*one)
+            self._start(swept.due, here=room.short)
         if overdue := self.deliver_here.free:
             grace_s = self.timing.sweep_s
             for user_id in self.deliveries.due(limit=overdue, grace_s=grace_s):
@@ -105,6 +102,22 @@ class Sweep:
         if self.slots.paced:
             next_s = min(next_s, LOOK_S)
         return min(max(next_s, SHORTEST_SLEEP_S), self.timing.sweep_s)
+
+    def _start(self, due: Sequence[Due], *, here: bool) -> None:
+        """Have their turns started: by this process, or by whichever follows the wake.
+
+        Where this process was short of slots, it is these that have come free: a wake would cost
+        as much as half a turn, and might end up where there is none.
+        """
+        if not here:
+            try:
+                self.publish(due)
+            except CannotPublishError:
+                pass
+            else:
+                return
+        for one in due:
+            self.run_here(*one)
 
 
 @dataclass(kw_only=True)
