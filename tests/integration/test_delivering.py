@@ -164,7 +164,7 @@ def test_a_lost_wake_of_a_delivery_is_found_by_the_sweeper(world: World) -> None
     mike.broker.deliveries.clear()
     world.clock.advance(2)
     mike.service.background.sweep()
-    mike.service.background.sweep.deliver_here.close()  # waits for what it started
+    mike.service.close()  # waits for what it started
     assert states(world) == ["sent"]
 
 
