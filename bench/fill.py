@@ -1,5 +1,7 @@
 """Tables as they look after a long time: old messages with all the rows that belong to them."""
 
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psycopg
@@ -19,7 +21,7 @@ SELECT id, 'default', gen_random_uuid(), service_now() - interval '90 days' FROM
 ON CONFLICT (channel_user_id, agent) WHERE closed_at IS NULL DO NOTHING;
 """
 _OLD = """
-CREATE TEMPORARY TABLE old ON COMMIT DROP AS
+CREATE UNLOGGED TABLE old AS
 SELECT row_number() OVER (ORDER BY round, u.id) AS n, u.id AS user_id, c.id AS conversation_id,
     round + 1 AS seq,
     service_now() - interval '90 days' + round * interval '90 days' / %(each)s AS at
@@ -81,6 +83,10 @@ SELECT setval(pg_get_serial_sequence('turns', 'id'), (SELECT max(id) FROM turns)
 """
 
 
+_SIDE_BY_SIDE = ((_TURNS, _REPLIES, _DELIVERIES), (_MESSAGES, _CALLS))
+"""One connection each, and about as long."""
+
+
 def fill(
     connection: psycopg.Connection[Any], *, users: int, each: int, waiting: bool = False
 ) -> None:
@@ -91,11 +97,19 @@ def fill(
     """
     values = {"users": users, "each": each, "waiting": waiting}
     with connection.transaction():
-        connection.execute("SET LOCAL session_replication_role = replica")
-        connection.execute("SET LOCAL synchronous_commit = off")
         for statement in (_USERS, _CONVERSATIONS, _OLD):
             connection.execute(statement, values)
-        for statement in (_TURNS, _CALLS, _MESSAGES, _REPLIES, _DELIVERIES, *_RARE, _IDS):
-            connection.execute(statement)
+    with ThreadPoolExecutor() as threads:
+        for done in [threads.submit(_insert, connection.info.dsn, some) for some in _SIDE_BY_SIDE]:
+            done.result()
+    _insert(connection.info.dsn, (*_RARE, _IDS, "DROP TABLE old"))
     connection.execute("VACUUM ANALYZE")
     connection.execute("CHECKPOINT")
+
+
+def _insert(database: str, statements: Sequence[str]) -> None:
+    with psycopg.connect(database) as connection:
+        connection.execute("SET LOCAL session_replication_role = replica")
+        connection.execute("SET LOCAL synchronous_commit = off")
+        for statement in statements:
+            connection.execute(statement.encode())
