@@ -17,7 +17,8 @@ from pydantic import (
 )
 
 from worker.agents_sections import BudgetSection, LimitsSection, Section, ToolSection
-from worker.domain.agents import (
+from worker.domain.deliveries import WEBHOOK_MAX_AGE_S
+from worker.domain.routing import (
     ROUTE,
     Agent,
     AttachmentPolicy,
@@ -31,7 +32,6 @@ from worker.domain.agents import (
     WebhookDelivery,
     hash_of,
 )
-from worker.domain.deliveries import WEBHOOK_MAX_AGE_S
 from worker.domain.timing import Timing
 from worker.domain.tools import ToolConfig
 from worker.settings import SettingsError

@@ -12,8 +12,8 @@ from worker.bootstrap_metrics import Metrics
 from worker.bootstrap_tracing import Tracing
 from worker.channels.build import ChannelConfigError, build_channels
 from worker.channels.port import DEADLINE_S, Channel
-from worker.domain.agents import Routing
 from worker.domain.ids import ChannelUserId
+from worker.domain.routing import Routing
 from worker.handlers.answer import AnswerUser
 from worker.handlers.conversations import ConversationFinder
 from worker.handlers.deliver import DeliverReplies

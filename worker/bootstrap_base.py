@@ -11,8 +11,8 @@ from worker.bootstrap_metrics import Metrics, build_metrics
 from worker.bootstrap_tracing import Tracing, build_tracing
 from worker.broker import is_amqp
 from worker.channels.live import LiveReplies
-from worker.domain.agents import Routing
 from worker.domain.ids import WorkerId
+from worker.domain.routing import Routing
 from worker.domain.timing import Timing
 from worker.handlers.accept import AcceptEnvelope
 from worker.handlers.slots import TurnSlots

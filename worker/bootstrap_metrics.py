@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from worker.domain.agents import Routing
+from worker.domain.routing import Routing
 from worker.exposition import Exposition
 from worker.handlers.slots import TurnSlots
 from worker.meters import Meters

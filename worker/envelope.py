@@ -22,10 +22,10 @@ from pydantic import (
     model_validator,
 )
 
-from worker.domain.agents import ChannelKind
 from worker.domain.errors import PermanentError
 from worker.domain.messages import ChannelAddress
 from worker.domain.reasons import DeadLetterReason
+from worker.domain.routing import ChannelKind
 
 VERSION: Final = 1
 MAX_TEXT_BYTES: Final = 65_536

@@ -20,8 +20,8 @@ from tests.support.raw_server import (
     reset,
     response_object,
 )
-from worker.domain.calls import CallOutcome, Done, Fault, NotSent, Refused, Unknown
 from worker.domain.ids import TelnyxConversationId
+from worker.domain.turns.calls import CallOutcome, Done, Fault, NotSent, Refused, Unknown
 from worker.sandbox.simulator import Simulator, SimulatorConfig, running_simulator
 from worker.telnyx.client import TelnyxClient
 from worker.telnyx.responses import ResponseRequest

@@ -9,11 +9,11 @@ import pytest
 
 from tests.support.databases import fresh_database
 from tests.support.world import HandDrivenWorker, World, running_world
-from worker.domain.agents import Agent, Budget, Routing
-from worker.domain.calls import Done, Usage
 from worker.domain.ids import ChannelUserId, MessageRowId, TurnId
 from worker.domain.messages import ChannelAddress, PendingMessage
-from worker.domain.turns import Head, Lease, OpenTurn, Release, Send
+from worker.domain.routing import Agent, Budget, Routing
+from worker.domain.turns.calls import Done, Usage
+from worker.domain.turns.next_step import Head, Lease, OpenTurn, Release, Send
 from worker.sandbox.postgres import EmbeddedPostgres
 from worker.sandbox.simulator.config import SimulatorConfig
 from worker.store.budgets import _USED, PARTS, count_tokens, within_budget

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.world import HandDrivenWorker, World, running_world
-from worker.domain.fates import Fate
 from worker.domain.ids import MessageRowId
-from worker.domain.outlook import outlook
+from worker.domain.reports.explain_ended import Fate
+from worker.domain.reports.explain_waiting import outlook
 from worker.domain.timing import Timing
 from worker.handlers.pacing import UNDER_WAY_S
 from worker.sandbox.simulator.config import SimulatorConfig

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from worker.domain.dialect import EXPECTED, DialectReport, Standing, judge_again
+from worker.domain.reports.dialect import EXPECTED, DialectReport, Standing, judge_again
 from worker.handlers.dialect import play
 from worker.sandbox.simulator import Endpoint, Simulator, SimulatorConfig
 from worker.sandbox.simulator.config import MODELS

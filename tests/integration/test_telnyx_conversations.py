@@ -15,7 +15,7 @@ from worker.domain.errors import (
     RetryableError,
 )
 from worker.domain.ids import TelnyxConversationId
-from worker.domain.threads import Conversation
+from worker.domain.turns.thread import Conversation
 from worker.telnyx.client import TelnyxClient
 
 ID = TelnyxConversationId(UUID("6a09cdc3-8948-47f0-aa62-74ac943d6c58"))

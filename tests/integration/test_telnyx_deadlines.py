@@ -14,7 +14,7 @@ import pytest
 from pydantic import SecretStr
 
 from tests.support.raw_server import RawServer, answers, http, raw_server, reset, response_object
-from worker.domain.calls import CallOutcome, Done, Fault, NotSent, Refused, Unknown
+from worker.domain.turns.calls import CallOutcome, Done, Fault, NotSent, Refused, Unknown
 from worker.telnyx.client import TelnyxClient
 from worker.telnyx.responses import ResponseRequest
 from worker.telnyx.transport import LineError, _connect_one_of, dial, tls_context

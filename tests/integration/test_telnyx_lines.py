@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from tests.support.raw_server import RawServer, answers, http, raw_server, reset, response_object
-from worker.domain.calls import Done, Fault, Refused, Unknown
 from worker.domain.errors import OutcomeUnknownError, RetryableError, WorkerError
 from worker.domain.ids import TelnyxConversationId
+from worker.domain.turns.calls import Done, Fault, Refused, Unknown
 from worker.telnyx import wire
 from worker.telnyx.answer import Answer
 from worker.telnyx.client import TelnyxClient

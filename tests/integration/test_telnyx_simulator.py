@@ -7,9 +7,9 @@ from uuid import uuid4
 import pytest
 from pydantic import SecretStr
 
-from worker.domain.calls import Done, Fault, Refused, Unknown
 from worker.domain.errors import NotFoundError, OperatorError, OutcomeUnknownError
 from worker.domain.ids import TelnyxConversationId
+from worker.domain.turns.calls import Done, Fault, Refused, Unknown
 from worker.sandbox.simulator import FAULTS, Endpoint, Simulator, SimulatorConfig, running_simulator
 from worker.telnyx.client import TelnyxClient
 from worker.telnyx.responses import ResponseRequest

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from worker.domain.readback import Words
+from worker.domain.turns.reconcile import Words
 from worker.sandbox.simulator.events import (
     FaultChosen,
     MessageExtended,

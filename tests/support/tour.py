@@ -4,10 +4,10 @@ from uuid import uuid4
 
 from pydantic import SecretStr
 
-from worker.domain.calls import Done
 from worker.domain.ids import TelnyxConversationId
 from worker.domain.messages import user_item
 from worker.domain.tools import ToolSpec
+from worker.domain.turns.calls import Done
 from worker.sandbox.simulator import Simulator
 from worker.telnyx.client import TelnyxClient
 from worker.telnyx.responses import ResponseRequest

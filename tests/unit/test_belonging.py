@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from worker.domain.agents import ChannelKind
 from worker.domain.messages import ChannelAddress
+from worker.domain.routing import ChannelKind
 from worker.handlers.belonging import Belonging
 
 ENTRIES = Path(__file__).parents[1] / "fixtures" / "redis_entries"

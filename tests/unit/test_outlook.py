@@ -6,9 +6,6 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from worker.domain.agents import Agent, Routing
-from worker.domain.calls import Fault
-from worker.domain.fates import Fate, Outlook
 from worker.domain.ids import (
     CallId,
     ChannelUserId,
@@ -18,7 +15,9 @@ from worker.domain.ids import (
     MessageRowId,
     TurnId,
 )
-from worker.domain.life import (
+from worker.domain.reports.explain_ended import Fate, Outlook
+from worker.domain.reports.explain_waiting import outlook
+from worker.domain.reports.message_life import (
     ClosedGate,
     Life,
     LifeCall,
@@ -31,7 +30,7 @@ from worker.domain.life import (
     LifeTurn,
     LifeUser,
 )
-from worker.domain.outlook import outlook
+from worker.domain.routing import Agent, Routing
 from worker.domain.states import (
     CallState,
     DeadLetterKind,
@@ -44,6 +43,7 @@ from worker.domain.states import (
     TurnState,
 )
 from worker.domain.timing import Timing
+from worker.domain.turns.calls import Fault
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 ROUTING = Routing(

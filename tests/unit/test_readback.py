@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.domain.calls import ToolCall
 from worker.domain.ids import TurnId
-from worker.domain.readback import (
+from worker.domain.timing import Timing
+from worker.domain.turns.calls import ToolCall
+from worker.domain.turns.reconcile import (
     HUMAN_KEY,
     Adopt,
     AdoptCalls,
@@ -23,8 +24,7 @@ from worker.domain.readback import (
     judge,
     same_text,
 )
-from worker.domain.threads import ThreadMessage
-from worker.domain.timing import Timing
+from worker.domain.turns.thread import ThreadMessage
 
 TIMING = Timing()
 QUIET_S = 180.0

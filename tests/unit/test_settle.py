@@ -7,12 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.domain.agents import Agent
-from worker.domain.calls import CallOutcome, Done, Fault, NotSent, Refused, Unknown
 from worker.domain.errors import OperatorError, OutcomeUnknownError, RetryableError
 from worker.domain.ids import CallId, TurnId
 from worker.domain.reasons import DeadLetterReason
-from worker.domain.settle import (
+from worker.domain.routing import Agent
+from worker.domain.states import CallState, ReplySource
+from worker.domain.timing import Timing
+from worker.domain.turns.calls import CallOutcome, Done, Fault, NotSent, Refused, Unknown
+from worker.domain.turns.next_step import CallRecord, OpenTurn
+from worker.domain.turns.plan import (
     GateClosing,
     GiveUp,
     Later,
@@ -23,9 +26,6 @@ from worker.domain.settle import (
     plan_after,
     plan_without_conversation,
 )
-from worker.domain.states import CallState, ReplySource
-from worker.domain.timing import Timing
-from worker.domain.turns import CallRecord, OpenTurn
 
 TIMING = Timing()
 AGENT = Agent(name="kind", model="m")

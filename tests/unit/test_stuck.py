@@ -5,10 +5,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from worker.domain.agents import Agent, Routing
 from worker.domain.ids import ChannelUserId, MessageRowId
-from worker.domain.life import ClosedGate
-from worker.domain.stuck import Crowd, StuckKind, StuckUser, Waits, stuck
+from worker.domain.reports.message_life import ClosedGate
+from worker.domain.reports.stuck import Crowd, StuckKind, StuckUser, Waits, stuck
+from worker.domain.routing import Agent, Routing
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 OLD = NOW - timedelta(seconds=90)

@@ -7,14 +7,14 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from worker.domain.agents import Agent, ChannelPolicy
-from worker.domain.calls import CallOutcome, Done, Fault, NotSent, Refused, Unknown
 from worker.domain.ids import ChannelUserId, MessageRowId, TurnId
 from worker.domain.messages import ChannelAddress, PendingMessage
 from worker.domain.reasons import DeadLetterReason
-from worker.domain.settle import Diverge, GiveUp, Later, Plan, Replace, Reply
+from worker.domain.routing import Agent, ChannelPolicy
 from worker.domain.states import ReplySource
-from worker.domain.turns import Lease, LookBack, OpenTurn, Send
+from worker.domain.turns.calls import CallOutcome, Done, Fault, NotSent, Refused, Unknown
+from worker.domain.turns.next_step import Lease, LookBack, OpenTurn, Send
+from worker.domain.turns.plan import Diverge, GiveUp, Later, Plan, Replace, Reply
 from worker.handlers.telling import tell_settled
 from worker.store.claims import Claimed
 

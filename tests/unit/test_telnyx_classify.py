@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from worker.domain.calls import CallOutcome, Done, Fault, Refused, ToolCall, Unknown, Usage
+from worker.domain.turns.calls import CallOutcome, Done, Fault, Refused, ToolCall, Unknown, Usage
 from worker.telnyx.classify import classify
 
 NOW = datetime(2026, 10, 22, 12, 0, tzinfo=UTC)

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from worker.domain.calls import ToolCall
 from worker.domain.errors import RetryableError
-from worker.domain.threads import ThreadMessage
+from worker.domain.turns.calls import ToolCall
+from worker.domain.turns.thread import ThreadMessage
 from worker.telnyx.answer import Answer
 from worker.telnyx.log import read_log
 from worker.telnyx.rows import in_order, message_of

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.domain.agents import Agent, ChannelPolicy, Routing
 from worker.domain.ids import (
     CallId,
     ChannelUserId,
@@ -28,8 +27,9 @@ from worker.domain.messages import (
     input_text,
     next_batch,
 )
+from worker.domain.routing import Agent, ChannelPolicy, Routing
 from worker.domain.states import CallState, TurnKind
-from worker.domain.turns import (
+from worker.domain.turns.next_step import (
     CallRecord,
     Head,
     Lease,

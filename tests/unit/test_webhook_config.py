@@ -13,8 +13,8 @@ from worker.channels.build import ChannelConfigError, build_channels
 from worker.channels.port import Channel
 from worker.channels.task import TaskChannel
 from worker.channels.webhook import WebhookChannel
-from worker.domain.agents import EntryPointDelivery, TaskDelivery, WebhookDelivery
 from worker.domain.deliveries import WEBHOOK_MAX_AGE_S
+from worker.domain.routing import EntryPointDelivery, TaskDelivery, WebhookDelivery
 from worker.settings import SettingsError
 
 SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()

@@ -14,8 +14,8 @@ from worker.channels.addresses import is_public
 from worker.channels.port import Channel
 from worker.channels.task import TaskChannel
 from worker.channels.webhook import WebhookChannel
-from worker.domain.agents import ROUTE, Delivery, EntryPointDelivery, TaskDelivery, WebhookDelivery
 from worker.domain.errors import PermanentError
+from worker.domain.routing import ROUTE, Delivery, EntryPointDelivery, TaskDelivery, WebhookDelivery
 from worker.http_once import parse_url, tls_context
 from worker.signing import SecretError, signer_from
 

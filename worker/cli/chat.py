@@ -21,8 +21,8 @@ from worker.cli.producer import producer
 from worker.cli.send import check
 from worker.cli.service import service
 from worker.cli.waiting import OutcomeWatch, replies_in
-from worker.domain.agents import Routing
 from worker.domain.ids import TurnId
+from worker.domain.routing import Routing
 from worker.envelope import VERSION, EnvelopeError
 from worker.store.replies import Progress
 

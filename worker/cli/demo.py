@@ -21,7 +21,7 @@ from worker.cli.producer import Producer, broker_is_away, producer
 from worker.cli.send import check
 from worker.cli.service import service
 from worker.cli.waiting import OutcomeWatch, replies_in
-from worker.domain.agents import Routing
+from worker.domain.routing import Routing
 from worker.settings import sandbox_dir
 from worker.store.replies import ReplyStore
 

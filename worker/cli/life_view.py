@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Final
 
 from worker.cli.times import clock, moment, span
-from worker.domain.life import Life, LifeCall, LifeDelivery, LifeTurn
+from worker.domain.reports.message_life import Life, LifeCall, LifeDelivery, LifeTurn
 from worker.domain.states import CallState
 from worker.handlers.accept import NEVER_ANSWERED
 from worker.handlers.explain import Explained

@@ -10,7 +10,7 @@ from pydantic import SecretStr, ValidationError
 
 from worker.agents_file import load_agents
 from worker.cli.errors import MISUSED, CommandError
-from worker.domain.agents import Routing
+from worker.domain.routing import Routing
 from worker.domain.timing import Timing
 from worker.settings import (
     Settings,

@@ -12,7 +12,7 @@ from worker.cli.lines import Line, Spread, address, count_lines, identity, read_
 from worker.cli.needs import routing_of, settings_for
 from worker.cli.producer import Producer, producer
 from worker.cli.waiting import OutcomeWatch, replies_in, wait_for_all
-from worker.domain.agents import Routing
+from worker.domain.routing import Routing
 from worker.envelope import VERSION, EnvelopeError, parse_envelope
 from worker.settings import Settings
 from worker.store.replies import MessageKey

@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 from worker.cli.console import plain, say, say_json
 from worker.cli.errors import MISUSED, CommandError
 from worker.cli.needs import routing_of, settings_for
-from worker.domain.agents import Delivery, EntryPointDelivery, TaskDelivery, WebhookDelivery
 from worker.domain.reasons import DeadLetterReason
+from worker.domain.routing import Delivery, EntryPointDelivery, TaskDelivery, WebhookDelivery
 from worker.envelope import EnvelopeError
 from worker.handlers.foresee import Foreseen, Route, Verdict, foresee
 from worker.intake.strict_json import TooDeepError, loads

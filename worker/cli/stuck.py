@@ -9,7 +9,7 @@ from worker.cli.console import out, plain, say, say_json
 from worker.cli.errors import CommandError
 from worker.cli.needs import agents_of, settings_for
 from worker.cli.times import clock, span
-from worker.domain.stuck import Stuck, StuckKind, Waits, stuck
+from worker.domain.reports.stuck import Stuck, StuckKind, Waits, stuck
 from worker.store.database import Database
 from worker.store.stuck import StuckStore
 

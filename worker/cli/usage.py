@@ -9,7 +9,7 @@ from rich.table import Table
 from worker.cli.console import out, say_json
 from worker.cli.errors import MISUSED, CommandError
 from worker.cli.needs import routing_of, settings_for
-from worker.domain.agents import Routing
+from worker.domain.routing import Routing
 from worker.store.database import Database
 from worker.store.usage import BudgetUse, Dimension, UsageRow, UsageStore
 

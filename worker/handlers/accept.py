@@ -3,9 +3,9 @@
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from worker.domain.agents import ChannelPolicy, Routing, UnknownAgentError, UnknownRouteError
 from worker.domain.messages import is_image
 from worker.domain.reasons import DeadLetterReason
+from worker.domain.routing import ChannelPolicy, Routing, UnknownAgentError, UnknownRouteError
 from worker.envelope import Envelope, EnvelopeError, parse_envelope
 from worker.handlers.spans import INBOUND, accept_span, note_accepted
 from worker.meters import Meters

@@ -6,17 +6,26 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 from uuid import uuid5
 
-from worker.domain.agents import Agent, Routing
 from worker.domain.errors import (
     DatabaseAwayError,
     NotFoundError,
     StaleLeaseError,
     WorkerError,
 )
-from worker.domain.exchange import input_items
 from worker.domain.ids import ChannelUserId
-from worker.domain.readback import HUMAN_KEY
-from worker.domain.settle import (
+from worker.domain.routing import Agent, Routing
+from worker.domain.timing import Timing
+from worker.domain.turns.next_step import (
+    GoOn,
+    Head,
+    LookBack,
+    Prepare,
+    Record,
+    Send,
+    Step,
+    next_step,
+)
+from worker.domain.turns.plan import (
     Later,
     Recorded,
     Replace,
@@ -24,8 +33,8 @@ from worker.domain.settle import (
     plan_after,
     plan_without_conversation,
 )
-from worker.domain.timing import Timing
-from worker.domain.turns import GoOn, Head, LookBack, Prepare, Record, Send, Step, next_step
+from worker.domain.turns.reconcile import HUMAN_KEY
+from worker.domain.turns.request_items import input_items
 from worker.handlers.conversations import ConversationFinder
 from worker.handlers.counting import count_claim, count_post
 from worker.handlers.lookback import LookBackAtThread

@@ -10,8 +10,8 @@ import re
 import unicodedata
 from dataclasses import dataclass
 
-from worker.domain.agents import ChannelKind
 from worker.domain.messages import ChannelAddress
+from worker.domain.routing import ChannelKind
 from worker.envelope import EnvelopeError, parse_envelope, texts
 from worker.handlers.unwrapping import layers
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from worker.domain.ids import TurnId
-from worker.domain.readback import HUMAN_KEY, same_text
-from worker.domain.threads import ThreadMessage
+from worker.domain.turns.reconcile import HUMAN_KEY, same_text
+from worker.domain.turns.thread import ThreadMessage
 from worker.store.ledger import LedgerStore, LedgerTurn, MappingRow
 from worker.telnyx.conversations import Conversations
 

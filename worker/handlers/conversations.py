@@ -6,7 +6,7 @@ from uuid import UUID, uuid5
 
 from worker.domain.ids import TelnyxConversationId
 from worker.domain.messages import ChannelAddress
-from worker.domain.turns import OpenConversation
+from worker.domain.turns.next_step import OpenConversation
 from worker.store.claims import Claimed
 from worker.store.conversations import ConversationStore
 from worker.telnyx.conversations import Conversations

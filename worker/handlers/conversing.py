@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from worker.domain.agents import Routing
 from worker.domain.errors import WorkerError
 from worker.domain.ids import ChannelUserId, ConversationId, TelnyxConversationId, TurnId
-from worker.domain.readback import same_text
+from worker.domain.routing import Routing
 from worker.domain.states import TurnKind
-from worker.domain.turns import OpenTurn
+from worker.domain.turns.next_step import OpenTurn
+from worker.domain.turns.reconcile import same_text
 from worker.handlers.conversations import USER_KEY, user_tag
 from worker.handlers.standing import NotNowError, NotPossibleError, agent_of, taken_to_go_on
 from worker.observability import log

@@ -2,8 +2,8 @@
 
 from http import HTTPStatus
 
-from worker.domain.calls import CallOutcome, Done, NotSent, Refused, Unknown
-from worker.domain.turns import Prepare, Record, Send
+from worker.domain.turns.calls import CallOutcome, Done, NotSent, Refused, Unknown
+from worker.domain.turns.next_step import Prepare, Record, Send
 from worker.meters import Meters
 from worker.store.claims import Claimed
 

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from worker.channels.port import Channel
-from worker.domain.agents import ChannelPolicy, Routing, TaskDelivery, WebhookDelivery
 from worker.domain.deliveries import (
     WEBHOOK_KEY_VALID_S,
     WEBHOOK_WAITS_S,
@@ -21,6 +20,7 @@ from worker.domain.deliveries import (
 )
 from worker.domain.errors import StaleLeaseError
 from worker.domain.ids import ChannelUserId
+from worker.domain.routing import ChannelPolicy, Routing, TaskDelivery, WebhookDelivery
 from worker.handlers.spans import deliver_span, note_delivered
 from worker.handlers.telling import tell_delivered
 from worker.meters import Meters

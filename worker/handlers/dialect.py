@@ -14,12 +14,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from worker.domain import dialect
-from worker.domain.calls import Done
-from worker.domain.dialect import DialectReport, Verdict, users_of
 from worker.domain.errors import WorkerError
 from worker.domain.messages import user_item
+from worker.domain.reports import dialect
+from worker.domain.reports.dialect import DialectReport, Verdict, users_of
 from worker.domain.tools import ToolSpec
+from worker.domain.turns.calls import Done
 from worker.handlers.throwaway import SOURCE, Log, NotAnsweredError, ThrowAway
 from worker.telnyx.client import TelnyxClient
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
 
-from worker.domain.agents import Routing
 from worker.domain.errors import DatabaseAwayError, NotFoundError, RetryableError, WorkerError
 from worker.domain.ids import ChannelUserId, TelnyxConversationId
 from worker.domain.messages import ChannelAddress
+from worker.domain.routing import Routing
 from worker.handlers.belonging import Belonging
 from worker.handlers.conversations import USER_KEY, user_tag
 from worker.handlers.standing import NotNowError, taken

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from worker.domain.agents import Routing
-from worker.domain.fates import Outlook
 from worker.domain.ids import MessageRowId
-from worker.domain.life import Life
-from worker.domain.outlook import outlook
+from worker.domain.reports.explain_ended import Outlook
+from worker.domain.reports.explain_waiting import outlook
+from worker.domain.reports.message_life import Life
+from worker.domain.routing import Routing
 from worker.domain.timing import Timing
 from worker.handlers.operate import NotReplayableError, envelope_in
 from worker.handlers.typos import UnknownField, unknown_fields

@@ -4,9 +4,9 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from worker.domain.agents import Routing
 from worker.domain.errors import NotFoundError
 from worker.domain.ids import ChannelUserId
+from worker.domain.routing import Routing
 from worker.handlers.belonging import Belonging
 from worker.store.erasing import ErasureStore
 from worker.store.exporting import ExportStore

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum, unique
 
-from worker.domain.agents import Agent, ChannelPolicy, Routing
+from worker.domain.routing import Agent, ChannelPolicy, Routing
 from worker.envelope import EnvelopeError
 from worker.handlers.accept import routed
 from worker.handlers.typos import UnknownField, unknown_fields

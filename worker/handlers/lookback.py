@@ -3,7 +3,6 @@
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 
-from worker.domain.calls import Fault
 from worker.domain.errors import (
     DatabaseAwayError,
     NotFoundError,
@@ -11,20 +10,12 @@ from worker.domain.errors import (
     StaleLeaseError,
     WorkerError,
 )
-from worker.domain.readback import (
-    Adopt,
-    AdoptCalls,
-    Diverged,
-    Expectation,
-    LookAgain,
-    Resend,
-    Unanswered,
-    Verdict,
-    Words,
-    judge,
-)
 from worker.domain.reasons import DeadLetterReason
-from worker.domain.settle import (
+from worker.domain.states import ReplySource
+from worker.domain.timing import Timing
+from worker.domain.turns.calls import Fault
+from worker.domain.turns.next_step import CallRecord
+from worker.domain.turns.plan import (
     Diverge,
     GateClosing,
     GiveUp,
@@ -37,9 +28,18 @@ from worker.domain.settle import (
     gave_up_because,
     plan_without_conversation,
 )
-from worker.domain.states import ReplySource
-from worker.domain.timing import Timing
-from worker.domain.turns import CallRecord
+from worker.domain.turns.reconcile import (
+    Adopt,
+    AdoptCalls,
+    Diverged,
+    Expectation,
+    LookAgain,
+    Resend,
+    Unanswered,
+    Verdict,
+    Words,
+    judge,
+)
 from worker.handlers.settling import Settle
 from worker.store.claims import Claimed
 from worker.store.turns import Settled, TurnStore

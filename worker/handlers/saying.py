@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from uuid import UUID
 
-from worker.domain.agents import Routing
 from worker.domain.ids import ChannelUserId
+from worker.domain.routing import Routing
 from worker.handlers.standing import NotNowError, NotPossibleError, agent_of, taken_to_go_on
 from worker.observability import log
 from worker.store.interventions import InterventionStore, Standing

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from worker.domain.calls import CallOutcome
 from worker.domain.ids import ChannelUserId
-from worker.domain.settle import Plan, Reply
 from worker.domain.states import DeliveryState, ReplySource
+from worker.domain.turns.calls import CallOutcome
+from worker.domain.turns.plan import Plan, Reply
 from worker.handlers.showing import ShowReply
 from worker.handlers.spans import note_settled
 from worker.handlers.telling import tell_settled

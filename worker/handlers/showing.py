@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from worker.channels.live import LiveReplies, LiveReply, topic
-from worker.domain.settle import GiveUp, Plan, Reply
 from worker.domain.states import DeliveryState, ReplySource
+from worker.domain.turns.plan import GiveUp, Plan, Reply
 from worker.store.claims import Claimed
 
 _SHOWN = frozenset({DeliveryState.PENDING, DeliveryState.SENT})

@@ -14,11 +14,11 @@ Names without `worker.` are OpenTelemetry's: messaging, http, gen_ai, error.
 from contextlib import AbstractContextManager
 from typing import Final, TypeAlias
 
-from worker.domain.calls import CallOutcome, Done, NotSent, Refused, Unknown
 from worker.domain.deliveries import ClaimedDelivery, DeliveryOutcome, Sent
-from worker.domain.settle import Plan
 from worker.domain.states import DeliveryState
-from worker.domain.turns import ToolRecord
+from worker.domain.turns.calls import CallOutcome, Done, NotSent, Refused, Unknown
+from worker.domain.turns.next_step import ToolRecord
+from worker.domain.turns.plan import Plan
 from worker.store.claims import Claimed
 from worker.store.messages import Accepted
 from worker.tracing import Facts, Kind, Tracer

@@ -14,12 +14,12 @@ id of a message, which may hold an address.
 from collections.abc import Collection
 from typing import Any
 
-from worker.domain.calls import CallOutcome, Done, Fault, NotSent, Refused, ToolCall, Unknown
 from worker.domain.deliveries import ClaimedDelivery, DeliveryOutcome
 from worker.domain.ids import ChannelUserId, MessageRowId
-from worker.domain.settle import Diverge, GiveUp, Later, Plan, Replace
 from worker.domain.states import DeliveryState
-from worker.domain.turns import GoOn, LookBack
+from worker.domain.turns.calls import CallOutcome, Done, Fault, NotSent, Refused, ToolCall, Unknown
+from worker.domain.turns.next_step import GoOn, LookBack
+from worker.domain.turns.plan import Diverge, GiveUp, Later, Plan, Replace
 from worker.observability import log
 from worker.store.claims import Claimed, NotClaimed
 from worker.timed_socket import boottime

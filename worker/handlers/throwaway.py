@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 from uuid import UUID, uuid4
 
-from worker.domain.calls import CallOutcome, Done, NotSent, Refused, Unknown
 from worker.domain.errors import WorkerError
 from worker.domain.ids import TelnyxConversationId
-from worker.domain.threads import ThreadMessage
 from worker.domain.tools import ToolSpec
+from worker.domain.turns.calls import CallOutcome, Done, NotSent, Refused, Unknown
+from worker.domain.turns.thread import ThreadMessage
 from worker.telnyx.client import TelnyxClient
 from worker.telnyx.responses import ResponseRequest
 from worker.telnyx.window import CallWindow

@@ -8,7 +8,7 @@ from uuid import UUID, uuid5
 
 from worker.domain.states import ToolCallState
 from worker.domain.tools import ToolRequest, ToolResult
-from worker.domain.turns import ToolRecord
+from worker.domain.turns.next_step import ToolRecord
 from worker.handlers.spans import tool_span
 from worker.meters import Meters
 from worker.observability import log

@@ -6,12 +6,12 @@ users' turns seldom wait for each other. What others have not committed yet is n
 that are under way at once may go beyond a budget together.
 """
 
-from worker.domain.agents import Agent, Routing
-from worker.domain.budgets import OVER_BUDGET, Used, room, within
-from worker.domain.calls import CallOutcome, Done
 from worker.domain.ids import ChannelUserId
+from worker.domain.routing import Agent, Routing
 from worker.domain.states import MessageState
-from worker.domain.turns import Head, OpenTurn, Prepare, Send, Step
+from worker.domain.turns.budgets import OVER_BUDGET, Used, room, within
+from worker.domain.turns.calls import CallOutcome, Done
+from worker.domain.turns.next_step import Head, OpenTurn, Prepare, Send, Step
 from worker.store.expiry import end_unanswered
 from worker.store.sql import Connection, Row, sql
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TypeAlias
 
-from worker.domain.agents import Agent, ChannelPolicy, Routing
 from worker.domain.ids import ChannelUserId, MessageRowId, WorkerId
 from worker.domain.messages import MAX_TURN_MESSAGES, ChannelAddress
-from worker.domain.turns import (
+from worker.domain.routing import Agent, ChannelPolicy, Routing
+from worker.domain.turns.next_step import (
     GoOn,
     Head,
     Lease,

@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 from worker.domain.ids import ConversationId, TelnyxConversationId
-from worker.domain.turns import Lease, OpenConversation
+from worker.domain.turns.next_step import Lease, OpenConversation
 from worker.store.database import Database
 from worker.store.fence import hold
 from worker.store.heads import conversation_value, read_conversation

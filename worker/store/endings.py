@@ -7,9 +7,9 @@ statement happens and it gives no row.
 import json
 from datetime import timedelta
 
-from worker.domain.calls import CallOutcome, Done, NotSent, Refused, Unknown
-from worker.domain.settle import Diverge, GiveUp, Later, Plan, Recorded, Replace, Reply, Split
 from worker.domain.states import CallState, MessageState, ReplySource, TurnState
+from worker.domain.turns.calls import CallOutcome, Done, NotSent, Refused, Unknown
+from worker.domain.turns.plan import Diverge, GiveUp, Later, Plan, Recorded, Replace, Reply, Split
 from worker.store.claims import Claimed
 from worker.store.sql import Statement, sql
 

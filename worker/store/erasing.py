@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from worker.domain.errors import NotFoundError, StaleLeaseError
 from worker.domain.ids import ChannelUserId, TelnyxConversationId
 from worker.domain.messages import ChannelAddress
-from worker.domain.turns import Lease
+from worker.domain.turns.next_step import Lease
 from worker.store.database import Database
 from worker.store.heads import address_of
 from worker.store.retention import WAIT

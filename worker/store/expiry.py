@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from worker.domain.agents import Routing
 from worker.domain.ids import MessageRowId
+from worker.domain.routing import Routing
 from worker.domain.states import MessageState
-from worker.domain.turns import Head
+from worker.domain.turns.next_step import Head
 from worker.store.sql import Connection, sql
 
 _END = sql("""

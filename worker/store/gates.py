@@ -3,8 +3,8 @@
 from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 
-from worker.domain.life import ClosedGate
-from worker.domain.settle import GateClosing
+from worker.domain.reports.message_life import ClosedGate
+from worker.domain.turns.plan import GateClosing
 from worker.store.sql import Connection, sql
 
 FIRST_WAIT_S = 15.0

@@ -5,7 +5,6 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from worker.domain.calls import Fault
 from worker.domain.ids import (
     CallId,
     ChannelUserId,
@@ -21,7 +20,8 @@ from worker.domain.messages import (
     PendingMessage,
 )
 from worker.domain.states import CallState, TurnKind
-from worker.domain.turns import CallRecord, Head, Lease, OpenConversation, OpenTurn
+from worker.domain.turns.calls import Fault
+from worker.domain.turns.next_step import CallRecord, Head, Lease, OpenConversation, OpenTurn
 from worker.store import tool_calls
 from worker.store.gates import read_gates
 from worker.store.sql import Connection, Row, sql

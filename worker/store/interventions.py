@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from worker.domain.errors import ConflictError, NotFoundError, StaleLeaseError
 from worker.domain.ids import ChannelUserId, ConversationId, TelnyxConversationId, TurnId
 from worker.domain.messages import ChannelAddress
-from worker.domain.turns import Lease, OpenConversation, OpenTurn
+from worker.domain.turns.next_step import Lease, OpenConversation, OpenTurn
 from worker.store.database import Database
 from worker.store.heads import address_of, close_conversation, conversation_value, read_turn
 from worker.store.sql import Connection, sql

@@ -1,6 +1,5 @@
 """Everything about one message, read at one moment. Reads only."""
 
-from worker.domain.calls import Fault
 from worker.domain.ids import (
     CallId,
     ChannelUserId,
@@ -10,7 +9,7 @@ from worker.domain.ids import (
     MessageRowId,
     TurnId,
 )
-from worker.domain.life import (
+from worker.domain.reports.message_life import (
     Life,
     LifeCall,
     LifeDelivery,
@@ -33,6 +32,7 @@ from worker.domain.states import (
     TurnKind,
     TurnState,
 )
+from worker.domain.turns.calls import Fault
 from worker.store.database import Database
 from worker.store.gates import closed_gates
 from worker.store.sql import Connection, Row, sql

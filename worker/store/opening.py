@@ -6,11 +6,19 @@ All of it happens within a transaction of the caller, who holds the fence.
 import json
 from dataclasses import dataclass, replace
 
-from worker.domain.agents import Agent
 from worker.domain.ids import CallId, TurnId, WorkerId
 from worker.domain.messages import input_parts, input_text
+from worker.domain.routing import Agent
 from worker.domain.states import TurnKind
-from worker.domain.turns import Head, Lease, OpenConversation, OpenTurn, Prepare, Record, Send
+from worker.domain.turns.next_step import (
+    Head,
+    Lease,
+    OpenConversation,
+    OpenTurn,
+    Prepare,
+    Record,
+    Send,
+)
 from worker.store.sql import Connection, sql
 
 _OPEN_TURN = """

@@ -10,10 +10,10 @@ us while a person had taken over.
 from dataclasses import dataclass
 from uuid import UUID
 
-from worker.domain.agents import Agent
 from worker.domain.ids import ChannelUserId, ConversationId, DeliveryId, TurnId
+from worker.domain.routing import Agent
 from worker.domain.states import DeliveryState
-from worker.domain.turns import Lease
+from worker.domain.turns.next_step import Lease
 from worker.store.database import Database
 from worker.store.interventions import fence, note
 from worker.store.sql import Connection, sql

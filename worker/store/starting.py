@@ -9,10 +9,10 @@ import json
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from worker.domain.agents import Agent, ChannelPolicy, Routing
 from worker.domain.ids import CallId, ChannelUserId, ConversationId, MessageRowId, TurnId, WorkerId
 from worker.domain.messages import PendingMessage, input_parts, input_text
-from worker.domain.turns import Lease, OpenTurn, Send, gate_names
+from worker.domain.routing import Agent, ChannelPolicy, Routing
+from worker.domain.turns.next_step import Lease, OpenTurn, Send, gate_names
 from worker.store.claims import Claimed
 from worker.store.database import Database
 from worker.store.heads import attachments_of, conversation_value

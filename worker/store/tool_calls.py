@@ -6,10 +6,10 @@ All of it happens within a transaction of the caller, who holds the fence.
 import json
 from collections.abc import Sequence
 
-from worker.domain.calls import ToolCall
 from worker.domain.ids import ConversationId, TurnId
 from worker.domain.states import ToolCallState
-from worker.domain.turns import ToolRecord
+from worker.domain.turns.calls import ToolCall
+from worker.domain.turns.next_step import ToolRecord
 from worker.store.sql import Connection, Row, sql
 
 _OF_TURN = sql("""

@@ -4,14 +4,14 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from worker.domain.calls import CallOutcome, Done, ToolCall
 from worker.domain.errors import StaleLeaseError
 from worker.domain.ids import CallId, ConversationId, TurnId, WorkerId
-from worker.domain.readback import EndedTurn, Words
-from worker.domain.settle import GiveUp, Later, Plan, Reply
 from worker.domain.states import DeliveryState, ToolCallState
 from worker.domain.tools import ToolResult
-from worker.domain.turns import Lease, OpenConversation, ToolRecord
+from worker.domain.turns.calls import CallOutcome, Done, ToolCall
+from worker.domain.turns.next_step import Lease, OpenConversation, ToolRecord
+from worker.domain.turns.plan import GiveUp, Later, Plan, Reply
+from worker.domain.turns.reconcile import EndedTurn, Words
 from worker.store import tool_calls
 from worker.store.budgets import count_tokens, counts
 from worker.store.claims import Claimed

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from http import HTTPStatus
 
-from worker.domain.calls import CallOutcome, Done, Fault, Refused, ToolCall, Unknown, Usage
+from worker.domain.turns.calls import CallOutcome, Done, Fault, Refused, ToolCall, Unknown, Usage
 from worker.telnyx.answer import (
     ACCOUNT_CODES,
     TIMEOUT_CODE,

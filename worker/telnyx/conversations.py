@@ -7,7 +7,7 @@ from uuid import UUID
 
 from worker.domain.errors import OutcomeUnknownError, RetryableError
 from worker.domain.ids import TelnyxConversationId
-from worker.domain.threads import Conversation, ThreadMessage
+from worker.domain.turns.thread import Conversation, ThreadMessage
 from worker.telnyx.answer import Answer
 from worker.telnyx.log import read_log
 from worker.telnyx.request import encode

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from worker.domain.errors import RetryableError
-from worker.domain.threads import ThreadMessage
+from worker.domain.turns.thread import ThreadMessage
 from worker.telnyx.answer import Answer, read_object
 from worker.telnyx.rows import in_order, message_of, rows_of, unreadable
 

@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
-from worker.domain.calls import CallOutcome, NotSent, Unknown
 from worker.domain.ids import TelnyxConversationId
+from worker.domain.turns.calls import CallOutcome, NotSent, Unknown
 from worker.telnyx.request import EVENT_STREAM, JSON, encode
 from worker.telnyx.stream import read_plain, read_streamed
 from worker.telnyx.transport import LineError

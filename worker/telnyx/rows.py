@@ -1,14 +1,14 @@
-"""From JSON to the values of worker.domain.threads; nothing that cannot be read is guessed."""
+"""From JSON to the values of worker.domain.turns.thread; nothing that cannot be read is guessed."""
 
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from uuid import UUID
 
-from worker.domain.calls import ToolCall
 from worker.domain.errors import RetryableError
 from worker.domain.ids import TelnyxConversationId
-from worker.domain.threads import Conversation, ThreadMessage
+from worker.domain.turns.calls import ToolCall
+from worker.domain.turns.thread import Conversation, ThreadMessage
 from worker.telnyx.answer import Answer, read_json, read_object
 
 

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from itertools import chain
 
-from worker.domain.calls import CallOutcome
+from worker.domain.turns.calls import CallOutcome
 from worker.telnyx.answer import Answer
 from worker.telnyx.classify import classify
 from worker.telnyx.incoming import MAX_ANSWER_BYTES, Incoming, at_most, read_whole

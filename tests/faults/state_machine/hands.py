@@ -25,7 +25,7 @@ from worker.domain.deliveries import (
     Sent,
     Unclear,
 )
-from worker.domain.turns import Lease
+from worker.domain.turns.next_step import Lease
 from worker.handlers.sweep import CannotPublishError
 from worker.settings import Settings
 from worker.store.claims import Claimed, NotClaimed

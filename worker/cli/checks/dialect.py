@@ -6,8 +6,8 @@ from typing import Final
 from worker.cli.checks.finding import Level, Line
 from worker.cli.checks.setup import Setup
 from worker.cli.checks.telnyx import sees_images
-from worker.domain.agents import Routing
-from worker.domain.dialect import DialectFinding, Standing
+from worker.domain.reports.dialect import DialectFinding, Standing
+from worker.domain.routing import Routing
 from worker.handlers.dialect import play
 from worker.telnyx.client import TelnyxClient
 

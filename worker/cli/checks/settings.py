@@ -7,7 +7,7 @@ from uuid import UUID
 
 from worker.cli.checks.finding import Check, Finding, fault, ok, warning
 from worker.cli.checks.setup import Setup
-from worker.domain.agents import ROUTE
+from worker.domain.routing import ROUTE
 from worker.tools.build import ToolConfigError, build_tools
 
 _GROUP: Final = "settings"

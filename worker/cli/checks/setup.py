@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from worker.agents_file import load_agents
 from worker.cli.needs import NOWHERE
-from worker.domain.agents import Routing
+from worker.domain.routing import Routing
 from worker.domain.timing import Timing
 from worker.settings import Settings, SettingsError, sandbox_dir, wrong_setting
 

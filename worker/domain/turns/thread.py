@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from worker.domain.calls import ToolCall
 from worker.domain.ids import TelnyxConversationId
+from worker.domain.turns.calls import ToolCall
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

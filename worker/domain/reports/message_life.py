@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from worker.domain.calls import Fault
 from worker.domain.ids import (
     CallId,
     ChannelUserId,
@@ -26,6 +25,7 @@ from worker.domain.states import (
     TurnKind,
     TurnState,
 )
+from worker.domain.turns.calls import Fault
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

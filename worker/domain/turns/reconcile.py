@@ -17,10 +17,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from worker.domain.calls import ToolCall
 from worker.domain.ids import TurnId
-from worker.domain.threads import ThreadMessage
 from worker.domain.timing import Timing
+from worker.domain.turns.calls import ToolCall
+from worker.domain.turns.thread import ThreadMessage
 
 HUMAN_KEY = "worker_human"
 """Metadata of an assistant message that one of our people wrote through us."""

@@ -1,6 +1,6 @@
 """What became of a message whose turn has ended, and of its reply.
 
-The values; and the half of `worker.domain.outlook` that looks at what is over.
+The values; and the half of `worker.domain.reports.explain_waiting` that looks at what is over.
 """
 
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import StrEnum, unique
 from typing import Final
 
-from worker.domain.life import Life, LifeDelivery, LifeLetter
+from worker.domain.reports.message_life import Life, LifeDelivery, LifeLetter
 from worker.domain.states import (
     SWITCHED_OFF,
     DeadLetterKind,

@@ -5,21 +5,21 @@
                 ▸ debounce ▸ the rate of calls ▸ a worker
     in_turn ──▶ diverged ▸ somebody is at it ▸ no such agent ▸ gate ▸ the rate of calls
                 ▸ what its last call came to
-    others  ──▶ `worker.domain.fates`
+    others  ──▶ `worker.domain.reports.explain_ended`
 
-The first that holds is said. It must tell the same story as `worker.domain.turns.next_step`.
+The first that holds is said. It must tell the same story as `worker.domain.turns.next_step.next_step`.
 """
 
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from worker.domain.agents import Routing
-from worker.domain.fates import Fate, Outlook, ended
-from worker.domain.life import ClosedGate, Life, LifeCall, LifeTurn
+from worker.domain.reports.explain_ended import Fate, Outlook, ended
+from worker.domain.reports.message_life import ClosedGate, Life, LifeCall, LifeTurn
+from worker.domain.routing import Routing
 from worker.domain.states import CallState, MessageState, ToolCallState, TurnKind
 from worker.domain.timing import Timing
-from worker.domain.turns import gate_names
+from worker.domain.turns.next_step import gate_names
 
 _TO_A_PERSON: Final = "it is added to Telnyx's conversation and ends as human: nobody answers it"
 _NOBODY_LIVES: Final = "no worker is alive: start one, then it goes on by itself"

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from worker.domain.calls import Done, ToolCall
-from worker.domain.readback import same_text
-from worker.domain.threads import ThreadMessage
+from worker.domain.turns.calls import Done, ToolCall
+from worker.domain.turns.reconcile import same_text
+from worker.domain.turns.thread import ThreadMessage
 
 NEVER_AGAIN = "a turn whose outcome is unknown is never sent again: it ends with the fallback"
 

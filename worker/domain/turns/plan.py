@@ -15,14 +15,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeAlias
 
-from worker.domain.agents import Agent
-from worker.domain.calls import CallOutcome, Done, Fault, NotSent, Refused, ToolCall, Unknown
 from worker.domain.errors import OperatorError, RetryableError, WorkerError
 from worker.domain.ids import CallId
 from worker.domain.reasons import DeadLetterReason
+from worker.domain.routing import Agent
 from worker.domain.states import ReplySource
 from worker.domain.timing import Timing
-from worker.domain.turns import OpenTurn
+from worker.domain.turns.calls import CallOutcome, Done, Fault, NotSent, Refused, ToolCall, Unknown
+from worker.domain.turns.next_step import OpenTurn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,9 +8,9 @@ last turn of a day goes beyond, as do those that are under way at the same momen
 from dataclasses import dataclass, replace
 from typing import Final
 
-from worker.domain.agents import Budget
 from worker.domain.messages import MAX_TURN_MESSAGES
-from worker.domain.turns import Head, Prepare, Release, Send
+from worker.domain.routing import Budget
+from worker.domain.turns.next_step import Head, Prepare, Release, Send
 
 OVER_BUDGET: Final = "over_budget"
 """Outcome of messages that came when nothing was left."""

@@ -18,8 +18,6 @@ from datetime import datetime, timedelta
 from typing import TypeAlias
 from uuid import UUID
 
-from worker.domain.agents import Agent, ChannelPolicy, Routing
-from worker.domain.calls import Fault
 from worker.domain.ids import (
     CallId,
     ChannelUserId,
@@ -29,7 +27,9 @@ from worker.domain.ids import (
     TurnId,
 )
 from worker.domain.messages import MAX_TURN_MESSAGES, ChannelAddress, PendingMessage, next_batch
+from worker.domain.routing import Agent, ChannelPolicy, Routing
 from worker.domain.states import CallState, ToolCallState, TurnKind
+from worker.domain.turns.calls import Fault
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,10 +10,10 @@ from datetime import datetime
 from enum import StrEnum, unique
 from typing import Final
 
-from worker.domain.agents import Agent, Routing
 from worker.domain.ids import ChannelUserId, MessageRowId
-from worker.domain.life import ClosedGate
-from worker.domain.turns import gate_names
+from worker.domain.reports.message_life import ClosedGate
+from worker.domain.routing import Agent, Routing
+from worker.domain.turns.next_step import gate_names
 
 
 @unique

@@ -1,0 +1,1 @@
+"""Pure values and decisions behind the commands that explain."""
