@@ -12,6 +12,7 @@ from worker.bootstrap_metrics import Metrics
 from worker.bootstrap_tracing import Tracing
 from worker.channels.build import ChannelConfigError, build_channels
 from worker.channels.port import DEADLINE_S, Channel
+from worker.config.settings import Settings, SettingsError
 from worker.domain.ids import ChannelUserId
 from worker.domain.routing import Routing
 from worker.handlers.answer import AnswerUser
@@ -28,7 +29,6 @@ from worker.handlers.showing import ShowReply
 from worker.handlers.sweep import Background, LocalRunner, Sweep
 from worker.handlers.toolwork import RunTools
 from worker.handlers.watchdog import Intake, StallWatchdog
-from worker.settings import Settings, SettingsError
 from worker.store.claims import ClaimStore
 from worker.store.conversations import ConversationStore
 from worker.store.database import Database

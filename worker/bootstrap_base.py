@@ -6,18 +6,18 @@ from dataclasses import dataclass
 from typing import Self
 from uuid import UUID, uuid4
 
-from worker.agents_file import load_agents
 from worker.bootstrap_metrics import Metrics, build_metrics
 from worker.bootstrap_tracing import Tracing, build_tracing
 from worker.broker import is_amqp
 from worker.channels.live import LiveReplies
+from worker.config.agents_file import load_agents
+from worker.config.settings import Settings, SettingsError
 from worker.domain.ids import WorkerId
 from worker.domain.routing import Routing
 from worker.domain.timing import Timing
 from worker.handlers.accept import AcceptEnvelope
 from worker.handlers.slots import TurnSlots
-from worker.observability import log
-from worker.settings import Settings, SettingsError
+from worker.observability.logs import log
 from worker.store.database import Database
 from worker.store.messages import MessageStore
 from worker.store.sweeps import SweepStore

@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from worker.config.settings import Settings
 from worker.domain.routing import Routing
-from worker.exposition import Exposition
 from worker.handlers.slots import TurnSlots
-from worker.meters import Meters
-from worker.prometheus_meters import PrometheusMeters
-from worker.settings import Settings
+from worker.observability.metrics import Meters
+from worker.observability.metrics_server import Exposition
+from worker.observability.prometheus import PrometheusMeters
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from worker.agents_file import load_agents
+from worker.config.agents_file import load_agents
+from worker.config.settings import Settings
 from worker.handlers.accept import AcceptEnvelope
 from worker.handlers.comparing import CompareThread
 from worker.handlers.conversing import AdoptConversation, ResetConversation
@@ -11,7 +12,6 @@ from worker.handlers.erase import EraseUser
 from worker.handlers.export import ExportUser
 from worker.handlers.operate import PauseUser, Replay
 from worker.handlers.saying import SayToUser
-from worker.settings import Settings
 from worker.store.database import Database
 from worker.store.dead_letters import DeadLetterStore
 from worker.store.erasing import ErasureStore

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from worker.domain.ids import WorkerId
-from worker.observability import log
-from worker.tracing import Tracer
+from worker.observability.logs import log
+from worker.observability.traces import Tracer
 
 ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 
@@ -28,7 +28,7 @@ def build_tracing(environ: Mapping[str, str], worker_id: WorkerId) -> Tracing:
     if not is_wanted(environ):
         return Tracing(tracer=Tracer())
     try:
-        from worker.otel_tracer import OtelTracer  # noqa: PLC0415 - an extra
+        from worker.observability.otel import OtelTracer  # noqa: PLC0415 - an extra
 
         tracer = OtelTracer(
             {"service.name": "worker", "service.instance.id": str(worker_id)},

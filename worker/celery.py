@@ -31,13 +31,13 @@ from worker.broker import (
     waiting_entries,
 )
 from worker.channels.task import NotPublishedError
+from worker.config.settings import Settings, SettingsError, load_settings, secret_from_file
 from worker.domain.errors import RetryableError
 from worker.domain.ids import ChannelUserId
 from worker.handlers.answer import MAX_TASK_S
 from worker.handlers.sweep import CannotPublishError
 from worker.handlers.watchdog import BrokerAwayError
-from worker.observability import configure_logging, log
-from worker.settings import Settings, SettingsError, load_settings, secret_from_file
+from worker.observability.logs import configure_logging, log
 from worker.store.sweeps import Due
 
 RECEIVE, ANSWER, DELIVER = "messages.receive", "channel_users.answer", "replies.deliver"

@@ -22,10 +22,10 @@ from tests.support.raw_server import (
 )
 from worker.domain.ids import TelnyxConversationId
 from worker.domain.turns.calls import CallOutcome, Done, Fault, NotSent, Refused, Unknown
+from worker.net.window import CallWindow
 from worker.sandbox.simulator import Simulator, SimulatorConfig, running_simulator
 from worker.telnyx.client import TelnyxClient
 from worker.telnyx.responses import ResponseRequest
-from worker.telnyx.window import CallWindow
 
 KEY = SecretStr("KEY0123456789_secret")
 MODEL = "zai-org/GLM-5.3-Flash"

@@ -18,9 +18,9 @@ from tests.support.world import (
     running_world,
 )
 from worker.bootstrap import build_service
+from worker.config.settings import Settings
 from worker.handlers.retention import ApplyRetention
 from worker.sandbox.simulator import SimulatorConfig
-from worker.settings import Settings
 from worker.store.database import Database
 from worker.store.retention import BATCH, RetentionStore
 

@@ -10,7 +10,7 @@ from tests.support import oracle
 from tests.support.processes import eventually
 from tests.support.tcp_proxy import Mode, TcpProxy, telnyx_of, worker_through
 from tests.support.world import USER, HandDrivenWorker, World, running_world
-from worker.agents_file import DEFAULT_MODEL
+from worker.config.agents_file import DEFAULT_MODEL
 from worker.sandbox.simulator import Endpoint, Match, SimulatorConfig
 from worker.sandbox.simulator.events import RequestReceived
 from worker.sandbox.simulator.plans import Storing

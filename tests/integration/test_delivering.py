@@ -8,7 +8,7 @@ import pytest
 from prometheus_client import generate_latest
 
 from tests.support.world import World, running_world
-from worker.agents_file import DEFAULT_MODEL
+from worker.config.agents_file import DEFAULT_MODEL
 from worker.domain.deliveries import (
     DeliveryOutcome,
     NotDelivered,
@@ -17,7 +17,7 @@ from worker.domain.deliveries import (
     Sent,
     Unclear,
 )
-from worker.prometheus_meters import PrometheusMeters
+from worker.observability.prometheus import PrometheusMeters
 from worker.sandbox.simulator.config import SimulatorConfig
 
 CONFIG = '[channels.sms.delivery]\ntask = "replies.take"\nqueue = "crm"\n'

@@ -35,12 +35,12 @@ from tests.support.planting import (
 from tests.support.raw_server import answers, http, raw_server
 from tests.support.tcp_proxy import Mode, TcpProxy
 from tests.support.world import NAMESPACE
-from worker.agents_file import DEFAULT_MODEL as MODEL
 from worker.cli.checks import broker, celery_app, flower, postgres, settings, telnyx
 from worker.cli.checks.dialect import played
 from worker.cli.checks.effective import Effective
 from worker.cli.checks.finding import Check, Level, Line, examine, ok
 from worker.cli.checks.setup import Setup
+from worker.config.agents_file import DEFAULT_MODEL as MODEL
 from worker.sandbox.postgres import EmbeddedPostgres
 from worker.sandbox.redis import EmbeddedRedis
 from worker.sandbox.simulator import Simulator, SimulatorConfig

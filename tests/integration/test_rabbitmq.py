@@ -21,16 +21,16 @@ from tests.support.intake_worker import CANARY, assert_tells_nothing
 from tests.support.processes import open_folder
 from tests.support.rabbitmq import IS_HERE, running_rabbitmq
 from tests.support.tcp_proxy import Mode, TcpProxy
-from worker.agents_file import load_agents
 from worker.broker import waiting_entries
 from worker.cli.checks.broker import CHECKS
 from worker.cli.checks.finding import examine
 from worker.cli.checks.setup import Setup
 from worker.cli.needs import NOWHERE
 from worker.client import Producer, ProducerError
+from worker.config.agents_file import load_agents
+from worker.config.settings import Settings
 from worker.sandbox.postgres import EmbeddedPostgres
 from worker.sandbox.simulator import Simulator, SimulatorConfig
-from worker.settings import Settings
 
 __test__ = IS_HERE  # else pytest would report tests that have nothing to test with
 

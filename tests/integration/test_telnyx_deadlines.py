@@ -15,11 +15,11 @@ from pydantic import SecretStr
 
 from tests.support.raw_server import RawServer, answers, http, raw_server, reset, response_object
 from worker.domain.turns.calls import CallOutcome, Done, Fault, NotSent, Refused, Unknown
+from worker.net.deadline_socket import boottime
+from worker.net.window import CallWindow
 from worker.telnyx.client import TelnyxClient
 from worker.telnyx.responses import ResponseRequest
 from worker.telnyx.transport import LineError, _connect_one_of, dial, tls_context
-from worker.telnyx.window import CallWindow
-from worker.timed_socket import boottime
 
 KEY = SecretStr("KEY0123456789_secret")
 REQUEST = ResponseRequest(model="m", input=({"role": "user", "content": "Hello"},))

@@ -18,6 +18,7 @@ from tests.support.raw_server import RawServer, answers, http, raw_server, reset
 from worker.domain.errors import OutcomeUnknownError, RetryableError, WorkerError
 from worker.domain.ids import TelnyxConversationId
 from worker.domain.turns.calls import Done, Fault, Refused, Unknown
+from worker.net.window import CallWindow
 from worker.telnyx import wire
 from worker.telnyx.answer import Answer
 from worker.telnyx.client import TelnyxClient
@@ -25,7 +26,6 @@ from worker.telnyx.line import Line
 from worker.telnyx.request import Requests, Target
 from worker.telnyx.responses import ResponseRequest
 from worker.telnyx.transport import LineError
-from worker.telnyx.window import CallWindow
 
 KEY_TEXT = "KEY0123456789_secret"
 KEY = SecretStr(KEY_TEXT)

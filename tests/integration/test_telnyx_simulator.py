@@ -10,10 +10,10 @@ from pydantic import SecretStr
 from worker.domain.errors import NotFoundError, OperatorError, OutcomeUnknownError
 from worker.domain.ids import TelnyxConversationId
 from worker.domain.turns.calls import Done, Fault, Refused, Unknown
+from worker.net.window import CallWindow
 from worker.sandbox.simulator import FAULTS, Endpoint, Simulator, SimulatorConfig, running_simulator
 from worker.telnyx.client import TelnyxClient
 from worker.telnyx.responses import ResponseRequest
-from worker.telnyx.window import CallWindow
 
 MODEL = "zai-org/GLM-5.3-Flash"
 USER = {"worker_user": "u+1 & co"}

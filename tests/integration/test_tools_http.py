@@ -24,7 +24,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from tests.support.raw_server import RawServer, Serve, answers, http, raw_server, reset
 from worker.domain.messages import ChannelAddress
 from worker.domain.tools import MAX_OUTPUT_BYTES, ToolConfig, ToolRequest, ToolResult
-from worker.signing import Signer
+from worker.net.signing import Signer
 from worker.tools.build import ToolConfigError, build_tools
 from worker.tools.http import HttpTool
 from worker.tools.port import Tool
@@ -490,7 +490,7 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from uuid import UUID
-from worker.agents_file import load_agents
+from worker.config.agents_file import load_agents
 from worker.domain.messages import ChannelAddress
 from worker.domain.tools import ToolRequest
 from worker.tools.build import build_tools

@@ -35,11 +35,11 @@ from worker.domain.deliveries import (
     Unclear,
 )
 from worker.domain.ids import ChannelUserId
-from worker.http_once import Answer, Endpoint, Silence
+from worker.net.deadline_socket import boottime
+from worker.net.post_once import Answer, Endpoint, Silence
+from worker.net.signing import Signer
 from worker.sandbox.simulator.config import SimulatorConfig
-from worker.signing import Signer
 from worker.testing.channel_cases import ChannelCases, Stage, Weather, reply_of
-from worker.timed_socket import boottime
 
 SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
 OLD = "whsec_" + base64.b64encode(b"o" * 32).decode()

@@ -22,8 +22,8 @@ from pydantic import SecretStr
 
 from tests.support.world import NAMESPACE, RecordingBroker
 from worker.bootstrap import Service, build_service
+from worker.config.settings import Settings
 from worker.domain.deliveries import DeliveryOutcome, OutgoingReply, Sent
-from worker.settings import Settings
 from worker.telnyx.conversations import Conversations
 from worker.telnyx.models import Models
 from worker.telnyx.responses import Responses

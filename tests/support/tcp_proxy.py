@@ -28,7 +28,7 @@ from typing import Any, Self
 from urllib.parse import unquote, urlsplit
 
 from tests.support.world import HandDrivenWorker, World
-from worker.settings import Settings
+from worker.config.settings import Settings
 
 Target = tuple[str, int] | Path
 _CHUNK_BYTES = 65536

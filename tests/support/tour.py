@@ -8,10 +8,10 @@ from worker.domain.ids import TelnyxConversationId
 from worker.domain.messages import user_item
 from worker.domain.tools import ToolSpec
 from worker.domain.turns.calls import Done
+from worker.net.window import CallWindow
 from worker.sandbox.simulator import Simulator
 from worker.telnyx.client import TelnyxClient
 from worker.telnyx.responses import ResponseRequest
-from worker.telnyx.window import CallWindow
 
 Item = dict[str, object]
 

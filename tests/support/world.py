@@ -25,10 +25,10 @@ from tests.support.slots import taken
 from worker.bootstrap import Service, build_service
 from worker.bootstrap_operator import Operator, build_operator
 from worker.channels.port import Channel
+from worker.config.settings import Settings
 from worker.domain.ids import ChannelUserId
 from worker.sandbox.simulator.config import SimulatorConfig
 from worker.sandbox.simulator.simulator import Simulator
-from worker.settings import Settings
 from worker.store.messages import Accepted
 from worker.store.sweeps import Due
 

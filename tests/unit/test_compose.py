@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from tests.support.databases import ROOT
-from worker.settings import Settings
+from worker.config.settings import Settings
 
 COMPOSE = (ROOT / "docker-compose.yml").read_text()
 DOCKERFILE = (ROOT / "Dockerfile").read_text()

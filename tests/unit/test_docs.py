@@ -18,19 +18,19 @@ from pydantic import BaseModel
 from redis import Redis
 
 from tests.support.databases import ROOT, libpq_url
-from worker.agents_file import (
+from worker.cli.app import app as command_line
+from worker.config.agents_file import (
     AgentSection,
     AgentsFile,
     ChannelSection,
     DeliverySection,
     load_agents,
 )
-from worker.agents_sections import BudgetSection, LimitsSection, ToolSection
-from worker.cli.app import app as command_line
+from worker.config.sections import BudgetSection, LimitsSection, ToolSection
+from worker.config.settings import Settings
 from worker.domain.reasons import DeadLetterReason
 from worker.domain.timing import Timing
 from worker.envelope import Envelope, EnvelopeAttachment, parse_envelope
-from worker.settings import Settings
 from worker.store.schema import Base
 
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]

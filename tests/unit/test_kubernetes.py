@@ -12,9 +12,9 @@ import pytest
 import yaml
 
 from tests.support.databases import ROOT, fresh_database, libpq_url
-from worker.agents_file import load_agents
+from worker.config.agents_file import load_agents
+from worker.config.settings import SECRETS, Settings
 from worker.sandbox.postgres import EmbeddedPostgres
-from worker.settings import SECRETS, Settings
 
 Manifest = dict[str, Any]
 MANIFESTS: list[Manifest] = [

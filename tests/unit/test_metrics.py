@@ -19,8 +19,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 from tests.support.databases import ROOT
 from tests.support.processes import eventually
 from worker.cli.metrics import METRICS, Overall, Part
-from worker.exposition import Exposition
-from worker.prometheus_meters import PrometheusMeters
+from worker.observability.metrics_server import Exposition
+from worker.observability.prometheus import PrometheusMeters
 from worker.store.gauges import Metric, Reading
 
 ALERTS = yaml.safe_load((ROOT / "deploy/prometheus/alerts.yml").read_text())

@@ -11,7 +11,7 @@ import pytest
 from tests.support.cli import bare_env, invoke
 from worker.cli.children import FlowerAt
 from worker.cli.errors import CommandError
-from worker.settings import SECRETS, Settings, SettingsError, load_settings
+from worker.config.settings import SECRETS, Settings, SettingsError, load_settings
 
 GIVEN = {
     "DATABASE_URL": "postgresql://worker:canary@db/worker",

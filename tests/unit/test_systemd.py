@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.databases import ROOT
-from worker.settings import SECRETS, Settings
+from worker.config.settings import SECRETS, Settings
 
 UNITS = sorted((ROOT / "deploy" / "systemd").glob("*.service"))
 WORKER = ROOT / "deploy" / "systemd" / "worker.service"

@@ -11,8 +11,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from tests.support.databases import ROOT
 from worker.bootstrap_tracing import is_wanted
-from worker.otel_tracer import STOP_S, OtelTracer
-from worker.tracing import TRACEPARENT, Tracer
+from worker.observability.otel import STOP_S, OtelTracer
+from worker.observability.traces import TRACEPARENT, Tracer
 
 ENDPOINT = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318"}
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -67,7 +67,7 @@ from uuid import uuid4
 sys.modules["opentelemetry"] = None
 from worker.bootstrap_tracing import build_tracing
 off = build_tracing({{}}, uuid4())
-assert "worker.otel_tracer" not in sys.modules
+assert "worker.observability.otel" not in sys.modules
 lacking = build_tracing({ENDPOINT}, uuid4())
 for tracing in (off, lacking):
     tracing.start()
@@ -85,7 +85,7 @@ def test_a_dead_collector_costs_a_process_that_ends_a_moment_and_its_address_sta
     done = run(
         """
 import logging
-from worker.otel_tracer import OtelTracer
+from worker.observability.otel import OtelTracer
 logging.basicConfig(level="DEBUG")
 tracer = OtelTracer({})
 tracer.start()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from worker.channels.addresses import is_public
+from worker.net.public_addresses import is_public
 
 
 @pytest.mark.parametrize(

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from worker.agents_file import load_agents
 from worker.channels.build import ChannelConfigError, build_channels
 from worker.channels.port import Channel
 from worker.channels.task import TaskChannel
 from worker.channels.webhook import WebhookChannel
+from worker.config.agents_file import load_agents
+from worker.config.settings import SettingsError
 from worker.domain.deliveries import WEBHOOK_MAX_AGE_S
 from worker.domain.routing import EntryPointDelivery, TaskDelivery, WebhookDelivery
-from worker.settings import SettingsError
 
 SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
 OTHER = "whsec_" + base64.b64encode(bytes(32)).decode()

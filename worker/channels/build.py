@@ -10,14 +10,14 @@ from typing import Any, Final, assert_never
 
 import httpx
 
-from worker.channels.addresses import is_public
 from worker.channels.port import Channel
 from worker.channels.task import TaskChannel
 from worker.channels.webhook import WebhookChannel
 from worker.domain.errors import PermanentError
 from worker.domain.routing import ROUTE, Delivery, EntryPointDelivery, TaskDelivery, WebhookDelivery
-from worker.http_once import parse_url, tls_context
-from worker.signing import SecretError, signer_from
+from worker.net.post_once import parse_url, tls_context
+from worker.net.public_addresses import is_public
+from worker.net.signing import SecretError, signer_from
 
 GROUP: Final = "worker.channels"
 """Of the entry points: each names what gives a `Channel` when called with the options."""

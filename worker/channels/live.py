@@ -21,7 +21,7 @@ from redis.connection import BlockingConnectionPool, parse_url
 from redis.retry import Retry
 
 from worker.domain.messages import ChannelAddress
-from worker.observability import log
+from worker.observability.logs import log
 
 PREFIX = "worker:live:"
 VERSION = 1

@@ -19,7 +19,6 @@ from typing import Final
 
 import httpx
 
-from worker.channels.addresses import is_public
 from worker.channels.document import reply_document
 from worker.channels.port import DEADLINE_S
 from worker.domain.deliveries import (
@@ -30,9 +29,10 @@ from worker.domain.deliveries import (
     Sent,
     Unclear,
 )
-from worker.http_once import Answer, Endpoint, Silence, seconds_of
-from worker.signing import Signer
-from worker.timed_socket import Lookup, boottime, look_up
+from worker.net.deadline_socket import Lookup, boottime, look_up
+from worker.net.post_once import Answer, Endpoint, Silence, seconds_of
+from worker.net.public_addresses import is_public
+from worker.net.signing import Signer
 
 MAX_RETRY_AFTER_S: Final = 3600.0
 """A longer pause is not granted: the schedule has its own."""

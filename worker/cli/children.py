@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Final, Self
 
 from worker.cli.errors import MISUSED, CommandError
-from worker.settings import secret_from_file
+from worker.config.settings import secret_from_file
 
 WARM_STOP_S: Final = 100.0
 """For the replies in flight: a call may take 75 s, and settling it some more."""

@@ -21,8 +21,8 @@ from worker.cli.producer import Producer, broker_is_away, producer
 from worker.cli.send import check
 from worker.cli.service import service
 from worker.cli.waiting import OutcomeWatch, replies_in
+from worker.config.settings import sandbox_dir
 from worker.domain.routing import Routing
-from worker.settings import sandbox_dir
 from worker.store.replies import ReplyStore
 
 _TIMEOUT_S: Final = 45.0

@@ -13,7 +13,7 @@ from typing import Final, Self
 from worker.cli import migrations
 from worker.cli.errors import MISUSED, CommandError
 from worker.cli.needs import Need
-from worker.settings import is_configured, sandbox_dir
+from worker.config.settings import is_configured, sandbox_dir
 
 _SIMULATOR: Final = (
     *("--latency", "0.3", "--switch", "latency_sigma=0.4"),

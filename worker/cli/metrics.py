@@ -18,11 +18,11 @@ from worker.cli.console import say
 from worker.cli.errors import CommandError
 from worker.cli.needs import settings_for
 from worker.domain.errors import WorkerError
-from worker.exposition import Exposition
-from worker.observability import configure_logging, log
+from worker.net.deadline_socket import boottime
+from worker.observability.logs import configure_logging, log
+from worker.observability.metrics_server import Exposition
 from worker.store.database import Database
 from worker.store.gauges import QUESTIONS, SHORT_S, GaugeStore, Metric, Question, Reading
-from worker.timed_socket import boottime
 
 BUDGET_S: Final = 5.0
 """A part is not begun later than this after the scrape's start: Prometheus waits ten seconds."""

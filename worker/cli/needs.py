@@ -8,17 +8,17 @@ from uuid import UUID
 
 from pydantic import SecretStr, ValidationError
 
-from worker.agents_file import load_agents
 from worker.cli.errors import MISUSED, CommandError
-from worker.domain.routing import Routing
-from worker.domain.timing import Timing
-from worker.settings import (
+from worker.config.agents_file import load_agents
+from worker.config.settings import (
     Settings,
     SettingsError,
     load_settings,
     sandbox_dir,
     wrong_setting,
 )
+from worker.domain.routing import Routing
+from worker.domain.timing import Timing
 
 Need = Literal["database_url", "broker_url", "telnyx_api_key", "namespace"]
 

@@ -10,10 +10,10 @@ from worker.bootstrap_operator import Operator, build_operator
 from worker.cli.console import out, plain, say, say_json
 from worker.cli.errors import MISUSED, CommandError
 from worker.cli.needs import all_settings
+from worker.config.settings import SettingsError
 from worker.domain.errors import WorkerError
 from worker.domain.ids import ChannelUserId, DeadLetterId
-from worker.observability import log_warnings_only
-from worker.settings import SettingsError
+from worker.observability.logs import log_warnings_only
 from worker.store.dead_letters import DeadLetter
 
 

@@ -12,9 +12,9 @@ from worker.cli.lines import Line, Spread, address, count_lines, identity, read_
 from worker.cli.needs import routing_of, settings_for
 from worker.cli.producer import Producer, producer
 from worker.cli.waiting import OutcomeWatch, replies_in, wait_for_all
+from worker.config.settings import Settings
 from worker.domain.routing import Routing
 from worker.envelope import VERSION, EnvelopeError, parse_envelope
-from worker.settings import Settings
 from worker.store.replies import MessageKey
 
 _FAULTS_SHOWN: Final = 20

@@ -12,7 +12,7 @@ from worker.cli.console import err
 from worker.cli.embedded import Parts, attached, embedded
 from worker.cli.errors import CommandError
 from worker.cli.needs import settings_for
-from worker.settings import Settings, sandbox_dir
+from worker.config.settings import Settings, sandbox_dir
 from worker.store.database import Database
 from worker.store.status import StatusStore
 

@@ -15,8 +15,8 @@ from worker.cli.console import out, say_json
 from worker.cli.errors import CommandError
 from worker.cli.needs import settings_for
 from worker.cli.times import span
+from worker.config.settings import Settings
 from worker.domain.errors import WorkerError
-from worker.settings import Settings
 from worker.store.ages import Ages, read_ages
 from worker.store.database import Database
 from worker.store.status import Overview, StatusStore

@@ -31,7 +31,7 @@ from worker.cli.embedded import Parts, embedded
 from worker.cli.errors import CommandError
 from worker.cli.needs import all_settings, routing_of, settings_for
 from worker.cli.service import await_worker
-from worker.settings import sandbox_dir
+from worker.config.settings import sandbox_dir
 
 _TICK_S: Final = 0.2
 

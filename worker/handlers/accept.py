@@ -8,11 +8,11 @@ from worker.domain.reasons import DeadLetterReason
 from worker.domain.routing import ChannelPolicy, Routing, UnknownAgentError, UnknownRouteError
 from worker.envelope import Envelope, EnvelopeError, parse_envelope
 from worker.handlers.spans import INBOUND, accept_span, note_accepted
-from worker.meters import Meters
-from worker.observability import log
+from worker.observability.logs import log
+from worker.observability.metrics import Meters
+from worker.observability.traces import Tracer
 from worker.store.messages import Accepted, MessageStore, NewMessage
 from worker.store.starting import Started, StartStore
-from worker.tracing import Tracer
 
 UNSUPPORTED_ATTACHMENT = "unsupported_attachment"
 """Outcome of a message whose attachment the model cannot look at, where the channel says so."""

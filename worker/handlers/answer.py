@@ -44,16 +44,16 @@ from worker.handlers.slots import TurnSlots
 from worker.handlers.spans import note_post, post_span, turn_span
 from worker.handlers.telling import tell_ended, tell_expired, tell_tools_wanted
 from worker.handlers.toolwork import RunTools
-from worker.meters import Meters
-from worker.observability import log
+from worker.net.deadline_socket import boottime
+from worker.net.window import CallWindow
+from worker.observability.logs import log
+from worker.observability.metrics import Meters
+from worker.observability.traces import Tracer
 from worker.store.claims import Claimed, ClaimStore, NotClaimed
 from worker.store.opening import Intent
 from worker.store.turns import Settled, TurnStore
 from worker.telnyx.conversations import Conversations
 from worker.telnyx.responses import ResponseRequest, Responses
-from worker.telnyx.window import CallWindow
-from worker.timed_socket import boottime
-from worker.tracing import Tracer
 
 _Result = TypeVar("_Result")
 

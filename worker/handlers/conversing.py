@@ -16,7 +16,7 @@ from worker.domain.turns.next_step import OpenTurn
 from worker.domain.turns.reconcile import same_text
 from worker.handlers.conversations import USER_KEY, user_tag
 from worker.handlers.standing import NotNowError, NotPossibleError, agent_of, taken_to_go_on
-from worker.observability import log
+from worker.observability.logs import log
 from worker.store.interventions import Adoption, InterventionStore, Mapped
 from worker.store.ledger import LedgerStore
 from worker.telnyx.conversations import Conversations

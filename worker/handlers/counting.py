@@ -4,7 +4,7 @@ from http import HTTPStatus
 
 from worker.domain.turns.calls import CallOutcome, Done, NotSent, Refused, Unknown
 from worker.domain.turns.next_step import Prepare, Record, Send
-from worker.meters import Meters
+from worker.observability.metrics import Meters
 from worker.store.claims import Claimed
 
 

@@ -23,12 +23,12 @@ from worker.domain.ids import ChannelUserId
 from worker.domain.routing import ChannelPolicy, Routing, TaskDelivery, WebhookDelivery
 from worker.handlers.spans import deliver_span, note_delivered
 from worker.handlers.telling import tell_delivered
-from worker.meters import Meters
-from worker.observability import log
+from worker.net.deadline_socket import boottime
+from worker.observability.logs import log
+from worker.observability.metrics import Meters
+from worker.observability.traces import Tracer
 from worker.store.deliveries import DeliveryStore
 from worker.store.endpoints import EndpointStore
-from worker.timed_socket import boottime
-from worker.tracing import Tracer
 
 MAX_DELIVERIES = 50
 """A task ends after so many, and the rest is another task's."""

@@ -17,7 +17,7 @@ from worker.domain.routing import Routing
 from worker.handlers.belonging import Belonging
 from worker.handlers.conversations import USER_KEY, user_tag
 from worker.handlers.standing import NotNowError, taken
-from worker.observability import log
+from worker.observability.logs import log
 from worker.store.erasing import ErasureStore
 from worker.store.interventions import InterventionStore
 from worker.store.raw import RawStore

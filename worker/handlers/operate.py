@@ -7,7 +7,7 @@ from worker.domain.ids import ChannelUserId, DeadLetterId
 from worker.envelope import EnvelopeError
 from worker.handlers.accept import AcceptEnvelope
 from worker.handlers.unwrapping import layers
-from worker.observability import log
+from worker.observability.logs import log
 from worker.store.dead_letters import DeadLetter, DeadLetterStore
 from worker.store.people import PeopleStore
 from worker.telnyx.conversations import Conversations

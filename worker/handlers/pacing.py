@@ -12,8 +12,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from worker.net.deadline_socket import boottime
 from worker.store.rates import RateStore
-from worker.timed_socket import boottime
 
 FRESH_S = 0.25
 WOKEN_S = 1.0

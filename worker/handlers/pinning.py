@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
-from worker.observability import log
+from worker.observability.logs import log
 from worker.store.workers import WorkerStore
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")

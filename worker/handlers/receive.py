@@ -7,10 +7,10 @@ from worker.envelope import EnvelopeError
 from worker.handlers.accept import AcceptEnvelope
 from worker.handlers.answer import MAX_SLEEP_S, AnswerUser
 from worker.handlers.slots import TurnSlots
+from worker.net.deadline_socket import boottime
 from worker.store.dead_letters import DeadLetterStore
 from worker.store.messages import Accepted, NewMessage
 from worker.store.starting import Started, StartStore
-from worker.timed_socket import boottime
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from worker.observability import log
+from worker.net.deadline_socket import boottime
+from worker.observability.logs import log
 from worker.store.retention import Place, RetentionStore
-from worker.timed_socket import boottime
 
 EVERY_S = 3600.0
 LOOK_EVERY_S = 60.0

@@ -6,7 +6,7 @@ from uuid import UUID
 from worker.domain.ids import ChannelUserId
 from worker.domain.routing import Routing
 from worker.handlers.standing import NotNowError, NotPossibleError, agent_of, taken_to_go_on
-from worker.observability import log
+from worker.observability.logs import log
 from worker.store.interventions import InterventionStore, Standing
 from worker.store.saying import Said, SayingStore, Words
 

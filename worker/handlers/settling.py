@@ -10,10 +10,10 @@ from worker.domain.turns.plan import Plan, Reply
 from worker.handlers.showing import ShowReply
 from worker.handlers.spans import note_settled
 from worker.handlers.telling import tell_settled
-from worker.meters import Meters
+from worker.observability.metrics import Meters
+from worker.observability.traces import Tracer
 from worker.store.claims import Claimed
 from worker.store.turns import Settled, TurnStore
-from worker.tracing import Tracer
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,9 +19,9 @@ from worker.domain.states import DeliveryState
 from worker.domain.turns.calls import CallOutcome, Done, NotSent, Refused, Unknown
 from worker.domain.turns.next_step import ToolRecord
 from worker.domain.turns.plan import Plan
+from worker.observability.traces import Facts, Kind, Tracer
 from worker.store.claims import Claimed
 from worker.store.messages import Accepted
-from worker.tracing import Facts, Kind, Tracer
 
 Span: TypeAlias = AbstractContextManager[None]
 

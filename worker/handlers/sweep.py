@@ -17,7 +17,7 @@ from worker.domain.timing import Timing
 from worker.handlers.pacing import LOOK_S, Pace
 from worker.handlers.slots import TurnSlots
 from worker.handlers.watchdog import StallWatchdog
-from worker.observability import log
+from worker.observability.logs import log
 from worker.store.deliveries import DeliveryStore
 from worker.store.listening import InboxListener
 from worker.store.sweeps import Due, SweepStore

@@ -20,9 +20,9 @@ from worker.domain.states import DeliveryState
 from worker.domain.turns.calls import CallOutcome, Done, Fault, NotSent, Refused, ToolCall, Unknown
 from worker.domain.turns.next_step import GoOn, LookBack
 from worker.domain.turns.plan import Diverge, GiveUp, Later, Plan, Replace
-from worker.observability import log
+from worker.net.deadline_socket import boottime
+from worker.observability.logs import log
 from worker.store.claims import Claimed, NotClaimed
-from worker.timed_socket import boottime
 
 
 def tell_settled(claimed: Claimed, outcome: CallOutcome | None, plan: Plan) -> None:

@@ -11,9 +11,9 @@ from worker.domain.ids import TelnyxConversationId
 from worker.domain.tools import ToolSpec
 from worker.domain.turns.calls import CallOutcome, Done, NotSent, Refused, Unknown
 from worker.domain.turns.thread import ThreadMessage
+from worker.net.window import CallWindow
 from worker.telnyx.client import TelnyxClient
 from worker.telnyx.responses import ResponseRequest
-from worker.telnyx.window import CallWindow
 
 SOURCE: Final = {"source": "worker-doctor"}
 """Metadata of every conversation made here."""

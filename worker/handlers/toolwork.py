@@ -10,13 +10,13 @@ from worker.domain.states import ToolCallState
 from worker.domain.tools import ToolRequest, ToolResult
 from worker.domain.turns.next_step import ToolRecord
 from worker.handlers.spans import tool_span
-from worker.meters import Meters
-from worker.observability import log
+from worker.net.deadline_socket import boottime
+from worker.observability.logs import log
+from worker.observability.metrics import Meters
+from worker.observability.traces import Tracer
 from worker.store.claims import Claimed
 from worker.store.turns import TurnStore
-from worker.timed_socket import boottime
 from worker.tools.port import Tool
-from worker.tracing import Tracer
 
 MAX_PARALLEL = 8
 """So many tools of one turn run at once; the others wait for them."""

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from worker.domain.timing import Timing
 from worker.handlers.slots import TurnSlots
-from worker.observability import log
+from worker.observability.logs import log
 
 
 class BrokerAwayError(Exception):

@@ -22,13 +22,13 @@ from worker.domain.turns.next_step import (
     Step,
     gate_names,
 )
+from worker.net.deadline_socket import boottime
 from worker.store.budgets import within_budget
 from worker.store.database import Database
 from worker.store.expiry import expire
 from worker.store.heads import close_conversation, read_head
 from worker.store.opening import Intent, insert_intent, open_turn
 from worker.store.sql import Connection, sql
-from worker.timed_socket import boottime
 
 Work: TypeAlias = Send | Record | Prepare | LookBack | GoOn
 """The steps that need the lease."""

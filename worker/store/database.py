@@ -14,8 +14,8 @@ from sqlalchemy.exc import DisconnectionError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
 from worker.domain.errors import DatabaseAwayError, PermanentError
+from worker.net.deadline_socket import boottime
 from worker.store.sql import Connection, Row, Rows, libpq_url
-from worker.timed_socket import boottime
 
 _TIMEOUT_MS = 15_000
 """So long may sent data stay without an acknowledgement of the other side's kernel."""

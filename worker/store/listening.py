@@ -8,7 +8,7 @@ import threading
 
 import psycopg
 
-from worker.observability import log
+from worker.observability.logs import log
 from worker.store.sql import libpq_url
 
 CHANNEL = "worker_inbox"

@@ -5,12 +5,12 @@ from typing import Self
 
 from pydantic import SecretStr
 
+from worker.observability.traces import Tracer
 from worker.telnyx.conversations import Conversations
 from worker.telnyx.line import KEEPALIVE_S
 from worker.telnyx.models import Models
 from worker.telnyx.responses import Responses
 from worker.telnyx.wire import CALL_TIMEOUT_S, Wire
-from worker.tracing import Tracer
 
 BASE_URL = "https://api.telnyx.com/v2"
 

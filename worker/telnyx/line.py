@@ -12,9 +12,9 @@ from typing import TypeAlias
 import httpcore
 import httpx
 
+from worker.net.window import CallWindow
 from worker.telnyx.request import Target
 from worker.telnyx.transport import ENDED_EARLY, DeadlineStream, LineError, dial
-from worker.telnyx.window import CallWindow
 
 Dial: TypeAlias = Callable[[str, int, ssl.SSLContext | None, CallWindow], socket.socket]
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from worker.domain.turns.calls import CallOutcome, Done, Unknown
-from worker.observability import log
+from worker.observability.logs import log
 from worker.telnyx.answer import Answer, is_telnyx_error, parse_json, slug, telnyx_code
 from worker.telnyx.classify import judge_response
 from worker.telnyx.incoming import MAX_ANSWER_BYTES

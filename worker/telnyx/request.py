@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import httpx
 from pydantic import SecretStr
 
-from worker.telnyx.window import CallWindow
+from worker.net.window import CallWindow
 
 JSON = b"application/json"
 EVENT_STREAM = b"text/event-stream"

@@ -6,10 +6,10 @@ from functools import partial
 
 from worker.domain.ids import TelnyxConversationId
 from worker.domain.turns.calls import CallOutcome, NotSent, Unknown
+from worker.net.window import CallWindow
 from worker.telnyx.request import EVENT_STREAM, JSON, encode
 from worker.telnyx.stream import read_plain, read_streamed
 from worker.telnyx.transport import LineError
-from worker.telnyx.window import CallWindow
 from worker.telnyx.wire import Wire
 
 PATH = "/ai/openai/responses"

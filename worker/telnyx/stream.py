@@ -16,13 +16,13 @@ from http import HTTPStatus
 from itertools import chain
 
 from worker.domain.turns.calls import CallOutcome
+from worker.net.window import CallWindow
 from worker.telnyx.answer import Answer
 from worker.telnyx.classify import classify
 from worker.telnyx.incoming import MAX_ANSWER_BYTES, Incoming, at_most, read_whole
 from worker.telnyx.listener import Listener
 from worker.telnyx.sse import EventDecoder
 from worker.telnyx.transport import ENDED_EARLY, LineError
-from worker.telnyx.window import CallWindow
 
 MAX_STREAM_BYTES = 8 * MAX_ANSWER_BYTES
 """A stream tells a text about five times, in pieces with names of their own. Held is never more

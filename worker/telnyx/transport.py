@@ -17,7 +17,7 @@ from typing import Any
 import httpcore
 import httpx
 
-from worker.telnyx.window import CallWindow
+from worker.net.window import CallWindow
 
 SEND_DEADLINE_PASSED = "send deadline passed"
 DEADLINE_PASSED = "deadline passed"

@@ -18,14 +18,14 @@ from typing import TypeVar
 import httpx
 from pydantic import SecretStr
 
+from worker.net.window import CallWindow
+from worker.observability.traces import Kind, Tracer
 from worker.telnyx import faults
 from worker.telnyx.answer import Answer
 from worker.telnyx.incoming import Incoming, read_whole
 from worker.telnyx.line import KEEPALIVE_S, Line
 from worker.telnyx.request import JSON, Requests, Target
 from worker.telnyx.transport import LineError, tls_context
-from worker.telnyx.window import CallWindow
-from worker.tracing import Kind, Tracer
 
 CALL_TIMEOUT_S = 10.0
 

@@ -10,8 +10,8 @@ import httpx
 
 from worker.domain.errors import PermanentError
 from worker.domain.tools import ToolConfig
-from worker.http_once import parse_url, tls_context
-from worker.signing import SecretError, Signer, signer_from
+from worker.net.post_once import parse_url, tls_context
+from worker.net.signing import SecretError, Signer, signer_from
 from worker.tools.http import HttpTool
 from worker.tools.port import Tool
 from worker.tools.python import PythonTool

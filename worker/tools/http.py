@@ -16,9 +16,9 @@ from typing import Final
 import httpx
 
 from worker.domain.tools import MAX_OUTPUT_BYTES, ToolConfig, ToolRequest, ToolResult, ToolSpec
-from worker.http_once import Answer, Endpoint, Silence
-from worker.signing import Signer
-from worker.timed_socket import boottime
+from worker.net.deadline_socket import boottime
+from worker.net.post_once import Answer, Endpoint, Silence
+from worker.net.signing import Signer
 from worker.tools.output import BAD_ARGUMENTS, failed, unknown
 from worker.tools.verdict import NoVerdict, judge
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from worker.domain.tools import MAX_OUTPUT_BYTES, ToolResult
-from worker.http_once import Answer, Silence, seconds_of
+from worker.net.post_once import Answer, Silence, seconds_of
 from worker.tools.output import done, failed
 
 _MOVED = frozenset({301, 307, 308})  # 302 and 303 may answer a POST that was carried out

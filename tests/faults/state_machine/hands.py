@@ -17,6 +17,7 @@ from tests.faults.state_machine.telnyx import InProcessTelnyx, InProcessWire
 from tests.support.oracle import Delivered, MessageKey, Violation
 from tests.support.world import RecordingBroker
 from worker.bootstrap import Service, build_service
+from worker.config.settings import Settings
 from worker.domain.deliveries import (
     DeliveryOutcome,
     NotDelivered,
@@ -27,7 +28,6 @@ from worker.domain.deliveries import (
 )
 from worker.domain.turns.next_step import Lease
 from worker.handlers.sweep import CannotPublishError
-from worker.settings import Settings
 from worker.store.claims import Claimed, NotClaimed
 from worker.store.database import Database as Pool
 from worker.store.starting import Started

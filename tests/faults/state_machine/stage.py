@@ -20,9 +20,9 @@ from tests.faults.state_machine.telnyx import InProcessTelnyx
 from tests.support.oracle import Expectations, Violation, check
 from tests.support.slots import taken
 from tests.support.world import NAMESPACE, Database
+from worker.config.settings import Settings
 from worker.domain.errors import RetryableError
 from worker.domain.ids import ChannelUserId
-from worker.settings import Settings
 from worker.store.database import Database as Pool
 
 CALL_TIMEOUT_S = 75.0

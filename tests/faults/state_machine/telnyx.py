@@ -14,6 +14,8 @@ import httpx
 from pydantic import SecretStr
 
 from tests.faults.state_machine.clock import Clock, SteppedLoop
+from worker.net.deadline_socket import boottime
+from worker.net.window import CallWindow
 from worker.sandbox.simulator.answers import Answer as Said
 from worker.sandbox.simulator.app import _received, _turned_away
 from worker.sandbox.simulator.config import SimulatorConfig
@@ -26,8 +28,6 @@ from worker.sandbox.simulator.state import Exchange, State
 from worker.sandbox.simulator.values import Draft
 from worker.telnyx import wire
 from worker.telnyx.transport import DEADLINE_PASSED, SEND_DEADLINE_PASSED, LineError
-from worker.telnyx.window import CallWindow
-from worker.timed_socket import boottime
 
 LISTED_AFTER_S = 1.0
 """A conversation made a moment ago is not in the list yet."""

@@ -24,7 +24,7 @@ class Effective:
 def effective() -> Effective:
     """Build the app and ask it. SystemExit where the settings are wrong."""
     from worker.celery import app  # noqa: PLC0415 - see above
-    from worker.settings import load_settings  # noqa: PLC0415
+    from worker.config.settings import load_settings  # noqa: PLC0415
 
     conf, ours = app.conf, load_settings().broker_url
     return Effective(

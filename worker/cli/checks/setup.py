@@ -6,11 +6,11 @@ from typing import Self
 
 from pydantic import ValidationError
 
-from worker.agents_file import load_agents
 from worker.cli.needs import NOWHERE
+from worker.config.agents_file import load_agents
+from worker.config.settings import Settings, SettingsError, sandbox_dir, wrong_setting
 from worker.domain.routing import Routing
 from worker.domain.timing import Timing
-from worker.settings import Settings, SettingsError, sandbox_dir, wrong_setting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

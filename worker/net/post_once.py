@@ -16,7 +16,7 @@ from email.utils import parsedate_to_datetime
 import httpcore
 import httpx
 
-from worker.timed_socket import Lookup, SilenceError, Stream, dial, look_up
+from worker.net.deadline_socket import Lookup, SilenceError, Stream, dial, look_up
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,8 @@ from pydantic import (
     model_validator,
 )
 
-from worker.agents_sections import BudgetSection, LimitsSection, Section, ToolSection
+from worker.config.sections import BudgetSection, LimitsSection, Section, ToolSection
+from worker.config.settings import SettingsError
 from worker.domain.deliveries import WEBHOOK_MAX_AGE_S
 from worker.domain.routing import (
     ROUTE,
@@ -34,7 +35,6 @@ from worker.domain.routing import (
 )
 from worker.domain.timing import Timing
 from worker.domain.tools import ToolConfig
-from worker.settings import SettingsError
 
 DEFAULT_MODEL = "zai-org/GLM-5.3-Flash"
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from prometheus_client import start_http_server
 from prometheus_client.registry import Collector
 
-from worker.observability import log
+from worker.observability.logs import log
 
 _PREFIX = "worker-"
 

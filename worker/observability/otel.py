@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from structlog.contextvars import bound_contextvars
 
-from worker.tracing import Kind, Tell, Tracer
+from worker.observability.traces import Kind, Tell, Tracer
 
 STOP_S: Final = 2.0
 """So long a process that ends waits for its last spans; the library's own would be 30 s."""

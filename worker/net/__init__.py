@@ -1,0 +1,1 @@
+"""Clock, deadlines, sockets and signatures; imports nothing of ours."""
