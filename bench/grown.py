@@ -14,8 +14,8 @@ from bench.stage import Stage, Subject
 from bench.variants import OURS
 from worker.domain.ids import WorkerId
 from worker.store.database import Database
-from worker.store.deliveries import DeliveryStore
-from worker.store.sweeps import SweepStore
+from worker.store.delivery.deliveries import DeliveryStore
+from worker.store.turns.due_users import SweepStore
 from worker.store.workers import WorkerStore
 
 ANSWERS = 200

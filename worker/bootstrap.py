@@ -29,19 +29,19 @@ from worker.handlers.showing import ShowReply
 from worker.handlers.sweep import Background, LocalRunner, Sweep
 from worker.handlers.toolwork import RunTools
 from worker.handlers.watchdog import Intake, StallWatchdog
-from worker.store.claims import ClaimStore
-from worker.store.conversations import ConversationStore
 from worker.store.database import Database
 from worker.store.dead_letters import DeadLetterStore
-from worker.store.deliveries import DeliveryStore
-from worker.store.endpoints import EndpointStore
-from worker.store.inbox import InboxStore
-from worker.store.listening import InboxListener
-from worker.store.rates import RateStore
-from worker.store.retention import RetentionStore
-from worker.store.starting import StartStore
-from worker.store.sweeps import Due
-from worker.store.turns import TurnStore
+from worker.store.delivery.deliveries import DeliveryStore
+from worker.store.delivery.endpoints import EndpointStore
+from worker.store.intake.inbox import InboxStore
+from worker.store.intake.inbox_listener import InboxListener
+from worker.store.limits.rates import RateStore
+from worker.store.privacy.retention import RetentionStore
+from worker.store.turns.claims import ClaimStore
+from worker.store.turns.conversations import ConversationStore
+from worker.store.turns.due_users import Due
+from worker.store.turns.fast_path import StartStore
+from worker.store.turns.turns import TurnStore
 from worker.store.workers import WorkerStore
 
 LOCAL_DELIVERIES = 8

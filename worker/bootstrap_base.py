@@ -19,8 +19,8 @@ from worker.handlers.accept import AcceptEnvelope
 from worker.handlers.slots import TurnSlots
 from worker.observability.logs import log
 from worker.store.database import Database
-from worker.store.messages import MessageStore
-from worker.store.sweeps import SweepStore
+from worker.store.intake.messages import MessageStore
+from worker.store.turns.due_users import SweepStore
 from worker.telnyx.client import TelnyxClient
 from worker.tools.build import ToolConfigError, build_tools
 from worker.tools.port import Tool

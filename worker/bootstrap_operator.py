@@ -14,14 +14,14 @@ from worker.handlers.operate import PauseUser, Replay
 from worker.handlers.saying import SayToUser
 from worker.store.database import Database
 from worker.store.dead_letters import DeadLetterStore
-from worker.store.erasing import ErasureStore
-from worker.store.exporting import ExportStore
-from worker.store.interventions import InterventionStore
-from worker.store.ledger import LedgerStore
-from worker.store.messages import MessageStore
-from worker.store.people import PeopleStore
-from worker.store.raw import RawStore
-from worker.store.saying import SayingStore
+from worker.store.intake.messages import MessageStore
+from worker.store.operators.interventions import InterventionStore
+from worker.store.operators.say import SayingStore
+from worker.store.operators.users import PeopleStore
+from worker.store.privacy.erasures import ErasureStore
+from worker.store.privacy.exports import ExportStore
+from worker.store.privacy.raw_bytes import RawStore
+from worker.store.reports.conversations import LedgerStore
 from worker.telnyx.client import TelnyxClient
 
 

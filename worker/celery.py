@@ -38,7 +38,7 @@ from worker.handlers.answer import MAX_TASK_S
 from worker.handlers.sweep import CannotPublishError
 from worker.handlers.watchdog import BrokerAwayError
 from worker.observability.logs import configure_logging, log
-from worker.store.sweeps import Due
+from worker.store.turns.due_users import Due
 
 RECEIVE, ANSWER, DELIVER = "messages.receive", "channel_users.answer", "replies.deliver"
 

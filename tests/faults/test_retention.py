@@ -22,7 +22,7 @@ from worker.config.settings import Settings
 from worker.handlers.retention import ApplyRetention
 from worker.sandbox.simulator import SimulatorConfig
 from worker.store.database import Database
-from worker.store.retention import BATCH, RetentionStore
+from worker.store.privacy.retention import BATCH, RetentionStore
 
 DAYS = 30
 DAY_S = 86_400

@@ -16,9 +16,9 @@ from worker.domain.turns.calls import Done, Usage
 from worker.domain.turns.next_step import Head, Lease, OpenTurn, Release, Send
 from worker.sandbox.postgres import EmbeddedPostgres
 from worker.sandbox.simulator.config import SimulatorConfig
-from worker.store.budgets import _USED, PARTS, count_tokens, within_budget
 from worker.store.database import Database
-from worker.store.gauges import QUESTIONS, GaugeStore
+from worker.store.limits.budgets import _USED, PARTS, count_tokens, within_budget
+from worker.store.reports.gauges import QUESTIONS, GaugeStore
 
 _TO_NOON = """
 SELECT extract(epoch FROM date_trunc('day', service_now() AT TIME ZONE 'UTC')

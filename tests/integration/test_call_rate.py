@@ -14,8 +14,8 @@ from worker.domain.timing import Timing
 from worker.handlers.pacing import UNDER_WAY_S
 from worker.sandbox.simulator.config import SimulatorConfig
 from worker.store.database import Database
-from worker.store.life import LifeStore
-from worker.store.rates import RateStore
+from worker.store.limits.rates import RateStore
+from worker.store.reports.message_life import LifeStore
 
 RATE = 5.0
 AGENTS = f"""

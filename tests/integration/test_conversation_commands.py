@@ -19,7 +19,7 @@ from worker.domain.turns.reconcile import HUMAN_KEY
 from worker.handlers.conversations import USER_KEY, user_tag
 from worker.sandbox.simulator import Endpoint, Match, SimulatorConfig
 from worker.sandbox.simulator.model import tokens
-from worker.store.interventions import Standing
+from worker.store.operators.interventions import Standing
 
 QUIET_S = 2 + 75 + 90 + 13
 TO_A_SINK = '[channels.sms.delivery]\ntask = "unused"\nqueue = "unused"\n'

@@ -17,7 +17,7 @@ from worker.domain.reasons import DeadLetterReason
 from worker.intake.gate import KEEP_TASK, Gate
 from worker.intake.letter import Letter
 from worker.sandbox.simulator.config import SimulatorConfig
-from worker.store.messages import Accepted
+from worker.store.intake.messages import Accepted
 
 WIDE = "".join(chr(0x10000 + 7919 * n % 0xFFFFD) for n in range(998))
 """Characters that Postgres cannot make smaller."""

@@ -19,9 +19,9 @@ from worker.handlers.retention import ApplyRetention
 from worker.sandbox.postgres import EmbeddedPostgres
 from worker.sandbox.simulator.config import SimulatorConfig
 from worker.store.database import Database
-from worker.store.gauges import BOUND, QUESTIONS
-from worker.store.retention import RetentionStore
-from worker.store.status import StatusStore
+from worker.store.privacy.retention import RetentionStore
+from worker.store.reports.gauges import BOUND, QUESTIONS
+from worker.store.reports.status import StatusStore
 
 USERS, EACH = int(os.environ.get("EXPLAIN_USERS", "2000")), 5
 SMALL = frozenset({"workers", "gates", "test_clock"})

@@ -11,7 +11,7 @@ from worker.domain.messages import MAX_TURN_MESSAGES
 from worker.handlers.answer import MAX_TURNS
 from worker.sandbox.simulator.config import SimulatorConfig
 from worker.store.database import Database
-from worker.store.sweeps import SweepStore
+from worker.store.turns.due_users import SweepStore
 
 AGENTS = """
 default_agent = "a"

@@ -9,7 +9,7 @@ from tests.support.watched import CANARY, Watched, scraped, watched
 from worker.sandbox.postgres import EmbeddedPostgres
 from worker.sandbox.redis import EmbeddedRedis
 from worker.store.database import Database
-from worker.store.gauges import QUESTIONS, GaugeStore
+from worker.store.reports.gauges import QUESTIONS, GaugeStore
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from tests.support.world import RecordingBroker, World, running_world
 from worker.bootstrap import build_service
 from worker.handlers.sweep import CannotPublishError
 from worker.sandbox.simulator import SimulatorConfig
-from worker.store.messages import NewMessage
+from worker.store.intake.messages import NewMessage
 
 ENQUEUE = "SELECT enqueue_message(%s::jsonb)"
 

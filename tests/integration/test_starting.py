@@ -13,8 +13,8 @@ from tests.support.processes import eventually
 from tests.support.world import HandDrivenWorker, World, running_world
 from worker.handlers.accept import routed
 from worker.sandbox.simulator.config import SimulatorConfig
-from worker.store.messages import NewMessage
-from worker.store.starting import Started
+from worker.store.intake.messages import NewMessage
+from worker.store.turns.fast_path import Started
 
 CONFIG = """
 [agents.default]

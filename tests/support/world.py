@@ -29,8 +29,8 @@ from worker.config.settings import Settings
 from worker.domain.ids import ChannelUserId
 from worker.sandbox.simulator.config import SimulatorConfig
 from worker.sandbox.simulator.simulator import Simulator
-from worker.store.messages import Accepted
-from worker.store.sweeps import Due
+from worker.store.intake.messages import Accepted
+from worker.store.turns.due_users import Due
 
 NAMESPACE = UUID("11111111-2222-4333-8444-555555555555")
 USER = "+13125550001"

@@ -21,7 +21,7 @@ from tests.support.processes import eventually
 from worker.cli.metrics import METRICS, Overall, Part
 from worker.observability.metrics_server import Exposition
 from worker.observability.prometheus import PrometheusMeters
-from worker.store.gauges import Metric, Reading
+from worker.store.reports.gauges import Metric, Reading
 
 ALERTS = yaml.safe_load((ROOT / "deploy/prometheus/alerts.yml").read_text())
 BOARD = json.loads((ROOT / "deploy/grafana/dashboards/worker.json").read_text())

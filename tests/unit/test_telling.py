@@ -16,7 +16,7 @@ from worker.domain.turns.calls import CallOutcome, Done, Fault, NotSent, Refused
 from worker.domain.turns.next_step import Lease, LookBack, OpenTurn, Send
 from worker.domain.turns.plan import Diverge, GiveUp, Later, Plan, Replace, Reply
 from worker.handlers.telling import tell_settled
-from worker.store.claims import Claimed
+from worker.store.turns.claims import Claimed
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 BATCH = tuple(PendingMessage(id=MessageRowId(id_), agent="default", text="hush") for id_ in (4, 5))

@@ -24,7 +24,7 @@ from worker.cli.waiting import OutcomeWatch, replies_in
 from worker.domain.ids import TurnId
 from worker.domain.routing import Routing
 from worker.envelope import VERSION, EnvelopeError
-from worker.store.replies import Progress
+from worker.store.reports.outcomes import Progress
 
 _LOOK_EVERY_S: Final = 0.1
 _READ_BYTES: Final = 65_536

@@ -17,8 +17,8 @@ from worker.domain.errors import DatabaseAwayError, NotFoundError, RetryableErro
 from worker.domain.ids import ChannelUserId, TelnyxConversationId
 from worker.handlers.comparing import ComparedRow
 from worker.handlers.standing import NotNowError
-from worker.store.ledger import LedgerTurn, MappingRow
-from worker.store.saying import Said
+from worker.store.operators.say import Said
+from worker.store.reports.conversations import LedgerTurn, MappingRow
 
 _LOOK_EVERY_S = 0.2
 

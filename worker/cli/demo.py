@@ -23,7 +23,7 @@ from worker.cli.service import service
 from worker.cli.waiting import OutcomeWatch, replies_in
 from worker.config.settings import sandbox_dir
 from worker.domain.routing import Routing
-from worker.store.replies import ReplyStore
+from worker.store.reports.outcomes import ReplyStore
 
 _TIMEOUT_S: Final = 45.0
 _LOOK_EVERY_S: Final = 0.08

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from worker.sandbox.simulator import overlaps, read_log
 from worker.sandbox.simulator.log import Entry, user_texts
-from worker.store.replies import LandedTurn, MessageKey, Progress, ReplyStore
+from worker.store.reports.outcomes import LandedTurn, MessageKey, Progress, ReplyStore
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from worker.cli.console import out, plain, say
 from worker.cli.demo_script import Line
-from worker.store.replies import MessageKey, Progress
+from worker.store.reports.outcomes import MessageKey, Progress
 
 
 @dataclass(kw_only=True)

@@ -22,7 +22,7 @@ from worker.net.deadline_socket import boottime
 from worker.observability.logs import configure_logging, log
 from worker.observability.metrics_server import Exposition
 from worker.store.database import Database
-from worker.store.gauges import QUESTIONS, SHORT_S, GaugeStore, Metric, Question, Reading
+from worker.store.reports.gauges import QUESTIONS, SHORT_S, GaugeStore, Metric, Question, Reading
 
 BUDGET_S: Final = 5.0
 """A part is not begun later than this after the scrape's start: Prometheus waits ten seconds."""

@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from worker.cli.console import say, say_json
 from worker.cli.errors import MISUSED, CommandError
 from worker.store.database import Database
-from worker.store.status import StatusStore
+from worker.store.reports.status import StatusStore
 
 _LOCK: Final = 7_733_571_002
 """Of Postgres's advisory locks: two that migrate at once go one after the other."""

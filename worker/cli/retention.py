@@ -8,7 +8,7 @@ from worker.cli.errors import MISUSED, CommandError
 from worker.cli.needs import settings_for
 from worker.handlers.retention import ApplyRetention
 from worker.store.database import Database
-from worker.store.retention import RetentionStore
+from worker.store.privacy.retention import RetentionStore
 
 
 def run(*, dry_run: bool, as_json: bool) -> None:

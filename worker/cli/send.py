@@ -15,7 +15,7 @@ from worker.cli.waiting import OutcomeWatch, replies_in, wait_for_all
 from worker.config.settings import Settings
 from worker.domain.routing import Routing
 from worker.envelope import VERSION, EnvelopeError, parse_envelope
-from worker.store.replies import MessageKey
+from worker.store.reports.outcomes import MessageKey
 
 _FAULTS_SHOWN: Final = 20
 

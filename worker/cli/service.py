@@ -14,7 +14,7 @@ from worker.cli.errors import CommandError
 from worker.cli.needs import settings_for
 from worker.config.settings import Settings, sandbox_dir
 from worker.store.database import Database
-from worker.store.status import StatusStore
+from worker.store.reports.status import StatusStore
 
 _WORKER_TIMEOUT_S: Final = 60.0
 _OTHERS_TIMEOUT_S: Final = 15.0

@@ -19,7 +19,7 @@ from worker.config.settings import Settings
 from worker.domain.errors import WorkerError
 from worker.store.ages import Ages, read_ages
 from worker.store.database import Database
-from worker.store.status import Overview, StatusStore
+from worker.store.reports.status import Overview, StatusStore
 
 _WATCH_EVERY_S: Final = 2.0
 

@@ -11,7 +11,7 @@ from worker.cli.needs import agents_of, settings_for
 from worker.cli.times import clock, span
 from worker.domain.reports.stuck import Stuck, StuckKind, Waits, stuck
 from worker.store.database import Database
-from worker.store.stuck import StuckStore
+from worker.store.reports.stuck import StuckStore
 
 
 def run(*, after_s: float, as_json: bool) -> None:

@@ -11,7 +11,7 @@ from worker.cli.errors import MISUSED, CommandError
 from worker.cli.needs import routing_of, settings_for
 from worker.domain.routing import Routing
 from worker.store.database import Database
-from worker.store.usage import BudgetUse, Dimension, UsageRow, UsageStore
+from worker.store.reports.usage import BudgetUse, Dimension, UsageRow, UsageStore
 
 DAYS: Final = 30
 _SUMS: Final = ("turns", "calls", "uncounted_calls", "input_tokens", "output_tokens")

@@ -8,7 +8,7 @@ from typing import Final
 
 from worker.cli.console import progress_bar
 from worker.store.database import Database
-from worker.store.replies import MessageKey, Progress, ReplyStore
+from worker.store.reports.outcomes import MessageKey, Progress, ReplyStore
 
 _LOOK_EVERY_S: Final = 0.2
 

@@ -9,8 +9,8 @@ from worker.cli.needs import agents_of, settings_for
 from worker.cli.times import moment
 from worker.handlers.explain import ExplainMessage, NotAccepted
 from worker.store.database import Database
-from worker.store.finding import FindingStore, Found
-from worker.store.life import LifeStore
+from worker.store.reports.find_message import FindingStore, Found
+from worker.store.reports.message_life import LifeStore
 
 
 def run(asked: str, *, text: bool, as_json: bool) -> None:

@@ -11,8 +11,8 @@ from worker.handlers.spans import INBOUND, accept_span, note_accepted
 from worker.observability.logs import log
 from worker.observability.metrics import Meters
 from worker.observability.traces import Tracer
-from worker.store.messages import Accepted, MessageStore, NewMessage
-from worker.store.starting import Started, StartStore
+from worker.store.intake.messages import Accepted, MessageStore, NewMessage
+from worker.store.turns.fast_path import Started, StartStore
 
 UNSUPPORTED_ATTACHMENT = "unsupported_attachment"
 """Outcome of a message whose attachment the model cannot look at, where the channel says so."""

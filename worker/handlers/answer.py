@@ -49,9 +49,9 @@ from worker.net.window import CallWindow
 from worker.observability.logs import log
 from worker.observability.metrics import Meters
 from worker.observability.traces import Tracer
-from worker.store.claims import Claimed, ClaimStore, NotClaimed
-from worker.store.opening import Intent
-from worker.store.turns import Settled, TurnStore
+from worker.store.turns.claims import Claimed, ClaimStore, NotClaimed
+from worker.store.turns.open_turn import Intent
+from worker.store.turns.turns import Settled, TurnStore
 from worker.telnyx.conversations import Conversations
 from worker.telnyx.responses import ResponseRequest, Responses
 

@@ -11,7 +11,7 @@ from enum import StrEnum
 from worker.domain.ids import TurnId
 from worker.domain.turns.reconcile import HUMAN_KEY, same_text
 from worker.domain.turns.thread import ThreadMessage
-from worker.store.ledger import LedgerStore, LedgerTurn, MappingRow
+from worker.store.reports.conversations import LedgerStore, LedgerTurn, MappingRow
 from worker.telnyx.conversations import Conversations
 
 

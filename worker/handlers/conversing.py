@@ -17,8 +17,8 @@ from worker.domain.turns.reconcile import same_text
 from worker.handlers.conversations import USER_KEY, user_tag
 from worker.handlers.standing import NotNowError, NotPossibleError, agent_of, taken_to_go_on
 from worker.observability.logs import log
-from worker.store.interventions import Adoption, InterventionStore, Mapped
-from worker.store.ledger import LedgerStore
+from worker.store.operators.interventions import Adoption, InterventionStore, Mapped
+from worker.store.reports.conversations import LedgerStore
 from worker.telnyx.conversations import Conversations
 
 

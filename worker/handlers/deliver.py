@@ -27,8 +27,8 @@ from worker.net.deadline_socket import boottime
 from worker.observability.logs import log
 from worker.observability.metrics import Meters
 from worker.observability.traces import Tracer
-from worker.store.deliveries import DeliveryStore
-from worker.store.endpoints import EndpointStore
+from worker.store.delivery.deliveries import DeliveryStore
+from worker.store.delivery.endpoints import EndpointStore
 
 MAX_DELIVERIES = 50
 """A task ends after so many, and the rest is another task's."""

@@ -18,9 +18,9 @@ from worker.handlers.belonging import Belonging
 from worker.handlers.conversations import USER_KEY, user_tag
 from worker.handlers.standing import NotNowError, taken
 from worker.observability.logs import log
-from worker.store.erasing import ErasureStore
-from worker.store.interventions import InterventionStore
-from worker.store.raw import RawStore
+from worker.store.operators.interventions import InterventionStore
+from worker.store.privacy.erasures import ErasureStore
+from worker.store.privacy.raw_bytes import RawStore
 from worker.telnyx.conversations import Conversations
 
 

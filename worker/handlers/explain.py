@@ -13,8 +13,8 @@ from worker.domain.routing import Routing
 from worker.domain.timing import Timing
 from worker.handlers.operate import NotReplayableError, envelope_in
 from worker.handlers.typos import UnknownField, unknown_fields
-from worker.store.finding import FindingStore, Found, InInbox, RefusedEnvelope
-from worker.store.life import LifeStore
+from worker.store.reports.find_message import FindingStore, Found, InInbox, RefusedEnvelope
+from worker.store.reports.message_life import LifeStore
 
 _MAX_ROW_ID: Final = 2**63 - 1
 

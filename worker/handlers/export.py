@@ -8,9 +8,9 @@ from worker.domain.errors import NotFoundError
 from worker.domain.ids import ChannelUserId
 from worker.domain.routing import Routing
 from worker.handlers.belonging import Belonging
-from worker.store.erasing import ErasureStore
-from worker.store.exporting import ExportStore
-from worker.store.raw import RawEntry, RawStore
+from worker.store.privacy.erasures import ErasureStore
+from worker.store.privacy.exports import ExportStore
+from worker.store.privacy.raw_bytes import RawEntry, RawStore
 
 
 @dataclass(frozen=True, kw_only=True)

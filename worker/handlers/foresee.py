@@ -9,7 +9,7 @@ from worker.domain.routing import Agent, ChannelPolicy, Routing
 from worker.envelope import EnvelopeError
 from worker.handlers.accept import routed
 from worker.handlers.typos import UnknownField, unknown_fields
-from worker.store.messages import NewMessage
+from worker.store.intake.messages import NewMessage
 
 
 @unique

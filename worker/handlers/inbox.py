@@ -8,8 +8,8 @@ from worker.domain.reasons import DeadLetterReason
 from worker.envelope import EnvelopeError
 from worker.handlers.accept import AcceptEnvelope
 from worker.handlers.spans import accept_span
-from worker.store.inbox import QUEUE, InboxStore, Refused
-from worker.store.messages import NewMessage
+from worker.store.intake.inbox import QUEUE, InboxStore, Refused
+from worker.store.intake.messages import NewMessage
 
 NOT_TAKEN = Refused(
     reason=DeadLetterReason.NOT_STORABLE, detail="envelope: Postgres refuses to store it"

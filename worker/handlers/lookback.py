@@ -41,8 +41,8 @@ from worker.domain.turns.reconcile import (
     judge,
 )
 from worker.handlers.settling import Settle
-from worker.store.claims import Claimed
-from worker.store.turns import Settled, TurnStore
+from worker.store.turns.claims import Claimed
+from worker.store.turns.turns import Settled, TurnStore
 from worker.telnyx.conversations import Conversations
 from worker.telnyx.models import Models
 

@@ -9,7 +9,7 @@ from worker.handlers.accept import AcceptEnvelope
 from worker.handlers.unwrapping import layers
 from worker.observability.logs import log
 from worker.store.dead_letters import DeadLetter, DeadLetterStore
-from worker.store.people import PeopleStore
+from worker.store.operators.users import PeopleStore
 from worker.telnyx.conversations import Conversations
 
 AI_DISABLED = "ai_disabled"

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from worker.net.deadline_socket import boottime
-from worker.store.rates import RateStore
+from worker.store.limits.rates import RateStore
 
 FRESH_S = 0.25
 WOKEN_S = 1.0

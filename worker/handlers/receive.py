@@ -9,8 +9,8 @@ from worker.handlers.answer import MAX_SLEEP_S, AnswerUser
 from worker.handlers.slots import TurnSlots
 from worker.net.deadline_socket import boottime
 from worker.store.dead_letters import DeadLetterStore
-from worker.store.messages import Accepted, NewMessage
-from worker.store.starting import Started, StartStore
+from worker.store.intake.messages import Accepted, NewMessage
+from worker.store.turns.fast_path import Started, StartStore
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from worker.net.deadline_socket import boottime
 from worker.observability.logs import log
-from worker.store.retention import Place, RetentionStore
+from worker.store.privacy.retention import Place, RetentionStore
 
 EVERY_S = 3600.0
 LOOK_EVERY_S = 60.0

@@ -7,8 +7,8 @@ from worker.domain.ids import ChannelUserId
 from worker.domain.routing import Routing
 from worker.handlers.standing import NotNowError, NotPossibleError, agent_of, taken_to_go_on
 from worker.observability.logs import log
-from worker.store.interventions import InterventionStore, Standing
-from worker.store.saying import Said, SayingStore, Words
+from worker.store.operators.interventions import InterventionStore, Standing
+from worker.store.operators.say import Said, SayingStore, Words
 
 MAX_TEXT_BYTES = 65_536
 """As of a message that comes in."""

@@ -12,8 +12,8 @@ from worker.handlers.spans import note_settled
 from worker.handlers.telling import tell_settled
 from worker.observability.metrics import Meters
 from worker.observability.traces import Tracer
-from worker.store.claims import Claimed
-from worker.store.turns import Settled, TurnStore
+from worker.store.turns.claims import Claimed
+from worker.store.turns.turns import Settled, TurnStore
 
 
 @dataclass(frozen=True, kw_only=True)

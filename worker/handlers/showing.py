@@ -7,7 +7,7 @@ from uuid import UUID
 from worker.channels.live import LiveReplies, LiveReply, topic
 from worker.domain.states import DeliveryState, ReplySource
 from worker.domain.turns.plan import GiveUp, Plan, Reply
-from worker.store.claims import Claimed
+from worker.store.turns.claims import Claimed
 
 _SHOWN = frozenset({DeliveryState.PENDING, DeliveryState.SENT})
 

@@ -20,8 +20,8 @@ from worker.domain.turns.calls import CallOutcome, Done, NotSent, Refused, Unkno
 from worker.domain.turns.next_step import ToolRecord
 from worker.domain.turns.plan import Plan
 from worker.observability.traces import Facts, Kind, Tracer
-from worker.store.claims import Claimed
-from worker.store.messages import Accepted
+from worker.store.intake.messages import Accepted
+from worker.store.turns.claims import Claimed
 
 Span: TypeAlias = AbstractContextManager[None]
 

@@ -2,7 +2,7 @@
 
 from worker.domain.errors import PermanentError, RetryableError
 from worker.domain.ids import ChannelUserId
-from worker.store.interventions import InterventionStore, Standing
+from worker.store.operators.interventions import InterventionStore, Standing
 
 
 class NotNowError(RetryableError):

@@ -18,9 +18,9 @@ from worker.handlers.pacing import LOOK_S, Pace
 from worker.handlers.slots import TurnSlots
 from worker.handlers.watchdog import StallWatchdog
 from worker.observability.logs import log
-from worker.store.deliveries import DeliveryStore
-from worker.store.listening import InboxListener
-from worker.store.sweeps import Due, SweepStore
+from worker.store.delivery.deliveries import DeliveryStore
+from worker.store.intake.inbox_listener import InboxListener
+from worker.store.turns.due_users import Due, SweepStore
 
 _Result = TypeVar("_Result")
 

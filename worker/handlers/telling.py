@@ -22,7 +22,7 @@ from worker.domain.turns.next_step import GoOn, LookBack
 from worker.domain.turns.plan import Diverge, GiveUp, Later, Plan, Replace
 from worker.net.deadline_socket import boottime
 from worker.observability.logs import log
-from worker.store.claims import Claimed, NotClaimed
+from worker.store.turns.claims import Claimed, NotClaimed
 
 
 def tell_settled(claimed: Claimed, outcome: CallOutcome | None, plan: Plan) -> None:

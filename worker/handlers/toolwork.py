@@ -14,8 +14,8 @@ from worker.net.deadline_socket import boottime
 from worker.observability.logs import log
 from worker.observability.metrics import Meters
 from worker.observability.traces import Tracer
-from worker.store.claims import Claimed
-from worker.store.turns import TurnStore
+from worker.store.turns.claims import Claimed
+from worker.store.turns.turns import TurnStore
 from worker.tools.port import Tool
 
 MAX_PARALLEL = 8

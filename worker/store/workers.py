@@ -16,7 +16,7 @@ VALUES (:id, :host, :pid, service_now(), service_now() + :alive,
 ON CONFLICT (id) DO UPDATE SET alive_until = excluded.alive_until,
     stalled_since = excluded.stalled_since
 """)
-# One process at a time chooses; 4871 is an arbitrary number, as in `worker.store.inbox`.
+# One process at a time chooses; 4871 is an arbitrary number, as in `worker.store.intake.inbox`.
 _CHOOSE = sql("SELECT pg_advisory_xact_lock(4871, 3)")
 _TAKE_CORE = sql("""
 UPDATE workers SET machine = :machine, core = (

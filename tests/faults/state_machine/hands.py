@@ -28,11 +28,11 @@ from worker.domain.deliveries import (
 )
 from worker.domain.turns.next_step import Lease
 from worker.handlers.sweep import CannotPublishError
-from worker.store.claims import Claimed, NotClaimed
 from worker.store.database import Database as Pool
-from worker.store.starting import Started
-from worker.store.sweeps import Due
-from worker.store.turns import Settled
+from worker.store.turns.claims import Claimed, NotClaimed
+from worker.store.turns.due_users import Due
+from worker.store.turns.fast_path import Started
+from worker.store.turns.turns import Settled
 from worker.telnyx.conversations import Conversations
 from worker.telnyx.models import Models
 from worker.telnyx.responses import Responses

@@ -14,9 +14,9 @@ from worker.cli.errors import CommandError
 from worker.cli.migrations import alembic_config, head_revision
 from worker.domain.errors import DatabaseAwayError
 from worker.store.database import Database
+from worker.store.reports.status import StatusStore
 from worker.store.schema import Base
 from worker.store.sql import Connection, sql
-from worker.store.status import StatusStore
 
 _GROUP: Final = "postgres"
 CONNECTION: Final = "database connection"

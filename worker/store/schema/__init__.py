@@ -1,11 +1,11 @@
 """The tables. Names are the contract with operators."""
 
 from worker.store.schema.base import Base
-from worker.store.schema.ledger import AttemptLog, DeadLetter, Erasure, Gate, RetentionPass
 from worker.store.schema.limits import BudgetDay, Rate
-from worker.store.schema.people import ChannelUser, InboxEntry, Message, Worker
+from worker.store.schema.operations import AttemptLog, DeadLetter, Erasure, Gate, RetentionPass
 from worker.store.schema.replies import Delivery, Reply
 from worker.store.schema.turns import Call, Conversation, ToolCall, Turn
+from worker.store.schema.users import ChannelUser, InboxEntry, Message, Worker
 
 __all__ = [
     "AttemptLog",

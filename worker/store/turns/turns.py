@@ -12,16 +12,16 @@ from worker.domain.turns.calls import CallOutcome, Done, ToolCall
 from worker.domain.turns.next_step import Lease, OpenConversation, ToolRecord
 from worker.domain.turns.plan import GiveUp, Later, Plan, Reply
 from worker.domain.turns.reconcile import EndedTurn, Words
-from worker.store import tool_calls
-from worker.store.budgets import count_tokens, counts
-from worker.store.claims import Claimed
 from worker.store.database import Database
-from worker.store.endings import END_CALL, call_values, ending
-from worker.store.fence import hold
-from worker.store.gates import close_gate, reopen_gates
-from worker.store.heads import read_turn
-from worker.store.opening import insert_intent
+from worker.store.limits.budgets import count_tokens, counts
+from worker.store.limits.gates import close_gate, reopen_gates
 from worker.store.sql import Connection, Row, sql
+from worker.store.turns import tool_calls
+from worker.store.turns.claims import Claimed
+from worker.store.turns.lease import hold
+from worker.store.turns.open_turn import insert_intent
+from worker.store.turns.settle import END_CALL, call_values, ending
+from worker.store.turns.snapshot import read_turn
 
 _HAND_OVER = sql("""
 UPDATE turns SET kind = 'human', conversation_id = :conversation_id WHERE id = :turn_id

@@ -7,7 +7,7 @@ from typing import Final
 from worker.domain.ids import ChannelUserId, MessageRowId
 from worker.domain.reports.stuck import Crowd, StuckKind, StuckUser, Waits
 from worker.store.database import Database
-from worker.store.gates import closed_gates
+from worker.store.limits.gates import closed_gates
 from worker.store.sql import Connection, Row, sql
 
 _NOW = sql("""

@@ -15,7 +15,7 @@ from worker.domain.routing import Agent
 from worker.domain.states import DeliveryState
 from worker.domain.turns.next_step import Lease
 from worker.store.database import Database
-from worker.store.interventions import fence, note
+from worker.store.operators.interventions import fence, note
 from worker.store.sql import Connection, sql
 
 # `landed` false: it is no user item, so it never counts among the k of a read-back.

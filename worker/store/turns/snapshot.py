@@ -22,9 +22,9 @@ from worker.domain.messages import (
 from worker.domain.states import CallState, TurnKind
 from worker.domain.turns.calls import Fault
 from worker.domain.turns.next_step import CallRecord, Head, Lease, OpenConversation, OpenTurn
-from worker.store import tool_calls
-from worker.store.gates import read_gates
+from worker.store.limits.gates import read_gates
 from worker.store.sql import Connection, Row, sql
+from worker.store.turns import tool_calls
 
 _TURN = sql("""
 SELECT id, agent, kind, input_text, parts, opened_at, conversation_id,

@@ -34,7 +34,7 @@ from worker.domain.states import (
 )
 from worker.domain.turns.calls import Fault
 from worker.store.database import Database
-from worker.store.gates import closed_gates
+from worker.store.limits.gates import closed_gates
 from worker.store.sql import Connection, Row, sql
 
 # One moment for all of it: else a call would be in flight whose reply is already there.

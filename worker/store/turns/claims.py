@@ -23,12 +23,12 @@ from worker.domain.turns.next_step import (
     gate_names,
 )
 from worker.net.deadline_socket import boottime
-from worker.store.budgets import within_budget
 from worker.store.database import Database
-from worker.store.expiry import expire
-from worker.store.heads import close_conversation, read_head
-from worker.store.opening import Intent, insert_intent, open_turn
+from worker.store.limits.budgets import within_budget
+from worker.store.limits.expiry import expire
 from worker.store.sql import Connection, sql
+from worker.store.turns.open_turn import Intent, insert_intent, open_turn
+from worker.store.turns.snapshot import close_conversation, read_head
 
 Work: TypeAlias = Send | Record | Prepare | LookBack | GoOn
 """The steps that need the lease."""

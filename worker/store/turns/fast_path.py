@@ -13,12 +13,12 @@ from worker.domain.ids import CallId, ChannelUserId, ConversationId, MessageRowI
 from worker.domain.messages import PendingMessage, input_parts, input_text
 from worker.domain.routing import Agent, ChannelPolicy, Routing
 from worker.domain.turns.next_step import Lease, OpenTurn, Send, gate_names
-from worker.store.claims import Claimed
 from worker.store.database import Database
-from worker.store.heads import attachments_of, conversation_value
-from worker.store.messages import Accepted, NewMessage
-from worker.store.opening import Intent
+from worker.store.intake.messages import Accepted, NewMessage
 from worker.store.sql import Row, sql
+from worker.store.turns.claims import Claimed
+from worker.store.turns.open_turn import Intent
+from worker.store.turns.snapshot import attachments_of, conversation_value
 
 # `quiet` is the usual case, as the statement's snapshot shows it. An update that had to wait for
 # its row reads that row anew, but nothing else; so it only happens where the row is still the

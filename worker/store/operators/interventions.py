@@ -17,8 +17,13 @@ from worker.domain.ids import ChannelUserId, ConversationId, TelnyxConversationI
 from worker.domain.messages import ChannelAddress
 from worker.domain.turns.next_step import Lease, OpenConversation, OpenTurn
 from worker.store.database import Database
-from worker.store.heads import address_of, close_conversation, conversation_value, read_turn
 from worker.store.sql import Connection, sql
+from worker.store.turns.snapshot import (
+    address_of,
+    close_conversation,
+    conversation_value,
+    read_turn,
+)
 
 _LOCK = sql("""
 SELECT channel, recipient, address, thread, lease_token, open_turn_id,

@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 from worker.store.database import Database
 from worker.store.dead_letters import keep_on
-from worker.store.messages import Accepted, NewMessage, accept_on
+from worker.store.intake.messages import Accepted, NewMessage, accept_on
 from worker.store.sql import Connection, Row, sql
 
 QUEUE = "inbox"

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from worker.domain.errors import PermanentError
 from worker.domain.reports.message_life import ClosedGate
 from worker.store.database import Database
-from worker.store.gates import closed_gates
+from worker.store.limits.gates import closed_gates
 from worker.store.sql import Connection, Statement, sql
 from worker.store.workers import LivingWorker, living_workers
 

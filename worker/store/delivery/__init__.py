@@ -1,0 +1,1 @@
+"""SQL of delivery: the outbox and webhook endpoints."""

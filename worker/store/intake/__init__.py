@@ -1,0 +1,1 @@
+"""SQL of intake: messages, the inbox and its listener."""

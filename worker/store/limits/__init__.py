@@ -1,0 +1,1 @@
+"""SQL of limits: gates, rates, budgets, expiry."""

@@ -1,0 +1,1 @@
+"""SQL of operators: users, interventions, replies they write."""

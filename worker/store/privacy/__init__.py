@@ -1,0 +1,1 @@
+"""SQL of privacy: erasures, exports, retention, raw bytes."""

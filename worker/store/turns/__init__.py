@@ -1,0 +1,1 @@
+"""SQL of turns: claims, leases, calls, settling."""
