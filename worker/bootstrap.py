@@ -11,7 +11,7 @@ from worker.bootstrap_base import Base
 from worker.bootstrap_metrics import Metrics
 from worker.bootstrap_tracing import Tracing
 from worker.channels.build import ChannelConfigError, build_channels
-from worker.channels.port import DEADLINE_S, Channel
+from worker.channels.channel import DEADLINE_S, Channel
 from worker.config.settings import Settings, SettingsError
 from worker.domain.ids import ChannelUserId
 from worker.domain.routing import Routing

@@ -23,7 +23,7 @@ from worker.store.intake.messages import MessageStore
 from worker.store.turns.due_users import SweepStore
 from worker.telnyx.client import TelnyxClient
 from worker.tools.build import ToolConfigError, build_tools
-from worker.tools.port import Tool
+from worker.tools.tool import Tool
 
 
 @dataclass(frozen=True, kw_only=True)

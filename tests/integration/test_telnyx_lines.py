@@ -19,11 +19,11 @@ from worker.domain.errors import OutcomeUnknownError, RetryableError, WorkerErro
 from worker.domain.ids import TelnyxConversationId
 from worker.domain.turns.calls import Done, Fault, Refused, Unknown
 from worker.net.window import CallWindow
-from worker.telnyx import wire
-from worker.telnyx.answer import Answer
+from worker.telnyx.answers.answer import Answer
 from worker.telnyx.client import TelnyxClient
-from worker.telnyx.line import Line
-from worker.telnyx.request import Requests, Target
+from worker.telnyx.http import client_per_thread as wire
+from worker.telnyx.http.connection import Line
+from worker.telnyx.http.request import Requests, Target
 from worker.telnyx.responses import ResponseRequest
 from worker.telnyx.transport import LineError
 

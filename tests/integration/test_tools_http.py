@@ -27,7 +27,7 @@ from worker.domain.tools import MAX_OUTPUT_BYTES, ToolConfig, ToolRequest, ToolR
 from worker.net.signing import Signer
 from worker.tools.build import ToolConfigError, build_tools
 from worker.tools.http import HttpTool
-from worker.tools.port import Tool
+from worker.tools.tool import Tool
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "tools"
 KEY = UUID("7b2f3c1e-0d5a-5c8e-9a43-2f1f6a1b0c9d")

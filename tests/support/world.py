@@ -24,7 +24,7 @@ from tests.support.databases import libpq_url
 from tests.support.slots import taken
 from worker.bootstrap import Service, build_service
 from worker.bootstrap_operator import Operator, build_operator
-from worker.channels.port import Channel
+from worker.channels.channel import Channel
 from worker.config.settings import Settings
 from worker.domain.ids import ChannelUserId
 from worker.sandbox.simulator.config import SimulatorConfig

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from worker.telnyx.sse import Event, EventDecoder
+from worker.telnyx.streaming.sse import Event, EventDecoder
 from worker.telnyx.transport import LineError
 
 LIMIT = 1000

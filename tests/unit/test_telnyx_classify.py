@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from worker.domain.turns.calls import CallOutcome, Done, Fault, Refused, ToolCall, Unknown, Usage
-from worker.telnyx.classify import classify
+from worker.telnyx.answers.classify import classify
 
 NOW = datetime(2026, 10, 22, 12, 0, tzinfo=UTC)
 TELNYX = {"errors": [{"code": "10015", "title": "Bad request"}]}

@@ -15,8 +15,8 @@ from worker.domain.errors import (
     RetryableError,
     WorkerError,
 )
-from worker.telnyx import faults
-from worker.telnyx.answer import Answer
+from worker.telnyx.answers import errors as faults
+from worker.telnyx.answers.answer import Answer
 
 NOW = datetime(2026, 10, 22, 12, 0, tzinfo=UTC)
 HTML = b"<html>"

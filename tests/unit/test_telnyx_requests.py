@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from worker.domain.ids import TelnyxConversationId
 from worker.net.window import CallWindow
 from worker.telnyx.conversations import find_path
-from worker.telnyx.request import Target, encode
+from worker.telnyx.http.request import Target, encode
 from worker.telnyx.responses import ResponseRequest
 
 CONVERSATION = TelnyxConversationId(UUID("6a09cdc3-8948-47f0-aa62-74ac943d6c58"))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from worker.channels.build import ChannelConfigError, build_channels
-from worker.channels.port import Channel
+from worker.channels.channel import Channel
 from worker.channels.task import TaskChannel
 from worker.channels.webhook import WebhookChannel
 from worker.config.agents_file import load_agents

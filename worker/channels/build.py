@@ -10,7 +10,7 @@ from typing import Any, Final, assert_never
 
 import httpx
 
-from worker.channels.port import Channel
+from worker.channels.channel import Channel
 from worker.channels.task import TaskChannel
 from worker.channels.webhook import WebhookChannel
 from worker.domain.errors import PermanentError

@@ -19,8 +19,8 @@ from typing import Final
 
 import httpx
 
+from worker.channels.channel import DEADLINE_S
 from worker.channels.document import reply_document
-from worker.channels.port import DEADLINE_S
 from worker.domain.deliveries import (
     DeliveryOutcome,
     NotDelivered,

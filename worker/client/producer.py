@@ -9,10 +9,10 @@ from types import TracebackType
 from typing import Final, Self
 
 from worker.client.broker import BrokerWay, NotConfirmedError
+from worker.client.database import DatabaseWay
 from worker.client.errors import ProducerError
 from worker.client.fields import AttachmentFields, MessageFields
 from worker.client.message import Checked, checked
-from worker.client.sql import DatabaseWay
 
 _BATCH: Final = 500
 _BATCH_CHARACTERS: Final = 1024 * 1024

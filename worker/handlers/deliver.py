@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from worker.channels.port import Channel
+from worker.channels.channel import Channel
 from worker.domain.deliveries import (
     WEBHOOK_KEY_VALID_S,
     WEBHOOK_WAITS_S,

@@ -16,7 +16,7 @@ from worker.observability.metrics import Meters
 from worker.observability.traces import Tracer
 from worker.store.turns.claims import Claimed
 from worker.store.turns.turns import TurnStore
-from worker.tools.port import Tool
+from worker.tools.tool import Tool
 
 MAX_PARALLEL = 8
 """So many tools of one turn run at once; the others wait for them."""

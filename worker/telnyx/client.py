@@ -7,10 +7,10 @@ from pydantic import SecretStr
 
 from worker.observability.traces import Tracer
 from worker.telnyx.conversations import Conversations
-from worker.telnyx.line import KEEPALIVE_S
+from worker.telnyx.http.client_per_thread import CALL_TIMEOUT_S, Wire
+from worker.telnyx.http.connection import KEEPALIVE_S
 from worker.telnyx.models import Models
 from worker.telnyx.responses import Responses
-from worker.telnyx.wire import CALL_TIMEOUT_S, Wire
 
 BASE_URL = "https://api.telnyx.com/v2"
 

@@ -8,11 +8,11 @@ from uuid import UUID
 from worker.domain.errors import OutcomeUnknownError, RetryableError
 from worker.domain.ids import TelnyxConversationId
 from worker.domain.turns.thread import Conversation, ThreadMessage
-from worker.telnyx.answer import Answer
-from worker.telnyx.log import read_log
-from worker.telnyx.request import encode
-from worker.telnyx.rows import conversation_in, conversation_of, rows_of, unreadable
-from worker.telnyx.wire import Wire
+from worker.telnyx.answers.answer import Answer
+from worker.telnyx.answers.message_log import read_log
+from worker.telnyx.answers.rows import conversation_in, conversation_of, rows_of, unreadable
+from worker.telnyx.http.client_per_thread import Wire
+from worker.telnyx.http.request import encode
 
 PATH = "/ai/conversations"
 _LIMIT = 100

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from worker.telnyx.answer import Answer
+from worker.telnyx.answers.answer import Answer
 from worker.telnyx.transport import LineError
 
 MAX_ANSWER_BYTES = 8 * 1024 * 1024

@@ -1,7 +1,7 @@
 """The models this account may use."""
 
-from worker.telnyx.rows import rows_of
-from worker.telnyx.wire import Wire
+from worker.telnyx.answers.rows import rows_of
+from worker.telnyx.http.client_per_thread import Wire
 
 
 class Models:

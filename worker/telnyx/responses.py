@@ -7,10 +7,10 @@ from functools import partial
 from worker.domain.ids import TelnyxConversationId
 from worker.domain.turns.calls import CallOutcome, NotSent, Unknown
 from worker.net.window import CallWindow
-from worker.telnyx.request import EVENT_STREAM, JSON, encode
-from worker.telnyx.stream import read_plain, read_streamed
+from worker.telnyx.http.client_per_thread import Wire
+from worker.telnyx.http.request import EVENT_STREAM, JSON, encode
+from worker.telnyx.streaming.stream import read_plain, read_streamed
 from worker.telnyx.transport import LineError
-from worker.telnyx.wire import Wire
 
 PATH = "/ai/openai/responses"
 _NAMED = frozenset({"model", "input", "conversation", "instructions", "tools", "stream"})
@@ -31,7 +31,7 @@ class ResponseRequest:
     stream: bool = False
     """Whether the answer is to come while it is made."""
     stream_idle_s: float | None = None
-    """The longest silence within a stream, see `worker.telnyx.stream`; None = any."""
+    """The longest silence within a stream, see `worker.telnyx.streaming.stream`; None = any."""
 
     def __post_init__(self) -> None:
         if self.stream_idle_s is not None and not self.stream_idle_s > 0:

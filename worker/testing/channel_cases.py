@@ -21,7 +21,7 @@ from typing import Final, Protocol
 from unittest import SkipTest
 from uuid import uuid4
 
-from worker.channels.port import DEADLINE_S, Channel
+from worker.channels.channel import DEADLINE_S, Channel
 from worker.domain.deliveries import DeliveryOutcome, NotDelivered, OutgoingReply, Sent, Unclear
 from worker.domain.ids import ChannelUserId, DeliveryId
 from worker.domain.messages import ChannelAddress

@@ -13,9 +13,9 @@ from worker.domain.tools import ToolConfig
 from worker.net.post_once import parse_url, tls_context
 from worker.net.signing import SecretError, Signer, signer_from
 from worker.tools.http import HttpTool
-from worker.tools.port import Tool
 from worker.tools.python import PythonTool
 from worker.tools.signature import SignatureError
+from worker.tools.tool import Tool
 
 
 class ToolConfigError(PermanentError):

@@ -19,7 +19,7 @@ from worker.domain.tools import MAX_OUTPUT_BYTES, ToolConfig, ToolRequest, ToolR
 from worker.net.deadline_socket import boottime
 from worker.net.post_once import Answer, Endpoint, Silence
 from worker.net.signing import Signer
-from worker.tools.output import BAD_ARGUMENTS, failed, unknown
+from worker.tools.results import BAD_ARGUMENTS, failed, unknown
 from worker.tools.verdict import NoVerdict, judge
 
 VERSION: Final = 1

@@ -15,7 +15,7 @@ from pydantic_core import to_json
 
 from worker.domain.tools import ToolConfig, ToolRequest, ToolResult, ToolSpec
 from worker.tools.context import ToolContext, ToolError
-from worker.tools.output import BAD_ARGUMENTS, done, failed, unknown
+from worker.tools.results import BAD_ARGUMENTS, done, failed, unknown
 from worker.tools.signature import ArgumentsError, Signature
 from worker.tools.threads import Threads
 

@@ -16,7 +16,7 @@ from typing import assert_never
 
 from worker.domain.tools import MAX_OUTPUT_BYTES, ToolResult
 from worker.net.post_once import Answer, Silence, seconds_of
-from worker.tools.output import done, failed
+from worker.tools.results import done, failed
 
 _MOVED = frozenset({301, 307, 308})  # 302 and 303 may answer a POST that was carried out
 _LATER = frozenset({408, 425, 429})

@@ -26,7 +26,7 @@ from worker.sandbox.simulator.log import Entry
 from worker.sandbox.simulator.plans import Endpoint, Plan, Wire
 from worker.sandbox.simulator.state import Exchange, State
 from worker.sandbox.simulator.values import Draft
-from worker.telnyx import wire
+from worker.telnyx.http import client_per_thread as wire
 from worker.telnyx.transport import DEADLINE_PASSED, SEND_DEADLINE_PASSED, LineError
 
 LISTED_AFTER_S = 1.0

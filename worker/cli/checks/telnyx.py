@@ -9,10 +9,10 @@ from worker.cli.checks.postgres import judge_skew
 from worker.cli.checks.settings import AGENTS
 from worker.cli.checks.setup import Setup
 from worker.domain.errors import NotFoundError, OperatorError, WorkerError
-from worker.telnyx.answer import Answer
-from worker.telnyx.request import Target
-from worker.telnyx.rows import rows_of
-from worker.telnyx.wire import Wire
+from worker.telnyx.answers.answer import Answer
+from worker.telnyx.answers.rows import rows_of
+from worker.telnyx.http.client_per_thread import Wire
+from worker.telnyx.http.request import Target
 
 _GROUP: Final = "telnyx"
 KEY: Final = "API key"

@@ -4,10 +4,10 @@ from collections.abc import Callable, Mapping
 
 from worker.domain.turns.calls import CallOutcome, Done, Unknown
 from worker.observability.logs import log
-from worker.telnyx.answer import Answer, is_telnyx_error, parse_json, slug, telnyx_code
-from worker.telnyx.classify import judge_response
+from worker.telnyx.answers.answer import Answer, is_telnyx_error, parse_json, slug, telnyx_code
+from worker.telnyx.answers.classify import judge_response
 from worker.telnyx.incoming import MAX_ANSWER_BYTES
-from worker.telnyx.sse import Event
+from worker.telnyx.streaming.sse import Event
 from worker.telnyx.transport import LineError
 
 _DELTA = "response.output_text.delta"

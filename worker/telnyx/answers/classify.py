@@ -18,7 +18,7 @@ from datetime import datetime
 from http import HTTPStatus
 
 from worker.domain.turns.calls import CallOutcome, Done, Fault, Refused, ToolCall, Unknown, Usage
-from worker.telnyx.answer import (
+from worker.telnyx.answers.answer import (
     ACCOUNT_CODES,
     TIMEOUT_CODE,
     Answer,

@@ -9,8 +9,8 @@ from typing import TypeAlias
 
 from worker.domain.errors import RetryableError
 from worker.domain.turns.thread import ThreadMessage
-from worker.telnyx.answer import Answer, read_object
-from worker.telnyx.rows import in_order, message_of, rows_of, unreadable
+from worker.telnyx.answers.answer import Answer, read_object
+from worker.telnyx.answers.rows import in_order, message_of, rows_of, unreadable
 
 PAGE_SIZE = 100
 """Telnyx's maximum."""

@@ -20,11 +20,11 @@ from pydantic import SecretStr
 
 from worker.net.window import CallWindow
 from worker.observability.traces import Kind, Tracer
-from worker.telnyx import faults
-from worker.telnyx.answer import Answer
+from worker.telnyx.answers import errors as faults
+from worker.telnyx.answers.answer import Answer
+from worker.telnyx.http.connection import KEEPALIVE_S, Line
+from worker.telnyx.http.request import JSON, Requests, Target
 from worker.telnyx.incoming import Incoming, read_whole
-from worker.telnyx.line import KEEPALIVE_S, Line
-from worker.telnyx.request import JSON, Requests, Target
 from worker.telnyx.transport import LineError, tls_context
 
 CALL_TIMEOUT_S = 10.0

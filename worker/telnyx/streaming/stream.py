@@ -17,11 +17,11 @@ from itertools import chain
 
 from worker.domain.turns.calls import CallOutcome
 from worker.net.window import CallWindow
-from worker.telnyx.answer import Answer
-from worker.telnyx.classify import classify
+from worker.telnyx.answers.answer import Answer
+from worker.telnyx.answers.classify import classify
 from worker.telnyx.incoming import MAX_ANSWER_BYTES, Incoming, at_most, read_whole
-from worker.telnyx.listener import Listener
-from worker.telnyx.sse import EventDecoder
+from worker.telnyx.streaming.listener import Listener
+from worker.telnyx.streaming.sse import EventDecoder
 from worker.telnyx.transport import ENDED_EARLY, LineError
 
 MAX_STREAM_BYTES = 8 * MAX_ANSWER_BYTES

@@ -9,7 +9,7 @@ from worker.domain.errors import RetryableError
 from worker.domain.ids import TelnyxConversationId
 from worker.domain.turns.calls import ToolCall
 from worker.domain.turns.thread import Conversation, ThreadMessage
-from worker.telnyx.answer import Answer, read_json, read_object
+from worker.telnyx.answers.answer import Answer, read_json, read_object
 
 
 def rows_of(what: str, answer: Answer) -> list[dict[str, object]]:

@@ -13,7 +13,7 @@ import httpcore
 import httpx
 
 from worker.net.window import CallWindow
-from worker.telnyx.request import Target
+from worker.telnyx.http.request import Target
 from worker.telnyx.transport import ENDED_EARLY, DeadlineStream, LineError, dial
 
 Dial: TypeAlias = Callable[[str, int, ssl.SSLContext | None, CallWindow], socket.socket]

@@ -11,7 +11,13 @@ from worker.domain.errors import (
     RetryableError,
     WorkerError,
 )
-from worker.telnyx.answer import ACCOUNT_CODES, TIMEOUT_CODE, Answer, read_object, telnyx_code
+from worker.telnyx.answers.answer import (
+    ACCOUNT_CODES,
+    TIMEOUT_CODE,
+    Answer,
+    read_object,
+    telnyx_code,
+)
 
 _REQUEST = 4
 _NO_VERDICT = frozenset({404, 408, 410})

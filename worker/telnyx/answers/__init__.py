@@ -1,0 +1,1 @@
+"""Telnyx's answers, read and judged."""
