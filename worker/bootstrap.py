@@ -15,20 +15,20 @@ from worker.channels.channel import DEADLINE_S, Channel
 from worker.config.settings import Settings, SettingsError
 from worker.domain.ids import ChannelUserId
 from worker.domain.routing import Routing
-from worker.handlers.answer import AnswerUser
-from worker.handlers.conversations import ConversationFinder
+from worker.handlers.background.cpu_affinity import StayOnOneCore
+from worker.handlers.background.sweeper import Background, LocalRunner, Sweep
+from worker.handlers.background.watchdog import Intake, StallWatchdog
 from worker.handlers.deliver import DeliverReplies
-from worker.handlers.inbox import DrainInbox
-from worker.handlers.lookback import LookBackAtThread
-from worker.handlers.pacing import Pace
-from worker.handlers.pinning import StayOnOneCore
-from worker.handlers.receive import ReceiveEnvelope
-from worker.handlers.retention import ApplyRetention, HourlyRetention
-from worker.handlers.settling import Settle
-from worker.handlers.showing import ShowReply
-from worker.handlers.sweep import Background, LocalRunner, Sweep
-from worker.handlers.toolwork import RunTools
-from worker.handlers.watchdog import Intake, StallWatchdog
+from worker.handlers.intake.drain_inbox import DrainInbox
+from worker.handlers.intake.receive import ReceiveEnvelope
+from worker.handlers.privacy.retention import ApplyRetention, HourlyRetention
+from worker.handlers.turns.answer import AnswerUser
+from worker.handlers.turns.find_conversation import ConversationFinder
+from worker.handlers.turns.live_reply import ShowReply
+from worker.handlers.turns.rate_limit import Pace
+from worker.handlers.turns.reconcile import LookBackAtThread
+from worker.handlers.turns.run_tools import RunTools
+from worker.handlers.turns.settle import Settle
 from worker.store.database import Database
 from worker.store.dead_letters import DeadLetterStore
 from worker.store.delivery.deliveries import DeliveryStore

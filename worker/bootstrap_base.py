@@ -15,8 +15,8 @@ from worker.config.settings import Settings, SettingsError
 from worker.domain.ids import WorkerId
 from worker.domain.routing import Routing
 from worker.domain.timing import Timing
-from worker.handlers.accept import AcceptEnvelope
-from worker.handlers.slots import TurnSlots
+from worker.handlers.intake.accept import AcceptEnvelope
+from worker.handlers.turns.slots import TurnSlots
 from worker.observability.logs import log
 from worker.store.database import Database
 from worker.store.intake.messages import MessageStore

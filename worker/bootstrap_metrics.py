@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from worker.config.settings import Settings
 from worker.domain.routing import Routing
-from worker.handlers.slots import TurnSlots
+from worker.handlers.turns.slots import TurnSlots
 from worker.observability.metrics import Meters
 from worker.observability.metrics_server import Exposition
 from worker.observability.prometheus import PrometheusMeters

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 from worker.config.agents_file import load_agents
 from worker.config.settings import Settings
-from worker.handlers.accept import AcceptEnvelope
-from worker.handlers.comparing import CompareThread
-from worker.handlers.conversing import AdoptConversation, ResetConversation
-from worker.handlers.erase import EraseUser
-from worker.handlers.export import ExportUser
-from worker.handlers.operate import PauseUser, Replay
-from worker.handlers.saying import SayToUser
+from worker.handlers.intake.accept import AcceptEnvelope
+from worker.handlers.operators.compare import CompareThread
+from worker.handlers.operators.conversations import AdoptConversation, ResetConversation
+from worker.handlers.operators.pause import PauseUser, Replay
+from worker.handlers.operators.say import SayToUser
+from worker.handlers.privacy.erase import EraseUser
+from worker.handlers.privacy.export import ExportUser
 from worker.store.database import Database
 from worker.store.dead_letters import DeadLetterStore
 from worker.store.intake.messages import MessageStore

@@ -34,9 +34,9 @@ from worker.channels.task import NotPublishedError
 from worker.config.settings import Settings, SettingsError, load_settings, secret_from_file
 from worker.domain.errors import RetryableError
 from worker.domain.ids import ChannelUserId
-from worker.handlers.answer import MAX_TASK_S
-from worker.handlers.sweep import CannotPublishError
-from worker.handlers.watchdog import BrokerAwayError
+from worker.handlers.background.sweeper import CannotPublishError
+from worker.handlers.background.watchdog import BrokerAwayError
+from worker.handlers.turns.answer import MAX_TASK_S
 from worker.observability.logs import configure_logging, log
 from worker.store.turns.due_users import Due
 

@@ -19,7 +19,7 @@ from tests.support.world import (
 )
 from worker.bootstrap import build_service
 from worker.config.settings import Settings
-from worker.handlers.retention import ApplyRetention
+from worker.handlers.privacy.retention import ApplyRetention
 from worker.sandbox.simulator import SimulatorConfig
 from worker.store.database import Database
 from worker.store.privacy.retention import BATCH, RetentionStore

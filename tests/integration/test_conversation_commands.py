@@ -16,7 +16,7 @@ from worker.domain.errors import StaleLeaseError
 from worker.domain.ids import ChannelUserId
 from worker.domain.messages import ChannelAddress
 from worker.domain.turns.reconcile import HUMAN_KEY
-from worker.handlers.conversations import USER_KEY, user_tag
+from worker.handlers.turns.find_conversation import USER_KEY, user_tag
 from worker.sandbox.simulator import Endpoint, Match, SimulatorConfig
 from worker.sandbox.simulator.model import tokens
 from worker.store.operators.interventions import Standing

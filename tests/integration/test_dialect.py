@@ -8,7 +8,7 @@ import pytest
 from pydantic import SecretStr
 
 from worker.domain.reports.dialect import EXPECTED, DialectReport, Standing, judge_again
-from worker.handlers.dialect import play
+from worker.handlers.operators.probe import play
 from worker.sandbox.simulator import Endpoint, Simulator, SimulatorConfig
 from worker.sandbox.simulator.config import MODELS
 from worker.sandbox.simulator.events import ConversationCreated, ConversationDeleted

@@ -21,8 +21,8 @@ from worker.cli.producer import producer
 from worker.cli.queue_entries import queue_entries
 from worker.domain.deliveries import DeliveryOutcome, NotDelivered, OutgoingReply
 from worker.domain.ids import ChannelUserId
-from worker.handlers.conversations import USER_KEY, user_tag
-from worker.handlers.erase import EraseUser
+from worker.handlers.privacy.erase import EraseUser
+from worker.handlers.turns.find_conversation import USER_KEY, user_tag
 from worker.sandbox.simulator import Endpoint, Match, SimulatorConfig
 
 WHO = f"sms:{USER}"

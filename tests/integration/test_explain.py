@@ -15,7 +15,7 @@ from bench.plans import Plan, Statement, caught, explain
 from tests.support.databases import fresh_database, libpq_url
 from tests.support.world import HandDrivenWorker, World, running_world
 from worker.domain.ids import ChannelUserId
-from worker.handlers.retention import ApplyRetention
+from worker.handlers.privacy.retention import ApplyRetention
 from worker.sandbox.postgres import EmbeddedPostgres
 from worker.sandbox.simulator.config import SimulatorConfig
 from worker.store.database import Database

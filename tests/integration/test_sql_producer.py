@@ -15,7 +15,7 @@ from tests.support.databases import libpq_url
 from tests.support.processes import eventually
 from tests.support.world import RecordingBroker, World, running_world
 from worker.bootstrap import build_service
-from worker.handlers.sweep import CannotPublishError
+from worker.handlers.background.sweeper import CannotPublishError
 from worker.sandbox.simulator import SimulatorConfig
 from worker.store.intake.messages import NewMessage
 

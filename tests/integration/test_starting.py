@@ -11,7 +11,7 @@ import pytest
 from tests.support.databases import libpq_url
 from tests.support.processes import eventually
 from tests.support.world import HandDrivenWorker, World, running_world
-from worker.handlers.accept import routed
+from worker.handlers.intake.accept import routed
 from worker.sandbox.simulator.config import SimulatorConfig
 from worker.store.intake.messages import NewMessage
 from worker.store.turns.fast_path import Started

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import count
 
-from worker.handlers.slots import TurnSlots
+from worker.handlers.turns.slots import TurnSlots
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import pytest
 
 from worker.domain.messages import ChannelAddress
 from worker.domain.routing import ChannelKind
-from worker.handlers.belonging import Belonging
+from worker.handlers.privacy.ownership import Belonging
 
 ENTRIES = Path(__file__).parents[1] / "fixtures" / "redis_entries"
 ANNA = ChannelAddress(channel="web", recipient="", address="Änna+1@example.org", thread="")

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-from worker.handlers.slots import PROMISE_S, TurnSlots
+from worker.handlers.turns.slots import PROMISE_S, TurnSlots
 
 
 @dataclass

@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 
 from worker.domain.timing import Timing
-from worker.handlers.slots import TurnSlots
-from worker.handlers.watchdog import BrokerAwayError, StallWatchdog
+from worker.handlers.background.watchdog import BrokerAwayError, StallWatchdog
+from worker.handlers.turns.slots import TurnSlots
 
 
 @dataclass

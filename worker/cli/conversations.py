@@ -15,8 +15,8 @@ from worker.cli.errors import MISUSED, CommandError
 from worker.cli.operate import an_operator, one_user
 from worker.domain.errors import DatabaseAwayError, NotFoundError, RetryableError
 from worker.domain.ids import ChannelUserId, TelnyxConversationId
-from worker.handlers.comparing import ComparedRow
-from worker.handlers.standing import NotNowError
+from worker.handlers.operators.compare import ComparedRow
+from worker.handlers.operators.take_user import NotNowError
 from worker.store.operators.say import Said
 from worker.store.reports.conversations import LedgerTurn, MappingRow
 

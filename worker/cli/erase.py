@@ -15,8 +15,8 @@ from worker.cli.operate import an_operator, one_user
 from worker.cli.queue_entries import queue_entries
 from worker.domain.errors import DatabaseAwayError, RetryableError
 from worker.domain.ids import ChannelUserId
-from worker.handlers.erase import Waiting
-from worker.handlers.standing import NotNowError
+from worker.handlers.operators.take_user import NotNowError
+from worker.handlers.privacy.erase import Waiting
 
 _LOOK_EVERY_S = 0.5
 

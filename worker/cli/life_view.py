@@ -11,8 +11,8 @@ from typing import Final
 from worker.cli.times import clock, moment, span
 from worker.domain.reports.message_life import Life, LifeCall, LifeDelivery, LifeTurn
 from worker.domain.states import CallState
-from worker.handlers.accept import NEVER_ANSWERED
-from worker.handlers.explain import Explained
+from worker.handlers.intake.accept import NEVER_ANSWERED
+from worker.handlers.operators.explain import Explained
 
 _AS_THEY_ARE: Final = ("sent_at", "expires_at", "agent", "reply_to")
 _NO_TOOL: Final = "(no tool of ours)"

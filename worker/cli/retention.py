@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from worker.cli.console import progress_bar, say, say_json
 from worker.cli.errors import MISUSED, CommandError
 from worker.cli.needs import settings_for
-from worker.handlers.retention import ApplyRetention
+from worker.handlers.privacy.retention import ApplyRetention
 from worker.store.database import Database
 from worker.store.privacy.retention import RetentionStore
 

@@ -13,7 +13,7 @@ from worker.cli.needs import routing_of, settings_for
 from worker.domain.reasons import DeadLetterReason
 from worker.domain.routing import Delivery, EntryPointDelivery, TaskDelivery, WebhookDelivery
 from worker.envelope import EnvelopeError
-from worker.handlers.foresee import Foreseen, Route, Verdict, foresee
+from worker.handlers.intake.dry_run import Foreseen, Route, Verdict, foresee
 from worker.intake.strict_json import TooDeepError, loads
 
 

@@ -7,7 +7,7 @@ from worker.cli.errors import CommandError
 from worker.cli.life_view import facts_of, lines_of
 from worker.cli.needs import agents_of, settings_for
 from worker.cli.times import moment
-from worker.handlers.explain import ExplainMessage, NotAccepted
+from worker.handlers.operators.explain import ExplainMessage, NotAccepted
 from worker.store.database import Database
 from worker.store.reports.find_message import FindingStore, Found
 from worker.store.reports.message_life import LifeStore

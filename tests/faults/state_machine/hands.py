@@ -27,7 +27,7 @@ from worker.domain.deliveries import (
     Unclear,
 )
 from worker.domain.turns.next_step import Lease
-from worker.handlers.sweep import CannotPublishError
+from worker.handlers.background.sweeper import CannotPublishError
 from worker.store.database import Database as Pool
 from worker.store.turns.claims import Claimed, NotClaimed
 from worker.store.turns.due_users import Due

@@ -13,7 +13,7 @@ from worker.cli.checks.finding import Check, Finding, fault, ok
 from worker.cli.checks.settings import AGENTS
 from worker.cli.checks.setup import Setup
 from worker.domain.errors import PermanentError
-from worker.handlers.answer import MAX_TASK_S
+from worker.handlers.turns.answer import MAX_TASK_S
 
 _GROUP: Final = "celery"
 APP: Final = "Celery's app"

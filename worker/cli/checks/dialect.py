@@ -8,7 +8,7 @@ from worker.cli.checks.setup import Setup
 from worker.cli.checks.telnyx import sees_images
 from worker.domain.reports.dialect import DialectFinding, Standing
 from worker.domain.routing import Routing
-from worker.handlers.dialect import play
+from worker.handlers.operators.probe import play
 from worker.telnyx.client import TelnyxClient
 
 _GROUP: Final = "dialect"

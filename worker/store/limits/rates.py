@@ -10,7 +10,7 @@ from worker.store.database import Database
 from worker.store.sql import sql
 
 _FARTHEST_S = 10.0
-"""More than anybody waits, see `worker.handlers.pacing`."""
+"""More than anybody waits, see `worker.handlers.turns.rate_limit`."""
 
 # A row further ahead than anybody ever reserves is of a slower rate, or of a clock that was wrong.
 _RESERVE = sql("""

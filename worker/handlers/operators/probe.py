@@ -20,7 +20,7 @@ from worker.domain.reports import dialect
 from worker.domain.reports.dialect import DialectReport, Verdict, users_of
 from worker.domain.tools import ToolSpec
 from worker.domain.turns.calls import Done
-from worker.handlers.throwaway import SOURCE, Log, NotAnsweredError, ThrowAway
+from worker.handlers.operators.probe_conversation import SOURCE, Log, NotAnsweredError, ThrowAway
 from worker.telnyx.client import TelnyxClient
 
 INSTRUCTIONS: Final = "An installation is being checked. Answer in one short sentence."

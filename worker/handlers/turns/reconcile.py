@@ -40,7 +40,7 @@ from worker.domain.turns.reconcile import (
     Words,
     judge,
 )
-from worker.handlers.settling import Settle
+from worker.handlers.turns.settle import Settle
 from worker.store.turns.claims import Claimed
 from worker.store.turns.turns import Settled, TurnStore
 from worker.telnyx.conversations import Conversations

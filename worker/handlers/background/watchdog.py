@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from worker.domain.timing import Timing
-from worker.handlers.slots import TurnSlots
+from worker.handlers.turns.slots import TurnSlots
 from worker.observability.logs import log
 
 

@@ -9,7 +9,7 @@ from uuid import UUID, uuid5
 from worker.domain.states import ToolCallState
 from worker.domain.tools import ToolRequest, ToolResult
 from worker.domain.turns.next_step import ToolRecord
-from worker.handlers.spans import tool_span
+from worker.handlers.telemetry.turns import tool_span
 from worker.net.deadline_socket import boottime
 from worker.observability.logs import log
 from worker.observability.metrics import Meters

@@ -5,7 +5,12 @@ from uuid import UUID
 
 from worker.domain.ids import ChannelUserId
 from worker.domain.routing import Routing
-from worker.handlers.standing import NotNowError, NotPossibleError, agent_of, taken_to_go_on
+from worker.handlers.operators.take_user import (
+    NotNowError,
+    NotPossibleError,
+    agent_of,
+    taken_to_go_on,
+)
 from worker.observability.logs import log
 from worker.store.operators.interventions import InterventionStore, Standing
 from worker.store.operators.say import Said, SayingStore, Words

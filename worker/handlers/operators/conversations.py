@@ -14,8 +14,13 @@ from worker.domain.routing import Routing
 from worker.domain.states import TurnKind
 from worker.domain.turns.next_step import OpenTurn
 from worker.domain.turns.reconcile import same_text
-from worker.handlers.conversations import USER_KEY, user_tag
-from worker.handlers.standing import NotNowError, NotPossibleError, agent_of, taken_to_go_on
+from worker.handlers.operators.take_user import (
+    NotNowError,
+    NotPossibleError,
+    agent_of,
+    taken_to_go_on,
+)
+from worker.handlers.turns.find_conversation import USER_KEY, user_tag
 from worker.observability.logs import log
 from worker.store.operators.interventions import Adoption, InterventionStore, Mapped
 from worker.store.reports.conversations import LedgerStore

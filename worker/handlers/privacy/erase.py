@@ -14,9 +14,9 @@ from worker.domain.errors import DatabaseAwayError, NotFoundError, RetryableErro
 from worker.domain.ids import ChannelUserId, TelnyxConversationId
 from worker.domain.messages import ChannelAddress
 from worker.domain.routing import Routing
-from worker.handlers.belonging import Belonging
-from worker.handlers.conversations import USER_KEY, user_tag
-from worker.handlers.standing import NotNowError, taken
+from worker.handlers.operators.take_user import NotNowError, taken
+from worker.handlers.privacy.ownership import Belonging
+from worker.handlers.turns.find_conversation import USER_KEY, user_tag
 from worker.observability.logs import log
 from worker.store.operators.interventions import InterventionStore
 from worker.store.privacy.erasures import ErasureStore

@@ -35,15 +35,15 @@ from worker.domain.turns.plan import (
 )
 from worker.domain.turns.reconcile import HUMAN_KEY
 from worker.domain.turns.request_items import input_items
-from worker.handlers.conversations import ConversationFinder
 from worker.handlers.counting import count_claim, count_post
-from worker.handlers.lookback import LookBackAtThread
-from worker.handlers.pacing import FRESH_S, UNDER_WAY_S, WOKEN_S, Pace
-from worker.handlers.settling import Settle
-from worker.handlers.slots import TurnSlots
-from worker.handlers.spans import note_post, post_span, turn_span
+from worker.handlers.telemetry.turns import note_post, post_span, turn_span
 from worker.handlers.telling import tell_ended, tell_expired, tell_tools_wanted
-from worker.handlers.toolwork import RunTools
+from worker.handlers.turns.find_conversation import ConversationFinder
+from worker.handlers.turns.rate_limit import FRESH_S, UNDER_WAY_S, WOKEN_S, Pace
+from worker.handlers.turns.reconcile import LookBackAtThread
+from worker.handlers.turns.run_tools import RunTools
+from worker.handlers.turns.settle import Settle
+from worker.handlers.turns.slots import TurnSlots
 from worker.net.deadline_socket import boottime
 from worker.net.window import CallWindow
 from worker.observability.logs import log

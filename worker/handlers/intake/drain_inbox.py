@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from worker.domain.errors import PermanentError
 from worker.domain.reasons import DeadLetterReason
 from worker.envelope import EnvelopeError
-from worker.handlers.accept import AcceptEnvelope
-from worker.handlers.spans import accept_span
+from worker.handlers.intake.accept import AcceptEnvelope
+from worker.handlers.telemetry.turns import accept_span
 from worker.store.intake.inbox import QUEUE, InboxStore, Refused
 from worker.store.intake.messages import NewMessage
 

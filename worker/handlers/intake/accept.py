@@ -7,7 +7,7 @@ from worker.domain.messages import is_image
 from worker.domain.reasons import DeadLetterReason
 from worker.domain.routing import ChannelPolicy, Routing, UnknownAgentError, UnknownRouteError
 from worker.envelope import Envelope, EnvelopeError, parse_envelope
-from worker.handlers.spans import INBOUND, accept_span, note_accepted
+from worker.handlers.telemetry.turns import INBOUND, accept_span, note_accepted
 from worker.observability.logs import log
 from worker.observability.metrics import Meters
 from worker.observability.traces import Tracer

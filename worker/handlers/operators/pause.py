@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from worker.domain.errors import PermanentError, WorkerError
 from worker.domain.ids import ChannelUserId, DeadLetterId
 from worker.envelope import EnvelopeError
-from worker.handlers.accept import AcceptEnvelope
+from worker.handlers.intake.accept import AcceptEnvelope
 from worker.handlers.unwrapping import layers
 from worker.observability.logs import log
 from worker.store.dead_letters import DeadLetter, DeadLetterStore

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from worker.envelope import EnvelopeError
-from worker.handlers.accept import AcceptEnvelope
-from worker.handlers.answer import MAX_SLEEP_S, AnswerUser
-from worker.handlers.slots import TurnSlots
+from worker.handlers.intake.accept import AcceptEnvelope
+from worker.handlers.turns.answer import MAX_SLEEP_S, AnswerUser
+from worker.handlers.turns.slots import TurnSlots
 from worker.net.deadline_socket import boottime
 from worker.store.dead_letters import DeadLetterStore
 from worker.store.intake.messages import Accepted, NewMessage

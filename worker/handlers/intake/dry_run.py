@@ -7,8 +7,8 @@ from enum import StrEnum, unique
 
 from worker.domain.routing import Agent, ChannelPolicy, Routing
 from worker.envelope import EnvelopeError
-from worker.handlers.accept import routed
-from worker.handlers.typos import UnknownField, unknown_fields
+from worker.handlers.intake.accept import routed
+from worker.handlers.intake.unknown_fields import UnknownField, unknown_fields
 from worker.store.intake.messages import NewMessage
 
 

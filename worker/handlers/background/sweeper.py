@@ -14,9 +14,9 @@ from typing import TypeVar
 from worker.domain.errors import RetryableError
 from worker.domain.ids import ChannelUserId
 from worker.domain.timing import Timing
-from worker.handlers.pacing import LOOK_S, Pace
-from worker.handlers.slots import TurnSlots
-from worker.handlers.watchdog import StallWatchdog
+from worker.handlers.background.watchdog import StallWatchdog
+from worker.handlers.turns.rate_limit import LOOK_S, Pace
+from worker.handlers.turns.slots import TurnSlots
 from worker.observability.logs import log
 from worker.store.delivery.deliveries import DeliveryStore
 from worker.store.intake.inbox_listener import InboxListener

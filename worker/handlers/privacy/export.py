@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from worker.domain.errors import NotFoundError
 from worker.domain.ids import ChannelUserId
 from worker.domain.routing import Routing
-from worker.handlers.belonging import Belonging
+from worker.handlers.privacy.ownership import Belonging
 from worker.store.privacy.erasures import ErasureStore
 from worker.store.privacy.exports import ExportStore
 from worker.store.privacy.raw_bytes import RawEntry, RawStore

@@ -1,0 +1,1 @@
+"""Threads of a worker process: sweeper, watchdog, CPU affinity."""

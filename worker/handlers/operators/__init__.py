@@ -1,0 +1,1 @@
+"""Use cases of operators: take over, pause, say, conversations, replay."""

@@ -1,0 +1,1 @@
+"""Log line, counter and span of each step, by subject."""

@@ -1,0 +1,1 @@
+"""Use cases of a turn: answer, reconcile, run tools, settle."""
