@@ -12,7 +12,7 @@ from tests.chaos.parts import Looker
 from tests.chaos.verdict import GivenUp
 from worker.domain.turns.reconcile import same_text
 from worker.sandbox.simulator import Entry
-from worker.sandbox.simulator.events import FaultChosen, MessageStored, RequestReceived
+from worker.sandbox.simulator.record.events import FaultChosen, MessageStored, RequestReceived
 
 NEVER_ZERO = (
     "adopted replies",

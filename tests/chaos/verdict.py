@@ -13,7 +13,7 @@ from tests.chaos.load import Group
 from tests.chaos.mix import QUIET_S, TIMING
 from tests.support.oracle import Violation
 from worker.sandbox.simulator import Entry
-from worker.sandbox.simulator.events import ConversationCreated, MessageStored
+from worker.sandbox.simulator.record.events import ConversationCreated, MessageStored
 
 DEFECTS = frozenset({"task_failed", "not_understood", "refused", "no_answer", "unacked_unreadable"})
 """Reasons of dead letters that nothing in the mix explains."""

@@ -18,7 +18,7 @@ from worker.sandbox.simulator import (
     SimulatorConfig,
     running_simulator,
 )
-from worker.sandbox.simulator.plans import Body, Plan, Wire
+from worker.sandbox.simulator.behaviour.plans import Body, Plan, Wire
 
 TOOL = {"type": "function", "name": "get_order", "parameters": {"type": "object"}}
 CALLING = 'tool:get_order {"a":1}'

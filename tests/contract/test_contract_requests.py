@@ -9,7 +9,7 @@ from tests.support.contracts import check
 from tests.support.tour import tour
 from tests.support.world import running_world
 from worker.sandbox.simulator import Endpoint, Entry, SimulatorConfig, running_simulator
-from worker.sandbox.simulator.events import RequestReceived
+from worker.sandbox.simulator.record.events import RequestReceived
 
 BODIES = {
     Endpoint.CREATE: "create_conversation",

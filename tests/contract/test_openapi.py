@@ -17,7 +17,7 @@ from jsonschema import Draft202012Validator
 from tests.support.databases import ROOT
 from tests.support.tour import tour
 from worker.sandbox.simulator import Simulator, SimulatorConfig, running_simulator
-from worker.sandbox.simulator.events import RequestReceived
+from worker.sandbox.simulator.record.events import RequestReceived
 
 FILES = sorted(ROOT.parent.glob("shared/telnyx-openapi.yaml"))
 __test__ = bool(FILES)  # else pytest would report tests that have nothing to test with

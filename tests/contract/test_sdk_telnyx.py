@@ -24,7 +24,7 @@ from telnyx.types.ai.conversations import MessageListResponse
 
 from tests.support.receiver import receiver
 from worker.sandbox.simulator import InboundSms, Simulator, SimulatorConfig, running_simulator
-from worker.sandbox.simulator.sms import Signing
+from worker.sandbox.simulator.record.sms import Signing
 
 MODEL = SimulatorConfig().models[0]
 TOOL = {"type": "function", "name": "get_order", "parameters": {"type": "object"}}

@@ -9,9 +9,9 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from tests.support.databases import ROOT
 from worker.sandbox.simulator import FAULTS, Endpoint, Plan, SimulatorConfig
-from worker.sandbox.simulator import config as config_module
-from worker.sandbox.simulator.admin import admin_routes
-from worker.sandbox.simulator.state import State
+from worker.sandbox.simulator.behaviour import config as config_module
+from worker.sandbox.simulator.endpoints.admin import admin_routes
+from worker.sandbox.simulator.state.state import State
 
 PAGE = (ROOT / "docs" / "reference" / "simulator.md").read_text()
 NOT_A_REQUEST = {Endpoint.UNKNOWN, Endpoint.ANY}

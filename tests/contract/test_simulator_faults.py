@@ -17,7 +17,7 @@ from worker.sandbox.simulator import (
     SimulatorConfig,
     running_simulator,
 )
-from worker.sandbox.simulator.events import AnswerDropped, AnswerSent, FaultChosen
+from worker.sandbox.simulator.record.events import AnswerDropped, AnswerSent, FaultChosen
 
 PLAIN = SimulatorConfig(
     list_visible_after_s=0,

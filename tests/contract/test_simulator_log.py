@@ -16,8 +16,13 @@ from worker.sandbox.simulator import (
     read_log,
     running_simulator,
 )
-from worker.sandbox.simulator.events import AnswerDropped, MessageStored, RequestReceived, Steered
-from worker.sandbox.simulator.log import user_texts, written_conversations
+from worker.sandbox.simulator.record.events import (
+    AnswerDropped,
+    MessageStored,
+    RequestReceived,
+    Steered,
+)
+from worker.sandbox.simulator.record.log import user_texts, written_conversations
 
 
 def client(sim: Simulator) -> httpx.Client:

@@ -14,7 +14,7 @@ from worker.sandbox.simulator import (
     SimulatorConfig,
     running_simulator,
 )
-from worker.sandbox.simulator.segments import Segments, segments
+from worker.sandbox.simulator.record.segments import Segments, segments
 
 OURS, THEIRS = "+13125550100", "+13125550001"
 SMS = {"from": OURS, "to": THEIRS, "text": "Hello"}

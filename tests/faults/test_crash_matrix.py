@@ -23,8 +23,8 @@ from tests.support.world import HandDrivenWorker, World, running_world
 from worker.net.deadline_socket import boottime
 from worker.sandbox.postgres import EmbeddedPostgres
 from worker.sandbox.simulator import Endpoint, Match, SimulatorConfig
-from worker.sandbox.simulator.events import ExecutionEnded, RequestReceived
-from worker.sandbox.simulator.plans import Storing, Wire
+from worker.sandbox.simulator.behaviour.plans import Storing, Wire
+from worker.sandbox.simulator.record.events import ExecutionEnded, RequestReceived
 
 AGENTS = """
 [agents.default]

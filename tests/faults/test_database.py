@@ -22,7 +22,7 @@ from worker.bootstrap import Service
 from worker.domain.errors import DatabaseAwayError
 from worker.sandbox.postgres import EmbeddedPostgres
 from worker.sandbox.simulator import Endpoint, SimulatorConfig
-from worker.sandbox.simulator.events import RequestReceived
+from worker.sandbox.simulator.record.events import RequestReceived
 
 AGENTS = "[agents.default]\ncall_timeout_s = 5\n"
 OTHER = "+13125550002"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.world import World, running_world
-from worker.sandbox.simulator.config import SimulatorConfig
+from worker.sandbox.simulator.behaviour.config import SimulatorConfig
 
 FAST_CALLS = "[agents.default]\ncall_timeout_s = 0.3\n"
 """So that a hanging call ends soon; the waits of the protocol are on the clock that tests move."""

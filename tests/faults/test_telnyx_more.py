@@ -12,8 +12,8 @@ from tests.support.tcp_proxy import Mode, TcpProxy, telnyx_of, worker_through
 from tests.support.world import USER, HandDrivenWorker, World, running_world
 from worker.config.agents_file import DEFAULT_MODEL
 from worker.sandbox.simulator import Endpoint, Match, SimulatorConfig
-from worker.sandbox.simulator.events import RequestReceived
-from worker.sandbox.simulator.plans import Storing
+from worker.sandbox.simulator.behaviour.plans import Storing
+from worker.sandbox.simulator.record.events import RequestReceived
 
 FAST_CALLS = "[agents.default]\ncall_timeout_s = 0.5\n"
 QUIET_S = 2 + 0.5 + 90 + 13

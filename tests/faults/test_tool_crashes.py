@@ -37,7 +37,7 @@ from tests.support.raw_server import RawServer, raw_server
 from tests.support.world import HandDrivenWorker, World
 from worker.sandbox.postgres import EmbeddedPostgres
 from worker.sandbox.simulator import Match
-from worker.sandbox.simulator.model import Script
+from worker.sandbox.simulator.behaviour.model import Script
 
 USE = ("TurnStore.newest_metadata", "{tool}.run", "TurnStore.finish_tool")
 BOOK = ("TurnStore.start_tools", *(name.format(tool="HttpTool") for name in USE))

@@ -13,7 +13,7 @@ from tests.support.tcp_proxy import Mode, TcpProxy, postgres_socket, through
 from worker.sandbox.postgres import EmbeddedPostgres
 from worker.sandbox.redis import EmbeddedRedis
 from worker.sandbox.simulator import Match, Simulator, SimulatorConfig
-from worker.sandbox.simulator.plans import Wire
+from worker.sandbox.simulator.behaviour.plans import Wire
 
 SLOTS = 4
 """Turns that run at once in a process with CONCURRENCY=20."""

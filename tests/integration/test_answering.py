@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.world import USER, World, running_world
-from worker.sandbox.simulator.config import SimulatorConfig
+from worker.sandbox.simulator.behaviour.config import SimulatorConfig
 
 
 @pytest.fixture

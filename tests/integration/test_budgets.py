@@ -15,7 +15,7 @@ from worker.domain.routing import Agent, Budget, Routing
 from worker.domain.turns.calls import Done, Usage
 from worker.domain.turns.next_step import Head, Lease, OpenTurn, Release, Send
 from worker.sandbox.postgres import EmbeddedPostgres
-from worker.sandbox.simulator.config import SimulatorConfig
+from worker.sandbox.simulator.behaviour.config import SimulatorConfig
 from worker.store.database import Database
 from worker.store.limits.budgets import _USED, PARTS, count_tokens, within_budget
 from worker.store.reports.gauges import QUESTIONS, GaugeStore

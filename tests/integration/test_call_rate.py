@@ -12,7 +12,7 @@ from worker.domain.reports.explain_ended import Fate
 from worker.domain.reports.explain_waiting import outlook
 from worker.domain.timing import Timing
 from worker.handlers.turns.rate_limit import UNDER_WAY_S
-from worker.sandbox.simulator.config import SimulatorConfig
+from worker.sandbox.simulator.behaviour.config import SimulatorConfig
 from worker.store.database import Database
 from worker.store.limits.rates import RateStore
 from worker.store.reports.message_life import LifeStore

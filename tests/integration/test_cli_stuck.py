@@ -10,7 +10,7 @@ from tests.support.cli import Said, invoke
 from tests.support.databases import fresh_database
 from tests.support.world import NAMESPACE, World, running_world
 from worker.sandbox.postgres import EmbeddedPostgres
-from worker.sandbox.simulator.config import SimulatorConfig
+from worker.sandbox.simulator.behaviour.config import SimulatorConfig
 
 AGENTS = '[channels.out.delivery]\ntask = "t"\nqueue = "q"\n'
 CLEAN = """

@@ -13,7 +13,7 @@ from tests.support.world import NAMESPACE, HandDrivenWorker, World, running_worl
 from worker.domain.deliveries import DeliveryOutcome, NotDelivered, OutgoingReply, Sent
 from worker.domain.ids import ChannelUserId
 from worker.sandbox.postgres import EmbeddedPostgres
-from worker.sandbox.simulator.config import SimulatorConfig
+from worker.sandbox.simulator.behaviour.config import SimulatorConfig
 
 QUIET_S = 2 + 75 + 90 + 13
 SECRET = "se-cret words"

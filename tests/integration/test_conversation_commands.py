@@ -18,7 +18,7 @@ from worker.domain.messages import ChannelAddress
 from worker.domain.turns.reconcile import HUMAN_KEY
 from worker.handlers.turns.find_conversation import USER_KEY, user_tag
 from worker.sandbox.simulator import Endpoint, Match, SimulatorConfig
-from worker.sandbox.simulator.model import tokens
+from worker.sandbox.simulator.behaviour.model import tokens
 from worker.store.operators.interventions import Standing
 
 QUIET_S = 2 + 75 + 90 + 13

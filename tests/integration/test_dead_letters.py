@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.world import HandDrivenWorker, World, running_world
 from worker.handlers.operators.pause import NotReplayableError
-from worker.sandbox.simulator.config import SimulatorConfig
+from worker.sandbox.simulator.behaviour.config import SimulatorConfig
 
 
 @pytest.fixture

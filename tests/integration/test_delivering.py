@@ -18,7 +18,7 @@ from worker.domain.deliveries import (
     Unclear,
 )
 from worker.observability.prometheus import PrometheusMeters
-from worker.sandbox.simulator.config import SimulatorConfig
+from worker.sandbox.simulator.behaviour.config import SimulatorConfig
 
 CONFIG = '[channels.sms.delivery]\ntask = "replies.take"\nqueue = "crm"\n'
 

@@ -10,9 +10,9 @@ from pydantic import SecretStr
 from worker.domain.reports.dialect import EXPECTED, DialectReport, Standing, judge_again
 from worker.handlers.operators.probe import play
 from worker.sandbox.simulator import Endpoint, Simulator, SimulatorConfig
-from worker.sandbox.simulator.config import MODELS
-from worker.sandbox.simulator.events import ConversationCreated, ConversationDeleted
-from worker.sandbox.simulator.faults import Match
+from worker.sandbox.simulator.behaviour.config import MODELS
+from worker.sandbox.simulator.behaviour.faults import Match
+from worker.sandbox.simulator.record.events import ConversationCreated, ConversationDeleted
 from worker.telnyx.client import TelnyxClient
 
 QUICK = {"list_visible_after_s": 0.0}

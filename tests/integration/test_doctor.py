@@ -44,7 +44,7 @@ from worker.config.agents_file import DEFAULT_MODEL as MODEL
 from worker.sandbox.postgres import EmbeddedPostgres
 from worker.sandbox.redis import EmbeddedRedis
 from worker.sandbox.simulator import Simulator, SimulatorConfig
-from worker.sandbox.simulator.faults import Match
+from worker.sandbox.simulator.behaviour.faults import Match
 
 STREAMS = "[agents.default]\nstream = true\n"
 A = "default_agent = 'a'\n[agents.a]\n"

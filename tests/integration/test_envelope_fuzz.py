@@ -16,7 +16,7 @@ from tests.support.world import HandDrivenWorker, World, running_world
 from worker.domain.reasons import DeadLetterReason
 from worker.intake.gate import KEEP_TASK, Gate
 from worker.intake.letter import Letter
-from worker.sandbox.simulator.config import SimulatorConfig
+from worker.sandbox.simulator.behaviour.config import SimulatorConfig
 from worker.store.intake.messages import Accepted
 
 WIDE = "".join(chr(0x10000 + 7919 * n % 0xFFFFD) for n in range(998))

@@ -17,7 +17,7 @@ from tests.support.world import HandDrivenWorker, World, running_world
 from worker.domain.ids import ChannelUserId
 from worker.handlers.privacy.retention import ApplyRetention
 from worker.sandbox.postgres import EmbeddedPostgres
-from worker.sandbox.simulator.config import SimulatorConfig
+from worker.sandbox.simulator.behaviour.config import SimulatorConfig
 from worker.store.database import Database
 from worker.store.privacy.retention import RetentionStore
 from worker.store.reports.gauges import BOUND, QUESTIONS

@@ -9,7 +9,7 @@ from tests.support.slots import taken
 from tests.support.world import HandDrivenWorker, World, running_world
 from worker.domain.messages import MAX_TURN_MESSAGES
 from worker.handlers.turns.answer import MAX_TURNS
-from worker.sandbox.simulator.config import SimulatorConfig
+from worker.sandbox.simulator.behaviour.config import SimulatorConfig
 from worker.store.database import Database
 from worker.store.turns.due_users import SweepStore
 

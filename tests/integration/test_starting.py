@@ -12,7 +12,7 @@ from tests.support.databases import libpq_url
 from tests.support.processes import eventually
 from tests.support.world import HandDrivenWorker, World, running_world
 from worker.handlers.intake.accept import routed
-from worker.sandbox.simulator.config import SimulatorConfig
+from worker.sandbox.simulator.behaviour.config import SimulatorConfig
 from worker.store.intake.messages import NewMessage
 from worker.store.turns.fast_path import Started
 

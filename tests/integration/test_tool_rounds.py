@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.world import HandDrivenWorker, World, running_world
 from worker.sandbox.simulator import Match, SimulatorConfig
-from worker.sandbox.simulator.model import Script
+from worker.sandbox.simulator.behaviour.model import Script
 
 AGENTS = """
 [agents.default]

@@ -25,7 +25,7 @@ from worker.client import Producer
 from worker.sandbox.postgres import EmbeddedPostgres
 from worker.sandbox.redis import EmbeddedRedis
 from worker.sandbox.simulator import Match, Script, Simulator, SimulatorConfig
-from worker.sandbox.simulator.events import RequestReceived
+from worker.sandbox.simulator.record.events import RequestReceived
 
 POST = "POST /ai/openai/responses"
 WAYS_OUT = """

@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.world import World, running_world
 from worker.domain.ids import ChannelUserId
-from worker.sandbox.simulator.config import SimulatorConfig
+from worker.sandbox.simulator.behaviour.config import SimulatorConfig
 
 
 @pytest.fixture

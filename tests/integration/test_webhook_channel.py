@@ -38,7 +38,7 @@ from worker.domain.ids import ChannelUserId
 from worker.net.deadline_socket import boottime
 from worker.net.post_once import Answer, Endpoint, Silence
 from worker.net.signing import Signer
-from worker.sandbox.simulator.config import SimulatorConfig
+from worker.sandbox.simulator.behaviour.config import SimulatorConfig
 from worker.testing.channel_cases import ChannelCases, Stage, Weather, reply_of
 
 SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()

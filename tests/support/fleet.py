@@ -27,7 +27,7 @@ from tests.support.processes import eventually
 from tests.support.world import NAMESPACE, Database
 from worker.sandbox.processes import ChildProcess
 from worker.sandbox.simulator import Simulator
-from worker.sandbox.simulator.events import RequestReceived
+from worker.sandbox.simulator.record.events import RequestReceived
 
 ROOT = Path(__file__).parents[2]
 START_TIMEOUT_S = 60.0

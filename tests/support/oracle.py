@@ -14,14 +14,14 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from worker.domain.turns.reconcile import Words
-from worker.sandbox.simulator.events import (
+from worker.sandbox.simulator.record.events import (
     FaultChosen,
     MessageExtended,
     MessageStored,
     RequestReceived,
 )
-from worker.sandbox.simulator.log import Entry, overlaps
-from worker.sandbox.simulator.values import Draft, prefix_hash
+from worker.sandbox.simulator.record.log import Entry, overlaps
+from worker.sandbox.simulator.record.values import Draft, prefix_hash
 
 Row = dict[str, Any]
 

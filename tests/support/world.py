@@ -27,8 +27,8 @@ from worker.bootstrap_operator import Operator, build_operator
 from worker.channels.channel import Channel
 from worker.config.settings import Settings
 from worker.domain.ids import ChannelUserId
-from worker.sandbox.simulator.config import SimulatorConfig
-from worker.sandbox.simulator.simulator import Simulator
+from worker.sandbox.simulator.behaviour.config import SimulatorConfig
+from worker.sandbox.simulator.serving.simulator import Simulator
 from worker.store.intake.messages import Accepted
 from worker.store.turns.due_users import Due
 

@@ -13,8 +13,8 @@ from worker.sandbox.simulator import (
     overlaps,
     prefix_hash,
 )
-from worker.sandbox.simulator.config import changed
-from worker.sandbox.simulator.events import ExecutionEnded, RequestReceived, Started
+from worker.sandbox.simulator.behaviour.config import changed
+from worker.sandbox.simulator.record.events import ExecutionEnded, RequestReceived, Started
 
 
 def received(seq: int, at: float, conversation_id: str = "c") -> Entry:

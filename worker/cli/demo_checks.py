@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from worker.sandbox.simulator import overlaps, read_log
-from worker.sandbox.simulator.log import Entry, user_texts
+from worker.sandbox.simulator.record.log import Entry, user_texts
 from worker.store.reports.outcomes import LandedTurn, MessageKey, Progress, ReplyStore
 
 

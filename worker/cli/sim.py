@@ -28,9 +28,12 @@ class SimOrder:
 def run(order: SimOrder) -> None:
     """Serve until SIGTERM or Ctrl-C. Raises `CommandError`."""
     try:
-        from worker.sandbox.simulator.config import SimulatorConfig, changed  # noqa: PLC0415
-        from worker.sandbox.simulator.process import Place, settings_of  # noqa: PLC0415
-        from worker.sandbox.simulator.process import run as serve  # noqa: PLC0415
+        from worker.sandbox.simulator.behaviour.config import (  # noqa: PLC0415
+            SimulatorConfig,
+            changed,
+        )
+        from worker.sandbox.simulator.serving.process import Place, settings_of  # noqa: PLC0415
+        from worker.sandbox.simulator.serving.process import run as serve  # noqa: PLC0415
     except ImportError as error:
         raise CommandError(
             f"{error.name} is not installed: install the extra `worker[sandbox]`",

@@ -2,7 +2,7 @@
 
 from tests.faults.state_machine.stage import CALL_TIMEOUT_S, Stage
 from worker.domain.timing import Timing
-from worker.sandbox.simulator.events import FaultChosen, MessageStored
+from worker.sandbox.simulator.record.events import FaultChosen, MessageStored
 
 SOMETIMES = (
     "adoption",

@@ -16,16 +16,16 @@ from pydantic import SecretStr
 from tests.faults.state_machine.clock import Clock, SteppedLoop
 from worker.net.deadline_socket import boottime
 from worker.net.window import CallWindow
-from worker.sandbox.simulator.answers import Answer as Said
-from worker.sandbox.simulator.app import _received, _turned_away
-from worker.sandbox.simulator.config import SimulatorConfig
-from worker.sandbox.simulator.events import ConversationCreated, MessageStored
-from worker.sandbox.simulator.execution import carry_out
-from worker.sandbox.simulator.faults import FaultOrder, Match
-from worker.sandbox.simulator.log import Entry
-from worker.sandbox.simulator.plans import Endpoint, Plan, Wire
-from worker.sandbox.simulator.state import Exchange, State
-from worker.sandbox.simulator.values import Draft
+from worker.sandbox.simulator.behaviour.config import SimulatorConfig
+from worker.sandbox.simulator.behaviour.faults import FaultOrder, Match
+from worker.sandbox.simulator.behaviour.plans import Endpoint, Plan, Wire
+from worker.sandbox.simulator.endpoints.answers import Answer as Said
+from worker.sandbox.simulator.record.events import ConversationCreated, MessageStored
+from worker.sandbox.simulator.record.log import Entry
+from worker.sandbox.simulator.record.values import Draft
+from worker.sandbox.simulator.serving.app import _received, _turned_away
+from worker.sandbox.simulator.serving.execution import carry_out
+from worker.sandbox.simulator.state.state import Exchange, State
 from worker.telnyx.http import client_per_thread as wire
 from worker.telnyx.transport import DEADLINE_PASSED, SEND_DEADLINE_PASSED, LineError
 

@@ -7,9 +7,9 @@ import pytest
 
 from tests.faults.state_machine.stage import Stage
 from tests.support.oracle import Delivered, Expectations, MessageKey, check
-from worker.sandbox.simulator.events import ExecutionEnded, RequestReceived
-from worker.sandbox.simulator.log import Entry
-from worker.sandbox.simulator.values import Draft
+from worker.sandbox.simulator.record.events import ExecutionEnded, RequestReceived
+from worker.sandbox.simulator.record.log import Entry
+from worker.sandbox.simulator.record.values import Draft
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 
 from tests.faults.state_machine.stage import Stage
 from tests.faults.state_machine.taps import Trap
-from worker.sandbox.simulator.log import user_texts
+from worker.sandbox.simulator.record.log import user_texts
 
 QUIET_S = 180.0
 

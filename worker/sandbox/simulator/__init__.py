@@ -8,14 +8,20 @@
 As a process: `worker sim`.
 """
 
-from worker.sandbox.simulator.config import SimulatorConfig
-from worker.sandbox.simulator.faults import FaultOrder, Match
-from worker.sandbox.simulator.log import Entry, Overlap, overlaps, read_log
-from worker.sandbox.simulator.model import Script
-from worker.sandbox.simulator.plans import FAULTS, Endpoint, Plan
-from worker.sandbox.simulator.receiving import InboundSms
-from worker.sandbox.simulator.simulator import Simulator, running_simulator
-from worker.sandbox.simulator.values import Conversation, Draft, Message, ToolCall, prefix_hash
+from worker.sandbox.simulator.behaviour.config import SimulatorConfig
+from worker.sandbox.simulator.behaviour.faults import FaultOrder, Match
+from worker.sandbox.simulator.behaviour.model import Script
+from worker.sandbox.simulator.behaviour.plans import FAULTS, Endpoint, Plan
+from worker.sandbox.simulator.endpoints.receiving import InboundSms
+from worker.sandbox.simulator.record.log import Entry, Overlap, overlaps, read_log
+from worker.sandbox.simulator.record.values import (
+    Conversation,
+    Draft,
+    Message,
+    ToolCall,
+    prefix_hash,
+)
+from worker.sandbox.simulator.serving.simulator import Simulator, running_simulator
 
 __all__ = [
     "FAULTS",

@@ -1,0 +1,1 @@
+"""How the simulator decides what to answer."""

@@ -1,0 +1,1 @@
+"""Values and the append-only log of the simulator."""
