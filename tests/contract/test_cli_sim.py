@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from worker.cli.errors import MISUSED, CommandError
-from worker.cli.sim import SimOrder, run
+from worker.cli.local.sim import SimOrder, run
 from worker.sandbox.simulator import read_log
 
 COMMAND = [sys.executable, "-m", "worker", "sim"]

@@ -35,11 +35,28 @@ from tests.support.planting import (
 from tests.support.raw_server import answers, http, raw_server
 from tests.support.tcp_proxy import Mode, TcpProxy
 from tests.support.world import NAMESPACE
-from worker.cli.checks import broker, celery_app, flower, postgres, settings, telnyx
-from worker.cli.checks.dialect import played
-from worker.cli.checks.effective import Effective
-from worker.cli.checks.finding import Check, Level, Line, examine, ok
-from worker.cli.checks.setup import Setup
+from worker.cli.doctor import (
+    check_broker as broker,
+)
+from worker.cli.doctor import (
+    check_celery as celery_app,
+)
+from worker.cli.doctor import (
+    check_flower as flower,
+)
+from worker.cli.doctor import (
+    check_postgres as postgres,
+)
+from worker.cli.doctor import (
+    check_settings as settings,
+)
+from worker.cli.doctor import (
+    check_telnyx as telnyx,
+)
+from worker.cli.doctor.check_dialect import played
+from worker.cli.doctor.effective_celery import Effective
+from worker.cli.doctor.finding import Check, Level, Line, examine, ok
+from worker.cli.doctor.setup import Setup
 from worker.config.agents_file import DEFAULT_MODEL as MODEL
 from worker.sandbox.postgres import EmbeddedPostgres
 from worker.sandbox.redis import EmbeddedRedis

@@ -17,8 +17,8 @@ from tests.support.cli import Said, invoke
 from tests.support.databases import libpq_url
 from tests.support.processes import eventually
 from tests.support.world import NAMESPACE, USER, HandDrivenWorker, World, running_world
-from worker.cli.producer import producer
-from worker.cli.queue_entries import queue_entries
+from worker.cli.operators.queue_entries import queue_entries
+from worker.cli.send.producer import producer
 from worker.domain.deliveries import DeliveryOutcome, NotDelivered, OutgoingReply
 from worker.domain.ids import ChannelUserId
 from worker.handlers.privacy.erase import EraseUser

@@ -22,10 +22,10 @@ from tests.support.processes import open_folder
 from tests.support.rabbitmq import IS_HERE, running_rabbitmq
 from tests.support.tcp_proxy import Mode, TcpProxy
 from worker.broker import waiting_entries
-from worker.cli.checks.broker import CHECKS
-from worker.cli.checks.finding import examine
-from worker.cli.checks.setup import Setup
-from worker.cli.needs import NOWHERE
+from worker.cli.doctor.check_broker import CHECKS
+from worker.cli.doctor.finding import examine
+from worker.cli.doctor.setup import Setup
+from worker.cli.settings import NOWHERE
 from worker.client import Producer, ProducerError
 from worker.config.agents_file import load_agents
 from worker.config.settings import Settings

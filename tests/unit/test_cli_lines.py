@@ -5,7 +5,7 @@ import pytest
 
 from worker.cli.console import plain
 from worker.cli.errors import CommandError
-from worker.cli.lines import (
+from worker.cli.send.message_file import (
     BLOCK_LINES,
     Spread,
     address,

@@ -18,7 +18,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from tests.support.databases import ROOT
 from tests.support.processes import eventually
-from worker.cli.metrics import METRICS, Overall, Part
+from worker.cli.inspect.metrics import METRICS, Overall, Part
 from worker.observability.metrics_server import Exposition
 from worker.observability.prometheus import PrometheusMeters
 from worker.store.reports.gauges import Metric, Reading

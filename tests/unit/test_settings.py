@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.cli import bare_env, invoke
-from worker.cli.children import FlowerAt
 from worker.cli.errors import CommandError
+from worker.cli.local.children import FlowerAt
 from worker.config.settings import SECRETS, Settings, SettingsError, load_settings
 
 GIVEN = {

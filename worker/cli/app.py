@@ -11,17 +11,13 @@ from typing import Annotated, Any, Final
 import typer
 from typer.core import TyperGroup
 
-from worker.cli import (
-    conversation_commands,
-    doctor_command,
-    explain_commands,
-    metrics_command,
-    operators,
-    privacy_commands,
-    schema,
-    send_command,
-)
+from worker.cli import metrics_command, privacy_commands, schema
+from worker.cli.doctor import commands as doctor_command
 from worker.cli.errors import told_in_one_line
+from worker.cli.inspect import commands as explain_commands
+from worker.cli.operators import commands as operators
+from worker.cli.operators import conversation_commands
+from worker.cli.send import commands as send_command
 
 _TRY: Final = "Start here"
 _OPERATE: Final = "Operate"
@@ -87,7 +83,7 @@ def demo() -> None:
     Needs nothing and configures nothing: Postgres, Redis and a simulated Telnyx run in .sandbox
     for as long as the demo takes. Uses no server and no account of yours, whatever is configured.
     """
-    from worker.cli import demo as command
+    from worker.cli.local import demo as command
 
     command.run()
 
@@ -111,7 +107,7 @@ def up(
     Redis without BROKER_URL, a simulated Telnyx without TELNYX_API_KEY. In production start the
     worker itself: celery -A worker worker.
     """
-    from worker.cli import up as command
+    from worker.cli.local import up as command
 
     command.run(command.UpOrder(migrate=migrate, flower=flower, flower_port=flower_port))
 
@@ -133,7 +129,7 @@ def chat(
     Uses the service that runs; where none does, starts one for the talk. Lines may come from a
     pipe: echo "Hello" | worker chat
     """
-    from worker.cli import chat as command
+    from worker.cli.local import chat as command
 
     person = send_command.given(
         channel=channel, user=user, recipient=recipient, thread=thread, agent=agent
@@ -168,7 +164,7 @@ def sim(
 
     worker sim --latency 0.5 --switch list_visible_after_s=5
     """
-    from worker.cli import sim as command
+    from worker.cli.local import sim as command
 
     command.run(
         command.SimOrder(
@@ -199,7 +195,7 @@ def migrate(
 ) -> None:
     """Bring the database of DATABASE_URL to the newest migration."""
     from worker.cli import migrations
-    from worker.cli.needs import settings_for
+    from worker.cli.settings import settings_for
 
     url = settings_for("database_url").database_url
     migrations.run(url, check_only=check, as_sql=sql, as_json=as_json)
@@ -217,7 +213,7 @@ def status(
 
     Never shows what people wrote, nor who they are.
     """
-    from worker.cli import status as command
+    from worker.cli.inspect import status as command
 
     command.run(as_json=as_json, watch=watch)
 

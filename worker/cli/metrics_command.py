@@ -22,6 +22,6 @@ def metrics(
     One for an installation: it reads Postgres and the broker. What workers count themselves they
     show at METRICS_PORT. Never shows what people wrote, nor who they are.
     """
-    from worker.cli import metrics as command  # noqa: PLC0415 - so that --help is quick
+    from worker.cli.inspect import metrics as command  # noqa: PLC0415 - so that --help is quick
 
     command.run(host=host, port=port)

@@ -36,7 +36,7 @@ def erase(
 
     Cannot be undone. Safe to repeat, and to be repeated where it exits 1: it says what is left.
     """
-    from worker.cli import erase as command
+    from worker.cli.operators import erase as command
 
     how = command.HowToErase(yes=yes, dry_run=dry_run, wait_s=wait_s, as_json=as_json)
     command.run(who, how)
@@ -50,7 +50,7 @@ def export(
     ] = None,
 ) -> None:
     """Write everything that is held about one channel user, as JSON. It shows what he wrote."""
-    from worker.cli import export as command
+    from worker.cli.operators import export as command
 
     command.run(who, out)
 
@@ -60,6 +60,6 @@ def retention(*, dry_run: DryRun = False, as_json: Json = False) -> None:
 
     Texts go, rows stay. Killed half way, the next one goes on.
     """
-    from worker.cli import retention as command
+    from worker.cli.operators import retention as command
 
     command.run(dry_run=dry_run, as_json=as_json)

@@ -1,0 +1,1 @@
+"""`worker doctor` and its checks, one module a check."""

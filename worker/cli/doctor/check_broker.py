@@ -1,0 +1,131 @@
+"""The broker, Redis or RabbitMQ: there, writable, keeping what it is given."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final
+
+from amqp.exceptions import AccessRefused
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.exceptions import AuthenticationError, RedisError
+from redis.retry import Retry
+
+from worker.broker import ERRORS, is_amqp, rabbitmq_version
+from worker.cli.doctor.check_settings import AGENTS
+from worker.cli.doctor.finding import Check, Finding, fault, ok, unchecked, warning
+from worker.cli.doctor.setup import Setup
+
+_GROUP: Final = "broker"
+BROKER: Final = "broker connection"
+_PATIENCE_S: Final = 3.0
+
+
+def connection(setup: Setup) -> Finding:
+    """Say whether it can be reached and takes writes."""
+    if _is_rabbitmq(setup):
+        return _rabbitmq(setup.settings.broker_url)
+    try:
+        info = {**_info(setup, "server"), **_info(setup, "replication")}
+    except AuthenticationError as error:
+        return fault(f"refused ({type(error).__name__})", "put its password into BROKER_URL")
+    except (RedisError, OSError, ValueError) as error:
+        found = f"no connection ({type(error).__name__})"
+        if "NOAUTH" in str(error):
+            return fault(found, "put its password into BROKER_URL")
+        return fault(found, "is it running, and is BROKER_URL right?")
+    if info.get("role") == "slave":
+        return fault("it is a replica", "let BROKER_URL name the primary")
+    return ok(f"Redis {info.get('redis_version', 'of an unknown version')}")
+
+
+def eviction(setup: Setup) -> Finding:
+    """Say whether it throws entries of a queue away when its memory is full."""
+    if _is_rabbitmq(setup):
+        return ok("none (RabbitMQ)")
+    info = _info(setup, "memory")
+    policy, limit = info.get("maxmemory_policy"), info.get("maxmemory")
+    if policy is None or limit is None:  # of a service that hides them in INFO
+        policy, limit = _config(setup, "maxmemory-policy"), _config(setup, "maxmemory")
+    if policy is None or limit is None:
+        return unchecked("it does not say")
+    if policy == "noeviction":
+        return ok("none (noeviction)")
+    fix = "set maxmemory-policy noeviction, and a Redis of its own for what may be evicted"
+    if int(limit) == 0:
+        return warning(f"{policy}, in force once maxmemory is set", fix)
+    return fault(f"{policy}: what is queued may be thrown away", fix)
+
+
+def persistence(setup: Setup) -> Finding:
+    """Say what a restart of the broker loses."""
+    if _is_rabbitmq(setup):
+        return ok("quorum queues")
+    info = _info(setup, "persistence")
+    if info.get("aof_enabled") not in {0, 1}:
+        return unchecked("it does not say")
+    if info["aof_enabled"] == 1:
+        if info.get("aof_last_write_status", "ok") != "ok":
+            return fault("it cannot write its append-only file", "give it disk space, see its log")
+        return ok("append-only file")
+    saves = _config(setup, "save")
+    found = "snapshots only: a restart loses minutes" if saves else "none: a restart loses it all"
+    fix = "set appendonly yes; messages not yet in Postgres are lost, see docs (guarantees)"
+    return warning(found if saves is not None else "no append-only file", fix)
+
+
+def live_replies(setup: Setup) -> Finding:
+    """Say whether there are agents that show a reply as it grows, and nothing that carries it."""
+    streamed = [name for name, agent in setup.routing.agents.items() if agent.stream]
+    if streamed and _is_rabbitmq(setup):
+        fix = "set stream = false, or use Redis as the broker"
+        return warning("nothing is shown before it is finished: that takes Redis", fix)
+    return ok("carried by Redis" if streamed else "no agent streams")
+
+
+def _is_rabbitmq(setup: Setup) -> bool:
+    return is_amqp(setup.settings.broker_url)
+
+
+def _rabbitmq(url: str) -> Finding:
+    try:
+        found = rabbitmq_version(url)
+    except AccessRefused as error:
+        return fault(f"refused ({type(error).__name__})", "put user and password into BROKER_URL")
+    except ERRORS as error:
+        kind = type(error.__cause__ or error).__name__
+        return fault(f"no connection ({kind})", "is it running, and is BROKER_URL right?")
+    return ok(f"RabbitMQ {found}")
+
+
+@contextmanager
+def _opened(setup: Setup) -> Iterator[Redis]:
+    with Redis.from_url(
+        setup.settings.broker_url,
+        socket_timeout=_PATIENCE_S,
+        socket_connect_timeout=_PATIENCE_S,
+        retry=Retry(NoBackoff(), 0),
+        decode_responses=True,
+    ) as redis:
+        yield redis
+
+
+def _info(setup: Setup, section: str) -> Mapping[str, Any]:
+    with _opened(setup) as redis:
+        return dict(redis.info(section))
+
+
+def _config(setup: Setup, name: str) -> str | None:
+    """Read one parameter; None where a managed Redis refuses to say."""
+    with _opened(setup) as redis:
+        try:
+            return redis.config_get(name).get(name)
+        except RedisError:
+            return None
+
+
+CHECKS: Final = (
+    Check(group=_GROUP, name=BROKER, look=connection, needs=("BROKER_URL",)),
+    Check(group=_GROUP, name="eviction", look=eviction, needs=(BROKER,)),
+    Check(group=_GROUP, name="persistence", look=persistence, needs=(BROKER,)),
+    Check(group=_GROUP, name="live replies", look=live_replies, needs=(BROKER, AGENTS)),
+)

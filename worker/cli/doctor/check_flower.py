@@ -1,0 +1,46 @@
+"""Flower: whether it shows itself to anybody. It can also stop workers and change queues."""
+
+import os
+import re
+from http import HTTPStatus
+from typing import Final
+
+import httpx
+
+from worker.cli.doctor.finding import Check, Finding, fault, ok, warning
+from worker.cli.doctor.setup import Setup
+
+_DEFAULT: Final = "http://127.0.0.1:5555"
+_PAGES: Final = ("", "/api/workers")
+_PATIENCE_S: Final = 2.0
+_NO_ADDRESS: Final = fault("FLOWER_URL is no address", "give http://host:5555")
+
+
+def protection(_: Setup) -> Finding:
+    """Ask for its pages as a stranger: at FLOWER_URL, else where `worker up` runs it."""
+    address = os.environ.get("FLOWER_URL") or _DEFAULT
+    try:
+        # Without what stands before the `@`: a stranger has no password.
+        base = httpx.URL(address).copy_with(userinfo=b"", query=None, fragment=None)
+        if base.scheme not in {"http", "https"} or not re.fullmatch(r"[\w.:-]+", base.host):
+            return _NO_ADDRESS
+        seen = [_status(base, page) for page in _PAGES]
+    except (httpx.InvalidURL, ValueError):
+        return _NO_ADDRESS
+    except httpx.ConnectError:
+        return ok("not running at FLOWER_URL" if "FLOWER_URL" in os.environ else "not running here")
+    except httpx.HTTPError as error:
+        found = f"no answer ({type(error).__name__})"
+        return warning(found, "see whether FLOWER_URL, or port 5555 here, is Flower's")
+    if HTTPStatus.OK in seen:
+        fix = "set FLOWER_BASIC_AUTH to name:password and start it again"
+        return fault("it answers without asking who looks", fix)
+    return ok("it asks who looks")
+
+
+def _status(base: httpx.URL, page: str) -> int:
+    url = base.copy_with(path=base.path.rstrip("/") + (page or "/"))
+    return httpx.get(url, timeout=_PATIENCE_S, follow_redirects=False, trust_env=False).status_code
+
+
+CHECKS: Final = (Check(group="flower", name="Flower", look=protection),)

@@ -1,0 +1,218 @@
+"""Postgres, through the service's own connections, so that their settings are what is checked."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from alembic.script import ScriptDirectory
+from sqlalchemy.exc import ArgumentError
+
+from worker.cli.doctor.finding import Check, Finding, fault, ok, warning
+from worker.cli.doctor.setup import Setup
+from worker.cli.errors import CommandError
+from worker.cli.migrations import alembic_config, head_revision
+from worker.domain.errors import DatabaseAwayError
+from worker.store.database import Database
+from worker.store.reports.status import StatusStore
+from worker.store.schema import Base
+from worker.store.sql import Connection, sql
+
+_GROUP: Final = "postgres"
+CONNECTION: Final = "database connection"
+MAX_SKEW_S: Final = 30.0
+OLDEST: Final = 14
+"""gen_random_uuid() without an extension. The tests run on 18."""
+_DELETES_FROM: Final = ("gates", "inbox", "workers")
+_TIMEOUTS: Final = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
+_NOTIFY_S: Final = 1.0
+
+_SETTINGS = sql("SELECT name, setting FROM pg_settings WHERE name = ANY(:names)")
+_PID = sql("SELECT pg_backend_pid()")
+_NOW = sql("SELECT extract(epoch FROM clock_timestamp())")
+_MISSING = sql("""
+SELECT DISTINCT asked.privilege FROM (
+    SELECT t, p FROM unnest(CAST(:tables AS text[])) t,
+        unnest(ARRAY['SELECT', 'INSERT', 'UPDATE']) p
+    UNION ALL SELECT t, 'DELETE' FROM unnest(CAST(:emptied AS text[])) t
+    UNION ALL SELECT 'alembic_version', 'SELECT'
+) AS asked (name, privilege)
+WHERE NOT coalesce(has_table_privilege(to_regclass(asked.name), asked.privilege), true)
+ORDER BY 1
+""")
+_MAY_NUMBER = sql("SELECT has_sequence_privilege('turns_id_seq', 'USAGE')")
+_READ_ONLY = sql("SELECT pg_is_in_recovery() OR current_setting('transaction_read_only') = 'on'")
+
+_WORDS: Final = (
+    ("startup parameter", "set ignore_startup_parameters = options in the pooler before it"),
+    ("authentication", "the user or the password in DATABASE_URL is wrong"),
+    ("does not exist", "the database or the user in DATABASE_URL does not exist: make it"),
+    ("too many", "it has no connection left: lower DATABASE_POOL_SIZE, or raise max_connections"),
+    ("remaining connection slots", "lower DATABASE_POOL_SIZE, or raise max_connections"),
+)
+"""What a refusal holds -> what to do."""
+
+
+def connection(setup: Setup) -> Finding:
+    """Say whether it can be reached, is new enough and takes writes."""
+    try:
+        with _opened(setup) as database, database.transaction() as one:
+            if one.execute(_READ_ONLY).scalar_one():
+                return fault("it is read-only", "let DATABASE_URL name the primary, not a standby")
+            version = int(_settings(one, "server_version_num")["server_version_num"])
+    except (ArgumentError, ValueError):  # unquoted: it holds the URL
+        return fault("DATABASE_URL is no address", "give postgresql://user:password@host/database")
+    except DatabaseAwayError as error:
+        said = str(error.__cause__)
+        fixes = (fix for words, fix in _WORDS if words in said)
+        default = "is it running, and is DATABASE_URL right?"
+        return fault(f"no connection ({error})", next(fixes, default))
+    return judge_version(version)
+
+
+def judge_version(server_version_num: int) -> Finding:
+    """Judge Postgres's version, such as 180001."""
+    major = server_version_num // 10_000
+    if major < OLDEST:
+        return fault(f"PostgreSQL {major}", f"upgrade to {OLDEST} or newer")
+    return ok(f"PostgreSQL {major}")
+
+
+def clock(setup: Setup) -> Finding:
+    """Compare its clock with ours."""
+    with _opened(setup) as database, database.statement() as one:
+        one.execute(_PID)  # connected before the time is taken
+        before = time.time()
+        theirs = float(one.execute(_NOW).scalar_one())
+        ours = (before + time.time()) / 2
+    return judge_skew(theirs - ours)
+
+
+def judge_skew(skew_s: float) -> Finding:
+    """Judge by how much another clock is ahead of ours."""
+    way = "ahead of" if skew_s > 0 else "behind"
+    if abs(skew_s) > MAX_SKEW_S:
+        fix = "keep both clocks by NTP; of messages the time of sending is compared with it"
+        return fault(f"its clock is {abs(skew_s):.0f} s {way} ours", fix)
+    return ok(f"less than {max(1, round(abs(skew_s)))} s apart")
+
+
+def migrations(setup: Setup) -> Finding:
+    """Say whether the tables are those of this version."""
+    with _opened(setup) as database:
+        current = StatusStore(database).revision()
+    try:
+        head = head_revision()
+        scripts = ScriptDirectory.from_config(alembic_config())
+    except CommandError as error:
+        found, _, fix = str(error).partition(": ")
+        return warning(found, fix)
+    if current == head:
+        return ok(f"at {head}, the newest")
+    if current is None:
+        return fault(f"never migrated, the newest is {head}", "run `worker migrate`")
+    if current not in {script.revision for script in scripts.walk_revisions()}:
+        fix = "run the version that made it, or a newer one; this code does not know its tables"
+        return fault(f"at {current}, ahead of this code ({head})", fix)
+    return fault(f"at {current}, the newest is {head}", "run `worker migrate`")
+
+
+def permissions(setup: Setup) -> Finding:
+    """Say whether our user may do with the tables what the service does."""
+    values = {"tables": sorted(Base.metadata.tables), "emptied": list(_DELETES_FROM)}
+    with _opened(setup) as database, database.transaction() as one:
+        missing = [row.privilege for row in one.execute(_MISSING, values)]
+        may_number = bool(one.execute(_MAY_NUMBER).scalar_one())
+    if missing:
+        what = ", ".join(missing)
+        return fault(f"no right to {what}", f"GRANT {what} ON ALL TABLES IN SCHEMA … TO its user")
+    if not may_number:
+        fix = "GRANT USAGE ON ALL SEQUENCES IN SCHEMA … TO its user"
+        return fault("no right to USAGE of the sequences", fix)
+    return ok("our tables can be read and written")
+
+
+def notifications(setup: Setup) -> Finding:
+    """Say whether LISTEN hears NOTIFY."""
+    with _opened(setup) as listening, _opened(setup) as speaking, listening.statement() as ear:
+        ear.driver.execute("LISTEN worker_doctor")
+        with speaking.statement() as mouth:
+            mouth.driver.execute("NOTIFY worker_doctor")
+        heard = list(ear.driver.notifies(timeout=_NOTIFY_S, stop_after=1))
+    if heard:
+        return ok("LISTEN hears NOTIFY")
+    fix = "connect past the pooler, or keep it: work is found by looking, once a second"
+    return warning("LISTEN hears nothing, as behind a pooler in transaction mode", fix)
+
+
+def timeouts(setup: Setup) -> Finding:
+    """Say whether the limits that each connection asks for are in force."""
+    with _opened(setup) as database, database.transaction() as one:
+        found = _settings(one, *_TIMEOUTS)
+    if off := sorted(name for name, value in found.items() if value == "0"):
+        names = ", ".join(off)
+        fix = f"set {names} for the user: ALTER ROLE … SET; a pooler drops what we ask for"
+        return warning(f"no {names}", fix)
+    return ok("in force")
+
+
+def pooler(setup: Setup) -> Finding:
+    """Look whether one connection of ours is served by several of Postgres's, a transaction each.
+
+    While another client holds the process that served us, a pooler in transaction mode has to
+    give us a different one.
+    """
+    with _opened(setup) as ours, _opened(setup) as others:
+        pids = {_pid_of(ours)}
+        for _ in range(3):
+            with others.transaction() as holding:
+                holding.execute(_PID)
+                pids.add(_pid_of(ours))
+    return judge_pooler(moves=len(pids) > 1, prepares=setup.settings.database_prepare)
+
+
+def judge_pooler(*, moves: bool, prepares: bool) -> Finding:
+    """Judge whether our connections may go through what stands before Postgres."""
+    if not moves:
+        hint = "" if prepares else "; DATABASE_PREPARE=true would save Postgres much work"
+        return ok(f"none in transaction mode{hint}")
+    if prepares:
+        fix = "unset DATABASE_PREPARE, or pool by session"
+        return fault("one in transaction mode, and we prepare statements", fix)
+    return ok("one in transaction mode; we prepare no statements")
+
+
+@contextmanager
+def _opened(setup: Setup) -> Iterator[Database]:
+    database = Database(setup.settings.database_url, pool_size=1, name="worker-doctor")
+    try:
+        yield database
+    finally:
+        database.close()
+
+
+def _pid_of(database: Database) -> int:
+    with database.transaction() as one:
+        return int(one.execute(_PID).scalar_one())
+
+
+def _settings(one: Connection, *names: str) -> dict[str, str]:
+    return {row.name: row.setting for row in one.execute(_SETTINGS, {"names": list(names)})}
+
+
+CHECKS: Final = (
+    Check(group=_GROUP, name=CONNECTION, look=connection, needs=("DATABASE_URL",)),
+    *(
+        Check(group=_GROUP, name=name, look=look, needs=(CONNECTION,))
+        for name, look in (("database clock", clock), ("migrations", migrations))
+    ),
+    Check(group=_GROUP, name="permissions", look=permissions, needs=(CONNECTION, "migrations")),
+    *(
+        Check(group=_GROUP, name=name, look=look, needs=(CONNECTION,))
+        for name, look in (
+            ("notifications", notifications),
+            ("timeouts", timeouts),
+            ("pooler", pooler),
+        )
+    ),
+)

@@ -1,0 +1,75 @@
+"""The settings, the agents file and its tools."""
+
+import os
+from functools import partial
+from typing import Final
+from uuid import UUID
+
+from worker.cli.doctor.finding import Check, Finding, fault, ok, warning
+from worker.cli.doctor.setup import Setup
+from worker.domain.routing import ROUTE
+from worker.tools.build import ToolConfigError, build_tools
+
+_GROUP: Final = "settings"
+_REQUIRED: Final = ("database_url", "broker_url", "telnyx_api_key", "namespace")
+AGENTS: Final = "agents file"
+
+
+def required(setup: Setup, *, field: str) -> Finding:
+    """Say whether a setting without a default is there and right."""
+    if line := setup.wrong.get(field):
+        return _from_line(line)
+    if setup.settings.model_dump()[field] == UUID(int=0):
+        return fault("a placeholder", "make a UUID for this installation: uuidgen")
+    name = f"{field.upper()}_FILE"
+    return ok(f"from the file that {name} names" if os.environ.get(name) else "set")
+
+
+def others(setup: Setup) -> Finding:
+    """Say whether the settings with defaults are right."""
+    wrong = [line for field, line in setup.wrong.items() if field not in _REQUIRED]
+    if not wrong:
+        return ok("all can be read")
+    return fault("wrong", "; ".join(wrong))
+
+
+def agents_file(setup: Setup) -> Finding:
+    """Say whether agents, channels and the names of tools can be read."""
+    if setup.agents is None:
+        return fault(setup.agents_fault, "mend it there; docs/reference/settings.md has all keys")
+    if setup.settings.agents_file is None:
+        return ok("none is set: one agent, without instructions")
+    names = setup.routing.channels
+    routes = sum(name.startswith(ROUTE) for name in names)
+    found = f"agents: {len(setup.routing.agents)}, channels: {len(names) - routes}"
+    return ok(f"{found}, routes: {routes}" if routes else found)
+
+
+def tools(setup: Setup) -> Finding:
+    """Say whether every tool of the agents file can be built, as a worker would."""
+    try:
+        built = build_tools(setup.routing.tools, os.environ)
+    except ToolConfigError as error:
+        return fault(str(error), "mend it in the agents file, or in the environment it names")
+    used = {name for agent in setup.routing.agents.values() for name in agent.tools}
+    if unused := sorted(built.keys() - used):
+        names = ", ".join(unused)
+        return warning(f"no agent uses {names}", "name it in an agent's `tools`, or take it out")
+    return ok(f"{len(built)} can be built")
+
+
+def _from_line(line: str) -> Finding:
+    """Take "NAME is not set: do this", or "NAME: do this", apart."""
+    found, _, fix = line.partition(": ")
+    return fault(found.partition(" ")[2] or "wrong", fix)
+
+
+CHECKS: Final = (
+    *(
+        Check(group=_GROUP, name=field.upper(), look=partial(required, field=field))
+        for field in _REQUIRED
+    ),
+    Check(group=_GROUP, name="other settings", look=others),
+    Check(group=_GROUP, name=AGENTS, look=agents_file, needs=("other settings",)),
+    Check(group=_GROUP, name="tools", look=tools, needs=(AGENTS,)),
+)

@@ -1,0 +1,100 @@
+"""Telnyx: the key, its clock, the models. Reads only; what needs a conversation is in dialect."""
+
+import time
+from email.utils import parsedate_to_datetime
+from typing import Final
+
+from worker.cli.doctor.check_postgres import judge_skew
+from worker.cli.doctor.check_settings import AGENTS
+from worker.cli.doctor.finding import Check, Finding, fault, ok, unchecked
+from worker.cli.doctor.setup import Setup
+from worker.domain.errors import NotFoundError, OperatorError, WorkerError
+from worker.telnyx.answers.answer import Answer
+from worker.telnyx.answers.rows import rows_of
+from worker.telnyx.http.client_per_thread import Wire
+from worker.telnyx.http.request import Target
+
+_GROUP: Final = "telnyx"
+KEY: Final = "API key"
+MODELS: Final = "models"
+_PATIENCE_S: Final = 4.0
+_SHOWN: Final = 5
+_WHAT: Final = "list models"
+
+
+def key(setup: Setup) -> Finding:
+    """Say whether Telnyx can be reached and takes our key."""
+    try:
+        Target.of(setup.settings.telnyx_base_url)
+    except ValueError:  # unquoted: it may hold parts of the address
+        return fault("TELNYX_BASE_URL is no address", "give https://api.telnyx.com/v2")
+    try:
+        listed(setup)
+    except ValueError:
+        return fault("its characters do not fit a header", "set TELNYX_API_KEY to the key alone")
+    except OperatorError as error:
+        fix = "set TELNYX_API_KEY to an active key of an account that may use inference"
+        return fault(f"refused ({_told(error)})", fix)
+    except NotFoundError as error:
+        return fault(f"no such page ({_told(error)})", "mend TELNYX_BASE_URL: …/v2")
+    except WorkerError as error:
+        return fault(f"no answer ({_told(error)})", "is TELNYX_BASE_URL right, and reachable?")
+    return ok("accepted")
+
+
+def clock(setup: Setup) -> Finding:
+    """Compare the Date of an answer with our clock."""
+    before = time.time()
+    date = listed(setup).headers.get("date")
+    ours = (before + time.time()) / 2
+    try:
+        theirs = parsedate_to_datetime(date or "").timestamp()
+    except (ValueError, OverflowError):
+        return unchecked("its answers have no date")
+    # A Date has whole seconds, cut off: on average it is half a second behind.
+    return judge_skew(theirs + 0.5 - ours)
+
+
+def models(setup: Setup) -> Finding:
+    """Say whether the models of all agents are offered."""
+    offered = set(_rows(setup))
+    missing = {
+        name: agent.model
+        for name, agent in sorted(setup.routing.agents.items())
+        if agent.model not in offered
+    }
+    if not missing:
+        return ok(f"those of all agents are among {len(offered)} offered")
+    found = "; ".join(f"agents.{name}: {model} is not offered" for name, model in missing.items())
+    some = ", ".join(sorted(offered)[:_SHOWN])
+    return fault(found, f"choose an offered one, such as {some}" if some else "ask for a model")
+
+
+def sees_images(setup: Setup, model: str) -> bool:
+    """Whether the list of models says that this one takes images. Raises WorkerError."""
+    return _rows(setup).get(model, {}).get("is_vision_supported") is True
+
+
+def listed(setup: Setup) -> Answer:
+    """Give the whole answer of the list of models. Raises ValueError and WorkerError."""
+    settings = setup.settings
+    wire = Wire(settings.telnyx_base_url, settings.telnyx_api_key, timeout_s=_PATIENCE_S)
+    try:
+        return wire.call(_WHAT, "GET", "/ai/openai/models")
+    finally:
+        wire.close()
+
+
+def _rows(setup: Setup) -> dict[str, dict[str, object]]:
+    return {str(row.get("id")): row for row in rows_of(_WHAT, listed(setup))}
+
+
+def _told(error: WorkerError) -> str:
+    return str(error).removeprefix(f"{_WHAT}: ")
+
+
+CHECKS: Final = (
+    Check(group=_GROUP, name=KEY, look=key, needs=("TELNYX_API_KEY", "other settings")),
+    Check(group=_GROUP, name="Telnyx's clock", look=clock, needs=(KEY,)),
+    Check(group=_GROUP, name=MODELS, look=models, needs=(KEY, AGENTS)),
+)

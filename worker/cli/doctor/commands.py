@@ -1,0 +1,32 @@
+"""The command `worker doctor`."""
+
+from typing import Annotated, Final
+
+import typer
+
+_OPERATE: Final = "Operate"
+
+
+def register(app: typer.Typer) -> None:
+    """Add it to the command line."""
+    app.command(rich_help_panel=_OPERATE)(doctor)
+
+
+def doctor(
+    *,
+    no_telnyx_writes: Annotated[
+        bool,
+        typer.Option(
+            "--no-telnyx-writes",
+            help="Play no turns on a throw-away conversation at Telnyx, which cost some tokens.",
+        ),
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False,
+) -> None:
+    """Check settings, Postgres, Redis, Celery, Flower and Telnyx; say how to mend what is wrong.
+
+    Works with settings missing or broken, and with everything down. Exits 1 where it finds a fault.
+    """
+    from worker.cli.doctor import doctor as command  # noqa: PLC0415 - so that --help is quick
+
+    command.run(as_json=as_json, telnyx_writes=not no_telnyx_writes)

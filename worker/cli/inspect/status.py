@@ -1,0 +1,173 @@
+"""`worker status`: is everything there, and what is it doing? Never a text, an address or a key."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Final
+
+from rich.console import Group
+from rich.live import Live
+from rich.table import Table
+
+from worker.broker import ERRORS, QUEUES, broker_name, waiting_entries
+from worker.cli import migrations
+from worker.cli.console import out, say_json
+from worker.cli.errors import CommandError
+from worker.cli.settings import settings_for
+from worker.cli.times import span
+from worker.config.settings import Settings
+from worker.domain.errors import WorkerError
+from worker.store.ages import Ages, read_ages
+from worker.store.database import Database
+from worker.store.reports.status import Overview, StatusStore
+
+_WATCH_EVERY_S: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """One look. `healthy` = all that must be there is there."""
+
+    healthy: bool
+    problems: tuple[str, ...]
+    """What is down, a line each."""
+    revision: str | None
+    """Of the database; None = never migrated, or Postgres is away."""
+    head: str | None
+    """The newest migration; None = not known here."""
+    queues: Mapping[str, int] | None
+    """Name -> entries that wait, and under `unacked` what a worker has; None = no broker."""
+    overview: Overview | None = field(default=None)
+    ages: Ages | None = None
+
+
+def run(*, as_json: bool, watch: bool) -> None:
+    """Show it, once or until Ctrl-C. Raises `CommandError` where something is down."""
+    settings = settings_for("database_url", "broker_url")
+    database = Database(settings.database_url, pool_size=1, name="worker-cli")
+    try:
+        status = look(database, settings)
+        if watch:
+            _watch(database, settings, as_json=as_json)
+        elif as_json:
+            say_json(asdict(status))
+        else:
+            out.print(_screen(status))
+    finally:
+        database.close()
+    if not status.healthy:
+        raise CommandError("; ".join(status.problems))
+
+
+def look(database: Database, settings: Settings) -> Status:
+    """Ask Postgres and the broker; who does not answer becomes a problem, never an exception."""
+    problems: list[str] = []
+    revision, overview, ages = _from_postgres(database, problems)
+    head = _head()
+    if overview is not None and head is not None and revision != head:
+        problems.append(f"migrations are missing (at {revision}, wanted {head}): worker migrate")
+    if overview is not None and not overview.workers:
+        problems.append("no worker is alive")
+    if ages is not None and ages.stalled_workers:
+        problems.append(f"{ages.stalled_workers} worker(s) take nothing while entries wait")
+    queues = _from_broker(settings.broker_url, problems)
+    return Status(
+        healthy=not problems,
+        problems=tuple(problems),
+        revision=revision,
+        head=head,
+        queues=queues,
+        overview=overview,
+        ages=ages,
+    )
+
+
+def _from_postgres(
+    database: Database, problems: list[str]
+) -> tuple[str | None, Overview | None, Ages | None]:
+    store, revision = StatusStore(database), None
+    try:
+        revision = store.revision()
+        if revision is None:
+            problems.append("the database was never migrated: worker migrate")
+            return None, None, None
+        return revision, store.overview(), read_ages(database)
+    except WorkerError as error:
+        problems.append(str(error))
+        return revision, None, None
+
+
+def _from_broker(broker_url: str, problems: list[str]) -> Mapping[str, int] | None:
+    try:
+        return waiting_entries(broker_url, QUEUES)
+    except ERRORS as error:
+        problems.append(f"{broker_name(broker_url)}: {type(error).__name__}")
+        return None
+
+
+def _head() -> str | None:
+    try:
+        return migrations.head_revision()
+    except CommandError:
+        return None  # installed without the migrations
+
+
+def _watch(database: Database, settings: Settings, *, as_json: bool) -> None:
+    if as_json or not out.is_terminal:
+        while True:
+            status = look(database, settings)
+            if as_json:
+                say_json(asdict(status))
+            else:
+                out.print(_screen(status))
+            time.sleep(_WATCH_EVERY_S)
+    with Live(
+        _screen(look(database, settings)), console=out, auto_refresh=False, screen=True
+    ) as live:
+        while True:
+            live.update(_screen(look(database, settings)), refresh=True)
+            time.sleep(_WATCH_EVERY_S)
+
+
+def _screen(status: Status) -> Group:
+    table = Table.grid(padding=(0, 2))
+    at = status.revision or "-"
+    newest = " (newest)" if status.head == status.revision else f" (newest: {status.head or '?'})"
+    table.add_row("Postgres", _up(is_up=status.revision is not None), f"migration {at}{newest}")
+    table.add_row("broker", _up(is_up=status.queues is not None), _counts(status.queues or {}))
+    if status.overview is not None:
+        _add_overview(table, status.overview)
+    if status.ages is not None:
+        ages = status.ages
+        table.add_row("oldest undelivered", "", _age(ages.oldest_undelivered_s))
+        table.add_row("inbox", str(ages.inbox), _age(ages.oldest_inbox_s))
+    problems = "\n".join(f"[red]{problem}[/]" for problem in status.problems)
+    return Group(table, problems or "[green]healthy[/]")
+
+
+def _add_overview(table: Table, seen: Overview) -> None:
+    workers = ", ".join(f"{one.host}/{one.pid} up {one.up_s:.0f} s" for one in seen.workers)
+    table.add_row("workers", str(len(seen.workers)), workers)
+    table.add_row("messages", str(sum(seen.messages.values())), _counts(seen.messages))
+    table.add_row("oldest unanswered", "", _age(seen.oldest_unanswered_s))
+    table.add_row("open turns", str(seen.open_turns), f"{seen.calls_in_flight} calls in flight")
+    gates = ", ".join(
+        f"{one.name} until {one.closed_until:%Y-%m-%d %H:%M:%SZ} ({one.reason})"
+        for one in seen.closed_gates
+    )
+    table.add_row("gates closed", str(len(seen.closed_gates)), gates)
+    letters = _counts(seen.dead_letters)
+    table.add_row("dead letters", str(sum(seen.dead_letters.values())), letters)
+    table.add_row("deliveries", str(sum(seen.deliveries.values())), _counts(seen.deliveries))
+
+
+def _age(seconds: float | None) -> str:
+    return "nothing waits" if seconds is None else span(seconds)
+
+
+def _up(*, is_up: bool) -> str:
+    return "[green]up[/]" if is_up else "[red]down[/]"
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))

@@ -1,0 +1,1 @@
+"""Commands that run the service on this machine: demo, up, chat, sim."""

@@ -1,0 +1,122 @@
+"""`worker demo`: a short script of messages through the whole service, then the proof.
+
+It always uses the sandbox of this folder, whatever the environment configures: a demo must not
+write to somebody's Postgres or spend his credit at Telnyx.
+"""
+
+import os
+import time
+from datetime import UTC, datetime
+from typing import Final
+
+from worker.broker import ERRORS, INBOUND, waiting_entries
+from worker.cli.console import say
+from worker.cli.errors import CommandError
+from worker.cli.local.demo_proof import check_all
+from worker.cli.local.demo_script import BURST_OF, SCRIPT, sent_at
+from worker.cli.local.demo_view import Stage
+from worker.cli.local.embedded import Parts, attached
+from worker.cli.local.service import service
+from worker.cli.send.producer import Producer, broker_is_away, producer
+from worker.cli.send.send import check
+from worker.cli.send.wait import OutcomeWatch, replies_in
+from worker.cli.settings import routing_of
+from worker.config.settings import sandbox_dir
+from worker.domain.routing import Routing
+from worker.store.reports.outcomes import ReplyStore
+
+_TIMEOUT_S: Final = 45.0
+_LOOK_EVERY_S: Final = 0.08
+_DRAIN_TIMEOUT_S: Final = 5.0
+_CONNECTIONS: Final = ("DATABASE_URL", "BROKER_URL", "TELNYX_API_KEY", "TELNYX_BASE_URL")
+
+
+def run() -> None:
+    """Play, watch, check. Raises `CommandError` where a promise was not kept."""
+    began = time.monotonic()
+    for name in (*_CONNECTIONS, "NAMESPACE"):
+        os.environ.pop(name, None)
+        os.environ.pop(f"{name}_FILE", None)
+    was_running = attached()
+    if was_running and not all(name in os.environ for name in _CONNECTIONS):
+        raise CommandError(
+            "the sandbox that runs in this folder uses servers of your own: stop it, or set "
+            "SANDBOX_DIR to another folder"
+        )
+    with (
+        service(Parts()) as settings,
+        producer(settings.broker_url) as queue,
+        replies_in(settings.database_url) as replies,
+    ):
+        say(f"The service runs ({time.monotonic() - began:.1f} s). Messages go out:\n")
+        stage = _play(queue, replies, routing_of(settings))
+        _await_empty_queue(settings.broker_url)
+        _prove(stage, replies)
+        say(f"\n[green]All promises were kept[/], {time.monotonic() - began:.1f} s in all.\n")
+    _say_where_next(is_running=was_running)
+
+
+def _play(queue: Producer, replies: ReplyStore, routing: Routing) -> Stage:
+    """Send the script, some of it twice, until everything has its outcome."""
+    stage, watch = Stage(), OutcomeWatch(replies)
+    began_at = datetime.now(UTC)
+    with stage.shown():
+        for place, line in enumerate(SCRIPT):
+            if line.after_reply:
+                _await_replies(stage, watch, of=line.user)
+            envelope = line.envelope(sent_at(began_at, place))
+            key = check(envelope, routing)
+            for _ in range(2 if line.again else 1):
+                queue.send(envelope)
+            stage.send(key, line)
+            watch.add(key)
+            time.sleep(line.pause_s)
+        _await_replies(stage, watch)
+    return stage
+
+
+def _await_replies(stage: Stage, watch: OutcomeWatch, *, of: str | None = None) -> None:
+    """Wait until every message, or every one of this person, has its outcome."""
+    deadline = time.monotonic() + _TIMEOUT_S
+    while any(of in {None, key.who.address} for key in watch.open):
+        if time.monotonic() > deadline:
+            raise CommandError(
+                f"{len(watch.open)} of {len(SCRIPT)} messages have no outcome after "
+                f"{_TIMEOUT_S:g} s: see {sandbox_dir() / 'logs'}"
+            )
+        stage.land(watch.look())
+        time.sleep(_LOOK_EVERY_S)
+
+
+def _await_empty_queue(broker_url: str) -> None:
+    """Let the repetition be worked too; where others send as well, do not wait for them long."""
+    deadline = time.monotonic() + _DRAIN_TIMEOUT_S
+    try:
+        while any(waiting_entries(broker_url, [INBOUND]).values()):
+            if time.monotonic() > deadline:
+                return
+            time.sleep(_LOOK_EVERY_S)
+    except ERRORS as error:
+        raise broker_is_away(error, broker_url) from error
+
+
+def _prove(stage: Stage, replies: ReplyStore) -> None:
+    twice = [key for key, line in stage.sent.items() if line.again]
+    log = sandbox_dir() / "simulator" / "telnyx.jsonl"
+    checks = check_all(list(stage.sent), twice=twice, replies=replies, log=log)
+    say()
+    for one in checks:
+        say(f"[green]✓[/] {one.promise}" if one.kept else f"[red]✗ {one.promise}[/]: {one.found}")
+    messages, turns = stage.merged(BURST_OF)
+    say(f"[green]✓[/] a burst of {messages} messages was answered in {turns} turn(s)")
+    if not all(one.kept for one in checks):
+        raise CommandError("the demo found a broken promise: please report it")
+
+
+def _say_where_next(*, is_running: bool) -> None:
+    if not is_running:
+        say("worker up       start the service here, with Flower to watch it (Ctrl-C stops it)")
+    say("worker chat     talk to it yourself")
+    say("worker send     queue one message, or a file of them: worker send --help")
+    say("worker status   what it is doing now")
+    say("README.md       how to send from your own service; docs/ for the rest")

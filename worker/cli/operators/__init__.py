@@ -1,0 +1,1 @@
+"""Commands that change something: pause, say, conversations, dead letters, personal data."""

@@ -1,0 +1,160 @@
+# ruff: noqa: PLC0415 - each command imports what it needs when it runs, so that --help is quick
+"""The commands around conversations: list, show, reset and adopt them; say; usage."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Final
+from uuid import UUID
+
+import typer
+
+_OPERATE: Final = "Operate"
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+Who = Annotated[
+    str, typer.Argument(metavar="USER", help="The id of a channel user, or CHANNEL:ADDRESS.")
+]
+Agent = Annotated[str | None, typer.Option(help="Which agent's conversation.")]
+Day = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], metavar="DATE")]
+
+threads = typer.Typer(
+    no_args_is_help=True, help="Which Telnyx conversation a person has: list, show, reset, adopt."
+)
+
+
+class By(StrEnum):
+    """What usage is summed by."""
+
+    AGENT = "agent"
+    CHANNEL = "channel"
+    DAY = "day"
+    MODEL = "model"
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to the command line."""
+    app.add_typer(threads, name="conversations", rich_help_panel=_OPERATE)
+    app.command(rich_help_panel=_OPERATE)(say)
+    app.command(rich_help_panel=_OPERATE)(usage)
+
+
+@threads.command("list")
+def list_conversations(
+    who: Annotated[
+        str | None, typer.Argument(metavar="USER", help="Only those of this channel user.")
+    ] = None,
+    *,
+    channel: Annotated[str | None, typer.Option(help="Only those of this channel.")] = None,
+    agent: Annotated[str | None, typer.Option(help="Only those of this agent.")] = None,
+    closed: Annotated[
+        bool, typer.Option("--all/--open", help="Also those that are closed.")
+    ] = False,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 100,
+    as_json: Json = False,
+) -> None:
+    """List which Telnyx conversation each channel user has, newest first. Never shows who it is."""
+    from worker.cli.operators import conversations
+
+    conversations.list_all(
+        who, channel=channel, agent=agent, closed=closed, limit=limit, as_json=as_json
+    )
+
+
+@threads.command("show")
+def show_conversation(
+    who: Annotated[
+        str,
+        typer.Argument(metavar="USER|ID", help="A channel user, or Telnyx's id of a conversation."),
+    ],
+    *,
+    agent: Agent = None,
+    texts: Annotated[bool, typer.Option("--texts", help="Also what was written.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show a thread as Telnyx has it beside our turns: what fits, what only one side has."""
+    from worker.cli.operators import conversations
+
+    conversations.show(who, agent=agent, texts=texts, as_json=as_json)
+
+
+@threads.command("reset")
+def reset_conversation(who: Who, *, agent: Agent = None, as_json: Json = False) -> None:
+    """Close the conversation; the next turn begins a fresh one. Ends a divergence.
+
+    An open turn goes on with the fresh conversation. Refuses while a worker is at work, or while
+    Telnyx may still carry out a call.
+    """
+    from worker.cli.operators import conversations
+
+    conversations.reset(who, agent=agent, as_json=as_json)
+
+
+@threads.command("adopt")
+def adopt_conversation(
+    who: Who,
+    telnyx_id: Annotated[UUID, typer.Argument(metavar="TELNYX-ID")],
+    *,
+    agent: Agent = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Although it has the tag of another channel user.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Go on with this Telnyx conversation, as it is now. Ends a divergence.
+
+    With the id of the open conversation it is counted anew, so that what somebody else wrote there
+    is known from now on.
+    """
+    from worker.cli.operators import conversations
+
+    conversations.adopt(who, telnyx_id, agent=agent, force=force, as_json=as_json)
+
+
+def say(
+    who: Who,
+    text: Annotated[str, typer.Argument(metavar="TEXT")],
+    *,
+    agent: Agent = None,
+    deliver_only: Annotated[
+        bool, typer.Option("--deliver-only", help="Do not add it to Telnyx's thread.")
+    ] = False,
+    key: Annotated[
+        UUID | None, typer.Option(help="A UUID of yours: what was said under it is not repeated.")
+    ] = None,
+    wait_s: Annotated[
+        float, typer.Option("--wait", min=0, help="Seconds to wait for a turn that is open.")
+    ] = 10.0,
+    as_json: Json = False,
+) -> None:
+    """Say something to a channel user yourself, also while he is paused.
+
+    Workers deliver it, and add it to Telnyx's thread before they answer anything else.
+    """
+    from worker.cli.operators import conversations
+
+    conversations.say_to(
+        who,
+        text,
+        conversations.HowToSay(agent=agent, deliver_only=deliver_only, key=key, wait_s=wait_s),
+        as_json=as_json,
+    )
+
+
+def usage(
+    *,
+    by: Annotated[
+        list[By] | None, typer.Option("--by", help="Sum by this; several may be given.")
+    ] = None,
+    since: Day = None,
+    until: Day = None,
+    as_json: Json = False,
+) -> None:
+    """Show calls, turns and tokens, by agent, channel and day of the last 30 days. Days are UTC."""
+    from worker.cli.operators import usage as command
+
+    command.run(
+        [one.value for one in by or (By.AGENT, By.CHANNEL, By.DAY)],
+        since=since.date() if since else None,
+        until=until.date() if until else None,
+        as_json=as_json,
+    )

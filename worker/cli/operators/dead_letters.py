@@ -1,0 +1,152 @@
+"""What operators do to people and dead letters: pause, resume, list, show, replay, dismiss."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+from rich.table import Table
+
+from worker.bootstrap_operator import Operator, build_operator
+from worker.cli.console import out, plain, say, say_json
+from worker.cli.errors import MISUSED, CommandError
+from worker.cli.settings import all_settings
+from worker.config.settings import SettingsError
+from worker.domain.errors import WorkerError
+from worker.domain.ids import ChannelUserId, DeadLetterId
+from worker.observability.logs import log_warnings_only
+from worker.store.dead_letters import DeadLetter
+
+
+@contextmanager
+def an_operator() -> Iterator[Operator]:
+    """Have what operators' commands work with. Raises `CommandError`."""
+    log_warnings_only()
+    try:
+        operator = build_operator(all_settings())
+    except SettingsError as error:
+        raise CommandError(str(error), exit_code=MISUSED) from None
+    try:
+        yield operator
+    finally:
+        operator.close()
+
+
+def pause(who: str, *, resume: bool, as_json: bool) -> None:
+    """Pause or resume the one channel user that `who` names: an id, or CHANNEL:ADDRESS."""
+    with an_operator() as operator:
+        user_id = one_user(operator, who)
+        change = operator.pause.resume if resume else operator.pause.pause
+        mirrored = change(user_id)
+        state = "answered again" if resume else "paused"
+        if as_json:
+            say_json({"user": user_id, "state": state, "telnyx_told": mirrored})
+            return
+        say(f"channel user {user_id} is {state}")
+        if not mirrored:
+            say("Telnyx could not be told (ai_disabled); that changes nothing here")
+
+
+def one_user(operator: Operator, who: str) -> ChannelUserId:
+    """Find the one that `who` names, an id or CHANNEL:ADDRESS. Raises `CommandError`."""
+    channel, colon, address = who.partition(":")
+    if not colon and not who.isdecimal():
+        raise CommandError("name a channel user by id, or as CHANNEL:ADDRESS", exit_code=MISUSED)
+    found = (
+        operator.people.find(channel=channel, address=address)
+        if colon
+        else operator.people.find(user_id=int(who))
+    )
+    if not found:
+        raise CommandError("there is no such channel user")
+    if len(found) > 1:
+        ids = ", ".join(str(person.id) for person in found)
+        raise CommandError(f"several fit (other recipients or threads): choose one of {ids}")
+    return found[0].id
+
+
+def list_letters(*, reason: str | None, everything: bool, limit: int, as_json: bool) -> None:
+    """List dead letters, oldest first."""
+    with an_operator() as operator:
+        letters = operator.dead_letters.find(reason=reason, resolved=everything, limit=limit)
+    if as_json:
+        say_json([_facts(letter) for letter in letters])
+        return
+    table = Table("id", "kind", "reason", "age", "channel user", "detail", "resolution")
+    for letter in letters:
+        table.add_row(
+            str(letter.id),
+            letter.kind,
+            letter.reason,
+            _age(letter),
+            str(letter.user_id or ""),
+            plain(letter.detail),
+            letter.resolution or "",
+        )
+    out.print(table if letters else "no dead letters")
+
+
+def show_letter(number: int, *, raw: bool, as_json: bool) -> None:
+    """Show one dead letter; its bytes, which are what somebody wrote, only where asked for."""
+    with an_operator() as operator:
+        letter = operator.dead_letters.get(DeadLetterId(number))
+    if letter is None:
+        raise CommandError(f"there is no dead letter {number}")
+    facts = _facts(letter)
+    if raw and letter.raw is not None:
+        facts["raw"] = letter.raw.decode("utf-8", "backslashreplace")
+    if as_json:
+        say_json(facts)
+        return
+    for name, value in facts.items():
+        say(f"{name:<12} {plain(str(value))}")
+    if letter.raw is not None and not raw:
+        say(f"{'raw':<12} {len(letter.raw)} bytes, shown by --raw")
+
+
+def replay(numbers: list[int]) -> None:
+    """Replay dead letters, each on its own; exits 1 where one could not be."""
+    failed = 0
+    with an_operator() as operator:
+        for number in numbers:
+            try:
+                operator.replay(DeadLetterId(number))
+            except WorkerError as error:
+                failed += 1
+                say(f"{number}: {plain(str(error))}")
+            else:
+                say(f"{number}: replayed")
+    if failed:
+        raise CommandError(f"{failed} of {len(numbers)} were not replayed")
+
+
+def dismiss(numbers: list[int]) -> None:
+    """Close dead letters for good; they stay in the table."""
+    with an_operator() as operator:
+        missed = [n for n in numbers if not operator.dead_letters.dismiss(DeadLetterId(n))]
+    if missed:
+        listed = ", ".join(str(number) for number in missed)
+        raise CommandError(f"not open any more, or never there: {listed}")
+    say(f"dismissed {len(numbers)}")
+
+
+def _facts(letter: DeadLetter) -> dict[str, object]:
+    return {
+        "id": letter.id,
+        "kind": letter.kind,
+        "reason": letter.reason,
+        "detail": letter.detail,
+        "queue": letter.queue,
+        "created_at": letter.created_at.isoformat(),
+        "user": letter.user_id,
+        "message": letter.message,
+        "delivery": letter.delivery,
+        "resolution": letter.resolution,
+    }
+
+
+def _age(letter: DeadLetter) -> str:
+    seconds = int((datetime.now(UTC) - letter.created_at).total_seconds())
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds // size} {unit}"
+    return f"{max(seconds, 0)} s"

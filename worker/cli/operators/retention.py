@@ -1,0 +1,52 @@
+"""`worker retention`: the pass that workers make each hour, made now."""
+
+from collections import Counter
+from collections.abc import Mapping
+
+from worker.cli.console import progress_bar, say, say_json
+from worker.cli.errors import MISUSED, CommandError
+from worker.cli.settings import settings_for
+from worker.handlers.privacy.retention import ApplyRetention
+from worker.store.database import Database
+from worker.store.privacy.retention import RetentionStore
+
+
+def run(*, dry_run: bool, as_json: bool) -> None:
+    """Take out what is older than RETENTION_DAYS; `dry_run`: only count it."""
+    settings = settings_for("database_url")
+    if settings.retention_days is None:
+        raise CommandError(
+            "RETENTION_DAYS is not set: everything is kept for ever", exit_code=MISUSED
+        )
+    database = Database(settings.database_url, pool_size=1, name="worker-cli")
+    try:
+        store = RetentionStore(database, keep_days=settings.retention_days)
+        apply = ApplyRetention(store=store)
+        counts = _counted(apply)
+        if not dry_run:
+            counts = _removed(apply, total=sum(counts.values()))
+    finally:
+        database.close()
+    verb = "would_be_removed" if dry_run else "removed"
+    if as_json:
+        say_json({"older_than_days": settings.retention_days, verb: counts})
+        return
+    listed = ", ".join(f"{name.replace('_', ' ')} {number}" for name, number in counts.items())
+    said = "would be removed" if dry_run else "removed"
+    say(f"older than {settings.retention_days} days, {said}: {listed or 'nothing'}")
+
+
+def _counted(apply: ApplyRetention) -> Mapping[str, int]:
+    counts: Counter[str] = Counter()
+    for batch in apply(dry_run=True):
+        counts.update(batch)
+    return dict(counts)
+
+
+def _removed(apply: ApplyRetention, *, total: int) -> Mapping[str, int]:
+    counts: Counter[str] = Counter()
+    with progress_bar("retention", total) as advance:
+        for batch in apply():
+            counts.update(batch)
+            advance(sum(batch.values()))
+    return dict(counts)

@@ -1,0 +1,1 @@
+"""Commands for producers: send, dry run, wait for outcomes."""

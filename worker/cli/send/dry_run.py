@@ -1,0 +1,132 @@
+"""`worker simulate`: where an envelope would go and what would become of it. Nothing is touched."""
+
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from worker.cli.console import plain, say, say_json
+from worker.cli.errors import MISUSED, CommandError
+from worker.cli.settings import routing_of, settings_for
+from worker.domain.reasons import DeadLetterReason
+from worker.domain.routing import Delivery, EntryPointDelivery, TaskDelivery, WebhookDelivery
+from worker.envelope import EnvelopeError
+from worker.handlers.intake.dry_run import Foreseen, Route, Verdict, foresee
+from worker.intake.strict_json import TooDeepError, loads
+
+
+def run(path: str, *, as_json: bool) -> None:
+    """Show it. Raises `CommandError` for what would be a dead letter."""
+    routing = routing_of(settings_for())
+    try:
+        foreseen = foresee(_document(_read(path)), routing, now=datetime.now(UTC))
+    except EnvelopeError as error:
+        foreseen = Foreseen(verdict=Verdict.DEAD_LETTER, why=error.reason, detail=str(error))
+    if as_json:
+        say_json(_facts(foreseen))
+    else:
+        for line in _lines(foreseen):
+            say(plain(line))
+    if foreseen.verdict is Verdict.DEAD_LETTER:
+        raise CommandError(f"this would be a dead letter: {foreseen.detail}")
+
+
+def _read(path: str) -> bytes:
+    if path == "-":
+        return sys.stdin.buffer.read()
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise CommandError(f"{path}: {error.strerror}", exit_code=MISUSED) from None
+
+
+def _document(raw: bytes) -> object:
+    """Read it as a worker does. Raises `EnvelopeError` where it is no JSON."""
+    try:
+        return loads(raw.decode())
+    except TooDeepError:
+        detail = "envelope: too many brackets inside each other"
+        raise EnvelopeError(DeadLetterReason.TOO_DEEP, detail) from None
+    except ValueError:
+        detail = "envelope: give JSON in UTF-8"
+        raise EnvelopeError(DeadLetterReason.BODY_NOT_JSON, detail) from None
+
+
+def _facts(foreseen: Foreseen) -> dict[str, object]:
+    facts: dict[str, object] = {
+        "verdict": foreseen.verdict,
+        "why": foreseen.why,
+        "detail": foreseen.detail,
+        "unknown_fields": [asdict(one) for one in foreseen.unknown],
+    }
+    return facts | (_route(foreseen.route) if foreseen.route else {})
+
+
+def _route(route: Route) -> dict[str, object]:
+    message, policy = route.message, route.policy
+    return {
+        "channel_user": asdict(message.who),
+        "message_id": message.message_id,
+        "agent": route.agent.name,
+        "model": route.agent.model,
+        "kind": policy.kind,
+        "hold_s": message.hold_s,
+        "debounce_s": policy.debounce_s,
+        "reorder_s": policy.reorder_s,
+        "max_wait_s": message.max_wait_s,
+        "expires_at": message.expires_at,
+        "max_pending": message.max_pending,
+        "persist": policy.persist,
+        "supersede": policy.supersede,
+        "way_out": route.way_out.name,
+        "delivery": delivery_of(route.way_out.delivery),
+    }
+
+
+def _lines(foreseen: Foreseen) -> Iterator[str]:
+    happens = {
+        Verdict.ANSWERED: "the model is asked, and its answer delivered",
+        Verdict.SKIPPED: f"kept, and not answered: outcome {foreseen.why}",
+        Verdict.EXPIRED: "kept, and not answered: it is too old",
+        Verdict.DEAD_LETTER: f"dead letter, reason {foreseen.why}",
+    }
+    yield f"verdict       {happens[foreseen.verdict]}"
+    if foreseen.detail:
+        yield f"mend          {foreseen.detail}"
+    for one in foreseen.unknown:
+        meant = f": is {one.meant} meant?" if one.meant else ""
+        yield f"unknown field {one.name}{meant}"
+    if foreseen.route is None:
+        return
+    message, policy = foreseen.route.message, foreseen.route.policy
+    who, agent = message.who, foreseen.route.agent
+    parts = (("recipient", who.recipient), ("thread", who.thread))
+    more = "".join(f", {name} {value}" for name, value in parts if value)
+    yield f"channel user  {who.channel}:{who.address}{more}"
+    yield f"agent         {agent.name}, model {agent.model}"
+    yield (
+        f"waits         {message.hold_s:g} s for others (debounce {policy.debounce_s:g} s, reorder"
+        f" {policy.reorder_s:g} s where sent_at is given), at most {message.max_wait_s:g} s"
+    )
+    yield f"expires       {message.expires_at or 'never'}"
+    yield f"skipped       where {message.max_pending} of this person wait already (overflow)"
+    thread = "kept at Telnyx" if policy.persist else "none, each turn stands alone"
+    yield f"conversation  {thread}"
+    way_out = foreseen.route.way_out
+    by_route = f" ({way_out.name})" if way_out is not policy else ""
+    yield f"delivery      {delivery_of(way_out.delivery)}{by_route}"
+
+
+def delivery_of(delivery: Delivery | None) -> str:
+    """Name a way out: of a URL only the host, the rest may be a secret."""
+    match delivery:
+        case None:
+            return "kept in Postgres, nothing is sent"
+        case TaskDelivery():
+            return f"Celery task {delivery.task} on queue {delivery.queue}"
+        case WebhookDelivery():
+            return f"webhook to {urlsplit(delivery.url).hostname}"
+        case EntryPointDelivery():
+            return f"entry point {delivery.entry_point}"
