@@ -18,18 +18,8 @@ from celery import Celery, bootsteps, signals
 from celery.worker import state
 from kombu.entity import Queue
 
-from worker import broker, intake
-from worker.bootstrap import Service, build_service
-from worker.bootstrap_base import longest_lease_s
-from worker.broker import (
-    DELIVERIES,
-    INBOUND,
-    QUEUES,
-    TURNS,
-    broker_settings,
-    queue_options,
-    waiting_entries,
-)
+from worker.bootstrap.service import Service, build_service
+from worker.bootstrap.shared import longest_lease_s
 from worker.channels.task import NotPublishedError
 from worker.config.settings import Settings, SettingsError, load_settings, secret_from_file
 from worker.domain.errors import RetryableError
@@ -38,6 +28,17 @@ from worker.handlers.background.sweeper import CannotPublishError
 from worker.handlers.background.watchdog import BrokerAwayError
 from worker.handlers.turns.answer import MAX_TASK_S
 from worker.observability.logs import configure_logging, log
+from worker.queue import broker
+from worker.queue.broker import (
+    DELIVERIES,
+    INBOUND,
+    QUEUES,
+    TURNS,
+    broker_settings,
+    queue_options,
+    waiting_entries,
+)
+from worker.queue.gate import install as intake
 from worker.store.turns.due_users import Due
 
 RECEIVE, ANSWER, DELIVER = "messages.receive", "channel_users.answer", "replies.deliver"
@@ -74,7 +75,7 @@ def celery_settings(settings: Settings, *, longest_task_s: float) -> dict[str, A
         "worker_send_task_events": True,
         "worker_hijack_root_logger": False,
         "worker_enable_remote_control": True,
-        "imports": ["worker.tasks"],
+        "imports": ["worker.queue.tasks"],
     }
 
 

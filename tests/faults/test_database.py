@@ -18,7 +18,7 @@ from tests.support.databases import libpq_url
 from tests.support.processes import eventually
 from tests.support.tcp_proxy import Mode, TcpProxy, postgres_socket, worker_through
 from tests.support.world import USER, HandDrivenWorker, World, running_world
-from worker.bootstrap import Service
+from worker.bootstrap.service import Service
 from worker.domain.errors import DatabaseAwayError
 from worker.sandbox.postgres import EmbeddedPostgres
 from worker.sandbox.simulator import Endpoint, SimulatorConfig

@@ -17,7 +17,7 @@ from tests.support.world import (
     World,
     running_world,
 )
-from worker.bootstrap import build_service
+from worker.bootstrap.service import build_service
 from worker.config.settings import Settings
 from worker.handlers.privacy.retention import ApplyRetention
 from worker.sandbox.simulator import SimulatorConfig

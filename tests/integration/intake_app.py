@@ -17,9 +17,9 @@ from celery import Celery
 from celery.signals import after_setup_logger
 
 from worker.domain.errors import RetryableError
-from worker.intake import KeepingTask, OnDefect, install
-from worker.intake.entry import Entry
-from worker.intake.gate import Gate
+from worker.queue.gate.entry import Entry
+from worker.queue.gate.gate import Gate
+from worker.queue.gate.install import KeepingTask, OnDefect, install
 
 HERE = Path(os.environ["INTAKE_DIR"])
 ACCEPTS = {

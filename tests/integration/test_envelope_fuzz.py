@@ -14,8 +14,8 @@ from tests.support.envelopes import INVALID, JSON, VALID, WIRE, envelopes
 from tests.support.slots import taken
 from tests.support.world import HandDrivenWorker, World, running_world
 from worker.domain.reasons import DeadLetterReason
-from worker.intake.gate import KEEP_TASK, Gate
-from worker.intake.letter import Letter
+from worker.queue.gate.gate import KEEP_TASK, Gate
+from worker.queue.gate.letter import Letter
 from worker.sandbox.simulator.behaviour.config import SimulatorConfig
 from worker.store.intake.messages import Accepted
 

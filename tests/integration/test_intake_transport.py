@@ -7,7 +7,7 @@ import pytest
 from celery import Celery
 from redis import Redis
 
-from worker.intake import install
+from worker.queue.gate.install import install
 from worker.sandbox.redis import EmbeddedRedis
 
 

@@ -21,7 +21,6 @@ from tests.support.intake_worker import CANARY, assert_tells_nothing
 from tests.support.processes import open_folder
 from tests.support.rabbitmq import IS_HERE, running_rabbitmq
 from tests.support.tcp_proxy import Mode, TcpProxy
-from worker.broker import waiting_entries
 from worker.cli.doctor.check_broker import CHECKS
 from worker.cli.doctor.finding import examine
 from worker.cli.doctor.setup import Setup
@@ -29,6 +28,7 @@ from worker.cli.settings import NOWHERE
 from worker.client import Producer, ProducerError
 from worker.config.agents_file import load_agents
 from worker.config.settings import Settings
+from worker.queue.broker import waiting_entries
 from worker.sandbox.postgres import EmbeddedPostgres
 from worker.sandbox.simulator import Simulator, SimulatorConfig
 

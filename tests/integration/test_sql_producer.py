@@ -14,7 +14,7 @@ from psycopg import errors, sql
 from tests.support.databases import libpq_url
 from tests.support.processes import eventually
 from tests.support.world import RecordingBroker, World, running_world
-from worker.bootstrap import build_service
+from worker.bootstrap.service import build_service
 from worker.handlers.background.sweeper import CannotPublishError
 from worker.sandbox.simulator import SimulatorConfig
 from worker.store.intake.messages import NewMessage

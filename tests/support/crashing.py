@@ -21,7 +21,7 @@ from typing import Any, Literal
 from pydantic import SecretStr
 
 from tests.support.world import NAMESPACE, RecordingBroker
-from worker.bootstrap import Service, build_service
+from worker.bootstrap.service import Service, build_service
 from worker.config.settings import Settings
 from worker.domain.deliveries import DeliveryOutcome, OutgoingReply, Sent
 from worker.telnyx.conversations import Conversations

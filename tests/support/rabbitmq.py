@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from tests.support.processes import eventually
-from worker.broker import ERRORS, rabbitmq_version
+from worker.queue.broker import ERRORS, rabbitmq_version
 
 IS_HERE = shutil.which("rabbitmq-server") is not None
 _DEBIAN = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")

@@ -22,8 +22,8 @@ from pydantic import SecretStr
 
 from tests.support.databases import libpq_url
 from tests.support.slots import taken
-from worker.bootstrap import Service, build_service
-from worker.bootstrap_operator import Operator, build_operator
+from worker.bootstrap.operator import Operator, build_operator
+from worker.bootstrap.service import Service, build_service
 from worker.channels.channel import Channel
 from worker.config.settings import Settings
 from worker.domain.ids import ChannelUserId

@@ -15,9 +15,9 @@ from worker.client import ProducerError, checks
 from worker.client.message import checked
 from worker.domain.reasons import DeadLetterReason
 from worker.envelope import MAX_KEY_BYTES, TIME, Envelope, EnvelopeError, parse_envelope
-from worker.intake import strict_json
-from worker.intake.entry import Entry, EntryRefusedError
-from worker.intake.gate import MAX_BODY_BYTES
+from worker.queue.gate import strict_json
+from worker.queue.gate.entry import Entry, EntryRefusedError
+from worker.queue.gate.gate import MAX_BODY_BYTES
 
 
 def read_by_worker(body: bytes) -> Envelope:

@@ -14,7 +14,7 @@ from tests.support.cli import invoke
 from tests.support.envelopes import FIXTURES, INVALID, VALID, WIRE, envelopes
 from worker.domain.reasons import DeadLetterReason
 from worker.envelope import EnvelopeError, parse_envelope, schema
-from worker.intake.gate import HIDDEN, KEEP_TASK, Gate
+from worker.queue.gate.gate import HIDDEN, KEEP_TASK, Gate
 
 SCHEMA = Draft202012Validator(schema())
 BEYOND_THE_SCHEMA = {

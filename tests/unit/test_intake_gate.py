@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.domain.reasons import DeadLetterReason
-from worker.intake import entry, gate
-from worker.intake.entry import Entry, EntryRefusedError
-from worker.intake.gate import HIDDEN, KEEP_TASK, Admitted, Gate
-from worker.intake.letter import Letter
+from worker.queue.gate import entry, gate
+from worker.queue.gate.entry import Entry, EntryRefusedError
+from worker.queue.gate.gate import HIDDEN, KEEP_TASK, Admitted, Gate
+from worker.queue.gate.letter import Letter
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "redis_entries"
 INDEX: list[dict[str, Any]] = json.loads((FIXTURES / "index.json").read_text())

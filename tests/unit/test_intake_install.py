@@ -9,10 +9,10 @@ from kombu import Connection
 from kombu.transport import redis
 
 from worker.domain.errors import RetryableError
-from worker.intake import KEEP_TASK, KeepingTask, install
-from worker.intake.amqp import GatedConnection
 from worker.intake.request import PrivateRequest
-from worker.intake.transport import GatedChannel, GatedTransport
+from worker.queue.gate.amqp_transport import GatedConnection
+from worker.queue.gate.install import KEEP_TASK, KeepingTask, install
+from worker.queue.gate.redis_transport import GatedChannel, GatedTransport
 
 STOCK = "kombu.transport.redis:Transport"
 
@@ -94,6 +94,6 @@ def test_a_task_called_directly_runs_as_celery_has_it() -> None:
 
 
 def test_importing_it_changes_nothing() -> None:
-    code = "import worker.intake, kombu.transport as t; print(t.TRANSPORT_ALIASES['redis'])"
+    code = "import worker.queue.gate.install, kombu.transport as t; print(t.TRANSPORT_ALIASES['redis'])"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert said.stdout.strip() == STOCK

@@ -8,8 +8,8 @@ from typing import Any
 
 from celery.worker.request import Request
 
-from worker.intake.gate import HIDDEN
-from worker.intake.message import GatedMessage
+from worker.queue.gate.gate import HIDDEN
+from worker.queue.gate.message import GatedMessage
 
 
 class PrivateRequest(Request):

@@ -16,7 +16,7 @@ from tests.faults.state_machine.taps import Actor, Side, Tapped, Taps, Trap
 from tests.faults.state_machine.telnyx import InProcessTelnyx, InProcessWire
 from tests.support.oracle import Delivered, MessageKey, Violation
 from tests.support.world import RecordingBroker
-from worker.bootstrap import Service, build_service
+from worker.bootstrap.service import Service, build_service
 from worker.config.settings import Settings
 from worker.domain.deliveries import (
     DeliveryOutcome,

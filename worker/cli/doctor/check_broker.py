@@ -10,10 +10,10 @@ from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, RedisError
 from redis.retry import Retry
 
-from worker.broker import ERRORS, is_amqp, rabbitmq_version
 from worker.cli.doctor.check_settings import AGENTS
 from worker.cli.doctor.finding import Check, Finding, fault, ok, unchecked, warning
 from worker.cli.doctor.setup import Setup
+from worker.queue.broker import ERRORS, is_amqp, rabbitmq_version
 
 _GROUP: Final = "broker"
 BROKER: Final = "broker connection"

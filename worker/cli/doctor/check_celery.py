@@ -7,13 +7,13 @@ from collections.abc import Callable
 from functools import cache
 from typing import Final
 
-from worker.broker import is_amqp
 from worker.cli.doctor.check_settings import AGENTS
 from worker.cli.doctor.effective_celery import Effective
 from worker.cli.doctor.finding import Check, Finding, fault, ok
 from worker.cli.doctor.setup import Setup
 from worker.domain.errors import PermanentError
 from worker.handlers.turns.answer import MAX_TASK_S
+from worker.queue.broker import is_amqp
 
 _GROUP: Final = "celery"
 APP: Final = "Celery's app"

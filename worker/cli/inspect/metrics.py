@@ -13,7 +13,6 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from worker.broker import QUEUES, waiting_entries
 from worker.cli.console import say
 from worker.cli.errors import CommandError
 from worker.cli.settings import settings_for
@@ -21,6 +20,7 @@ from worker.domain.errors import WorkerError
 from worker.net.deadline_socket import boottime
 from worker.observability.logs import configure_logging, log
 from worker.observability.metrics_server import Exposition
+from worker.queue.broker import QUEUES, waiting_entries
 from worker.store.database import Database
 from worker.store.reports.gauges import QUESTIONS, SHORT_S, GaugeStore, Metric, Question, Reading
 

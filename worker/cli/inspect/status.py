@@ -9,7 +9,6 @@ from rich.console import Group
 from rich.live import Live
 from rich.table import Table
 
-from worker.broker import ERRORS, QUEUES, broker_name, waiting_entries
 from worker.cli import migrations
 from worker.cli.console import out, say_json
 from worker.cli.errors import CommandError
@@ -17,6 +16,7 @@ from worker.cli.settings import settings_for
 from worker.cli.times import span
 from worker.config.settings import Settings
 from worker.domain.errors import WorkerError
+from worker.queue.broker import ERRORS, QUEUES, broker_name, waiting_entries
 from worker.store.ages import Ages, read_ages
 from worker.store.database import Database
 from worker.store.reports.status import Overview, StatusStore

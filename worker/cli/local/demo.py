@@ -9,7 +9,6 @@ import time
 from datetime import UTC, datetime
 from typing import Final
 
-from worker.broker import ERRORS, INBOUND, waiting_entries
 from worker.cli.console import say
 from worker.cli.errors import CommandError
 from worker.cli.local.demo_proof import check_all
@@ -23,6 +22,7 @@ from worker.cli.send.wait import OutcomeWatch, replies_in
 from worker.cli.settings import routing_of
 from worker.config.settings import sandbox_dir
 from worker.domain.routing import Routing
+from worker.queue.broker import ERRORS, INBOUND, waiting_entries
 from worker.store.reports.outcomes import ReplyStore
 
 _TIMEOUT_S: Final = 45.0

@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 
 from rich.table import Table
 
-from worker.bootstrap_operator import Operator
+from worker.bootstrap.operator import Operator
 from worker.cli.console import out, plain, say, say_json, warn
 from worker.cli.errors import MISUSED, CommandError
 from worker.cli.operators.dead_letters import an_operator, one_user

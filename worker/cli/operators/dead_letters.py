@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from rich.table import Table
 
-from worker.bootstrap_operator import Operator, build_operator
+from worker.bootstrap.operator import Operator, build_operator
 from worker.cli.console import out, plain, say, say_json
 from worker.cli.errors import MISUSED, CommandError
 from worker.cli.settings import all_settings

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import typer
 
-from worker.bootstrap_operator import Operator
+from worker.bootstrap.operator import Operator
 from worker.cli.console import say, say_json
 from worker.cli.errors import MISUSED, CommandError
 from worker.cli.operators.dead_letters import an_operator, one_user

@@ -9,9 +9,9 @@ from typing import Any, Final
 
 from redis import Redis, RedisError
 
-from worker.broker import ERRORS, QUEUES, UNACKED, is_amqp, waiting_entries
 from worker.cli.errors import CommandError
 from worker.cli.send.producer import broker_is_away
+from worker.queue.broker import ERRORS, QUEUES, UNACKED, is_amqp, waiting_entries
 
 _INDEX: Final = "unacked_index"
 """kombu's sorted set beside the hash: when each was taken."""

@@ -14,7 +14,7 @@ from worker.domain.reasons import DeadLetterReason
 from worker.domain.routing import Delivery, EntryPointDelivery, TaskDelivery, WebhookDelivery
 from worker.envelope import EnvelopeError
 from worker.handlers.intake.dry_run import Foreseen, Route, Verdict, foresee
-from worker.intake.strict_json import TooDeepError, loads
+from worker.queue.gate.strict_json import TooDeepError, loads
 
 
 def run(path: str, *, as_json: bool) -> None:

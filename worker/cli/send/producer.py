@@ -8,8 +8,8 @@ from typing import Any, Final
 from celery import Celery
 from kombu.entity import Queue
 
-from worker.broker import ERRORS, INBOUND, broker_name, is_amqp
 from worker.cli.errors import CommandError
+from worker.queue.broker import ERRORS, INBOUND, broker_name, is_amqp
 
 RECEIVE: Final = "messages.receive"
 _HIDDEN: Final = "(hidden)"

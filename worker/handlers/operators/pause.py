@@ -6,8 +6,8 @@ from worker.domain.errors import PermanentError, WorkerError
 from worker.domain.ids import ChannelUserId, DeadLetterId
 from worker.envelope import EnvelopeError
 from worker.handlers.intake.accept import AcceptEnvelope
-from worker.handlers.unwrapping import layers
 from worker.observability.logs import log
+from worker.queue.unwrap import layers
 from worker.store.dead_letters import DeadLetter, DeadLetterStore
 from worker.store.operators.users import PeopleStore
 from worker.telnyx.conversations import Conversations

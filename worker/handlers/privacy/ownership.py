@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from worker.domain.messages import ChannelAddress
 from worker.domain.routing import ChannelKind
 from worker.envelope import EnvelopeError, parse_envelope, texts
-from worker.handlers.unwrapping import layers
+from worker.queue.unwrap import layers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,8 +21,8 @@ from inspect import Signature, signature
 from typing import Any, Final
 
 from worker.domain.reasons import DeadLetterReason as Reason
-from worker.intake.entry import Entry, EntryRefusedError
-from worker.intake.letter import Letter
+from worker.queue.gate.entry import Entry, EntryRefusedError
+from worker.queue.gate.letter import Letter
 
 KEEP_TASK: Final = "dead_letters.keep"
 HIDDEN: Final = "(hidden)"

@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from worker.bootstrap_base import Base
+from worker.bootstrap.shared import Base
 from worker.bootstrap_metrics import Metrics
 from worker.bootstrap_tracing import Tracing
 from worker.channels.build import ChannelConfigError, build_channels

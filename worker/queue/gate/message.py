@@ -6,7 +6,7 @@ from typing import Any
 from kombu.message import Message as PlainMessage
 from kombu.transport import virtual
 
-from worker.intake.gate import Admitted
+from worker.queue.gate.gate import Admitted
 
 
 class GatedMessage(virtual.Message):

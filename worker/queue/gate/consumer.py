@@ -14,9 +14,9 @@ from celery.exceptions import ImproperlyConfigured
 from celery.worker.consumer import Consumer
 
 from worker.domain.reasons import DeadLetterReason as Reason
-from worker.intake.gate import KEEP_TASK, Admitted, Gate
-from worker.intake.letter import Letter
-from worker.intake.message import GatedMessage
+from worker.queue.gate.gate import KEEP_TASK, Admitted, Gate
+from worker.queue.gate.letter import Letter
+from worker.queue.gate.message import GatedMessage
 
 HEARTBEAT_S = 5
 """A RabbitMQ that misses two is taken for dead."""

@@ -20,8 +20,8 @@ from typing import Any, Final, Self
 
 from worker.domain.errors import PermanentError
 from worker.domain.reasons import DeadLetterReason as Reason
-from worker.intake import strict_json
 from worker.observability.traces import TRACEPARENT
+from worker.queue.gate import strict_json
 
 _UTF8_NAMES: Final = frozenset({"", "utf-8", "utf8", "us-ascii", "ascii", "binary"})
 """Values of `content-encoding` under which JSON is UTF-8; to some all bytes are "binary"."""

@@ -19,11 +19,11 @@ from typing import Any, Final
 import kombu.transport
 from celery.exceptions import Reject
 
-from worker.intake.amqp import GatedAmqpsTransport, GatedAmqpTransport
-from worker.intake.consumer import KeepingConsumer
-from worker.intake.gate import KEEP_TASK, MAX_BODY_BYTES, Gate
-from worker.intake.task import Intake, KeepingTask, OnDefect, Quarantine, keep
-from worker.intake.transport import GatedTransport, Homeless
+from worker.queue.gate.amqp_transport import GatedAmqpsTransport, GatedAmqpTransport
+from worker.queue.gate.base_task import Intake, KeepingTask, OnDefect, Quarantine, keep
+from worker.queue.gate.consumer import KeepingConsumer
+from worker.queue.gate.gate import KEEP_TASK, MAX_BODY_BYTES, Gate
+from worker.queue.gate.redis_transport import GatedTransport, Homeless
 
 __all__ = ["KEEP_TASK", "KeepingTask", "OnDefect", "Quarantine", "install"]
 

@@ -8,7 +8,6 @@ from uuid import UUID, uuid4
 
 from worker.bootstrap_metrics import Metrics, build_metrics
 from worker.bootstrap_tracing import Tracing, build_tracing
-from worker.broker import is_amqp
 from worker.channels.live import LiveReplies
 from worker.config.agents_file import load_agents
 from worker.config.settings import Settings, SettingsError
@@ -18,6 +17,7 @@ from worker.domain.timing import Timing
 from worker.handlers.intake.accept import AcceptEnvelope
 from worker.handlers.turns.slots import TurnSlots
 from worker.observability.logs import log
+from worker.queue.broker import is_amqp
 from worker.store.database import Database
 from worker.store.intake.messages import MessageStore
 from worker.store.turns.due_users import SweepStore

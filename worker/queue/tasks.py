@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from worker import intake
-from worker.broker import INBOUND
 from worker.celery import ANSWER, DELIVER, RECEIVE, app
 from worker.domain.ids import ChannelUserId
+from worker.queue.broker import INBOUND
+from worker.queue.gate import install as intake
 
 
 @app.task(name=RECEIVE, bind=True, on_defect=intake.OnDefect.KEEP)

@@ -19,9 +19,9 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
 from worker.domain.reasons import DeadLetterReason as Reason
-from worker.intake.gate import Admitted, Gate
-from worker.intake.letter import Letter
-from worker.intake.message import GatedMessage
+from worker.queue.gate.gate import Admitted, Gate
+from worker.queue.gate.letter import Letter
+from worker.queue.gate.message import GatedMessage
 
 logger = logging.getLogger(__name__)
 
