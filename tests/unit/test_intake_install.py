@@ -9,10 +9,10 @@ from kombu import Connection
 from kombu.transport import redis
 
 from worker.domain.errors import RetryableError
-from worker.intake.request import PrivateRequest
 from worker.queue.gate.amqp_transport import GatedConnection
 from worker.queue.gate.install import KEEP_TASK, KeepingTask, install
 from worker.queue.gate.redis_transport import GatedChannel, GatedTransport
+from worker.queue.gate.request import PrivateRequest
 
 STOCK = "kombu.transport.redis:Transport"
 

@@ -15,7 +15,7 @@ from worker.domain.states import ReplySource
 from worker.domain.turns.calls import CallOutcome, Done, Fault, NotSent, Refused, Unknown
 from worker.domain.turns.next_step import Lease, LookBack, OpenTurn, Send
 from worker.domain.turns.plan import Diverge, GiveUp, Later, Plan, Replace, Reply
-from worker.handlers.telling import tell_settled
+from worker.handlers.telemetry.telling import tell_settled
 from worker.store.turns.claims import Claimed
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)

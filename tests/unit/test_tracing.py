@@ -10,7 +10,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from tests.support.databases import ROOT
-from worker.bootstrap_tracing import is_wanted
+from worker.bootstrap.tracing import is_wanted
 from worker.observability.otel import STOP_S, OtelTracer
 from worker.observability.traces import TRACEPARENT, Tracer
 
@@ -65,7 +65,7 @@ def test_without_an_endpoint_nothing_is_imported_and_without_the_library_nothing
 import sys
 from uuid import uuid4
 sys.modules["opentelemetry"] = None
-from worker.bootstrap_tracing import build_tracing
+from worker.bootstrap.tracing import build_tracing
 off = build_tracing({{}}, uuid4())
 assert "worker.observability.otel" not in sys.modules
 lacking = build_tracing({ENDPOINT}, uuid4())

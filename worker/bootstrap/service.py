@@ -7,9 +7,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from worker.bootstrap.metrics import Metrics
 from worker.bootstrap.shared import Base
-from worker.bootstrap_metrics import Metrics
-from worker.bootstrap_tracing import Tracing
+from worker.bootstrap.tracing import Tracing
 from worker.channels.build import ChannelConfigError, build_channels
 from worker.channels.channel import DEADLINE_S, Channel
 from worker.config.settings import Settings, SettingsError

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Self
 from uuid import UUID, uuid4
 
-from worker.bootstrap_metrics import Metrics, build_metrics
-from worker.bootstrap_tracing import Tracing, build_tracing
+from worker.bootstrap.metrics import Metrics, build_metrics
+from worker.bootstrap.tracing import Tracing, build_tracing
 from worker.channels.live import LiveReplies
 from worker.config.agents_file import load_agents
 from worker.config.settings import Settings, SettingsError

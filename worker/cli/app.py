@@ -11,13 +11,14 @@ from typing import Annotated, Any, Final
 import typer
 from typer.core import TyperGroup
 
-from worker.cli import metrics_command, privacy_commands, schema
 from worker.cli.doctor import commands as doctor_command
 from worker.cli.errors import told_in_one_line
 from worker.cli.inspect import commands as explain_commands
+from worker.cli.inspect import metrics_command
 from worker.cli.operators import commands as operators
-from worker.cli.operators import conversation_commands
+from worker.cli.operators import conversation_commands, privacy_commands
 from worker.cli.send import commands as send_command
+from worker.cli.send import schema
 
 _TRY: Final = "Start here"
 _OPERATE: Final = "Operate"

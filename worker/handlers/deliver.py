@@ -21,8 +21,8 @@ from worker.domain.deliveries import (
 from worker.domain.errors import StaleLeaseError
 from worker.domain.ids import ChannelUserId
 from worker.domain.routing import ChannelPolicy, Routing, TaskDelivery, WebhookDelivery
+from worker.handlers.telemetry.telling import tell_delivered
 from worker.handlers.telemetry.turns import deliver_span, note_delivered
-from worker.handlers.telling import tell_delivered
 from worker.net.deadline_socket import boottime
 from worker.observability.logs import log
 from worker.observability.metrics import Meters

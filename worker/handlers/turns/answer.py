@@ -35,9 +35,9 @@ from worker.domain.turns.plan import (
 )
 from worker.domain.turns.reconcile import HUMAN_KEY
 from worker.domain.turns.request_items import input_items
-from worker.handlers.counting import count_claim, count_post
+from worker.handlers.telemetry.counting import count_claim, count_post
+from worker.handlers.telemetry.telling import tell_ended, tell_expired, tell_tools_wanted
 from worker.handlers.telemetry.turns import note_post, post_span, turn_span
-from worker.handlers.telling import tell_ended, tell_expired, tell_tools_wanted
 from worker.handlers.turns.find_conversation import ConversationFinder
 from worker.handlers.turns.rate_limit import FRESH_S, UNDER_WAY_S, WOKEN_S, Pace
 from worker.handlers.turns.reconcile import LookBackAtThread

@@ -7,8 +7,8 @@ from worker.domain.ids import ChannelUserId
 from worker.domain.states import DeliveryState, ReplySource
 from worker.domain.turns.calls import CallOutcome
 from worker.domain.turns.plan import Plan, Reply
+from worker.handlers.telemetry.telling import tell_settled
 from worker.handlers.telemetry.turns import note_settled
-from worker.handlers.telling import tell_settled
 from worker.handlers.turns.live_reply import ShowReply
 from worker.observability.metrics import Meters
 from worker.observability.traces import Tracer

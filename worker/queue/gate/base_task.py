@@ -23,9 +23,9 @@ from structlog.contextvars import bound_contextvars
 
 from worker.domain.errors import RetryableError
 from worker.domain.reasons import DeadLetterReason
-from worker.intake.request import PrivateRequest
 from worker.queue.gate.gate import Gate
 from worker.queue.gate.letter import Letter
+from worker.queue.gate.request import PrivateRequest
 
 _FRAMES = 6
 
