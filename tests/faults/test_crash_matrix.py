@@ -20,7 +20,7 @@ from tests.support.crashing import Job, Moment, Step, Stop, child, file_channels
 from tests.support.databases import fresh_database
 from tests.support.processes import eventually, open_folder
 from tests.support.world import HandDrivenWorker, World, running_world
-from worker.net.deadline_socket import boottime
+from worker.net.clock import boottime
 from worker.sandbox.postgres import EmbeddedPostgres
 from worker.sandbox.simulator import Endpoint, Match, SimulatorConfig
 from worker.sandbox.simulator.behaviour.plans import Storing, Wire

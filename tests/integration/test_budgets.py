@@ -13,7 +13,8 @@ from worker.domain.ids import ChannelUserId, MessageRowId, TurnId
 from worker.domain.messages import ChannelAddress, PendingMessage
 from worker.domain.routing import Agent, Budget, Routing
 from worker.domain.turns.calls import Done, Usage
-from worker.domain.turns.next_step import Head, Lease, OpenTurn, Release, Send
+from worker.domain.turns.next_step import Release, Send
+from worker.domain.turns.records import Head, Lease, OpenTurn
 from worker.sandbox.postgres import EmbeddedPostgres
 from worker.sandbox.simulator.behaviour.config import SimulatorConfig
 from worker.store.database import Database

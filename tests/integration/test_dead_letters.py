@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.world import HandDrivenWorker, World, running_world
-from worker.handlers.operators.pause import NotReplayableError
+from worker.handlers.operators.replay import NotReplayableError
 from worker.sandbox.simulator.behaviour.config import SimulatorConfig
 
 

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from tests.support.envelopes import INVALID, JSON, VALID, WIRE, envelopes
 from tests.support.slots import taken
 from tests.support.world import HandDrivenWorker, World, running_world
+from worker.domain.messages import Accepted
 from worker.domain.reasons import DeadLetterReason
 from worker.queue.gate.gate import KEEP_TASK, Gate
 from worker.queue.gate.letter import Letter
 from worker.sandbox.simulator.behaviour.config import SimulatorConfig
-from worker.store.intake.messages import Accepted
 
 WIDE = "".join(chr(0x10000 + 7919 * n % 0xFFFFD) for n in range(998))
 """Characters that Postgres cannot make smaller."""

@@ -15,9 +15,9 @@ from tests.support.databases import libpq_url
 from tests.support.processes import eventually
 from tests.support.world import RecordingBroker, World, running_world
 from worker.bootstrap.service import build_service
+from worker.domain.messages import NewMessage
 from worker.handlers.background.sweeper import CannotPublishError
 from worker.sandbox.simulator import SimulatorConfig
-from worker.store.intake.messages import NewMessage
 
 ENQUEUE = "SELECT enqueue_message(%s::jsonb)"
 

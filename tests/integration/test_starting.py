@@ -11,10 +11,10 @@ import pytest
 from tests.support.databases import libpq_url
 from tests.support.processes import eventually
 from tests.support.world import HandDrivenWorker, World, running_world
+from worker.domain.messages import NewMessage
+from worker.domain.turns.claim import Started
 from worker.handlers.intake.accept import routed
 from worker.sandbox.simulator.behaviour.config import SimulatorConfig
-from worker.store.intake.messages import NewMessage
-from worker.store.turns.fast_path import Started
 
 CONFIG = """
 [agents.default]

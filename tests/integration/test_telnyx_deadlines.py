@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from tests.support.raw_server import RawServer, answers, http, raw_server, reset, response_object
 from worker.domain.turns.calls import CallOutcome, Done, Fault, NotSent, Refused, Unknown
-from worker.net.deadline_socket import boottime
+from worker.net.clock import boottime
 from worker.net.window import CallWindow
 from worker.telnyx.client import TelnyxClient
 from worker.telnyx.responses import ResponseRequest

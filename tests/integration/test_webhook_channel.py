@@ -35,7 +35,7 @@ from worker.domain.deliveries import (
     Unclear,
 )
 from worker.domain.ids import ChannelUserId
-from worker.net.deadline_socket import boottime
+from worker.net.clock import boottime
 from worker.net.post_once import Answer, Endpoint, Silence
 from worker.net.signing import Signer
 from worker.sandbox.simulator.behaviour.config import SimulatorConfig

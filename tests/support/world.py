@@ -27,9 +27,9 @@ from worker.bootstrap.service import Service, build_service
 from worker.channels.channel import Channel
 from worker.config.settings import Settings
 from worker.domain.ids import ChannelUserId
+from worker.domain.messages import Accepted
 from worker.sandbox.simulator.behaviour.config import SimulatorConfig
 from worker.sandbox.simulator.serving.simulator import Simulator
-from worker.store.intake.messages import Accepted
 from worker.store.turns.due_users import Due
 
 NAMESPACE = UUID("11111111-2222-4333-8444-555555555555")

@@ -11,7 +11,8 @@ from worker.domain.ids import ChannelUserId, MessageRowId
 from worker.domain.messages import ChannelAddress, PendingMessage
 from worker.domain.routing import Budget
 from worker.domain.turns.budgets import Used, room, within
-from worker.domain.turns.next_step import Head, Lease, Release, Send
+from worker.domain.turns.next_step import Release, Send
+from worker.domain.turns.records import Head, Lease
 
 USED = Used(user_messages=5, user_tokens=500, messages=50, tokens=5000, told=False)
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)

@@ -6,7 +6,7 @@ import zlib
 
 import pytest
 
-from worker.handlers.operators.pause import NotReplayableError, envelope_in
+from worker.handlers.operators.replay import NotReplayableError, envelope_in
 
 ENVELOPE = {"version": 1, "user": "a", "body": "a field nobody knows"}
 BODY = json.dumps([[], {"envelope": ENVELOPE}, {}])

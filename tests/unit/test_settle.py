@@ -12,20 +12,11 @@ from worker.domain.ids import CallId, TurnId
 from worker.domain.reasons import DeadLetterReason
 from worker.domain.routing import Agent
 from worker.domain.states import CallState, ReplySource
-from worker.domain.timing import Timing
+from worker.domain.timing import Timing, backoff_s
 from worker.domain.turns.calls import CallOutcome, Done, Fault, NotSent, Refused, Unknown
-from worker.domain.turns.next_step import CallRecord, OpenTurn
-from worker.domain.turns.plan import (
-    GateClosing,
-    GiveUp,
-    Later,
-    Plan,
-    Reply,
-    backoff_s,
-    gave_up_because,
-    plan_after,
-    plan_without_conversation,
-)
+from worker.domain.turns.plan import GateClosing, GiveUp, Later, Plan, Reply
+from worker.domain.turns.records import CallRecord, OpenTurn
+from worker.domain.turns.retries import gave_up_because, plan_after, plan_without_conversation
 
 TIMING = Timing()
 AGENT = Agent(name="kind", model="m")

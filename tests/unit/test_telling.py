@@ -13,10 +13,11 @@ from worker.domain.reasons import DeadLetterReason
 from worker.domain.routing import Agent, ChannelPolicy
 from worker.domain.states import ReplySource
 from worker.domain.turns.calls import CallOutcome, Done, Fault, NotSent, Refused, Unknown
-from worker.domain.turns.next_step import Lease, LookBack, OpenTurn, Send
+from worker.domain.turns.claim import Claimed
+from worker.domain.turns.next_step import LookBack, Send
 from worker.domain.turns.plan import Diverge, GiveUp, Later, Plan, Replace, Reply
+from worker.domain.turns.records import Lease, OpenTurn
 from worker.handlers.telemetry.telling import tell_settled
-from worker.store.turns.claims import Claimed
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 BATCH = tuple(PendingMessage(id=MessageRowId(id_), agent="default", text="hush") for id_ in (4, 5))

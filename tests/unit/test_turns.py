@@ -29,19 +29,8 @@ from worker.domain.messages import (
 )
 from worker.domain.routing import Agent, ChannelPolicy, Routing
 from worker.domain.states import CallState, TurnKind
-from worker.domain.turns.next_step import (
-    CallRecord,
-    Head,
-    Lease,
-    LookBack,
-    OpenConversation,
-    OpenTurn,
-    Prepare,
-    Record,
-    Release,
-    Send,
-    next_step,
-)
+from worker.domain.turns.next_step import LookBack, Prepare, Record, Release, Send, next_step
+from worker.domain.turns.records import CallRecord, Head, Lease, OpenConversation, OpenTurn
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 ROUTING = Routing(

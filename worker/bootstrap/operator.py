@@ -8,7 +8,8 @@ from worker.config.settings import Settings
 from worker.handlers.intake.accept import AcceptEnvelope
 from worker.handlers.operators.compare import CompareThread
 from worker.handlers.operators.conversations import AdoptConversation, ResetConversation
-from worker.handlers.operators.pause import PauseUser, Replay
+from worker.handlers.operators.pause import PauseUser
+from worker.handlers.operators.replay import Replay
 from worker.handlers.operators.say import SayToUser
 from worker.handlers.privacy.erase import EraseUser
 from worker.handlers.privacy.export import ExportUser

@@ -16,7 +16,8 @@ from worker.config.settings import Settings, SettingsError
 from worker.domain.ids import ChannelUserId
 from worker.domain.routing import Routing
 from worker.handlers.background.cpu_affinity import StayOnOneCore
-from worker.handlers.background.sweeper import Background, LocalRunner, Sweep
+from worker.handlers.background.sweeper import LocalRunner, Sweep
+from worker.handlers.background.threads import Background
 from worker.handlers.background.watchdog import Intake, StallWatchdog
 from worker.handlers.deliver import DeliverReplies
 from worker.handlers.intake.drain_inbox import DrainInbox

@@ -29,7 +29,8 @@ from worker.domain.deliveries import (
     Sent,
     Unclear,
 )
-from worker.net.deadline_socket import Lookup, boottime, look_up
+from worker.net.clock import boottime
+from worker.net.deadline_socket import Lookup, look_up
 from worker.net.post_once import Answer, Endpoint, Silence, seconds_of
 from worker.net.public_addresses import is_public
 from worker.net.signing import Signer

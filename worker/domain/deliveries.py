@@ -16,7 +16,7 @@ from uuid import UUID
 from worker.domain.ids import ChannelUserId, DeliveryId, TurnId
 from worker.domain.messages import ChannelAddress
 from worker.domain.states import DeliveryState
-from worker.domain.turns.plan import backoff_s
+from worker.domain.timing import backoff_s
 
 KEY_VALID_S = 23 * 3600.0
 """Providers remember an idempotency key for a day (Telnyx: 24 h); a repetition must come before."""

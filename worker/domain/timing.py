@@ -49,3 +49,8 @@ class Timing:
     def look_again_s(self, age_s: float) -> float:
         """Wait before the next look at a thread whose newest call is `age_s` old."""
         return min(max(age_s, self.look_first_s), self.look_limit_s)
+
+
+def backoff_s(attempt: int, *, first_s: float = 1.0, limit_s: float = 60.0) -> float:
+    """Give the wait before attempt number `attempt` + 1: doubling, bounded."""
+    return min(limit_s, first_s * 2.0 ** min(attempt, 16))

@@ -23,7 +23,7 @@ from worker.domain.ids import ChannelUserId
 from worker.domain.routing import ChannelPolicy, Routing, TaskDelivery, WebhookDelivery
 from worker.handlers.telemetry.telling import tell_delivered
 from worker.handlers.telemetry.turns import deliver_span, note_delivered
-from worker.net.deadline_socket import boottime
+from worker.net.clock import boottime
 from worker.observability.logs import log
 from worker.observability.metrics import Meters
 from worker.observability.traces import Tracer

@@ -3,13 +3,13 @@
 import socket
 import ssl
 import threading
-import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeAlias
 
 import httpcore
 
-_CLOCK: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # macOS has no BOOTTIME
+from worker.net.clock import boottime
+
 _DEADLINE_PASSED: Final = "deadline passed"
 _READ_BYTES: Final = 64 * 1024
 
@@ -19,11 +19,6 @@ Lookup: TypeAlias = Callable[[str, int], Sequence[tuple[int, Any]]]
 
 class SilenceError(Exception):
     """There is no whole answer; `str()` is a short reason, never a byte of what went or came."""
-
-
-def boottime() -> float:
-    """Seconds since boot, sleep included. Only differences mean anything."""
-    return time.clock_gettime(_CLOCK)
 
 
 def look_up(host: str, port: int) -> Sequence[tuple[int, Any]]:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
-from worker.net.deadline_socket import boottime
+from worker.net.clock import boottime
 
 SEND_GRACE_S = 2.0
 """From the noted intent to the first byte. Who reconciles relies on it: nothing leaves later."""

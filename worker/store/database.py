@@ -14,7 +14,7 @@ from sqlalchemy.exc import DisconnectionError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
 from worker.domain.errors import DatabaseAwayError, PermanentError
-from worker.net.deadline_socket import boottime
+from worker.net.clock import boottime
 from worker.store.sql import Connection, Row, Rows, libpq_url
 
 _TIMEOUT_MS = 15_000

@@ -16,7 +16,7 @@ from typing import Final
 import httpx
 
 from worker.domain.tools import MAX_OUTPUT_BYTES, ToolConfig, ToolRequest, ToolResult, ToolSpec
-from worker.net.deadline_socket import boottime
+from worker.net.clock import boottime
 from worker.net.post_once import Answer, Endpoint, Silence
 from worker.net.signing import Signer
 from worker.tools.results import BAD_ARGUMENTS, failed, unknown

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from tests.support.world import Database
-from worker.net.deadline_socket import boottime
+from worker.net.clock import boottime
 
 BEGINNING = datetime(2026, 3, 1, tzinfo=UTC)
 _REPLACE_CLOCK = """

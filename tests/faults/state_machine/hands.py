@@ -26,13 +26,11 @@ from worker.domain.deliveries import (
     Sent,
     Unclear,
 )
-from worker.domain.turns.next_step import Lease
+from worker.domain.turns.claim import Claimed, NotClaimed, Settled, Started
+from worker.domain.turns.records import Lease
 from worker.handlers.background.sweeper import CannotPublishError
 from worker.store.database import Database as Pool
-from worker.store.turns.claims import Claimed, NotClaimed
 from worker.store.turns.due_users import Due
-from worker.store.turns.fast_path import Started
-from worker.store.turns.turns import Settled
 from worker.telnyx.conversations import Conversations
 from worker.telnyx.models import Models
 from worker.telnyx.responses import Responses

@@ -14,7 +14,7 @@ import httpx
 from pydantic import SecretStr
 
 from tests.faults.state_machine.clock import Clock, SteppedLoop
-from worker.net.deadline_socket import boottime
+from worker.net.clock import boottime
 from worker.net.window import CallWindow
 from worker.sandbox.simulator.behaviour.config import SimulatorConfig
 from worker.sandbox.simulator.behaviour.faults import FaultOrder, Match

@@ -17,7 +17,7 @@ from worker.cli.console import say
 from worker.cli.errors import CommandError
 from worker.cli.settings import settings_for
 from worker.domain.errors import WorkerError
-from worker.net.deadline_socket import boottime
+from worker.net.clock import boottime
 from worker.observability.logs import configure_logging, log
 from worker.observability.metrics_server import Exposition
 from worker.queue.broker import QUEUES, waiting_entries

@@ -10,7 +10,8 @@ from typing import Final
 
 from worker.domain.messages import MAX_TURN_MESSAGES
 from worker.domain.routing import Budget
-from worker.domain.turns.next_step import Head, Prepare, Release, Send
+from worker.domain.turns.next_step import Prepare, Release, Send
+from worker.domain.turns.records import Head
 
 OVER_BUDGET: Final = "over_budget"
 """Outcome of messages that came when nothing was left."""

@@ -9,7 +9,7 @@ round n without a thread that has the rest (stateless, or the conversation was r
 from collections.abc import Iterator
 
 from worker.domain.messages import user_item
-from worker.domain.turns.next_step import OpenConversation, OpenTurn, ToolRecord
+from worker.domain.turns.records import OpenConversation, OpenTurn, ToolRecord
 
 Item = dict[str, object]
 

@@ -3,16 +3,17 @@
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from worker.domain.messages import is_image
+from worker.domain.messages import Accepted, NewMessage, is_image
 from worker.domain.reasons import DeadLetterReason
 from worker.domain.routing import ChannelPolicy, Routing, UnknownAgentError, UnknownRouteError
+from worker.domain.turns.claim import Started
 from worker.envelope import Envelope, EnvelopeError, parse_envelope
 from worker.handlers.telemetry.turns import INBOUND, accept_span, note_accepted
 from worker.observability.logs import log
 from worker.observability.metrics import Meters
 from worker.observability.traces import Tracer
-from worker.store.intake.messages import Accepted, MessageStore, NewMessage
-from worker.store.turns.fast_path import Started, StartStore
+from worker.store.intake.messages import MessageStore
+from worker.store.turns.fast_path import StartStore
 
 UNSUPPORTED_ATTACHMENT = "unsupported_attachment"
 """Outcome of a message whose attachment the model cannot look at, where the channel says so."""

@@ -4,12 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from worker.domain.errors import PermanentError
+from worker.domain.messages import NewMessage
 from worker.domain.reasons import DeadLetterReason
 from worker.envelope import EnvelopeError
 from worker.handlers.intake.accept import AcceptEnvelope
 from worker.handlers.telemetry.turns import accept_span
 from worker.store.intake.inbox import QUEUE, InboxStore, Refused
-from worker.store.intake.messages import NewMessage
 
 NOT_TAKEN = Refused(
     reason=DeadLetterReason.NOT_STORABLE, detail="envelope: Postgres refuses to store it"

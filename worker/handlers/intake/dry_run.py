@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum, unique
 
+from worker.domain.messages import NewMessage
 from worker.domain.routing import Agent, ChannelPolicy, Routing
 from worker.envelope import EnvelopeError
 from worker.handlers.intake.accept import routed
 from worker.handlers.intake.unknown_fields import UnknownField, unknown_fields
-from worker.store.intake.messages import NewMessage
 
 
 @unique

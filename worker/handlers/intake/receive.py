@@ -3,14 +3,15 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from worker.domain.messages import Accepted, NewMessage
+from worker.domain.turns.claim import Started
 from worker.envelope import EnvelopeError
 from worker.handlers.intake.accept import AcceptEnvelope
 from worker.handlers.turns.answer import MAX_SLEEP_S, AnswerUser
 from worker.handlers.turns.slots import TurnSlots
-from worker.net.deadline_socket import boottime
+from worker.net.clock import boottime
 from worker.store.dead_letters import DeadLetterStore
-from worker.store.intake.messages import Accepted, NewMessage
-from worker.store.turns.fast_path import Started, StartStore
+from worker.store.turns.fast_path import StartStore
 
 
 @dataclass(frozen=True, kw_only=True)

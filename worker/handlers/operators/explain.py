@@ -12,7 +12,7 @@ from worker.domain.reports.message_life import Life
 from worker.domain.routing import Routing
 from worker.domain.timing import Timing
 from worker.handlers.intake.unknown_fields import UnknownField, unknown_fields
-from worker.handlers.operators.pause import NotReplayableError, envelope_in
+from worker.handlers.operators.replay import NotReplayableError, envelope_in
 from worker.store.reports.find_message import FindingStore, Found, InInbox, RefusedEnvelope
 from worker.store.reports.message_life import LifeStore
 

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from worker.net.deadline_socket import boottime
+from worker.net.clock import boottime
 from worker.observability.logs import log
 from worker.store.privacy.retention import Place, RetentionStore
 

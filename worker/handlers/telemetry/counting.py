@@ -3,9 +3,9 @@
 from http import HTTPStatus
 
 from worker.domain.turns.calls import CallOutcome, Done, NotSent, Refused, Unknown
+from worker.domain.turns.claim import Claimed
 from worker.domain.turns.next_step import Prepare, Record, Send
 from worker.observability.metrics import Meters
-from worker.store.turns.claims import Claimed
 
 
 def count_claim(meters: Meters, claimed: Claimed) -> None:

@@ -18,11 +18,11 @@ from worker.domain.deliveries import ClaimedDelivery, DeliveryOutcome
 from worker.domain.ids import ChannelUserId, MessageRowId
 from worker.domain.states import DeliveryState
 from worker.domain.turns.calls import CallOutcome, Done, Fault, NotSent, Refused, ToolCall, Unknown
+from worker.domain.turns.claim import Claimed, NotClaimed
 from worker.domain.turns.next_step import GoOn, LookBack
 from worker.domain.turns.plan import Diverge, GiveUp, Later, Plan, Replace
-from worker.net.deadline_socket import boottime
+from worker.net.clock import boottime
 from worker.observability.logs import log
-from worker.store.turns.claims import Claimed, NotClaimed
 
 
 def tell_settled(claimed: Claimed, outcome: CallOutcome | None, plan: Plan) -> None:

@@ -15,13 +15,13 @@ from contextlib import AbstractContextManager
 from typing import Final, TypeAlias
 
 from worker.domain.deliveries import ClaimedDelivery, DeliveryOutcome, Sent
+from worker.domain.messages import Accepted
 from worker.domain.states import DeliveryState
 from worker.domain.turns.calls import CallOutcome, Done, NotSent, Refused, Unknown
-from worker.domain.turns.next_step import ToolRecord
+from worker.domain.turns.claim import Claimed
 from worker.domain.turns.plan import Plan
+from worker.domain.turns.records import ToolRecord
 from worker.observability.traces import Facts, Kind, Tracer
-from worker.store.intake.messages import Accepted
-from worker.store.turns.claims import Claimed
 
 Span: TypeAlias = AbstractContextManager[None]
 

@@ -15,26 +15,13 @@ from worker.domain.errors import (
 from worker.domain.ids import ChannelUserId
 from worker.domain.routing import Agent, Routing
 from worker.domain.timing import Timing
-from worker.domain.turns.next_step import (
-    GoOn,
-    Head,
-    LookBack,
-    Prepare,
-    Record,
-    Send,
-    Step,
-    next_step,
-)
-from worker.domain.turns.plan import (
-    Later,
-    Recorded,
-    Replace,
-    UseTools,
-    plan_after,
-    plan_without_conversation,
-)
+from worker.domain.turns.claim import Claimed, Intent, NotClaimed, Settled
+from worker.domain.turns.next_step import GoOn, LookBack, Prepare, Record, Send, Step, next_step
+from worker.domain.turns.plan import Later, Recorded, Replace, UseTools
 from worker.domain.turns.reconcile import HUMAN_KEY
+from worker.domain.turns.records import Head
 from worker.domain.turns.request_items import input_items
+from worker.domain.turns.retries import plan_after, plan_without_conversation
 from worker.handlers.telemetry.counting import count_claim, count_post
 from worker.handlers.telemetry.telling import tell_ended, tell_expired, tell_tools_wanted
 from worker.handlers.telemetry.turns import note_post, post_span, turn_span
@@ -44,14 +31,13 @@ from worker.handlers.turns.reconcile import LookBackAtThread
 from worker.handlers.turns.run_tools import RunTools
 from worker.handlers.turns.settle import Settle
 from worker.handlers.turns.slots import TurnSlots
-from worker.net.deadline_socket import boottime
+from worker.net.clock import boottime
 from worker.net.window import CallWindow
 from worker.observability.logs import log
 from worker.observability.metrics import Meters
 from worker.observability.traces import Tracer
-from worker.store.turns.claims import Claimed, ClaimStore, NotClaimed
-from worker.store.turns.open_turn import Intent
-from worker.store.turns.turns import Settled, TurnStore
+from worker.store.turns.claims import ClaimStore
+from worker.store.turns.turns import TurnStore
 from worker.telnyx.conversations import Conversations
 from worker.telnyx.responses import ResponseRequest, Responses
 

@@ -6,8 +6,8 @@ from uuid import UUID, uuid5
 
 from worker.domain.ids import TelnyxConversationId
 from worker.domain.messages import ChannelAddress
-from worker.domain.turns.next_step import OpenConversation
-from worker.store.turns.claims import Claimed
+from worker.domain.turns.claim import Claimed
+from worker.domain.turns.records import OpenConversation
 from worker.store.turns.conversations import ConversationStore
 from worker.telnyx.conversations import Conversations
 

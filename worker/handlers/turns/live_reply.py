@@ -6,8 +6,8 @@ from uuid import UUID
 
 from worker.channels.live import LiveReplies, LiveReply, topic
 from worker.domain.states import DeliveryState, ReplySource
+from worker.domain.turns.claim import Claimed
 from worker.domain.turns.plan import GiveUp, Plan, Reply
-from worker.store.turns.claims import Claimed
 
 _SHOWN = frozenset({DeliveryState.PENDING, DeliveryState.SENT})
 

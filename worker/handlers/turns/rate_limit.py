@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from worker.net.deadline_socket import boottime
+from worker.net.clock import boottime
 from worker.store.limits.rates import RateStore
 
 FRESH_S = 0.25

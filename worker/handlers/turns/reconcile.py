@@ -14,7 +14,7 @@ from worker.domain.reasons import DeadLetterReason
 from worker.domain.states import ReplySource
 from worker.domain.timing import Timing
 from worker.domain.turns.calls import Fault
-from worker.domain.turns.next_step import CallRecord
+from worker.domain.turns.claim import Claimed, Settled
 from worker.domain.turns.plan import (
     Diverge,
     GateClosing,
@@ -25,8 +25,6 @@ from worker.domain.turns.plan import (
     Reply,
     Split,
     UseTools,
-    gave_up_because,
-    plan_without_conversation,
 )
 from worker.domain.turns.reconcile import (
     Adopt,
@@ -40,9 +38,10 @@ from worker.domain.turns.reconcile import (
     Words,
     judge,
 )
+from worker.domain.turns.records import CallRecord
+from worker.domain.turns.retries import gave_up_because, plan_without_conversation
 from worker.handlers.turns.settle import Settle
-from worker.store.turns.claims import Claimed
-from worker.store.turns.turns import Settled, TurnStore
+from worker.store.turns.turns import TurnStore
 from worker.telnyx.conversations import Conversations
 from worker.telnyx.models import Models
 

@@ -8,13 +8,13 @@ from uuid import UUID, uuid5
 
 from worker.domain.states import ToolCallState
 from worker.domain.tools import ToolRequest, ToolResult
-from worker.domain.turns.next_step import ToolRecord
+from worker.domain.turns.claim import Claimed
+from worker.domain.turns.records import ToolRecord
 from worker.handlers.telemetry.turns import tool_span
-from worker.net.deadline_socket import boottime
+from worker.net.clock import boottime
 from worker.observability.logs import log
 from worker.observability.metrics import Meters
 from worker.observability.traces import Tracer
-from worker.store.turns.claims import Claimed
 from worker.store.turns.turns import TurnStore
 from worker.tools.tool import Tool
 

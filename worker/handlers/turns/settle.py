@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 from worker.domain.ids import ChannelUserId
 from worker.domain.states import DeliveryState, ReplySource
 from worker.domain.turns.calls import CallOutcome
+from worker.domain.turns.claim import Claimed, Settled
 from worker.domain.turns.plan import Plan, Reply
 from worker.handlers.telemetry.telling import tell_settled
 from worker.handlers.telemetry.turns import note_settled
 from worker.handlers.turns.live_reply import ShowReply
 from worker.observability.metrics import Meters
 from worker.observability.traces import Tracer
-from worker.store.turns.claims import Claimed
-from worker.store.turns.turns import Settled, TurnStore
+from worker.store.turns.turns import TurnStore
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from worker.net.deadline_socket import boottime
+from worker.net.clock import boottime
 
 PROMISE_S = 0.5
 """For so long a slot waits for its wake, which another process may have taken."""

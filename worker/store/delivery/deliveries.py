@@ -7,8 +7,8 @@ from worker.domain.errors import StaleLeaseError
 from worker.domain.ids import ChannelUserId, DeliveryId, TurnId
 from worker.domain.states import DeliveryState
 from worker.store.database import Database
+from worker.store.rows import address_of
 from worker.store.sql import sql
-from worker.store.turns.snapshot import address_of
 
 # Only the head of the line can be claimed: a later one must not overtake it. Nor where the gate of
 # the channel's endpoint is closed, see `worker.store.delivery.endpoints`.

@@ -9,9 +9,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from worker.domain.messages import Accepted, NewMessage
 from worker.store.database import Database
 from worker.store.dead_letters import keep_on
-from worker.store.intake.messages import Accepted, NewMessage, accept_on
+from worker.store.intake.messages import accept_on
 from worker.store.sql import Connection, Row, sql
 
 QUEUE = "inbox"

@@ -1,59 +1,12 @@
 """Accepting inbound messages: once per channel user and message_id, in order of acceptance."""
 
 import json
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from worker.domain.ids import ChannelUserId, MessageRowId
-from worker.domain.messages import ChannelAddress
+from worker.domain.messages import Accepted, NewMessage
 from worker.store.database import Database
 from worker.store.sql import Connection, sql
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewMessage:
-    """A valid envelope, routed."""
-
-    who: ChannelAddress
-    message_id: str
-    agent: str
-    envelope: dict[str, object]
-    sent_at: datetime | None
-    hold_s: float
-    """How long its turn waits for further messages after this one."""
-    max_wait_s: float
-    """How long a turn waits at most, from its oldest message on."""
-    expires_at: datetime | None
-    max_pending: int
-    """So many messages of the user may wait; this one is skipped where it would be one more."""
-    skip: str | None = None
-    """An outcome that the message has from the start, so that nobody answers it."""
-    traceparent: str | None = None
-    """Which trace its turn and its delivery belong to."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Accepted:
-    """Where a message stands after `accept`; it is committed."""
-
-    id: MessageRowId
-    user_id: ChannelUserId
-    fresh: bool
-    """False = this message_id had been accepted before, and nothing changed."""
-    conflicting: bool = False
-    """The earlier one has another body; it stands, and the conflict is counted."""
-    first_in_line: bool = False
-    """No turn is open and nothing waits before it: whoever accepted it may start the turn."""
-    due_in_s: float = 0.0
-    """When that turn may open."""
-
-    @property
-    def result(self) -> str:
-        """What became of the envelope, in the words of metrics and traces."""
-        if self.fresh:
-            return "fresh"
-        return "conflict" if self.conflicting else "repeated"
-
 
 # One statement, so one transaction and one round trip. `due_at` stays while a turn is open: its end
 # takes `waiting_due_at` over. All decisions read the locked row, never another table's snapshot.

@@ -11,7 +11,8 @@ from worker.domain.routing import Agent, Routing
 from worker.domain.states import MessageState
 from worker.domain.turns.budgets import OVER_BUDGET, Used, room, within
 from worker.domain.turns.calls import CallOutcome, Done
-from worker.domain.turns.next_step import Head, OpenTurn, Prepare, Send, Step
+from worker.domain.turns.next_step import Prepare, Send, Step
+from worker.domain.turns.records import Head, OpenTurn
 from worker.store.limits.expiry import end_unanswered
 from worker.store.sql import Connection, Row, sql
 

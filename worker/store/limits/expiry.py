@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from worker.domain.ids import MessageRowId
 from worker.domain.routing import Routing
 from worker.domain.states import MessageState
-from worker.domain.turns.next_step import Head
+from worker.domain.turns.records import Head
 from worker.store.sql import Connection, sql
 
 _END = sql("""

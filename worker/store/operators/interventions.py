@@ -15,15 +15,11 @@ from datetime import datetime, timedelta
 from worker.domain.errors import ConflictError, NotFoundError, StaleLeaseError
 from worker.domain.ids import ChannelUserId, ConversationId, TelnyxConversationId, TurnId
 from worker.domain.messages import ChannelAddress
-from worker.domain.turns.next_step import Lease, OpenConversation, OpenTurn
+from worker.domain.turns.records import Lease, OpenConversation, OpenTurn
 from worker.store.database import Database
+from worker.store.rows import address_of, conversation_value
 from worker.store.sql import Connection, sql
-from worker.store.turns.snapshot import (
-    address_of,
-    close_conversation,
-    conversation_value,
-    read_turn,
-)
+from worker.store.turns.snapshot import close_conversation, read_turn
 
 _LOCK = sql("""
 SELECT channel, recipient, address, thread, lease_token, open_turn_id,

@@ -13,7 +13,7 @@ from uuid import UUID
 from worker.domain.ids import ChannelUserId, ConversationId, DeliveryId, TurnId
 from worker.domain.routing import Agent
 from worker.domain.states import DeliveryState
-from worker.domain.turns.next_step import Lease
+from worker.domain.turns.records import Lease
 from worker.store.database import Database
 from worker.store.operators.interventions import fence, note
 from worker.store.sql import Connection, sql

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from worker.domain.errors import NotFoundError, StaleLeaseError
 from worker.domain.ids import ChannelUserId, TelnyxConversationId
 from worker.domain.messages import ChannelAddress
-from worker.domain.turns.next_step import Lease
+from worker.domain.turns.records import Lease
 from worker.store.database import Database
 from worker.store.privacy.retention import WAIT
+from worker.store.rows import address_of
 from worker.store.sql import Connection, sql
-from worker.store.turns.snapshot import address_of
 
 _WHO = sql("SELECT channel, recipient, address, thread FROM channel_users WHERE id = :user_id")
 # What stops a diverged user stops him: no sweep finds him, no claim takes him.

@@ -1,89 +1,32 @@
 """Claiming a channel user and opening his turn: fence, read, decide, write, in one transaction."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import timedelta
 from typing import TypeAlias
 
-from worker.domain.ids import ChannelUserId, MessageRowId, WorkerId
-from worker.domain.messages import MAX_TURN_MESSAGES, ChannelAddress
-from worker.domain.routing import Agent, ChannelPolicy, Routing
+from worker.domain.ids import ChannelUserId, WorkerId
+from worker.domain.messages import MAX_TURN_MESSAGES
+from worker.domain.routing import Routing
+from worker.domain.turns.claim import Claimed, NotClaimed, Work
 from worker.domain.turns.next_step import (
     GoOn,
-    Head,
-    Lease,
     LookBack,
-    OpenConversation,
-    OpenTurn,
     Prepare,
-    Record,
     Release,
     Send,
     Step,
     gate_names,
 )
-from worker.net.deadline_socket import boottime
+from worker.domain.turns.records import Head
 from worker.store.database import Database
 from worker.store.limits.budgets import within_budget
 from worker.store.limits.expiry import expire
 from worker.store.sql import Connection, sql
-from worker.store.turns.open_turn import Intent, insert_intent, open_turn
+from worker.store.turns.open_turn import insert_intent, open_turn
 from worker.store.turns.snapshot import close_conversation, read_head
 
-Work: TypeAlias = Send | Record | Prepare | LookBack | GoOn
-"""The steps that need the lease."""
 Decide: TypeAlias = Callable[[Head], Step]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NotClaimed:
-    """Somebody else works on the user, or nothing is due; `due_in_s` None = nothing waits."""
-
-    due_in_s: float | None = None
-    trouble: str | None = None
-    """What an operator has to mend before it goes on."""
-    expired: tuple[MessageRowId, ...] = ()
-    """What ended here, unanswered, because its time was over."""
-    over_budget: tuple[MessageRowId, ...] = ()
-    """What ended here because its agent's budget of the day is used up."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claimed:
-    """The user is ours until the lease ends; `step` says what the open turn needs."""
-
-    lease: Lease
-    who: ChannelAddress
-    now: datetime
-    """The database's time of the claim."""
-    agent: Agent
-    channel: ChannelPolicy
-    way_out: ChannelPolicy
-    """What says how the reply is delivered: the channel, or the route that its messages name."""
-    turn: OpenTurn
-    conversation: OpenConversation | None
-    """None = stateless, or not prepared yet."""
-    paused: bool
-    """A person had taken over when this was claimed."""
-    step: Work
-    intent: Intent | None
-    """None where the step is not `Send`."""
-    gates: tuple[str, ...]
-    """Gates that were closed until lately; a success opens them for good."""
-    claimed_at_s: float = field(default_factory=boottime)
-    """Of this machine's clock, to say how long the work took."""
-
-    @property
-    def open_s(self) -> float:
-        """Age of the turn."""
-        return (self.now - self.turn.opened_at).total_seconds()
-
-    @property
-    def committed_intent(self) -> Intent:
-        """The intent, which must be there before a byte is sent."""
-        if self.intent is None:
-            raise ValueError("no intent was committed")
-        return self.intent
 
 
 _FREE = """(lease_owner IS NULL OR lease_until < service_now() OR NOT EXISTS (

@@ -3,11 +3,12 @@
 from datetime import timedelta
 
 from worker.domain.ids import ConversationId, TelnyxConversationId
-from worker.domain.turns.next_step import Lease, OpenConversation
+from worker.domain.turns.records import Lease, OpenConversation
 from worker.store.database import Database
+from worker.store.rows import conversation_value
 from worker.store.sql import sql
 from worker.store.turns.lease import hold
-from worker.store.turns.snapshot import conversation_value, read_conversation
+from worker.store.turns.snapshot import read_conversation
 
 _INSERT = sql("""
 INSERT INTO conversations (channel_user_id, agent) VALUES (:user_id, :agent)

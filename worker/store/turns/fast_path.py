@@ -6,19 +6,18 @@ under way. Whatever is unusual is left to those two, which decide by everything 
 """
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 
 from worker.domain.ids import CallId, ChannelUserId, ConversationId, MessageRowId, TurnId, WorkerId
-from worker.domain.messages import PendingMessage, input_parts, input_text
+from worker.domain.messages import Accepted, NewMessage, PendingMessage, input_parts, input_text
 from worker.domain.routing import Agent, ChannelPolicy, Routing
-from worker.domain.turns.next_step import Lease, OpenTurn, Send, gate_names
+from worker.domain.turns.claim import Claimed, Intent, Started
+from worker.domain.turns.next_step import Send, gate_names
+from worker.domain.turns.records import Lease, OpenTurn
 from worker.store.database import Database
-from worker.store.intake.messages import Accepted, NewMessage
+from worker.store.rows import attachments_of, conversation_value
 from worker.store.sql import Row, sql
-from worker.store.turns.claims import Claimed
-from worker.store.turns.open_turn import Intent
-from worker.store.turns.snapshot import attachments_of, conversation_value
 
 # `quiet` is the usual case, as the statement's snapshot shows it. An update that had to wait for
 # its row reads that row anew, but nothing else; so it only happens where the row is still the
@@ -76,14 +75,6 @@ WITH quiet AS MATERIALIZED (
 SELECT started.*, message.id AS message_row_id, call.id AS call_id, service_now() AS now
 FROM started, message, call
 """)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Started:
-    """A message that was accepted, and whose turn may be sent at once."""
-
-    accepted: Accepted
-    claimed: Claimed
 
 
 class StartStore:

@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 from worker.domain.errors import StaleLeaseError
-from worker.domain.turns.next_step import Lease
+from worker.domain.turns.records import Lease
 from worker.store.sql import Connection, sql
 
 _HOLD = sql("""

@@ -4,21 +4,15 @@ All of it happens within a transaction of the caller, who holds the fence.
 """
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from worker.domain.ids import CallId, TurnId, WorkerId
 from worker.domain.messages import input_parts, input_text
 from worker.domain.routing import Agent
 from worker.domain.states import TurnKind
-from worker.domain.turns.next_step import (
-    Head,
-    Lease,
-    OpenConversation,
-    OpenTurn,
-    Prepare,
-    Record,
-    Send,
-)
+from worker.domain.turns.claim import Intent
+from worker.domain.turns.next_step import Prepare, Record, Send
+from worker.domain.turns.records import Head, Lease, OpenConversation, OpenTurn
 from worker.store.sql import Connection, sql
 
 _OPEN_TURN = """
@@ -65,18 +59,6 @@ RETURNING id
 """)
 
 _ATTACH = sql("UPDATE turns SET conversation_id = :conversation_id WHERE id = :turn_id")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Intent:
-    """The committed note that a call is about to be made."""
-
-    call_id: CallId
-    round: int
-    attempt: int
-    """Counts the calls of one round from 0."""
-    instructions: str | None
-    """To go with the call; None = the thread knows them."""
 
 
 def open_turn(

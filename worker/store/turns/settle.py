@@ -9,9 +9,9 @@ from datetime import timedelta
 
 from worker.domain.states import CallState, MessageState, ReplySource, TurnState
 from worker.domain.turns.calls import CallOutcome, Done, NotSent, Refused, Unknown
+from worker.domain.turns.claim import Claimed
 from worker.domain.turns.plan import Diverge, GiveUp, Later, Plan, Recorded, Replace, Reply, Split
 from worker.store.sql import Statement, sql
-from worker.store.turns.claims import Claimed
 
 _END_CALL = """
     UPDATE calls SET state = :call_state, reason = :call_reason, status = :status, code = :code,

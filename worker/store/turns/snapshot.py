@@ -10,19 +10,17 @@ from worker.domain.ids import (
     ChannelUserId,
     ConversationId,
     MessageRowId,
-    TelnyxConversationId,
     TurnId,
 )
 from worker.domain.messages import (
     MAX_TURN_MESSAGES,
-    Attachment,
-    ChannelAddress,
     PendingMessage,
 )
 from worker.domain.states import CallState, TurnKind
 from worker.domain.turns.calls import Fault
-from worker.domain.turns.next_step import CallRecord, Head, Lease, OpenConversation, OpenTurn
+from worker.domain.turns.records import CallRecord, Head, Lease, OpenConversation, OpenTurn
 from worker.store.limits.gates import read_gates
+from worker.store.rows import address_of, attachments_of, conversation_value
 from worker.store.sql import Connection, Row, sql
 from worker.store.turns import tool_calls
 
@@ -106,13 +104,6 @@ def read_head(connection: Connection, user_id: ChannelUserId, claimed: Row) -> H
     )
 
 
-def address_of(row: Row) -> ChannelAddress:
-    """Turn the four columns that name a channel user into their value."""
-    return ChannelAddress(
-        channel=row.channel, recipient=row.recipient, address=row.address, thread=row.thread
-    )
-
-
 def read_turn(connection: Connection, turn_id: TurnId) -> OpenTurn:
     """Read an open turn with its calls and tool calls, oldest first."""
     row = connection.execute(_TURN, {"turn_id": turn_id}).one()
@@ -150,19 +141,6 @@ def _open_conversation(connection: Connection, row: Row) -> OpenConversation:
     )
 
 
-def conversation_value(row: Row) -> OpenConversation:
-    """Turn a row of `conversations` into its value."""
-    remote = row.telnyx_conversation_id
-    return OpenConversation(
-        id=ConversationId(row.id),
-        agent=row.agent,
-        remote_key=row.remote_key,
-        telnyx_id=None if remote is None else TelnyxConversationId(remote),
-        base_user_messages=row.base_user_messages,
-        instructions_hash=row.instructions_hash,
-    )
-
-
 def _pending(document: Mapping[str, Any]) -> PendingMessage:
     expires_at = document["expires_at"]
     return PendingMessage(
@@ -175,19 +153,6 @@ def _pending(document: Mapping[str, Any]) -> PendingMessage:
         traceparent=document["traceparent"],
         expires_at=None if expires_at is None else datetime.fromisoformat(expires_at),
         attachments=attachments_of(document["attachments"]),
-    )
-
-
-def attachments_of(documents: Any) -> tuple[Attachment, ...]:  # noqa: ANN401 - checked JSON
-    """Read what we know of them: producers may write more, and it is kept with the envelope."""
-    return tuple(
-        Attachment(
-            content_type=one["content_type"],
-            url=one.get("url"),
-            data=one.get("data"),
-            name=one.get("name"),
-        )
-        for one in documents or ()
     )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from worker.domain.ids import ConversationId, TurnId
 from worker.domain.states import ToolCallState
 from worker.domain.turns.calls import ToolCall
-from worker.domain.turns.next_step import ToolRecord
+from worker.domain.turns.records import ToolRecord
 from worker.store.sql import Connection, Row, sql
 
 _OF_TURN = sql("""

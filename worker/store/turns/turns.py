@@ -9,15 +9,15 @@ from worker.domain.ids import CallId, ConversationId, TurnId, WorkerId
 from worker.domain.states import DeliveryState, ToolCallState
 from worker.domain.tools import ToolResult
 from worker.domain.turns.calls import CallOutcome, Done, ToolCall
-from worker.domain.turns.next_step import Lease, OpenConversation, ToolRecord
+from worker.domain.turns.claim import Claimed, Settled
 from worker.domain.turns.plan import GiveUp, Later, Plan, Reply
 from worker.domain.turns.reconcile import EndedTurn, Words
+from worker.domain.turns.records import Lease, OpenConversation, ToolRecord
 from worker.store.database import Database
 from worker.store.limits.budgets import count_tokens, counts
 from worker.store.limits.gates import close_gate, reopen_gates
 from worker.store.sql import Connection, Row, sql
 from worker.store.turns import tool_calls
-from worker.store.turns.claims import Claimed
 from worker.store.turns.lease import hold
 from worker.store.turns.open_turn import insert_intent
 from worker.store.turns.settle import END_CALL, call_values, ending
@@ -64,16 +64,6 @@ class History:
     """What those said that are in Telnyx's log, oldest first."""
     ended: tuple[EndedTurn, ...]
     """Those of which it is not known, oldest first."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settled:
-    """How things stand after a turn's work was committed."""
-
-    delivery: DeliveryState | None
-    """What the delivery of the reply begins with; None = there is no reply."""
-    due_in_s: float | None
-    """When the channel user's next step may start; None = nothing is to be done."""
 
 
 class TurnStore:
