@@ -1,0 +1,97 @@
+"""What follows a call: a reply, another attempt, a replaced conversation, or the end."""
+
+from datetime import datetime
+
+from worker.domain.errors import OperatorError, RetryableError, WorkerError
+from worker.domain.reasons import DeadLetterReason
+from worker.domain.routing import Agent
+from worker.domain.states import ReplySource
+from worker.domain.timing import Timing, backoff_s
+from worker.domain.turns.calls import CallOutcome, Done, Fault, NotSent, Refused, Unknown
+from worker.domain.turns.plan import GateClosing, GiveUp, Later, Plan, Reply, UseTools
+from worker.domain.turns.records import OpenTurn
+
+
+def plan_after(
+    outcome: CallOutcome, *, agent: Agent, attempt: int, round_: int = 0, timing: Timing
+) -> Plan | UseTools:
+    """Decide what follows from one call, the `attempt`-th (from 0) of its round."""
+    match outcome:
+        case NotSent():
+            return Later(wait_s=backoff_s(attempt), reason=outcome.reason)
+        case Unknown():
+            return Later(wait_s=timing.look_again_s(0.0), reason=outcome.reason)
+        case Done():
+            return _after_answer(outcome, agent, round_)
+        case Refused():
+            return _after_refusal(outcome, agent, attempt=attempt, timing=timing)
+
+
+def _after_answer(done: Done, agent: Agent, round_: int) -> Plan | UseTools:
+    if done.tool_calls and done.status == "completed" and round_ < agent.max_tool_rounds:
+        return UseTools(calls=done.tool_calls)
+    usable = done.status == "completed" or (done.status == "incomplete" and agent.partial_text)
+    if usable and done.text.strip() and not done.tool_calls:
+        return Reply(text=done.text, source=ReplySource.CALL)
+    return GiveUp(
+        reason=DeadLetterReason.NO_ANSWER,
+        fallback_text=agent.fallback_text,
+        landed=True,
+        not_run=done.tool_calls,
+    )
+
+
+def _after_refusal(refused: Refused, agent: Agent, *, attempt: int, timing: Timing) -> Plan:
+    match refused.fault:
+        case Fault.ACCOUNT:
+            gate = GateClosing(name="account", reason=f"status {refused.status}")
+            return Later(wait_s=0.0, reason="account", gate=gate)
+        case Fault.RATE:
+            gate = GateClosing(
+                name=f"model:{agent.model}", reason="rate limit", wait_s=refused.retry_after_s
+            )
+            return Later(wait_s=0.0, reason="rate limit", gate=gate)
+        case Fault.SERVER:
+            return Later(
+                wait_s=max(timing.settle_s, backoff_s(attempt), refused.retry_after_s or 0.0),
+                reason=f"status {refused.status}",
+            )
+        case Fault.REQUEST:
+            # The thread says whether the conversation or the message is at fault.
+            return Later(wait_s=0.0, reason=f"status {refused.status}")
+
+
+def plan_without_conversation(error: WorkerError, *, open_s: float) -> Plan:
+    """Decide what follows when Telnyx's conversations cannot be read or made.
+
+    The wait is the age of the turn, within bounds: it doubles from one attempt to the next.
+    """
+    wait_s = min(max(open_s, 1.0), 60.0)
+    if isinstance(error, OperatorError):
+        return Later(wait_s=0.0, reason="account", gate=GateClosing(name="account", reason="key"))
+    if isinstance(error, RetryableError) and error.retry_after_s is not None:
+        wait_s = max(wait_s, error.retry_after_s)
+    return Later(wait_s=wait_s, reason=str(error))
+
+
+MIN_TRIES = 3
+"""So many doubtful calls a turn has had before time ends it; backoff makes them in a minute."""
+
+
+def gave_up_because(turn: OpenTurn, *, now: datetime, timing: Timing) -> str | None:
+    """Say why a turn must not be tried any longer; None = it may be.
+
+    Refusals for a rate limit or by the account do not count: those wait as long as it takes. Nor
+    does time alone: a turn may have waited for a gate, for its place in line, or for workers.
+    """
+    unknown = [call for call in turn.calls if call.outcome_unknown]
+    if len(unknown) >= timing.max_unknown_calls:
+        return "too many calls of unknown outcome"
+    doubtful = [
+        call.intent_at for call in turn.calls if call.outcome_unknown or call.fault is Fault.SERVER
+    ]
+    if len(doubtful) < MIN_TRIES:
+        return None
+    if (now - min(doubtful)).total_seconds() >= timing.give_up_after_s:
+        return "too long since the first call"
+    return None

@@ -1,0 +1,105 @@
+"""The background threads of a worker process."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from worker.domain.errors import RetryableError
+from worker.domain.timing import Timing
+from worker.handlers.background.sweeper import SHORTEST_SLEEP_S
+from worker.handlers.background.watchdog import StallWatchdog
+from worker.handlers.turns.slots import TurnSlots
+from worker.observability.logs import log
+from worker.store.intake.inbox_listener import InboxListener
+
+_Result = TypeVar("_Result")
+
+
+@dataclass(kw_only=True)
+class Background:
+    """The threads that every worker has beside Celery's: heartbeat, sweeper, watchdog, inbox."""
+
+    beat: Callable[[float], None]
+    """Takes for how long the consumer has been stalled, in seconds."""
+    pin: Callable[[], None] | None
+    """Keeps this process on one core; called between the first heartbeat and the first thread."""
+    leave: Callable[[], None]
+    forget_dead: Callable[[], None]
+    drain_inbox: Callable[[], bool]
+    """Gives whether there may be more."""
+    listener: InboxListener
+    sweep: Callable[[], float]
+    watchdog: StallWatchdog
+    slots: TurnSlots
+    timing: Timing
+    _stop: threading.Event = field(default_factory=threading.Event)
+    _threads: list[threading.Thread] = field(default_factory=list)
+
+    def start(self) -> None:
+        """Commit the first heartbeat, then start the threads. Raises `RetryableError`."""
+        self.beat(0.0)
+        if self.pin is not None:
+            self.pin()
+        self.forget_dead()
+        loops = {
+            "heartbeat": self._beat_forever,
+            "sweeper": self._sweep_forever,
+            "watchdog": self._watch_forever,
+            "inbox": self._drain_forever,
+        }
+        for name, loop in loops.items():
+            thread = threading.Thread(target=loop, name=name, daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    def stop_claiming(self) -> None:
+        """Let no new turn start here; heartbeats go on for those that run."""
+        self.slots.close()
+
+    def stop(self) -> None:
+        """End the threads and give this process's leases free."""
+        self.slots.close()
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(timeout=self.timing.heartbeat_s)
+        try:
+            self.leave()
+        except RetryableError:
+            log.warning("worker.left_silently")
+
+    def _beat_forever(self) -> None:
+        while not self._stop.wait(self.timing.heartbeat_s):
+            _tried("heartbeat", lambda: self.beat(self.watchdog.stalled_s), None)
+
+    def _watch_forever(self) -> None:
+        while not self._stop.wait(self.timing.watch_s):
+            if not self.slots.closed:
+                _tried("watchdog", self.watchdog.check, None)
+
+    def _drain_forever(self) -> None:
+        while not self._stop.is_set() and not self.slots.closed:
+            if not _tried("inbox", self.drain_inbox, False):  # noqa: FBT003 - what it gives else
+                self.listener.wait(self.timing.sweep_s, self._stop)
+        self.listener.close()
+
+    def _sweep_forever(self) -> None:
+        sleep_s = 0.0
+        while not self._stop.is_set():
+            self.slots.roused.wait(sleep_s)
+            self.slots.roused.clear()
+            if self.slots.closed:
+                return
+            sleep_s = _tried("sweep", self.sweep, self.timing.sweep_s)
+            self._stop.wait(SHORTEST_SLEEP_S)
+
+
+def _tried(name: str, work: Callable[[], _Result], otherwise: _Result) -> _Result:
+    """Do one round of a thread's work; it goes on whatever fails, for nobody would miss it."""
+    try:
+        return work()
+    except RetryableError as error:
+        log.warning(f"{name}.failed", error=str(error))
+    except Exception as error:  # noqa: BLE001 - see above
+        log.error(f"{name}.defect", error=type(error).__name__)
+    return otherwise
