@@ -5,16 +5,13 @@ Celery wakes and spreads the work; the record is Postgres. So every setting here
 thing twice, which is harmless, over losing it.
 """
 
-import faulthandler
 import os
-import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
-from signal import SIGUSR1
 from typing import Any
 
-from celery import Celery, bootsteps, signals
+from celery import Celery
 from celery.worker import state
 from kombu.entity import Queue
 
@@ -22,26 +19,27 @@ from worker.bootstrap.service import Service, build_service
 from worker.bootstrap.shared import longest_lease_s
 from worker.channels.task import NotPublishedError
 from worker.config.settings import Settings, SettingsError, load_settings, secret_from_file
-from worker.domain.errors import RetryableError
 from worker.domain.ids import ChannelUserId
 from worker.handlers.background.sweeper import CannotPublishError
 from worker.handlers.background.watchdog import BrokerAwayError
 from worker.handlers.turns.answer import MAX_TASK_S
-from worker.observability.logs import configure_logging, log
-from worker.queue import broker
+from worker.observability.logs import log
+from worker.queue import broker, tasks
 from worker.queue.broker import (
+    ANSWER,
+    DELIVER,
     DELIVERIES,
     INBOUND,
     QUEUES,
+    RECEIVE,
     TURNS,
     broker_settings,
     queue_options,
     waiting_entries,
 )
 from worker.queue.gate import install as intake
+from worker.queue.lifecycle import RunService, connect_signals
 from worker.store.turns.due_users import Due
-
-RECEIVE, ANSWER, DELIVER = "messages.receive", "channel_users.answer", "replies.deliver"
 
 
 def celery_settings(settings: Settings, *, longest_task_s: float) -> dict[str, Any]:
@@ -75,54 +73,7 @@ def celery_settings(settings: Settings, *, longest_task_s: float) -> dict[str, A
         "worker_send_task_events": True,
         "worker_hijack_root_logger": False,
         "worker_enable_remote_control": True,
-        "imports": ["worker.queue.tasks"],
     }
-
-
-SWITCH_S = 0.05
-"""How long a thread may compute before others make it give the interpreter away.
-
-Each thread that waits for it wakes up after so long and asks; by default after 5 ms, and a thousand
-of them then do little else (bench/README.md). Ours compute for less and give it away by waiting.
-"""
-POSTGRES_PAUSE_S = 1.0
-"""Between two attempts of a worker that starts while Postgres is away."""
-
-
-class RunService(bootsteps.StartStopStep):
-    """Starts the service's own threads before Celery needs the broker, and stops them last."""
-
-    # Without it, the place among Celery's steps is that in a set: another in each process.
-    requires = ("celery.worker.components:Pool",)
-
-    def __init__(self, worker: Any, **_: Any) -> None:
-        super().__init__(worker)
-        if worker.pool_cls.__module__ != "celery.concurrency.thread":
-            raise SystemExit("this worker runs on threads: leave out -P, or give -P threads")
-
-    def start(self, worker: Any) -> None:
-        """Commit the first heartbeat, waiting for Postgres where it is away; start the threads."""
-        # Celery answers this signal with stacks and local variables, which hold what people wrote.
-        faulthandler.register(SIGUSR1)
-        sys.setswitchinterval(SWITCH_S)
-        worker.app.threads = worker.pool.executor
-        while True:
-            state.maybe_shutdown()
-            try:
-                worker.app.service.background.start()
-            except RetryableError as error:
-                log.warning("worker.waits_for_postgres", error=str(error))
-                time.sleep(POSTGRES_PAUSE_S)
-            else:
-                break
-        worker.app.service.metrics.start()
-        worker.app.service.tracing.start()
-
-    def stop(self, worker: Any) -> None:
-        """End the threads when no task runs any more."""
-        worker.pool.stop()  # Celery does it too, but only after this step
-        worker.app.service.background.stop()
-        worker.app.service.close()
 
 
 BROKER_PAUSE_S = 15.0
@@ -237,16 +188,9 @@ def _build() -> WorkerApp:
         quarantine=lambda: built.service.dead_letters,
         accepts={INBOUND: [RECEIVE], TURNS: [ANSWER], DELIVERIES: [DELIVER]},
     )
+    tasks.register(built)
     built.steps["worker"].add(RunService)
-
-    def log_in_json(**_: Any) -> None:
-        configure_logging(settings.log_level)
-
-    def stop_claiming(**_: Any) -> None:
-        built.service.background.stop_claiming()
-
-    signals.setup_logging.connect(log_in_json, weak=False)
-    signals.worker_shutting_down.connect(stop_claiming, weak=False)
+    connect_signals(built, log_level=settings.log_level)
     return built
 
 

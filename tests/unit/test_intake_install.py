@@ -94,6 +94,7 @@ def test_a_task_called_directly_runs_as_celery_has_it() -> None:
 
 
 def test_importing_it_changes_nothing() -> None:
-    code = "import worker.queue.gate.install, kombu.transport as t; print(t.TRANSPORT_ALIASES['redis'])"
+    code = "import worker.queue.gate.install, kombu.transport as t"
+    code += "; print(t.TRANSPORT_ALIASES['redis'])"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert said.stdout.strip() == STOCK

@@ -18,6 +18,7 @@ from worker.domain.turns.next_step import LookBack, Send
 from worker.domain.turns.plan import Diverge, GiveUp, Later, Plan, Replace, Reply
 from worker.domain.turns.records import Lease, OpenTurn
 from worker.handlers.telemetry.telling import tell_settled
+from worker.net.clock import boottime
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 BATCH = tuple(PendingMessage(id=MessageRowId(id_), agent="default", text="hush") for id_ in (4, 5))
@@ -51,6 +52,7 @@ def claimed(step: Send | LookBack) -> Claimed:
         step=step,
         intent=None,
         gates=(),
+        claimed_at_s=boottime(),
     )
 
 

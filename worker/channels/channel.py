@@ -13,7 +13,7 @@ class Channel(Protocol):
         """Whether the other side drops a second reply with the same idempotency key."""
 
     def deliver(self, reply: OutgoingReply) -> DeliveryOutcome:
-        """Hand one reply over, within `worker.channels.channel.DEADLINE_S`; never raises for the net.
+        """Hand one reply over, within `DEADLINE_S`; never raises for the net.
 
         An exception is taken for an unclear outcome.
         """

@@ -4,7 +4,7 @@ from enum import StrEnum
 from typing import Final
 
 SWITCHED_OFF: Final = "switched_off"
-"""Reason of the gate of an endpoint that nobody tries any more, see `worker.store.delivery.endpoints`."""
+"""Reason of the gate of an endpoint that nobody tries any more, see `store.delivery.endpoints`."""
 
 
 class MessageState(StrEnum):

@@ -1,6 +1,7 @@
 """What the service counts while it works. Here nothing is: that is for processes without metrics.
 
-`worker.observability.prometheus` counts. Which of the two it is, is decided once, when a process starts.
+`worker.observability.prometheus` counts. Which of the two, is decided when a process
+starts.
 Arguments that become labels are names of the configuration or of the code: never a text, an
 address, or anything that a producer or a model may choose.
 """

@@ -1,6 +1,7 @@
 """Spans of the work that is under way. Here there are none: that is for processes without traces.
 
-`worker.observability.otel` makes them. Which of the two it is, is decided once, when a process starts.
+`worker.observability.otel` makes them. Which of the two, is decided when a process
+starts.
 Facts are ids, numbers, and names of the configuration or of the code: never a text, an address, or
 anything that a producer or a model may choose. A `traceparent` is that of W3C Trace Context.
 """

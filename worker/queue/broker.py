@@ -20,6 +20,10 @@ TURNS: Final = "turns"
 DELIVERIES: Final = "deliveries"
 QUEUES: Final = (INBOUND, TURNS, DELIVERIES)
 """All that workers take from."""
+RECEIVE: Final = "messages.receive"
+"""The task that producers send."""
+ANSWER: Final = "channel_users.answer"
+DELIVER: Final = "replies.deliver"
 UNACKED: Final = "unacked"
 """Where kombu notes what a worker has taken and not acknowledged: a Redis hash."""
 ERRORS: Final = (KombuError, AMQPError, MessageNacked, RedisError, OSError)

@@ -7,7 +7,7 @@
                 ▸ what its last call came to
     others  ──▶ `worker.domain.reports.explain_ended`
 
-The first that holds is said. It must tell the same story as `worker.domain.turns.next_step.next_step`.
+The first match wins. Keep it in agreement with `worker.domain.turns.next_step`.
 """
 
 from dataclasses import replace

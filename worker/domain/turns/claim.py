@@ -1,6 +1,6 @@
 """A claim of a channel user: what a worker holds, and what it is about to do."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeAlias
 
@@ -10,7 +10,6 @@ from worker.domain.routing import Agent, ChannelPolicy
 from worker.domain.states import DeliveryState
 from worker.domain.turns.next_step import GoOn, LookBack, Prepare, Record, Send
 from worker.domain.turns.records import Lease, OpenConversation, OpenTurn
-from worker.net.clock import boottime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +63,7 @@ class Claimed:
     """None where the step is not `Send`."""
     gates: tuple[str, ...]
     """Gates that were closed until lately; a success opens them for good."""
-    claimed_at_s: float = field(default_factory=boottime)
+    claimed_at_s: float
     """Of this machine's clock, to say how long the work took."""
 
     @property

@@ -4,7 +4,8 @@
     turn.settled       user, turn, messages, call, outcome, plan, response, request, duration_ms
     delivery.ended     user, turn, delivery, key, outcome, state, duration_ms
 
-Each has besides, as `task`, the id of the Celery task in which it happened (worker/queue/gate/base_task.py).
+Each also has the id of the Celery task in which it happened, as `task`
+(worker/queue/gate/base_task.py).
 
 So a message is followed from its producer's task id to Telnyx's response id by searching for one
 id after the other. Only ids, numbers and words of ours: never what anybody wrote, nor a channel's

@@ -6,7 +6,7 @@
                        switched off, until a person deletes the row
 
 `closed_until` in the past = open; it is then the time of the last failure. `changed_at` = since
-when it fails. What waits behind a closed one is not even claimed, see `worker.store.delivery.deliveries`.
+when it fails. What waits behind a closed one is not even claimed, see `deliveries.py`.
 """
 
 from datetime import timedelta

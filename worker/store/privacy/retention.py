@@ -26,7 +26,7 @@ from worker.store.sql import Connection, Row, Statement, sql
 
 BATCH = 200
 
-# 4871 is an arbitrary number, as in `worker.store.intake.inbox`. Held until the end of the transaction.
+# 4871 is an arbitrary number, as in `store/intake/inbox.py`. Held until the end of the transaction.
 _TRY = sql("SELECT pg_try_advisory_xact_lock(4871, 2)")
 WAIT = sql("SELECT pg_advisory_xact_lock(4871, 2)")
 

@@ -19,6 +19,7 @@ from worker.domain.turns.next_step import (
     gate_names,
 )
 from worker.domain.turns.records import Head
+from worker.net.clock import boottime
 from worker.store.database import Database
 from worker.store.limits.budgets import within_budget
 from worker.store.limits.expiry import expire
@@ -118,6 +119,7 @@ class ClaimStore:
                 for name in gate_names(agent=agent.name, model=agent.model)
                 if name in head.gates
             ),
+            claimed_at_s=boottime(),
         )
         if not isinstance(step, Send) or intent is not None:
             return claimed

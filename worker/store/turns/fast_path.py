@@ -15,6 +15,7 @@ from worker.domain.routing import Agent, ChannelPolicy, Routing
 from worker.domain.turns.claim import Claimed, Intent, Started
 from worker.domain.turns.next_step import Send, gate_names
 from worker.domain.turns.records import Lease, OpenTurn
+from worker.net.clock import boottime
 from worker.store.database import Database
 from worker.store.rows import attachments_of, conversation_value
 from worker.store.sql import Row, sql
@@ -168,6 +169,7 @@ class StartStore:
             step=Send(agent=agent.name, batch=batch),
             intent=Intent(call_id=CallId(row.call_id), round=0, attempt=0, instructions=None),
             gates=(),
+            claimed_at_s=boottime(),
         )
         return Started(accepted=accepted, claimed=claimed)
 
