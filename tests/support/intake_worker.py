@@ -1,4 +1,4 @@
-"""Runs a real Celery worker over `tests/integration/intake_app.py`, and makes entries for it."""
+"""Runs a real Celery worker over `intake_app.py`, and makes entries for it."""
 
 import base64
 import json
@@ -36,7 +36,7 @@ class Worker:
         command = [sys.executable, "-m", "celery", "-A", "intake_app:app", "worker", "-E"]
         command += ["--pool", "threads", "--concurrency", "8", "-Q", queues, "--loglevel", "DEBUG"]
         command += ["--without-mingle", "--without-gossip"]
-        paths = os.pathsep.join([str(TESTS / "integration"), str(TESTS.parent)])
+        paths = os.pathsep.join([str(TESTS / "integration" / "intake"), str(TESTS.parent)])
         with (self.folder / "output").open("ab") as output:
             process = subprocess.Popen(
                 [*command, *options],

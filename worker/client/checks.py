@@ -1,6 +1,6 @@
 """What a worker checks, by hand: field by field in the same order, with the same words.
 
-`worker/envelope.py` is the definition; `tests/unit/test_client_checks.py` holds the two together.
+`worker/envelope.py` is the definition; `test_client_checks.py` holds the two together.
 """
 
 import re

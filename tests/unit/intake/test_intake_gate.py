@@ -18,7 +18,7 @@ from worker.queue.gate.entry import Entry, EntryRefusedError
 from worker.queue.gate.gate import HIDDEN, KEEP_TASK, Admitted, Gate
 from worker.queue.gate.letter import Letter
 
-FIXTURES = Path(__file__).parents[1] / "fixtures" / "redis_entries"
+FIXTURES = Path(__file__).parents[2] / "fixtures" / "redis_entries"
 INDEX: list[dict[str, Any]] = json.loads((FIXTURES / "index.json").read_text())
 CANARY = "CANARY-b7e1"
 

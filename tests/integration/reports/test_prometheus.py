@@ -1,6 +1,6 @@
 """A real Prometheus that scrapes real processes, where Debian's package is installed.
 
-Without it there are no tests here; `tests/unit/test_metrics.py` checks the names.
+Without it there are no tests here; `tests/unit/reports/test_metrics.py` checks the names.
 """
 
 import json

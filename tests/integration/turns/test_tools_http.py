@@ -29,7 +29,7 @@ from worker.tools.build import ToolConfigError, build_tools
 from worker.tools.http import HttpTool
 from worker.tools.tool import Tool
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "tools"
+EXAMPLE = Path(__file__).parents[3] / "examples" / "tools"
 KEY = UUID("7b2f3c1e-0d5a-5c8e-9a43-2f1f6a1b0c9d")
 SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
 REQUEST = ToolRequest(

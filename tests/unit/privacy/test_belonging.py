@@ -12,7 +12,7 @@ from worker.domain.messages import ChannelAddress
 from worker.domain.routing import ChannelKind
 from worker.handlers.privacy.ownership import Belonging
 
-ENTRIES = Path(__file__).parents[1] / "fixtures" / "redis_entries"
+ENTRIES = Path(__file__).parents[2] / "fixtures" / "redis_entries"
 ANNA = ChannelAddress(channel="web", recipient="", address="Änna+1@example.org", thread="")
 
 

@@ -23,7 +23,7 @@ from worker.tools.python import PythonTool
 from worker.tools.signature import SignatureError
 from worker.tools.threads import MAX_STUCK
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 KEY = UUID("7b2f3c1e-0d5a-5c8e-9a43-2f1f6a1b0c9d")
 TIMEOUT_S = 0.2
 SLACK_S = 5.0
@@ -382,7 +382,7 @@ def test_calls_of_one_tool_run_side_by_side() -> None:
 def test_a_stuck_run_does_not_keep_the_process_alive() -> None:
     program = """
 import time
-from tests.unit.test_tools_python import run
+from tests.unit.turns.test_tools_python import run
 print(run(lambda: time.sleep(60), timeout_s=0.05).state)
 """
     done = subprocess.run(

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults.test_crash_matrix import (
+from tests.faults.turns.test_crash_matrix import (
     ACCEPT,
     CLAIM,
     DELIVER,
