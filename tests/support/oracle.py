@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from worker.domain.turns.reconcile import Words
+from worker.domain.turns.reconcile import TurnText
 from worker.sandbox.simulator.record.events import (
     FaultChosen,
     MessageExtended,
@@ -293,7 +293,7 @@ def _matched(
 
 
 def _says(turn: Row, text: str) -> bool:
-    return Words(text=turn["input_text"], with_images=bool(turn["parts"])).are_in(text)
+    return TurnText(text=turn["input_text"], with_images=bool(turn["parts"])).are_in(text)
 
 
 def _reply_text(replies: dict[int, Row], turn: Row) -> str | None:

@@ -27,7 +27,7 @@ from worker.handlers.turns.answer import AnswerUser
 from worker.handlers.turns.find_conversation import ConversationFinder
 from worker.handlers.turns.live_reply import ShowReply
 from worker.handlers.turns.rate_limit import Pace
-from worker.handlers.turns.reconcile import LookBackAtThread
+from worker.handlers.turns.reconcile import ReconcileTurn
 from worker.handlers.turns.run_tools import RunTools
 from worker.handlers.turns.settle import Settle
 from worker.store.database import Database
@@ -166,7 +166,7 @@ def _answer(base: Base, broker: Broker) -> AnswerUser:
             telnyx=conversations,
             namespace=base.namespace,
         ),
-        look_back=LookBackAtThread(
+        reconcile=ReconcileTurn(
             turns=turns,
             settle=settle,
             telnyx=conversations,

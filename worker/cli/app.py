@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from worker.cli.doctor import commands as doctor_command
-from worker.cli.errors import told_in_one_line
+from worker.cli.errors import errors_as_one_line
 from worker.cli.inspect import commands as explain_commands
 from worker.cli.inspect import metrics_command
 from worker.cli.operators import commands as operators
@@ -32,7 +32,7 @@ class Commands(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - typer's own
         """Run the chosen command."""
-        with told_in_one_line():
+        with errors_as_one_line():
             return super().invoke(ctx)
 
 

@@ -27,7 +27,7 @@ class CommandError(Exception):
 
 
 @contextmanager
-def told_in_one_line() -> Iterator[None]:
+def errors_as_one_line() -> Iterator[None]:
     """Turn what commands raise on purpose into a line and an exit code."""
     try:
         yield

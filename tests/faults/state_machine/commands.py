@@ -271,15 +271,15 @@ LATE = ("stored_late", "late_execution")
 ANSWERS = ("no_message", "incomplete", "failed", "refusal")
 POINTS: tuple[tuple[str, Side], ...] = (
     ("starts.start", "after"),
-    ("claims.begin", "after"),
-    ("turns.intend", "after"),
+    ("claims.claim", "after"),
+    ("turns.record_intent", "after"),
     ("telnyx.respond", "before"),
     ("telnyx.respond", "after"),
     ("telnyx.read", "after"),
     ("telnyx.create", "after"),
     ("conversations.ensure", "after"),
     ("conversations.bind", "before"),
-    ("turns.hand_over", "after"),
+    ("turns.mark_human", "after"),
     ("telnyx.add", "after"),
     ("turns.settle", "before"),
     ("turns.settle", "after"),

@@ -252,13 +252,13 @@ class Builder:
         watch, answer, way = self.watch, built.answer, InProcessWire(self.telnyx, taps)
         telnyx = Conversations(way)
         notes: dict[str, Callable[[tuple[Any, ...], Any], Any]] = {
-            "intend": watch.written,
-            "hand_over": watch.written,
+            "record_intent": watch.written,
+            "mark_human": watch.written,
             "settle": watch.settled,
             "mark_landed": watch.marked_landed,
         }
         turns: Any = Tapped(answer.turns, "turns", taps, notes)
-        claims: Any = Tapped(answer.claims, "claims", taps, {"begin": watch.begun})
+        claims: Any = Tapped(answer.claims, "claims", taps, {"claim": watch.begun})
         notes = {"ensure": watch.written, "bind": watch.written}
         mappings: Any = Tapped(answer.finder.store, "conversations", taps, notes)
         settle = replace(answer.settle, turns=turns)
@@ -268,8 +268,8 @@ class Builder:
             turns=turns,
             settle=settle,
             finder=replace(answer.finder, store=mappings, telnyx=telnyx),
-            look_back=replace(
-                answer.look_back, turns=turns, settle=settle, telnyx=telnyx, models=Models(way)
+            reconcile=replace(
+                answer.reconcile, turns=turns, settle=settle, telnyx=telnyx, models=Models(way)
             ),
             conversations=telnyx,
             responses=Responses(way),

@@ -43,8 +43,8 @@ LEASE_S = 5 + 15 + 1
 QUIET_S = 2 + 5 + 90 + 13
 MOMENTS: tuple[Moment, ...] = ("before", "after")
 
-START, ACCEPT, CLAIM = "StartStore.start", "MessageStore.accept", "ClaimStore.begin"
-INTEND, POST, SETTLE = "TurnStore.intend", "POST response", "TurnStore.settle"
+START, ACCEPT, CLAIM = "StartStore.start", "MessageStore.accept", "ClaimStore.claim"
+INTEND, POST, SETTLE = "TurnStore.record_intent", "POST response", "TurnStore.settle"
 PREPARE = (
     "ConversationStore.ensure",
     "ConversationStore.used",
@@ -258,7 +258,7 @@ SCENARIOS: dict[str, Scenario] = {
         history=take_over,
         step=receive,
         crosses=(
-            *(START, ACCEPT, CLAIM, "ConversationStore.ensure", "TurnStore.hand_over"),
+            *(START, ACCEPT, CLAIM, "ConversationStore.ensure", "TurnStore.mark_human"),
             *("HTTP add message", SETTLE),
         ),
         inputs=(("greeting", "question"),),

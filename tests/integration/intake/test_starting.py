@@ -77,7 +77,7 @@ def test_it_leaves_what_accepting_and_claiming_leave(world: World, mike: HandDri
         newcomer(world, anna, user="else", message_id=one.message_id), starts_itself=True
     )
     answer = anna.service.answer
-    answer.claims.begin(accepted.user_id, answer._decide)
+    answer.claims.claim(accepted.user_id, answer._decide)
 
     expected = {
         "channel_users": "agent, next_seq, waiting_since, waiting_due_at,"

@@ -19,7 +19,7 @@ from worker.domain.turns.reconcile import HUMAN_KEY
 from worker.handlers.turns.find_conversation import USER_KEY, user_tag
 from worker.sandbox.simulator import Endpoint, Match, SimulatorConfig
 from worker.sandbox.simulator.behaviour.model import tokens
-from worker.store.operators.interventions import Standing
+from worker.store.operators.interventions import LockedUser
 
 QUIET_S = 2 + 75 + 90 + 13
 TO_A_SINK = '[channels.sms.delivery]\ntask = "unused"\nqueue = "unused"\n'
@@ -241,12 +241,12 @@ def test_who_held_the_lease_before_a_command_writes_nothing_any_more(world: Worl
     assert world.database.value("SELECT lease_token FROM channel_users") == before + 1
 
     store = mike.operator.reset.store
-    standing = store.take(ChannelUserId(1))
+    user = store.take(ChannelUserId(1))
     store.take(ChannelUserId(1))
     mike.receive(world.envelope("hello again"))
     conversation = store.take(ChannelUserId(1)).open[0]
     with pytest.raises(StaleLeaseError):
-        store.reset(standing.lease, conversation, turn=None)
+        store.reset(user.lease, conversation, turn=None)
     assert world.database.value("SELECT closed_at IS NULL FROM conversations WHERE id = 2")
 
 
@@ -492,7 +492,7 @@ def test_two_at_once_under_one_key_say_it_once(world: World) -> None:
     class Overtaken:
         """The other one says it between our look and our claim."""
 
-        def take(self, user_id: ChannelUserId) -> Standing:
+        def take(self, user_id: ChannelUserId) -> LockedUser:
             say(user_id, "I am Jo", key=key)
             return say.store.take(user_id)
 

@@ -14,7 +14,7 @@ from worker.domain.messages import ChannelAddress, PendingMessage
 from worker.domain.routing import Agent, Budget, Routing
 from worker.domain.turns.calls import Done, Usage
 from worker.domain.turns.next_step import Release, Send
-from worker.domain.turns.records import Head, Lease, OpenTurn
+from worker.domain.turns.records import Lease, OpenTurn, Snapshot
 from worker.sandbox.postgres import EmbeddedPostgres
 from worker.sandbox.simulator.behaviour.config import SimulatorConfig
 from worker.store.database import Database
@@ -247,8 +247,8 @@ def test_over_budget_is_an_outcome_in_metrics(world: World) -> None:
 # --- two at once, and what it costs ------------------------------------------------------------
 
 
-def head_of(user: int) -> Head:
-    return Head(
+def snapshot_of(user: int) -> Snapshot:
+    return Snapshot(
         lease=Lease(user_id=ChannelUserId(user), token=1),
         who=ChannelAddress(channel="web", recipient="", address=str(user), thread=""),
         now=None,  # type: ignore[arg-type]
@@ -268,10 +268,10 @@ def test_two_claims_at_once_go_beyond_together_and_wait_for_no_common_row(world:
     with database.transaction() as first, database.transaction() as second:
         for connection in (first, second):
             connection.driver.execute(b"SET LOCAL lock_timeout = '200ms'")
-        assert within_budget(first, head_of(1), step, routing) == step
-        assert within_budget(second, head_of(2), step, routing) == step
+        assert within_budget(first, snapshot_of(1), step, routing) == step
+        assert within_budget(second, snapshot_of(2), step, routing) == step
     with database.transaction() as third:
-        assert isinstance(within_budget(third, head_of(3), step, routing), Release)
+        assert isinstance(within_budget(third, snapshot_of(3), step, routing), Release)
     database.close()
 
 
@@ -291,7 +291,7 @@ def test_what_is_counted_late_for_the_day_before_takes_nothing_from_today(world:
     answer = Done(status="completed", text="", usage=Usage(input_tokens=5, output_tokens=2))
     database = Database(world.database.url, pool_size=1)
     with database.transaction() as connection:
-        within_budget(connection, head_of(1), Send(agent="late", batch=(message,)), routing)
+        within_budget(connection, snapshot_of(1), Send(agent="late", batch=(message,)), routing)
         count_tokens(connection, ChannelUserId(1 + PARTS), agent, turn, answer)
         count_tokens(connection, ChannelUserId(2), agent, replace(turn, opened_at=now), answer)
     database.close()

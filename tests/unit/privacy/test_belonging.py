@@ -116,13 +116,13 @@ def test_an_address_of_a_mailbox_is_compared_as_it_is_accepted() -> None:
 def test_what_another_channel_accepts_is_a_strangers_whoever_it_names(
     kind: ChannelKind, channel: str, address: str
 ) -> None:
-    is_his = Belonging(
+    belongs = Belonging(
         who=ChannelAddress(channel=channel, recipient="", address=address, thread=""), kind=kind
     )
     alices = envelope(user="alice", metadata={"contact": address})
-    assert not is_his(entry(body(alices)))
-    assert is_his(entry(body({**alices, "channel": channel}))), "his own channel refuses `alice`"
-    assert is_his(entry(body({**alices, "version": 2}))), "no channel can accept it"
+    assert not belongs(entry(body(alices)))
+    assert belongs(entry(body({**alices, "channel": channel}))), "his own channel refuses `alice`"
+    assert belongs(entry(body({**alices, "version": 2}))), "no channel can accept it"
 
 
 @pytest.mark.parametrize("path", sorted(ENTRIES.glob("*.bin")), ids=lambda path: path.stem)

@@ -10,9 +10,9 @@ from worker.config.settings import SettingsError
 from worker.domain.ids import ChannelUserId, MessageRowId
 from worker.domain.messages import ChannelAddress, PendingMessage
 from worker.domain.routing import Budget
-from worker.domain.turns.budgets import Used, room, within
+from worker.domain.turns.budgets import Used, capacity, within
 from worker.domain.turns.next_step import Release, Send
-from worker.domain.turns.records import Head, Lease
+from worker.domain.turns.records import Lease, Snapshot
 
 USED = Used(user_messages=5, user_tokens=500, messages=50, tokens=5000, told=False)
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -36,14 +36,14 @@ NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
     ],
 )
 def test_the_tightest_budget_says_how_many_messages_are_left(budget: Budget, left: int) -> None:
-    assert room(budget, USED) == left
+    assert capacity(budget, USED) == left
 
 
-def head_with(waiting: int) -> tuple[Head, Send]:
+def snapshot_with(waiting: int) -> tuple[Snapshot, Send]:
     pending = tuple(
         PendingMessage(id=MessageRowId(number), agent="a", text="x") for number in range(waiting)
     )
-    head = Head(
+    snapshot = Snapshot(
         lease=Lease(user_id=ChannelUserId(1), token=1),
         who=ChannelAddress(channel="web", recipient="", address="a", thread=""),
         now=NOW,
@@ -52,24 +52,24 @@ def head_with(waiting: int) -> tuple[Head, Send]:
         conversation=None,
         gates={},
     )
-    return head, Send(agent="a", batch=pending[1:20], expired=(pending[0].id,))
+    return snapshot, Send(agent="a", batch=pending[1:20], expired=(pending[0].id,))
 
 
 def test_a_turn_takes_what_is_left_and_what_is_beyond_ends_when_nothing_is() -> None:
-    head, step = head_with(10)
+    snapshot, step = snapshot_with(10)
 
-    taken = within(head, step, 4)
+    taken = within(snapshot, step, 4)
     assert isinstance(taken, Send)
     assert [one.id for one in taken.batch] == [1, 2, 3, 4]
     assert taken.expired == (0,)
-    ended = within(head, step, 0)
+    ended = within(snapshot, step, 0)
     assert ended == Release(due_at=None, expired=(0,), over_budget=tuple(range(1, 10)))
 
 
 def test_whoever_has_more_waiting_than_a_turn_takes_is_looked_at_again_at_once() -> None:
-    head, step = head_with(21)
+    snapshot, step = snapshot_with(21)
 
-    ended = within(head, step, 0)
+    ended = within(snapshot, step, 0)
     assert isinstance(ended, Release)
     assert ended.due_at == NOW
 

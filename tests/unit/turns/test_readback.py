@@ -16,12 +16,12 @@ from worker.domain.turns.reconcile import (
     Diverged,
     EndedTurn,
     Expectation,
-    Judgement,
     LookAgain,
+    Reconciliation,
     Resend,
+    TurnText,
     Unanswered,
-    Words,
-    judge,
+    reconcile,
     same_text,
 )
 from worker.domain.turns.thread import ThreadMessage
@@ -63,24 +63,24 @@ def look(
     known: Sequence[str] = (),
     recorded: Sequence[str] | None = None,
     images: bool = False,
-) -> Judgement:
+) -> Reconciliation:
     """Judge a log; `ended` are the texts of turns 1, 2, ... that may yet arrive.
 
     `recorded`: the ids of the tool calls we know of; None = the turn is in its first round.
     """
     expected = Expectation(
         user_messages=k,
-        words=Words(text=text, with_images=images),
+        words=TurnText(text=text, with_images=images),
         newest_call_s=age_s,
         newest_unknown_s=unknown_s,
         ended=tuple(
-            EndedTurn(id=TurnId(n + 1), words=Words(text=one)) for n, one in enumerate(ended)
+            EndedTurn(id=TurnId(n + 1), words=TurnText(text=one)) for n, one in enumerate(ended)
         ),
-        landed=tuple(Words(text=one, with_images=images) for one in known),
+        landed=tuple(TurnText(text=one, with_images=images) for one in known),
         in_thread=recorded is not None,
         recorded=tuple(recorded or ()),
     )
-    return judge(log, expected, TIMING, quiet_s=QUIET_S)
+    return reconcile(log, expected, TIMING, quiet_s=QUIET_S)
 
 
 @pytest.mark.parametrize("age_s", [0.0, 5.0, 179.9])
@@ -231,21 +231,21 @@ def test_an_item_that_telnyx_merged_into_the_one_before_is_noticed() -> None:
 
 def test_a_turn_given_up_that_arrived_after_all_is_marked_and_left_out() -> None:
     late = (user("old"), reply("late"))
-    assert look(*late, user("hello"), reply("x"), ended=["old"]) == Judgement(
+    assert look(*late, user("hello"), reply("x"), ended=["old"]) == Reconciliation(
         verdict=Adopt(text="x"), landed=(TurnId(1),)
     )
-    assert look(*late, ended=["old"]) == Judgement(verdict=Resend(), landed=(TurnId(1),))
+    assert look(*late, ended=["old"]) == Reconciliation(verdict=Resend(), landed=(TurnId(1),))
 
 
 def test_a_late_arrival_after_our_item_does_not_hide_its_answer() -> None:
     log = (user("hello"), reply("x"), user("old"), reply("late"))
-    assert look(*log, ended=["old"]) == Judgement(verdict=Adopt(text="x"), landed=(TurnId(1),))
+    assert look(*log, ended=["old"]) == Reconciliation(verdict=Adopt(text="x"), landed=(TurnId(1),))
 
 
 def test_late_arrivals_with_one_text_are_marked_in_order_and_no_more_than_there_were() -> None:
     ok = (user("ok"), reply("x"))
-    judgement = look(*ok, *ok, text="hello", ended=["ok", "ok", "ok"])
-    assert judgement.landed == (TurnId(1), TurnId(2))
+    found = look(*ok, *ok, text="hello", ended=["ok", "ok", "ok"])
+    assert found.landed == (TurnId(1), TurnId(2))
     assert isinstance(look(*ok, *ok, text="hello", ended=["ok"]).verdict, Diverged)
 
 
@@ -258,8 +258,8 @@ turns = st.lists(words, max_size=5)
 @given(turns, words)
 def test_an_answered_item_at_its_place_is_always_adopted(before: list[str], text: str) -> None:
     log = [message for one in before for message in (user(one), reply(f"to {one}"))]
-    judgement = look(*log, user(text), reply("this"), k=len(before), text=text)
-    assert judgement == Judgement(verdict=Adopt(text="this"))
+    found = look(*log, user(text), reply("this"), k=len(before), text=text)
+    assert found == Reconciliation(verdict=Adopt(text="this"))
 
 
 @given(turns, words, st.floats(0, 1000), st.floats(0, 1000))
@@ -282,9 +282,9 @@ def test_any_order_of_late_arrivals_is_explained(
     pairs.insert(place, (user(text), reply("this")))
     log = [message for one in before for message in (user(one), reply("x"))]
     log += [message for pair in pairs for message in pair]
-    judgement = look(*log, k=len(before), text=text, ended=late)
+    found = look(*log, k=len(before), text=text, ended=late)
     if all(not same_text(one, text) for one in late):
-        assert judgement.verdict == Adopt(text="this")
-        assert sorted(judgement.landed) == [TurnId(n + 1) for n in range(len(late))]
+        assert found.verdict == Adopt(text="this")
+        assert sorted(found.landed) == [TurnId(n + 1) for n in range(len(late))]
     else:  # which of the equal ones is ours nobody can know, but none is sent again
-        assert judgement.verdict != Resend()
+        assert found.verdict != Resend()

@@ -16,7 +16,7 @@ from worker.domain.timing import Timing, backoff_s
 from worker.domain.turns.calls import CallOutcome, Done, Fault, NotSent, Refused, Unknown
 from worker.domain.turns.plan import GateClosing, GiveUp, Later, Plan, Reply
 from worker.domain.turns.records import CallRecord, OpenTurn
-from worker.domain.turns.retries import gave_up_because, plan_after, plan_without_conversation
+from worker.domain.turns.retries import give_up_reason, plan_after, plan_without_conversation
 
 TIMING = Timing()
 AGENT = Agent(name="kind", model="m")
@@ -149,7 +149,7 @@ def given_up(*calls: CallRecord) -> bool:
         messages=1,
         calls=calls,
     )
-    return gave_up_because(turn, now=NOW, timing=TIMING) is not None
+    return give_up_reason(turn, now=NOW, timing=TIMING) is not None
 
 
 def test_three_calls_of_unknown_outcome_are_enough() -> None:

@@ -56,7 +56,7 @@ def test_nobody_jumps_the_line_of_his_agent() -> None:
 
 def test_whoever_found_no_slot_is_before_those_who_come_after_him() -> None:
     slots = TurnSlots(4)
-    slots.line_up("a")
+    slots.note_waiting("a")
     assert not slots.take_at_once("a")
 
 
@@ -66,7 +66,7 @@ def test_who_lines_up_while_a_pick_runs_is_not_forgotten_with_it() -> None:
         slots.roused.clear()
     assert slots.room().free == 1
     with held(slots, "a"):
-        slots.line_up("a")
+        slots.note_waiting("a")
         slots.promise([], crowded=())
         assert not slots.roused.is_set()
     assert slots.roused.is_set()
@@ -131,10 +131,10 @@ def test_a_slot_that_comes_free_rouses_a_sweeper_that_could_not_look() -> None:
 def test_who_lines_up_just_after_a_slot_came_free_rouses_the_sweeper() -> None:
     slots = TurnSlots(1)
     with held(slots, "a"):
-        slots.line_up("a")
+        slots.note_waiting("a")
         assert not slots.roused.is_set()
     slots.roused.clear()
-    slots.line_up("a")
+    slots.note_waiting("a")
     assert slots.roused.is_set()
 
 
@@ -144,7 +144,7 @@ def test_nothing_rouses_a_sweeper_for_those_who_wait_for_their_moment() -> None:
         slots.room()
         slots.promise([], crowded={"a"})
         slots.paced = True
-        slots.line_up("a")
+        slots.note_waiting("a")
     assert not slots.roused.is_set()
     slots.paced = False
     with held(slots, "a"):
@@ -159,7 +159,7 @@ def test_a_sweeper_is_told_whether_people_waited_for_slots() -> None:
     assert slots.room().short
     slots.promise([], crowded=())
     assert not slots.room().short
-    slots.line_up("a")
+    slots.note_waiting("a")
     assert slots.room().short
     slots.promise([], crowded=())
     with held(slots, "a", "a"):

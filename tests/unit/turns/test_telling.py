@@ -14,7 +14,7 @@ from worker.domain.routing import Agent, ChannelPolicy
 from worker.domain.states import ReplySource
 from worker.domain.turns.calls import CallOutcome, Done, Fault, NotSent, Refused, Unknown
 from worker.domain.turns.claim import Claimed
-from worker.domain.turns.next_step import LookBack, Send
+from worker.domain.turns.next_step import Reconcile, Send
 from worker.domain.turns.plan import Diverge, GiveUp, Later, Plan, Replace, Reply
 from worker.domain.turns.records import Lease, OpenTurn
 from worker.handlers.telemetry.telling import tell_settled
@@ -36,7 +36,7 @@ def every_level() -> Iterator[None]:
     structlog.configure(**before)
 
 
-def claimed(step: Send | LookBack) -> Claimed:
+def claimed(step: Send | Reconcile) -> Claimed:
     return Claimed(
         lease=Lease(user_id=ChannelUserId(1), token=2),
         who=ChannelAddress(channel="web", recipient="hush", address="hush", thread="hush"),
@@ -56,7 +56,7 @@ def claimed(step: Send | LookBack) -> Claimed:
     )
 
 
-def told(step: Send | LookBack, outcome: CallOutcome | None, plan: Plan) -> dict[str, object]:
+def told(step: Send | Reconcile, outcome: CallOutcome | None, plan: Plan) -> dict[str, object]:
     with capture_logs() as lines:
         tell_settled(claimed(step), outcome, plan)
     (line,) = lines
@@ -86,7 +86,7 @@ def test_an_answer_is_told_with_the_ids_of_its_messages_and_of_telnyx() -> None:
 
 
 def test_a_turn_that_was_opened_before_does_not_name_its_messages_again() -> None:
-    assert "messages" not in told(LookBack(agent="default"), None, REPLY)
+    assert "messages" not in told(Reconcile(agent="default"), None, REPLY)
 
 
 @pytest.mark.parametrize(
@@ -103,6 +103,6 @@ def test_a_turn_that_was_opened_before_does_not_name_its_messages_again() -> Non
 def test_the_level_says_whether_a_person_has_to_act(
     outcome: CallOutcome | None, plan: Plan, level: str
 ) -> None:
-    line = told(LookBack(agent="default"), outcome, plan)
+    line = told(Reconcile(agent="default"), outcome, plan)
     assert line["log_level"] == level
     assert line["reason"] == getattr(plan, "reason")  # noqa: B009 - all of these have one

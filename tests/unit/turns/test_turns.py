@@ -29,8 +29,8 @@ from worker.domain.messages import (
 )
 from worker.domain.routing import Agent, ChannelPolicy, Routing
 from worker.domain.states import CallState, TurnKind
-from worker.domain.turns.next_step import LookBack, Prepare, Record, Release, Send, next_step
-from worker.domain.turns.records import CallRecord, Head, Lease, OpenConversation, OpenTurn
+from worker.domain.turns.next_step import Prepare, Reconcile, Record, Release, Send, next_step
+from worker.domain.turns.records import CallRecord, Lease, OpenConversation, OpenTurn, Snapshot
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 ROUTING = Routing(
@@ -77,8 +77,8 @@ def turn(*states: CallState, **fields: Any) -> OpenTurn:  # noqa: ANN401
     return replace(made, **fields)
 
 
-def head(channel: str = "sms", **fields: Any) -> Head:  # noqa: ANN401
-    made = Head(
+def snapshot(channel: str = "sms", **fields: Any) -> Snapshot:  # noqa: ANN401
+    made = Snapshot(
         lease=Lease(user_id=ChannelUserId(1), token=1),
         who=ChannelAddress(channel=channel, recipient="", address="a", thread=""),
         now=NOW,
@@ -91,12 +91,12 @@ def head(channel: str = "sms", **fields: Any) -> Head:  # noqa: ANN401
 
 
 def test_nobody_who_waits_is_let_go() -> None:
-    assert next_step(head(), ROUTING) == Release()
+    assert next_step(snapshot(), ROUTING) == Release()
 
 
 def test_messages_go_out_at_once_where_the_conversation_is_known() -> None:
     one = message(1)
-    assert next_step(head(pending=(one,)), ROUTING) == Send(agent="kind", batch=(one,))
+    assert next_step(snapshot(pending=(one,)), ROUTING) == Send(agent="kind", batch=(one,))
 
 
 @pytest.mark.parametrize(
@@ -105,12 +105,12 @@ def test_messages_go_out_at_once_where_the_conversation_is_known() -> None:
 def test_messages_need_a_conversation_that_telnyx_knows(
     conversation: OpenConversation | None,
 ) -> None:
-    step = next_step(head(pending=(message(1),), conversation=conversation), ROUTING)
+    step = next_step(snapshot(pending=(message(1),), conversation=conversation), ROUTING)
     assert step == Prepare(agent="kind", batch=(message(1),))
 
 
 def test_a_stateless_channel_needs_none() -> None:
-    step = next_step(head("loose", pending=(message(1),), conversation=None), ROUTING)
+    step = next_step(snapshot("loose", pending=(message(1),), conversation=None), ROUTING)
     assert step == Send(agent="kind", batch=(message(1),))
 
 
@@ -118,66 +118,70 @@ def test_a_stateless_channel_needs_none() -> None:
     "state", [CallState.INTENDED, CallState.UNKNOWN, CallState.REFUSED, CallState.DONE]
 )
 def test_no_second_call_goes_out_before_a_look_back(state: CallState) -> None:
-    assert next_step(head(turn=turn(state)), ROUTING) == LookBack(agent="kind")
-    assert next_step(head(turn=turn(CallState.NOT_SENT, state)), ROUTING) == LookBack(agent="kind")
-    assert next_step(head(turn=turn(state, CallState.NOT_SENT)), ROUTING) == LookBack(agent="kind")
-    assert next_step(head(turn=turn(state), paused=True), ROUTING) == LookBack(agent="kind")
+    assert next_step(snapshot(turn=turn(state)), ROUTING) == Reconcile(agent="kind")
+    assert next_step(snapshot(turn=turn(CallState.NOT_SENT, state)), ROUTING) == Reconcile(
+        agent="kind"
+    )
+    assert next_step(snapshot(turn=turn(state, CallState.NOT_SENT)), ROUTING) == Reconcile(
+        agent="kind"
+    )
+    assert next_step(snapshot(turn=turn(state), paused=True), ROUTING) == Reconcile(agent="kind")
 
 
 def test_a_turn_of_which_no_byte_left_is_sent_without_a_look() -> None:
-    assert next_step(head(turn=turn(CallState.NOT_SENT)), ROUTING) == Send(agent="kind")
-    assert next_step(head(turn=turn()), ROUTING) == Send(agent="kind")
+    assert next_step(snapshot(turn=turn(CallState.NOT_SENT)), ROUTING) == Send(agent="kind")
+    assert next_step(snapshot(turn=turn()), ROUTING) == Send(agent="kind")
 
 
 def test_calls_on_a_conversation_that_was_replaced_raise_no_doubt_about_the_next() -> None:
     moved = turn(CallState.UNKNOWN, conversation_id=None)
-    assert next_step(head(turn=moved, conversation=None), ROUTING) == Prepare(agent="kind")
+    assert next_step(snapshot(turn=moved, conversation=None), ROUTING) == Prepare(agent="kind")
 
 
 def test_a_person_who_took_over_gets_the_words_recorded() -> None:
     one = message(1)
-    assert next_step(head(pending=(one,), paused=True), ROUTING) == Record(
+    assert next_step(snapshot(pending=(one,), paused=True), ROUTING) == Record(
         agent="kind", batch=(one,)
     )
-    assert next_step(head(turn=turn(), paused=True), ROUTING) == Record(agent="kind")
+    assert next_step(snapshot(turn=turn(), paused=True), ROUTING) == Record(agent="kind")
     human = turn(kind=TurnKind.HUMAN)
-    assert next_step(head(turn=human), ROUTING) == Record(agent="kind")
+    assert next_step(snapshot(turn=human), ROUTING) == Record(agent="kind")
 
 
 @pytest.mark.parametrize("gate", ["account", "model:m", "agent:kind"])
 def test_nobody_passes_a_closed_gate(gate: str) -> None:
     until = NOW + timedelta(seconds=30)
     for fields in ({"pending": (message(1),)}, {"turn": turn(CallState.UNKNOWN)}):
-        assert next_step(head(gates={gate: until}, **fields), ROUTING) == Release(due_at=until)
+        assert next_step(snapshot(gates={gate: until}, **fields), ROUTING) == Release(due_at=until)
 
 
 def test_gates_of_others_and_gates_that_have_opened_do_not_matter() -> None:
     gates = {"model:n": NOW + timedelta(1), "agent:other": NOW + timedelta(1), "account": NOW}
-    assert isinstance(next_step(head(pending=(message(1),), gates=gates), ROUTING), Send)
+    assert isinstance(next_step(snapshot(pending=(message(1),), gates=gates), ROUTING), Send)
 
 
 def test_the_latest_of_several_gates_decides() -> None:
     gates = {"account": NOW + timedelta(seconds=5), "model:m": NOW + timedelta(seconds=9)}
-    step = next_step(head(pending=(message(1),), gates=gates), ROUTING)
+    step = next_step(snapshot(pending=(message(1),), gates=gates), ROUTING)
     assert step == Release(due_at=NOW + timedelta(seconds=9))
 
 
 def test_messages_that_have_expired_are_left_out() -> None:
     old, fresh = message(1, expires_at=NOW), message(2, expires_at=NOW + timedelta(seconds=1))
-    step = next_step(head(pending=(old, fresh)), ROUTING)
+    step = next_step(snapshot(pending=(old, fresh)), ROUTING)
     assert step == Send(agent="kind", batch=(fresh,), expired=(old.id,))
-    assert next_step(head(pending=(old,)), ROUTING) == Release(expired=(old.id,))
+    assert next_step(snapshot(pending=(old,)), ROUTING) == Release(expired=(old.id,))
 
 
 def test_where_all_that_was_read_has_expired_the_rest_is_read_at_once() -> None:
     many = tuple(message(n, expires_at=NOW) for n in range(MAX_TURN_MESSAGES + 1))
-    step = next_step(head(pending=many), ROUTING)
+    step = next_step(snapshot(pending=many), ROUTING)
     assert isinstance(step, Release)
     assert step.due_at == NOW
 
 
 def test_an_agent_that_is_gone_makes_its_messages_wait_and_says_so() -> None:
-    step = next_step(head(pending=(message(1, agent="gone"),)), ROUTING)
+    step = next_step(snapshot(pending=(message(1, agent="gone"),)), ROUTING)
     assert isinstance(step, Release)
     assert step.trouble == "unknown agent"
     assert step.due_at is not None
@@ -189,14 +193,14 @@ def test_a_conversation_with_many_turns_is_rotated_before_a_new_one(
     turns: int, close: str | None
 ) -> None:
     full = replace(READY, turns=turns)
-    step = next_step(head(pending=(message(1),), conversation=full), ROUTING)
+    step = next_step(snapshot(pending=(message(1),), conversation=full), ROUTING)
     assert isinstance(step, Send if close is None else Prepare)
     assert getattr(step, "close", None) == close
 
 
 def test_a_conversation_is_never_closed_under_an_open_turn() -> None:
     full = replace(READY, turns=999)
-    assert next_step(head(turn=turn(), conversation=full), ROUTING) == Send(agent="kind")
+    assert next_step(snapshot(turn=turn(), conversation=full), ROUTING) == Send(agent="kind")
 
 
 def test_the_leading_run_of_one_agent_is_taken() -> None:
@@ -270,6 +274,6 @@ def test_whatever_is_known_no_turn_is_sent_while_a_call_on_its_thread_is_in_doub
     paused: bool,
     conversation: OpenConversation | None,
 ) -> None:
-    step = next_step(head(turn=turn(*calls), paused=paused, conversation=conversation), ROUTING)
+    step = next_step(snapshot(turn=turn(*calls), paused=paused, conversation=conversation), ROUTING)
     in_doubt = any(state is not CallState.NOT_SENT for state in calls)
-    assert isinstance(step, LookBack) == in_doubt
+    assert isinstance(step, Reconcile) == in_doubt

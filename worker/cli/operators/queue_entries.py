@@ -27,11 +27,11 @@ class QueueEntries:
     def __init__(self, redis: Redis) -> None:
         self._redis: Any = redis  # its types know an entry only as text
 
-    def remove(self, is_his: Callable[[bytes], bool], *, dry_run: bool = False) -> int:
+    def remove(self, belongs: Callable[[bytes], bool], *, dry_run: bool = False) -> int:
         """Take his entries out; gives how many there were."""
         removed = 0
         for name in _LISTS:
-            his = [entry for entry in self._entries(name) if is_his(entry)]
+            his = [entry for entry in self._entries(name) if belongs(entry)]
             if dry_run:
                 removed += len(his)
             else:
@@ -45,10 +45,10 @@ class QueueEntries:
             yield from page
             start += len(page)
 
-    def in_hand(self, is_his: Callable[[bytes], bool]) -> Sequence[bytes]:
+    def in_hand(self, belongs: Callable[[bytes], bool]) -> Sequence[bytes]:
         """Give the keys of his entries that were taken and not acknowledged."""
         notes = self._redis.hscan_iter(UNACKED, count=_PAGE)
-        return [key for key, note in notes if is_his(note)]
+        return [key for key, note in notes if belongs(note)]
 
     def forget(self, keys: Sequence[bytes]) -> int:
         """Let those not come back; gives how many there were."""
@@ -61,11 +61,11 @@ class QueueEntries:
 class EmptyQueues:
     """Those of a RabbitMQ, which were found empty."""
 
-    def remove(self, is_his: Callable[[bytes], bool], *, dry_run: bool = False) -> int:  # noqa: ARG002
+    def remove(self, belongs: Callable[[bytes], bool], *, dry_run: bool = False) -> int:  # noqa: ARG002
         """Take out none."""
         return 0
 
-    def in_hand(self, is_his: Callable[[bytes], bool]) -> Sequence[bytes]:  # noqa: ARG002
+    def in_hand(self, belongs: Callable[[bytes], bool]) -> Sequence[bytes]:  # noqa: ARG002
         """Give none: RabbitMQ does not tell, and what comes back is a new message of his."""
         return ()
 

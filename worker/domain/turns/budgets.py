@@ -11,7 +11,7 @@ from typing import Final
 from worker.domain.messages import MAX_TURN_MESSAGES
 from worker.domain.routing import Budget
 from worker.domain.turns.next_step import Prepare, Release, Send
-from worker.domain.turns.records import Head
+from worker.domain.turns.records import Snapshot
 
 OVER_BUDGET: Final = "over_budget"
 """Outcome of messages that came when nothing was left."""
@@ -30,7 +30,7 @@ class Used:
     """Whether the user has had the budget's text today."""
 
 
-def room(budget: Budget, used: Used) -> int:
+def capacity(budget: Budget, used: Used) -> int:
     """Give how many messages a new turn may take; never more than a turn does anyway."""
     tokens = ((budget.tokens_per_user, used.user_tokens), (budget.tokens, used.tokens))
     if any(limit is not None and spent >= limit for limit, spent in tokens):
@@ -40,13 +40,13 @@ def room(budget: Budget, used: Used) -> int:
     return max(min(MAX_TURN_MESSAGES, *left), 0) if left else MAX_TURN_MESSAGES
 
 
-def within(head: Head, step: Send | Prepare, left: int) -> Send | Prepare | Release:
+def within(snapshot: Snapshot, step: Send | Prepare, left: int) -> Send | Prepare | Release:
     """Give the step with as many messages as are left; with none, what it would open ends."""
     if left > 0:
         return replace(step, batch=step.batch[:left])
-    more = len(step.batch) + len(step.expired) < len(head.pending)
+    more = len(step.batch) + len(step.expired) < len(snapshot.pending)
     return Release(
-        due_at=head.now if more else None,
+        due_at=snapshot.now if more else None,
         expired=step.expired,
         over_budget=tuple(one.id for one in step.batch),
     )

@@ -8,7 +8,7 @@ from worker.domain.ids import CallId, MessageRowId
 from worker.domain.messages import Accepted, ChannelAddress
 from worker.domain.routing import Agent, ChannelPolicy
 from worker.domain.states import DeliveryState
-from worker.domain.turns.next_step import GoOn, LookBack, Prepare, Record, Send
+from worker.domain.turns.next_step import GoOn, Prepare, Reconcile, Record, Send
 from worker.domain.turns.records import Lease, OpenConversation, OpenTurn
 
 
@@ -24,7 +24,7 @@ class Intent:
     """To go with the call; None = the thread knows them."""
 
 
-Work: TypeAlias = Send | Record | Prepare | LookBack | GoOn
+Work: TypeAlias = Send | Record | Prepare | Reconcile | GoOn
 """The steps that need the lease."""
 
 

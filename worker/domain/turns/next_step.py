@@ -5,7 +5,7 @@ Steps:
     Send       POST the open turn; nothing of it can be at Telnyx yet
     Record     add it to Telnyx's log without an answer: a person has taken over
     Prepare    the turn needs a Telnyx conversation first
-    LookBack   an earlier call may have happened: read Telnyx's side before anything else
+    Reconcile  an earlier call may have happened: read Telnyx's side before anything else
     GoOn       the model has asked for tools: run what has not run, and tell it what came of them
 
 A step that carries a `batch` opens the turn over it. The decision is pure; the store takes it and
@@ -22,7 +22,7 @@ from worker.domain.ids import (
 from worker.domain.messages import MAX_TURN_MESSAGES, PendingMessage, next_batch
 from worker.domain.routing import Agent, ChannelPolicy, Routing
 from worker.domain.states import TurnKind
-from worker.domain.turns.records import Head, OpenTurn
+from worker.domain.turns.records import OpenTurn, Snapshot
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +66,7 @@ class Prepare:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LookBack:
+class Reconcile:
     """Read Telnyx's side of the open turn."""
 
     agent: str
@@ -79,7 +79,7 @@ class GoOn:
     agent: str
 
 
-Step: TypeAlias = Release | Send | Record | Prepare | LookBack | GoOn
+Step: TypeAlias = Release | Send | Record | Prepare | Reconcile | GoOn
 
 UNKNOWN_AGENT_WAIT_S = 60.0
 
@@ -89,49 +89,49 @@ def gate_names(*, agent: str, model: str) -> tuple[str, str, str]:
     return ("account", f"model:{model}", f"agent:{agent}")
 
 
-def next_step(head: Head, routing: Routing) -> Step:
+def next_step(snapshot: Snapshot, routing: Routing) -> Step:
     """Decide the next step of one channel user."""
-    expired = tuple(one.id for one in head.pending if _has_expired(one, head.now))
-    pending = tuple(one for one in head.pending if one.id not in expired)
-    if head.turn is None and not pending:
-        more = len(head.pending) > MAX_TURN_MESSAGES
-        return Release(due_at=head.now if more else None, expired=expired)
-    agent = routing.agents.get(head.turn.agent if head.turn else pending[0].agent)
+    expired = tuple(one.id for one in snapshot.pending if _has_expired(one, snapshot.now))
+    pending = tuple(one for one in snapshot.pending if one.id not in expired)
+    if snapshot.turn is None and not pending:
+        more = len(snapshot.pending) > MAX_TURN_MESSAGES
+        return Release(due_at=snapshot.now if more else None, expired=expired)
+    agent = routing.agents.get(snapshot.turn.agent if snapshot.turn else pending[0].agent)
     if agent is None:  # taken out of the configuration while messages waited for it
-        later = head.now + timedelta(seconds=UNKNOWN_AGENT_WAIT_S)
+        later = snapshot.now + timedelta(seconds=UNKNOWN_AGENT_WAIT_S)
         return Release(due_at=later, expired=expired, trouble="unknown agent")
-    closed = [head.gates.get(name) for name in gate_names(agent=agent.name, model=agent.model)]
-    closed_until = max((until for until in closed if until and until > head.now), default=None)
+    closed = [snapshot.gates.get(name) for name in gate_names(agent=agent.name, model=agent.model)]
+    closed_until = max((until for until in closed if until and until > snapshot.now), default=None)
     if closed_until is not None:
         return Release(due_at=closed_until, expired=expired)
-    if head.turn is not None:
-        return _go_on(head, head.turn, agent.name, routing)
+    if snapshot.turn is not None:
+        return _go_on(snapshot, snapshot.turn, agent.name, routing)
     batch = next_batch(pending)
-    if head.paused:
+    if snapshot.paused:
         return Record(agent=agent.name, batch=batch, expired=expired)
-    close = _why_close(head, agent, routing.channel(head.who.channel))
-    if close is None and _is_ready(head, agent.name, routing):
+    close = _why_close(snapshot, agent, routing.channel(snapshot.who.channel))
+    if close is None and _is_ready(snapshot, agent.name, routing):
         return Send(agent=agent.name, batch=batch, expired=expired)
     return Prepare(agent=agent.name, batch=batch, expired=expired, close=close)
 
 
-def _go_on(head: Head, turn: OpenTurn, agent: str, routing: Routing) -> Step:
+def _go_on(snapshot: Snapshot, turn: OpenTurn, agent: str, routing: Routing) -> Step:
     if turn.kind is TurnKind.HUMAN:
         return Record(agent=agent)
     if turn.doubtful_calls:
-        return LookBack(agent=agent)
-    if turn.round > 0 and _is_ready(head, agent, routing):
+        return Reconcile(agent=agent)
+    if turn.round > 0 and _is_ready(snapshot, agent, routing):
         return GoOn(agent=agent)
-    if head.paused and turn.round == 0:
+    if snapshot.paused and turn.round == 0:
         return Record(agent=agent)
-    return Send(agent=agent) if _is_ready(head, agent, routing) else Prepare(agent=agent)
+    return Send(agent=agent) if _is_ready(snapshot, agent, routing) else Prepare(agent=agent)
 
 
-def _is_ready(head: Head, agent: str, routing: Routing) -> bool:
+def _is_ready(snapshot: Snapshot, agent: str, routing: Routing) -> bool:
     """Whether a call may go out at once: on the open conversation, or on none at all."""
-    if not routing.channel(head.who.channel).persist:
+    if not routing.channel(snapshot.who.channel).persist:
         return True
-    conversation = head.conversation
+    conversation = snapshot.conversation
     return (
         conversation is not None
         and conversation.agent == agent
@@ -139,16 +139,16 @@ def _is_ready(head: Head, agent: str, routing: Routing) -> bool:
     )
 
 
-def _why_close(head: Head, agent: Agent, policy: ChannelPolicy) -> str | None:
+def _why_close(snapshot: Snapshot, agent: Agent, policy: ChannelPolicy) -> str | None:
     """Say why a new turn must not go on with the open conversation."""
-    conversation = head.conversation
+    conversation = snapshot.conversation
     if conversation is None or not policy.persist:
         return None
     if conversation.turns >= agent.max_turns:
         return "rotated"
     last = conversation.last_turn_at
     if policy.idle_reset_s is not None and last is not None:
-        rested_s = (head.now - last).total_seconds()
+        rested_s = (snapshot.now - last).total_seconds()
         return "idle" if rested_s >= policy.idle_reset_s else None
     return None
 

@@ -27,7 +27,7 @@ HUMAN_KEY = "worker_human"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Words:
+class TurnText:
     """What a turn said."""
 
     text: str
@@ -46,7 +46,7 @@ class EndedTurn:
     """An earlier turn of the same thread of which it is not known whether it landed."""
 
     id: TurnId
-    words: Words
+    words: TurnText
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,14 +55,14 @@ class Expectation:
 
     user_messages: int
     """How many user messages the log holds without this turn (k)."""
-    words: Words
+    words: TurnText
     newest_call_s: float
     """Seconds since the newest intent that may have reached Telnyx."""
     newest_unknown_s: float | None
     """The same of calls with an unknown outcome; None = there are none."""
     ended: tuple[EndedTurn, ...] = ()
     """Oldest first."""
-    landed: tuple[Words, ...] = ()
+    landed: tuple[TurnText, ...] = ()
     """What our turns said that are known to be among the k."""
     in_thread: bool = False
     """Whether the user item is known to be there: a round of tools has been recorded on it."""
@@ -113,7 +113,7 @@ Verdict: TypeAlias = Adopt | AdoptCalls | Resend | LookAgain | Unanswered | Dive
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Judgement:
+class Reconciliation:
     """A verdict, and earlier turns that turned out to have landed."""
 
     verdict: Verdict
@@ -132,9 +132,9 @@ def _folded(text: str) -> str:
     )
 
 
-def judge(
+def reconcile(
     log: Sequence[ThreadMessage], expected: Expectation, timing: Timing, *, quiet_s: float
-) -> Judgement:
+) -> Reconciliation:
     """Judge a log, in order. `quiet_s` is T_QUIET of the agent."""
     users = [index for index, message in enumerate(log) if message.role == "user"]
     extras = users[expected.user_messages :]
@@ -142,20 +142,22 @@ def judge(
     again = timing.look_again_s(expected.newest_call_s)
     if len(users) < expected.user_messages + expected.in_thread:
         if quiet:
-            return Judgement(verdict=Diverged(reason="user messages are missing"))
-        return Judgement(verdict=LookAgain(wait_s=again, landed=False))
+            return Reconciliation(verdict=Diverged(reason="user messages are missing"))
+        return Reconciliation(verdict=LookAgain(wait_s=again, landed=False))
     if not extras:
         newest = log[users[-1]].text if users else None
         if newest is not None and not _is_known(newest, expected.landed):
-            return Judgement(verdict=Diverged(reason="the newest user message is not what it was"))
-        return Judgement(verdict=_not_there(expected, again_s=again, quiet_s=quiet_s))
+            return Reconciliation(
+                verdict=Diverged(reason="the newest user message is not what it was")
+            )
+        return Reconciliation(verdict=_not_there(expected, again_s=again, quiet_s=quiet_s))
     if len(extras) == 1 and expected.words.are_in(log[extras[0]].text):
         said = _said_after(log, extras[0])
-        return Judgement(verdict=_judge_answer(said, expected, again_s=again, quiet_s=quiet_s))
+        return Reconciliation(verdict=_judge_answer(said, expected, again_s=again, quiet_s=quiet_s))
     return _with_late_arrivals(log, extras, expected, timing, quiet_s=quiet_s)
 
 
-def _is_known(text: str, landed: Sequence[Words]) -> bool:
+def _is_known(text: str, landed: Sequence[TurnText]) -> bool:
     """Whether a message is one of ours; it is not, where Telnyx merged a later one into it."""
     return not landed or any(words.are_in(text) for words in reversed(landed))
 
@@ -167,7 +169,7 @@ def _with_late_arrivals(
     timing: Timing,
     *,
     quiet_s: float,
-) -> Judgement:
+) -> Reconciliation:
     """Explain surplus user messages by earlier turns that were given up, and judge without them."""
     waiting = list(expected.ended)
     arrived: dict[int, TurnId] = {}
@@ -177,10 +179,10 @@ def _with_late_arrivals(
             waiting.remove(turn)
             arrived[index] = turn.id
     if not arrived:
-        return Judgement(verdict=Diverged(reason="user messages that are not ours"))
+        return Reconciliation(verdict=Diverged(reason="user messages that are not ours"))
     ours = [message for index, message in enumerate(log) if not _belongs_to(index, log, arrived)]
-    rest = judge(ours, replace(expected, ended=tuple(waiting)), timing, quiet_s=quiet_s)
-    return Judgement(verdict=rest.verdict, landed=(*arrived.values(), *rest.landed))
+    rest = reconcile(ours, replace(expected, ended=tuple(waiting)), timing, quiet_s=quiet_s)
+    return Reconciliation(verdict=rest.verdict, landed=(*arrived.values(), *rest.landed))
 
 
 def _belongs_to(index: int, log: Sequence[ThreadMessage], arrived: Mapping[int, TurnId]) -> bool:

@@ -131,7 +131,7 @@ class OpenTurn:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Head:
+class Snapshot:
     """Everything about one channel user that the next step depends on, read under his lock."""
 
     lease: Lease

@@ -78,7 +78,7 @@ MIN_TRIES = 3
 """So many doubtful calls a turn has had before time ends it; backoff makes them in a minute."""
 
 
-def gave_up_because(turn: OpenTurn, *, now: datetime, timing: Timing) -> str | None:
+def give_up_reason(turn: OpenTurn, *, now: datetime, timing: Timing) -> str | None:
     """Say why a turn must not be tried any longer; None = it may be.
 
     Refusals for a rate limit or by the account do not count: those wait as long as it takes. Nor

@@ -47,12 +47,12 @@ class ReceiveEnvelope:
         if not (at_once and self.slots.take_at_once(message.agent)):
             accepted = self.accept.commit(message, starts_itself=False, traceparent=traceparent)
             if at_once and accepted.first_in_line:
-                self.slots.line_up(message.agent)
+                self.slots.note_waiting(message.agent)
             return accepted
         try:
             return self._accept_and_answer(message, traceparent)
         finally:
-            self.slots.give_back(message.agent)
+            self.slots.release(message.agent)
 
     def _accept_and_answer(self, message: NewMessage, traceparent: str | None) -> Accepted:
         """Accept a message and answer it, where nothing stands before it."""

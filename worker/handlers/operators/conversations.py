@@ -18,7 +18,7 @@ from worker.handlers.operators.take_user import (
     NotNowError,
     NotPossibleError,
     agent_of,
-    taken_to_go_on,
+    take_for_changes,
 )
 from worker.handlers.turns.find_conversation import USER_KEY, user_tag
 from worker.observability.logs import log
@@ -59,16 +59,16 @@ class ResetConversation:
 
     def __call__(self, user_id: ChannelUserId, agent: str | None = None) -> Reset:
         """Reset. Raises `NotNowError`, `NotPossibleError` and `StaleLeaseError`."""
-        standing = taken_to_go_on(self.store, user_id)
-        if not standing.open:
+        user = take_for_changes(self.store, user_id)
+        if not user.open:
             return Reset(agent=agent, closed=None, turn=None)
-        agent = agent_of(standing, agent)
-        conversation = standing.conversation(agent)
+        agent = agent_of(user, agent)
+        conversation = user.conversation(agent)
         if conversation is None:
             return Reset(agent=agent, closed=None, turn=None)
-        turn = standing.turn if standing.turn and standing.turn.agent == agent else None
+        turn = user.turn if user.turn and user.turn.agent == agent else None
         turn_id = turn.id if turn else None
-        self.store.reset(standing.lease, conversation, turn=turn_id)
+        self.store.reset(user.lease, conversation, turn=turn_id)
         log.info("conversation.reset", user=user_id, conversation=conversation.id, turn=turn_id)
         return Reset(agent=agent, closed=conversation.id, turn=turn_id)
 
@@ -96,19 +96,19 @@ class AdoptConversation:
         `force`: although its tag is another user's. Raises `NotNowError`, `NotPossibleError`,
         `NotFoundError` (Telnyx has no such conversation), `StaleLeaseError`.
         """
-        standing = taken_to_go_on(self.store, user_id)
-        agent = self.routing.agent(agent_of(standing, agent)).name
-        if not self.routing.channel(standing.who.channel).persist:
+        user = take_for_changes(self.store, user_id)
+        agent = self.routing.agent(agent_of(user, agent)).name
+        if not self.routing.channel(user.who.channel).persist:
             raise NotPossibleError("this channel is stateless: it uses no conversations")
         was = self.store.mapped(telnyx_id)
         if was is not None:
             _refuse_other(was, user_id, agent)
-        tag = user_tag(self.namespace, standing.who, agent)
+        tag = user_tag(self.namespace, user.who, agent)
         metadata = self.telnyx.get(telnyx_id).metadata
         if metadata.get(USER_KEY, tag) != tag and not force:
             raise NotPossibleError("it has the tag of another channel user or agent: see --force")
         users = [one.text for one in self.telnyx.messages(telnyx_id) if one.role == "user"]
-        turn = standing.turn if standing.turn and standing.turn.agent == agent else None
+        turn = user.turn if user.turn and user.turn.agent == agent else None
         there = self._may_be_there(turn, was, users)
         adoption = Adoption(
             agent=agent,
@@ -118,10 +118,10 @@ class AdoptConversation:
             turn=turn.id if turn else None,
             turn_may_be_there=there,
         )
-        closing = standing.conversation(agent)
-        conversation = self.store.adopt(standing.lease, adoption, closing=closing)
+        closing = user.conversation(agent)
+        conversation = self.store.adopt(user.lease, adoption, closing=closing)
         log.info("conversation.adopted", user=user_id, conversation=conversation)
-        ours = {USER_KEY: tag, "channel": standing.who.channel, "agent": agent, "source": "worker"}
+        ours = {USER_KEY: tag, "channel": user.who.channel, "agent": agent, "source": "worker"}
         return Adopted(
             agent=agent,
             conversation=conversation,

@@ -20,7 +20,12 @@ from worker.domain.reports import dialect
 from worker.domain.reports.dialect import DialectReport, Verdict, users_of
 from worker.domain.tools import ToolSpec
 from worker.domain.turns.calls import Done
-from worker.handlers.operators.probe_conversation import SOURCE, Log, NotAnsweredError, ThrowAway
+from worker.handlers.operators.probe_conversation import (
+    SOURCE,
+    Log,
+    NotAnsweredError,
+    ProbeConversation,
+)
 from worker.telnyx.client import TelnyxClient
 
 INSTRUCTIONS: Final = "An installation is being checked. Answer in one short sentence."
@@ -56,7 +61,7 @@ def play(
 
     `patience_s`: how long something that should show up is waited for, each time.
     """
-    thread = ThrowAway(
+    thread = ProbeConversation(
         client=client,
         model=model,
         patience_s=patience_s,
@@ -70,7 +75,7 @@ def play(
 class _Probes:
     """The points, one after the other."""
 
-    thread: ThrowAway
+    thread: ProbeConversation
     sees_images: bool
 
     def play(self) -> _Verdicts:

@@ -27,7 +27,7 @@ class NotAnsweredError(WorkerError):
 
 
 @dataclass(kw_only=True)
-class ThrowAway:
+class ProbeConversation:
     """One conversation; every wait is bounded by `ends_at` of the monotonic clock."""
 
     client: TelnyxClient

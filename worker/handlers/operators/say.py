@@ -9,11 +9,11 @@ from worker.handlers.operators.take_user import (
     NotNowError,
     NotPossibleError,
     agent_of,
-    taken_to_go_on,
+    take_for_changes,
 )
 from worker.observability.logs import log
-from worker.store.operators.interventions import InterventionStore, Standing
-from worker.store.operators.say import Said, SayingStore, Words
+from worker.store.operators.interventions import InterventionStore, LockedUser
+from worker.store.operators.say import Said, SayingStore, StaffMessage
 
 MAX_TEXT_BYTES = 65_536
 """As of a message that comes in."""
@@ -49,15 +49,15 @@ class SayToUser:
         before = self.saying.find(user_id, key)
         if before is not None:
             return before
-        standing = taken_to_go_on(self.store, user_id)
-        if standing.turn is not None and not deliver_only:
+        user = take_for_changes(self.store, user_id)
+        if user.turn is not None and not deliver_only:
             raise NotNowError(
-                f"turn {standing.turn.id} has not ended: wait for it, or see --deliver-only"
+                f"turn {user.turn.id} has not ended: wait for it, or see --deliver-only"
             )
-        policy = self.routing.channel(standing.who.channel)
-        name = agent or self._speaker(standing)
-        conversation = standing.conversation(name) if policy.persist and not deliver_only else None
-        words = Words(
+        policy = self.routing.channel(user.who.channel)
+        name = agent or self._speaker(user)
+        conversation = user.conversation(name) if policy.persist and not deliver_only else None
+        message = StaffMessage(
             text=text,
             key=key,
             agent=self.routing.agent(name),
@@ -65,18 +65,18 @@ class SayToUser:
             first_state=policy.first_delivery_state,
             conversation=conversation.id if conversation else None,
         )
-        said = self.saying.say(standing.lease, words)
+        said = self.saying.say(user.lease, message)
         log.info("said", user=user_id, turn=said.turn, delivery=said.delivery)
         return said
 
-    def _speaker(self, standing: Standing) -> str:
+    def _speaker(self, user: LockedUser) -> str:
         """Name the agent whose conversation it goes to: the only open one, else who would answer.
 
         Raises `NotPossibleError` where several are open.
         """
-        if standing.open or standing.turn:
-            return agent_of(standing, None)
-        channel, recipient = standing.who.channel, standing.who.recipient
+        if user.open or user.turn:
+            return agent_of(user, None)
+        channel, recipient = user.who.channel, user.who.recipient
         return self.routing.agent_for(channel=channel, recipient=recipient, named=None).name
 
 

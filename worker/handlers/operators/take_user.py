@@ -2,7 +2,7 @@
 
 from worker.domain.errors import PermanentError, RetryableError
 from worker.domain.ids import ChannelUserId
-from worker.store.operators.interventions import InterventionStore, Standing
+from worker.store.operators.interventions import InterventionStore, LockedUser
 
 
 class NotNowError(RetryableError):
@@ -13,38 +13,38 @@ class NotPossibleError(PermanentError):
     """What was asked for makes no sense as things are."""
 
 
-def taken(store: InterventionStore, user_id: ChannelUserId) -> Standing:
+def taken(store: InterventionStore, user_id: ChannelUserId) -> LockedUser:
     """Take a channel user who is free. Raises `NotNowError` that says when he will be."""
-    standing = store.take(user_id)
-    if standing.held_until is not None:
+    user = store.take(user_id)
+    if user.held_until is not None:
         raise NotNowError(f"a worker is at work on channel user {user_id}: try again in a moment")
-    if standing.doubt_until is not None:
-        seconds = (standing.doubt_until - standing.now).total_seconds()
+    if user.doubt_until is not None:
+        seconds = (user.doubt_until - user.now).total_seconds()
         raise NotNowError(
             f"Telnyx may still carry out a call of channel user {user_id}: try again in"
-            f" {seconds:.0f} s, at {standing.doubt_until:%H:%M:%S} UTC",
+            f" {seconds:.0f} s, at {user.doubt_until:%H:%M:%S} UTC",
             retry_after_s=seconds,
         )
-    return standing
+    return user
 
 
-def taken_to_go_on(store: InterventionStore, user_id: ChannelUserId) -> Standing:
+def take_for_changes(store: InterventionStore, user_id: ChannelUserId) -> LockedUser:
     """Take one who is not being erased: what is gone already cannot be brought back.
 
     Raises `NotNowError` and `NotPossibleError`.
     """
-    standing = taken(store, user_id)
-    if standing.erasing:
+    user = taken(store, user_id)
+    if user.erasing:
         raise NotPossibleError(
             f"channel user {user_id} is being erased: run `worker erase {user_id}` again"
         )
-    return standing
+    return user
 
 
-def agent_of(standing: Standing, named: str | None) -> str:
+def agent_of(user: LockedUser, named: str | None) -> str:
     """Choose whose conversation is meant. Raises `NotPossibleError` where that is not clear."""
-    turn, names = standing.turn, [one.agent for one in standing.open]
-    if standing.diverged and turn is not None:
+    turn, names = user.turn, [one.agent for one in user.open]
+    if user.diverged and turn is not None:
         if named not in {None, turn.agent}:
             raise NotPossibleError(f"it is the conversation with agent {turn.agent} that diverged")
         return turn.agent

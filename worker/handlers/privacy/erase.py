@@ -27,10 +27,10 @@ from worker.telnyx.conversations import Conversations
 class Waiting(Protocol):
     """The broker's queues: what nobody has taken yet, and what was not acknowledged."""
 
-    def remove(self, is_his: Callable[[bytes], bool], *, dry_run: bool = False) -> int:
+    def remove(self, belongs: Callable[[bytes], bool], *, dry_run: bool = False) -> int:
         """Take his entries out of the queues; gives how many there were."""
 
-    def in_hand(self, is_his: Callable[[bytes], bool]) -> Sequence[bytes]:
+    def in_hand(self, belongs: Callable[[bytes], bool]) -> Sequence[bytes]:
         """Give the keys of his entries that were taken and not acknowledged."""
 
     def forget(self, keys: Sequence[bytes]) -> int:
@@ -54,12 +54,12 @@ class EraseUser:
 
     def count(self, user_id: ChannelUserId, waiting: Waiting) -> dict[str, int]:
         """Say what there is to remove, as far as it is known here. Changes nothing."""
-        is_his = self._belonging(self.store.who(user_id))
+        belongs = self._belonging(self.store.who(user_id))
         found = Counter(self.store.count(user_id))
-        found["dead_letters"] += sum(1 for _ in self.raw.letters(is_his))
-        found["inbox"] = sum(1 for _ in self.raw.inbox(is_his))
+        found["dead_letters"] += sum(1 for _ in self.raw.letters(belongs))
+        found["inbox"] = sum(1 for _ in self.raw.inbox(belongs))
         found["telnyx_conversations"] = len(self.store.at_telnyx(user_id).conversations)
-        found["queue_entries"] = waiting.remove(is_his, dry_run=True)
+        found["queue_entries"] = waiting.remove(belongs, dry_run=True)
         return {name: number for name, number in found.items() if number}
 
     def __call__(self, user_id: ChannelUserId, waiting: Waiting) -> dict[str, int]:
@@ -69,17 +69,17 @@ class EraseUser:
         `NotFoundError` and `StaleLeaseError`. From the first call on nothing new begins for him.
         """
         who = self.store.who(user_id)
-        is_his = self._belonging(who)
+        belongs = self._belonging(who)
         self.store.stop(user_id)
-        self.store.note(user_id, "queue_entries", waiting.remove(is_his))
+        self.store.note(user_id, "queue_entries", waiting.remove(belongs))
         lease = taken(self.interventions, user_id).lease
         if self.store.still_delivers(user_id):  # of a turn that ended since, too
             raise NotNowError("a reply of this channel user is being handed over: try again soon")
-        self.store.note(user_id, "queue_entries", self._clear_notes(waiting, is_his))
+        self.store.note(user_id, "queue_entries", self._clear_notes(waiting, belongs))
         self._forget_at_telnyx(user_id, who)
-        inbox = [one.id for one in self.raw.inbox(is_his)]
+        inbox = [one.id for one in self.raw.inbox(belongs)]
         self.store.note(user_id, "inbox", self.raw.delete_inbox(inbox))
-        letters = [one.id for one in self.raw.letters(is_his)]
+        letters = [one.id for one in self.raw.letters(belongs)]
         self.store.note(user_id, "dead_letters", self.raw.delete_letters(letters))
         removed = self.store.remove(lease)
         log.info("user.erased", user=user_id)
@@ -88,13 +88,13 @@ class EraseUser:
     def _belonging(self, who: ChannelAddress) -> Belonging:
         return Belonging(who=who, kind=self.routing.channel(who.channel).kind)
 
-    def _clear_notes(self, waiting: Waiting, is_his: Callable[[bytes], bool]) -> int:
+    def _clear_notes(self, waiting: Waiting, belongs: Callable[[bytes], bool]) -> int:
         """Clear what workers have taken and not acknowledged.
 
         One that lives is about to accept it, and what a dead one had comes back on the queue. Only
         where nobody lives it can just be taken away.
         """
-        keys = waiting.in_hand(is_his)
+        keys = waiting.in_hand(belongs)
         if keys and self.store.workers_live():
             raise NotNowError("a worker has taken a message of this channel user: try again soon")
         return waiting.forget(keys)

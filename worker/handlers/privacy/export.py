@@ -25,18 +25,18 @@ class ExportUser:
     def __call__(self, user_id: ChannelUserId) -> Iterator[str]:
         """Give the pieces. Raises `NotFoundError`, before the first."""
         who = self.erasures.who(user_id)
-        is_his = Belonging(who=who, kind=self.routing.channel(who.channel).kind)
+        belongs = Belonging(who=who, kind=self.routing.channel(who.channel).kind)
         user = self.store.user(user_id)
         if user is None:
             raise NotFoundError("there is no such channel user")
-        return self._pieces(user_id, user, is_his)
+        return self._pieces(user_id, user, belongs)
 
-    def _pieces(self, user_id: ChannelUserId, user: str, is_his: Belonging) -> Iterator[str]:
+    def _pieces(self, user_id: ChannelUserId, user: str, belongs: Belonging) -> Iterator[str]:
         yield f'{{"channel_user": {user}'
         for name, documents in self.store.parts(user_id):
             yield from _listed(name, documents)
-        yield from _listed("dead_letters", map(_document, self.raw.letters(is_his)))
-        yield from _listed("inbox", map(_document, self.raw.inbox(is_his)))
+        yield from _listed("dead_letters", map(_document, self.raw.letters(belongs)))
+        yield from _listed("inbox", map(_document, self.raw.inbox(belongs)))
         yield "}\n"
 
 

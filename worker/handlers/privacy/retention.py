@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from worker.net.clock import boottime
 from worker.observability.logs import log
-from worker.store.privacy.retention import Place, RetentionStore
+from worker.store.privacy.retention import Cursor, RetentionStore
 
 EVERY_S = 3600.0
 LOOK_EVERY_S = 60.0
@@ -32,13 +32,13 @@ class ApplyRetention:
             self.store.attempt_log,
         )
         for part in parts:
-            place: Place | None = Place()
-            while place is not None:
-                batch = part(place, waits=waits, dry_run=dry_run)
+            cursor: Cursor | None = Cursor()
+            while cursor is not None:
+                batch = part(cursor, waits=waits, dry_run=dry_run)
                 if batch is None:
                     return
                 yield batch.counts
-                place = batch.next
+                cursor = batch.next
 
 
 @dataclass(kw_only=True)

@@ -20,7 +20,7 @@ from worker.domain.ids import ChannelUserId, MessageRowId
 from worker.domain.states import DeliveryState
 from worker.domain.turns.calls import CallOutcome, Done, Fault, NotSent, Refused, ToolCall, Unknown
 from worker.domain.turns.claim import Claimed, NotClaimed
-from worker.domain.turns.next_step import GoOn, LookBack
+from worker.domain.turns.next_step import GoOn, Reconcile
 from worker.domain.turns.plan import Diverge, GiveUp, Later, Plan, Replace
 from worker.net.clock import boottime
 from worker.observability.logs import log
@@ -33,7 +33,7 @@ def tell_settled(claimed: Claimed, outcome: CallOutcome | None, plan: Plan) -> N
     claim opened it: a later line about the same turn does not repeat them.
     """
     facts: dict[str, Any] = {"user": claimed.lease.user_id, "turn": claimed.turn.id}
-    if not isinstance(claimed.step, LookBack | GoOn) and claimed.step.batch:
+    if not isinstance(claimed.step, Reconcile | GoOn) and claimed.step.batch:
         facts["messages"] = [one.id for one in claimed.step.batch]
     facts["call"] = claimed.intent and claimed.intent.call_id
     facts |= _of_call(outcome)

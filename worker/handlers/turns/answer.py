@@ -16,10 +16,10 @@ from worker.domain.ids import ChannelUserId
 from worker.domain.routing import Agent, Routing
 from worker.domain.timing import Timing
 from worker.domain.turns.claim import Claimed, Intent, NotClaimed, Settled
-from worker.domain.turns.next_step import GoOn, LookBack, Prepare, Record, Send, Step, next_step
+from worker.domain.turns.next_step import GoOn, Prepare, Reconcile, Record, Send, Step, next_step
 from worker.domain.turns.plan import Later, Recorded, Replace, UseTools
 from worker.domain.turns.reconcile import HUMAN_KEY
-from worker.domain.turns.records import Head
+from worker.domain.turns.records import Snapshot
 from worker.domain.turns.request_items import input_items
 from worker.domain.turns.retries import plan_after, plan_without_conversation
 from worker.handlers.telemetry.counting import count_claim, count_post
@@ -27,7 +27,7 @@ from worker.handlers.telemetry.telling import tell_ended, tell_expired, tell_too
 from worker.handlers.telemetry.turns import note_post, post_span, turn_span
 from worker.handlers.turns.find_conversation import ConversationFinder
 from worker.handlers.turns.rate_limit import FRESH_S, UNDER_WAY_S, WOKEN_S, Pace
-from worker.handlers.turns.reconcile import LookBackAtThread
+from worker.handlers.turns.reconcile import ReconcileTurn
 from worker.handlers.turns.run_tools import RunTools
 from worker.handlers.turns.settle import Settle
 from worker.handlers.turns.slots import TurnSlots
@@ -58,7 +58,7 @@ class AnswerUser:
     turns: TurnStore
     settle: Settle
     finder: ConversationFinder
-    look_back: LookBackAtThread
+    reconcile: ReconcileTurn
     run_tools: RunTools
     conversations: Conversations
     responses: Responses
@@ -80,7 +80,7 @@ class AnswerUser:
             if taken:
                 return self.with_slot(user_id, patience_s=WOKEN_S)
         self.forget_wake(user_id)
-        self.slots.line_up(agent)
+        self.slots.note_waiting(agent)
         return 0
 
     def with_slot(
@@ -121,9 +121,9 @@ class AnswerUser:
                 self.forget_wake(user_id)
                 break
             t0 = boottime()
-            claimed = self.claims.begin(user_id, self._decide)
+            claimed = self.claims.claim(user_id, self._decide)
             if isinstance(claimed, NotClaimed) or not isinstance(claimed.step, Send):
-                self.pace.give_back(moment)
+                self.pace.release(moment)
             if isinstance(claimed, NotClaimed):
                 due_in_s = claimed.due_in_s
                 tell_ended(user_id, claimed)
@@ -151,11 +151,11 @@ class AnswerUser:
             self.meters.worked(boottime() - t0)
         return settled.due_in_s
 
-    def _decide(self, head: Head) -> Step:
-        return next_step(head, self.routing)
+    def _decide(self, snapshot: Snapshot) -> Step:
+        return next_step(snapshot, self.routing)
 
     def _work(self, claimed: Claimed, t0: float) -> Settled:
-        if not isinstance(claimed.step, LookBack | GoOn) and claimed.step.expired:
+        if not isinstance(claimed.step, Reconcile | GoOn) and claimed.step.expired:
             tell_expired(claimed.lease.user_id, claimed.step.expired)
         match claimed.step:
             case Send():
@@ -164,7 +164,7 @@ class AnswerUser:
                 return self._prepare(claimed)
             case Record():
                 return self._unless_telnyx_fails(claimed, self._record)
-            case LookBack():
+            case Reconcile():
                 return self._look_back(claimed)
             case GoOn():
                 return self._go_on(claimed)
@@ -176,7 +176,7 @@ class AnswerUser:
         return self._go_on(replace(claimed, conversation=conversation))
 
     def _look_back(self, claimed: Claimed) -> Settled:
-        found = self.look_back(claimed)
+        found = self.reconcile(claimed)
         if isinstance(found, Settled):
             return found
         if found.paused and found.turn.round == 0:
@@ -191,13 +191,13 @@ class AnswerUser:
             later = Later(wait_s=UNDER_WAY_S, reason="calls_per_second")
             return self.settle(claimed, None, later)
         t0 = boottime()
-        return self._send(self.turns.intend(claimed, claimed.conversation), t0)
+        return self._send(self.turns.record_intent(claimed, claimed.conversation), t0)
 
     def _record(self, claimed: Claimed) -> Settled:
         """Add what was written to a person, or what he said himself, to the thread."""
         ours = claimed.turn.is_said_by_us
         conversation = self.finder.find(claimed) if claimed.channel.persist else None
-        self.turns.hand_over(claimed, conversation)
+        self.turns.mark_human(claimed, conversation)
         if conversation is not None and conversation.telnyx_id is not None:
             # The same key each time, so that a repetition after an unknown outcome adds nothing.
             key = uuid5(conversation.remote_key, f"turn {claimed.turn.id}")

@@ -58,7 +58,7 @@ class Pace:
             self.sleep(wait_s)
         return boottime()
 
-    def give_back(self, moment: float) -> None:
+    def release(self, moment: float) -> None:
         """Leave a moment that no call came of to the next call of this process."""
         if self.rates is not None:
             with self._lock:

@@ -33,13 +33,13 @@ from worker.domain.turns.reconcile import (
     Expectation,
     LookAgain,
     Resend,
+    TurnText,
     Unanswered,
     Verdict,
-    Words,
-    judge,
+    reconcile,
 )
 from worker.domain.turns.records import CallRecord
-from worker.domain.turns.retries import gave_up_because, plan_without_conversation
+from worker.domain.turns.retries import give_up_reason, plan_without_conversation
 from worker.handlers.turns.settle import Settle
 from worker.store.turns.turns import TurnStore
 from worker.telnyx.conversations import Conversations
@@ -52,7 +52,7 @@ MIN_REFUSALS = 2
 
 
 @dataclass(frozen=True, kw_only=True)
-class LookBackAtThread:
+class ReconcileTurn:
     """Decides by Telnyx's log whether the turn may be sent again, and settles it where not."""
 
     turns: TurnStore
@@ -101,7 +101,7 @@ class LookBackAtThread:
         unknown_s = [ages_s[c.id] for c in claimed.turn.doubtful_calls if c.outcome_unknown]
         expected = Expectation(
             user_messages=conversation.base_user_messages + len(history.landed),
-            words=Words(text=claimed.turn.input_text, with_images=bool(claimed.turn.parts)),
+            words=TurnText(text=claimed.turn.input_text, with_images=bool(claimed.turn.parts)),
             newest_call_s=min(ages_s.values()),
             newest_unknown_s=min(unknown_s, default=None),
             ended=history.ended,
@@ -110,10 +110,10 @@ class LookBackAtThread:
             recorded=tuple(call.call_id for call in claimed.turn.tool_calls),
         )
         quiet_s = self.timing.quiet_s(claimed.agent.call_timeout_s)
-        judgement = judge(thread, expected, self.timing, quiet_s=quiet_s)
-        if judgement.landed:
-            self.turns.mark_landed(claimed.lease, judgement.landed)
-        return self._plan_for(claimed, judgement.verdict)
+        found = reconcile(thread, expected, self.timing, quiet_s=quiet_s)
+        if found.landed:
+            self.turns.mark_landed(claimed.lease, found.landed)
+        return self._plan_for(claimed, found.verdict)
 
     def _plan_for(self, claimed: Claimed, verdict: Verdict) -> Plan | UseTools | None:
         match verdict:
@@ -129,7 +129,7 @@ class LookBackAtThread:
                 # Not given up before T_QUIET: the next turn's call would overlap with this one's.
                 return Later(wait_s=verdict.wait_s, reason="look again")
             case Resend():
-                if gave_up_because(claimed.turn, now=claimed.now, timing=self.timing):
+                if give_up_reason(claimed.turn, now=claimed.now, timing=self.timing):
                     unsure = any(call.outcome_unknown for call in claimed.turn.doubtful_calls)
                     landed = claimed.turn.is_in_thread or (None if unsure else False)
                     return self._give_up(claimed, landed=landed)

@@ -88,9 +88,9 @@ class TurnSlots:
             yield taken
         finally:
             if taken:
-                self.give_back(agent)
+                self.release(agent)
 
-    def give_back(self, agent: str) -> None:
+    def release(self, agent: str) -> None:
         """Free a slot that was taken."""
         with self._lock:
             self._free += 1
@@ -101,7 +101,7 @@ class TurnSlots:
         if wanted:
             self.roused.set()
 
-    def line_up(self, agent: str) -> None:
+    def note_waiting(self, agent: str) -> None:
         """Say that somebody of this agent waits, which is committed."""
         with self._lock:
             self._lined_up.add(agent)

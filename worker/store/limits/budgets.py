@@ -9,10 +9,10 @@ that are under way at once may go beyond a budget together.
 from worker.domain.ids import ChannelUserId
 from worker.domain.routing import Agent, Routing
 from worker.domain.states import MessageState
-from worker.domain.turns.budgets import OVER_BUDGET, Used, room, within
+from worker.domain.turns.budgets import OVER_BUDGET, Used, capacity, within
 from worker.domain.turns.calls import CallOutcome, Done
 from worker.domain.turns.next_step import Prepare, Send, Step
-from worker.domain.turns.records import Head, OpenTurn
+from worker.domain.turns.records import OpenTurn, Snapshot
 from worker.store.limits.expiry import end_unanswered
 from worker.store.sql import Connection, Row, sql
 
@@ -53,7 +53,7 @@ WHERE b.day <= excluded.day OR b.day > {_TODAY}
 """)
 
 
-def within_budget(connection: Connection, head: Head, step: Step, routing: Routing) -> Step:
+def within_budget(connection: Connection, snapshot: Snapshot, step: Step, routing: Routing) -> Step:
     """Give the step that the agent's budget allows; the caller has just claimed the user.
 
     What is beyond it is ended here, and what the step takes is counted. A turn that is open goes on
@@ -65,17 +65,17 @@ def within_budget(connection: Connection, head: Head, step: Step, routing: Routi
     agent = routing.agent(step.agent)
     if agent.budget is None:
         return step
-    row = connection.execute(_USED, _values(head.lease.user_id, agent)).one()
+    row = connection.execute(_USED, _values(snapshot.lease.user_id, agent)).one()
     used = _used(row)
-    allowed = step if row.owes_reply else within(head, step, room(agent.budget, used))
+    allowed = step if row.owes_reply else within(snapshot, step, capacity(agent.budget, used))
     if isinstance(allowed, Send | Prepare):
         if agent.budget.counts_all:
             taken = {"opened_at": None, "messages": len(allowed.batch), "tokens": 0}
-            connection.execute(_COUNT, _values(head.lease.user_id, agent) | taken)
+            connection.execute(_COUNT, _values(snapshot.lease.user_id, agent) | taken)
         return allowed
     end_unanswered(
         connection,
-        head,
+        snapshot,
         allowed.over_budget,
         routing,
         state=MessageState.SKIPPED,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from worker.domain.ids import MessageRowId
 from worker.domain.routing import Routing
 from worker.domain.states import MessageState
-from worker.domain.turns.records import Head
+from worker.domain.turns.records import Snapshot
 from worker.store.sql import Connection, sql
 
 _END = sql("""
@@ -38,17 +38,19 @@ FROM reply
 
 
 def expire(
-    connection: Connection, head: Head, expired: Sequence[MessageRowId], routing: Routing
+    connection: Connection, snapshot: Snapshot, expired: Sequence[MessageRowId], routing: Routing
 ) -> None:
     """End these messages, too old; the caller holds the claim."""
-    text = routing.channel(head.who.channel).expired_text
+    text = routing.channel(snapshot.who.channel).expired_text
     state = MessageState.EXPIRED
-    end_unanswered(connection, head, expired, routing, state=state, outcome="expired", text=text)
+    end_unanswered(
+        connection, snapshot, expired, routing, state=state, outcome="expired", text=text
+    )
 
 
 def end_unanswered(
     connection: Connection,
-    head: Head,
+    snapshot: Snapshot,
     ended: Sequence[MessageRowId],
     routing: Routing,
     *,
@@ -61,14 +63,14 @@ def end_unanswered(
     The caller holds the claim.
     """
     values: dict[str, object] = {"message_ids": list(ended), "state": state, "outcome": outcome}
-    if text is None or head.paused:
+    if text is None or snapshot.paused:
         connection.execute(_END, values)
         return
     # It goes where the first one names.
-    first = next(message for message in head.pending if message.id in ended)
-    way_out = routing.way_out(head.who.channel, first.reply_to)
+    first = next(message for message in snapshot.pending if message.id in ended)
+    way_out = routing.way_out(snapshot.who.channel, first.reply_to)
     values |= {
-        "user_id": head.lease.user_id,
+        "user_id": snapshot.lease.user_id,
         "text": text,
         "channel": way_out.name,
         "delivery_state": way_out.first_delivery_state,

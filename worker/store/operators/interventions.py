@@ -78,7 +78,7 @@ UPDATE calls SET conversation_id = :to WHERE turn_id = :turn_id AND conversation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
+class LockedUser:
     """A channel user as an operator finds him."""
 
     lease: Lease
@@ -144,17 +144,17 @@ class InterventionStore:
             "settle": timedelta(seconds=settle_s),
         }
 
-    def take(self, user_id: ChannelUserId) -> Standing:
+    def take(self, user_id: ChannelUserId) -> LockedUser:
         """Fence off whoever worked on the user before, where he is free. Raises `NotFoundError`."""
         with self._database.transaction() as connection:
-            standing = self._read(connection, user_id)
-            if not standing.is_free:
-                return standing
+            user = self._read(connection, user_id)
+            if not user.is_free:
+                return user
             token = connection.execute(_TAKE, {"user_id": user_id}).scalar_one()
             lease = Lease(user_id=user_id, token=token)
-        return replace(standing, lease=lease)
+        return replace(user, lease=lease)
 
-    def _read(self, connection: Connection, user_id: ChannelUserId) -> Standing:
+    def _read(self, connection: Connection, user_id: ChannelUserId) -> LockedUser:
         row = connection.execute(_LOCK, {"user_id": user_id}).one_or_none()
         if row is None:
             raise NotFoundError("there is no such channel user")
@@ -162,7 +162,7 @@ class InterventionStore:
         doubt_until = connection.execute(_DOUBT, values).scalar_one()
         turn_id = row.open_turn_id
         opened = connection.execute(_OPEN, {"user_id": user_id})
-        return Standing(
+        return LockedUser(
             lease=Lease(user_id=user_id, token=row.lease_token),
             who=address_of(row),
             now=row.now,

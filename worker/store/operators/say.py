@@ -49,7 +49,7 @@ WHERE t.channel_user_id = :user_id AND t.kind = 'human' AND d.idempotency_key = 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Words:
+class StaffMessage:
     """What is to be said."""
 
     text: str
@@ -85,28 +85,28 @@ class SayingStore:
         with self._database.statement() as connection:
             return _find(connection, user_id, key)
 
-    def say(self, lease: Lease, words: Words) -> Said:
+    def say(self, lease: Lease, message: StaffMessage) -> Said:
         """Commit it all, or nothing. Raises `StaleLeaseError`."""
         values = {
             "user_id": lease.user_id,
-            "conversation_id": words.conversation,
-            "agent": words.agent.name,
-            "agent_version": words.agent.version,
-            "text": words.text,
-            "stays_open": words.conversation is not None,
-            "channel": words.channel,
-            "key": words.key,
-            "state": words.first_state,
+            "conversation_id": message.conversation,
+            "agent": message.agent.name,
+            "agent_version": message.agent.version,
+            "text": message.text,
+            "stays_open": message.conversation is not None,
+            "channel": message.channel,
+            "key": message.key,
+            "state": message.first_state,
         }
         with self._database.transaction() as connection:
             fence(connection, lease, mended=False, go_on=False)
-            before = _find(connection, lease.user_id, words.key)
+            before = _find(connection, lease.user_id, message.key)
             if before is not None:
                 return before
             row = connection.execute(_SAY, values).one()
             turn = TurnId(row.turn_id)
             note(connection, "said", lease, turn=turn, facts={"delivery": row.id})
-        in_thread = words.conversation is not None
+        in_thread = message.conversation is not None
         return Said(turn=turn, delivery=DeliveryId(row.id), in_thread=in_thread)
 
 

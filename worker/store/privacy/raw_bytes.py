@@ -1,6 +1,6 @@
 """What lies here as it came, and is nobody's row yet: bytes in `dead_letters`, and the inbox.
 
-Whose it is stands only in its contents. So it is read page by page, and `is_his` says.
+Whose it is stands only in its contents. So it is read page by page, and `belongs` says.
 """
 
 import json
@@ -24,7 +24,7 @@ _DELETE_INBOX = sql("""
 WITH gone AS (DELETE FROM inbox WHERE id = ANY(:ids) RETURNING 1) SELECT count(*) FROM gone
 """)
 
-IsHis: TypeAlias = Callable[[bytes], bool]
+Belongs: TypeAlias = Callable[[bytes], bool]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +41,7 @@ class RawStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def letters(self, is_his: IsHis) -> Iterator[RawEntry]:
+    def letters(self, belongs: Belongs) -> Iterator[RawEntry]:
         """Give the dead letters whose bytes are his."""
         after = 0
         while True:
@@ -52,7 +52,7 @@ class RawStore:
             after = rows[-1].id
             for row in rows:
                 content = bytes(row.raw)
-                if is_his(content):
+                if belongs(content):
                     yield RawEntry(id=row.id, content=content)
 
     def delete_letters(self, ids: Sequence[int]) -> int:
@@ -60,7 +60,7 @@ class RawStore:
         with self._database.statement() as connection:
             return int(connection.execute(_DELETE_LETTERS, {"ids": list(ids)}).scalar_one())
 
-    def inbox(self, is_his: IsHis) -> Iterator[RawEntry]:
+    def inbox(self, belongs: Belongs) -> Iterator[RawEntry]:
         """Give the envelopes of the inbox that are his."""
         after = 0
         while True:
@@ -71,7 +71,7 @@ class RawStore:
             after = rows[-1].id
             for row in rows:
                 content = json.dumps(row.envelope).encode()
-                if is_his(content):
+                if belongs(content):
                     yield RawEntry(id=row.id, content=content)
 
     def delete_inbox(self, ids: Sequence[int]) -> int:

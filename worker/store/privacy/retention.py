@@ -141,7 +141,7 @@ _TABLES = ("turns", "messages", "dead_letters", "attempt_log")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class Cursor:
     """How far a walk has come."""
 
     at: datetime | None = None
@@ -155,7 +155,7 @@ class Batch:
 
     counts: Mapping[str, int] = field(default_factory=dict)
     """Table -> how many rows; tables without are left out."""
-    next: Place | None = None
+    next: Cursor | None = None
     """Where the following batch goes on; None = this was the last."""
 
 
@@ -175,32 +175,32 @@ class RetentionStore:
             values = {"every": timedelta(seconds=every_s)}
             return connection.execute(_BEGIN, values).one_or_none() is not None
 
-    def turns(self, place: Place, *, waits: bool, dry_run: bool) -> Batch | None:
+    def turns(self, cursor: Cursor, *, waits: bool, dry_run: bool) -> Batch | None:
         """Take the texts out of ended turns, and out of what belongs to them."""
-        return self._walk(_SEE_TURNS if dry_run else _REDACT_TURNS, place, waits=waits)
+        return self._walk(_SEE_TURNS if dry_run else _REDACT_TURNS, cursor, waits=waits)
 
-    def messages(self, place: Place, *, waits: bool, dry_run: bool) -> Batch | None:
+    def messages(self, cursor: Cursor, *, waits: bool, dry_run: bool) -> Batch | None:
         """Empty the envelopes of messages that ended without a turn."""
-        return self._walk(_SEE_MESSAGES if dry_run else _REDACT_MESSAGES, place, waits=waits)
+        return self._walk(_SEE_MESSAGES if dry_run else _REDACT_MESSAGES, cursor, waits=waits)
 
-    def dead_letters(self, _: Place, *, waits: bool, dry_run: bool) -> Batch | None:
+    def dead_letters(self, _: Cursor, *, waits: bool, dry_run: bool) -> Batch | None:
         """Delete dead letters that somebody has decided."""
         return self._drop(_COUNT_LETTERS if dry_run else _DROP_LETTERS, waits=waits)
 
-    def attempt_log(self, _: Place, *, waits: bool, dry_run: bool) -> Batch | None:
+    def attempt_log(self, _: Cursor, *, waits: bool, dry_run: bool) -> Batch | None:
         """Delete evidence."""
         return self._drop(_COUNT_LOG if dry_run else _DROP_LOG, waits=waits)
 
-    def _walk(self, statement: Statement, place: Place, *, waits: bool) -> Batch | None:
-        after_at = "-infinity" if place.at is None else place.at
-        values = {"keep": self._keep, "limit": BATCH, "after_at": after_at, "after_id": place.id}
+    def _walk(self, statement: Statement, cursor: Cursor, *, waits: bool) -> Batch | None:
+        after_at = "-infinity" if cursor.at is None else cursor.at
+        values = {"keep": self._keep, "limit": BATCH, "after_at": after_at, "after_id": cursor.id}
         with self._database.transaction() as connection:
             if not _alone(connection, waits=waits):
                 return None
             row = connection.execute(statement, values).one()
         if row.seen < BATCH:
             return Batch(counts=_counts(row))
-        return Batch(counts=_counts(row), next=Place(at=row.after_at, id=row.after_id))
+        return Batch(counts=_counts(row), next=Cursor(at=row.after_at, id=row.after_id))
 
     def _drop(self, statement: Statement, *, waits: bool) -> Batch | None:
         with self._database.transaction() as connection:
@@ -208,7 +208,7 @@ class RetentionStore:
                 return None
             row = connection.execute(statement, {"keep": self._keep, "limit": BATCH}).one()
         is_full = getattr(row, "seen", 0) >= BATCH
-        return Batch(counts=_counts(row), next=Place() if is_full else None)
+        return Batch(counts=_counts(row), next=Cursor() if is_full else None)
 
 
 def _alone(connection: Connection, *, waits: bool) -> bool:

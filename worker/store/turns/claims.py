@@ -11,23 +11,23 @@ from worker.domain.routing import Routing
 from worker.domain.turns.claim import Claimed, NotClaimed, Work
 from worker.domain.turns.next_step import (
     GoOn,
-    LookBack,
     Prepare,
+    Reconcile,
     Release,
     Send,
     Step,
     gate_names,
 )
-from worker.domain.turns.records import Head
+from worker.domain.turns.records import Snapshot
 from worker.net.clock import boottime
 from worker.store.database import Database
 from worker.store.limits.budgets import within_budget
 from worker.store.limits.expiry import expire
 from worker.store.sql import Connection, sql
 from worker.store.turns.open_turn import insert_intent, open_turn
-from worker.store.turns.snapshot import close_conversation, read_head
+from worker.store.turns.snapshot import close_conversation, read_snapshot
 
-Decide: TypeAlias = Callable[[Head], Step]
+Decide: TypeAlias = Callable[[Snapshot], Step]
 
 
 _FREE = """(lease_owner IS NULL OR lease_until < service_now() OR NOT EXISTS (
@@ -71,7 +71,7 @@ class ClaimStore:
         self._routing = routing
         self._lease = timedelta(seconds=lease_s)
 
-    def begin(self, user_id: ChannelUserId, decide: Decide) -> Claimed | NotClaimed:
+    def claim(self, user_id: ChannelUserId, decide: Decide) -> Claimed | NotClaimed:
         """Claim the user, decide his next step, commit what it needs, the intent included.
 
         `decide` runs inside the transaction: it must be pure.
@@ -82,59 +82,68 @@ class ClaimStore:
             if row is None:
                 due_in_s = connection.execute(_DUE_IN, values).scalar_one_or_none()
                 return NotClaimed(due_in_s=None if due_in_s is None else float(due_in_s))
-            head = read_head(connection, user_id, row)
-            step = within_budget(connection, head, decide(head), self._routing)
-            if not isinstance(step, LookBack | GoOn) and step.expired:
-                expire(connection, head, step.expired, self._routing)
+            snapshot = read_snapshot(connection, user_id, row)
+            step = within_budget(connection, snapshot, decide(snapshot), self._routing)
+            if not isinstance(step, Reconcile | GoOn) and step.expired:
+                expire(connection, snapshot, step.expired, self._routing)
             if isinstance(step, Release):
-                return _release(connection, head, step)
-            return self._take(connection, head, step)
+                return _release(connection, snapshot, step)
+            return self._take(connection, snapshot, step)
 
-    def _take(self, connection: Connection, head: Head, step: Work) -> Claimed:
+    def _take(self, connection: Connection, snapshot: Snapshot, step: Work) -> Claimed:
         agent = self._routing.agent(step.agent)
-        if isinstance(step, Prepare) and step.close is not None and head.conversation is not None:
-            close_conversation(connection, head.conversation.id, reason=step.close)
-            head = replace(head, conversation=None)
-        turn, intent = head.turn, None
-        if turn is None and not isinstance(step, LookBack | GoOn):
-            turn, intent = open_turn(connection, head, step, agent, worker_id=self._worker_id)
+        if (
+            isinstance(step, Prepare)
+            and step.close is not None
+            and snapshot.conversation is not None
+        ):
+            close_conversation(connection, snapshot.conversation.id, reason=step.close)
+            snapshot = replace(snapshot, conversation=None)
+        turn, intent = snapshot.turn, None
+        if turn is None and not isinstance(step, Reconcile | GoOn):
+            turn, intent = open_turn(connection, snapshot, step, agent, worker_id=self._worker_id)
         if turn is None:
             raise ValueError("there is no turn to go on with")
-        if isinstance(step, LookBack):
+        if isinstance(step, Reconcile):
             connection.execute(_LEFT_INTENDED, {"turn_id": turn.id})
         claimed = Claimed(
-            lease=head.lease,
-            who=head.who,
-            now=head.now,
+            lease=snapshot.lease,
+            who=snapshot.who,
+            now=snapshot.now,
             agent=agent,
-            channel=self._routing.channel(head.who.channel),
-            way_out=self._routing.way_out(head.who.channel, turn.reply_to),
+            channel=self._routing.channel(snapshot.who.channel),
+            way_out=self._routing.way_out(snapshot.who.channel, turn.reply_to),
             turn=turn,
-            conversation=head.conversation,
-            paused=head.paused,
+            conversation=snapshot.conversation,
+            paused=snapshot.paused,
             step=step,
             intent=intent,
             gates=tuple(
                 name
                 for name in gate_names(agent=agent.name, model=agent.model)
-                if name in head.gates
+                if name in snapshot.gates
             ),
             claimed_at_s=boottime(),
         )
         if not isinstance(step, Send) or intent is not None:
             return claimed
         intent = insert_intent(
-            connection, head.lease, turn, head.conversation, agent, worker_id=self._worker_id
+            connection,
+            snapshot.lease,
+            turn,
+            snapshot.conversation,
+            agent,
+            worker_id=self._worker_id,
         )
         return replace(claimed, intent=intent)
 
 
-def _release(connection: Connection, head: Head, step: Release) -> NotClaimed:
+def _release(connection: Connection, snapshot: Snapshot, step: Release) -> NotClaimed:
     ended = len(step.expired) + len(step.over_budget)
-    empty = head.turn is None and ended == len(head.pending) <= MAX_TURN_MESSAGES
-    values = {"user_id": head.lease.user_id, "due_at": step.due_at, "empty": empty}
+    empty = snapshot.turn is None and ended == len(snapshot.pending) <= MAX_TURN_MESSAGES
+    values = {"user_id": snapshot.lease.user_id, "due_at": step.due_at, "empty": empty}
     connection.execute(_RELEASE, values)
-    due_in_s = None if step.due_at is None else (step.due_at - head.now).total_seconds()
+    due_in_s = None if step.due_at is None else (step.due_at - snapshot.now).total_seconds()
     return NotClaimed(
         due_in_s=due_in_s,
         trouble=step.trouble,

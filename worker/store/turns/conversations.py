@@ -7,7 +7,7 @@ from worker.domain.turns.records import Lease, OpenConversation
 from worker.store.database import Database
 from worker.store.rows import conversation_value
 from worker.store.sql import sql
-from worker.store.turns.lease import hold
+from worker.store.turns.lease import check_lease
 from worker.store.turns.snapshot import read_conversation
 
 _INSERT = sql("""
@@ -35,7 +35,7 @@ class ConversationStore:
     def ensure(self, lease: Lease, agent: str) -> OpenConversation:
         """Give the open mapping, committed before anything is asked of Telnyx."""
         with self._database.transaction() as connection:
-            hold(connection, lease, lease_for=self._lease)
+            check_lease(connection, lease, lease_for=self._lease)
             found = read_conversation(connection, lease.user_id, agent)
             if found is not None:
                 return found
@@ -58,6 +58,6 @@ class ConversationStore:
     ) -> OpenConversation:
         """Commit which Telnyx conversation it is, and how many user messages that already held."""
         with self._database.transaction() as connection:
-            hold(connection, lease, lease_for=self._lease)
+            check_lease(connection, lease, lease_for=self._lease)
             values = {"id": conversation, "telnyx_id": telnyx_id, "base": base_user_messages}
             return conversation_value(connection.execute(_BIND, values).one())

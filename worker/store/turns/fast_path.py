@@ -1,6 +1,6 @@
 """The fast path: accept a message, claim its user, open the turn and commit the intent at once.
 
-That is what `MessageStore.accept` and `ClaimStore.begin` do one after the other in nine round
+That is what `MessageStore.accept` and `ClaimStore.claim` do one after the other in nine round
 trips. Here it is one, for the usual case: an old acquaintance writes, and nothing else of his is
 under way. Whatever is unusual is left to those two, which decide by everything there is.
 """

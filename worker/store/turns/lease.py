@@ -12,7 +12,7 @@ WHERE id = :user_id AND lease_token = :token RETURNING id
 """)
 
 
-def hold(connection: Connection, lease: Lease, *, lease_for: timedelta) -> None:
+def check_lease(connection: Connection, lease: Lease, *, lease_for: timedelta) -> None:
     """Lock the user's row, check the token and extend the lease. Raises `StaleLeaseError`."""
     values = {"user_id": lease.user_id, "token": lease.token, "lease": lease_for}
     if connection.execute(_HOLD, values).one_or_none() is None:

@@ -12,7 +12,7 @@ from worker.domain.routing import Agent
 from worker.domain.states import TurnKind
 from worker.domain.turns.claim import Intent
 from worker.domain.turns.next_step import Prepare, Record, Send
-from worker.domain.turns.records import Head, Lease, OpenConversation, OpenTurn
+from worker.domain.turns.records import Lease, OpenConversation, OpenTurn, Snapshot
 from worker.store.sql import Connection, sql
 
 _OPEN_TURN = """
@@ -63,20 +63,20 @@ _ATTACH = sql("UPDATE turns SET conversation_id = :conversation_id WHERE id = :t
 
 def open_turn(
     connection: Connection,
-    head: Head,
+    snapshot: Snapshot,
     step: Send | Record | Prepare,
     agent: Agent,
     *,
     worker_id: WorkerId,
 ) -> tuple[OpenTurn, Intent | None]:
     """Open a turn; where it can be sent at once, with the intent."""
-    turn, values = _new_turn(head, step, agent)
+    turn, values = _new_turn(snapshot, step, agent)
     if not isinstance(step, Send):
         row = connection.execute(_OPEN, values).one()
         return replace(turn, id=TurnId(row.id), opened_at=row.opened_at), None
-    instructions = _instructions_for(agent, head.conversation, turn)
+    instructions = _instructions_for(agent, snapshot.conversation, turn)
     values |= {
-        "token": head.lease.token,
+        "token": snapshot.lease.token,
         "worker_id": worker_id,
         "instructions_hash": agent.instructions_hash if instructions else None,
     }
@@ -86,34 +86,34 @@ def open_turn(
 
 
 def _new_turn(
-    head: Head, step: Send | Record | Prepare, agent: Agent
+    snapshot: Snapshot, step: Send | Record | Prepare, agent: Agent
 ) -> tuple[OpenTurn, dict[str, object]]:
     """Give the turn to be opened, still without an id, and the values to open it with."""
     text_ = input_text(step.batch)
     kind = TurnKind.HUMAN if isinstance(step, Record) else TurnKind.MODEL
     parts = input_parts(step.batch)
     values: dict[str, object] = {
-        "user_id": head.lease.user_id,
-        "conversation_id": head.conversation.id if head.conversation else None,
+        "user_id": snapshot.lease.user_id,
+        "conversation_id": snapshot.conversation.id if snapshot.conversation else None,
         "agent": agent.name,
         "agent_version": agent.version,
         "kind": kind,
         "input_text": text_,
         "parts": json.dumps(parts),
         "message_ids": [message.id for message in step.batch],
-        "more": len(step.batch) + len(step.expired) < len(head.pending),
+        "more": len(step.batch) + len(step.expired) < len(snapshot.pending),
     }
     turn = OpenTurn(
         id=TurnId(0),
         agent=agent.name,
         input_text=text_,
         parts=parts,
-        opened_at=head.now,
+        opened_at=snapshot.now,
         messages=len(step.batch),
         reply_to=step.batch[0].reply_to,
         traceparents=tuple(one.traceparent for one in step.batch if one.traceparent),
         kind=kind,
-        conversation_id=head.conversation.id if head.conversation else None,
+        conversation_id=snapshot.conversation.id if snapshot.conversation else None,
     )
     return turn, values
 

@@ -162,7 +162,7 @@ SELECT NULL AS delivery_state, due_in_s FROM fenced"""
 )
 
 
-def ending(claimed: Claimed, plan: Plan) -> tuple[Statement, dict[str, object]]:
+def settle_statement(claimed: Claimed, plan: Plan) -> tuple[Statement, dict[str, object]]:
     """Give the statement of a plan, and the values it takes beside those of the call."""
     match plan:
         case Reply():

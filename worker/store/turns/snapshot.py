@@ -18,7 +18,7 @@ from worker.domain.messages import (
 )
 from worker.domain.states import CallState, TurnKind
 from worker.domain.turns.calls import Fault
-from worker.domain.turns.records import CallRecord, Head, Lease, OpenConversation, OpenTurn
+from worker.domain.turns.records import CallRecord, Lease, OpenConversation, OpenTurn, Snapshot
 from worker.store.limits.gates import read_gates
 from worker.store.rows import address_of, attachments_of, conversation_value
 from worker.store.sql import Connection, Row, sql
@@ -73,9 +73,9 @@ WHERE id = :id AND closed_at IS NULL
 """)
 
 
-def read_head(connection: Connection, user_id: ChannelUserId, claimed: Row) -> Head:
+def read_snapshot(connection: Connection, user_id: ChannelUserId, claimed: Row) -> Snapshot:
     """Read the head of a user whose row the caller has just locked by claiming it."""
-    head = Head(
+    snapshot = Snapshot(
         lease=Lease(user_id=user_id, token=claimed.lease_token),
         who=address_of(claimed),
         now=claimed.now,
@@ -88,7 +88,7 @@ def read_head(connection: Connection, user_id: ChannelUserId, claimed: Row) -> H
     if claimed.open_turn_id is not None:
         turn = read_turn(connection, TurnId(claimed.open_turn_id))
         return replace(
-            head,
+            snapshot,
             turn=turn,
             conversation=read_conversation(connection, user_id, turn.agent),
             gates=read_gates(connection),
@@ -97,7 +97,7 @@ def read_head(connection: Connection, user_id: ChannelUserId, claimed: Row) -> H
     values = {"user_id": user_id, "limit": MAX_TURN_MESSAGES + 1}
     row = connection.execute(_WAITING, values).one()
     return replace(
-        head,
+        snapshot,
         pending=tuple(map(_pending, row.pending or ())),
         conversation=None if row.id is None else _open_conversation(connection, row),
         gates={name: datetime.fromisoformat(at) for name, at in (row.gates or {}).items()},

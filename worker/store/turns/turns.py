@@ -11,16 +11,16 @@ from worker.domain.tools import ToolResult
 from worker.domain.turns.calls import CallOutcome, Done, ToolCall
 from worker.domain.turns.claim import Claimed, Settled
 from worker.domain.turns.plan import GiveUp, Later, Plan, Reply
-from worker.domain.turns.reconcile import EndedTurn, Words
+from worker.domain.turns.reconcile import EndedTurn, TurnText
 from worker.domain.turns.records import Lease, OpenConversation, ToolRecord
 from worker.store.database import Database
 from worker.store.limits.budgets import count_tokens, counts
 from worker.store.limits.gates import close_gate, reopen_gates
 from worker.store.sql import Connection, Row, sql
 from worker.store.turns import tool_calls
-from worker.store.turns.lease import hold
+from worker.store.turns.lease import check_lease
 from worker.store.turns.open_turn import insert_intent
-from worker.store.turns.settle import END_CALL, call_values, ending
+from worker.store.turns.settle import END_CALL, call_values, settle_statement
 from worker.store.turns.snapshot import read_turn
 
 _HAND_OVER = sql("""
@@ -60,7 +60,7 @@ SELECT EXISTS (SELECT FROM calls refused, calls c JOIN turns t ON t.id = c.turn_
 class History:
     """The ended turns of one conversation."""
 
-    landed: tuple[Words, ...]
+    landed: tuple[TurnText, ...]
     """What those said that are in Telnyx's log, oldest first."""
     ended: tuple[EndedTurn, ...]
     """Those of which it is not known, oldest first."""
@@ -74,11 +74,11 @@ class TurnStore:
         self._worker_id = worker_id
         self._lease = timedelta(seconds=lease_s)
 
-    def intend(self, claimed: Claimed, conversation: OpenConversation | None) -> Claimed:
+    def record_intent(self, claimed: Claimed, conversation: OpenConversation | None) -> Claimed:
         """Commit the intent of a call on `conversation`; None = stateless."""
         ready = replace(claimed, conversation=conversation)
         with self._database.transaction() as connection:
-            hold(connection, claimed.lease, lease_for=self._lease)
+            check_lease(connection, claimed.lease, lease_for=self._lease)
             intent = insert_intent(
                 connection,
                 claimed.lease,
@@ -89,10 +89,10 @@ class TurnStore:
             )
         return replace(ready, intent=intent)
 
-    def hand_over(self, claimed: Claimed, conversation: OpenConversation | None) -> None:
+    def mark_human(self, claimed: Claimed, conversation: OpenConversation | None) -> None:
         """Commit that a person answers this turn, before its words are added to the log."""
         with self._database.transaction() as connection:
-            hold(connection, claimed.lease, lease_for=self._lease)
+            check_lease(connection, claimed.lease, lease_for=self._lease)
             values = {
                 "turn_id": claimed.turn.id,
                 "conversation_id": conversation.id if conversation else None,
@@ -105,7 +105,7 @@ class TurnStore:
         `outcome` None = the plan comes of a look at the thread, not of a call. Raises
         `StaleLeaseError` when another worker has taken over: nothing was written.
         """
-        statement, values = ending(claimed, plan)
+        statement, values = settle_statement(claimed, plan)
         values |= call_values(claimed, outcome)
         gate = plan.gate if isinstance(plan, Later) else None
         reopened = claimed.gates if isinstance(outcome, Done) else ()
@@ -139,7 +139,7 @@ class TurnStore:
         """
         turn = claimed.turn
         with self._database.transaction() as connection:
-            hold(connection, claimed.lease, lease_for=self._lease)
+            check_lease(connection, claimed.lease, lease_for=self._lease)
             if outcome is not None:
                 connection.execute(END_CALL, call_values(claimed, outcome))
                 reopen_gates(connection, claimed.gates)  # gates first, as in `settle`
@@ -158,7 +158,7 @@ class TurnStore:
     def finish_tool(self, lease: Lease, record: ToolRecord, result: ToolResult) -> None:
         """Commit what came of a tool call. Raises `StaleLeaseError`."""
         with self._database.transaction() as connection:
-            hold(connection, lease, lease_for=self._lease)
+            check_lease(connection, lease, lease_for=self._lease)
             state = ToolCallState(result.state)
             tool_calls.finish(connection, record, state=state, output=result.output)
 
@@ -184,7 +184,7 @@ class TurnStore:
     def mark_landed(self, lease: Lease, turns: Collection[TurnId]) -> None:
         """Commit that earlier turns did land. Raises `StaleLeaseError`."""
         with self._database.transaction() as connection:
-            hold(connection, lease, lease_for=self._lease)
+            check_lease(connection, lease, lease_for=self._lease)
             connection.execute(_LANDED, {"turn_ids": list(turns)})
 
     def others_refused(self, claimed: Claimed) -> int:
@@ -209,8 +209,8 @@ def _count_tokens(connection: Connection, claimed: Claimed, outcome: CallOutcome
     count_tokens(connection, claimed.lease.user_id, claimed.agent, claimed.turn, outcome)
 
 
-def _words(row: Row) -> Words:
-    return Words(text=row.input_text, with_images=row.with_images)
+def _words(row: Row) -> TurnText:
+    return TurnText(text=row.input_text, with_images=row.with_images)
 
 
 def _owed(claimed: Claimed) -> tuple[ToolRecord, ...]:
