@@ -22,7 +22,7 @@ from worker.store.operators.users import PeopleStore
 from worker.store.privacy.erasures import ErasureStore
 from worker.store.privacy.exports import ExportStore
 from worker.store.privacy.raw_bytes import RawStore
-from worker.store.reports.conversations import LedgerStore
+from worker.store.reports.conversations import ConversationReports
 from worker.telnyx.client import TelnyxClient
 
 
@@ -34,7 +34,7 @@ class Operator:
     pause: PauseUser
     dead_letters: DeadLetterStore
     replay: Replay
-    ledger: LedgerStore
+    ledger: ConversationReports
     compare: CompareThread
     reset: ResetConversation
     adopt: AdoptConversation
@@ -51,7 +51,7 @@ def build_operator(settings: Settings) -> Operator:
     telnyx = TelnyxClient(settings.telnyx_api_key, base_url=settings.telnyx_base_url)
     people = PeopleStore(database)
     dead_letters = DeadLetterStore(database)
-    ledger = LedgerStore(database)
+    ledger = ConversationReports(database)
     slowest_s = max(one.call_timeout_s for one in routing.agents.values())
     interventions = InterventionStore(
         database, quiet_s=timing.quiet_s(slowest_s), settle_s=timing.settle_s

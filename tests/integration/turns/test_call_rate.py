@@ -8,14 +8,14 @@ import pytest
 
 from tests.support.world import HandDrivenWorker, World, running_world
 from worker.domain.ids import MessageRowId
-from worker.domain.reports.explain_ended import Fate
-from worker.domain.reports.explain_waiting import outlook
+from worker.domain.reports.explain_ended import MessageStatus
+from worker.domain.reports.explain_waiting import explain
 from worker.domain.timing import Timing
 from worker.handlers.turns.rate_limit import UNDER_WAY_S
 from worker.sandbox.simulator.behaviour.config import SimulatorConfig
 from worker.store.database import Database
 from worker.store.limits.rates import RateStore
-from worker.store.reports.message_life import LifeStore
+from worker.store.reports.message_history import MessageHistoryStore
 
 RATE = 5.0
 AGENTS = f"""
@@ -66,13 +66,13 @@ def reserve(worker: HandDrivenWorker, calls: int) -> None:
         rates.reserve(9)
 
 
-def fate_of_the_newest(world: World, worker: HandDrivenWorker) -> Fate:
+def fate_of_the_newest(world: World, worker: HandDrivenWorker) -> MessageStatus:
     newest = MessageRowId(world.database.value("SELECT max(id) FROM messages"))
     database = Database(world.database.url, pool_size=1)
-    life = LifeStore(database).read(newest)
+    history = MessageHistoryStore(database).read(newest)
     database.close()
-    assert life is not None
-    return outlook(life, worker.service.answer.routing, Timing()).fate
+    assert history is not None
+    return explain(history, worker.service.answer.routing, Timing()).status
 
 
 def called_at(world: World) -> list[int]:
@@ -133,7 +133,7 @@ def test_what_is_fresh_waits_a_moment_but_not_before_those_in_line(world: World)
         " WHERE address = '+13125550002'"
     )
     assert late == {"woken_at": None, "lease_token": 0, "due": True}, "left as it is, unclaimed"
-    assert fate_of_the_newest(world, mike) is Fate.RATE
+    assert fate_of_the_newest(world, mike) is MessageStatus.RATE
     world.clock.advance(0.2)
     assert mike.sweep() == 1
     assert [row["outcome"] for row in world.messages()] == ["answered"] * 2

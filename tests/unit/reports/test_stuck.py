@@ -6,24 +6,24 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from worker.domain.ids import ChannelUserId, MessageRowId
-from worker.domain.reports.message_life import ClosedGate
-from worker.domain.reports.stuck import Crowd, StuckKind, StuckUser, Waits, stuck
+from worker.domain.reports.message_history import ClosedGate
+from worker.domain.reports.stuck import Backlog, StuckKind, StuckSnapshot, StuckUser, stuck
 from worker.domain.routing import Agent, Routing
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 OLD = NOW - timedelta(seconds=90)
 ROUTING = Routing(agents={"default": Agent(name="default", model="m/1")}, default_agent="default")
-NOTHING = Waits(
+NOTHING = StuckSnapshot(
     now=NOW, workers=1, stalled=(), gates=(), by_agent=(), by_channel=(), inbox=None, users=()
 )
-FIVE = Crowd(name="default", count=5, since=OLD)
+FIVE = Backlog(name="default", count=5, since=OLD)
 
 
 def gate(name: str) -> ClosedGate:
     return ClosedGate(name=name, reason="status 401", closed_until=NOW + timedelta(seconds=9))
 
 
-def kinds(waits: Waits) -> list[StuckKind]:
+def kinds(waits: StuckSnapshot) -> list[StuckKind]:
     return [one.kind for one in stuck(waits, ROUTING)]
 
 
@@ -40,7 +40,7 @@ def test_a_gate_is_stuck_where_somebody_has_waited_behind_it(name: str) -> None:
         NOTHING,
         gates=(gate(name), gate("model:other"), gate("webhook:other")),
         by_agent=() if "webhook" in name else (FIVE,),
-        by_channel=(Crowd(name="web", count=5, since=OLD),) if "webhook" in name else (),
+        by_channel=(Backlog(name="web", count=5, since=OLD),) if "webhook" in name else (),
     )
     (one,) = stuck(waits, ROUTING)
     assert (one.kind, one.since) == (StuckKind.GATE, OLD)
@@ -51,8 +51,8 @@ def test_no_worker_a_stalled_one_the_inbox_and_a_missing_agent_are_causes() -> N
     waits = replace(
         NOTHING,
         workers=0,
-        stalled=(Crowd(name="host/7", count=1, since=OLD),),
-        inbox=Crowd(name="inbox", count=3, since=OLD),
+        stalled=(Backlog(name="host/7", count=1, since=OLD),),
+        inbox=Backlog(name="inbox", count=3, since=OLD),
         by_agent=(replace(FIVE, name="gone"),),
     )
     assert kinds(waits) == [

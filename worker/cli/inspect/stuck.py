@@ -9,7 +9,7 @@ from worker.cli.console import out, plain, say, say_json
 from worker.cli.errors import CommandError
 from worker.cli.settings import agents_of, settings_for
 from worker.cli.times import clock, span
-from worker.domain.reports.stuck import Stuck, StuckKind, Waits, stuck
+from worker.domain.reports.stuck import Stuck, StuckKind, StuckSnapshot, stuck
 from worker.store.database import Database
 from worker.store.reports.stuck import StuckStore
 
@@ -38,7 +38,7 @@ def run(*, after_s: float, as_json: bool) -> None:
         raise CommandError(f"stuck: {len(found) + sum(more.values())}")
 
 
-def _table(found: tuple[Stuck, ...], waits: Waits) -> Table:
+def _table(found: tuple[Stuck, ...], waits: StuckSnapshot) -> Table:
     table = Table("since", "for", "user", "message", "why", "try")
     for one in found:
         table.add_row(
@@ -52,7 +52,7 @@ def _table(found: tuple[Stuck, ...], waits: Waits) -> Table:
     return table
 
 
-def _more(waits: Waits) -> dict[StuckKind, int]:
+def _more(waits: StuckSnapshot) -> dict[StuckKind, int]:
     """Count those that were not read, by kind; people whose lease died are counted as overdue."""
     shown = Counter(_counted_as(one.kind) for one in waits.users)
     all_ = {_counted_as(one.kind): one.all_of_kind for one in waits.users}

@@ -9,8 +9,8 @@ from worker.cli.settings import agents_of, settings_for
 from worker.cli.times import moment
 from worker.handlers.operators.explain import ExplainMessage, NotAccepted
 from worker.store.database import Database
-from worker.store.reports.find_message import FindingStore, Found
-from worker.store.reports.message_life import LifeStore
+from worker.store.reports.find_message import FindMessageStore, Found
+from worker.store.reports.message_history import MessageHistoryStore
 
 
 def run(asked: str, *, text: bool, as_json: bool) -> None:
@@ -19,7 +19,10 @@ def run(asked: str, *, text: bool, as_json: bool) -> None:
     routing, timing = agents_of(settings)
     database = Database(settings.database_url, pool_size=1, name="worker-cli")
     explain = ExplainMessage(
-        finding=FindingStore(database), lives=LifeStore(database), routing=routing, timing=timing
+        finding=FindMessageStore(database),
+        histories=MessageHistoryStore(database),
+        routing=routing,
+        timing=timing,
     )
     try:
         found = explain.find(asked)

@@ -9,7 +9,13 @@ from datetime import datetime
 from typing import Final
 
 from worker.cli.times import clock, moment, span
-from worker.domain.reports.message_life import Life, LifeCall, LifeDelivery, LifeTurn
+from worker.domain.reports.explain_ended import Explanation
+from worker.domain.reports.message_history import (
+    CallSummary,
+    DeliverySummary,
+    MessageHistory,
+    TurnSummary,
+)
 from worker.domain.states import CallState
 from worker.handlers.intake.accept import NEVER_ANSWERED
 from worker.handlers.operators.explain import Explained
@@ -20,30 +26,36 @@ _NO_TOOL: Final = "(no tool of ours)"
 
 def facts_of(explained: Explained, tools: Collection[str], *, text: bool) -> dict[str, object]:
     """Give everything as JSON has it. `tools`: the names that may be shown."""
-    life = explained.life
-    message = asdict(life.message)
+    history = explained.history
+    message = asdict(history.message)
     envelope = message.pop("envelope")
-    reply = asdict(life.reply) if life.reply else None
+    reply = asdict(history.reply) if history.reply else None
     if reply is not None and not text:
         reply.pop("text")
     return {
-        "now": life.now,
-        "where": asdict(explained.outlook),
+        "now": history.now,
+        "where": _where(explained.explanation),
         "message": message,
         "envelope": envelope_facts(envelope, text=text),
         "unknown_fields": [asdict(one) for one in explained.unknown],
-        "user": asdict(life.user),
-        "turn": asdict(life.turn) if life.turn else None,
-        "turn_is_before_it": life.is_behind,
-        "calls": [asdict(one) for one in life.calls],
-        "tools": [asdict(one) | {"name": _tool(one.name, tools)} for one in life.tools],
-        "events": [asdict(one) for one in life.events],
+        "user": asdict(history.user),
+        "turn": asdict(history.turn) if history.turn else None,
+        "turn_is_before_it": history.is_behind,
+        "calls": [asdict(one) for one in history.calls],
+        "tools": [asdict(one) | {"name": _tool(one.name, tools)} for one in history.tools],
+        "events": [asdict(one) for one in history.events],
         "reply": reply,
-        "delivery": asdict(life.delivery) if life.delivery else None,
-        "dead_letters": [asdict(one) for one in life.letters],
-        "gates": [asdict(one) for one in life.gates],
-        "workers": life.workers,
+        "delivery": asdict(history.delivery) if history.delivery else None,
+        "dead_letters": [asdict(one) for one in history.letters],
+        "gates": [asdict(one) for one in history.gates],
+        "workers": history.workers,
     }
+
+
+def _where(explanation: Explanation) -> dict[str, object]:
+    # Scripts have known the status as `fate` since the first version.
+    facts = asdict(explanation)
+    return {"fate": facts.pop("status"), **facts}
 
 
 def envelope_facts(envelope: Mapping[str, object], *, text: bool) -> dict[str, object]:
@@ -62,11 +74,11 @@ def envelope_facts(envelope: Mapping[str, object], *, text: bool) -> dict[str, o
 
 def lines_of(explained: Explained, tools: Collection[str], *, text: bool) -> Iterator[str]:
     """Give the lines for people: first where it stands, then how it came to that."""
-    life, told = explained.life, explained.outlook
-    message, now = life.message, life.now
+    history, told = explained.history, explained.explanation
+    message, now = history.message, history.now
     outcome = f" ({message.outcome})" if message.outcome not in {None, message.state} else ""
     yield (
-        f"message {message.id} of channel user {life.user.id} on {message.channel},"
+        f"message {message.id} of channel user {history.user.id} on {message.channel},"
         f" agent {message.agent}: {message.state}{outcome},"
         f" accepted {moment(message.accepted_at, now)}"
     )
@@ -78,14 +90,14 @@ def lines_of(explained: Explained, tools: Collection[str], *, text: bool) -> Ite
     yield f"next   {told.then or 'nothing by itself'}"
     yield from (f"try    {command}" for command in told.commands)
     yield ""
-    for at, what in _timeline(life):
+    for at, what in _timeline(history):
         after_s = (at - message.accepted_at).total_seconds()
         yield f"{clock(at, now)}  {'-' if after_s < 0 else '+'}{span(after_s):<8}  {what}"
     yield from _notes(explained, tools, text=text)
 
 
 def _notes(explained: Explained, tools: Collection[str], *, text: bool) -> Iterator[str]:
-    life, message = explained.life, explained.life.message
+    history, message = explained.history, explained.history.message
     yield ""
     yield f"its channel's id   {message.message_id}"
     if message.trace_id is not None:
@@ -97,43 +109,43 @@ def _notes(explained: Explained, tools: Collection[str], *, text: bool) -> Itera
         yield f"unknown field      {one.name}{meant}"
     if message.conflicts:
         yield f"other body         came {message.conflicts} times with this id; the first stands"
-    if life.turn is not None:
-        yield f"turn               {_turn(life.turn)}"
-    for tool in life.tools:
+    if history.turn is not None:
+        yield f"turn               {_turn(history.turn)}"
+    for tool in history.tools:
         took = (
             f", {span((tool.finished_at - tool.started_at).total_seconds())}"
             if tool.finished_at
             else ""
         )
         yield f"tool, round {tool.round}      {_tool(tool.name, tools)}: {tool.state}{took}"
-    if text and life.reply is not None:
-        yield f"reply              {life.reply.text}"
+    if text and history.reply is not None:
+        yield f"reply              {history.reply.text}"
 
 
-def _timeline(life: Life) -> list[tuple[datetime, str]]:
+def _timeline(history: MessageHistory) -> list[tuple[datetime, str]]:
     """Give what happened, in the order of time."""
-    late = ", though sent before what was taken already" if life.message.late else ""
-    rows = [(life.message.accepted_at, f"accepted{late}"), *_of_turn(life), *_of_end(life)]
-    if life.delivery is not None:
-        rows += _delivered(life.delivery)
-    for letter in life.letters:
+    late = ", though sent before what was taken already" if history.message.late else ""
+    rows = [(history.message.accepted_at, f"accepted{late}"), *_of_turn(history), *_of_end(history)]
+    if history.delivery is not None:
+        rows += _delivered(history.delivery)
+    for letter in history.letters:
         rows.append((letter.created_at, f"dead letter {letter.id}: {letter.reason}"))
         if letter.resolved_at is not None:
             rows.append((letter.resolved_at, f"dead letter {letter.id} was {letter.resolution}"))
     return sorted(rows, key=lambda row: row[0])
 
 
-def _of_turn(life: Life) -> Iterator[tuple[datetime, str]]:
-    turn = life.turn
-    for event in life.events:
+def _of_turn(history: MessageHistory) -> Iterator[tuple[datetime, str]]:
+    turn = history.turn
+    for event in history.events:
         facts = ", ".join(f"{name} {value}" for name, value in event.facts.items())
         yield event.at, f"{event.event}: {facts}"
     if turn is None:
         return
-    other = " (another one, before it)" if life.is_behind else ""
+    other = " (another one, before it)" if history.is_behind else ""
     of = f", {turn.messages} messages" if turn.messages > 1 else ""
     yield turn.opened_at, f"turn {turn.id} opened{other}{of}"
-    for call in life.calls:
+    for call in history.calls:
         yield call.intent_at, _asked(call)
         if call.finished_at is not None:
             yield call.finished_at, _came_back(call)
@@ -142,21 +154,21 @@ def _of_turn(life: Life) -> Iterator[tuple[datetime, str]]:
         yield turn.finished_at, f"turn {turn.id} {turn.state}{why}"
 
 
-def _of_end(life: Life) -> Iterator[tuple[datetime, str]]:
-    message = life.message
-    if life.reply is not None:
-        yield life.reply.created_at, f"reply written, source {life.reply.source}"
+def _of_end(history: MessageHistory) -> Iterator[tuple[datetime, str]]:
+    message = history.message
+    if history.reply is not None:
+        yield history.reply.created_at, f"reply written, source {history.reply.source}"
     if message.finished_at is not None:
         yield message.finished_at, f"message {message.state}, outcome {message.outcome}"
 
 
-def _asked(call: LifeCall) -> str:
+def _asked(call: CallSummary) -> str:
     round_ = f" of round {call.round}" if call.round else ""
     sent = ", with instructions" if call.instructions_sent else ""
     return f"call {call.id}: attempt {call.attempt + 1}{round_} intended{sent}"
 
 
-def _came_back(call: LifeCall) -> str:
+def _came_back(call: CallSummary) -> str:
     said = [
         f"status {call.status}" if call.status else "",
         f"code {call.code}" if call.code else "",
@@ -169,7 +181,7 @@ def _came_back(call: LifeCall) -> str:
     return f"call {call.id}: {state}" + "".join(f", {one}" for one in said if one)
 
 
-def _delivered(delivery: LifeDelivery) -> Iterator[tuple[datetime, str]]:
+def _delivered(delivery: DeliverySummary) -> Iterator[tuple[datetime, str]]:
     if delivery.first_attempt_at is not None:
         yield delivery.first_attempt_at, f"delivery {delivery.id}: first attempt"
     if delivery.finished_at is not None:
@@ -178,7 +190,7 @@ def _delivered(delivery: LifeDelivery) -> Iterator[tuple[datetime, str]]:
         yield delivery.finished_at, f"delivery {delivery.id}: {delivery.state}{tries}{ids}"
 
 
-def _turn(turn: LifeTurn) -> str:
+def _turn(turn: TurnSummary) -> str:
     where = f", Telnyx conversation {turn.telnyx_conversation_id or 'not known yet'}"
     conversation = where if turn.conversation_id else ", no conversation"
     landed = {True: "in it", False: "not in it", None: "not known to be in it"}[turn.landed]

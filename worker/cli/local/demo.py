@@ -23,7 +23,7 @@ from worker.cli.settings import routing_of
 from worker.config.settings import sandbox_dir
 from worker.domain.routing import Routing
 from worker.queue.broker import ERRORS, INBOUND, waiting_entries
-from worker.store.reports.outcomes import ReplyStore
+from worker.store.reports.outcomes import OutcomeStore
 
 _TIMEOUT_S: Final = 45.0
 _LOOK_EVERY_S: Final = 0.08
@@ -56,7 +56,7 @@ def run() -> None:
     _say_where_next(is_running=was_running)
 
 
-def _play(queue: Producer, replies: ReplyStore, routing: Routing) -> Stage:
+def _play(queue: Producer, replies: OutcomeStore, routing: Routing) -> Stage:
     """Send the script, some of it twice, until everything has its outcome."""
     stage, watch = Stage(), OutcomeWatch(replies)
     began_at = datetime.now(UTC)
@@ -100,7 +100,7 @@ def _await_empty_queue(broker_url: str) -> None:
         raise broker_is_away(error, broker_url) from error
 
 
-def _prove(stage: Stage, replies: ReplyStore) -> None:
+def _prove(stage: Stage, replies: OutcomeStore) -> None:
     twice = [key for key, line in stage.sent.items() if line.again]
     log = sandbox_dir() / "simulator" / "telnyx.jsonl"
     checks = check_all(list(stage.sent), twice=twice, replies=replies, log=log)

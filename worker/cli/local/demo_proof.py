@@ -7,7 +7,7 @@ from pathlib import Path
 
 from worker.sandbox.simulator import overlaps, read_log
 from worker.sandbox.simulator.record.log import Entry, user_texts
-from worker.store.reports.outcomes import LandedTurn, MessageKey, Progress, ReplyStore
+from worker.store.reports.outcomes import LandedTurn, MessageKey, OutcomeStore, Progress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +21,7 @@ class Check:
 
 
 def check_all(
-    keys: Sequence[MessageKey], *, twice: Sequence[MessageKey], replies: ReplyStore, log: Path
+    keys: Sequence[MessageKey], *, twice: Sequence[MessageKey], replies: OutcomeStore, log: Path
 ) -> list[Check]:
     """Check the rows of these messages. `twice` are those of them that were sent two times."""
     rows = replies.find(keys)

@@ -18,7 +18,7 @@ from worker.domain.ids import ChannelUserId, TelnyxConversationId
 from worker.handlers.operators.compare import ComparedRow
 from worker.handlers.operators.take_user import NotNowError
 from worker.store.operators.say import Said
-from worker.store.reports.conversations import LedgerTurn, MappingRow
+from worker.store.reports.conversations import ConversationSummary, ConversationTurn
 
 _LOOK_EVERY_S = 0.2
 
@@ -164,7 +164,7 @@ def _said(operator: Operator, user_id: ChannelUserId, text: str, how: HowToSay, 
             time.sleep(wait_s)
 
 
-def _mapping(operator: Operator, who: str, agent: str | None) -> MappingRow:
+def _mapping(operator: Operator, who: str, agent: str | None) -> ConversationSummary:
     """Find the open mapping that is meant, else the newest closed one."""
     try:
         telnyx_id = TelnyxConversationId(UUID(who))
@@ -186,7 +186,7 @@ def _mapping(operator: Operator, who: str, agent: str | None) -> MappingRow:
     return found[0]
 
 
-def _facts(one: MappingRow) -> dict[str, object]:
+def _facts(one: ConversationSummary) -> dict[str, object]:
     return {
         "id": one.id,
         "user": one.user_id,
@@ -213,7 +213,7 @@ def _row(row: ComparedRow, *, texts: bool) -> dict[str, object]:
     return facts | ({"text": text} if texts else {})
 
 
-def _turn_facts(turn: LedgerTurn | None) -> dict[str, object]:
+def _turn_facts(turn: ConversationTurn | None) -> dict[str, object]:
     return {
         "turn": turn and turn.id,
         "kind": turn and turn.kind,

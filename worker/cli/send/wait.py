@@ -8,7 +8,7 @@ from typing import Final
 
 from worker.cli.console import progress_bar
 from worker.store.database import Database
-from worker.store.reports.outcomes import MessageKey, Progress, ReplyStore
+from worker.store.reports.outcomes import MessageKey, OutcomeStore, Progress
 
 _LOOK_EVERY_S: Final = 0.2
 
@@ -16,7 +16,7 @@ _LOOK_EVERY_S: Final = 0.2
 class OutcomeWatch:
     """Messages that were sent and have no outcome yet."""
 
-    def __init__(self, replies: ReplyStore, keys: Iterable[MessageKey] = ()) -> None:
+    def __init__(self, replies: OutcomeStore, keys: Iterable[MessageKey] = ()) -> None:
         self._replies = replies
         self.open: dict[MessageKey, None] = dict.fromkeys(keys)
 
@@ -33,11 +33,11 @@ class OutcomeWatch:
 
 
 @contextmanager
-def replies_in(database_url: str) -> Iterator[ReplyStore]:
+def replies_in(database_url: str) -> Iterator[OutcomeStore]:
     """Open the replies for reading."""
     database = Database(database_url, pool_size=1, name="worker-cli")
     try:
-        yield ReplyStore(database)
+        yield OutcomeStore(database)
     finally:
         database.close()
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import StrEnum, unique
 from typing import Final
 
-from worker.domain.reports.message_life import Life, LifeDelivery, LifeLetter
+from worker.domain.reports.message_history import DeadLetterSummary, DeliverySummary, MessageHistory
 from worker.domain.states import (
     SWITCHED_OFF,
     DeadLetterKind,
@@ -19,7 +19,7 @@ from worker.domain.states import (
 
 
 @unique
-class Fate(StrEnum):
+class MessageStatus(StrEnum):
     """Where a message stands, for scripts: new ones may come, none changes its meaning."""
 
     ANSWERED = "answered"
@@ -50,10 +50,10 @@ class Fate(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outlook:
+class Explanation:
     """What a message waits for, or how it ended; what happens next; what a person may do."""
 
-    fate: Fate
+    status: MessageStatus
     what: str
     since: datetime | None = None
     until: datetime | None = None
@@ -76,116 +76,123 @@ _DEAD: Final = {
 }
 
 
-def ended(life: Life) -> Outlook:
+def ended(history: MessageHistory) -> Explanation:
     """Say how a message ended, whose state is no longer `pending` or `in_turn`."""
-    message = life.message
+    message = history.message
     match message.state:
         case MessageState.DEAD:
-            return _dead(life)
+            return _dead(history)
         case MessageState.HUMAN:
-            return Outlook(
-                fate=Fate.HUMAN,
+            return Explanation(
+                status=MessageStatus.HUMAN,
                 what="a person had taken over: it was left to him, and the model did not answer",
                 since=message.finished_at,
-                commands=(_SAY.format(user=life.user.id),),
+                commands=(_SAY.format(user=history.user.id),),
             )
         case MessageState.SKIPPED:
             why = _SKIPPED.get(message.outcome or "", f"it has the signal {message.outcome}")
             what = f"not answered: {why}"
-            return Outlook(fate=Fate.SKIPPED, what=what, since=message.finished_at)
+            return Explanation(status=MessageStatus.SKIPPED, what=what, since=message.finished_at)
         case MessageState.EXPIRED:
-            return Outlook(
-                fate=Fate.EXPIRED,
+            return Explanation(
+                status=MessageStatus.EXPIRED,
                 what="too old when its turn would have opened (expires_at, or max_age_s)",
                 since=message.expires_at,
-                commands=(_SAY.format(user=life.user.id),),
+                commands=(_SAY.format(user=history.user.id),),
             )
         case _:
-            return _answered(life)
+            return _answered(history)
 
 
-def _dead(life: Life) -> Outlook:
-    letter = _open_letter(life, DeadLetterKind.MESSAGE)
-    reason = life.message.outcome or ""
-    last = life.calls[-1] if life.calls else None
+def _dead(history: MessageHistory) -> Explanation:
+    letter = _open_letter(history, DeadLetterKind.MESSAGE)
+    reason = history.message.outcome or ""
+    last = history.calls[-1] if history.calls else None
     answer = f" (status {last.status})" if last is not None and last.status else ""
     what = f"dead letter, {reason}: {_DEAD.get(reason, 'see its reason')}{answer}"
     if letter is None:
-        dealt = next((one for one in reversed(life.letters) if one.resolution), None)
+        dealt = next((one for one in reversed(history.letters) if one.resolution), None)
         over = f"dead letter {dealt.id} was {dealt.resolution}" if dealt else ""
-        return Outlook(fate=Fate.DEAD, what=what, since=life.message.finished_at, then=over)
-    return Outlook(
-        fate=Fate.DEAD,
+        return Explanation(
+            status=MessageStatus.DEAD, what=what, since=history.message.finished_at, then=over
+        )
+    return Explanation(
+        status=MessageStatus.DEAD,
         what=what,
         since=letter.created_at,
         commands=(f"worker dead-letters replay {letter.id}",),
     )
 
 
-def _answered(life: Life) -> Outlook:
-    delivery, source = life.delivery, life.reply.source if life.reply else None
+def _answered(history: MessageHistory) -> Explanation:
+    delivery, source = history.delivery, history.reply.source if history.reply else None
+    failure = history.turn and history.turn.failure
     how = {
         ReplySource.ADOPTED: "answered; the answer was found in Telnyx's conversation",
-        ReplySource.FALLBACK: f"the fallback text was said ({life.turn and life.turn.failure})",
+        ReplySource.FALLBACK: f"the fallback text was said ({failure})",
     }.get(source or ReplySource.CALL, "answered")
     if delivery is None:
-        return Outlook(fate=Fate.ANSWERED, what=how, since=life.message.finished_at)
+        return Explanation(
+            status=MessageStatus.ANSWERED, what=how, since=history.message.finished_at
+        )
     if delivery.state in {DeliveryState.PENDING, DeliveryState.SENDING}:
-        return _delivering(life, delivery)
+        return _delivering(history, delivery)
     ends = {
         DeliveryState.SENT: (
-            Fate.ANSWERED,
+            MessageStatus.ANSWERED,
             f"{how}; the reply was handed over"
             if delivery.attempts
             else f"{how}; the reply is kept in Postgres, this channel has no delivery",
         ),
         DeliveryState.WITHHELD: (
-            Fate.WITHHELD,
+            MessageStatus.WITHHELD,
             f"{how}; the reply was withheld, for a person had taken over",
         ),
         DeliveryState.SUPERSEDED: (
-            Fate.SUPERSEDED,
+            MessageStatus.SUPERSEDED,
             f"{how}; the reply was not sent, for newer messages waited: the next one covers them",
         ),
         DeliveryState.FAILED: (
-            Fate.NOT_DELIVERED,
+            MessageStatus.NOT_DELIVERED,
             f"{how}; the channel refused the reply, or it was tried too often",
         ),
         DeliveryState.UNKNOWN: (
-            Fate.NOT_DELIVERED,
+            MessageStatus.NOT_DELIVERED,
             f"{how}; the channel may have the reply or not, and it is not sent again",
         ),
         DeliveryState.EXPIRED: (
-            Fate.NOT_DELIVERED,
+            MessageStatus.NOT_DELIVERED,
             f"{how}; the reply could not be handed over in time (delivery_max_age_s)",
         ),
     }
-    fate, what = ends.get(delivery.state, (Fate.NOT_DELIVERED, f"{how}; {delivery.state}"))
-    return Outlook(
-        fate=fate,
+    status, what = ends.get(
+        delivery.state, (MessageStatus.NOT_DELIVERED, f"{how}; {delivery.state}")
+    )
+    return Explanation(
+        status=status,
         what=what + _told(delivery),
         since=delivery.finished_at,
-        commands=_mends(life, fate),
+        commands=_mends(history, status),
     )
 
 
-def _mends(life: Life, fate: Fate) -> tuple[str, ...]:
-    letter = _open_letter(life, DeadLetterKind.DELIVERY)
+def _mends(history: MessageHistory, status: MessageStatus) -> tuple[str, ...]:
+    letter = _open_letter(history, DeadLetterKind.DELIVERY)
     if letter is not None:
         return (f"worker dead-letters replay {letter.id}",)
-    if fate in {Fate.WITHHELD, Fate.NOT_DELIVERED}:
-        return (_SAY.format(user=life.user.id),)
+    if status in {MessageStatus.WITHHELD, MessageStatus.NOT_DELIVERED}:
+        return (_SAY.format(user=history.user.id),)
     return ()
 
 
-def _delivering(life: Life, delivery: LifeDelivery) -> Outlook:
+def _delivering(history: MessageHistory, delivery: DeliverySummary) -> Explanation:
     """Say what a reply waits for."""
     what, until, then = "the reply is due to be handed over", delivery.due_at, ""
-    gate = next((g for g in life.gates if g.name == f"webhook:{delivery.way_out}"), None)
-    person = life.reply is not None and life.reply.source is ReplySource.HUMAN
+    gate = next((g for g in history.gates if g.name == f"webhook:{delivery.way_out}"), None)
+    person = history.reply is not None and history.reply.source is ReplySource.HUMAN
     if delivery.ahead:
         what, until = f"{delivery.ahead} earlier replies to this person go first", None
-    elif delivery.lease_until is not None and delivery.lease_until > life.now:
+    elif delivery.lease_until is not None and delivery.lease_until > history.now:
         what = f"attempt {delivery.attempts} is under way"
         until, then = delivery.lease_until, "an attempt that does not end is taken for unclear"
     elif gate is not None and gate.reason == SWITCHED_OFF:
@@ -196,10 +203,10 @@ def _delivering(life: Life, delivery: LifeDelivery) -> Outlook:
     elif delivery.attempts:
         what = f"attempt {delivery.attempts} did not succeed{_told(delivery)}"
         then = f"attempt {delivery.attempts + 1}"
-    if life.user.paused_at is not None and not person:
+    if history.user.paused_at is not None and not person:
         then = "it is withheld, for a person has taken over meanwhile"
-    return Outlook(
-        fate=Fate.DELIVERING,
+    return Explanation(
+        status=MessageStatus.DELIVERING,
         what=f"answered, and being delivered: {what}",
         since=delivery.created_at,
         until=until,
@@ -207,9 +214,9 @@ def _delivering(life: Life, delivery: LifeDelivery) -> Outlook:
     )
 
 
-def _told(delivery: LifeDelivery) -> str:
+def _told(delivery: DeliverySummary) -> str:
     return f" ({delivery.provider_status})" if delivery.provider_status else ""
 
 
-def _open_letter(life: Life, kind: DeadLetterKind) -> LifeLetter | None:
-    return next((one for one in life.letters if one.kind is kind and not one.resolution), None)
+def _open_letter(history: MessageHistory, kind: DeadLetterKind) -> DeadLetterSummary | None:
+    return next((one for one in history.letters if one.kind is kind and not one.resolution), None)

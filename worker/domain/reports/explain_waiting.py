@@ -14,8 +14,13 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from worker.domain.reports.explain_ended import Fate, Outlook, ended
-from worker.domain.reports.message_life import ClosedGate, Life, LifeCall, LifeTurn
+from worker.domain.reports.explain_ended import Explanation, MessageStatus, ended
+from worker.domain.reports.message_history import (
+    CallSummary,
+    ClosedGate,
+    MessageHistory,
+    TurnSummary,
+)
 from worker.domain.routing import Routing
 from worker.domain.states import CallState, MessageState, ToolCallState, TurnKind
 from worker.domain.timing import Timing
@@ -25,42 +30,42 @@ _TO_A_PERSON: Final = "it is added to Telnyx's conversation and ends as human: n
 _NOBODY_LIVES: Final = "no worker is alive: start one, then it goes on by itself"
 
 
-def outlook(life: Life, routing: Routing, timing: Timing) -> Outlook:
+def explain(history: MessageHistory, routing: Routing, timing: Timing) -> Explanation:
     """Say where a message stands."""
-    if life.user.erasing_since is not None:
-        return _erasing(life)
-    if life.message.state not in {MessageState.PENDING, MessageState.IN_TURN}:
-        return ended(life)
-    if life.user.diverged_at is not None:
-        return _diverged(life)
-    if life.turn is None:
-        found = _pending(life, routing)
-    elif life.is_behind:
-        found = _behind(life.turn, _in_turn(life, life.turn, routing, timing))
+    if history.user.erasing_since is not None:
+        return _erasing(history)
+    if history.message.state not in {MessageState.PENDING, MessageState.IN_TURN}:
+        return ended(history)
+    if history.user.diverged_at is not None:
+        return _diverged(history)
+    if history.turn is None:
+        found = _pending(history, routing)
+    elif history.is_behind:
+        found = _behind(history.turn, _in_turn(history, history.turn, routing, timing))
     else:
-        found = _in_turn(life, life.turn, routing, timing)
-    if life.workers == 0:
+        found = _in_turn(history, history.turn, routing, timing)
+    if history.workers == 0:
         return replace(found, then=_NOBODY_LIVES, commands=("worker status", *found.commands))
     return found
 
 
-def _erasing(life: Life) -> Outlook:
-    return Outlook(
-        fate=Fate.ERASING,
+def _erasing(history: MessageHistory) -> Explanation:
+    return Explanation(
+        status=MessageStatus.ERASING,
         what="its person is being erased, and that has not been finished; he is stopped",
-        since=life.user.erasing_since,
-        commands=(f"worker erase {life.user.id}",),
+        since=history.user.erasing_since,
+        commands=(f"worker erase {history.user.id}",),
     )
 
 
-def _diverged(life: Life) -> Outlook:
-    noted = next((one for one in reversed(life.events) if one.event == "diverged"), None)
+def _diverged(history: MessageHistory) -> Explanation:
+    noted = next((one for one in reversed(history.events) if one.event == "diverged"), None)
     why = f": {noted.facts.get('reason')}" if noted else ""
-    user = life.user.id
-    return Outlook(
-        fate=Fate.DIVERGED,
+    user = history.user.id
+    return Explanation(
+        status=MessageStatus.DIVERGED,
         what=f"Telnyx's conversation is not what we know{why}; an operator has to decide",
-        since=life.user.diverged_at,
+        since=history.user.diverged_at,
         commands=(
             f"worker conversations show {user}",
             f"worker conversations adopt {user} TELNYX-ID",
@@ -69,135 +74,142 @@ def _diverged(life: Life) -> Outlook:
     )
 
 
-def _behind(turn: LifeTurn, before: Outlook) -> Outlook:
+def _behind(turn: TurnSummary, before: Explanation) -> Explanation:
     return replace(
         before,
-        fate=Fate.BEHIND,
+        status=MessageStatus.BEHIND,
         what=f"turn {turn.id} of the same person comes first: {before.what}",
         then=f"{before.then}; after it, this one" if before.then else "after it, this one",
     )
 
 
-def _pending(life: Life, routing: Routing) -> Outlook:
+def _pending(history: MessageHistory, routing: Routing) -> Explanation:
     """Say what a message waits for that no turn has taken, while none is open."""
-    user, now = life.user, life.now
-    agent = user.next_agent or life.message.agent  # whoever comes first opens the line
+    user, now = history.user, history.now
+    agent = user.next_agent or history.message.agent  # whoever comes first opens the line
     then = "its turn opens and Telnyx is asked"
-    if life.message.before:
-        then = f"{life.message.before} earlier messages go first, or with it in one turn"
-    expires_at = life.message.expires_at
+    if history.message.before:
+        then = f"{history.message.before} earlier messages go first, or with it in one turn"
+    expires_at = history.message.expires_at
     if expires_at is not None and expires_at <= max(user.due_at or now, now):
         then = "it ends as expired"  # whoever has to answer, and whether he may
     elif agent not in routing.agents:
-        return _no_agent(life, agent)
-    elif (gate := _gate(life, routing, agent)) is not None:
+        return _no_agent(history, agent)
+    elif (gate := _gate(history, routing, agent)) is not None:
         return _held_back(gate, then if user.paused_at is None else _TO_A_PERSON)
     elif user.paused_at is not None:
-        return _paused(life, user.paused_at)
-    return _in_line(life, routing, then) or _due(life, then)
+        return _paused(history, user.paused_at)
+    return _in_line(history, routing, then) or _due(history, then)
 
 
-def _paused(life: Life, since: datetime) -> Outlook:
-    user = life.user.id
-    return Outlook(
-        fate=Fate.PAUSED,
+def _paused(history: MessageHistory, since: datetime) -> Explanation:
+    user = history.user.id
+    return Explanation(
+        status=MessageStatus.PAUSED,
         what="a person has taken over (worker pause)",
         since=since,
-        until=life.user.due_at,
+        until=history.user.due_at,
         then=_TO_A_PERSON,
         commands=(f'worker say {user} "TEXT"', f"worker resume {user}"),
     )
 
 
-def _due(life: Life, then: str) -> Outlook:
+def _due(history: MessageHistory, then: str) -> Explanation:
     """Say what a message that nothing holds back waits for."""
-    user, now = life.user, life.now
+    user, now = history.user, history.now
     if user.due_at is None:
-        return Outlook(
-            fate=Fate.STRANDED,
+        return Explanation(
+            status=MessageStatus.STRANDED,
             what="nothing will take it up: its person has no due time, which is a defect of ours",
             then="the next message of this person takes it along",
         )
     if user.held_until is not None:
         what = "a worker has it in hand"
-        return Outlook(fate=Fate.WORKER, what=what, until=user.held_until, then=then)
+        return Explanation(status=MessageStatus.WORKER, what=what, until=user.held_until, then=then)
     if user.due_at <= now:
         what = "the next free worker takes it"
-        return Outlook(fate=Fate.WORKER, what=what, since=user.due_at, then=then)
+        return Explanation(status=MessageStatus.WORKER, what=what, since=user.due_at, then=then)
     if user.due_at == user.waiting_due_at:
         what = "it waits for more messages (debounce, or for one sent earlier)"
-        return Outlook(fate=Fate.DEBOUNCE, what=what, until=user.due_at, then=then)
+        return Explanation(status=MessageStatus.DEBOUNCE, what=what, until=user.due_at, then=then)
     what = "it was held back by a gate that is open again"
-    return Outlook(fate=Fate.GATE, what=what, until=user.due_at, then=then)
+    return Explanation(status=MessageStatus.GATE, what=what, until=user.due_at, then=then)
 
 
-def _in_line(life: Life, routing: Routing, then: str) -> Outlook | None:
+def _in_line(history: MessageHistory, routing: Routing, then: str) -> Explanation | None:
     """Say that it is due and waits for its moment; None = it does not."""
-    user, rate = life.user, routing.calls_per_second
-    due = user.due_at is not None and user.due_at <= life.now and user.held_until is None
-    if not due or rate is None or life.calls_until is None or life.calls_until <= life.now:
+    user, rate = history.user, routing.calls_per_second
+    due = user.due_at is not None and user.due_at <= history.now and user.held_until is None
+    if not due or rate is None or history.calls_until is None or history.calls_until <= history.now:
         return None
-    return Outlook(
-        fate=Fate.RATE,
+    return Explanation(
+        status=MessageStatus.RATE,
         what=f"calls go out at {rate:g} a second (calls_per_second), and others are before it",
         since=user.due_at,
         then=then,
     )
 
 
-def _in_turn(life: Life, turn: LifeTurn, routing: Routing, timing: Timing) -> Outlook:
+def _in_turn(
+    history: MessageHistory, turn: TurnSummary, routing: Routing, timing: Timing
+) -> Explanation:
     """Say what an open turn waits for."""
     agent = routing.agents.get(turn.agent)
-    last = life.calls[-1] if life.calls else None
-    if life.user.held_until is not None:
-        found = _at_work(life, last)
-        if found.fate is Fate.TELNYX and last is not None and agent is not None:
+    last = history.calls[-1] if history.calls else None
+    if history.user.held_until is not None:
+        found = _at_work(history, last)
+        if found.status is MessageStatus.TELNYX and last is not None and agent is not None:
             until = last.intent_at + timedelta(seconds=agent.call_timeout_s)
             found = replace(found, until=until)
     elif agent is None:
-        found = _no_agent(life, turn.agent)
-    elif (gate := _gate(life, routing, turn.agent)) is not None:
-        found = _held_back(gate, _after(life, turn, last, timing.quiet_s(agent.call_timeout_s)))
+        found = _no_agent(history, turn.agent)
+    elif (gate := _gate(history, routing, turn.agent)) is not None:
+        found = _held_back(gate, _after(history, turn, last, timing.quiet_s(agent.call_timeout_s)))
     else:
-        found = _resting(life, turn, last, timing.quiet_s(agent.call_timeout_s))
-        found = _in_line(life, routing, found.then) or found
-    if life.user.paused_at is not None and turn.kind is TurnKind.MODEL:
+        found = _resting(history, turn, last, timing.quiet_s(agent.call_timeout_s))
+        found = _in_line(history, routing, found.then) or found
+    if history.user.paused_at is not None and turn.kind is TurnKind.MODEL:
         then = f"{found.then}; the reply is withheld, for a person has taken over"
         return replace(found, then=then)
     return found
 
 
-def _at_work(life: Life, last: LifeCall | None) -> Outlook:
-    until = life.user.held_until
+def _at_work(history: MessageHistory, last: CallSummary | None) -> Explanation:
+    until = history.user.held_until
     if last is not None and last.state is CallState.INTENDED:
-        return Outlook(
-            fate=Fate.TELNYX,
+        return Explanation(
+            status=MessageStatus.TELNYX,
             what=f"Telnyx is being asked (call {last.id})",
             since=last.intent_at,
             until=until,
             then="its answer is written and delivered; a timeout is read back, not repeated blind",
         )
-    if any(one.state is ToolCallState.STARTED for one in life.tools):
-        return Outlook(
-            fate=Fate.TOOLS, what="tools run", until=until, then="Telnyx is told what came of them"
+    if any(one.state is ToolCallState.STARTED for one in history.tools):
+        return Explanation(
+            status=MessageStatus.TOOLS,
+            what="tools run",
+            until=until,
+            then="Telnyx is told what came of them",
         )
-    return Outlook(fate=Fate.WORKER, what="a worker has it in hand", until=until)
+    return Explanation(status=MessageStatus.WORKER, what="a worker has it in hand", until=until)
 
 
-def _resting(life: Life, turn: LifeTurn, last: LifeCall | None, quiet_s: float) -> Outlook:
+def _resting(
+    history: MessageHistory, turn: TurnSummary, last: CallSummary | None, quiet_s: float
+) -> Explanation:
     """Say why an open turn, that nobody has in hand and no gate holds, is not taken up yet."""
-    then = _after(life, turn, last, quiet_s)
-    due_at = life.user.due_at
+    then = _after(history, turn, last, quiet_s)
+    due_at = history.user.due_at
     if due_at is None:
         what = "nothing will take it up: its person has no due time, which is a defect of ours"
-        return Outlook(fate=Fate.STRANDED, what=what)
+        return Explanation(status=MessageStatus.STRANDED, what=what)
     if last is None:
         what = "its Telnyx conversation could not be found, made or written to"
-        if due_at <= life.now:
+        if due_at <= history.now:
             what = "the next free worker takes it up"
-        return Outlook(fate=Fate.CONVERSATION, what=what, until=due_at, then=then)
-    return Outlook(
-        fate=Fate.LOOK_BACK if _is_doubtful(last) else Fate.RETRY,
+        return Explanation(status=MessageStatus.CONVERSATION, what=what, until=due_at, then=then)
+    return Explanation(
+        status=MessageStatus.LOOK_BACK if _is_doubtful(last) else MessageStatus.RETRY,
         what=_came_to(last),
         since=last.finished_at or last.intent_at,
         until=due_at,
@@ -205,7 +217,7 @@ def _resting(life: Life, turn: LifeTurn, last: LifeCall | None, quiet_s: float) 
     )
 
 
-def _came_to(last: LifeCall) -> str:
+def _came_to(last: CallSummary) -> str:
     match last.state:
         case CallState.INTENDED:
             return f"its worker died in call {last.id}, which Telnyx may have carried out"
@@ -222,7 +234,9 @@ def _came_to(last: LifeCall) -> str:
             return f"call {last.id} was answered, and the turn goes on"
 
 
-def _after(life: Life, turn: LifeTurn, last: LifeCall | None, quiet_s: float) -> str:
+def _after(
+    history: MessageHistory, turn: TurnSummary, last: CallSummary | None, quiet_s: float
+) -> str:
     """Say what is done when the turn is taken up again."""
     if turn.kind is TurnKind.HUMAN:
         return "its words are added to Telnyx's conversation; nobody answers"
@@ -236,34 +250,34 @@ def _after(life: Life, turn: LifeTurn, last: LifeCall | None, quiet_s: float) ->
     if not _is_doubtful(last):
         return f"{look}, else it is sent again"
     quiet_at = last.intent_at + timedelta(seconds=quiet_s)
-    if quiet_at <= life.now:
+    if quiet_at <= history.now:
         return f"{look}, else it is sent again"
     return f"{look}, else it is sent again, but not before {quiet_at:%H:%M:%S}Z"
 
 
-def _is_doubtful(call: LifeCall) -> bool:
+def _is_doubtful(call: CallSummary) -> bool:
     return call.state in {CallState.INTENDED, CallState.UNKNOWN}
 
 
-def _gate(life: Life, routing: Routing, name: str) -> ClosedGate | None:
+def _gate(history: MessageHistory, routing: Routing, name: str) -> ClosedGate | None:
     """Give the gate that holds this agent back for longest."""
     agent = routing.agents.get(name)
     if agent is None:
         return None
     names = gate_names(agent=agent.name, model=agent.model)
-    closed = [one for one in life.gates if one.name in names]
+    closed = [one for one in history.gates if one.name in names]
     return max(closed, key=lambda one: one.closed_until, default=None)
 
 
-def _held_back(gate: ClosedGate, then: str) -> Outlook:
+def _held_back(gate: ClosedGate, then: str) -> Explanation:
     if gate.reason == "rate limit":
         why = "Telnyx answered 429"
     elif gate.reason.startswith("status "):
         why = f"Telnyx answered {gate.reason.removeprefix('status ')}"
     else:
         why = gate.reason
-    return Outlook(
-        fate=Fate.GATE,
+    return Explanation(
+        status=MessageStatus.GATE,
         what=f"held back with everybody behind gate {gate.name}, because {why}",
         until=gate.closed_until,
         then=then,
@@ -271,10 +285,10 @@ def _held_back(gate: ClosedGate, then: str) -> Outlook:
     )
 
 
-def _no_agent(life: Life, name: str) -> Outlook:
-    return Outlook(
-        fate=Fate.NO_AGENT,
+def _no_agent(history: MessageHistory, name: str) -> Explanation:
+    return Explanation(
+        status=MessageStatus.NO_AGENT,
         what=f"the configuration has no agent {name}: put it back into the agents file",
-        until=life.user.due_at,
+        until=history.user.due_at,
         then="it goes on when workers were started with it",
     )

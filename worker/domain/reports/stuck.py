@@ -11,7 +11,7 @@ from enum import StrEnum, unique
 from typing import Final
 
 from worker.domain.ids import ChannelUserId, MessageRowId
-from worker.domain.reports.message_life import ClosedGate
+from worker.domain.reports.message_history import ClosedGate
 from worker.domain.routing import Agent, Routing
 from worker.domain.turns.next_step import gate_names
 
@@ -48,7 +48,7 @@ class StuckUser:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Crowd:
+class Backlog:
     """Those that wait for one agent, for delivery on one channel, or in the inbox."""
 
     name: str
@@ -57,20 +57,20 @@ class Crowd:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Waits:
+class StuckSnapshot:
     """One look at everything that has waited for longer than was asked."""
 
     now: datetime
     workers: int
     """Processes whose heartbeat is fresh."""
-    stalled: tuple[Crowd, ...]
+    stalled: tuple[Backlog, ...]
     """Of them those that take nothing; named host/pid."""
     gates: tuple[ClosedGate, ...]
-    by_agent: tuple[Crowd, ...]
+    by_agent: tuple[Backlog, ...]
     """Messages without an outcome, by agent."""
-    by_channel: tuple[Crowd, ...]
+    by_channel: tuple[Backlog, ...]
     """Replies that are not out, by channel."""
-    inbox: Crowd | None
+    inbox: Backlog | None
     users: tuple[StuckUser, ...]
 
 
@@ -97,12 +97,12 @@ _WHY: Final = {
 }
 
 
-def stuck(waits: Waits, routing: Routing) -> tuple[Stuck, ...]:
+def stuck(waits: StuckSnapshot, routing: Routing) -> tuple[Stuck, ...]:
     """Say what is stuck, the causes before those who suffer from them."""
     return (*_causes(waits, routing), *_people(waits))
 
 
-def _causes(waits: Waits, routing: Routing) -> Iterator[Stuck]:
+def _causes(waits: StuckSnapshot, routing: Routing) -> Iterator[Stuck]:
     crowds = (*waits.by_agent, *waits.by_channel, *((waits.inbox,) if waits.inbox else ()))
     if waits.workers == 0 and crowds:
         yield Stuck(
@@ -137,7 +137,7 @@ def _causes(waits: Waits, routing: Routing) -> Iterator[Stuck]:
             )
 
 
-def _gate(gate: ClosedGate, waits: Waits, routing: Routing) -> Iterator[Stuck]:
+def _gate(gate: ClosedGate, waits: StuckSnapshot, routing: Routing) -> Iterator[Stuck]:
     behind = [
         *(one for one in waits.by_agent if _passes(routing.agents.get(one.name), gate)),
         *(one for one in waits.by_channel if gate.name == f"webhook:{one.name}"),
@@ -156,7 +156,7 @@ def _passes(agent: Agent | None, gate: ClosedGate) -> bool:
     return agent is not None and gate.name in gate_names(agent=agent.name, model=agent.model)
 
 
-def _people(waits: Waits) -> Iterator[Stuck]:
+def _people(waits: StuckSnapshot) -> Iterator[Stuck]:
     for one in waits.users:
         command = "worker status" if one.message is None else f"worker why {one.message}"
         if one.kind is StuckKind.DIVERGED:

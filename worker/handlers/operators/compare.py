@@ -11,7 +11,11 @@ from enum import StrEnum
 from worker.domain.ids import TurnId
 from worker.domain.turns.reconcile import HUMAN_KEY, same_text
 from worker.domain.turns.thread import ThreadMessage
-from worker.store.reports.conversations import LedgerStore, LedgerTurn, MappingRow
+from worker.store.reports.conversations import (
+    ConversationReports,
+    ConversationSummary,
+    ConversationTurn,
+)
 from worker.telnyx.conversations import Conversations
 
 
@@ -39,17 +43,17 @@ class ComparedRow:
 
     verdict: Verdict
     message: ThreadMessage | None
-    turn: LedgerTurn | None
+    turn: ConversationTurn | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class CompareThread:
     """The use case behind `worker conversations show`."""
 
-    ledger: LedgerStore
+    ledger: ConversationReports
     telnyx: Conversations
 
-    def __call__(self, mapping: MappingRow) -> list[ComparedRow]:
+    def __call__(self, mapping: ConversationSummary) -> list[ComparedRow]:
         """Read both sides and put them side by side. Raises `NotFoundError`: the thread is gone."""
         thread: Sequence[ThreadMessage] = ()
         if mapping.telnyx_id is not None:
@@ -59,7 +63,7 @@ class CompareThread:
 
 
 def compare(
-    thread: Sequence[ThreadMessage], turns: Sequence[LedgerTurn], *, base: int
+    thread: Sequence[ThreadMessage], turns: Sequence[ConversationTurn], *, base: int
 ) -> list[ComparedRow]:
     """Pair messages with turns, and put the turns that found none where they were opened."""
     paired = list(_paired(thread, turns, base))
@@ -76,19 +80,19 @@ def compare(
     return rows + [_only_here(turn) for turn in left]
 
 
-def _only_here(turn: LedgerTurn) -> ComparedRow:
+def _only_here(turn: ConversationTurn) -> ComparedRow:
     return ComparedRow(verdict=Verdict.ONLY_HERE, message=None, turn=turn)
 
 
 def _paired(
-    thread: Sequence[ThreadMessage], turns: Sequence[LedgerTurn], base: int
+    thread: Sequence[ThreadMessage], turns: Sequence[ConversationTurn], base: int
 ) -> Iterator[ComparedRow]:
     landed = [one for one in turns if one.landed and not one.is_ours]
     loose = [one for one in turns if not one.is_ours and not one.landed and _may_be_there(one)]
     said = [one for one in turns if one.is_ours]
     number = -base
     for message in thread:
-        turn: LedgerTurn | None = None
+        turn: ConversationTurn | None = None
         verdict = Verdict.ANSWER
         if message.role == "user":
             if number < 0:
@@ -106,11 +110,11 @@ def _paired(
         yield ComparedRow(verdict=verdict, message=message, turn=turn)
 
 
-def _may_be_there(turn: LedgerTurn) -> bool:
+def _may_be_there(turn: ConversationTurn) -> bool:
     return turn.landed is None or turn.state == "open"
 
 
-def _take(turns: list[LedgerTurn], text: str) -> LedgerTurn | None:
+def _take(turns: list[ConversationTurn], text: str) -> ConversationTurn | None:
     """Take the oldest turn with this text out of the list."""
     found = next((one for one in turns if same_text(text, one.input_text)), None)
     if found is not None:

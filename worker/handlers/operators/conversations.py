@@ -22,8 +22,8 @@ from worker.handlers.operators.take_user import (
 )
 from worker.handlers.turns.find_conversation import USER_KEY, user_tag
 from worker.observability.logs import log
-from worker.store.operators.interventions import Adoption, InterventionStore, Mapped
-from worker.store.reports.conversations import LedgerStore
+from worker.store.operators.interventions import Adoption, ConversationOwner, InterventionStore
+from worker.store.reports.conversations import ConversationReports
 from worker.telnyx.conversations import Conversations
 
 
@@ -78,7 +78,7 @@ class AdoptConversation:
     """Maps a channel user to a Telnyx conversation that is there already."""
 
     store: InterventionStore
-    ledger: LedgerStore
+    ledger: ConversationReports
     telnyx: Conversations
     routing: Routing
     namespace: UUID
@@ -131,7 +131,7 @@ class AdoptConversation:
         )
 
     def _may_be_there(
-        self, turn: OpenTurn | None, was: Mapped | None, users: Sequence[str]
+        self, turn: OpenTurn | None, was: ConversationOwner | None, users: Sequence[str]
     ) -> bool:
         """Whether the open turn's words may be the thread's newest, and so must be looked at."""
         if turn is None or was is None or turn.conversation_id != was.id:
@@ -167,7 +167,7 @@ class AdoptConversation:
         return True
 
 
-def _refuse_other(was: Mapped, user_id: ChannelUserId, agent: str) -> None:
+def _refuse_other(was: ConversationOwner, user_id: ChannelUserId, agent: str) -> None:
     if was.user_id != user_id:
         raise NotPossibleError(f"it belongs to channel user {was.user_id}")
     if was.agent != agent:

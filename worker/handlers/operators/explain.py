@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from typing import Final
 
 from worker.domain.ids import MessageRowId
-from worker.domain.reports.explain_ended import Outlook
-from worker.domain.reports.explain_waiting import outlook
-from worker.domain.reports.message_life import Life
+from worker.domain.reports.explain_ended import Explanation
+from worker.domain.reports.explain_waiting import explain
+from worker.domain.reports.message_history import MessageHistory
 from worker.domain.routing import Routing
 from worker.domain.timing import Timing
 from worker.handlers.intake.unknown_fields import UnknownField, unknown_fields
 from worker.handlers.operators.replay import NotReplayableError, envelope_in
-from worker.store.reports.find_message import FindingStore, Found, InInbox, RefusedEnvelope
-from worker.store.reports.message_life import LifeStore
+from worker.store.reports.find_message import FindMessageStore, Found, InInbox, RefusedEnvelope
+from worker.store.reports.message_history import MessageHistoryStore
 
 _MAX_ROW_ID: Final = 2**63 - 1
 
@@ -23,8 +23,8 @@ _MAX_ROW_ID: Final = 2**63 - 1
 class Explained:
     """What there is to say about an accepted message."""
 
-    life: Life
-    outlook: Outlook
+    history: MessageHistory
+    explanation: Explanation
     unknown: tuple[UnknownField, ...]
     """Fields of its envelope that have no meaning here."""
 
@@ -42,8 +42,8 @@ class NotAccepted:
 class ExplainMessage:
     """The use case behind `worker why`; it changes nothing."""
 
-    finding: FindingStore
-    lives: LifeStore
+    finding: FindMessageStore
+    histories: MessageHistoryStore
     routing: Routing
     timing: Timing
 
@@ -69,13 +69,13 @@ class ExplainMessage:
 
     def __call__(self, message: MessageRowId) -> Explained | None:
         """Explain an accepted message; None = it is gone."""
-        life = self.lives.read(message)
-        if life is None:
+        history = self.histories.read(message)
+        if history is None:
             return None
         return Explained(
-            life=life,
-            outlook=outlook(life, self.routing, self.timing),
-            unknown=unknown_fields(life.message.envelope),
+            history=history,
+            explanation=explain(history, self.routing, self.timing),
+            unknown=unknown_fields(history.message.envelope),
         )
 
     def not_accepted(self, asked: str) -> NotAccepted:

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 
-from worker.domain.reports.message_life import ClosedGate
+from worker.domain.reports.message_history import ClosedGate
 from worker.domain.turns.plan import GateClosing
 from worker.store.sql import Connection, sql
 

@@ -107,7 +107,7 @@ class LockedUser:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Mapped:
+class ConversationOwner:
     """Whose a Telnyx conversation is, or was."""
 
     id: ConversationId
@@ -184,13 +184,13 @@ class InterventionStore:
             facts = {"conversation": conversation.id}
             note(connection, "conversation.reset", lease, turn=turn, facts=facts)
 
-    def mapped(self, telnyx_id: TelnyxConversationId) -> Mapped | None:
+    def mapped(self, telnyx_id: TelnyxConversationId) -> ConversationOwner | None:
         """Say whose a Telnyx conversation is."""
         with self._database.statement() as connection:
             row = connection.execute(_MAPPED, {"telnyx_id": telnyx_id}).one_or_none()
         if row is None:
             return None
-        return Mapped(
+        return ConversationOwner(
             id=ConversationId(row.id),
             user_id=ChannelUserId(row.channel_user_id),
             agent=row.agent,

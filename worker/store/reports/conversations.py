@@ -36,7 +36,7 @@ WHERE t.conversation_id = :conversation_id ORDER BY t.id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MappingRow:
+class ConversationSummary:
     """One row of `conversations`, without who it is."""
 
     id: ConversationId
@@ -53,7 +53,7 @@ class MappingRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LedgerTurn:
+class ConversationTurn:
     """One turn of a conversation, and what came of it."""
 
     id: TurnId
@@ -80,7 +80,7 @@ class LedgerTurn:
         return self.landed is True and not self.input_text
 
 
-class LedgerStore:
+class ConversationReports:
     """Mappings and turns."""
 
     def __init__(self, database: Database) -> None:
@@ -94,7 +94,7 @@ class LedgerStore:
         agent: str | None = None,
         closed: bool = False,
         limit: int = 100,
-    ) -> tuple[MappingRow, ...]:
+    ) -> tuple[ConversationSummary, ...]:
         """Give mappings, the newest first. `closed`: also those that are closed."""
         values = {
             "user_id": user_id,
@@ -106,17 +106,17 @@ class LedgerStore:
         with self._database.statement() as connection:
             return tuple(_mapping(row) for row in connection.execute(_LIST, values))
 
-    def get(self, telnyx_id: TelnyxConversationId) -> MappingRow | None:
+    def get(self, telnyx_id: TelnyxConversationId) -> ConversationSummary | None:
         """Give the mapping that has a Telnyx conversation."""
         with self._database.statement() as connection:
             row = connection.execute(_GET, {"telnyx_id": telnyx_id}).one_or_none()
         return None if row is None else _mapping(row)
 
-    def turns(self, conversation: ConversationId) -> Sequence[LedgerTurn]:
+    def turns(self, conversation: ConversationId) -> Sequence[ConversationTurn]:
         """Give the turns of a mapping, in the order they were opened."""
         with self._database.statement() as connection:
             return [
-                LedgerTurn(
+                ConversationTurn(
                     id=TurnId(row.id),
                     kind=row.kind,
                     state=row.state,
@@ -133,9 +133,9 @@ class LedgerStore:
             ]
 
 
-def _mapping(row: Row) -> MappingRow:
+def _mapping(row: Row) -> ConversationSummary:
     remote = row.telnyx_conversation_id
-    return MappingRow(
+    return ConversationSummary(
         id=ConversationId(row.id),
         user_id=ChannelUserId(row.channel_user_id),
         channel=row.channel,

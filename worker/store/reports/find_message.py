@@ -80,7 +80,7 @@ class RefusedEnvelope:
     resolution: Resolution | None
 
 
-class FindingStore:
+class FindMessageStore:
     """Messages by their names."""
 
     def __init__(self, database: Database) -> None:

@@ -69,7 +69,7 @@ class LandedTurn:
     messages: int
 
 
-class ReplyStore:
+class OutcomeStore:
     """Replies, found by what a producer knows."""
 
     def __init__(self, database: Database) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from worker.domain.errors import PermanentError
-from worker.domain.reports.message_life import ClosedGate
+from worker.domain.reports.message_history import ClosedGate
 from worker.store.database import Database
 from worker.store.limits.gates import closed_gates
 from worker.store.sql import Connection, Statement, sql

@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Final
 
 from worker.domain.ids import ChannelUserId, MessageRowId
-from worker.domain.reports.stuck import Crowd, StuckKind, StuckUser, Waits
+from worker.domain.reports.stuck import Backlog, StuckKind, StuckSnapshot, StuckUser
 from worker.store.database import Database
 from worker.store.limits.gates import closed_gates
 from worker.store.sql import Connection, Row, sql
@@ -120,7 +120,7 @@ class StuckStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def look(self, *, after_s: float, quiet_s: float) -> Waits:
+    def look(self, *, after_s: float, quiet_s: float) -> StuckSnapshot:
         """Find what has waited for `after_s`; a call in doubt, for `quiet_s` more."""
         values: dict[str, object] = {
             "after": timedelta(seconds=after_s),
@@ -130,7 +130,7 @@ class StuckStore:
         with self._database.statement() as connection:
             now = connection.execute(_NOW).one()
             inbox = connection.execute(_INBOX, values).one_or_none()
-            return Waits(
+            return StuckSnapshot(
                 now=now.now,
                 workers=now.workers,
                 stalled=tuple(map(_crowd, connection.execute(_STALLED, values))),
@@ -155,5 +155,5 @@ def _users(connection: Connection, values: dict[str, object]) -> Iterator[StuckU
             )
 
 
-def _crowd(row: Row) -> Crowd:
-    return Crowd(name=row.name, count=row.how_many, since=row.since)
+def _crowd(row: Row) -> Backlog:
+    return Backlog(name=row.name, count=row.how_many, since=row.since)

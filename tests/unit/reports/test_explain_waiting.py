@@ -15,20 +15,20 @@ from worker.domain.ids import (
     MessageRowId,
     TurnId,
 )
-from worker.domain.reports.explain_ended import Fate, Outlook
-from worker.domain.reports.explain_waiting import outlook
-from worker.domain.reports.message_life import (
+from worker.domain.reports.explain_ended import Explanation, MessageStatus
+from worker.domain.reports.explain_waiting import explain
+from worker.domain.reports.message_history import (
+    CallSummary,
     ClosedGate,
-    Life,
-    LifeCall,
-    LifeDelivery,
-    LifeEvent,
-    LifeLetter,
-    LifeMessage,
-    LifeReply,
-    LifeTool,
-    LifeTurn,
-    LifeUser,
+    DeadLetterSummary,
+    DeliverySummary,
+    LoggedEvent,
+    MessageHistory,
+    MessageSummary,
+    ReplySummary,
+    ToolSummary,
+    TurnSummary,
+    UserSummary,
 )
 from worker.domain.routing import Agent, Routing
 from worker.domain.states import (
@@ -54,17 +54,17 @@ ROUTING = Routing(
     default_agent="default",
     calls_per_second=20.0,
 )
-Change = Callable[[Life], Life]
+Change = Callable[[MessageHistory], MessageHistory]
 
 
 def at(seconds: float) -> datetime:
     return NOW + timedelta(seconds=seconds)
 
 
-WAITING = Life(
+WAITING = MessageHistory(
     now=NOW,
     workers=1,
-    message=LifeMessage(
+    message=MessageSummary(
         id=MessageRowId(7),
         message_id="m-7",
         channel="web",
@@ -81,7 +81,7 @@ WAITING = Life(
         envelope={},
         before=0,
     ),
-    user=LifeUser(
+    user=UserSummary(
         id=ChannelUserId(4),
         due_at=at(2),
         waiting_due_at=at(2),
@@ -93,7 +93,7 @@ WAITING = Life(
     ),
     turn=None,
 )
-TURN = LifeTurn(
+TURN = TurnSummary(
     id=TurnId(5),
     kind=TurnKind.MODEL,
     state=TurnState.OPEN,
@@ -107,7 +107,7 @@ TURN = LifeTurn(
     conversation_id=ConversationId(1),
     telnyx_conversation_id=None,
 )
-CALL = LifeCall(
+CALL = CallSummary(
     id=CallId(9),
     round=0,
     attempt=0,
@@ -124,7 +124,7 @@ CALL = LifeCall(
     output_tokens=None,
     instructions_sent=False,
 )
-DELIVERY = LifeDelivery(
+DELIVERY = DeliverySummary(
     id=DeliveryId(3),
     state=DeliveryState.PENDING,
     way_out="web",
@@ -138,7 +138,7 @@ DELIVERY = LifeDelivery(
     finished_at=None,
     ahead=0,
 )
-LETTER = LifeLetter(
+LETTER = DeadLetterSummary(
     id=DeadLetterId(8),
     kind=DeadLetterKind.MESSAGE,
     reason="refused",
@@ -159,125 +159,153 @@ HELD = replace(TAKEN, user=replace(TAKEN.user, due_at=at(-2), held_until=at(80))
 REPLIED = replace(
     TAKEN,
     message=replace(TAKEN.message, state=MessageState.ANSWERED, outcome="answered"),
-    reply=LifeReply(source=ReplySource.CALL, text="hi", created_at=at(-1)),
+    reply=ReplySummary(source=ReplySource.CALL, text="hi", created_at=at(-1)),
     delivery=DELIVERY,
 )
 
 
-def user(base: Life, **changes: object) -> Life:
+def user(base: MessageHistory, **changes: object) -> MessageHistory:
     return replace(base, user=replace(base.user, **changes))  # type: ignore[arg-type]
 
 
-def message(base: Life, **changes: object) -> Life:
+def message(base: MessageHistory, **changes: object) -> MessageHistory:
     return replace(base, message=replace(base.message, **changes))  # type: ignore[arg-type]
 
 
-def called(state: CallState, **changes: object) -> Life:
+def called(state: CallState, **changes: object) -> MessageHistory:
     call = replace(CALL, state=state, finished_at=at(-1), **changes)  # type: ignore[arg-type]
     return replace(TAKEN, calls=(call,))
 
 
-def delivered(state: DeliveryState = DeliveryState.PENDING, **changes: object) -> Life:
+def delivered(state: DeliveryState = DeliveryState.PENDING, **changes: object) -> MessageHistory:
     return replace(REPLIED, delivery=replace(DELIVERY, state=state, **changes))  # type: ignore[arg-type]
 
 
-def told(life: Life) -> Outlook:
-    return outlook(life, ROUTING, Timing())
+def told(history: MessageHistory) -> Explanation:
+    return explain(history, ROUTING, Timing())
 
 
 IN_LINE = replace(user(WAITING, due_at=at(-5)), calls_until=at(0.5))
 
 
 @pytest.mark.parametrize(
-    ("life", "fate", "words"),
+    ("history", "status", "words"),
     [
-        (IN_LINE, Fate.RATE, "20 a second (calls_per_second), and others are before it"),
-        (replace(IN_LINE, calls_until=at(0)), Fate.WORKER, "next free worker"),
-        (user(IN_LINE, held_until=at(9)), Fate.WORKER, "in hand"),
-        (replace(WAITING, calls_until=at(0.5)), Fate.DEBOUNCE, "more messages"),
-        (replace(user(called(CallState.DONE), due_at=at(-5)), calls_until=at(0.5)), Fate.RATE, ""),
-        (WAITING, Fate.DEBOUNCE, "more messages"),
-        (user(WAITING, due_at=at(-1)), Fate.WORKER, "next free worker"),
-        (user(WAITING, due_at=at(-1), held_until=at(9)), Fate.WORKER, "in hand"),
-        (user(WAITING, due_at=at(3)), Fate.GATE, "open again"),
-        (user(WAITING, due_at=None), Fate.STRANDED, "defect"),
-        (user(WAITING, next_agent="gone"), Fate.NO_AGENT, "no agent gone"),
-        (message(WAITING, agent="gone"), Fate.DEBOUNCE, "more messages"),
-        (user(WAITING, paused_at=at(-9)), Fate.PAUSED, "a person has taken over"),
-        (user(WAITING, diverged_at=at(-9)), Fate.DIVERGED, "not what we know"),
-        (user(TAKEN, diverged_at=at(-9), erasing_since=at(-9)), Fate.ERASING, "being erased"),
-        (user(delivered(DeliveryState.CANCELLED), erasing_since=at(-9)), Fate.ERASING, "stopped"),
-        (replace(WAITING, gates=(RATE, ACCOUNT)), Fate.GATE, "gate account, because Telnyx a"),
-        (replace(WAITING, gates=(RATE,)), Fate.GATE, "because Telnyx answered 429"),
-        (replace(HELD, message=WAITING.message), Fate.BEHIND, "turn 5 of the same person"),
-        (HELD, Fate.TELNYX, "Telnyx is being asked"),
-        (replace(HELD, calls=()), Fate.WORKER, "in hand"),
-        (TAKEN, Fate.LOOK_BACK, "its worker died in call 9"),
-        (called(CallState.UNKNOWN, reason="timeout"), Fate.LOOK_BACK, "no clear answer (timeout)"),
-        (called(CallState.NOT_SENT, reason="tls"), Fate.RETRY, "did not leave (tls)"),
-        (called(CallState.DONE), Fate.RETRY, "was answered, and the turn goes on"),
+        (IN_LINE, MessageStatus.RATE, "20 a second (calls_per_second), and others are before it"),
+        (replace(IN_LINE, calls_until=at(0)), MessageStatus.WORKER, "next free worker"),
+        (user(IN_LINE, held_until=at(9)), MessageStatus.WORKER, "in hand"),
+        (replace(WAITING, calls_until=at(0.5)), MessageStatus.DEBOUNCE, "more messages"),
+        (
+            replace(user(called(CallState.DONE), due_at=at(-5)), calls_until=at(0.5)),
+            MessageStatus.RATE,
+            "",
+        ),
+        (WAITING, MessageStatus.DEBOUNCE, "more messages"),
+        (user(WAITING, due_at=at(-1)), MessageStatus.WORKER, "next free worker"),
+        (user(WAITING, due_at=at(-1), held_until=at(9)), MessageStatus.WORKER, "in hand"),
+        (user(WAITING, due_at=at(3)), MessageStatus.GATE, "open again"),
+        (user(WAITING, due_at=None), MessageStatus.STRANDED, "defect"),
+        (user(WAITING, next_agent="gone"), MessageStatus.NO_AGENT, "no agent gone"),
+        (message(WAITING, agent="gone"), MessageStatus.DEBOUNCE, "more messages"),
+        (user(WAITING, paused_at=at(-9)), MessageStatus.PAUSED, "a person has taken over"),
+        (user(WAITING, diverged_at=at(-9)), MessageStatus.DIVERGED, "not what we know"),
+        (
+            user(TAKEN, diverged_at=at(-9), erasing_since=at(-9)),
+            MessageStatus.ERASING,
+            "being erased",
+        ),
+        (
+            user(delivered(DeliveryState.CANCELLED), erasing_since=at(-9)),
+            MessageStatus.ERASING,
+            "stopped",
+        ),
+        (
+            replace(WAITING, gates=(RATE, ACCOUNT)),
+            MessageStatus.GATE,
+            "gate account, because Telnyx a",
+        ),
+        (replace(WAITING, gates=(RATE,)), MessageStatus.GATE, "because Telnyx answered 429"),
+        (replace(HELD, message=WAITING.message), MessageStatus.BEHIND, "turn 5 of the same person"),
+        (HELD, MessageStatus.TELNYX, "Telnyx is being asked"),
+        (replace(HELD, calls=()), MessageStatus.WORKER, "in hand"),
+        (TAKEN, MessageStatus.LOOK_BACK, "its worker died in call 9"),
+        (
+            called(CallState.UNKNOWN, reason="timeout"),
+            MessageStatus.LOOK_BACK,
+            "no clear answer (timeout)",
+        ),
+        (called(CallState.NOT_SENT, reason="tls"), MessageStatus.RETRY, "did not leave (tls)"),
+        (called(CallState.DONE), MessageStatus.RETRY, "was answered, and the turn goes on"),
         (
             called(CallState.REFUSED, status=503, code="10007", fault=Fault.SERVER),
-            Fate.RETRY,
+            MessageStatus.RETRY,
             "Telnyx answered 503, code 10007",
         ),
-        (replace(TAKEN, calls=()), Fate.CONVERSATION, "could not be found, made"),
-        (user(TAKEN, due_at=None), Fate.STRANDED, "defect"),
-        (replace(TAKEN, gates=(RATE,)), Fate.GATE, "429"),
-        (replace(TAKEN, turn=replace(TURN, agent="gone")), Fate.NO_AGENT, "no agent gone"),
-        (delivered(), Fate.DELIVERING, "due to be handed over"),
-        (delivered(attempts=2, provider_status="busy"), Fate.DELIVERING, "attempt 2 did not"),
-        (delivered(ahead=3), Fate.DELIVERING, "3 earlier replies"),
+        (replace(TAKEN, calls=()), MessageStatus.CONVERSATION, "could not be found, made"),
+        (user(TAKEN, due_at=None), MessageStatus.STRANDED, "defect"),
+        (replace(TAKEN, gates=(RATE,)), MessageStatus.GATE, "429"),
+        (replace(TAKEN, turn=replace(TURN, agent="gone")), MessageStatus.NO_AGENT, "no agent gone"),
+        (delivered(), MessageStatus.DELIVERING, "due to be handed over"),
+        (
+            delivered(attempts=2, provider_status="busy"),
+            MessageStatus.DELIVERING,
+            "attempt 2 did not",
+        ),
+        (delivered(ahead=3), MessageStatus.DELIVERING, "3 earlier replies"),
         (
             delivered(DeliveryState.SENDING, attempts=1, lease_until=at(9)),
-            Fate.DELIVERING,
+            MessageStatus.DELIVERING,
             "attempt 1 is under way",
         ),
-        (delivered(DeliveryState.SENT), Fate.ANSWERED, "this channel has no delivery"),
-        (delivered(DeliveryState.SENT, attempts=1), Fate.ANSWERED, "was handed over"),
-        (delivered(DeliveryState.WITHHELD), Fate.WITHHELD, "a person had taken over"),
-        (delivered(DeliveryState.SUPERSEDED), Fate.SUPERSEDED, "newer messages"),
-        (delivered(DeliveryState.UNKNOWN), Fate.NOT_DELIVERED, "may have the reply or not"),
-        (delivered(DeliveryState.EXPIRED), Fate.NOT_DELIVERED, "in time"),
-        (delivered(DeliveryState.CANCELLED), Fate.NOT_DELIVERED, "cancelled"),
-        (message(TAKEN, state=MessageState.HUMAN), Fate.HUMAN, "a person had taken over"),
-        (message(WAITING, state=MessageState.EXPIRED), Fate.EXPIRED, "too old"),
+        (delivered(DeliveryState.SENT), MessageStatus.ANSWERED, "this channel has no delivery"),
+        (delivered(DeliveryState.SENT, attempts=1), MessageStatus.ANSWERED, "was handed over"),
+        (delivered(DeliveryState.WITHHELD), MessageStatus.WITHHELD, "a person had taken over"),
+        (delivered(DeliveryState.SUPERSEDED), MessageStatus.SUPERSEDED, "newer messages"),
+        (
+            delivered(DeliveryState.UNKNOWN),
+            MessageStatus.NOT_DELIVERED,
+            "may have the reply or not",
+        ),
+        (delivered(DeliveryState.EXPIRED), MessageStatus.NOT_DELIVERED, "in time"),
+        (delivered(DeliveryState.CANCELLED), MessageStatus.NOT_DELIVERED, "cancelled"),
+        (message(TAKEN, state=MessageState.HUMAN), MessageStatus.HUMAN, "a person had taken over"),
+        (message(WAITING, state=MessageState.EXPIRED), MessageStatus.EXPIRED, "too old"),
         (
             message(WAITING, state=MessageState.SKIPPED, outcome="opt_out"),
-            Fate.SKIPPED,
+            MessageStatus.SKIPPED,
             "the signal opt_out",
         ),
         (
             message(WAITING, state=MessageState.SKIPPED, outcome="overflow"),
-            Fate.SKIPPED,
+            MessageStatus.SKIPPED,
             "max_pending",
         ),
         (
             message(WAITING, state=MessageState.SKIPPED, outcome="over_budget"),
-            Fate.SKIPPED,
+            MessageStatus.SKIPPED,
             "the budget of its agent",
         ),
         (
             message(TAKEN, state=MessageState.DEAD, outcome="gave_up"),
-            Fate.DEAD,
+            MessageStatus.DEAD,
             "gave_up: it was tried for too long",
         ),
     ],
 )
 def test_where_a_message_stands_is_said_by_name_and_in_words(
-    life: Life, fate: Fate, words: str
+    history: MessageHistory, status: MessageStatus, words: str
 ) -> None:
-    said = told(life)
-    assert (said.fate, words in said.what) == (fate, True), said
+    said = told(history)
+    assert (said.status, words in said.what) == (status, True), said
 
 
 def test_every_fate_has_a_case_above() -> None:
     (mark,) = test_where_a_message_stands_is_said_by_name_and_in_words.pytestmark  # type: ignore[attr-defined]
-    assert {fate for _, fate, _ in mark.args[1]} | {Fate.TOOLS} == set(Fate)
+    assert {status for _, status, _ in mark.args[1]} | {MessageStatus.TOOLS} == set(MessageStatus)
 
 
 def test_tools_that_run_are_said() -> None:
-    tool = LifeTool(
+    tool = ToolSummary(
         round=0,
         call_id="c",
         name="n",
@@ -286,7 +314,7 @@ def test_tools_that_run_are_said() -> None:
         finished_at=None,
     )
     done = replace(CALL, state=CallState.DONE)
-    assert told(replace(HELD, calls=(done,), tools=(tool,))).fate is Fate.TOOLS
+    assert told(replace(HELD, calls=(done,), tools=(tool,))).status is MessageStatus.TOOLS
 
 
 def test_a_call_in_flight_is_over_when_its_timeout_is() -> None:
@@ -303,28 +331,31 @@ def test_in_doubt_it_is_said_before_when_nothing_is_sent_again() -> None:
 def test_the_gate_that_holds_longest_is_the_one_that_is_said() -> None:
     assert told(replace(WAITING, gates=(RATE, ACCOUNT))).until == ACCOUNT.closed_until
     others = ClosedGate(name="agent:other", reason="x", closed_until=at(99))
-    assert told(replace(WAITING, gates=(others,))).fate is Fate.DEBOUNCE
+    assert told(replace(WAITING, gates=(others,))).status is MessageStatus.DEBOUNCE
 
 
 def test_what_will_have_expired_when_its_turn_comes_is_said_to_expire() -> None:
     assert told(message(WAITING, expires_at=at(1))).then == "it ends as expired"
     assert told(message(WAITING, expires_at=at(9))).then != "it ends as expired"
     late = message(user(WAITING, due_at=at(-5)), expires_at=at(-1))
-    for life in (late, user(late, paused_at=at(-9)), user(late, next_agent="gone")):
-        assert (told(life).fate, told(life).then) == (Fate.WORKER, "it ends as expired")
+    for history in (late, user(late, paused_at=at(-9)), user(late, next_agent="gone")):
+        assert (told(history).status, told(history).then) == (
+            MessageStatus.WORKER,
+            "it ends as expired",
+        )
 
 
 def test_the_gate_of_whoever_comes_first_holds_back_the_line() -> None:
     firsts = replace(WAITING, gates=(ClosedGate(name="model:m/2", reason="x", closed_until=at(9)),))
-    assert told(firsts).fate is Fate.DEBOUNCE
-    assert told(user(firsts, next_agent="second")).fate is Fate.GATE
+    assert told(firsts).status is MessageStatus.DEBOUNCE
+    assert told(user(firsts, next_agent="second")).status is MessageStatus.GATE
     paused = told(user(firsts, next_agent="second", paused_at=at(-1)))
-    assert (paused.fate, "ends as human" in paused.then) == (Fate.GATE, True)
+    assert (paused.status, "ends as human" in paused.then) == (MessageStatus.GATE, True)
 
 
 def test_where_no_worker_lives_that_is_what_to_mend() -> None:
-    for life in (WAITING, TAKEN):
-        said = told(replace(life, workers=0))
+    for history in (WAITING, TAKEN):
+        said = told(replace(history, workers=0))
         assert "no worker is alive" in said.then
         assert said.commands[0] == "worker status"
     assert "worker" not in told(replace(delivered(DeliveryState.SENT), workers=0)).then
@@ -341,11 +372,14 @@ def test_a_dead_letter_is_replayed_unless_somebody_has_dealt_with_it() -> None:
 def test_a_reply_that_was_refused_is_replayed_by_its_own_dead_letter() -> None:
     letter = replace(LETTER, kind=DeadLetterKind.DELIVERY)
     said = told(replace(delivered(DeliveryState.FAILED), letters=(letter,)))
-    assert (said.fate, said.commands) == (Fate.NOT_DELIVERED, ("worker dead-letters replay 8",))
+    assert (said.status, said.commands) == (
+        MessageStatus.NOT_DELIVERED,
+        ("worker dead-letters replay 8",),
+    )
 
 
 def test_the_reason_of_a_divergence_is_told() -> None:
-    event = LifeEvent(at=NOW, event="diverged", turn_id=TURN.id, facts={"reason": "too many"})
+    event = LoggedEvent(at=NOW, event="diverged", turn_id=TURN.id, facts={"reason": "too many"})
     assert "too many" in told(replace(user(TAKEN, diverged_at=NOW), events=(event,))).what
 
 
@@ -353,7 +387,7 @@ def test_who_has_a_person_hears_that_replies_are_withheld() -> None:
     assert "withheld" in told(user(HELD, paused_at=NOW)).then
     assert "withheld" in told(user(delivered(), paused_at=NOW)).then
     by_person = replace(
-        delivered(), reply=LifeReply(source=ReplySource.HUMAN, text="", created_at=NOW)
+        delivered(), reply=ReplySummary(source=ReplySource.HUMAN, text="", created_at=NOW)
     )
     assert "withheld" not in told(user(by_person, paused_at=NOW)).then
 
@@ -371,4 +405,7 @@ def test_an_endpoint_that_rests_or_is_switched_off_is_named() -> None:
 
 
 def test_nobody_is_in_line_where_no_rate_is_set() -> None:
-    assert outlook(IN_LINE, replace(ROUTING, calls_per_second=None), Timing()).fate is Fate.WORKER
+    assert (
+        explain(IN_LINE, replace(ROUTING, calls_per_second=None), Timing()).status
+        is MessageStatus.WORKER
+    )

@@ -9,17 +9,17 @@ from worker.domain.ids import (
     MessageRowId,
     TurnId,
 )
-from worker.domain.reports.message_life import (
-    Life,
-    LifeCall,
-    LifeDelivery,
-    LifeEvent,
-    LifeLetter,
-    LifeMessage,
-    LifeReply,
-    LifeTool,
-    LifeTurn,
-    LifeUser,
+from worker.domain.reports.message_history import (
+    CallSummary,
+    DeadLetterSummary,
+    DeliverySummary,
+    LoggedEvent,
+    MessageHistory,
+    MessageSummary,
+    ReplySummary,
+    ToolSummary,
+    TurnSummary,
+    UserSummary,
 )
 from worker.domain.states import (
     CallState,
@@ -97,13 +97,13 @@ WHERE message_row_id = :id OR delivery_id = :delivery_id ORDER BY id
 """)
 
 
-class LifeStore:
+class MessageHistoryStore:
     """Messages, as people on call look at them."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def read(self, message: MessageRowId) -> Life | None:
+    def read(self, message: MessageRowId) -> MessageHistory | None:
         """Read the whole life of one message; None = there is none of this number."""
         with self._database.transaction() as connection:
             connection.execute(_ONE_MOMENT)
@@ -111,7 +111,7 @@ class LifeStore:
             return None if row is None else _life(connection, row)
 
 
-def _life(connection: Connection, row: Row) -> Life:
+def _life(connection: Connection, row: Row) -> MessageHistory:
     message = _message(row)
     of_turn = {"turn_id": row.shown_turn_id}
     turn = connection.execute(_TURN, of_turn).one_or_none()
@@ -124,7 +124,7 @@ def _life(connection: Connection, row: Row) -> Life:
         "finished_at": message.finished_at,
     }
     letters = {"id": message.id, "delivery_id": delivery.id if delivery else None}
-    return Life(
+    return MessageHistory(
         now=row.now,
         workers=row.workers,
         message=message,
@@ -141,8 +141,8 @@ def _life(connection: Connection, row: Row) -> Life:
     )
 
 
-def _message(row: Row) -> LifeMessage:
-    return LifeMessage(
+def _message(row: Row) -> MessageSummary:
+    return MessageSummary(
         id=MessageRowId(row.id),
         message_id=row.message_id,
         channel=row.channel,
@@ -162,8 +162,8 @@ def _message(row: Row) -> LifeMessage:
     )
 
 
-def _user(row: Row) -> LifeUser:
-    return LifeUser(
+def _user(row: Row) -> UserSummary:
+    return UserSummary(
         id=ChannelUserId(row.user_id),
         due_at=row.due_at,
         waiting_due_at=row.waiting_due_at,
@@ -175,9 +175,9 @@ def _user(row: Row) -> LifeUser:
     )
 
 
-def _turn(row: Row) -> LifeTurn:
+def _turn(row: Row) -> TurnSummary:
     conversation = row.conversation_id
-    return LifeTurn(
+    return TurnSummary(
         id=TurnId(row.id),
         kind=TurnKind(row.kind),
         state=TurnState(row.state),
@@ -193,9 +193,9 @@ def _turn(row: Row) -> LifeTurn:
     )
 
 
-def _call(row: Row) -> LifeCall:
+def _call(row: Row) -> CallSummary:
     state = CallState(row.state)
-    return LifeCall(
+    return CallSummary(
         id=CallId(row.id),
         round=row.round,
         attempt=row.attempt,
@@ -214,8 +214,8 @@ def _call(row: Row) -> LifeCall:
     )
 
 
-def _tool(row: Row) -> LifeTool:
-    return LifeTool(
+def _tool(row: Row) -> ToolSummary:
+    return ToolSummary(
         round=row.round,
         call_id=row.call_id,
         name=row.name,
@@ -225,17 +225,17 @@ def _tool(row: Row) -> LifeTool:
     )
 
 
-def _event(row: Row) -> LifeEvent:
+def _event(row: Row) -> LoggedEvent:
     turn = None if row.turn_id is None else TurnId(row.turn_id)
-    return LifeEvent(at=row.at, event=row.event, turn_id=turn, facts=row.facts)
+    return LoggedEvent(at=row.at, event=row.event, turn_id=turn, facts=row.facts)
 
 
-def _reply(row: Row) -> LifeReply:
-    return LifeReply(source=ReplySource(row.source), text=row.text, created_at=row.replied_at)
+def _reply(row: Row) -> ReplySummary:
+    return ReplySummary(source=ReplySource(row.source), text=row.text, created_at=row.replied_at)
 
 
-def _delivery(row: Row) -> LifeDelivery:
-    return LifeDelivery(
+def _delivery(row: Row) -> DeliverySummary:
+    return DeliverySummary(
         id=DeliveryId(row.id),
         state=DeliveryState(row.state),
         way_out=row.way_out,
@@ -251,8 +251,8 @@ def _delivery(row: Row) -> LifeDelivery:
     )
 
 
-def _letter(row: Row) -> LifeLetter:
-    return LifeLetter(
+def _letter(row: Row) -> DeadLetterSummary:
+    return DeadLetterSummary(
         id=DeadLetterId(row.id),
         kind=DeadLetterKind(row.kind),
         reason=row.reason,

@@ -29,7 +29,7 @@ from worker.domain.turns.calls import Fault
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LifeMessage:
+class MessageSummary:
     """The message itself."""
 
     id: MessageRowId
@@ -58,7 +58,7 @@ class LifeMessage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LifeUser:
+class UserSummary:
     """The channel user, without who it is."""
 
     id: ChannelUserId
@@ -77,7 +77,7 @@ class LifeUser:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LifeTurn:
+class TurnSummary:
     """A turn."""
 
     id: TurnId
@@ -96,7 +96,7 @@ class LifeTurn:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LifeCall:
+class CallSummary:
     """One intended POST."""
 
     id: CallId
@@ -119,7 +119,7 @@ class LifeCall:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LifeTool:
+class ToolSummary:
     """A function that the model asked for."""
 
     round: int
@@ -132,7 +132,7 @@ class LifeTool:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LifeEvent:
+class LoggedEvent:
     """Something out of the ordinary: what was read at Telnyx, or what an operator did."""
 
     at: datetime
@@ -142,7 +142,7 @@ class LifeEvent:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LifeReply:
+class ReplySummary:
     """The turn's reply."""
 
     source: ReplySource
@@ -152,7 +152,7 @@ class LifeReply:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LifeDelivery:
+class DeliverySummary:
     """The handing of the reply to its channel."""
 
     id: DeliveryId
@@ -174,7 +174,7 @@ class LifeDelivery:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LifeLetter:
+class DeadLetterSummary:
     """A dead letter of the message or of its reply."""
 
     id: DeadLetterId
@@ -196,25 +196,25 @@ class ClosedGate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Life:
+class MessageHistory:
     """Everything about one message, of one moment."""
 
     now: datetime
     """The database's time, as all times here."""
     workers: int
     """Processes whose heartbeat is fresh."""
-    message: LifeMessage
-    user: LifeUser
-    turn: LifeTurn | None
+    message: MessageSummary
+    user: UserSummary
+    turn: TurnSummary | None
     """The turn that took it; while it waits, the open turn before it."""
-    calls: tuple[LifeCall, ...] = ()
+    calls: tuple[CallSummary, ...] = ()
     """Of that turn, oldest first; so are the others."""
-    tools: tuple[LifeTool, ...] = ()
-    events: tuple[LifeEvent, ...] = ()
-    reply: LifeReply | None = None
+    tools: tuple[ToolSummary, ...] = ()
+    events: tuple[LoggedEvent, ...] = ()
+    reply: ReplySummary | None = None
     """Of the message's own turn."""
-    delivery: LifeDelivery | None = None
-    letters: tuple[LifeLetter, ...] = ()
+    delivery: DeliverySummary | None = None
+    letters: tuple[DeadLetterSummary, ...] = ()
     gates: tuple[ClosedGate, ...] = ()
     calls_until: datetime | None = None
     """Up to when every moment for a call is taken; None or past = a call may go at once."""
