@@ -142,7 +142,7 @@ class WorkerApp(Celery):
             self.send_task(DELIVER, args=(user_id,))
         except broker.ERRORS as error:
             self._no_wakes_until = time.monotonic() + BROKER_PAUSE_S
-            log.warning("delivery.not_announced", user=user_id, error=type(error).__name__)
+            log.warning("delivery.wake_failed", user=user_id, error=type(error).__name__)
 
     def publish(self, task: str, queue: str, task_id: str, kwargs: dict[str, Any]) -> None:
         """Put a producer's task on his queue. Raises `NotPublishedError`."""

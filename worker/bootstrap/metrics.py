@@ -7,7 +7,7 @@ from worker.config.settings import Settings
 from worker.domain.routing import Routing
 from worker.handlers.turns.slots import TurnSlots
 from worker.observability.metrics import Meters
-from worker.observability.metrics_server import Exposition
+from worker.observability.metrics_server import MetricsServer
 from worker.observability.prometheus import PrometheusMeters
 
 
@@ -27,7 +27,7 @@ def build_metrics(settings: Settings, routing: Routing, slots: TurnSlots) -> Met
     meters = PrometheusMeters()
     meters.show_slots(free=lambda: slots.free, taken=lambda: slots.busy)
     meters.know(agents=tuple(routing.agents))
-    exposition = Exposition(
+    exposition = MetricsServer(
         meters.registry,
         host="0.0.0.0",  # noqa: S104 - Prometheus is another host or container
         port=settings.metrics_port,

@@ -16,7 +16,7 @@ from worker.config.settings import Settings, SettingsError
 from worker.domain.ids import ChannelUserId
 from worker.domain.routing import Routing
 from worker.handlers.background.cpu_affinity import StayOnOneCore
-from worker.handlers.background.sweeper import LocalRunner, Sweep
+from worker.handlers.background.sweeper import LocalRunner, Sweeper
 from worker.handlers.background.threads import Background
 from worker.handlers.background.watchdog import Intake, StallWatchdog
 from worker.handlers.deliver import DeliverReplies
@@ -25,8 +25,8 @@ from worker.handlers.intake.receive import ReceiveEnvelope
 from worker.handlers.privacy.retention import ApplyRetention, HourlyRetention
 from worker.handlers.turns.answer import AnswerUser
 from worker.handlers.turns.find_conversation import ConversationFinder
-from worker.handlers.turns.live_reply import ShowReply
-from worker.handlers.turns.rate_limit import Pace
+from worker.handlers.turns.live_reply import PublishLiveReply
+from worker.handlers.turns.rate_limit import RateLimiter
 from worker.handlers.turns.reconcile import ReconcileTurn
 from worker.handlers.turns.run_tools import RunTools
 from worker.handlers.turns.settle import Settle
@@ -102,7 +102,7 @@ def build_service(
     answer = _answer(base, broker)
     dead_letters = DeadLetterStore(base.database)
     own_pool = ThreadPoolExecutor(LOCAL_DELIVERIES, thread_name_prefix="delivery")
-    sweep = Sweep(
+    sweep = Sweeper(
         sweeps=base.sweeps,
         slots=base.slots,
         timing=base.timing,
@@ -111,7 +111,7 @@ def build_service(
         deliveries=deliveries,
         deliver_here=LocalRunner(deliver, most=LOCAL_DELIVERIES, submit=own_pool.submit),
         retention=_retention(base.own_database, settings.retention_days),
-        pace=_pace(base.routing, base.own_database),
+        rate_limiter=_rate_limiter(base.routing, base.own_database),
     )
 
     def close() -> None:
@@ -138,14 +138,14 @@ def build_service(
     )
 
 
-def _pace(routing: Routing, database: Database) -> Pace:
+def _rate_limiter(routing: Routing, database: Database) -> RateLimiter:
     rate = routing.calls_per_second
-    return Pace(rates=None if rate is None else RateStore(database, calls_per_second=rate))
+    return RateLimiter(rates=None if rate is None else RateStore(database, calls_per_second=rate))
 
 
 def _answer(base: Base, broker: Broker) -> AnswerUser:
     turns = TurnStore(base.database, worker_id=base.worker_id, lease_s=base.lease_s)
-    show = ShowReply(live=base.live, namespace=base.namespace)
+    show = PublishLiveReply(live=base.live, namespace=base.namespace)
     conversations, meters = base.telnyx.conversations, base.metrics.meters
     tracer = base.tracing.tracer
     settle = Settle(
@@ -186,13 +186,13 @@ def _answer(base: Base, broker: Broker) -> AnswerUser:
         timing=base.timing,
         slots=base.slots,
         forget_wake=base.sweeps.forget_wake,
-        pace=_pace(base.routing, base.database),
+        rate_limiter=_rate_limiter(base.routing, base.database),
         meters=meters,
         tracer=tracer,
     )
 
 
-def _background(base: Base, broker: Broker, sweep: Sweep) -> Background:
+def _background(base: Base, broker: Broker, sweep: Sweeper) -> Background:
     workers = WorkerStore(
         base.own_database,
         worker_id=base.worker_id,

@@ -34,17 +34,17 @@ def build_tracing(environ: Mapping[str, str], worker_id: WorkerId) -> Tracing:
             {"service.name": "worker", "service.instance.id": str(worker_id)},
         )
     except ImportError:
-        log.error("traces.not_installed", install="worker[otel]")
+        log.error("traces.import_failed", install="worker[otel]")
         return Tracing(tracer=Tracer())
     except Exception as error:  # noqa: BLE001 - see above
-        log.error("traces.not_built", error=type(error).__name__)
+        log.error("traces.setup_failed", error=type(error).__name__)
         return Tracing(tracer=Tracer())
 
     def start() -> None:
         try:
             tracer.start()
         except Exception as error:  # noqa: BLE001
-            log.error("traces.not_sent", error=type(error).__name__)
+            log.error("traces.start_failed", error=type(error).__name__)
 
     return Tracing(tracer=tracer, start=start, stop=tracer.stop)
 

@@ -18,7 +18,7 @@ from worker.observability.logs import log
 _PREFIX = "worker-"
 
 
-class Exposition:
+class MetricsServer:
     """Serves one registry; a port that is taken costs the metrics, never the worker."""
 
     def __init__(
@@ -39,7 +39,7 @@ class Exposition:
         try:
             server, thread = start_http_server(port, host, self._registry)
         except OSError as error:
-            log.error("metrics.not_served", port=port, error=type(error).__name__)
+            log.error("metrics.serve_failed", port=port, error=type(error).__name__)
             return False
         for ending in (thread.join, server.server_close, server.shutdown):
             self._serving.callback(ending)
@@ -61,7 +61,7 @@ class Exposition:
         try:
             self._file = _write(folder, self.port)
         except OSError as error:
-            log.error("metrics.not_announced", error=type(error).__name__)
+            log.error("metrics.announce_failed", error=type(error).__name__)
 
 
 def _write(folder: Path, port: int | None) -> Path:

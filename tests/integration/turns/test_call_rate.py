@@ -54,13 +54,13 @@ class Slept(list[float]):
 
 def paced(world: World, config: str = AGENTS) -> tuple[HandDrivenWorker, Slept]:
     worker, slept = world.worker(config), Slept(world)
-    worker.service.answer.pace.sleep = slept
+    worker.service.answer.rate_limiter.sleep = slept
     return worker, slept
 
 
 def reserve(worker: HandDrivenWorker, calls: int) -> None:
     """Take the next moments for others."""
-    rates = worker.service.answer.pace.rates
+    rates = worker.service.answer.rate_limiter.rates
     assert rates is not None
     for _ in range(calls):
         rates.reserve(9)
@@ -148,12 +148,12 @@ def test_sweepers_send_no_more_than_can_go_soon_and_look_again_before_long(world
     reserve(mike, 6)
     assert mike.service.background.sweep() == 0.25
     assert len(mike.broker.submitted) == 4, "every moment of the next second is taken"
-    assert mike.service.answer.slots.paced
+    assert mike.service.answer.slots.rate_limited
     world.clock.advance(9)
     for _ in range(2):
         mike.service.background.sweep()
     assert len(mike.broker.submitted) == 8
-    assert not mike.service.answer.slots.paced, "all have been told"
+    assert not mike.service.answer.slots.rate_limited, "all have been told"
 
 
 def test_a_woken_user_whose_moment_is_too_far_is_left_to_the_next_sweep(world: World) -> None:

@@ -147,7 +147,7 @@ def test_a_turn_counts_as_its_agents_as_long_as_it_is_worked(world: World) -> No
     held: list[object] = []
 
     def meanwhile(*args: object) -> object:
-        held.append(slots.room().held)
+        held.append(slots.capacity().held)
         return settle(*args)  # type: ignore[arg-type]
 
     object.__setattr__(mike.service.answer.settle.turns, "settle", meanwhile)
@@ -155,7 +155,7 @@ def test_a_turn_counts_as_its_agents_as_long_as_it_is_worked(world: World) -> No
     mike.accept_only(world.envelope("hello", user="c0", agent="c"))
     mike.answer()
     assert held == [{"b": 1}, {"c": 1}]
-    assert slots.room().held == {}
+    assert slots.capacity().held == {}
 
 
 def test_a_person_with_very_many_messages_goes_behind_the_others_after_a_few_turns(

@@ -19,7 +19,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from tests.support.databases import ROOT
 from tests.support.processes import eventually
 from worker.cli.inspect.metrics import METRICS, Overall, Part
-from worker.observability.metrics_server import Exposition
+from worker.observability.metrics_server import MetricsServer
 from worker.observability.prometheus import PrometheusMeters
 from worker.store.reports.gauges import Metric, Reading
 
@@ -219,8 +219,8 @@ def test_a_part_that_never_answers_holds_up_no_scrape_and_hides_no_other() -> No
 # --- where they are shown ------------------------------------------------------------------------
 
 
-def exposition(*, port: int = 0, files: Path | None = None) -> Exposition:
-    return Exposition(PrometheusMeters().registry, host="127.0.0.1", port=port, files=files)
+def exposition(*, port: int = 0, files: Path | None = None) -> MetricsServer:
+    return MetricsServer(PrometheusMeters().registry, host="127.0.0.1", port=port, files=files)
 
 
 def test_a_process_is_found_by_a_file_that_goes_with_it(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from worker.cli.settings import settings_for
 from worker.domain.errors import WorkerError
 from worker.net.clock import boottime
 from worker.observability.logs import configure_logging, log
-from worker.observability.metrics_server import Exposition
+from worker.observability.metrics_server import MetricsServer
 from worker.queue.broker import QUEUES, waiting_entries
 from worker.store.database import Database
 from worker.store.reports.gauges import QUESTIONS, SHORT_S, GaugeStore, Metric, Question, Reading
@@ -145,7 +145,7 @@ def run(*, host: str, port: int) -> None:
     database = Database(settings.database_url, pool_size=1, name="worker-metrics")
     registry = CollectorRegistry()
     registry.register(Overall(_parts(GaugeStore(database), settings.broker_url)))
-    exposition = Exposition(registry, host=host, port=port)
+    exposition = MetricsServer(registry, host=host, port=port)
     try:
         if not exposition.start():
             raise CommandError(f"port {port} on {host} cannot be listened on: give another --port")

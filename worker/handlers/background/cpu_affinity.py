@@ -37,6 +37,6 @@ class StayOnOneCore:
                 with suppress(ProcessLookupError):  # it has ended
                     os.sched_setaffinity(int(thread.name), {core})
         except OSError as error:
-            log.warning("worker.not_pinned", error=type(error).__name__)
+            log.warning("worker.pin_failed", error=type(error).__name__)
         else:
             log.info("worker.pinned", core=core, of=len(allowed))

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from worker.domain.errors import RetryableError
 from worker.domain.ids import ChannelUserId
 from worker.domain.timing import Timing
-from worker.handlers.turns.rate_limit import LOOK_S, Pace
+from worker.handlers.turns.rate_limit import LOOK_S, RateLimiter
 from worker.handlers.turns.slots import TurnSlots
 from worker.observability.logs import log
 from worker.store.delivery.deliveries import DeliveryStore
@@ -52,14 +52,14 @@ class LocalRunner:
         try:
             self._work(user_id, *about)
         except RetryableError as error:
-            log.warning("work.postponed", user=user_id, error=str(error))
+            log.warning("work.deferred", user=user_id, error=str(error))
         except Exception as error:
             log.error("work.failed", user=user_id, error=type(error).__name__)
             raise
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sweep:
+class Sweeper:
     """One look for due work."""
 
     sweeps: SweepStore
@@ -73,19 +73,19 @@ class Sweep:
     """Runs deliveries whose wake got lost, and those that are to be tried again."""
     retention: Callable[[], None] | None = None
     """Does a little of it where it is time; None = everything is kept."""
-    pace: Pace = field(default_factory=Pace)
+    rate_limiter: RateLimiter = field(default_factory=RateLimiter)
 
     def __call__(self) -> float:
         """Wake whom there are free slots for; gives the seconds until the next look."""
-        room = self.slots.room()
-        limit = self.pace.room(room.free)
-        swept = self.sweeps.pick(limit=limit, held=room.held, most=room.most)
+        capacity = self.slots.capacity()
+        limit = self.rate_limiter.capacity(capacity.free)
+        swept = self.sweeps.pick(limit=limit, held=capacity.held, most=capacity.most)
         if limit:
             self.slots.promise((one.agent for one in swept.due), crowded=swept.crowded)
-        self.slots.paced = len(swept.due) == limit < room.free
+        self.slots.rate_limited = len(swept.due) == limit < capacity.free
         if swept.due:
             log.debug("sweep.found", users=len(swept.due))
-            self._start(swept.due, here=room.short)
+            self._start(swept.due, here=capacity.short)
         if overdue := self.deliver_here.free:
             grace_s = self.timing.sweep_s
             for user_id in self.deliveries.due(limit=overdue, grace_s=grace_s):
@@ -93,7 +93,7 @@ class Sweep:
         if self.retention is not None:
             self.retention()
         next_s = self.timing.sweep_s if swept.next_due_in_s is None else swept.next_due_in_s
-        if self.slots.paced:
+        if self.slots.rate_limited:
             next_s = min(next_s, LOOK_S)
         return min(max(next_s, SHORTEST_SLEEP_S), self.timing.sweep_s)
 

@@ -66,7 +66,7 @@ class Background:
         try:
             self.leave()
         except RetryableError:
-            log.warning("worker.left_silently")
+            log.warning("worker.leave_failed")
 
     def _beat_forever(self) -> None:
         while not self._stop.wait(self.timing.heartbeat_s):

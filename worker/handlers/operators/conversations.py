@@ -162,7 +162,7 @@ class AdoptConversation:
             # The full map: whether Telnyx merges or replaces is not documented.
             self.telnyx.update_metadata(telnyx_id, metadata)
         except WorkerError as error:
-            log.warning("conversation.not_tagged", error=str(error))
+            log.warning("conversation.tag_failed", error=str(error))
             return False
         return True
 

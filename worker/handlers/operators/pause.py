@@ -44,6 +44,6 @@ class PauseUser:
                     # It merges, so what was left out is still there.
                     self.telnyx.update_metadata(conversation, {**metadata, AI_DISABLED: "false"})
         except WorkerError as error:
-            log.warning("user.not_mirrored", user=user_id, error=str(error))
+            log.warning("user.mirror_failed", user=user_id, error=str(error))
             return False
         return True

@@ -19,6 +19,7 @@ from worker.domain.messages import Accepted
 from worker.domain.states import DeliveryState
 from worker.domain.turns.calls import CallOutcome, Done, NotSent, Refused, Unknown
 from worker.domain.turns.claim import Claimed
+from worker.domain.turns.next_step import Reconcile
 from worker.domain.turns.plan import Plan
 from worker.domain.turns.records import ToolRecord
 from worker.observability.traces import Facts, Kind, Tracer
@@ -67,7 +68,10 @@ def turn_span(tracer: Tracer, claimed: Claimed) -> Span:
             "worker.user": claimed.lease.user_id,
             "worker.kind": turn.kind.value,
             "worker.messages": turn.messages,
-            "worker.step": type(claimed.step).__name__,
+            # Saved searches and dashboards know this step by its former class name.
+            "worker.step": "LookBack"
+            if isinstance(claimed.step, Reconcile)
+            else type(claimed.step).__name__,
             "gen_ai.agent.name": claimed.agent.name,
         }
 

@@ -26,7 +26,7 @@ from worker.handlers.telemetry.counting import count_claim, count_post
 from worker.handlers.telemetry.telling import tell_ended, tell_expired, tell_tools_wanted
 from worker.handlers.telemetry.turns import note_post, post_span, turn_span
 from worker.handlers.turns.find_conversation import ConversationFinder
-from worker.handlers.turns.rate_limit import FRESH_S, UNDER_WAY_S, WOKEN_S, Pace
+from worker.handlers.turns.rate_limit import FRESH_S, UNDER_WAY_S, WOKEN_S, RateLimiter
 from worker.handlers.turns.reconcile import ReconcileTurn
 from worker.handlers.turns.run_tools import RunTools
 from worker.handlers.turns.settle import Settle
@@ -67,7 +67,7 @@ class AnswerUser:
     slots: TurnSlots
     forget_wake: Callable[[ChannelUserId], None]
     """Lets another process be woken for this user at once."""
-    pace: Pace = field(default_factory=Pace)
+    rate_limiter: RateLimiter = field(default_factory=RateLimiter)
     meters: Meters = field(default_factory=Meters)
     tracer: Tracer = field(default_factory=Tracer)
 
@@ -88,7 +88,7 @@ class AnswerUser:
     ) -> int:
         """Answer what is due of this user in `first_in_s`; the caller holds a slot.
 
-        `patience_s`: where the moment of a call is further away, the user is left in line.
+        `patience_s`: where the permit of a call is further away, the user is left in line.
         """
         return self._turns(
             user_id, due_in_s=first_in_s, turns=0, since=boottime(), patience_s=patience_s
@@ -116,14 +116,14 @@ class AnswerUser:
                 break
             if due_in_s > 0:  # even a sleep of nothing gives the processor away
                 time.sleep(due_in_s)
-            moment = self.pace.wait(patience_s)
-            if moment is None:
+            permit = self.rate_limiter.acquire(patience_s)
+            if permit is None:
                 self.forget_wake(user_id)
                 break
             t0 = boottime()
             claimed = self.claims.claim(user_id, self._decide)
             if isinstance(claimed, NotClaimed) or not isinstance(claimed.step, Send):
-                self.pace.release(moment)
+                self.rate_limiter.release(permit)
             if isinstance(claimed, NotClaimed):
                 due_in_s = claimed.due_in_s
                 tell_ended(user_id, claimed)
@@ -132,7 +132,7 @@ class AnswerUser:
                 continue
             turns += 1
             due_in_s = self._turn(claimed, t0)
-            if self.pace.rates is not None:  # his next turn goes behind the others
+            if self.rate_limiter.rates is not None:  # his next turn goes behind the others
                 due_in_s = None
         return turns
 
@@ -165,7 +165,7 @@ class AnswerUser:
             case Record():
                 return self._unless_telnyx_fails(claimed, self._record)
             case Reconcile():
-                return self._look_back(claimed)
+                return self._reconcile(claimed)
             case GoOn():
                 return self._go_on(claimed)
 
@@ -175,7 +175,7 @@ class AnswerUser:
             return conversation
         return self._go_on(replace(claimed, conversation=conversation))
 
-    def _look_back(self, claimed: Claimed) -> Settled:
+    def _reconcile(self, claimed: Claimed) -> Settled:
         found = self.reconcile(claimed)
         if isinstance(found, Settled):
             return found
@@ -187,7 +187,7 @@ class AnswerUser:
         claimed = self.run_tools(claimed)
         if claimed.turn.round > 0 and self.slots.closed:
             return self.settle(claimed, None, Later(wait_s=0.0, reason="shutting down"))
-        if self.pace.wait(UNDER_WAY_S) is None:
+        if self.rate_limiter.acquire(UNDER_WAY_S) is None:
             later = Later(wait_s=UNDER_WAY_S, reason="calls_per_second")
             return self.settle(claimed, None, later)
         t0 = boottime()

@@ -13,7 +13,7 @@ _SHOWN = frozenset({DeliveryState.PENDING, DeliveryState.SENT})
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShowReply:
+class PublishLiveReply:
     """Publishes the text of agents that stream; a show beside the stored reply, which is the truth.
 
     Attempts are numbered over all calls of a turn, so that a frontend knows the newer text.

@@ -1,4 +1,4 @@
-"""Keeping all workers' calls at one rate: a call waits for its moment, or leaves the user in line.
+"""Keeping all workers' calls at one rate: a call waits for its permit, or leaves the user in line.
 
     fresh     its message has just come in: where others wait already, it goes behind them
     woken     a sweeper has sent it, and sweepers send no more than can go soon
@@ -18,18 +18,18 @@ from worker.store.limits.rates import RateStore
 FRESH_S = 0.25
 WOKEN_S = 1.0
 UNDER_WAY_S = 5.0
-"""So long does each wait for its moment."""
+"""So long does each wait for its permit."""
 AHEAD_S = 0.75
 """Sweepers send as many as can go within this. More than `FRESH_S`: so they keep the line moving,
 and what is fresh does not get past it."""
 LOOK_S = 0.25
 """How soon a sweeper looks again while the line stands."""
 GOOD_FOR_S = 1.0
-"""A moment that no call came of serves another call of the process for so long."""
+"""A permit that no call came of serves another call of the process for so long."""
 
 
 @dataclass(kw_only=True)
-class Pace:
+class RateLimiter:
     """One for all who answer in a process, and one for its sweeper, on a pool of its own.
 
     Without rates nothing waits, and nothing is asked.
@@ -38,11 +38,11 @@ class Pace:
     rates: RateStore | None = None
     sleep: Callable[[float], None] = time.sleep
     _spare: list[float] = field(default_factory=list)
-    """Moments that no call came of."""
+    """Permits that no call came of."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def wait(self, patience_s: float) -> float | None:
-        """Wait for the moment of a call and give it; None = it is too far away.
+    def acquire(self, patience_s: float) -> float | None:
+        """Wait for the permit of a call and give it; None = it is too far away.
 
         Raises `DatabaseAwayError`.
         """
@@ -58,13 +58,13 @@ class Pace:
             self.sleep(wait_s)
         return boottime()
 
-    def release(self, moment: float) -> None:
-        """Leave a moment that no call came of to the next call of this process."""
+    def release(self, permit: float) -> None:
+        """Leave a permit that no call came of to the next call of this process."""
         if self.rates is not None:
             with self._lock:
-                self._spare.append(moment)
+                self._spare.append(permit)
 
-    def room(self, free: int) -> int:
+    def capacity(self, free: int) -> int:
         """Give for how many of so many free slots calls can go soon. Raises `DatabaseAwayError`."""
         if self.rates is None or free == 0:
             return free
@@ -75,7 +75,7 @@ class Pace:
         good_since = boottime() - GOOD_FOR_S
         with self._lock:
             while self._spare:
-                moment = self._spare.pop()
-                if moment >= good_since:
-                    return moment
+                permit = self._spare.pop()
+                if permit >= good_since:
+                    return permit
         return None

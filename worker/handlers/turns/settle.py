@@ -10,7 +10,7 @@ from worker.domain.turns.claim import Claimed, Settled
 from worker.domain.turns.plan import Plan, Reply
 from worker.handlers.telemetry.telling import tell_settled
 from worker.handlers.telemetry.turns import note_settled
-from worker.handlers.turns.live_reply import ShowReply
+from worker.handlers.turns.live_reply import PublishLiveReply
 from worker.observability.metrics import Meters
 from worker.observability.traces import Tracer
 from worker.store.turns.turns import TurnStore
@@ -23,7 +23,7 @@ class Settle:
     turns: TurnStore
     wake_delivery: Callable[[ChannelUserId], None]
     """A hint that may get lost: the sweeper is the net."""
-    show: ShowReply
+    show: PublishLiveReply
     meters: Meters = field(default_factory=Meters)
     tracer: Tracer = field(default_factory=Tracer)
 

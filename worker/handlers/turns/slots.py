@@ -17,7 +17,7 @@ PROMISE_S = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Room:
+class Capacity:
     """What a sweeper may give away; promised slots count as taken."""
 
     free: int
@@ -54,7 +54,7 @@ class TurnSlots:
         self._unseen = False
         """Whether the last look found no slot to give away, and so nobody who waits."""
         self._closed = False
-        self.paced = False
+        self.rate_limited = False
         """Whether those in line wait for the moments of their calls, and not for slots."""
         self.roused = threading.Event()
         """Set when somebody who waits could have a slot; the sweeper clears it."""
@@ -97,7 +97,7 @@ class TurnSlots:
             self._held[agent] -= 1
             if not self._held[agent]:
                 del self._held[agent]
-            wanted = self._unseen or self._has_room(self._crowded | self._lined_up)
+            wanted = self._unseen or self._has_capacity(self._crowded | self._lined_up)
         if wanted:
             self.roused.set()
 
@@ -105,11 +105,11 @@ class TurnSlots:
         """Say that somebody of this agent waits, which is committed."""
         with self._lock:
             self._lined_up.add(agent)
-            wanted = self._has_room((agent,))
+            wanted = self._has_capacity((agent,))
         if wanted:
             self.roused.set()
 
-    def room(self) -> Room:
+    def capacity(self) -> Capacity:
         """Give what may be given away now: a pick begins."""
         with self._lock:
             self._crowded |= self._lined_up
@@ -118,7 +118,7 @@ class TurnSlots:
             free = 0 if self._closed else max(0, self._free - promised.total())
             short = self._unseen or bool(self._crowded)
             self._unseen = free == 0
-            return Room(free=free, short=short, held=self._held + promised, most=self._most)
+            return Capacity(free=free, short=short, held=self._held + promised, most=self._most)
 
     def promise(self, agents: Iterable[str], *, crowded: Collection[str]) -> None:
         """End a pick that found room: for whom wakes are published, and of whom more were due."""
@@ -147,9 +147,9 @@ class TurnSlots:
         self._held[agent] += 1
         return True
 
-    def _has_room(self, agents: Collection[str]) -> bool:
+    def _has_capacity(self, agents: Collection[str]) -> bool:
         """Whether one of these agents could have a slot that is not promised."""
-        if self.paced or not agents:
+        if self.rate_limited or not agents:
             return False
         promised = self._all_promises()
         return self._free > promised.total() and any(

@@ -33,7 +33,7 @@ class InboxListener:
         except (psycopg.Error, OSError) as error:
             self.close()
             if not self._is_deaf:
-                log.warning("inbox.not_heard", error=type(error).__name__)
+                log.warning("inbox.listen_failed", error=type(error).__name__)
             self._is_deaf = True
             stop.wait(timeout_s)
 
