@@ -37,7 +37,8 @@ from worker.queue.broker import (
     queue_options,
     waiting_entries,
 )
-from worker.queue.gate import install as intake
+from worker.queue.gate.install import install_gate
+from worker.queue.gate.rejected_entry import RejectedEntry
 from worker.queue.lifecycle import RunService, connect_signals
 from worker.store.turns.due_users import Due
 
@@ -104,7 +105,7 @@ class WorkerApp(Celery):
 
     def taken_entries(self) -> int:
         """How many queue entries this process has taken."""
-        return int(self.intake.gate.admitted)
+        return int(self.entry_gate.admitted)
 
     def is_saturated(self) -> bool:
         """Whether every thread has a message, so that the consumer may take no more."""
@@ -183,9 +184,15 @@ def _build() -> WorkerApp:
         built = WorkerApp(settings)
     except SettingsError as error:
         raise SystemExit(f"worker: {error}") from None
-    intake.install(
+
+    def keep(entry: RejectedEntry) -> None:
+        built.service.dead_letters.keep(
+            reason=entry.reason, raw=entry.raw, detail=entry.detail, queue=entry.queue
+        )
+
+    install_gate(
         built,
-        quarantine=lambda: built.service.dead_letters,
+        keep=keep,
         accepts={INBOUND: [RECEIVE], TURNS: [ANSWER], DELIVERIES: [DELIVER]},
     )
     tasks.register(built)

@@ -164,7 +164,7 @@ class Envelope(BaseModel):
             )
         return self
 
-    def who(self, kind: ChannelKind) -> ChannelAddress:
+    def channel_address(self, kind: ChannelKind) -> ChannelAddress:
         """Give the channel user. Raises `EnvelopeError` where the address does not fit the kind."""
         address = self.user
         if kind == "telephone" and E164.fullmatch(address) is None:

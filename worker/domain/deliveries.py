@@ -99,7 +99,7 @@ class ClaimedDelivery:
     created_at: datetime
     now: datetime
     paused: bool
-    way_out: str
+    policy_name: str
     """Name of the channel, or of the route, that says how it is delivered."""
     turn_id: TurnId | None = None
     """Whose reply it is."""

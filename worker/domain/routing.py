@@ -197,7 +197,7 @@ class Routing:
         """Give the policy of a channel, the defaults where it is not configured."""
         return self.channels.get(name) or ChannelPolicy(name=name)
 
-    def way_out(self, channel: str, reply_to: str | None) -> ChannelPolicy:
+    def delivery_policy(self, channel: str, reply_to: str | None) -> ChannelPolicy:
         """Give what says how a reply is delivered: its route; where that is gone, its channel."""
         route = None if reply_to is None else self.channels.get(ROUTE + reply_to)
         return route or self.channel(channel)

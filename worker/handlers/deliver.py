@@ -68,7 +68,7 @@ class DeliverReplies:
 
     def _attempt(self, claimed: ClaimedDelivery) -> None:
         began_s = boottime()
-        channel = self.channels.get(claimed.way_out)
+        channel = self.channels.get(claimed.policy_name)
         policy = self._policy(claimed, channel)
         refusal = refusal_of(claimed, policy)
         if refusal is not None:
@@ -86,7 +86,7 @@ class DeliverReplies:
             provider_status=None if isinstance(outcome, Sent) else outcome.reason,
         )
         # What an envelope calls its channel is no label: only ways out are of the configuration.
-        self.meters.delivered(claimed.way_out, state)
+        self.meters.delivered(claimed.policy_name, state)
         tell_delivered(claimed, state, outcome, began_s=began_s)
         note_delivered(self.tracer, state, outcome)
         if isinstance(self._configured(claimed).delivery, WebhookDelivery):
@@ -94,7 +94,7 @@ class DeliverReplies:
 
     def _note(self, claimed: ClaimedDelivery, outcome: DeliveryOutcome) -> None:
         """Keep the record of the endpoint behind the channel."""
-        channel = claimed.way_out
+        channel = claimed.policy_name
         if isinstance(outcome, Sent):
             if claimed.failing:
                 self.endpoints.answered(channel)
@@ -118,7 +118,7 @@ class DeliverReplies:
         return policy
 
     def _configured(self, claimed: ClaimedDelivery) -> ChannelPolicy:
-        return self.routing.channel(claimed.way_out)
+        return self.routing.channel(claimed.policy_name)
 
     def _deliver(self, channel: Channel, claimed: ClaimedDelivery) -> DeliveryOutcome:
         reply, here = claimed.reply, self.tracer.here()

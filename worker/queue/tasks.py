@@ -4,14 +4,14 @@ from typing import Any
 
 from worker.domain.ids import ChannelUserId
 from worker.queue.broker import ANSWER, DELIVER, INBOUND, RECEIVE
-from worker.queue.gate import install as intake
+from worker.queue.gate.base_task import DeadLetteringTask, OnDefect
 
 
 def register(app: Any) -> None:
     """Register the tasks with `app`, which has the worker process's parts as `app.service`."""
 
-    @app.task(name=RECEIVE, bind=True, on_defect=intake.OnDefect.KEEP)
-    def receive(task: intake.KeepingTask, envelope: Any) -> None:
+    @app.task(name=RECEIVE, bind=True, on_defect=OnDefect.DEAD_LETTER)
+    def receive(task: DeadLetteringTask, envelope: Any) -> None:
         """Accept one envelope; on the fast path its turn is answered right here."""
         app.service.receive(
             envelope,
@@ -20,12 +20,12 @@ def register(app: Any) -> None:
             traceparent=task.request.get("traceparent"),
         )
 
-    @app.task(name=ANSWER, on_defect=intake.OnDefect.DROP)
+    @app.task(name=ANSWER, on_defect=OnDefect.DROP)
     def answer(user_id: int, agent: str = "") -> None:
         """Answer one channel user's due messages."""
         app.service.answer(ChannelUserId(user_id), agent)
 
-    @app.task(name=DELIVER, on_defect=intake.OnDefect.DROP)
+    @app.task(name=DELIVER, on_defect=OnDefect.DROP)
     def deliver(user_id: int) -> None:
         """Deliver one channel user's due replies."""
         app.service.deliver(ChannelUserId(user_id))

@@ -1,4 +1,4 @@
-"""A small Celery app behind the gate, for tests that run a real worker. Its quarantine is a file.
+"""A small Celery app behind the gate, for tests that run a real worker; dead letters go to a file.
 
 Environment: INTAKE_BROKER; INTAKE_DIR, where rows go to `rows.jsonl` and runs to `runs.jsonl`, and
 nothing can be written while a file `away` or `broken` is there; INTAKE_HOLE=1: a gate with a gap.
@@ -17,9 +17,11 @@ from celery import Celery
 from celery.signals import after_setup_logger
 
 from worker.domain.errors import RetryableError
+from worker.queue.gate.base_task import DeadLetteringTask, OnDefect
 from worker.queue.gate.entry import Entry
-from worker.queue.gate.gate import Gate
-from worker.queue.gate.install import KeepingTask, OnDefect, install
+from worker.queue.gate.gate import EntryGate
+from worker.queue.gate.install import install_gate
+from worker.queue.gate.rejected_entry import RejectedEntry
 
 HERE = Path(os.environ["INTAKE_DIR"])
 ACCEPTS = {
@@ -38,10 +40,9 @@ def append(name: str, row: dict[str, Any]) -> None:
         file.write(json.dumps(row) + "\n")
 
 
-class FileQuarantine:
-    def keep(self, *, reason: str, raw: bytes, detail: str, queue: str) -> None:
-        row = {"reason": reason, "raw": base64.b64encode(raw).decode(), "detail": detail}
-        append("rows.jsonl", row | {"queue": queue, "pid": os.getpid()})
+def keep(entry: RejectedEntry) -> None:
+    row = {"reason": entry.reason, "raw": base64.b64encode(entry.raw).decode()}
+    append("rows.jsonl", row | {"detail": entry.detail, "queue": entry.queue, "pid": os.getpid()})
 
 
 class TellingHandler(logging.StreamHandler[TextIO]):
@@ -56,7 +57,7 @@ def tell_all(logger: logging.Logger, **_: object) -> None:
     logger.addHandler(TellingHandler())
 
 
-class OpenGate(Gate):
+class OpenGate(EntryGate):
     """What a gap in the real one would do."""
 
     def _check_task(self, entry: Entry, queue: str) -> None:
@@ -86,35 +87,35 @@ app.conf.update(
     task_send_sent_event=True,
     task_create_missing_queues=True,
 )
-install(app, quarantine=FileQuarantine, accepts=ACCEPTS)
+install_gate(app, keep=keep, accepts=ACCEPTS)
 if os.environ.get("INTAKE_HOLE"):
-    app.intake.gate.__class__ = OpenGate
-KeepingTask.pause_s = 0.2
+    app.entry_gate.__class__ = OpenGate
+DeadLetteringTask.pause_s = 0.2
 
 
-def ran(task: KeepingTask, args: dict[str, Any]) -> None:
+def ran(task: DeadLetteringTask, args: dict[str, Any]) -> None:
     row = {"task": task.name, "args": args, "id": task.request.id, "pid": os.getpid()}
     append("runs.jsonl", row | {"raw_body": task.request.raw_body.decode()})
 
 
-@app.task(name="messages.receive", bind=True, on_defect=OnDefect.KEEP)
-def receive(self: KeepingTask, envelope: object) -> None:
+@app.task(name="messages.receive", bind=True, on_defect=OnDefect.DEAD_LETTER)
+def receive(self: DeadLetteringTask, envelope: object) -> None:
     ran(self, {"envelope": envelope})
 
 
-@app.task(name="messages.fail", bind=True, on_defect=OnDefect.KEEP)
-def fail(self: KeepingTask, envelope: object) -> None:
+@app.task(name="messages.fail", bind=True, on_defect=OnDefect.DEAD_LETTER)
+def fail(self: DeadLetteringTask, envelope: object) -> None:
     raise ValueError(f"cannot do {envelope}") from KeyError(str(envelope))
 
 
 @app.task(name="messages.slow", bind=True)
-def slow(self: KeepingTask, envelope: object) -> None:
+def slow(self: DeadLetteringTask, envelope: object) -> None:
     time.sleep(3)
     ran(self, {"envelope": envelope})
 
 
 @app.task(name="messages.away", bind=True)
-def away(self: KeepingTask, envelope: object) -> None:
+def away(self: DeadLetteringTask, envelope: object) -> None:
     append("tries.jsonl", {})
     if (HERE / "telnyx_away").exists():
         raise RetryableError(str(envelope))
@@ -122,5 +123,5 @@ def away(self: KeepingTask, envelope: object) -> None:
 
 
 @app.task(name="channel_users.answer", bind=True)
-def answer(self: KeepingTask, channel_user_id: int) -> None:
+def answer(self: DeadLetteringTask, channel_user_id: int) -> None:
     ran(self, {"channel_user_id": channel_user_id})

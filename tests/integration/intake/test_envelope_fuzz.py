@@ -15,8 +15,8 @@ from tests.support.slots import taken
 from tests.support.world import HandDrivenWorker, World, running_world
 from worker.domain.messages import Accepted
 from worker.domain.reasons import DeadLetterReason
-from worker.queue.gate.gate import KEEP_TASK, Gate
-from worker.queue.gate.letter import Letter
+from worker.queue.gate.gate import DEAD_LETTER_TASK, EntryGate
+from worker.queue.gate.rejected_entry import RejectedEntry
 from worker.sandbox.simulator.behaviour.config import SimulatorConfig
 
 WIDE = "".join(chr(0x10000 + 7919 * n % 0xFFFFD) for n in range(998))
@@ -28,7 +28,7 @@ class Receive:
     def run(self, envelope: object) -> None: ...
 
 
-GATE = Gate(
+GATE = EntryGate(
     tasks=lambda: {"messages.receive": Receive()}, accepts={"inbound": {"messages.receive"}}
 )
 
@@ -58,8 +58,8 @@ def take_in(worker: HandDrivenWorker, raw: bytes) -> Accepted | None:
     """What the gate and the two tasks do with an entry of the queue."""
     message = GATE.admit(raw, queue="inbound", priority=0)
     args, kwargs, _ = message.payload
-    if message["headers"]["task"] == KEEP_TASK:
-        letter = Letter.from_args(args)
+    if message["headers"]["task"] == DEAD_LETTER_TASK:
+        letter = RejectedEntry.from_args(args)
         worker.service.dead_letters.keep(
             reason=letter.reason, raw=letter.raw, detail=letter.detail, queue=letter.queue
         )

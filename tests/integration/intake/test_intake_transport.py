@@ -7,7 +7,7 @@ import pytest
 from celery import Celery
 from redis import Redis
 
-from worker.queue.gate.install import install
+from worker.queue.gate.install import install_gate
 from worker.sandbox.redis import EmbeddedRedis
 
 
@@ -20,7 +20,7 @@ def redis(tmp_path: Path) -> Iterator[EmbeddedRedis]:
 @pytest.fixture
 def app(redis: EmbeddedRedis) -> Celery:
     app = Celery(broker=redis.url, set_as_current=False)
-    install(app, quarantine=lambda: pytest.fail("not asked for"), accepts={"inbound": set()})
+    install_gate(app, keep=lambda _: pytest.fail("not asked for"), accepts={"inbound": set()})
     return app
 
 
@@ -42,7 +42,7 @@ def test_an_entry_popped_after_the_consumer_left_goes_back(
 def test_an_entry_that_redis_does_not_take_back_comes_with_the_next_connection(
     app: Celery, redis: EmbeddedRedis
 ) -> None:
-    homeless = app.conf.broker_transport_options["intake_homeless"]
+    homeless = app.conf.broker_transport_options["unacked_entries"]
     first = app.connection().default_channel
     redis.stop()
     first._return("inbound", b"\xffgarbage")

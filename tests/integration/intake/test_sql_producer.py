@@ -17,6 +17,7 @@ from tests.support.world import RecordingBroker, World, running_world
 from worker.bootstrap.service import build_service
 from worker.domain.messages import NewMessage
 from worker.handlers.background.sweeper import CannotPublishError
+from worker.handlers.intake.accept import parse_and_route
 from worker.sandbox.simulator import SimulatorConfig
 
 ENQUEUE = "SELECT enqueue_message(%s::jsonb)"
@@ -232,7 +233,7 @@ def test_a_claim_that_waited_while_more_was_accepted_claims_again(
     answering = threading.Thread(target=mike.service.answer, args=(accepted.user_id,))
 
     def judge(document: object) -> NewMessage:
-        message = drain.accept.routed(document)
+        message = parse_and_route(document, drain.accept.routing)
         if message.message_id == "m-3":  # the second has locked the row
             answering.start()
             waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"

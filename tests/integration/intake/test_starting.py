@@ -13,7 +13,7 @@ from tests.support.processes import eventually
 from tests.support.world import HandDrivenWorker, World, running_world
 from worker.domain.messages import NewMessage
 from worker.domain.turns.claim import Started
-from worker.handlers.intake.accept import routed
+from worker.handlers.intake.accept import parse_and_route
 from worker.sandbox.simulator.behaviour.config import SimulatorConfig
 
 CONFIG = """
@@ -46,7 +46,7 @@ def world(database_url: str, tmp_path: Path) -> Iterator[World]:
 def newcomer(world: World, worker: HandDrivenWorker, **fields: object) -> NewMessage:
     fields = {"user": NAME, "channel": "web", **fields}
     document = world.envelope("and then?", **fields)  # type: ignore[arg-type]
-    return routed(document, worker.service.answer.routing)
+    return parse_and_route(document, worker.service.answer.routing)
 
 
 def start(worker: HandDrivenWorker, message: NewMessage) -> Started | None:

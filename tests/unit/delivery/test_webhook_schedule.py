@@ -43,7 +43,7 @@ def claimed(*, attempts: int, age_s: float = 0.0) -> ClaimedDelivery:
             message_ids=(),
             metadata={},
         ),
-        way_out="web",
+        policy_name="web",
         token=1,
         attempts=attempts,
         first_attempt_at=NOW - timedelta(seconds=age_s) if attempts else None,

@@ -14,7 +14,7 @@ from tests.support.cli import invoke
 from tests.support.envelopes import FIXTURES, INVALID, VALID, WIRE, envelopes
 from worker.domain.reasons import DeadLetterReason
 from worker.envelope import EnvelopeError, parse_envelope, schema
-from worker.queue.gate.gate import HIDDEN, KEEP_TASK, Gate
+from worker.queue.gate.gate import DEAD_LETTER_TASK, HIDDEN, EntryGate
 
 SCHEMA = Draft202012Validator(schema())
 BEYOND_THE_SCHEMA = {
@@ -129,9 +129,9 @@ class Receive:
 
 @pytest.mark.parametrize("file", WIRE, ids=lambda file: file.stem)
 def test_the_bytes_of_every_kind_of_producer_are_read_and_hide_what_was_written(file: Path) -> None:
-    gate = Gate(tasks=lambda: {"messages.receive": Receive()}, accepts={"inbound": _RECEIVE})
+    gate = EntryGate(tasks=lambda: {"messages.receive": Receive()}, accepts={"inbound": _RECEIVE})
     message = gate.admit(file.read_bytes(), queue="inbound", priority=0)
-    assert message["headers"]["task"] != KEEP_TASK
+    assert message["headers"]["task"] != DEAD_LETTER_TASK
     assert message["headers"]["argsrepr"] == message["headers"]["kwargsrepr"] == HIDDEN
     args, kwargs, _ = message.payload
     assert (args, kwargs) == ([], {"envelope": VALID["full"]})

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from worker.domain.reasons import DeadLetterReason
 from worker.queue.gate import entry, gate
 from worker.queue.gate.entry import Entry, EntryRefusedError
-from worker.queue.gate.gate import HIDDEN, KEEP_TASK, Admitted, Gate
-from worker.queue.gate.letter import Letter
+from worker.queue.gate.gate import DEAD_LETTER_TASK, HIDDEN, Admitted, EntryGate
+from worker.queue.gate.rejected_entry import RejectedEntry
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "redis_entries"
 INDEX: list[dict[str, Any]] = json.loads((FIXTURES / "index.json").read_text())
@@ -43,19 +43,19 @@ TASKS = {
     "messages.receive": Receive(),
     "channel_users.answer": Answer(),
     "celery.map": Map(),
-    KEEP_TASK: Keep(),
+    DEAD_LETTER_TASK: Keep(),
 }
 
 
-def a_gate(max_body_bytes: int = 1024 * 1024) -> Gate:
+def a_gate(max_body_bytes: int = 1024 * 1024) -> EntryGate:
     accepts = {"inbound": {"messages.receive"}, "turns": {"channel_users.answer"}}
-    return Gate(tasks=lambda: TASKS, accepts=accepts, max_body_bytes=max_body_bytes)
+    return EntryGate(tasks=lambda: TASKS, accepts=accepts, max_body_bytes=max_body_bytes)
 
 
-def letter_in(message: Admitted) -> Letter | None:
-    if message["headers"]["task"] != KEEP_TASK:
+def letter_in(message: Admitted) -> RejectedEntry | None:
+    if message["headers"]["task"] != DEAD_LETTER_TASK:
         return None
-    return Letter.from_args(message.payload[0])
+    return RejectedEntry.from_args(message.payload[0])
 
 
 def as_redis_has_it(message: Admitted) -> bytes:
@@ -173,7 +173,7 @@ def test_a_defect_in_the_gate_costs_a_dead_letter() -> None:
     def broken() -> dict[str, Any]:
         raise LookupError(CANARY)
 
-    broken_gate = Gate(tasks=broken, accepts={"inbound": set()})
+    broken_gate = EntryGate(tasks=broken, accepts={"inbound": set()})
     letter = letter_in(broken_gate.admit(raw_of("good_python"), queue="inbound", priority=0))
     assert letter is not None
     assert (letter.reason, letter.detail) == (DeadLetterReason.NOT_UNDERSTOOD, "LookupError")
@@ -244,8 +244,8 @@ def test_any_bytes_are_an_entry_or_a_refusal_with_words_of_ours(raw: bytes) -> N
 def test_a_letter_survives_the_way(
     raw: bytes, reason: DeadLetterReason, detail: str, queue: str
 ) -> None:
-    letter = Letter(raw=raw, reason=reason, detail=detail, queue=queue)
-    assert Letter.from_args(json.loads(json.dumps(letter.as_args()))) == letter
+    letter = RejectedEntry(raw=raw, reason=reason, detail=detail, queue=queue)
+    assert RejectedEntry.from_args(json.loads(json.dumps(letter.as_args()))) == letter
 
 
 @pytest.mark.parametrize(
@@ -253,4 +253,4 @@ def test_a_letter_survives_the_way(
 )
 def test_a_letter_of_a_stranger_is_refused(args: list[Any]) -> None:
     with pytest.raises(ValueError, match=r"."):
-        Letter.from_args(args)
+        RejectedEntry.from_args(args)

@@ -1,4 +1,4 @@
-"""How an app gets its intake, and how kombu finds the transport."""
+"""How an app gets the entry gate, and how kombu finds the transport."""
 
 import subprocess
 import sys
@@ -10,7 +10,9 @@ from kombu.transport import redis
 
 from worker.domain.errors import RetryableError
 from worker.queue.gate.amqp_transport import GatedConnection
-from worker.queue.gate.install import KEEP_TASK, KeepingTask, install
+from worker.queue.gate.base_task import DeadLetteringTask
+from worker.queue.gate.gate import DEAD_LETTER_TASK
+from worker.queue.gate.install import install_gate
 from worker.queue.gate.redis_transport import GatedChannel, GatedTransport
 from worker.queue.gate.request import PrivateRequest
 
@@ -20,28 +22,28 @@ STOCK = "kombu.transport.redis:Transport"
 def an_app() -> Celery:
     app = Celery("t", broker="redis://127.0.0.1:1/0", set_as_current=False)
     app.conf.broker_transport_options = {"visibility_timeout": 7}
-    install(app, quarantine=lambda: pytest.fail("not asked for"), accepts={"inbound": {"t.t"}})
+    install_gate(app, keep=lambda _: pytest.fail("not asked for"), accepts={"inbound": {"t.t"}})
     return app
 
 
 def test_all_tasks_have_our_request_celerys_own_too() -> None:
     app = an_app()
     app.finalize()
-    assert KEEP_TASK in app.tasks
+    assert DEAD_LETTER_TASK in app.tasks
     assert {task.Request for task in app.tasks.values()} == {PrivateRequest}
 
 
 def test_settings_made_before_are_kept() -> None:
     options = an_app().conf.broker_transport_options
     assert options["visibility_timeout"] == 7
-    assert repr(options["intake_gate"]) == "Gate(inbound)"
+    assert repr(options["entry_gate"]) == "EntryGate(inbound)"
 
 
 def test_a_task_made_before_is_told() -> None:
     app = Celery("t", set_as_current=False)
     app.Task  # noqa: B018 # what a task definition does
     with pytest.raises(RuntimeError, match="before the first task"):
-        install(app, quarantine=lambda: pytest.fail("not asked for"), accepts={})
+        install_gate(app, keep=lambda _: pytest.fail("not asked for"), accepts={})
 
 
 @pytest.mark.parametrize("url", ["redis://h:1/2", "rediss://h:1/2", "redis://a:1;rediss://b:2"])
@@ -82,7 +84,7 @@ def test_a_task_called_directly_runs_as_celery_has_it() -> None:
     app = an_app()
 
     @app.task(name="t.t", bind=True)
-    def t(self: KeepingTask, word: str) -> str:
+    def t(self: DeadLetteringTask, word: str) -> str:
         if word == "fail":
             raise RetryableError(word)
         assert self.request.called_directly

@@ -43,7 +43,7 @@ def claimed(step: Send | Reconcile) -> Claimed:
         now=NOW,
         agent=Agent(name="default", model="any"),
         channel=ChannelPolicy(name="web"),
-        way_out="web",
+        delivery_policy="web",
         turn=OpenTurn(
             id=TurnId(3), agent="default", input_text="hush", parts=(), opened_at=NOW, messages=2
         ),

@@ -13,7 +13,7 @@ from worker.cli.settings import routing_of, settings_for
 from worker.domain.reasons import DeadLetterReason
 from worker.domain.routing import Delivery, EntryPointDelivery, TaskDelivery, WebhookDelivery
 from worker.envelope import EnvelopeError
-from worker.handlers.intake.dry_run import Foreseen, Route, Verdict, foresee
+from worker.handlers.intake.dry_run import DryRun, Route, Verdict, dry_run
 from worker.queue.gate.strict_json import TooDeepError, loads
 
 
@@ -21,16 +21,16 @@ def run(path: str, *, as_json: bool) -> None:
     """Show it. Raises `CommandError` for what would be a dead letter."""
     routing = routing_of(settings_for())
     try:
-        foreseen = foresee(_document(_read(path)), routing, now=datetime.now(UTC))
+        outcome = dry_run(_document(_read(path)), routing, now=datetime.now(UTC))
     except EnvelopeError as error:
-        foreseen = Foreseen(verdict=Verdict.DEAD_LETTER, why=error.reason, detail=str(error))
+        outcome = DryRun(verdict=Verdict.DEAD_LETTER, why=error.reason, detail=str(error))
     if as_json:
-        say_json(_facts(foreseen))
+        say_json(_facts(outcome))
     else:
-        for line in _lines(foreseen):
+        for line in _lines(outcome):
             say(plain(line))
-    if foreseen.verdict is Verdict.DEAD_LETTER:
-        raise CommandError(f"this would be a dead letter: {foreseen.detail}")
+    if outcome.verdict is Verdict.DEAD_LETTER:
+        raise CommandError(f"this would be a dead letter: {outcome.detail}")
 
 
 def _read(path: str) -> bytes:
@@ -54,14 +54,14 @@ def _document(raw: bytes) -> object:
         raise EnvelopeError(DeadLetterReason.BODY_NOT_JSON, detail) from None
 
 
-def _facts(foreseen: Foreseen) -> dict[str, object]:
+def _facts(outcome: DryRun) -> dict[str, object]:
     facts: dict[str, object] = {
-        "verdict": foreseen.verdict,
-        "why": foreseen.why,
-        "detail": foreseen.detail,
-        "unknown_fields": [asdict(one) for one in foreseen.unknown],
+        "verdict": outcome.verdict,
+        "why": outcome.why,
+        "detail": outcome.detail,
+        "unknown_fields": [asdict(one) for one in outcome.unknown],
     }
-    return facts | (_route(foreseen.route) if foreseen.route else {})
+    return facts | (_route(outcome.route) if outcome.route else {})
 
 
 def _route(route: Route) -> dict[str, object]:
@@ -80,28 +80,28 @@ def _route(route: Route) -> dict[str, object]:
         "max_pending": message.max_pending,
         "persist": policy.persist,
         "supersede": policy.supersede,
-        "way_out": route.way_out.name,
-        "delivery": delivery_of(route.way_out.delivery),
+        "way_out": route.delivery_policy.name,
+        "delivery": delivery_of(route.delivery_policy.delivery),
     }
 
 
-def _lines(foreseen: Foreseen) -> Iterator[str]:
+def _lines(outcome: DryRun) -> Iterator[str]:
     happens = {
         Verdict.ANSWERED: "the model is asked, and its answer delivered",
-        Verdict.SKIPPED: f"kept, and not answered: outcome {foreseen.why}",
+        Verdict.SKIPPED: f"kept, and not answered: outcome {outcome.why}",
         Verdict.EXPIRED: "kept, and not answered: it is too old",
-        Verdict.DEAD_LETTER: f"dead letter, reason {foreseen.why}",
+        Verdict.DEAD_LETTER: f"dead letter, reason {outcome.why}",
     }
-    yield f"verdict       {happens[foreseen.verdict]}"
-    if foreseen.detail:
-        yield f"mend          {foreseen.detail}"
-    for one in foreseen.unknown:
+    yield f"verdict       {happens[outcome.verdict]}"
+    if outcome.detail:
+        yield f"mend          {outcome.detail}"
+    for one in outcome.unknown:
         meant = f": is {one.meant} meant?" if one.meant else ""
         yield f"unknown field {one.name}{meant}"
-    if foreseen.route is None:
+    if outcome.route is None:
         return
-    message, policy = foreseen.route.message, foreseen.route.policy
-    who, agent = message.who, foreseen.route.agent
+    message, policy = outcome.route.message, outcome.route.policy
+    who, agent = message.who, outcome.route.agent
     parts = (("recipient", who.recipient), ("thread", who.thread))
     more = "".join(f", {name} {value}" for name, value in parts if value)
     yield f"channel user  {who.channel}:{who.address}{more}"
@@ -114,9 +114,9 @@ def _lines(foreseen: Foreseen) -> Iterator[str]:
     yield f"skipped       where {message.max_pending} of this person wait already (overflow)"
     thread = "kept at Telnyx" if policy.persist else "none, each turn stands alone"
     yield f"conversation  {thread}"
-    way_out = foreseen.route.way_out
-    by_route = f" ({way_out.name})" if way_out is not policy else ""
-    yield f"delivery      {delivery_of(way_out.delivery)}{by_route}"
+    delivery = outcome.route.delivery_policy
+    by_route = f" ({delivery.name})" if delivery is not policy else ""
+    yield f"delivery      {delivery_of(delivery.delivery)}{by_route}"
 
 
 def delivery_of(delivery: Delivery | None) -> str:

@@ -67,7 +67,7 @@ class Sent:
 def check(envelope: Mapping[str, object], routing: Routing) -> MessageKey:
     """Check an envelope as a worker does; give what finds its row. Raises `EnvelopeError`."""
     parsed = parse_envelope(envelope)
-    who = parsed.who(routing.channel(parsed.channel).kind)
+    who = parsed.channel_address(routing.channel(parsed.channel).kind)
     return MessageKey(who=who, message_id=parsed.message_id)
 
 

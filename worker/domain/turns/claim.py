@@ -51,7 +51,7 @@ class Claimed:
     """The database's time of the claim."""
     agent: Agent
     channel: ChannelPolicy
-    way_out: ChannelPolicy
+    delivery_policy: ChannelPolicy
     """What says how the reply is delivered: the channel, or the route that its messages name."""
     turn: OpenTurn
     conversation: OpenConversation | None

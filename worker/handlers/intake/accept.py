@@ -30,10 +30,6 @@ class AcceptEnvelope:
     meters: Meters = field(default_factory=Meters)
     tracer: Tracer = field(default_factory=Tracer)
 
-    def routed(self, document: object) -> NewMessage:
-        """Check an envelope and say who answers it. Raises `EnvelopeError`."""
-        return routed(document, self.routing)
-
     def commit(
         self, message: NewMessage, *, starts_itself: bool, traceparent: str | None = None
     ) -> Accepted:
@@ -89,7 +85,7 @@ class AcceptEnvelope:
             log.warning("envelope.refused", reason=error.reason, queue=queue)
 
 
-def routed(document: object, routing: Routing) -> NewMessage:
+def parse_and_route(document: object, routing: Routing) -> NewMessage:
     """Check an envelope and say who answers it, from the configuration alone.
 
     Raises `EnvelopeError`.
@@ -110,7 +106,7 @@ def routed(document: object, routing: Routing) -> NewMessage:
         raise EnvelopeError(DeadLetterReason.UNKNOWN_ROUTE, detail) from None
     reorder_s = policy.reorder_s if envelope.sent_at is not None else 0.0
     return NewMessage(
-        who=envelope.who(policy.kind),
+        who=envelope.channel_address(policy.kind),
         message_id=envelope.message_id,
         agent=agent.name,
         envelope=envelope.stored(),

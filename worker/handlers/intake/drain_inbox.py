@@ -7,7 +7,7 @@ from worker.domain.errors import PermanentError
 from worker.domain.messages import NewMessage
 from worker.domain.reasons import DeadLetterReason
 from worker.envelope import EnvelopeError
-from worker.handlers.intake.accept import AcceptEnvelope
+from worker.handlers.intake.accept import AcceptEnvelope, parse_and_route
 from worker.handlers.telemetry.turns import accept_span
 from worker.store.intake.inbox import QUEUE, InboxStore, Refused
 
@@ -54,7 +54,7 @@ class DrainInbox:
 
     def _judge(self, document: object) -> NewMessage | Refused:
         try:
-            message = self.accept.routed(document)
+            message = parse_and_route(document, self.accept.routing)
         except EnvelopeError as error:
             self.accept.tell_refused(error, queue=QUEUE)
             return Refused(reason=error.reason, detail=str(error))

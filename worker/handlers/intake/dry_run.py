@@ -8,7 +8,7 @@ from enum import StrEnum, unique
 from worker.domain.messages import NewMessage
 from worker.domain.routing import Agent, ChannelPolicy, Routing
 from worker.envelope import EnvelopeError
-from worker.handlers.intake.accept import routed
+from worker.handlers.intake.accept import parse_and_route
 from worker.handlers.intake.unknown_fields import UnknownField, unknown_fields
 
 
@@ -30,12 +30,12 @@ class Route:
     message: NewMessage
     agent: Agent
     policy: ChannelPolicy
-    way_out: ChannelPolicy
+    delivery_policy: ChannelPolicy
     """Says how the reply is delivered: the channel's policy, or that of its route."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Foreseen:
+class DryRun:
     """The verdict; `route` is None for what would be a dead letter."""
 
     verdict: Verdict
@@ -47,13 +47,13 @@ class Foreseen:
     unknown: tuple[UnknownField, ...] = ()
 
 
-def foresee(document: object, routing: Routing, *, now: datetime) -> Foreseen:
+def dry_run(document: object, routing: Routing, *, now: datetime) -> DryRun:
     """Say what would become of an envelope that was accepted at `now` and waited for nothing."""
     unknown = unknown_fields(map(str, document)) if isinstance(document, Mapping) else ()
     try:
-        message = routed(document, routing)
+        message = parse_and_route(document, routing)
     except EnvelopeError as error:
-        return Foreseen(
+        return DryRun(
             verdict=Verdict.DEAD_LETTER, why=error.reason, detail=str(error), unknown=unknown
         )
     named = message.envelope.get("reply_to")
@@ -61,10 +61,12 @@ def foresee(document: object, routing: Routing, *, now: datetime) -> Foreseen:
         message=message,
         agent=routing.agent(message.agent),
         policy=routing.channel(message.who.channel),
-        way_out=routing.way_out(message.who.channel, named if isinstance(named, str) else None),
+        delivery_policy=routing.delivery_policy(
+            message.who.channel, named if isinstance(named, str) else None
+        ),
     )
     if message.skip is not None:
-        return Foreseen(verdict=Verdict.SKIPPED, why=message.skip, route=route, unknown=unknown)
+        return DryRun(verdict=Verdict.SKIPPED, why=message.skip, route=route, unknown=unknown)
     if message.expires_at is not None and message.expires_at <= now:
-        return Foreseen(verdict=Verdict.EXPIRED, why="expired", route=route, unknown=unknown)
-    return Foreseen(verdict=Verdict.ANSWERED, route=route, unknown=unknown)
+        return DryRun(verdict=Verdict.EXPIRED, why="expired", route=route, unknown=unknown)
+    return DryRun(verdict=Verdict.ANSWERED, route=route, unknown=unknown)

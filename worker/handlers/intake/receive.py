@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from worker.domain.messages import Accepted, NewMessage
 from worker.domain.turns.claim import Started
 from worker.envelope import EnvelopeError
-from worker.handlers.intake.accept import AcceptEnvelope
+from worker.handlers.intake.accept import AcceptEnvelope, parse_and_route
 from worker.handlers.turns.answer import MAX_SLEEP_S, AnswerUser
 from worker.handlers.turns.slots import TurnSlots
 from worker.net.clock import boottime
@@ -38,7 +38,7 @@ class ReceiveEnvelope:
         `RetryableError` when Postgres is away: his message must then not be acknowledged.
         """
         try:
-            message = self.accept.routed(document)
+            message = parse_and_route(document, self.accept.routing)
         except EnvelopeError as error:
             self.dead_letters.keep(reason=error.reason, raw=raw(), detail=str(error), queue=queue)
             self.accept.tell_refused(error, queue=queue, traceparent=traceparent)

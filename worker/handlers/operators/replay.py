@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from worker.domain.errors import PermanentError
 from worker.domain.ids import DeadLetterId
 from worker.envelope import EnvelopeError
-from worker.handlers.intake.accept import AcceptEnvelope
+from worker.handlers.intake.accept import AcceptEnvelope, parse_and_route
 from worker.observability.logs import log
 from worker.queue.unwrap import layers
 from worker.store.dead_letters import DeadLetter, DeadLetterStore
@@ -39,7 +39,8 @@ class Replay:
     def _accept(self, letter: DeadLetter, raw: bytes) -> None:
         # Accepting twice is harmless, losing it is not: so accept first, and mark then.
         try:
-            self.accept.commit(self.accept.routed(envelope_in(raw)), starts_itself=False)
+            message = parse_and_route(envelope_in(raw), self.accept.routing)
+            self.accept.commit(message, starts_itself=False)
         except EnvelopeError as error:
             raise NotReplayableError(str(error)) from None
         self.letters.mark_replayed(letter.id)

@@ -38,7 +38,10 @@ class Belonging:
         try:
             envelope = parse_envelope(document)
             # Another channel's kind is not ours to judge its addresses by.
-            return envelope.channel == self.who.channel and envelope.who(self.kind) == self.who
+            return (
+                envelope.channel == self.who.channel
+                and envelope.channel_address(self.kind) == self.who
+            )
         except (EnvelopeError, RecursionError):
             return None
 

@@ -154,7 +154,7 @@ def deliver_span(tracer: Tracer, claimed: ClaimedDelivery, *, as_task: bool) -> 
             "worker.delivery": claimed.reply.delivery_id,
             "worker.turn": claimed.turn_id,
             "worker.user": claimed.reply.user_id,
-            "worker.way_out": claimed.way_out,
+            "worker.way_out": claimed.policy_name,
             "worker.attempt": claimed.attempts + 1,
             # What the receiver knows it by.
             "messaging.message.id": str(claimed.reply.idempotency_key),

@@ -15,7 +15,7 @@ from amqp.method_framing import frame_handler
 from amqp.serialization import decode_properties_basic, dumps
 from kombu.transport import pyamqp as stock
 
-from worker.queue.gate.gate import Gate
+from worker.queue.gate.gate import EntryGate
 from worker.queue.gate.message import GatedMessage
 
 _HEADER_FRAME: Final = 2
@@ -27,7 +27,7 @@ UNREADABLE: Final = "unreadable"
 """The header under which properties come that py-amqp cannot read."""
 
 
-def legible(connection: Any, callback: Any) -> Callable[[Any], bool]:  # noqa: ANN401
+def tolerant_frame_handler(connection: Any, callback: Any) -> Callable[[Any], bool]:  # noqa: ANN401
     """Read frames. Properties that py-amqp trips over (not UTF-8, an impossible date) are wrapped.
 
     It trips in the loop that reads all queues, and the message comes again to the next worker.
@@ -71,7 +71,7 @@ class GatedAmqpChannel(stock.Channel):
 
     def message_to_python(self, raw_message: Any) -> Any:  # noqa: ANN401
         """Make what Celery gets. Never raises for what came on a queue with a gate."""
-        gate: Gate | None = self.connection.intake_gate
+        gate: EntryGate | None = self.connection.entry_gate
         queue = self._queue_of.get(raw_message.delivery_info.get("consumer_tag", ""))
         if gate is None or queue not in gate.queues:
             return super().message_to_python(raw_message)
@@ -85,10 +85,10 @@ class GatedConnection(stock.Connection):
 
     Channel = GatedAmqpChannel
 
-    def __init__(self, *args: Any, intake_gate: Gate | None = None, **options: Any) -> None:  # noqa: ANN401
-        self.intake_gate = intake_gate
-        if intake_gate is not None:
-            options["frame_handler"] = legible
+    def __init__(self, *args: Any, entry_gate: EntryGate | None = None, **options: Any) -> None:  # noqa: ANN401
+        self.entry_gate = entry_gate
+        if entry_gate is not None:
+            options["frame_handler"] = tolerant_frame_handler
         super().__init__(*args, **options)
 
 

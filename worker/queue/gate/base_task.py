@@ -12,10 +12,9 @@ type and place.
 
 import time
 import traceback
-from collections.abc import Callable
 from enum import Enum, auto
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 from celery import Task
 from celery.exceptions import Ignore, Reject, Retry
@@ -23,29 +22,10 @@ from structlog.contextvars import bound_contextvars
 
 from worker.domain.errors import RetryableError
 from worker.domain.reasons import DeadLetterReason
-from worker.queue.gate.gate import Gate
-from worker.queue.gate.letter import Letter
+from worker.queue.gate.rejected_entry import RejectedEntry
 from worker.queue.gate.request import PrivateRequest
 
 _FRAMES = 6
-
-
-class Quarantine(Protocol):
-    """Where dead letters are kept."""
-
-    def keep(self, *, reason: str, raw: bytes, detail: str, queue: str) -> None:
-        """Commit a row of `dead_letters`. Raise where it may not be: the entry comes again then."""
-
-
-class Intake:
-    """What tasks and consumer find as `app.intake`.
-
-    `quarantine` is called when needed, so that the app can be built before there is a database.
-    """
-
-    def __init__(self, gate: Gate, quarantine: Callable[[], Quarantine]) -> None:
-        self.gate = gate
-        self.quarantine = quarantine
 
 
 class OnDefect(Enum):
@@ -53,7 +33,7 @@ class OnDefect(Enum):
 
     DROP = auto()
     """Acknowledged: it was a hint, what it hints at stands in Postgres."""
-    KEEP = auto()
+    DEAD_LETTER = auto()
     """A dead letter, `task_failed`: it is the only copy."""
     REQUEUE = auto()
     """Again, until it works."""
@@ -63,7 +43,7 @@ class TaskDefectError(Exception):
     """What Celery is told of an unexpected exception."""
 
 
-class KeepingTask(Task):
+class DeadLetteringTask(Task):
     """Names our Request, and stands between the task and what Celery does with exceptions."""
 
     Request = PrivateRequest
@@ -93,17 +73,19 @@ class KeepingTask(Task):
     def _after_defect(self, defect: str) -> Exception:
         if self.on_defect is OnDefect.REQUEUE:
             return self._requeue(defect)
-        if self.on_defect is OnDefect.KEEP and not self._keep(defect):
+        if self.on_defect is OnDefect.DEAD_LETTER and not self._keep(defect):
             return self._requeue(f"{defect}, and it could not be kept")
         return TaskDefectError(defect)
 
     def _keep(self, defect: str) -> bool:
         try:
-            self.app.intake.quarantine().keep(
-                reason=DeadLetterReason.TASK_FAILED,
-                raw=self.request.raw_body,
-                detail=defect,
-                queue=self.request.delivery_info["routing_key"],
+            self.app.keep_dead_letter(
+                RejectedEntry(
+                    raw=self.request.raw_body,
+                    reason=DeadLetterReason.TASK_FAILED,
+                    detail=defect,
+                    queue=self.request.delivery_info["routing_key"],
+                )
             )
         except Exception:  # noqa: BLE001 - whatever it is, the message must not be acknowledged
             return False
@@ -115,12 +97,11 @@ class KeepingTask(Task):
         return requeue
 
 
-def keep(task: KeepingTask, raw: str, reason: str, detail: str, queue: str) -> None:
-    """Be the task `dead_letters.keep`: commit the row; after that the message is acknowledged."""
-    letter = Letter.from_args([raw, reason, detail, queue])
-    task.app.intake.quarantine().keep(
-        reason=letter.reason, raw=letter.raw, detail=letter.detail, queue=letter.queue
-    )
+def keep_dead_letter(
+    task: DeadLetteringTask, raw: str, reason: str, detail: str, queue: str
+) -> None:
+    """Commit the row; after that the message is acknowledged. The task `dead_letters.keep`."""
+    task.app.keep_dead_letter(RejectedEntry.from_args([raw, reason, detail, queue]))
 
 
 def _place(error: BaseException) -> str:

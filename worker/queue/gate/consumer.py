@@ -14,9 +14,9 @@ from celery.exceptions import ImproperlyConfigured
 from celery.worker.consumer import Consumer
 
 from worker.domain.reasons import DeadLetterReason as Reason
-from worker.queue.gate.gate import KEEP_TASK, Admitted, Gate
-from worker.queue.gate.letter import Letter
+from worker.queue.gate.gate import DEAD_LETTER_TASK, Admitted, EntryGate
 from worker.queue.gate.message import GatedMessage
+from worker.queue.gate.rejected_entry import RejectedEntry
 
 HEARTBEAT_S = 5
 """A RabbitMQ that misses two is taken for dead."""
@@ -24,7 +24,7 @@ HEARTBEAT_S = 5
 logger = logging.getLogger(__name__)
 
 
-class KeepingConsumer(Consumer):
+class GuardedConsumer(Consumer):
     """Selected by the setting `worker_consumer`."""
 
     class Blueprint(Consumer.Blueprint):
@@ -38,10 +38,10 @@ class KeepingConsumer(Consumer):
         super().__init__(*args, **kwargs)
         # AMQP's own, for this connection alone: nobody sends any for those that only publish.
         self.amqheartbeat = HEARTBEAT_S
-        self._gate: Gate = self.app.intake.gate
+        self._gate: EntryGate = self.app.entry_gate
         if unguarded := set(self.app.amqp.queues.consume_from) - self._gate.queues:
             names = ", ".join(sorted(unguarded))
-            raise ImproperlyConfigured(f"no accepted tasks for queue {names}: see intake.install")
+            raise ImproperlyConfigured(f"no accepted tasks for queue {names}: see install_gate")
 
     def add_task_queue(self, queue: str, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
         """Obey remote control (Flower has a button), but not for a queue without a gate."""
@@ -80,12 +80,12 @@ class KeepingConsumer(Consumer):
         """Deliver a letter under the delivery tag of the message: acking the one acks the other."""
         raw = message._raw  # noqa: SLF001
         queue = raw["properties"]["delivery_info"]["routing_key"]
-        if raw["headers"]["task"] == KEEP_TASK:
+        if raw["headers"]["task"] == DEAD_LETTER_TASK:
             # Refused even that: left unacked, it comes back after the visibility timeout.
             logger.error("letter_refused queue=%s handler=%s", queue, detail)
             return
         bare = json.dumps(raw).encode()
-        letter = Letter(raw=bare, reason=Reason.NOT_UNDERSTOOD, detail=detail, queue=queue)
+        letter = RejectedEntry(raw=bare, reason=Reason.NOT_UNDERSTOOD, detail=detail, queue=queue)
         substitute = self._gate.set_aside(letter)
         substitute["properties"]["delivery_tag"] = message.delivery_tag
         self._handle(GatedMessage(substitute, channel=message.channel))

@@ -22,9 +22,9 @@ from typing import Any, Final
 
 from worker.domain.reasons import DeadLetterReason as Reason
 from worker.queue.gate.entry import Entry, EntryRefusedError
-from worker.queue.gate.letter import Letter
+from worker.queue.gate.rejected_entry import RejectedEntry
 
-KEEP_TASK: Final = "dead_letters.keep"
+DEAD_LETTER_TASK: Final = "dead_letters.keep"
 HIDDEN: Final = "(hidden)"
 """Stands for arguments wherever Celery shows them; where it finds "" it shows the real ones."""
 MAX_BODY_BYTES: Final = 1024 * 1024
@@ -49,7 +49,7 @@ class Admitted(dict[str, Any]):
         self.payload = payload
 
 
-class Gate:
+class EntryGate:
     """Which task may come in on which queue, and what becomes of everything else.
 
     `tasks`: all tasks by name, asked when the first entry comes. `accepts`: task names by queue.
@@ -70,7 +70,7 @@ class Gate:
         """How many entries have come in; the stall watchdog looks whether it moves."""
 
     def __repr__(self) -> str:  # stands in `broker_transport_options`, which Celery prints
-        return f"Gate({', '.join(sorted(self._accepts))})"
+        return f"EntryGate({', '.join(sorted(self._accepts))})"
 
     def __json__(self) -> str:
         """Stand like that in what `inspect stats` answers, which Flower asks for."""
@@ -94,10 +94,10 @@ class Gate:
             reason, detail = Reason.NOT_UNDERSTOOD, type(error).__name__
         else:
             return _wrapped(entry, queue, priority)
-        letter = Letter(raw=raw, reason=reason, detail=detail, queue=queue)
+        letter = RejectedEntry(raw=raw, reason=reason, detail=detail, queue=queue)
         return self.set_aside(letter, priority=priority)
 
-    def set_aside(self, letter: Letter, *, priority: int = 0) -> Admitted:
+    def set_aside(self, letter: RejectedEntry, *, priority: int = 0) -> Admitted:
         """Make a call of `dead_letters.keep`, to be delivered or put on the letter's queue."""
         # Not the detail: where the letter comes from a stranger, its words are his.
         logger.warning(
@@ -111,7 +111,7 @@ class Gate:
         fields = _message(
             text,
             body_encoding="utf-8",
-            headers={"task": KEEP_TASK, "id": str(uuid.uuid4())},
+            headers={"task": DEAD_LETTER_TASK, "id": str(uuid.uuid4())},
             queue=letter.queue,
             priority=priority,
             redelivered=False,
@@ -122,7 +122,7 @@ class Gate:
         tasks = self._tasks()
         if entry.task not in tasks:
             raise EntryRefusedError(Reason.UNKNOWN_TASK, "no task of that name")
-        if entry.task == KEEP_TASK:
+        if entry.task == DEAD_LETTER_TASK:
             _check_letter(entry)
         elif entry.task not in self._accepts[queue]:
             raise EntryRefusedError(Reason.WRONG_QUEUE, "not a task of this queue")
@@ -138,7 +138,7 @@ class Gate:
 
 def _check_letter(entry: Entry) -> None:
     try:
-        Letter.from_args(entry.args)
+        RejectedEntry.from_args(entry.args)
     except ValueError:
         raise EntryRefusedError(Reason.BAD_ARGUMENTS, "a letter not written by us") from None
 

@@ -20,12 +20,11 @@ import kombu.transport
 from celery.exceptions import Reject
 
 from worker.queue.gate.amqp_transport import GatedAmqpsTransport, GatedAmqpTransport
-from worker.queue.gate.base_task import Intake, KeepingTask, OnDefect, Quarantine, keep
-from worker.queue.gate.consumer import KeepingConsumer
-from worker.queue.gate.gate import KEEP_TASK, MAX_BODY_BYTES, Gate
-from worker.queue.gate.redis_transport import GatedTransport, Homeless
-
-__all__ = ["KEEP_TASK", "KeepingTask", "OnDefect", "Quarantine", "install"]
+from worker.queue.gate.base_task import DeadLetteringTask, OnDefect, keep_dead_letter
+from worker.queue.gate.consumer import GuardedConsumer
+from worker.queue.gate.gate import DEAD_LETTER_TASK, MAX_BODY_BYTES, EntryGate
+from worker.queue.gate.redis_transport import GatedTransport, UnackedEntries
+from worker.queue.gate.rejected_entry import RejectedEntry
 
 _TRANSPORTS: Final = {
     "redis": GatedTransport,
@@ -35,31 +34,34 @@ _TRANSPORTS: Final = {
 }
 
 
-def install(
+def install_gate(
     app: Any,  # noqa: ANN401 - Celery publishes no types
     *,
-    quarantine: Callable[[], Quarantine],
+    keep: Callable[[RejectedEntry], None],
     accepts: Mapping[str, Collection[str]],
     max_body_bytes: int = MAX_BODY_BYTES,
 ) -> None:
-    """Give the app gate, consumer and base task: after its settings, before its first task.
+    """Equip the app with gate, consumer and base task: after its settings, before its first task.
 
     `accepts`: for each queue that workers consume, the names of the tasks that may come in on it.
-    `quarantine`: called on a thread of the pool when a letter is to be kept.
+    `keep`: commits a dead letter, on a thread of the pool. If it raises, the entry comes again.
     """
     if "Task" in vars(app):  # cached by Celery when the first task class is made
-        raise RuntimeError("intake.install comes before the first task")
-    gate = Gate(tasks=lambda: app.tasks, accepts=accepts, max_body_bytes=max_body_bytes)
-    app.intake = Intake(gate, quarantine)
-    app.task_cls = KeepingTask
-    app.conf.worker_consumer = _path_of(KeepingConsumer)
+        raise RuntimeError("install_gate comes before the first task")
+    gate = EntryGate(tasks=lambda: app.tasks, accepts=accepts, max_body_bytes=max_body_bytes)
+    app.entry_gate = gate
+    app.keep_dead_letter = keep
+    app.task_cls = DeadLetteringTask
+    app.conf.worker_consumer = _path_of(GuardedConsumer)
     app.conf.broker_transport_options = {
         **app.conf.broker_transport_options,
-        "intake_gate": gate,
-        "intake_homeless": Homeless(),
+        "entry_gate": gate,
+        "unacked_entries": UnackedEntries(),
     }
     _select_transport()
-    app.task(name=KEEP_TASK, bind=True, acks_late=True, on_defect=OnDefect.REQUEUE)(keep)
+    app.task(name=DEAD_LETTER_TASK, bind=True, acks_late=True, on_defect=OnDefect.REQUEUE)(
+        keep_dead_letter
+    )
     _quieten()
 
 

@@ -19,19 +19,19 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
 from worker.domain.reasons import DeadLetterReason as Reason
-from worker.queue.gate.gate import Admitted, Gate
-from worker.queue.gate.letter import Letter
+from worker.queue.gate.gate import Admitted, EntryGate
 from worker.queue.gate.message import GatedMessage
+from worker.queue.gate.rejected_entry import RejectedEntry
 
 logger = logging.getLogger(__name__)
 
 
-class Homeless(deque[tuple[str, str | bytes]]):
+class UnackedEntries(deque[tuple[str, str | bytes]]):
     """(Redis list, entry): popped, and neither noted nor put back. Outlives connections."""
 
     def __json__(self) -> str:
         """Stand like that in what `inspect stats` answers: a number, no entry."""
-        return f"Homeless({len(self)})"
+        return f"UnackedEntries({len(self)})"
 
 
 class GatedQoS(stock.QoS):
@@ -54,7 +54,7 @@ class GatedQoS(stock.QoS):
 
     def restore_by_tag(self, tag: str, client: Any = None, leftmost: bool = False) -> None:  # noqa: ANN401, FBT001, FBT002 - kombu's
         """Put a message back on its list. kombu's own loses or trips over one it can't read."""
-        if self.channel.intake_gate is None:
+        if self.channel.entry_gate is None:
             super().restore_by_tag(tag, client=client, leftmost=leftmost)
             return
 
@@ -80,13 +80,13 @@ class GatedChannel(stock.Channel):
 
     QoS = GatedQoS
     Message = GatedMessage
-    intake_gate: Gate | None = None
-    intake_homeless: Homeless | None = None
+    entry_gate: EntryGate | None = None
+    unacked_entries: UnackedEntries | None = None
     _pooled: Any = None
     from_transport_options: tuple[str, ...] = (  # type: ignore[assignment] # kombu's has a length
         *stock.Channel.from_transport_options,
-        "intake_gate",
-        "intake_homeless",
+        "entry_gate",
+        "unacked_entries",
     )
 
     def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:  # noqa: FBT001, FBT002 - kombu's
@@ -110,11 +110,11 @@ class GatedChannel(stock.Channel):
 
     def _brpop_start(self, timeout: float | None = None) -> None:
         """Send BRPOP. Before that is the moment to bring back what has no home."""
-        while self.intake_homeless:
-            key, entry = self.intake_homeless[0]
+        while self.unacked_entries:
+            key, entry = self.unacked_entries[0]
             with self.conn_or_acquire() as client:
                 client.rpush(key, entry)  # the end that is read next
-            self.intake_homeless.popleft()
+            self.unacked_entries.popleft()
         super()._brpop_start(timeout)
 
     def _brpop_read(self, **options: Any) -> bool:  # noqa: ANN401
@@ -148,13 +148,13 @@ class GatedChannel(stock.Channel):
             self._shelter(key, raw)
 
     def _shelter(self, key: str, entry: str | bytes) -> None:
-        if self.intake_homeless is not None:
-            self.intake_homeless.append((key, entry))
-            logger.warning("entry_homeless count=%d", len(self.intake_homeless))
+        if self.unacked_entries is not None:
+            self.unacked_entries.append((key, entry))
+            logger.warning("entry_homeless count=%d", len(self.unacked_entries))
 
     def _read(self, raw: bytes, queue: str, priority: int) -> Any:  # noqa: ANN401
-        if self.intake_gate is not None and queue in self.intake_gate.queues:
-            return self.intake_gate.admit(raw, queue=queue, priority=priority)
+        if self.entry_gate is not None and queue in self.entry_gate.queues:
+            return self.entry_gate.admit(raw, queue=queue, priority=priority)
         return loads(bytes_to_str(raw))  # answers to remote control of our own
 
     def _deliver_fanout_message(self, message: Any, exchange: str) -> bool | None:  # noqa: ANN401
@@ -179,16 +179,16 @@ class GatedChannel(stock.Channel):
 
         kombu asks the exchange where to; one that nobody declared is nowhere, the message is gone.
         """
-        assert self.intake_gate is not None  # noqa: S101 - `restore_by_tag` has looked
-        guarded = self.intake_gate.queues
+        assert self.entry_gate is not None  # noqa: S101 - `restore_by_tag` has looked
+        guarded = self.entry_gate.queues
         try:
             entry, exchange, queue = json.loads(note)
             entry["headers"]["redelivered"] = True
             entry["properties"]["delivery_info"]["redelivered"] = True
         except (ValueError, TypeError, KeyError, RecursionError):
             queue = min(guarded)
-            entry = self.intake_gate.set_aside(
-                Letter(raw=note, reason=Reason.UNACKED_UNREADABLE, detail="", queue=queue)
+            entry = self.entry_gate.set_aside(
+                RejectedEntry(raw=note, reason=Reason.UNACKED_UNREADABLE, detail="", queue=queue)
             )
         if queue in guarded:
             (pipe.lpush if leftmost else pipe.rpush)(self._list_of(entry, queue), json.dumps(entry))

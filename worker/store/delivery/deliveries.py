@@ -30,7 +30,7 @@ WITH head AS (
     RETURNING d.*, head.interrupted, head.attempts AS begun
 )
 SELECT c.id, c.idempotency_key, c.lease_token, c.begun, c.first_attempt_at, c.interrupted,
-    c.created_at, service_now() AS now, r.text, r.turn_id, c.channel AS way_out,
+    c.created_at, service_now() AS now, r.text, r.turn_id, c.channel AS policy_name,
     u.channel, u.recipient, u.address, u.thread,
     u.paused_at IS NOT NULL AND r.source <> 'human' AS paused,
     ARRAY(SELECT m.message_id FROM messages m WHERE m.turn_id = r.turn_id
@@ -104,7 +104,7 @@ class DeliveryStore:
             turn_id=TurnId(row.turn_id),
             traceparent=row.traceparent,
             failing=row.failing,
-            way_out=row.way_out,
+            policy_name=row.policy_name,
         )
 
     def end(

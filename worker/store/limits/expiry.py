@@ -68,11 +68,11 @@ def end_unanswered(
         return
     # It goes where the first one names.
     first = next(message for message in snapshot.pending if message.id in ended)
-    way_out = routing.way_out(snapshot.who.channel, first.reply_to)
+    policy = routing.delivery_policy(snapshot.who.channel, first.reply_to)
     values |= {
         "user_id": snapshot.lease.user_id,
         "text": text,
-        "channel": way_out.name,
-        "delivery_state": way_out.first_delivery_state,
+        "channel": policy.name,
+        "delivery_state": policy.first_delivery_state,
     }
     connection.execute(_END_WITH_TEXT, values)

@@ -112,7 +112,7 @@ class ClaimStore:
             now=snapshot.now,
             agent=agent,
             channel=self._routing.channel(snapshot.who.channel),
-            way_out=self._routing.way_out(snapshot.who.channel, turn.reply_to),
+            delivery_policy=self._routing.delivery_policy(snapshot.who.channel, turn.reply_to),
             turn=turn,
             conversation=snapshot.conversation,
             paused=snapshot.paused,

@@ -162,7 +162,7 @@ class StartStore:
             now=row.now,
             agent=agent,
             channel=policy,
-            way_out=self._routing.way_out(policy.name, turn.reply_to),
+            delivery_policy=self._routing.delivery_policy(policy.name, turn.reply_to),
             turn=turn,
             conversation=conversation_value(row),
             paused=False,

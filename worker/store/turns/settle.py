@@ -245,8 +245,8 @@ def _reply_values(claimed: Claimed, text_: str, source: ReplySource) -> dict[str
         "outcome": "fallback" if fallback else "answered",
         "text": text_,
         "source": source,
-        "channel": claimed.way_out.name,
-        "delivery_state": claimed.way_out.first_delivery_state,
+        "channel": claimed.delivery_policy.name,
+        "delivery_state": claimed.delivery_policy.first_delivery_state,
         "supersede": claimed.channel.supersede,
         "max_wait": timedelta(seconds=claimed.channel.max_wait_s),
     }

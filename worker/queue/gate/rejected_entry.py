@@ -8,7 +8,7 @@ from worker.domain.reasons import DeadLetterReason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Letter:
+class RejectedEntry:
     """`detail` is in words of ours; `queue` the one it came from."""
 
     raw: bytes
