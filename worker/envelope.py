@@ -26,6 +26,7 @@ from worker.domain.errors import PermanentError
 from worker.domain.messages import ChannelAddress
 from worker.domain.reasons import DeadLetterReason
 from worker.domain.routing import ChannelKind
+from worker.domain.storable import is_storable
 
 VERSION: Final = 1
 MAX_TEXT_BYTES: Final = 65_536
@@ -198,7 +199,7 @@ def parse_envelope(document: object) -> Envelope:
         raise EnvelopeError(
             DeadLetterReason.ENVELOPE_VERSION, f"version: this service reads {VERSION}"
         )
-    if not all(_storable(text) for text in texts(document)):
+    if not is_storable(document):
         raise EnvelopeError(
             DeadLetterReason.NOT_STORABLE,
             "envelope: a text holds a NUL or half of a surrogate pair",
@@ -224,22 +225,6 @@ def _shown(place: tuple[int | str, ...]) -> Iterator[int | str]:
             yield part
 
 
-def texts(value: object) -> Iterator[str]:
-    """Walk all texts of a JSON value, keys too. Raises `RecursionError` where it is too deep."""
-    match value:
-        case str():
-            yield value
-        case Mapping():
-            for key, one in value.items():
-                yield str(key)
-                yield from texts(one)
-        case list():
-            for one in value:
-                yield from texts(one)
-        case _:
-            pass
-
-
 def _size(text: str) -> int:
     return len(text.encode("utf-8", "surrogatepass"))
 
@@ -253,14 +238,6 @@ def _exists(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _storable(text: str) -> bool:
-    """Whether Postgres's text and jsonb can hold it."""
-    return "\x00" not in text and (text.isascii() or not _SURROGATE.search(text))
-
-
-_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
 def schema() -> dict[str, Any]:

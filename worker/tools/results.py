@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from worker.domain.storable import replace_unstorable
 from worker.domain.tools import MAX_OUTPUT_BYTES, ToolResult
 
 _CUT: Final = "\n[cut: the output was longer]"
@@ -31,7 +32,7 @@ def unknown(*, reason: str) -> ToolResult:
 
 def storable(text: str, *, cut: bool = False) -> str:
     """Take out what Postgres cannot store (NUL, lone surrogates), and cut to MAX_OUTPUT_BYTES."""
-    raw = text.replace("\0", "").encode("utf-8", "ignore")
+    raw = replace_unstorable(text, "").encode()
     if len(raw) <= MAX_OUTPUT_BYTES and not cut:
         return raw.decode()
     return raw[: MAX_OUTPUT_BYTES - len(_CUT)].decode("utf-8", "ignore") + _CUT

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from worker.domain.messages import ChannelAddress
 from worker.domain.routing import ChannelKind
-from worker.envelope import EnvelopeError, parse_envelope, texts
+from worker.domain.storable import texts
+from worker.envelope import EnvelopeError, parse_envelope
 from worker.queue.unwrap import layers
 
 

@@ -20,6 +20,7 @@ from typing import Any, Final, Self
 
 from worker.domain.errors import PermanentError
 from worker.domain.reasons import DeadLetterReason as Reason
+from worker.domain.storable import is_storable, may_be_unstorable
 from worker.observability.traces import TRACEPARENT
 from worker.queue.gate import strict_json
 
@@ -109,7 +110,7 @@ def _decoded(data: bytes, *, not_text: Reason, not_json: Reason) -> Any:  # noqa
         raise EntryRefusedError(Reason.TOO_DEEP, "nested too deep") from None
     except ValueError:
         raise EntryRefusedError(not_json, "not JSON") from None
-    if strict_json.holds_unstorable(text, value):
+    if may_be_unstorable(text) and not is_storable(value):
         raise EntryRefusedError(Reason.NOT_STORABLE, "NUL or lone surrogate")
     return value
 

@@ -7,13 +7,11 @@ values or an exception.
 import json
 import math
 import re
-from collections.abc import Iterator
 from typing import Any, NoReturn
 
 MAX_DEPTH = 64
 """Lists and objects inside each other. An envelope has 5; Python's limit depends on the caller."""
 
-_SUSPECT = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
 _STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*+"|[\[\]{}]', re.DOTALL)
 
 
@@ -29,14 +27,6 @@ def loads(text: str) -> Any:  # noqa: ANN401 - JSON
     return _DECODER.decode(text)
 
 
-def holds_unstorable(text: str, value: Any) -> bool:  # noqa: ANN401 - JSON
-    """Look for a NUL or half of a surrogate pair in the strings of `value`, read from `text`.
-
-    Postgres refuses the first in text and jsonb, UTF-8 has no form for the second.
-    """
-    return _SUSPECT.search(text) is not None and any(map(_unstorable, _strings(value)))
-
-
 def _depth(text: str) -> int:
     deepest = depth = 0
     for token in _STRING_OR_BRACKET.finditer(text):
@@ -47,23 +37,6 @@ def _depth(text: str) -> int:
         elif first in "]}":
             depth -= 1
     return deepest
-
-
-def _strings(value: Any) -> Iterator[str]:  # noqa: ANN401 - JSON
-    waiting = [value]
-    while waiting:
-        item = waiting.pop()
-        if isinstance(item, str):
-            yield item
-        elif isinstance(item, list):
-            waiting.extend(item)
-        elif isinstance(item, dict):
-            waiting.extend(item)
-            waiting.extend(item.values())
-
-
-def _unstorable(text: str) -> bool:
-    return any(char == "\0" or "\ud800" <= char <= "\udfff" for char in text)
 
 
 def _finite(digits: str) -> float:

@@ -13,6 +13,8 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Final
 
+from worker.domain.storable import may_be_unstorable, replace_unstorable
+
 MAX_WAIT_S = 3600.0
 """No Retry-After is believed beyond an hour: a gate would stay closed on their typo."""
 
@@ -25,7 +27,6 @@ Telnyx's page "API error codes", as is the next one.
 TIMEOUT_CODE: Final = "10008"
 """Something on their side was not waited for: it may have happened."""
 
-_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _CODE = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 _SECONDS = re.compile(r"\s*(\d{1,9}(?:\.\d{1,9})?)")
 
@@ -86,7 +87,7 @@ def parse_json(text: str) -> object:
     try:
         value = _DECODER.decode(text)
         # A pair of surrogates that belong together has become one character by now.
-        return _clean(value) if "\\u0000" in text or "\\ud" in text or "\\uD" in text else value
+        return _clean(value) if may_be_unstorable(text) else value
     except (ValueError, RecursionError):
         return None
 
@@ -118,7 +119,7 @@ def _clean(value: object) -> object:
 
 
 def _clean_text(text: str) -> str:
-    return _UNSTORABLE.sub("\ufffd", text)
+    return replace_unstorable(text, by="\ufffd")
 
 
 def telnyx_code(document: Mapping[str, object] | None) -> str | None:
