@@ -12,10 +12,9 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 
+from worker.bootstrap.reports import open_reports
 from worker.cli.console import say, say_json
 from worker.cli.errors import MISUSED, CommandError
-from worker.store.database import Database
-from worker.store.reports.status import StatusStore
 
 _LOCK: Final = 7_733_571_002
 """Of Postgres's advisory locks: two that migrate at once go one after the other."""
@@ -63,11 +62,8 @@ def require_newest(database_url: str) -> None:
 
 def revision_of(database_url: str) -> str | None:
     """Give where the database stands. Raises `RetryableError` when it is away."""
-    database = Database(database_url, pool_size=1, name="worker-cli")
-    try:
-        return StatusStore(database).revision()
-    finally:
-        database.close()
+    with open_reports(database_url) as reports:
+        return reports.status.revision()
 
 
 def head_revision() -> str:

@@ -3,13 +3,13 @@
 from collections.abc import Iterator
 from typing import Final
 
+from worker.bootstrap.reports import build_telnyx
 from worker.cli.doctor.check_telnyx import sees_images
 from worker.cli.doctor.finding import Level, Line
 from worker.cli.doctor.setup import Setup
 from worker.domain.reports.dialect import DialectFinding, Standing
 from worker.domain.routing import Routing
 from worker.handlers.operators.probe import play
-from worker.telnyx.client import TelnyxClient
 
 _GROUP: Final = "dialect"
 _TOOL_POINTS: Final = ("tool round", "tool calls", "tool outputs")
@@ -25,7 +25,7 @@ def played(setup: Setup, *, patience_s: float = 15.0) -> Iterator[Line]:
     """Play it with the default agent's model; takes as long as some of its answers."""
     settings, routing = setup.settings, setup.routing
     model = routing.agents[routing.default_agent].model
-    with TelnyxClient(settings.telnyx_api_key, base_url=settings.telnyx_base_url) as client:
+    with build_telnyx(settings) as client:
         report = play(client, model, sees_images=sees_images(setup, model), patience_s=patience_s)
     unused = _unused(routing)
     for finding in report.findings:

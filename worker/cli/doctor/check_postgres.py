@@ -1,19 +1,18 @@
 """Postgres, through the service's own connections, so that their settings are what is checked."""
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import partial
 from typing import Final
 
 from alembic.script import ScriptDirectory
 from sqlalchemy.exc import ArgumentError
 
+from worker.bootstrap.reports import open_database
 from worker.cli.doctor.finding import Check, Finding, fault, ok, warning
 from worker.cli.doctor.setup import Setup
 from worker.cli.errors import CommandError
 from worker.cli.migrations import alembic_config, head_revision
 from worker.domain.errors import DatabaseAwayError
-from worker.store.database import Database
 from worker.store.reports.status import StatusStore
 from worker.store.schema import Base
 from worker.store.sql import Connection, sql
@@ -52,11 +51,13 @@ _WORDS: Final = (
 )
 """What a refusal holds -> what to do."""
 
+_opened = partial(open_database, name="worker-doctor")
+
 
 def connection(setup: Setup) -> Finding:
     """Say whether it can be reached, is new enough and takes writes."""
     try:
-        with _opened(setup) as database, database.transaction() as one:
+        with _opened(setup.settings.database_url) as database, database.transaction() as one:
             if one.execute(_READ_ONLY).scalar_one():
                 return fault("it is read-only", "let DATABASE_URL name the primary, not a standby")
             version = int(_settings(one, "server_version_num")["server_version_num"])
@@ -80,7 +81,7 @@ def judge_version(server_version_num: int) -> Finding:
 
 def clock(setup: Setup) -> Finding:
     """Compare its clock with ours."""
-    with _opened(setup) as database, database.statement() as one:
+    with _opened(setup.settings.database_url) as database, database.statement() as one:
         one.execute(_PID)  # connected before the time is taken
         before = time.time()
         theirs = float(one.execute(_NOW).scalar_one())
@@ -99,7 +100,7 @@ def judge_skew(skew_s: float) -> Finding:
 
 def migrations(setup: Setup) -> Finding:
     """Say whether the tables are those of this version."""
-    with _opened(setup) as database:
+    with _opened(setup.settings.database_url) as database:
         current = StatusStore(database).revision()
     try:
         head = head_revision()
@@ -120,7 +121,7 @@ def migrations(setup: Setup) -> Finding:
 def permissions(setup: Setup) -> Finding:
     """Say whether our user may do with the tables what the service does."""
     values = {"tables": sorted(Base.metadata.tables), "emptied": list(_DELETES_FROM)}
-    with _opened(setup) as database, database.transaction() as one:
+    with _opened(setup.settings.database_url) as database, database.transaction() as one:
         missing = [row.privilege for row in one.execute(_MISSING, values)]
         may_number = bool(one.execute(_MAY_NUMBER).scalar_one())
     if missing:
@@ -134,7 +135,11 @@ def permissions(setup: Setup) -> Finding:
 
 def notifications(setup: Setup) -> Finding:
     """Say whether LISTEN hears NOTIFY."""
-    with _opened(setup) as listening, _opened(setup) as speaking, listening.statement() as ear:
+    with (
+        _opened(setup.settings.database_url) as listening,
+        _opened(setup.settings.database_url) as speaking,
+        listening.statement() as ear,
+    ):
         ear.driver.execute("LISTEN worker_doctor")
         with speaking.statement() as mouth:
             mouth.driver.execute("NOTIFY worker_doctor")
@@ -147,7 +152,7 @@ def notifications(setup: Setup) -> Finding:
 
 def timeouts(setup: Setup) -> Finding:
     """Say whether the limits that each connection asks for are in force."""
-    with _opened(setup) as database, database.transaction() as one:
+    with _opened(setup.settings.database_url) as database, database.transaction() as one:
         found = _settings(one, *_TIMEOUTS)
     if off := sorted(name for name, value in found.items() if value == "0"):
         names = ", ".join(off)
@@ -162,12 +167,17 @@ def pooler(setup: Setup) -> Finding:
     While another client holds the process that served us, a pooler in transaction mode has to
     give us a different one.
     """
-    with _opened(setup) as ours, _opened(setup) as others:
-        pids = {_pid_of(ours)}
+    with (
+        _opened(setup.settings.database_url) as ours,
+        _opened(setup.settings.database_url) as others,
+    ):
+        with ours.transaction() as one:
+            pids = {_pid_of(one)}
         for _ in range(3):
             with others.transaction() as holding:
                 holding.execute(_PID)
-                pids.add(_pid_of(ours))
+                with ours.transaction() as one:
+                    pids.add(_pid_of(one))
     return judge_pooler(moves=len(pids) > 1, prepares=setup.settings.database_prepare)
 
 
@@ -182,18 +192,8 @@ def judge_pooler(*, moves: bool, prepares: bool) -> Finding:
     return ok("one in transaction mode; we prepare no statements")
 
 
-@contextmanager
-def _opened(setup: Setup) -> Iterator[Database]:
-    database = Database(setup.settings.database_url, pool_size=1, name="worker-doctor")
-    try:
-        yield database
-    finally:
-        database.close()
-
-
-def _pid_of(database: Database) -> int:
-    with database.transaction() as one:
-        return int(one.execute(_PID).scalar_one())
+def _pid_of(one: Connection) -> int:
+    return int(one.execute(_PID).scalar_one())
 
 
 def _settings(one: Connection, *names: str) -> dict[str, str]:

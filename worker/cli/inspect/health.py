@@ -1,24 +1,18 @@
 """The container's health check: whether a worker of this host consumes, not merely lives."""
 
 import socket
-from typing import Final
 
+from worker.bootstrap.reports import open_reports
 from worker.cli.console import say, say_json
 from worker.cli.errors import CommandError
 from worker.cli.settings import settings_for
-from worker.store.database import Database
-from worker.store.workers import living_workers
 
 
 def run(*, max_stalled_s: float, as_json: bool) -> None:
     """Exit 0 where every living worker of this host takes what waits in the broker."""
     settings = settings_for("database_url")
-    database = Database(settings.database_url, pool_size=1, name="worker-health")
-    try:
-        with database.statement() as connection:
-            workers = living_workers(connection, socket.gethostname())
-    finally:
-        database.close()
+    with open_reports(settings.database_url, name="worker-health") as reports:
+        workers = reports.status.workers(socket.gethostname())
     if as_json:
         say_json([{"pid": one.pid, "stalled_s": round(one.stalled_s, 1)} for one in workers])
     if not workers:
@@ -29,6 +23,3 @@ def run(*, max_stalled_s: float, as_json: bool) -> None:
         raise CommandError(f"entries wait in the broker and are not taken: pid {pids}")
     if not as_json:
         say(f"{len(workers)} worker(s) of this host take what comes")
-
-
-DEFAULT_MAX_STALLED_S: Final = 30.0

@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from worker.bootstrap.reports import open_reports
 from worker.cli.console import say
 from worker.cli.errors import CommandError
 from worker.cli.settings import settings_for
@@ -21,7 +22,6 @@ from worker.net.clock import boottime
 from worker.observability.logs import configure_logging, log
 from worker.observability.metrics_server import MetricsServer
 from worker.queue.broker import QUEUES, waiting_entries
-from worker.store.database import Database
 from worker.store.reports.gauges import QUESTIONS, SHORT_S, GaugeStore, Metric, Question, Reading
 
 BUDGET_S: Final = 5.0
@@ -142,18 +142,17 @@ def run(*, host: str, port: int) -> None:
     """Serve until somebody stops it. Raises `CommandError`."""
     settings = settings_for("database_url", "broker_url")
     configure_logging(settings.log_level)
-    database = Database(settings.database_url, pool_size=1, name="worker-metrics")
-    registry = CollectorRegistry()
-    registry.register(Overall(_parts(GaugeStore(database), settings.broker_url)))
-    exposition = MetricsServer(registry, host=host, port=port)
-    try:
-        if not exposition.start():
-            raise CommandError(f"port {port} on {host} cannot be listened on: give another --port")
-        say(f"http://{host}:{exposition.port}/metrics")
-        threading.Event().wait()
-    finally:
-        exposition.stop()
-        database.close()
+    with open_reports(settings.database_url, name="worker-metrics") as reports:
+        registry = CollectorRegistry()
+        registry.register(Overall(_parts(reports.gauges, settings.broker_url)))
+        server = MetricsServer(registry, host=host, port=port)
+        try:
+            if not server.start():
+                raise CommandError(f"port {port} on {host} is in use: choose another --port")
+            say(f"http://{host}:{server.port}/metrics")
+            threading.Event().wait()
+        finally:
+            server.stop()
 
 
 def _parts(store: GaugeStore, broker_url: str) -> list[Part]:

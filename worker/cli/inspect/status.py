@@ -9,6 +9,7 @@ from rich.console import Group
 from rich.live import Live
 from rich.table import Table
 
+from worker.bootstrap.reports import open_reports
 from worker.cli import migrations
 from worker.cli.console import out, say_json
 from worker.cli.errors import CommandError
@@ -17,9 +18,7 @@ from worker.cli.times import span
 from worker.config.settings import Settings
 from worker.domain.errors import WorkerError
 from worker.queue.broker import ERRORS, QUEUES, broker_name, waiting_entries
-from worker.store.ages import Ages, read_ages
-from worker.store.database import Database
-from worker.store.reports.status import Overview, StatusStore
+from worker.store.reports.status import Ages, Overview, StatusStore
 
 _WATCH_EVERY_S: Final = 2.0
 
@@ -44,25 +43,22 @@ class Status:
 def run(*, as_json: bool, watch: bool) -> None:
     """Show it, once or until Ctrl-C. Raises `CommandError` where something is down."""
     settings = settings_for("database_url", "broker_url")
-    database = Database(settings.database_url, pool_size=1, name="worker-cli")
-    try:
-        status = look(database, settings)
+    with open_reports(settings.database_url) as reports:
+        status = look(reports.status, settings)
         if watch:
-            _watch(database, settings, as_json=as_json)
+            _watch(reports.status, settings, as_json=as_json)
         elif as_json:
             say_json(asdict(status))
         else:
             out.print(_screen(status))
-    finally:
-        database.close()
     if not status.healthy:
         raise CommandError("; ".join(status.problems))
 
 
-def look(database: Database, settings: Settings) -> Status:
+def look(store: StatusStore, settings: Settings) -> Status:
     """Ask Postgres and the broker; who does not answer becomes a problem, never an exception."""
     problems: list[str] = []
-    revision, overview, ages = _from_postgres(database, problems)
+    revision, overview, ages = _from_postgres(store, problems)
     head = _head()
     if overview is not None and head is not None and revision != head:
         problems.append(f"migrations are missing (at {revision}, wanted {head}): worker migrate")
@@ -83,15 +79,15 @@ def look(database: Database, settings: Settings) -> Status:
 
 
 def _from_postgres(
-    database: Database, problems: list[str]
+    store: StatusStore, problems: list[str]
 ) -> tuple[str | None, Overview | None, Ages | None]:
-    store, revision = StatusStore(database), None
+    revision = None
     try:
         revision = store.revision()
         if revision is None:
             problems.append("the database was never migrated: worker migrate")
             return None, None, None
-        return revision, store.overview(), read_ages(database)
+        return revision, store.overview(), store.ages()
     except WorkerError as error:
         problems.append(str(error))
         return revision, None, None
@@ -112,20 +108,18 @@ def _head() -> str | None:
         return None  # installed without the migrations
 
 
-def _watch(database: Database, settings: Settings, *, as_json: bool) -> None:
+def _watch(store: StatusStore, settings: Settings, *, as_json: bool) -> None:
     if as_json or not out.is_terminal:
         while True:
-            status = look(database, settings)
+            status = look(store, settings)
             if as_json:
                 say_json(asdict(status))
             else:
                 out.print(_screen(status))
             time.sleep(_WATCH_EVERY_S)
-    with Live(
-        _screen(look(database, settings)), console=out, auto_refresh=False, screen=True
-    ) as live:
+    with Live(_screen(look(store, settings)), console=out, auto_refresh=False, screen=True) as live:
         while True:
-            live.update(_screen(look(database, settings)), refresh=True)
+            live.update(_screen(look(store, settings)), refresh=True)
             time.sleep(_WATCH_EVERY_S)
 
 

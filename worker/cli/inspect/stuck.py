@@ -5,25 +5,21 @@ from dataclasses import asdict
 
 from rich.table import Table
 
+from worker.bootstrap.reports import open_reports
 from worker.cli.console import out, plain, say, say_json
 from worker.cli.errors import CommandError
 from worker.cli.settings import agents_of, settings_for
 from worker.cli.times import clock, span
 from worker.domain.reports.stuck import Stuck, StuckKind, StuckSnapshot, stuck
-from worker.store.database import Database
-from worker.store.reports.stuck import StuckStore
 
 
 def run(*, after_s: float, as_json: bool) -> None:
     """Show it. Raises `CommandError` where something is stuck."""
     settings = settings_for("database_url")
     routing, timing = agents_of(settings)
-    database = Database(settings.database_url, pool_size=1, name="worker-cli")
     quiet_s = timing.quiet_s(max(one.call_timeout_s for one in routing.agents.values()))
-    try:
-        waits = StuckStore(database).look(after_s=after_s, quiet_s=quiet_s)
-    finally:
-        database.close()
+    with open_reports(settings.database_url) as reports:
+        waits = reports.stuck.look(after_s=after_s, quiet_s=quiet_s)
     found = stuck(waits, routing)
     more = _more(waits)
     if as_json:

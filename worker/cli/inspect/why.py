@@ -2,34 +2,25 @@
 
 from dataclasses import asdict
 
+from worker.bootstrap.reports import open_reports
 from worker.cli.console import plain, say, say_json, warn
 from worker.cli.errors import CommandError
 from worker.cli.inspect.why_view import facts_of, lines_of
 from worker.cli.settings import agents_of, settings_for
 from worker.cli.times import moment
-from worker.handlers.operators.explain import ExplainMessage, NotAccepted
-from worker.store.database import Database
-from worker.store.reports.find_message import FindMessageStore, Found
-from worker.store.reports.message_history import MessageHistoryStore
+from worker.handlers.operators.explain import NotAccepted
+from worker.store.reports.find_message import Found
 
 
 def run(asked: str, *, text: bool, as_json: bool) -> None:
     """Show it. Raises `CommandError` where no message, or more than one, has this id."""
     settings = settings_for("database_url")
     routing, timing = agents_of(settings)
-    database = Database(settings.database_url, pool_size=1, name="worker-cli")
-    explain = ExplainMessage(
-        finding=FindMessageStore(database),
-        histories=MessageHistoryStore(database),
-        routing=routing,
-        timing=timing,
-    )
-    try:
+    with open_reports(settings.database_url) as reports:
+        explain = reports.explain(routing, timing)
         found = explain.find(asked)
         explained = explain(_only(found).id) if found else None
         elsewhere = explain.not_accepted(asked) if explained is None else None
-    finally:
-        database.close()
     if explained is None:
         if elsewhere is not None:
             _tell_not_accepted(elsewhere, as_json=as_json)

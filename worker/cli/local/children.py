@@ -1,7 +1,7 @@
 """The processes that commands run beside themselves: a Celery worker, and Flower.
 
 Each has a session of its own, so Ctrl-C in the terminal reaches the command alone, and it says when
-they stop; and each dies with the command (see tied.py).
+they stop; and each dies with the command (see die_with_parent.py).
 """
 
 import os
@@ -21,7 +21,7 @@ from worker.config.settings import secret_from_file
 WARM_STOP_S: Final = 100.0
 """For the replies in flight: a call may take 75 s, and settling it some more."""
 COLD_STOP_S: Final = 3.0
-_TIED: Final = Path(__file__).with_name("tied.py")
+_TIED: Final = Path(__file__).with_name("die_with_parent.py")
 
 
 class Child:

@@ -1,8 +1,8 @@
 """Becomes a command that gets SIGTERM when its parent dies, by whatever signal (on Linux).
 
-Run as a script: `tied.py PARENT_PID COMMAND ...`. The parent's thread that started it must live as
-long as the parent. `preexec_fn` would do the same inside a fork of a process with threads, where
-Python may deadlock.
+Run as a script: `die_with_parent.py PARENT_PID COMMAND ...`. The parent's thread that started it
+must live as long as the parent. `preexec_fn` would do the same inside a fork of a process with
+threads, where Python may deadlock.
 """
 
 import ctypes

@@ -6,6 +6,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
+from worker.bootstrap.reports import open_reports
 from worker.cli import migrations
 from worker.cli.console import err
 from worker.cli.errors import CommandError
@@ -13,8 +14,6 @@ from worker.cli.local.children import WARM_STOP_S, Child, start_worker
 from worker.cli.local.embedded import Parts, attached, embedded
 from worker.cli.settings import settings_for
 from worker.config.settings import Settings, sandbox_dir
-from worker.store.database import Database
-from worker.store.reports.status import StatusStore
 
 _WORKER_TIMEOUT_S: Final = 60.0
 _OTHERS_TIMEOUT_S: Final = 15.0
@@ -46,8 +45,8 @@ def service(parts: Parts) -> Iterator[Settings]:
 def await_worker(database_url: str, worker: Child, log: Path | None) -> None:
     """Return when it has its first heartbeat. Raises `CommandError` where it ends instead."""
     deadline = time.monotonic() + _WORKER_TIMEOUT_S
-    with _status_of(database_url) as status:
-        while worker.pid not in {one.pid for one in status.workers()}:
+    with open_reports(database_url) as reports:
+        while worker.pid not in {one.pid for one in reports.status.workers()}:
             if worker.exit_code is not None or time.monotonic() > deadline:
                 raise CommandError("the worker did not start" + (f": see {log}" if log else ""))
             time.sleep(_LOOK_EVERY_S)
@@ -56,19 +55,10 @@ def await_worker(database_url: str, worker: Child, log: Path | None) -> None:
 def _await_any_worker(database_url: str) -> None:
     """Return when one is alive: somebody may have started the service a moment ago."""
     deadline = time.monotonic() + _OTHERS_TIMEOUT_S
-    with _status_of(database_url) as status:
-        while not (status.revision() and status.workers()):
+    with open_reports(database_url) as reports:
+        while not (reports.status.revision() and reports.status.workers()):
             if time.monotonic() > deadline:
                 raise CommandError(
                     "no worker is alive: `worker up` starts one, `worker status` shows more"
                 )
             time.sleep(_LOOK_EVERY_S)
-
-
-@contextmanager
-def _status_of(database_url: str) -> Iterator[StatusStore]:
-    database = Database(database_url, pool_size=1, name="worker-cli")
-    try:
-        yield StatusStore(database)
-    finally:
-        database.close()

@@ -3,11 +3,11 @@
 from collections import Counter
 from collections.abc import Mapping
 
+from worker.bootstrap.reports import open_database
 from worker.cli.console import progress_bar, say, say_json
 from worker.cli.errors import MISUSED, CommandError
 from worker.cli.settings import settings_for
 from worker.handlers.privacy.retention import ApplyRetention
-from worker.store.database import Database
 from worker.store.privacy.retention import RetentionStore
 
 
@@ -18,15 +18,12 @@ def run(*, dry_run: bool, as_json: bool) -> None:
         raise CommandError(
             "RETENTION_DAYS is not set: everything is kept for ever", exit_code=MISUSED
         )
-    database = Database(settings.database_url, pool_size=1, name="worker-cli")
-    try:
+    with open_database(settings.database_url) as database:
         store = RetentionStore(database, keep_days=settings.retention_days)
         apply = ApplyRetention(store=store)
         counts = _counted(apply)
         if not dry_run:
             counts = _removed(apply, total=sum(counts.values()))
-    finally:
-        database.close()
     verb = "would_be_removed" if dry_run else "removed"
     if as_json:
         say_json({"older_than_days": settings.retention_days, verb: counts})

@@ -6,12 +6,12 @@ from typing import Final, cast
 
 from rich.table import Table
 
+from worker.bootstrap.reports import open_reports
 from worker.cli.console import out, say_json
 from worker.cli.errors import MISUSED, CommandError
 from worker.cli.settings import routing_of, settings_for
 from worker.domain.routing import Routing
-from worker.store.database import Database
-from worker.store.reports.usage import BudgetUse, Dimension, UsageRow, UsageStore
+from worker.store.reports.usage import BudgetUse, Dimension, UsageRow
 
 DAYS: Final = 30
 _SUMS: Final = ("turns", "calls", "uncounted_calls", "input_tokens", "output_tokens")
@@ -24,9 +24,8 @@ def run(by: Sequence[str], *, since: date | None, until: date | None, as_json: b
     """
     by = list(dict.fromkeys(by))
     settings = settings_for("database_url")
-    database = Database(settings.database_url, pool_size=1, name="worker-cli")
-    try:
-        store = UsageStore(database)
+    with open_reports(settings.database_url) as reports:
+        store = reports.usage
         until = until or max(since or date.min, store.today())
         since = since or until - timedelta(days=DAYS - 1)
         if since > until:
@@ -37,8 +36,6 @@ def run(by: Sequence[str], *, since: date | None, until: date | None, as_json: b
             asked += [cast("Dimension", each) for each in columns if each not in asked]
         rows = store.total(asked, since=since, until=until)
         used = store.budgets()
-    finally:
-        database.close()
     routing = routing_of(settings)
     groups = _folded(by, asked, rows, routing)
     budgets = list(_budgets(routing, used))

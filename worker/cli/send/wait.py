@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from worker.bootstrap.reports import open_reports
 from worker.cli.console import progress_bar
-from worker.store.database import Database
 from worker.store.reports.outcomes import MessageKey, OutcomeStore, Progress
 
 _LOOK_EVERY_S: Final = 0.2
@@ -35,11 +35,8 @@ class OutcomeWatch:
 @contextmanager
 def replies_in(database_url: str) -> Iterator[OutcomeStore]:
     """Open the replies for reading."""
-    database = Database(database_url, pool_size=1, name="worker-cli")
-    try:
-        yield OutcomeStore(database)
-    finally:
-        database.close()
+    with open_reports(database_url) as reports:
+        yield reports.outcomes
 
 
 def wait_for_all(watch: OutcomeWatch, *, timeout_s: float) -> Counter[str]:

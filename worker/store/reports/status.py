@@ -32,6 +32,14 @@ SELECT (SELECT count(*) FROM turns WHERE state = 'open') AS turns,
 _DEAD_LETTERS = sql("""
 SELECT reason, count(*) FROM dead_letters WHERE resolution IS NULL GROUP BY reason
 """)
+_AGES = sql("""
+SELECT (SELECT count(*) FROM inbox) AS inbox,
+    (SELECT extract(epoch FROM service_now() - min(created_at)) FROM inbox) AS inbox_s,
+    (SELECT extract(epoch FROM service_now() - min(created_at)) FROM deliveries
+     WHERE state IN ('pending', 'sending')) AS undelivered_s,
+    (SELECT count(*) FROM workers
+     WHERE alive_until >= service_now() AND stalled_since IS NOT NULL) AS stalled
+""")
 _DELIVERIES = sql("SELECT state, count(*) FROM deliveries GROUP BY state")
 
 
@@ -50,6 +58,19 @@ class Overview:
     dead_letters: Mapping[str, int] = field(default_factory=dict)
     """Reason -> how many nobody has resolved."""
     deliveries: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ages:
+    """Ages in seconds; None = nothing waits there."""
+
+    inbox: int
+    """Rows that no worker has accepted."""
+    oldest_inbox_s: float | None
+    oldest_undelivered_s: float | None
+    """Of a reply, since it was written."""
+    stalled_workers: int
+    """Living processes that take nothing while entries wait."""
 
 
 class StatusStore:
@@ -74,10 +95,10 @@ class StatusStore:
             found = connection.execute(_REVISION).scalar_one_or_none()
         return None if found is None else str(found)
 
-    def workers(self) -> tuple[LivingWorker, ...]:
-        """Give the processes that are alive, the oldest first."""
+    def workers(self, host: str | None = None) -> tuple[LivingWorker, ...]:
+        """Return the living worker processes, of one host or of all, the oldest first."""
         with self._database.statement() as connection:
-            return living_workers(connection)
+            return living_workers(connection, host)
 
     def overview(self) -> Overview:
         """Count everything. Raises `PermanentError` where the tables are not there yet."""
@@ -94,6 +115,17 @@ class StatusStore:
                 dead_letters=_counted(connection, _DEAD_LETTERS),
                 deliveries=_counted(connection, _DELIVERIES),
             )
+
+    def ages(self) -> Ages:
+        """Return how old the oldest inbox row and the oldest undelivered reply are."""
+        with self._database.statement() as connection:
+            row = connection.execute(_AGES).one()
+        return Ages(
+            inbox=row.inbox,
+            oldest_inbox_s=None if row.inbox_s is None else float(row.inbox_s),
+            oldest_undelivered_s=None if row.undelivered_s is None else float(row.undelivered_s),
+            stalled_workers=row.stalled,
+        )
 
 
 def _counted(connection: Connection, question: Statement) -> dict[str, int]:
