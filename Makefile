@@ -21,10 +21,10 @@ export UV_PYTHON := python3
 export UV_PYTHON_DOWNLOADS := never
 unexport VIRTUAL_ENV
 
-.PHONY: help demo up test check chaos scenarios mutants bench fmt reference lock clean
+.PHONY: help demo up unit test test-all check chaos scenarios mutants bench fmt reference lock clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(SYNCED) ## Start everything on this machine and watch messages being answered
 	@$(RUN) worker demo
@@ -32,8 +32,14 @@ demo: $(SYNCED) ## Start everything on this machine and watch messages being ans
 up: $(SYNCED) ## Run worker and Flower in the foreground; embeds what is not configured
 	@$(RUN) worker up
 
-test: $(SYNCED) ## Run all tests; they bring their own Postgres, Redis and Telnyx
-	@$(RUN) pytest -n $(TEST_PROCESSES)
+unit: $(SYNCED) ## Run the pure tests: no server, no child process, seconds
+	@$(RUN) pytest -n 2 tests/unit
+
+test: $(SYNCED) ## Run what a change can break; brings its own Postgres, Redis and Telnyx
+	@$(RUN) pytest -n $(TEST_PROCESSES) -m "not slow"
+
+test-all: test ## Run `make test`, then the slow tests
+	@$(RUN) pytest -n $(TEST_PROCESSES) -m slow
 
 check: $(SYNCED) ## Lint, formatting, types, import contracts, migrations
 	$(RUN) ruff check

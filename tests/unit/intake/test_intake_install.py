@@ -1,8 +1,5 @@
 """How an app gets the entry gate, and how kombu finds the transport."""
 
-import subprocess
-import sys
-
 import pytest
 from celery import Celery
 from kombu import Connection
@@ -93,10 +90,3 @@ def test_a_task_called_directly_runs_as_celery_has_it() -> None:
     assert t("w") == "w"
     with pytest.raises(RetryableError):
         t("fail")
-
-
-def test_importing_it_changes_nothing() -> None:
-    code = "import worker.queue.gate.install, kombu.transport as t"
-    code += "; print(t.TRANSPORT_ALIASES['redis'])"
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert said.stdout.strip() == STOCK

@@ -1,23 +1,18 @@
 """What README, docs and examples say is so: names, commands, snippets, links."""
 
-import base64
 import dataclasses
 import json
-import os
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 import typer
 from pydantic import BaseModel
-from redis import Redis
 
-from tests.support.databases import ROOT, libpq_url
+from tests.support.databases import ROOT
+from tests.support.pages import PAGES, blocks_of, fences, name_of
 from worker.cli.app import app as command_line
 from worker.config.agents_file import (
     AgentSection,
@@ -33,26 +28,8 @@ from worker.domain.timing import Timing
 from worker.envelope import Envelope, EnvelopeAttachment, parse_envelope
 from worker.store.schema import Base
 
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 DECISIONS = sorted((ROOT / "docs" / "decisions").glob("*.md"))
 GROUP: Any = typer.main.get_command(command_line)
-
-
-def name_of(path: Path) -> str:
-    return str(path.relative_to(ROOT))
-
-
-def fences(language: str) -> list[Any]:
-    """Every block of code in that language, as a test parameter."""
-    return [
-        pytest.param(block, id=f"{name_of(page)}-{number}")
-        for page in PAGES
-        for number, block in enumerate(blocks_of(page.read_text(), language), start=1)
-    ]
-
-
-def blocks_of(text: str, language: str) -> list[str]:
-    return re.findall(rf"(?ms)^```{language}\n(.*?)^```", text)
 
 
 def table_under(page: str, heading: str) -> dict[str, list[str]]:
@@ -251,58 +228,3 @@ def test_the_page_of_tables_names_what_there_is() -> None:
 
 
 # --- snippets, run -----------------------------------------------------------------------------
-
-
-def run(program: str, *arguments: str, **environment: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", program, *arguments],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def queued_envelope(broker_url: str) -> Envelope:
-    with Redis.from_url(broker_url) as redis:
-        entries = redis.lrange("inbound", 0, -1)
-    assert len(entries) == 1
-    entry = json.loads(entries[0])
-    assert entry["headers"]["task"] == "messages.receive"
-    _, kwargs, _ = json.loads(base64.b64decode(entry["body"]))
-    assert set(kwargs) == {"envelope"}
-    return parse_envelope(kwargs["envelope"])
-
-
-@pytest.mark.parametrize("snippet", fences("python"))
-def test_every_python_snippet_queues_an_envelope(snippet: str, broker_url: str) -> None:
-    said = run(snippet, BROKER_URL=broker_url)
-    assert said.strip() in {"", queued_envelope(broker_url).message_id}
-
-
-def test_the_example_program_queues_an_envelope_and_prints_its_id(broker_url: str) -> None:
-    program = (ROOT / "examples" / "send_message.py").read_text()
-    said = run(program, "Are", "you", "open?", BROKER_URL=broker_url)
-    envelope = queued_envelope(broker_url)
-    assert (said.strip(), envelope.text) == (envelope.message_id, "Are you open?")
-
-
-@pytest.mark.parametrize(
-    "query",
-    [
-        *fences("sql"),
-        pytest.param((ROOT / "examples" / "find_reply.sql").read_text(), id="find_reply.sql"),
-    ],
-)
-def test_every_query_shown_runs(query: str, database_url: str) -> None:
-    placed = re.sub(r":'(\w+)'", r"%(\1)s", query).encode()
-    with psycopg.connect(libpq_url(database_url)) as connection:
-        assert connection.execute(placed, {"message_id": "some-id"}).description
-
-
-def test_the_tutorials_program_runs(database_url: str) -> None:
-    text = (ROOT / "docs/tutorial/first-steps.md").read_text()
-    (program,) = re.findall(r"(?ms)<<'END'\n(.*?)^END$", text)
-    run(program, DATABASE_URL=database_url)

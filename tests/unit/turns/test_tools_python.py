@@ -1,7 +1,6 @@
 """Tools that are Python functions: what the model sees of them, and what comes of a run."""
 
 import re
-import subprocess
 import sys
 import threading
 import time
@@ -379,23 +378,6 @@ def test_calls_of_one_tool_run_side_by_side() -> None:
     assert {one.output for one in results} == {"0", "1", "2", "3"}
 
 
-def test_a_stuck_run_does_not_keep_the_process_alive() -> None:
-    program = """
-import time
-from tests.unit.turns.test_tools_python import run
-print(run(lambda: time.sleep(60), timeout_s=0.05).state)
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=True,
-    )
-    assert done.stdout == "unknown\n"
-
-
 # --- building ----------------------------------------------------------------------------------
 
 
@@ -459,29 +441,6 @@ def test_a_wrong_configuration_is_one_line_with_tool_fault_and_mend(
     assert "\n" not in line
     for secret in ("PASSWORD", "c2hvcnQ", NOT_BASE64):
         assert secret not in line
-
-
-def test_a_module_that_fails_by_itself_names_only_the_type(tmp_path: Path) -> None:
-    (tmp_path / "broken_tools.py").write_text("raise RuntimeError('SECRET')")
-    program = """
-from worker.domain.tools import ToolConfig
-from worker.tools.build import ToolConfigError, build_tools
-try:
-    build_tools({"t": ToolConfig(name="t", function="broken_tools:f")}, {})
-except ToolConfigError as error:
-    print(error)
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=ROOT,
-        env={"PYTHONPATH": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stdout.startswith(
-        "tools.t: function: broken_tools cannot be imported (RuntimeError): install it"
-    )
 
 
 def test_a_function_is_found_by_its_path_and_takes_over_what_is_configured() -> None:

@@ -1,17 +1,11 @@
 """Traces: when there are any, what they keep to themselves, and what a dead collector costs."""
 
-import os
-import subprocess
-import sys
-import time
-
 import pytest
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from tests.support.databases import ROOT
 from worker.bootstrap.tracing import is_wanted
-from worker.observability.otel import STOP_S, OtelTracer
+from worker.observability.otel import OtelTracer
 from worker.observability.traces import TRACEPARENT, Tracer
 
 ENDPOINT = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318"}
@@ -30,18 +24,6 @@ def tracer(kept: InMemorySpanExporter) -> OtelTracer:
     return made
 
 
-def run(program: str, **env: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-W", "error", "-c", program],
-        env={**os.environ, **env},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-
-
 @pytest.mark.parametrize(
     ("environ", "wanted"),
     [
@@ -58,52 +40,6 @@ def test_there_are_traces_where_opentelemetrys_own_variables_say_so(
     environ: dict[str, str], wanted: bool
 ) -> None:
     assert is_wanted(environ) is wanted
-
-
-def test_without_an_endpoint_nothing_is_imported_and_without_the_library_nothing_breaks() -> None:
-    done = run(f"""
-import sys
-from uuid import uuid4
-sys.modules["opentelemetry"] = None
-from worker.bootstrap.tracing import build_tracing
-off = build_tracing({{}}, uuid4())
-assert "worker.observability.otel" not in sys.modules
-lacking = build_tracing({ENDPOINT}, uuid4())
-for tracing in (off, lacking):
-    tracing.start()
-    with tracing.tracer.span("turn", lambda: {{"worker.turn": 1}}):
-        assert tracing.tracer.here() is None
-    tracing.stop()
-""")
-    assert done.returncode == 0, done.stderr
-    assert "traces.import_failed" in done.stdout
-    assert "worker[otel]" in done.stdout
-
-
-def test_a_dead_collector_costs_a_process_that_ends_a_moment_and_its_address_stays_secret() -> None:
-    began = time.monotonic()
-    done = run(
-        """
-import logging
-from worker.observability.otel import OtelTracer
-logging.basicConfig(level="DEBUG")
-tracer = OtelTracer({})
-tracer.start()
-for number in range(3000):  # more than the queue holds
-    with tracer.span("turn", lambda: {"worker.turn": number}):
-        pass
-tracer.stop()
-print("stopped")
-""",
-        OTEL_EXPORTER_OTLP_ENDPOINT="http://canary-user:canary-word@127.0.0.1:1/canary-token",
-        OTEL_EXPORTER_OTLP_HEADERS="authorization: Bearer canary-key",  # a usual mistake
-        OTEL_RESOURCE_ATTRIBUTES="canary-without-a-value",
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == "stopped\n"
-    assert time.monotonic() - began < STOP_S + 8, "the library waits for 30 s"
-    assert "Queue full" in done.stderr
-    assert "canary" not in done.stderr
 
 
 def test_an_exception_leaves_its_type_and_not_a_word(

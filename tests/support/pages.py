@@ -1,0 +1,28 @@
+"""The pages of the documentation and their blocks of code."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.databases import ROOT
+
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def fences(language: str) -> list[Any]:
+    """Every block of code in that language, as a test parameter."""
+    return [
+        pytest.param(block, id=f"{name_of(page)}-{number}")
+        for page in PAGES
+        for number, block in enumerate(blocks_of(page.read_text(), language), start=1)
+    ]
+
+
+def blocks_of(text: str, language: str) -> list[str]:
+    return re.findall(rf"(?ms)^```{language}\n(.*?)^```", text)
