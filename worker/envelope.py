@@ -185,9 +185,12 @@ class Envelope(BaseModel):
             channel=self.channel, recipient=self.recipient, address=address, thread=self.thread
         )
 
-    def stored(self) -> dict[str, object]:
-        """Give what is kept and compared: all fields that were set, the unknown ones too."""
-        return self.model_dump(mode="json", exclude_unset=True)
+    def as_json(self) -> str:
+        """Return the document that is stored and compared: all fields that were set.
+
+        Unknown fields are part of it.
+        """
+        return self.model_dump_json(exclude_unset=True)
 
 
 def parse_envelope(document: object) -> Envelope:

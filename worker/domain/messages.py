@@ -49,6 +49,33 @@ class Attachment:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NewMessage:
+    """A valid envelope, routed."""
+
+    who: ChannelAddress
+    message_id: str
+    agent: str
+    text: str
+    attachments: tuple[Attachment, ...]
+    reply_to: str | None
+    """The route that its reply takes; None = as its channel has it."""
+    envelope: str
+    """The whole envelope as JSON, to be stored: fields that we do not know are part of it."""
+    sent_at: datetime | None
+    hold_s: float
+    """How long its turn waits for further messages after this one."""
+    max_wait_s: float
+    """How long a turn waits at most, from its oldest message on."""
+    expires_at: datetime | None
+    max_pending: int
+    """So many messages of the user may wait; this one is skipped where it would be one more."""
+    skip: str | None = None
+    """An outcome that the message has from the start, so that nobody answers it."""
+    traceparent: str | None = None
+    """Which trace its turn and its delivery belong to."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PendingMessage:
     """An accepted message that no turn has taken yet."""
 
@@ -88,12 +115,12 @@ def next_batch(pending: Sequence[PendingMessage]) -> tuple[PendingMessage, ...]:
     return tuple(taken)
 
 
-def input_text(messages: Sequence[PendingMessage]) -> str:
+def input_text(messages: Sequence[NewMessage | PendingMessage]) -> str:
     """Join the texts of one turn by newlines, with a line for what the model cannot look at."""
     return "\n".join(line for message in messages for line in _lines(message))
 
 
-def _lines(message: PendingMessage) -> Iterator[str]:
+def _lines(message: NewMessage | PendingMessage) -> Iterator[str]:
     """Give the text, or what stands for an image alone, and a line for each other attachment."""
     others = [one for one in message.attachments if not one.is_image]
     if message.text:
@@ -104,7 +131,7 @@ def _lines(message: PendingMessage) -> Iterator[str]:
         yield f"[attachment: {one.content_type}]" if one.has_plain_type else "[attachment]"
 
 
-def input_parts(messages: Sequence[PendingMessage]) -> tuple[dict[str, object], ...]:
+def input_parts(messages: Sequence[NewMessage | PendingMessage]) -> tuple[dict[str, object], ...]:
     """Build the content parts beside the text: one `input_image` for each image, in order."""
     return tuple(
         {
@@ -120,28 +147,6 @@ def input_parts(messages: Sequence[PendingMessage]) -> tuple[dict[str, object], 
 def user_item(text: str, parts: Sequence[dict[str, object]]) -> dict[str, object]:
     """Build the one user item that a turn sends."""
     return {"role": "user", "content": [{"type": "input_text", "text": text}, *parts]}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewMessage:
-    """A valid envelope, routed."""
-
-    who: ChannelAddress
-    message_id: str
-    agent: str
-    envelope: dict[str, object]
-    sent_at: datetime | None
-    hold_s: float
-    """How long its turn waits for further messages after this one."""
-    max_wait_s: float
-    """How long a turn waits at most, from its oldest message on."""
-    expires_at: datetime | None
-    max_pending: int
-    """So many messages of the user may wait; this one is skipped where it would be one more."""
-    skip: str | None = None
-    """An outcome that the message has from the start, so that nobody answers it."""
-    traceparent: str | None = None
-    """Which trace its turn and its delivery belong to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

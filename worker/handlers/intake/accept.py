@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from worker.domain.messages import Accepted, NewMessage, is_image
+from worker.domain.messages import Accepted, Attachment, NewMessage, is_image
 from worker.domain.reasons import DeadLetterReason
 from worker.domain.routing import ChannelPolicy, Routing, UnknownAgentError, UnknownRouteError
 from worker.domain.turns.claim import Started
@@ -109,7 +109,13 @@ def parse_and_route(document: object, routing: Routing) -> NewMessage:
         who=envelope.channel_address(policy.kind),
         message_id=envelope.message_id,
         agent=agent.name,
-        envelope=envelope.stored(),
+        text=envelope.text,
+        attachments=tuple(
+            Attachment(content_type=one.content_type, url=one.url, data=one.data, name=one.name)
+            for one in envelope.attachments
+        ),
+        reply_to=envelope.reply_to,
+        envelope=envelope.as_json(),
         sent_at=envelope.sent_at,
         hold_s=max(policy.debounce_s, reorder_s),
         max_wait_s=policy.max_wait_s,

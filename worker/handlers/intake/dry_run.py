@@ -56,14 +56,11 @@ def dry_run(document: object, routing: Routing, *, now: datetime) -> DryRun:
         return DryRun(
             verdict=Verdict.DEAD_LETTER, why=error.reason, detail=str(error), unknown=unknown
         )
-    named = message.envelope.get("reply_to")
     route = Route(
         message=message,
         agent=routing.agent(message.agent),
         policy=routing.channel(message.who.channel),
-        delivery_policy=routing.delivery_policy(
-            message.who.channel, named if isinstance(named, str) else None
-        ),
+        delivery_policy=routing.delivery_policy(message.who.channel, message.reply_to),
     )
     if message.skip is not None:
         return DryRun(verdict=Verdict.SKIPPED, why=message.skip, route=route, unknown=unknown)

@@ -1,6 +1,5 @@
 """Accepting inbound messages: once per channel user and message_id, in order of acceptance."""
 
-import json
 from datetime import timedelta
 
 from worker.domain.ids import ChannelUserId, MessageRowId
@@ -91,7 +90,7 @@ def accept_on(connection: Connection, message: NewMessage, *, starts_itself: boo
         "thread": message.who.thread,
         "message_id": message.message_id,
         "agent": message.agent,
-        "envelope": json.dumps(message.envelope),
+        "envelope": message.envelope,
         "sent_at": message.sent_at,
         "hold": timedelta(seconds=message.hold_s),
         "max_wait": timedelta(seconds=max(message.max_wait_s, message.hold_s)),

@@ -6,7 +6,6 @@ under way. Whatever is unusual is left to those two, which decide by everything 
 """
 
 import json
-from dataclasses import replace
 from datetime import timedelta
 
 from worker.domain.ids import CallId, ChannelUserId, ConversationId, MessageRowId, TurnId, WorkerId
@@ -17,7 +16,7 @@ from worker.domain.turns.next_step import Send, gate_names
 from worker.domain.turns.records import Lease, OpenTurn
 from worker.net.clock import boottime
 from worker.store.database import Database
-from worker.store.rows import attachments_of, conversation_value
+from worker.store.rows import conversation_value
 from worker.store.sql import Row, sql
 
 # `quiet` is the usual case, as the statement's snapshot shows it. An update that had to wait for
@@ -100,10 +99,9 @@ class StartStore:
             return None
         if agent.budget is not None or self._routing.calls_per_second is not None:
             return None
-        pending = _pending(message)
-        text_, parts = input_text([pending]), input_parts([pending])
+        text, parts = input_text([message]), input_parts([message])
         values = self._values(message, agent, policy)
-        values |= {"input_text": text_, "parts": json.dumps(parts)}
+        values |= {"input_text": text, "parts": json.dumps(parts)}
         with self._database.statement() as connection:
             row = connection.execute(_START, values).one_or_none()
         if row is None:
@@ -111,15 +109,15 @@ class StartStore:
         turn = OpenTurn(
             id=TurnId(row.turn_id),
             agent=agent.name,
-            input_text=text_,
+            input_text=text,
             parts=parts,
             opened_at=row.now,
             messages=1,
             conversation_id=ConversationId(row.id),
-            reply_to=pending.reply_to,
+            reply_to=message.reply_to,
             traceparents=() if message.traceparent is None else (message.traceparent,),
         )
-        return self._started(message, pending, turn, row)
+        return self._started(message, turn, row)
 
     def _values(
         self, message: NewMessage, agent: Agent, policy: ChannelPolicy
@@ -132,7 +130,7 @@ class StartStore:
             "message_id": message.message_id,
             "agent": agent.name,
             "agent_version": agent.version,
-            "envelope": json.dumps(message.envelope),
+            "envelope": message.envelope,
             "traceparent": message.traceparent,
             "sent_at": message.sent_at,
             "expires_at": message.expires_at,
@@ -144,9 +142,7 @@ class StartStore:
             "lease": self._lease,
         }
 
-    def _started(
-        self, message: NewMessage, pending: PendingMessage, turn: OpenTurn, row: Row
-    ) -> Started:
+    def _started(self, message: NewMessage, turn: OpenTurn, row: Row) -> Started:
         agent = self._routing.agent(turn.agent)
         policy = self._routing.channel(message.who.channel)
         accepted = Accepted(
@@ -155,7 +151,14 @@ class StartStore:
             fresh=True,
             first_in_line=True,
         )
-        batch = (replace(pending, id=accepted.id, accepted_at=row.now),)
+        pending = PendingMessage(
+            id=accepted.id,
+            agent=message.agent,
+            text=message.text,
+            attachments=message.attachments,
+            accepted_at=row.now,
+            reply_to=message.reply_to,
+        )
         claimed = Claimed(
             lease=Lease(user_id=accepted.user_id, token=row.lease_token),
             who=message.who,
@@ -166,24 +169,12 @@ class StartStore:
             turn=turn,
             conversation=conversation_value(row),
             paused=False,
-            step=Send(agent=agent.name, batch=batch),
+            step=Send(agent=agent.name, batch=(pending,)),
             intent=Intent(call_id=CallId(row.call_id), round=0, attempt=0, instructions=None),
             gates=(),
             claimed_at_s=boottime(),
         )
         return Started(accepted=accepted, claimed=claimed)
-
-
-def _pending(message: NewMessage) -> PendingMessage:
-    """Give the message as a turn takes it; it has no row yet."""
-    reply_to = message.envelope.get("reply_to")
-    return PendingMessage(
-        id=MessageRowId(0),
-        agent=message.agent,
-        text=str(message.envelope["text"]),
-        attachments=attachments_of(message.envelope.get("attachments")),
-        reply_to=None if reply_to is None else str(reply_to),
-    )
 
 
 def _interval(seconds: float | None) -> timedelta | None:
