@@ -293,7 +293,7 @@ def _matched(
 
 
 def _says(turn: Row, text: str) -> bool:
-    return TurnText(text=turn["input_text"], with_images=bool(turn["parts"])).are_in(text)
+    return TurnText(text=turn["input_text"], with_images=bool(turn["parts"])).matches(text)
 
 
 def _reply_text(replies: dict[int, Row], turn: Row) -> str | None:

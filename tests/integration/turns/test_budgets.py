@@ -18,7 +18,7 @@ from worker.domain.turns.records import Lease, OpenTurn, Snapshot
 from worker.sandbox.postgres import EmbeddedPostgres
 from worker.sandbox.simulator.behaviour.config import SimulatorConfig
 from worker.store.database import Database
-from worker.store.limits.budgets import _USED, PARTS, count_tokens, within_budget
+from worker.store.limits.budgets import _USED, PARTS, count_tokens, counted_tokens, within_budget
 from worker.store.reports.gauges import QUESTIONS, GaugeStore
 
 _TO_NOON = """
@@ -292,8 +292,10 @@ def test_what_is_counted_late_for_the_day_before_takes_nothing_from_today(world:
     database = Database(world.database.url, pool_size=1)
     with database.transaction() as connection:
         within_budget(connection, snapshot_of(1), Send(agent="late", batch=(message,)), routing)
-        count_tokens(connection, ChannelUserId(1 + PARTS), agent, turn, answer)
-        count_tokens(connection, ChannelUserId(2), agent, replace(turn, opened_at=now), answer)
+        tokens = counted_tokens(agent, answer)
+        assert tokens is not None
+        count_tokens(connection, ChannelUserId(1 + PARTS), agent, turn, tokens)
+        count_tokens(connection, ChannelUserId(2), agent, replace(turn, opened_at=now), tokens)
     database.close()
     assert world.database.rows(
         "SELECT sum(messages) AS messages, sum(tokens) AS tokens FROM budget_days"

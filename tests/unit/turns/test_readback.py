@@ -70,11 +70,11 @@ def look(
     """
     expected = Expectation(
         user_messages=k,
-        words=TurnText(text=text, with_images=images),
+        text=TurnText(text=text, with_images=images),
         newest_call_s=age_s,
         newest_unknown_s=unknown_s,
         ended=tuple(
-            EndedTurn(id=TurnId(n + 1), words=TurnText(text=one)) for n, one in enumerate(ended)
+            EndedTurn(id=TurnId(n + 1), text=TurnText(text=one)) for n, one in enumerate(ended)
         ),
         landed=tuple(TurnText(text=one, with_images=images) for one in known),
         in_thread=recorded is not None,

@@ -1,8 +1,8 @@
-"""What of an agent's budget is left when a turn would open.
+"""What is left of an agent's budget when a turn would open.
 
-A day is one of UTC, and a turn counts for the day on which it was opened. It opens while something
-is left. Of messages it takes no more than that; how many tokens it will use nobody knows, so the
-last turn of a day goes beyond, as do those that are under way at the same moment.
+Days are UTC, and a turn counts for the day on which it was opened. It opens while something is
+left, and takes no more messages than are left. Its tokens are not known in advance, so the last
+turn of a day may exceed the budget, as may turns that run at the same time.
 """
 
 from dataclasses import dataclass, replace
@@ -14,24 +14,24 @@ from worker.domain.turns.next_step import Prepare, Release, Send
 from worker.domain.turns.records import Snapshot
 
 OVER_BUDGET: Final = "over_budget"
-"""Outcome of messages that came when nothing was left."""
+"""Outcome of messages that arrive when nothing is left."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Used:
-    """What of an agent was used today, by one user and by all."""
+    """The use of an agent today, by one user and by all."""
 
     user_messages: int
     user_tokens: int
     messages: int
-    """Of all users, as far as it is counted, which a budget asks for; so are `tokens`."""
+    """Of all users, like `tokens`; 0 unless a budget limits it."""
     tokens: int
     told: bool
-    """Whether the user has had the budget's text today."""
+    """Whether the budget's text was sent to the user today."""
 
 
 def capacity(budget: Budget, used: Used) -> int:
-    """Give how many messages a new turn may take; never more than a turn does anyway."""
+    """Return the number of messages a new turn may take, at most `MAX_TURN_MESSAGES`."""
     tokens = ((budget.tokens_per_user, used.user_tokens), (budget.tokens, used.tokens))
     if any(limit is not None and spent >= limit for limit, spent in tokens):
         return 0
@@ -41,7 +41,7 @@ def capacity(budget: Budget, used: Used) -> int:
 
 
 def within(snapshot: Snapshot, step: Send | Prepare, left: int) -> Send | Prepare | Release:
-    """Give the step with as many messages as are left; with none, what it would open ends."""
+    """Return the step with at most `left` messages; with none left, its messages end."""
     if left > 0:
         return replace(step, batch=step.batch[:left])
     more = len(step.batch) + len(step.expired) < len(snapshot.pending)

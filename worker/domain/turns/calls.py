@@ -1,4 +1,4 @@
-"""What one POST to the Responses endpoint came to.
+"""The outcome of one POST to the Responses endpoint.
 
 Four outcomes:
     NotSent   no byte was written                         -> may be sent again
@@ -13,12 +13,12 @@ from typing import TypeAlias
 
 
 class Fault(StrEnum):
-    """Who has to do something about a refusal."""
+    """Who can resolve a refusal."""
 
     ACCOUNT = "account"
     """401, 402, 403, 3xx and Telnyx's codes of a revoked key or an empty account: an operator."""
     RATE = "rate"
-    """429: nobody, time will."""
+    """429: time."""
     REQUEST = "request"
     """400, 404, 413, 422: this request, as it stands, on this conversation."""
     SERVER = "server"
@@ -39,7 +39,7 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """Tokens of one call, as Telnyx counted them; zero where it did not say."""
+    """Tokens of one call, as Telnyx counted them; zero if it named none."""
 
     input_tokens: int = 0
     output_tokens: int = 0
@@ -54,7 +54,7 @@ class NotSent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refused:
-    """A complete answer that says no, which does not prove that nothing was stored."""
+    """A complete answer that refuses; it does not prove that nothing was stored."""
 
     status: int
     fault: Fault

@@ -1,4 +1,4 @@
-"""A claim of a channel user: what a worker holds, and what it is about to do."""
+"""The claim of a channel user by a worker: what it holds, and its next step."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,7 +21,7 @@ class Intent:
     attempt: int
     """Counts the calls of one round from 0."""
     instructions: str | None
-    """To go with the call; None = the thread knows them."""
+    """Sent with the call; None = the thread has them."""
 
 
 Work: TypeAlias = Send | Record | Prepare | Reconcile | GoOn
@@ -30,15 +30,15 @@ Work: TypeAlias = Send | Record | Prepare | Reconcile | GoOn
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotClaimed:
-    """Somebody else works on the user, or nothing is due; `due_in_s` None = nothing waits."""
+    """Another worker has the user, or nothing is due; `due_in_s` None = nothing waits."""
 
     due_in_s: float | None = None
     trouble: str | None = None
-    """What an operator has to mend before it goes on."""
+    """The fault that an operator has to fix first."""
     expired: tuple[MessageRowId, ...] = ()
-    """What ended here, unanswered, because its time was over."""
+    """Messages that ended here unanswered because they were too old."""
     over_budget: tuple[MessageRowId, ...] = ()
-    """What ended here because its agent's budget of the day is used up."""
+    """Messages that ended here because the agent's budget of the day is used up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +52,7 @@ class Claimed:
     agent: Agent
     channel: ChannelPolicy
     delivery_policy: ChannelPolicy
-    """What says how the reply is delivered: the channel, or the route that its messages name."""
+    """How the reply is delivered: that of the channel, or of the route its messages name."""
     turn: OpenTurn
     conversation: OpenConversation | None
     """None = stateless, or not prepared yet."""
@@ -60,20 +60,20 @@ class Claimed:
     """A person had taken over when this was claimed."""
     step: Work
     intent: Intent | None
-    """None where the step is not `Send`."""
+    """None if the step is not `Send`."""
     gates: tuple[str, ...]
-    """Gates that were closed until lately; a success opens them for good."""
+    """Gates that were closed until lately; a success deletes their rows."""
     claimed_at_s: float
-    """Of this machine's clock, to say how long the work took."""
+    """This machine's clock at the claim, to measure how long the work took."""
 
     @property
     def open_s(self) -> float:
-        """Age of the turn."""
+        """The age of the turn, in seconds."""
         return (self.now - self.turn.opened_at).total_seconds()
 
     @property
     def committed_intent(self) -> Intent:
-        """The intent, which must be there before a byte is sent."""
+        """The intent, which must be committed before a byte is sent."""
         if self.intent is None:
             raise ValueError("no intent was committed")
         return self.intent
@@ -81,17 +81,17 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settled:
-    """How things stand after a turn's work was committed."""
+    """The state after a turn's work was committed."""
 
     delivery: DeliveryState | None
-    """What the delivery of the reply begins with; None = there is no reply."""
+    """The first state of the reply's delivery; None = there is no reply."""
     due_in_s: float | None
-    """When the channel user's next step may start; None = nothing is to be done."""
+    """Seconds until the channel user's next step may start; None = there is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Started:
-    """A message that was accepted, and whose turn may be sent at once."""
+    """An accepted message whose turn may be sent at once."""
 
     accepted: Accepted
     claimed: Claimed

@@ -1,24 +1,22 @@
-"""What to do next for one channel user, decided from what Postgres holds.
+"""Decides the next step of one channel user from a snapshot of Postgres.
 
 Steps:
     Release    nothing now; come back at `due_at`
-    Send       POST the open turn; nothing of it can be at Telnyx yet
+    Send       POST the open turn, which cannot be at Telnyx yet
     Record     add it to Telnyx's log without an answer: a person has taken over
     Prepare    the turn needs a Telnyx conversation first
-    Reconcile  an earlier call may have happened: read Telnyx's side before anything else
-    GoOn       the model has asked for tools: run what has not run, and tell it what came of them
+    Reconcile  an earlier call may have happened: read Telnyx's log before anything else
+    GoOn       the model has asked for tools: run them, and send their outputs
 
-A step that carries a `batch` opens the turn over it. The decision is pure; the store takes it and
-carries it out within the same transaction as the claim.
+A step with a `batch` opens a turn over these messages. The decision is pure; the store carries it
+out in the transaction of the claim.
 """
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TypeAlias
 
-from worker.domain.ids import (
-    MessageRowId,
-)
+from worker.domain.ids import MessageRowId
 from worker.domain.messages import MAX_TURN_MESSAGES, PendingMessage, next_batch
 from worker.domain.routing import Agent, ChannelPolicy, Routing
 from worker.domain.states import TurnKind
@@ -27,13 +25,13 @@ from worker.domain.turns.records import OpenTurn, Snapshot
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Release:
-    """Let go of the user until `due_at`; None = until something new arrives."""
+    """Release the user until `due_at`; None = until a message arrives."""
 
     due_at: datetime | None = None
     expired: tuple[MessageRowId, ...] = ()
     over_budget: tuple[MessageRowId, ...] = ()
     trouble: str | None = None
-    """What an operator has to mend; None = nothing."""
+    """The fault that an operator has to fix; None = none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +45,7 @@ class Send:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """Add the turn's words to Telnyx's log, so that the thread stays whole; nobody answers."""
+    """Add the turn's text to Telnyx's log, so that the thread stays complete; no call is made."""
 
     agent: str
     batch: tuple[PendingMessage, ...] = ()
@@ -62,12 +60,12 @@ class Prepare:
     batch: tuple[PendingMessage, ...] = ()
     expired: tuple[MessageRowId, ...] = ()
     close: str | None = None
-    """Why the open conversation is closed first; None = there is none, or it is not ready yet."""
+    """The reason to close the open conversation first; None = none is open, or it is not ready."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reconcile:
-    """Read Telnyx's side of the open turn."""
+    """Read Telnyx's log of the open turn's conversation."""
 
     agent: str
 
@@ -85,7 +83,7 @@ UNKNOWN_AGENT_WAIT_S = 60.0
 
 
 def gate_names(*, agent: str, model: str) -> tuple[str, str, str]:
-    """Name the gates that a call of this agent passes."""
+    """Return the names of the gates that a call of this agent passes."""
     return ("account", f"model:{model}", f"agent:{agent}")
 
 
@@ -97,7 +95,7 @@ def next_step(snapshot: Snapshot, routing: Routing) -> Step:
         more = len(snapshot.pending) > MAX_TURN_MESSAGES
         return Release(due_at=snapshot.now if more else None, expired=expired)
     agent = routing.agents.get(snapshot.turn.agent if snapshot.turn else pending[0].agent)
-    if agent is None:  # taken out of the configuration while messages waited for it
+    if agent is None:  # removed from the configuration while messages waited for it
         later = snapshot.now + timedelta(seconds=UNKNOWN_AGENT_WAIT_S)
         return Release(due_at=later, expired=expired, trouble="unknown agent")
     closed = [snapshot.gates.get(name) for name in gate_names(agent=agent.name, model=agent.model)]
@@ -140,7 +138,7 @@ def _is_ready(snapshot: Snapshot, agent: str, routing: Routing) -> bool:
 
 
 def _why_close(snapshot: Snapshot, agent: Agent, policy: ChannelPolicy) -> str | None:
-    """Say why a new turn must not go on with the open conversation."""
+    """Return the reason why a new turn needs another conversation than the open one."""
     conversation = snapshot.conversation
     if conversation is None or not policy.persist:
         return None

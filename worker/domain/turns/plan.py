@@ -1,14 +1,14 @@
-"""What a finished call, or a look at the thread, means for the turn.
+"""Plans: what happens to a turn after a call, or after its thread was read.
 
 Plans:
     Reply     the turn is answered
     GiveUp    the turn ends without an answer of the model: fallback text, or dead letters
-    Recorded  the turn's words are in Telnyx's log, and a person answers
+    Recorded  the turn's text is in Telnyx's log, and a person answers
     Later     the turn stays open and is taken up again after `wait_s`
-    Replace   its conversation is of no use any more: the turn goes on with a fresh one
-    Split     one of its messages is refused: they go on one by one
-    Diverge   the user is stopped until a person has looked
-    UseTools  the turn goes on at once: the model wants tools
+    Replace   its conversation is unusable: the turn continues with a new one
+    Split     one of its messages is refused: each gets a turn of its own
+    Diverge   the user is stopped until a person has decided
+    UseTools  the turn continues at once: the model wants tools
 """
 
 from dataclasses import dataclass
@@ -38,9 +38,9 @@ class GiveUp:
     landed: bool | None
     """Whether the user item is in Telnyx's log; None = not known."""
     outputs_landed: bool = False
-    """Whether a look has shown that the outputs of the last round's tools are there too."""
+    """Whether the thread was seen to hold the outputs of the last round's tools, too."""
     not_run: tuple[ToolCall, ...] = ()
-    """What the model asked for last, and will not get: the next turn tells it so."""
+    """The model's last tool calls, which are not run: the next turn sends it that output."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +52,7 @@ class Recorded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GateClosing:
-    """Close a door to every worker. `wait_s` None = grow with each closing in a row."""
+    """Keep all workers from such calls. `wait_s` None = longer with each strike in a row."""
 
     name: str
     reason: str
@@ -67,31 +67,31 @@ class Later:
     reason: str
     gate: GateClosing | None = None
     excused: CallId | None = None
-    """A refused call that turned out to be the operator's fault, and not the message's."""
+    """A refused call that is now known to be the operator's fault, not the message's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replace:
-    """Close the conversation and go on with a fresh one; the thread's history is lost."""
+    """Close the conversation and continue with a new one; the thread's history is lost."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Split:
-    """End the turn, and give each of its messages a turn of its own."""
+    """End the turn; each of its messages gets a turn of its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diverge:
-    """Stop this channel user until an operator re-bases or resets him."""
+    """Stop this channel user until an operator re-bases or resets the conversation."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UseTools:
-    """Run these, and tell the model what came of them with another call."""
+    """Run these, and send their outputs to the model with another call."""
 
     calls: tuple[ToolCall, ...]
 

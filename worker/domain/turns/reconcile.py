@@ -1,12 +1,12 @@
-"""Judging by Telnyx's log whether a turn's user item landed, before a second send.
+"""Reconciles a turn with Telnyx's log before a second send: whether its user item landed.
 
 Verdicts:
     Adopt       it landed and was answered: this is the reply
-    AdoptCalls  it landed, and the model asks for tools that we know nothing of yet
-    Resend      it is not there, and will not come any more
-    LookAgain   it may still come, or its answer may
-    Unanswered  it landed, and no answer will come any more
-    Diverged    the log is not what we know: a person must look, never guess
+    AdoptCalls  it landed, and the model asks for tools that are not recorded yet
+    Resend      it is not there, and can no longer arrive
+    LookAgain   it may still arrive, or its answer may
+    Unanswered  it landed, and an answer can no longer arrive
+    Diverged    the log contradicts our records: a person must decide
 
 The turn is recognised by its ordinal, never by searching for its text: people write "ok" twice.
 """
@@ -23,19 +23,19 @@ from worker.domain.turns.calls import ToolCall
 from worker.domain.turns.thread import ThreadMessage
 
 HUMAN_KEY = "worker_human"
-"""Metadata of an assistant message that one of our people wrote through us."""
+"""Metadata key of an assistant message that our staff wrote through this service."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TurnText:
-    """What a turn said."""
+    """The text of a turn's user item."""
 
     text: str
     with_images: bool = False
-    """Telnyx may have added words of its own for them."""
+    """Telnyx may append words of its own to the text for them."""
 
-    def are_in(self, stored: str) -> bool:
-        """Whether a message of the log may be these words."""
+    def matches(self, stored: str) -> bool:
+        """Whether a message of the log may be this item."""
         if same_text(self.text, stored):
             return True
         return self.with_images and _folded(stored).startswith(_folded(self.text))
@@ -43,29 +43,39 @@ class TurnText:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndedTurn:
-    """An earlier turn of the same thread of which it is not known whether it landed."""
+    """An earlier turn of the same thread that may have landed or not."""
 
     id: TurnId
-    words: TurnText
+    text: TurnText
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class History:
+    """The ended turns of one conversation."""
+
+    landed: tuple[TurnText, ...]
+    """Those in Telnyx's log, oldest first."""
+    ended: tuple[EndedTurn, ...]
+    """Those that may be there, oldest first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expectation:
-    """What we know of the thread and of the turn's calls on it."""
+    """Our records of the thread and of the turn's calls on it."""
 
     user_messages: int
-    """How many user messages the log holds without this turn (k)."""
-    words: TurnText
+    """The number of user messages in the log without this turn (k)."""
+    text: TurnText
     newest_call_s: float
     """Seconds since the newest intent that may have reached Telnyx."""
     newest_unknown_s: float | None
-    """The same of calls with an unknown outcome; None = there are none."""
+    """The same for calls with an unknown outcome; None = there are none."""
     ended: tuple[EndedTurn, ...] = ()
     """Oldest first."""
     landed: tuple[TurnText, ...] = ()
-    """What our turns said that are known to be among the k."""
+    """Our turns that are known to be among the k."""
     in_thread: bool = False
-    """Whether the user item is known to be there: a round of tools has been recorded on it."""
+    """Whether the user item is known to be there: a round of tools is recorded for it."""
     recorded: tuple[str, ...] = ()
     """The ids of the tool calls that are recorded, oldest first."""
 
@@ -86,7 +96,7 @@ class AdoptCalls:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resend:
-    """What the last call carried is not in the thread, and may be sent again now."""
+    """The items of the last call are not in the thread, and may be sent again now."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,12 +109,12 @@ class LookAgain:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unanswered:
-    """The user item is there and will get no answer any more."""
+    """The user item is there, and an answer can no longer arrive."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diverged:
-    """The log cannot be explained. `reason` never quotes it."""
+    """The log cannot be explained by our turns. `reason` never quotes it."""
 
     reason: str
 
@@ -114,7 +124,7 @@ Verdict: TypeAlias = Adopt | AdoptCalls | Resend | LookAgain | Unanswered | Dive
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reconciliation:
-    """A verdict, and earlier turns that turned out to have landed."""
+    """A verdict, and earlier turns that are now known to have landed."""
 
     verdict: Verdict
     landed: tuple[TurnId, ...] = ()
@@ -135,7 +145,7 @@ def _folded(text: str) -> str:
 def reconcile(
     log: Sequence[ThreadMessage], expected: Expectation, timing: Timing, *, quiet_s: float
 ) -> Reconciliation:
-    """Judge a log, in order. `quiet_s` is T_QUIET of the agent."""
+    """Return the verdict on a log, oldest message first. `quiet_s` is the agent's T_QUIET."""
     users = [index for index, message in enumerate(log) if message.role == "user"]
     extras = users[expected.user_messages :]
     quiet = expected.newest_call_s >= quiet_s
@@ -151,15 +161,15 @@ def reconcile(
                 verdict=Diverged(reason="the newest user message is not what it was")
             )
         return Reconciliation(verdict=_not_there(expected, again_s=again, quiet_s=quiet_s))
-    if len(extras) == 1 and expected.words.are_in(log[extras[0]].text):
+    if len(extras) == 1 and expected.text.matches(log[extras[0]].text):
         said = _said_after(log, extras[0])
         return Reconciliation(verdict=_judge_answer(said, expected, again_s=again, quiet_s=quiet_s))
     return _with_late_arrivals(log, extras, expected, timing, quiet_s=quiet_s)
 
 
 def _is_known(text: str, landed: Sequence[TurnText]) -> bool:
-    """Whether a message is one of ours; it is not, where Telnyx merged a later one into it."""
-    return not landed or any(words.are_in(text) for words in reversed(landed))
+    """Whether a message is one of ours: it is not if Telnyx merged a later one into it."""
+    return not landed or any(one.matches(text) for one in reversed(landed))
 
 
 def _with_late_arrivals(
@@ -170,11 +180,11 @@ def _with_late_arrivals(
     *,
     quiet_s: float,
 ) -> Reconciliation:
-    """Explain surplus user messages by earlier turns that were given up, and judge without them."""
+    """Attribute surplus user messages to earlier turns that ended, and look at the rest."""
     waiting = list(expected.ended)
     arrived: dict[int, TurnId] = {}
     for index in extras:
-        turn = next((one for one in waiting if one.words.are_in(log[index].text)), None)
+        turn = next((one for one in waiting if one.text.matches(log[index].text)), None)
         if turn is not None:
             waiting.remove(turn)
             arrived[index] = turn.id
@@ -186,13 +196,13 @@ def _with_late_arrivals(
 
 
 def _belongs_to(index: int, log: Sequence[ThreadMessage], arrived: Mapping[int, TurnId]) -> bool:
-    """Whether a message is one of the late user items, or what was answered to it."""
+    """Whether a message is one of the late user items, or an answer to it."""
     start = next((at for at in range(index, -1, -1) if log[at].role == "user"), None)
     return start in arrived
 
 
 def _not_there(expected: Expectation, *, again_s: float, quiet_s: float) -> Verdict:
-    """Say whether what is not in the thread may still come."""
+    """Return whether items that are not in the thread may still arrive."""
     unknown_s = expected.newest_unknown_s
     if unknown_s is not None and unknown_s < quiet_s:
         return LookAgain(wait_s=again_s, landed=False)
@@ -200,9 +210,9 @@ def _not_there(expected: Expectation, *, again_s: float, quiet_s: float) -> Verd
 
 
 def _said_after(log: Sequence[ThreadMessage], item: int) -> tuple[ThreadMessage, ...]:
-    """Give what assistant and tools said to a user item.
+    """Return the messages of assistant and tools that follow a user item.
 
-    Not what one of our people wrote, and not what says nothing (reasoning is stored like that).
+    Messages of our staff are left out, and empty ones: Telnyx stores reasoning like that.
     """
     said = []
     for message in log[item + 1 :]:
@@ -218,7 +228,7 @@ def _said_after(log: Sequence[ThreadMessage], item: int) -> tuple[ThreadMessage,
 def _judge_answer(
     said: Sequence[ThreadMessage], expected: Expectation, *, again_s: float, quiet_s: float
 ) -> Verdict:
-    """Judge by the last thing said to the user item."""
+    """Return the verdict by the last message that answers the user item."""
     quiet = expected.newest_call_s >= quiet_s
     asked = [call for one in said if one.role == "assistant" for call in one.tool_calls]
     fresh, missing = _compare(asked, expected.recorded)
@@ -240,9 +250,9 @@ def _judge_answer(
 def _compare(
     asked: Sequence[ToolCall], recorded: Sequence[str]
 ) -> tuple[tuple[ToolCall, ...], bool]:
-    """Give the tool calls that are not recorded yet, and whether a recorded one is missing.
+    """Return the tool calls that are not recorded yet, and whether a recorded one is missing.
 
-    A model may use an id again in a later round, so ids are counted.
+    Ids are counted, for a model may use one again in a later round.
     """
     left = Counter(recorded)
     fresh = []

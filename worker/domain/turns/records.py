@@ -1,4 +1,4 @@
-"""What the store knows of an open turn: lease, calls, tool calls, conversation."""
+"""The records of an open turn: lease, calls, tool calls, conversation."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ class CallRecord:
 
     @property
     def outcome_unknown(self) -> bool:
-        """Whether it may yet turn up; an `intended` one was left by a worker that died."""
+        """Whether it may still take effect; an `intended` one was left by a worker that died."""
         return self.state in {CallState.UNKNOWN, CallState.INTENDED}
 
 
@@ -45,15 +45,15 @@ class ToolRecord:
 
     turn_id: TurnId
     round: int
-    """Of the call that asked for it; the next round's call carries its output."""
+    """The round of the call that asked for it; the next round's call carries its output."""
     call_id: str
     name: str
     arguments: str
     token: int
-    """Of the lease that started it: under another, it was left behind by a worker that died."""
+    """The token of the lease that started it: another token means that its worker died."""
     state: ToolCallState = ToolCallState.STARTED
     output: str | None = None
-    """What the model is told; None while it runs."""
+    """None while it runs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,15 +68,15 @@ class OpenConversation:
     base_user_messages: int
     instructions_hash: str | None
     turns: int = 0
-    """How many it has had; not counted beyond what rotation asks for."""
+    """The number of its turns, at most as far as rotation needs it."""
     last_turn_at: datetime | None = None
     owed: tuple[ToolRecord, ...] = ()
-    """Tool calls of earlier turns that the thread has no output of."""
+    """Tool calls of earlier turns whose outputs the thread lacks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenTurn:
-    """The turn that is being answered."""
+    """A turn that has not ended."""
 
     id: TurnId
     agent: str
@@ -84,20 +84,20 @@ class OpenTurn:
     parts: tuple[dict[str, object], ...]
     opened_at: datetime
     messages: int
-    """How many messages it answers."""
+    """The number of messages it answers."""
     kind: TurnKind = TurnKind.MODEL
     conversation_id: ConversationId | None = None
     reply_to: str | None = None
-    """The route of its reply; None = as the channel has it."""
+    """The route of its reply; None = that of the channel."""
     traceparents: tuple[str, ...] = ()
-    """Of its messages that have one, in order."""
+    """Those of its messages that have one, in order."""
     calls: tuple[CallRecord, ...] = ()
     tool_calls: tuple[ToolRecord, ...] = ()
     """Oldest first, of all rounds."""
 
     @property
     def round(self) -> int:
-        """Which round the next call is of: 0 sends the user item, the others what tools gave."""
+        """The round of the next call: 0 sends the user item, the others outputs of tools."""
         return 1 + max((one.round for one in self.tool_calls), default=-1)
 
     @property
@@ -107,12 +107,12 @@ class OpenTurn:
 
     @property
     def is_said_by_us(self) -> bool:
-        """Whether one of our people says it: no message is answered, and it is no user item."""
+        """Whether it is a message of our staff, which answers no message and is no user item."""
         return self.kind is TurnKind.HUMAN and self.messages == 0
 
     @property
     def doubtful_calls(self) -> tuple[CallRecord, ...]:
-        """Calls of this round that may have reached the conversation that the turn is on now."""
+        """Calls of this round that may have reached the turn's present conversation."""
         return tuple(
             call
             for call in self.calls
@@ -123,7 +123,7 @@ class OpenTurn:
 
     @property
     def is_in_thread(self) -> bool:
-        """Whether the conversation that the turn is on now has its user item, for certain."""
+        """Whether the turn's present conversation certainly holds its user item."""
         return self.conversation_id is not None and any(
             call.round < self.round and call.conversation_id == self.conversation_id
             for call in self.calls
@@ -132,18 +132,18 @@ class OpenTurn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """Everything about one channel user that the next step depends on, read under his lock."""
+    """Everything the next step of one channel user depends on, read while their row is locked."""
 
     lease: Lease
     who: ChannelAddress
     now: datetime
-    """The database's time, as all times here."""
+    """The database's time, as are all times here."""
     turn: OpenTurn | None
     pending: tuple[PendingMessage, ...]
     """In order; empty while a turn is open."""
     conversation: OpenConversation | None
-    """Of the agent that the open turn or the first pending message is for."""
+    """That of the agent of the open turn, or of the first pending message."""
     paused: bool = False
     """A person has taken over."""
     gates: Mapping[str, datetime]
-    """Until when each gate is or was closed, by name."""
+    """When each gate opens or opened, by name."""

@@ -1,7 +1,7 @@
-"""What one call sends: only what the thread lacks, in the items of the Responses API.
+"""The items of one call to the Responses API: only those that the thread lacks.
 
 round 0     outputs that earlier turns still owe the thread, then the turn's one user item
-round n     what the tools of round n - 1 gave
+round n     the outputs of the tools of round n - 1
 round n without a thread that has the rest (stateless, or the conversation was replaced)
             the user item, and every tool call with its output
 """
@@ -17,7 +17,7 @@ NO_OUTPUT = "the tool gave no output"
 
 
 def input_items(turn: OpenTurn, conversation: OpenConversation | None) -> tuple[Item, ...]:
-    """Give the items of the turn's next call; `conversation` None = stateless."""
+    """Return the items of the turn's next call; `conversation` None = stateless."""
     if turn.round > 0 and turn.is_in_thread:
         return tuple(_output(one) for one in turn.tool_calls if one.round == turn.round - 1)
     owed = conversation.owed if conversation is not None else ()

@@ -1,4 +1,4 @@
-"""What follows a call: a reply, another attempt, a replaced conversation, or the end."""
+"""Decides what follows a call: a reply, a retry after a wait, or the end of the turn."""
 
 from datetime import datetime
 
@@ -15,7 +15,7 @@ from worker.domain.turns.records import OpenTurn
 def plan_after(
     outcome: CallOutcome, *, agent: Agent, attempt: int, round_: int = 0, timing: Timing
 ) -> Plan | UseTools:
-    """Decide what follows from one call, the `attempt`-th (from 0) of its round."""
+    """Return the plan after one call, the `attempt`-th (from 0) of its round."""
     match outcome:
         case NotSent():
             return Later(wait_s=backoff_s(attempt), reason=outcome.reason)
@@ -57,12 +57,12 @@ def _after_refusal(refused: Refused, agent: Agent, *, attempt: int, timing: Timi
                 reason=f"status {refused.status}",
             )
         case Fault.REQUEST:
-            # The thread says whether the conversation or the message is at fault.
+            # Only the thread shows whether the conversation or the message is at fault.
             return Later(wait_s=0.0, reason=f"status {refused.status}")
 
 
 def plan_without_conversation(error: WorkerError, *, open_s: float) -> Plan:
-    """Decide what follows when Telnyx's conversations cannot be read or made.
+    """Return the plan when Telnyx's conversations cannot be read or made.
 
     The wait is the age of the turn, within bounds: it doubles from one attempt to the next.
     """
@@ -75,14 +75,14 @@ def plan_without_conversation(error: WorkerError, *, open_s: float) -> Plan:
 
 
 MIN_TRIES = 3
-"""So many doubtful calls a turn has had before time ends it; backoff makes them in a minute."""
+"""Doubtful calls that a turn must have had before time ends it; backoff makes them in a minute."""
 
 
 def give_up_reason(turn: OpenTurn, *, now: datetime, timing: Timing) -> str | None:
-    """Say why a turn must not be tried any longer; None = it may be.
+    """Return the reason to try a turn no longer; None = it may be tried again.
 
-    Refusals for a rate limit or by the account do not count: those wait as long as it takes. Nor
-    does time alone: a turn may have waited for a gate, for its place in line, or for workers.
+    Refusals for a rate limit or by the account do not count: they end by themselves or by an
+    operator. Nor does time alone: a turn may have waited for a gate, a slot, or any worker.
     """
     unknown = [call for call in turn.calls if call.outcome_unknown]
     if len(unknown) >= timing.max_unknown_calls:

@@ -1,4 +1,4 @@
-"""What Telnyx keeps: a conversation and the messages of its log, as read back."""
+"""A conversation at Telnyx and the messages of its log."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,20 +16,20 @@ class Conversation:
     metadata: Mapping[str, str]
     """Ours and Telnyx's own keys together."""
     created_at: datetime | None = None
-    """Aware UTC; None where Telnyx gave no time that can be read."""
+    """Aware UTC; None if Telnyx sent no readable time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ThreadMessage:
-    """One line of a conversation's log. Telnyx gives it no id."""
+    """One message of a conversation's log. It has no id at Telnyx."""
 
     role: str
     """user, assistant or tool, as far as documented."""
     text: str
-    """Empty where Telnyx says null, as it does for tool calls."""
+    """Empty if Telnyx sends null, as it does for tool calls."""
     created_at: datetime | None = None
     """When it was stored."""
     sent_at: datetime | None = None
-    """When the person saw or wrote it: the one to sort by, says Telnyx."""
+    """When the person saw or wrote it. Sort by it, as Telnyx documents."""
     tool_calls: tuple[ToolCall, ...] = ()
     metadata: Mapping[str, object] = field(default_factory=dict)

@@ -100,7 +100,7 @@ class AdoptConversation:
         agent = self.routing.agent(agent_of(user, agent)).name
         if not self.routing.channel(user.who.channel).persist:
             raise NotPossibleError("this channel is stateless: it uses no conversations")
-        was = self.store.mapped(telnyx_id)
+        was = self.store.owner(telnyx_id)
         if was is not None:
             _refuse_other(was, user_id, agent)
         tag = user_tag(self.namespace, user.who, agent)

@@ -101,7 +101,7 @@ class ReconcileTurn:
         unknown_s = [ages_s[c.id] for c in claimed.turn.doubtful_calls if c.outcome_unknown]
         expected = Expectation(
             user_messages=conversation.base_user_messages + len(history.landed),
-            words=TurnText(text=claimed.turn.input_text, with_images=bool(claimed.turn.parts)),
+            text=TurnText(text=claimed.turn.input_text, with_images=bool(claimed.turn.parts)),
             newest_call_s=min(ages_s.values()),
             newest_unknown_s=min(unknown_s, default=None),
             ended=history.ended,

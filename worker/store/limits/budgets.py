@@ -1,9 +1,9 @@
-"""Budgets: what of an agent was used today, checked where a turn would open.
+"""Budgets: the use of an agent today, checked when a turn would open.
 
-Of one user, it is counted from his turns of today. Of all users, from `budget_days`, to which the
-claim adds the messages and the end of a call its tokens, each on the row of the user's part: two
-users' turns seldom wait for each other. What others have not committed yet is not seen, so turns
-that are under way at once may go beyond a budget together.
+One user's use is counted from their turns of today. That of all users is in `budget_days`: a claim
+adds its messages, the end of a call its tokens. Each user writes to one of `PARTS` rows, so that
+two turns seldom wait for each other. Uncommitted use of others is not seen, so turns that run at
+the same time may exceed a budget together.
 """
 
 from worker.domain.ids import ChannelUserId
@@ -20,7 +20,7 @@ PARTS = 16
 
 _TODAY = "CAST(service_now() AT TIME ZONE 'UTC' AS date)"
 _MIDNIGHT = "date_trunc('day', service_now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'"
-# Turns of before midnight are not read, however many there are: both walks go back to the first.
+# The inner query finds the last turn before midnight by an index: older turns are never read.
 _USED = sql(f"""
 WITH today AS MATERIALIZED (
     SELECT id, failure FROM turns
@@ -39,8 +39,8 @@ SELECT EXISTS (SELECT FROM today WHERE failure = :outcome) AS told,
     (SELECT coalesce(sum(messages), 0) FROM spent) AS messages,
     (SELECT coalesce(sum(tokens), 0) FROM spent) AS tokens
 """)
-# A row holds its latest day only: of an earlier one nobody asks any more, and a day to come is of a
-# clock that was wrong.
+# A row holds its latest day only: an earlier day is never read again, and a later one was written
+# with a wrong clock.
 _COUNT = sql(f"""
 INSERT INTO budget_days AS b (agent, part, day, messages, tokens)
 VALUES (:agent, :part,
@@ -54,11 +54,11 @@ WHERE b.day <= excluded.day OR b.day > {_TODAY}
 
 
 def within_budget(connection: Connection, snapshot: Snapshot, step: Step, routing: Routing) -> Step:
-    """Give the step that the agent's budget allows; the caller has just claimed the user.
+    """Return the step that the agent's budget allows; the caller has just claimed the user.
 
-    What is beyond it is ended here, and what the step takes is counted. A turn that is open goes on
-    to its end, and what is left to a person costs nothing. Where a reply was held back because this
-    turn answers its messages, too, the turn opens in any case.
+    Messages beyond the budget are ended here, those of the step are counted. An open turn always
+    continues, and messages for a person are free. A turn that also answers the messages of a reply
+    held back earlier opens in any case.
     """
     if not isinstance(step, Send | Prepare) or not step.batch:
         return step
@@ -85,22 +85,17 @@ def within_budget(connection: Connection, snapshot: Snapshot, step: Step, routin
     return allowed
 
 
-def counts(agent: Agent, outcome: CallOutcome | None) -> bool:
-    """Whether the tokens of a call are counted for all users of its agent."""
-    return agent.budget is not None and agent.budget.counts_all and isinstance(outcome, Done)
+def counted_tokens(agent: Agent, outcome: CallOutcome | None) -> int | None:
+    """Return the tokens of a call to add to the use of all users; None = they are not counted."""
+    if agent.budget is None or not agent.budget.counts_all or not isinstance(outcome, Done):
+        return None
+    return outcome.usage.input_tokens + outcome.usage.output_tokens
 
 
 def count_tokens(
-    connection: Connection,
-    user_id: ChannelUserId,
-    agent: Agent,
-    turn: OpenTurn,
-    outcome: CallOutcome | None,
+    connection: Connection, user_id: ChannelUserId, agent: Agent, turn: OpenTurn, tokens: int
 ) -> None:
-    """Count what a call used where that is asked for; the caller holds the fence."""
-    if not (counts(agent, outcome) and isinstance(outcome, Done)):
-        return
-    tokens = outcome.usage.input_tokens + outcome.usage.output_tokens
+    """Add `counted_tokens` to the day the turn opened; the caller has checked the lease."""
     values = {"opened_at": turn.opened_at, "messages": 0, "tokens": tokens}
     connection.execute(_COUNT, _values(user_id, agent) | values)
 

@@ -1,4 +1,7 @@
-"""Gates: closed doors with a time on them, shared by all workers."""
+"""Gates: rows that keep every worker from making a call until a time.
+
+The gates of webhook endpoints are rows of the same table, see `worker.store.delivery.endpoints`.
+"""
 
 from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
@@ -9,33 +12,37 @@ from worker.store.sql import Connection, sql
 
 FIRST_WAIT_S = 15.0
 LONGEST_WAIT_S = 60.0
-"""An operator who has mended the key should not wait long to see it work."""
+"""Short, so that an operator who has fixed the key soon sees it work."""
+
+# Many calls that fail together while the gate is closed count as one strike.
+NEW_STRIKE = "CASE WHEN g.closed_until > service_now() THEN 0 ELSE 1 END"
+# The exponent is bounded, for an interval cannot hold 15 s times two to the thousandth power.
+BACKOFF = "least(:longest, :first * power(2, least(g.strikes, 16)))"
 
 _ALL = sql("SELECT name, closed_until FROM gates")
 _CLOSED = sql("""
 SELECT name, closed_until, reason FROM gates WHERE closed_until > service_now() ORDER BY name
 """)
-_CLOSE = sql("""
+_CLOSE = sql(f"""
 INSERT INTO gates AS g (name, closed_until, reason, strikes, changed_at)
 VALUES (:name, service_now() + coalesce(:wait, :first), :reason, 1, service_now())
 ON CONFLICT (name) DO UPDATE SET
     closed_until = greatest(g.closed_until,
-        service_now() + coalesce(:wait, least(:longest, :first * power(2, g.strikes)))),
+        service_now() + coalesce(:wait, {BACKOFF})),
     reason = excluded.reason,
-    -- A whole crowd that fails together is one strike.
-    strikes = g.strikes + CASE WHEN g.closed_until > service_now() THEN 0 ELSE 1 END,
+    strikes = g.strikes + {NEW_STRIKE},
     changed_at = service_now()
 """)
 _REOPEN = sql("DELETE FROM gates WHERE name = ANY(:names)")
 
 
 def read_gates(connection: Connection) -> Mapping[str, datetime]:
-    """Give until when each gate is or was closed; one that is past waits for its first success."""
+    """Return when each gate opens, or opened: a row in the past goes with the next success."""
     return {row.name: row.closed_until for row in connection.execute(_ALL)}
 
 
 def closed_gates(connection: Connection) -> tuple[ClosedGate, ...]:
-    """Give the gates that are closed now, by name."""
+    """Return the gates that are closed now, by name."""
     return tuple(
         ClosedGate(name=row.name, closed_until=row.closed_until, reason=row.reason)
         for row in connection.execute(_CLOSED)
@@ -48,7 +55,7 @@ def reopen_gates(connection: Connection, names: Collection[str]) -> None:
 
 
 def close_gate(connection: Connection, closing: GateClosing) -> None:
-    """Close a gate, for longer with each closing in a row."""
+    """Close a gate, for longer with each strike in a row."""
     connection.execute(
         _CLOSE,
         {

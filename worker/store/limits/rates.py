@@ -1,7 +1,7 @@
-"""The rate of calls that all workers share: when the next one may go, in one row.
+"""The rate of calls that all workers share: one row with the time of the next permit.
 
-Each call reserves its own moment, `gap` after the one before (GCRA, the leaky bucket without a
-burst). One statement, a transaction by itself, so that nobody waits long for the row.
+Each call reserves a permit, `gap` after the one before (GCRA, the leaky bucket without a burst).
+One statement, a transaction by itself, so that no other process waits long for the row.
 """
 
 from datetime import timedelta
@@ -10,9 +10,9 @@ from worker.store.database import Database
 from worker.store.sql import sql
 
 _FARTHEST_S = 10.0
-"""More than anybody waits, see `worker.handlers.turns.rate_limit`."""
+"""Longer than any caller's patience, see `worker.handlers.turns.rate_limit`."""
 
-# A row further ahead than anybody ever reserves is of a slower rate, or of a clock that was wrong.
+# A row further ahead than any caller reserves was written at a slower rate, or with a wrong clock.
 _RESERVE = sql("""
 INSERT INTO rates AS r (name, free_at) VALUES ('calls', service_now() + :gap)
 ON CONFLICT (name) DO UPDATE SET free_at = :gap + CASE
@@ -28,7 +28,7 @@ WHERE name = 'calls' AND free_at BETWEEN service_now() AND service_now() + :long
 
 
 class RateStore:
-    """Moments at which calls may go."""
+    """Reserves permits for calls."""
 
     def __init__(self, database: Database, *, calls_per_second: float) -> None:
         self._database = database
@@ -37,7 +37,7 @@ class RateStore:
         self._longest = timedelta(seconds=_FARTHEST_S) + self._gap
 
     def reserve(self, patience_s: float) -> float | None:
-        """Reserve the next moment; gives in how many seconds it is. None = it is too far away."""
+        """Reserve the next permit and return the seconds until it; None = it is too far away."""
         values = {
             "gap": self._gap,
             "patience": timedelta(seconds=patience_s),
@@ -48,7 +48,7 @@ class RateStore:
         return None if wait_s is None else float(wait_s)
 
     def lead_s(self) -> float:
-        """Give in how many seconds the first moment is that nobody has reserved; 0 = now."""
+        """Return the seconds until the first permit that is not reserved; 0 = now."""
         with self._database.statement() as connection:
             found = connection.execute(_LEAD, {"longest": self._longest}).scalar_one_or_none()
         return 0.0 if found is None else float(found)

@@ -1,10 +1,10 @@
-"""What operators change about one channel user: taken first, then written in one transaction.
+"""Changes that operators make to one channel user: take the user, then write in one transaction.
 
-    take ──▶ free: the fencing token has grown, whoever held it before writes nothing any more
+    take ──▶ free: the fencing token has grown, and an earlier holder can write nothing
          └─▶ not free: nothing was changed
 
-Nothing is held between `take` and the write. A claim meanwhile makes the token grow once more, and
-the write fails with `StaleLeaseError`.
+No lock is held between `take` and the write. A claim in between raises the token again, and the
+write fails with `StaleLeaseError`.
 """
 
 import json
@@ -12,13 +12,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from worker.domain.errors import ConflictError, NotFoundError, StaleLeaseError
+from worker.domain.errors import ConflictError, NotFoundError
 from worker.domain.ids import ChannelUserId, ConversationId, TelnyxConversationId, TurnId
 from worker.domain.messages import ChannelAddress
 from worker.domain.turns.records import Lease, OpenConversation, OpenTurn
 from worker.store.database import Database
 from worker.store.rows import address_of, conversation_value
 from worker.store.sql import Connection, sql
+from worker.store.turns.lease import check_lease
 from worker.store.turns.snapshot import close_conversation, read_turn
 
 _LOCK = sql("""
@@ -30,7 +31,7 @@ SELECT channel, recipient, address, thread, lease_token, open_turn_id,
         AS held_until
 FROM channel_users u WHERE id = :user_id FOR UPDATE
 """)
-# Of ended turns only those whose words may yet appear in a thread.
+# An ended turn counts only if its user item may still appear in a thread.
 _DOUBT = sql("""
 SELECT max(c.intent_at + CASE WHEN c.state = 'refused' THEN :settle ELSE :quiet END)
 FROM turns t JOIN calls c ON c.turn_id = t.id
@@ -45,22 +46,22 @@ _TAKE = sql("""
 UPDATE channel_users SET lease_token = lease_token + 1, lease_owner = NULL, lease_until = NULL
 WHERE id = :user_id RETURNING lease_token
 """)
-_FENCE = sql("""
-UPDATE channel_users SET woken_at = NULL,
-    diverged_at = CASE WHEN :mended THEN NULL ELSE diverged_at END,
-    due_at = CASE WHEN :go_on AND open_turn_id IS NOT NULL THEN service_now() ELSE due_at END
-WHERE id = :user_id AND lease_token = :token RETURNING id
+# `woken_at` NULL: a wake that was published before the change must not hold the sweepers off.
+_GO_ON = sql("""
+UPDATE channel_users SET woken_at = NULL, diverged_at = NULL,
+    due_at = CASE WHEN :has_turn AND open_turn_id IS NOT NULL THEN service_now() ELSE due_at END
+WHERE id = :user_id
 """)
 _DETACH = sql("UPDATE turns SET conversation_id = NULL WHERE id = :turn_id")
 _NOTE = sql("""
 INSERT INTO attempt_log (event, channel_user_id, turn_id, token, facts)
 VALUES (:event, :user_id, :turn_id, :token, CAST(:facts AS jsonb))
 """)
-_MAPPED = sql("""
+_OWNER = sql("""
 SELECT id, channel_user_id, agent, base_user_messages, closed_at IS NOT NULL AS closed, owes_outputs
 FROM conversations WHERE telnyx_conversation_id = :telnyx_id
 """)
-# Another row takes the Telnyx conversation over: what this one's turns landed counts no longer.
+# The Telnyx conversation moves to another row: turns of this one no longer count as landed in it.
 _GIVE_UP = sql("""
 UPDATE conversations SET telnyx_conversation_id = NULL,
     closed_at = coalesce(closed_at, service_now()), close_reason = coalesce(close_reason, 'adopted')
@@ -79,36 +80,36 @@ UPDATE calls SET conversation_id = :to WHERE turn_id = :turn_id AND conversation
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LockedUser:
-    """A channel user as an operator finds him."""
+    """A channel user as an operator takes them."""
 
     lease: Lease
-    """Good for one write where he `is_free`."""
+    """Valid for one write if the user `is_free`."""
     who: ChannelAddress
     now: datetime
     turn: OpenTurn | None
     open: tuple[OpenConversation, ...]
-    """One for each agent."""
+    """At most one for each agent."""
     diverged: bool
     erasing: bool
-    """Erasing him was begun, and is not finished."""
+    """An erasure has started and has not finished."""
     held_until: datetime | None
-    """Until when a living worker may work on him; None = nobody does."""
+    """A living worker holds the lease until then; None = no worker does."""
     doubt_until: datetime | None
-    """Until when Telnyx may still carry out a call; None = not any more."""
+    """Telnyx may still execute a call until then; None = no call is in doubt."""
 
     @property
     def is_free(self) -> bool:
-        """Whether he was taken."""
+        """Whether the user was taken."""
         return self.held_until is None and self.doubt_until is None
 
     def conversation(self, agent: str) -> OpenConversation | None:
-        """Give the open mapping of an agent."""
+        """Return the open mapping of an agent."""
         return next((one for one in self.open if one.agent == agent), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConversationOwner:
-    """Whose a Telnyx conversation is, or was."""
+    """The mapping of a Telnyx conversation, open or closed."""
 
     id: ConversationId
     user_id: ChannelUserId
@@ -116,26 +117,26 @@ class ConversationOwner:
     base_user_messages: int
     closed: bool
     owes_outputs: bool
-    """Its thread waits for outputs of tools."""
+    """The thread lacks outputs of tools."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adoption:
-    """A Telnyx conversation to go on with."""
+    """A Telnyx conversation to continue with."""
 
     agent: str
     telnyx_id: TelnyxConversationId
     base_user_messages: int
     was: ConversationId | None
-    """The user's own mapping that had it."""
+    """The mapping of the same user that had it."""
     turn: TurnId | None
-    """The agent's open turn, which goes on there."""
+    """The agent's open turn, which continues there."""
     turn_may_be_there: bool
-    """Its calls stay with it, so that it is looked for in the thread before it is sent again."""
+    """Its calls move along, so that `reconcile` looks for it before it is sent again."""
 
 
 class InterventionStore:
-    """Channel users in an operator's hands."""
+    """Channel users that an operator has taken."""
 
     def __init__(self, database: Database, *, quiet_s: float, settle_s: float) -> None:
         self._database = database
@@ -145,7 +146,7 @@ class InterventionStore:
         }
 
     def take(self, user_id: ChannelUserId) -> LockedUser:
-        """Fence off whoever worked on the user before, where he is free. Raises `NotFoundError`."""
+        """Raise the token if the user is free, which fences off workers. Raises `NotFoundError`."""
         with self._database.transaction() as connection:
             user = self._read(connection, user_id)
             if not user.is_free:
@@ -175,19 +176,19 @@ class InterventionStore:
         )
 
     def reset(self, lease: Lease, conversation: OpenConversation, *, turn: TurnId | None) -> None:
-        """Close a mapping; `turn`, its open turn, goes on with a fresh one."""
+        """Close a mapping; `turn`, its open turn, continues with a new one."""
         with self._database.transaction() as connection:
-            fence(connection, lease, mended=True, go_on=turn is not None)
+            _go_on(connection, lease, turn)
             close_conversation(connection, conversation.id, reason="reset")
             if turn is not None:
                 connection.execute(_DETACH, {"turn_id": turn})
             facts = {"conversation": conversation.id}
             note(connection, "conversation.reset", lease, turn=turn, facts=facts)
 
-    def mapped(self, telnyx_id: TelnyxConversationId) -> ConversationOwner | None:
-        """Say whose a Telnyx conversation is."""
+    def owner(self, telnyx_id: TelnyxConversationId) -> ConversationOwner | None:
+        """Return the mapping of a Telnyx conversation."""
         with self._database.statement() as connection:
-            row = connection.execute(_MAPPED, {"telnyx_id": telnyx_id}).one_or_none()
+            row = connection.execute(_OWNER, {"telnyx_id": telnyx_id}).one_or_none()
         if row is None:
             return None
         return ConversationOwner(
@@ -202,12 +203,12 @@ class InterventionStore:
     def adopt(
         self, lease: Lease, adoption: Adoption, *, closing: OpenConversation | None
     ) -> ConversationId:
-        """Map the user to a Telnyx conversation, always by a row of its own.
+        """Map the user to a Telnyx conversation, always with a new row.
 
-        So k starts from `base_user_messages` alone, whatever turns landed there before.
+        So `reconcile` counts from `base_user_messages` alone; turns that landed earlier are in it.
         """
         with self._database.transaction() as connection:
-            fence(connection, lease, mended=True, go_on=adoption.turn is not None)
+            _go_on(connection, lease, adoption.turn)
             if closing is not None:
                 close_conversation(connection, closing.id, reason="adopted")
             if adoption.was is not None:
@@ -220,7 +221,9 @@ class InterventionStore:
             }
             row = connection.execute(_ADOPT, values).one_or_none()
             if row is None:
-                raise ConflictError("somebody else was given this conversation just now")
+                raise ConflictError(
+                    "this conversation has just been mapped to another channel user"
+                )
             _move_turn(connection, adoption, to=ConversationId(row.id))
             facts: dict[str, object] = {"conversation": row.id, "telnyx": str(adoption.telnyx_id)}
             facts |= {"was": adoption.was, "base": adoption.base_user_messages}
@@ -243,14 +246,10 @@ def _move_turn(connection: Connection, adoption: Adoption, *, to: ConversationId
     connection.execute(_MOVE_CALLS, values)
 
 
-def fence(connection: Connection, lease: Lease, *, mended: bool, go_on: bool) -> None:
-    """Check the token; `mended` ends a divergence, `go_on` lets the open turn go on at once.
-
-    Raises `StaleLeaseError`.
-    """
-    values = {"user_id": lease.user_id, "token": lease.token, "mended": mended, "go_on": go_on}
-    if connection.execute(_FENCE, values).one_or_none() is None:
-        raise StaleLeaseError("a worker has just begun to work on this channel user: try again")
+def _go_on(connection: Connection, lease: Lease, turn: TurnId | None) -> None:
+    """Check the lease, end a divergence, and make the open turn due. Raises `StaleLeaseError`."""
+    check_lease(connection, lease, lease_for=None)
+    connection.execute(_GO_ON, {"user_id": lease.user_id, "has_turn": turn is not None})
 
 
 def note(
@@ -261,10 +260,10 @@ def note(
     turn: TurnId | None,
     facts: Mapping[str, object],
 ) -> None:
-    """Write down that an operator stepped in: ids, never texts."""
+    """Record in the attempt log that an operator stepped in: ids, never texts."""
     values = {"event": event, "user_id": lease.user_id, "turn_id": turn, "token": lease.token}
     connection.execute(_NOTE, {**values, "facts": json.dumps(facts)})
 
 
-def _if_after(now: datetime, moment: datetime | None) -> datetime | None:
-    return moment if moment is not None and moment > now else None
+def _if_after(now: datetime, time: datetime | None) -> datetime | None:
+    return time if time is not None and time > now else None

@@ -1,10 +1,10 @@
-"""What one of our people says to a channel user: turn, reply and delivery, committed together.
+"""A message of our staff to a channel user: turn, reply and delivery, committed together.
 
     with an open conversation   the turn stays open until a worker has added it to Telnyx's log
     without                     the turn has ended; there is no log
 
-A turn of kind `human` with a reply of its own is what we said; one without is what was written to
-us while a person had taken over.
+A turn of kind `human` with a reply is a message of our staff. Without a reply it holds messages
+that the channel user wrote while a person had taken over.
 """
 
 from dataclasses import dataclass
@@ -12,14 +12,17 @@ from uuid import UUID
 
 from worker.domain.ids import ChannelUserId, ConversationId, DeliveryId, TurnId
 from worker.domain.routing import Agent
-from worker.domain.states import DeliveryState
+from worker.domain.states import DeliveryState, ReplySource
 from worker.domain.turns.records import Lease
 from worker.store.database import Database
-from worker.store.operators.interventions import fence, note
+from worker.store.operators.interventions import note
+from worker.store.rows import reply_with_delivery
 from worker.store.sql import Connection, sql
+from worker.store.turns.lease import check_lease
 
-# `landed` false: it is no user item, so it never counts among the k of a read-back.
-_SAY = sql("""
+# `landed` false: it is no user item, and `reconcile` must not count it as one.
+_SAY = sql(
+    """
 WITH turn AS (
     INSERT INTO turns (channel_user_id, conversation_id, agent, agent_version, kind, input_text,
         state, landed, opened_at, finished_at)
@@ -28,19 +31,12 @@ WITH turn AS (
         CASE WHEN NOT :stays_open THEN service_now() END)
     RETURNING id
 ), marked AS (
-    UPDATE channel_users SET open_turn_id = turn.id, due_at = service_now()
+    UPDATE channel_users SET open_turn_id = turn.id, due_at = service_now(), woken_at = NULL
     FROM turn WHERE channel_users.id = :user_id AND :stays_open
-), reply AS (
-    INSERT INTO replies (turn_id, text, source, created_at)
-    SELECT id, :text, 'human', service_now() FROM turn RETURNING id
+)"""
+    + reply_with_delivery(first_state="CAST(:state AS text)", key="CAST(:key AS uuid)")
+    + " SELECT delivery.id, turn.id AS turn_id FROM delivery, turn"
 )
-INSERT INTO deliveries (reply_id, channel_user_id, channel, idempotency_key, state, due_at,
-    finished_at, created_at)
-SELECT reply.id, :user_id, :channel, :key, :state,
-    CASE WHEN :state = 'pending' THEN service_now() END,
-    CASE WHEN :state <> 'pending' THEN service_now() END, service_now()
-FROM reply RETURNING id, (SELECT id FROM turn) AS turn_id
-""")
 _SAID = sql("""
 SELECT t.id AS turn_id, d.id, t.conversation_id IS NOT NULL AS in_thread
 FROM turns t JOIN replies r ON r.turn_id = t.id JOIN deliveries d ON d.reply_id = r.id
@@ -50,43 +46,43 @@ WHERE t.channel_user_id = :user_id AND t.kind = 'human' AND d.idempotency_key = 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StaffMessage:
-    """What is to be said."""
+    """A message of our staff to a channel user."""
 
     text: str
     key: UUID
-    """Of the delivery; the same words under the same key are said once."""
+    """The idempotency key of its delivery; a second message with this key is not sent."""
     agent: Agent
     channel: str
     first_state: DeliveryState
     conversation: ConversationId | None
-    """Whose log they are to be added to; None = they are only delivered."""
+    """Added to the log of this one; None = only delivered."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Said:
-    """What was committed."""
+    """A committed message of our staff."""
 
     turn: TurnId
     delivery: DeliveryId
     in_thread: bool
     """Whether a worker adds it to Telnyx's log."""
     again: bool = False
-    """It had been said before, and nothing changed."""
+    """It was committed by an earlier call, and nothing changed."""
 
 
 class SayingStore:
-    """Words of our own people."""
+    """Messages of our staff."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def find(self, user_id: ChannelUserId, key: UUID) -> Said | None:
-        """Give what was said under this key."""
+        """Return the message with this key."""
         with self._database.statement() as connection:
             return _find(connection, user_id, key)
 
     def say(self, lease: Lease, message: StaffMessage) -> Said:
-        """Commit it all, or nothing. Raises `StaleLeaseError`."""
+        """Commit turn, reply and delivery, or nothing. Raises `StaleLeaseError`."""
         values = {
             "user_id": lease.user_id,
             "conversation_id": message.conversation,
@@ -97,9 +93,11 @@ class SayingStore:
             "channel": message.channel,
             "key": message.key,
             "state": message.first_state,
+            "source": ReplySource.HUMAN,
         }
         with self._database.transaction() as connection:
-            fence(connection, lease, mended=False, go_on=False)
+            check_lease(connection, lease, lease_for=None)
+            # Again, under the lock: two commands with one key may have passed the first look.
             before = _find(connection, lease.user_id, message.key)
             if before is not None:
                 return before

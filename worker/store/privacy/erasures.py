@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from worker.domain.errors import NotFoundError, StaleLeaseError
+from worker.domain.errors import NotFoundError
 from worker.domain.ids import ChannelUserId, TelnyxConversationId
 from worker.domain.messages import ChannelAddress
 from worker.domain.turns.records import Lease
@@ -19,6 +19,7 @@ from worker.store.database import Database
 from worker.store.privacy.retention import WAIT
 from worker.store.rows import address_of
 from worker.store.sql import Connection, sql
+from worker.store.turns.lease import lock_for_removal
 
 _WHO = sql("SELECT channel, recipient, address, thread FROM channel_users WHERE id = :user_id")
 # What stops a diverged user stops him: no sweep finds him, no claim takes him.
@@ -46,9 +47,6 @@ _AT_TELNYX = sql("""
 SELECT telnyx_conversation_id, agent FROM conversations WHERE channel_user_id = :user_id ORDER BY id
 """)
 _WORKERS = sql("SELECT EXISTS (SELECT FROM workers WHERE alive_until >= service_now())")
-_LOCK = sql("""
-SELECT id FROM channel_users WHERE id = :user_id AND lease_token = :token FOR UPDATE
-""")
 # Deleting a conversation and the user has Postgres look through `calls` and `deliveries`: they have
 # no index for it, which every message would pay for.
 _PATIENCE = sql("SELECT set_config('statement_timeout', '10min', true)")
@@ -170,9 +168,7 @@ class ErasureStore:
                 with self._alone() as connection:
                     _delete(connection, table, lease.user_id)
         with self._alone() as connection:
-            values = {"user_id": lease.user_id, "token": lease.token}
-            if connection.execute(_LOCK, values).one_or_none() is None:
-                raise StaleLeaseError("somebody else has just taken this channel user: try again")
+            lock_for_removal(connection, lease)
             for table in _DELETE:
                 _delete(connection, table, lease.user_id)
             row = connection.execute(_FINISH, {"user_id": lease.user_id}).one()

@@ -1,7 +1,7 @@
-"""How a turn's work ends: one statement for each plan, hanging on the fence.
+"""Settles a turn: one statement for each plan, and the fence inside it.
 
-Each statement takes the user's row with the token first; where it no longer fits, nothing of the
-statement happens and it gives no row.
+Each statement first updates the user's row if the token still fits. If it does not, the rest of the
+statement changes nothing and no row is returned.
 """
 
 import json
@@ -11,6 +11,7 @@ from worker.domain.states import CallState, MessageState, ReplySource, TurnState
 from worker.domain.turns.calls import CallOutcome, Done, NotSent, Refused, Unknown
 from worker.domain.turns.claim import Claimed
 from worker.domain.turns.plan import Diverge, GiveUp, Later, Plan, Recorded, Replace, Reply, Split
+from worker.store.rows import reply_with_delivery
 from worker.store.sql import Statement, sql
 
 _END_CALL = """
@@ -19,9 +20,10 @@ _END_CALL = """
         input_tokens = :input_tokens, output_tokens = :output_tokens, finished_at = service_now()
 """
 END_CALL = sql(_END_CALL + "WHERE calls.id = :call_id")
-"""Ends a call whose turn goes on at once; the caller holds the fence."""
+"""Ends a call whose turn continues at once; the caller has checked the lease."""
 
-# One statement: the fence, the call, and the user's release. Everything hangs on `fenced`.
+# The fence, the end of the call and the release of the user in one round trip. Every other CTE must
+# read `fenced`, or what reads it: one that does not would also write with a stale token.
 _CALL_ENDS = (
     """
 fenced AS (
@@ -37,8 +39,8 @@ fenced AS (
 )
 _RELEASED = """lease_owner = NULL, lease_until = NULL,
         open_turn_id = NULL, due_at = waiting_due_at, superseding_since = NULL"""
-# A reply is held back while newer messages wait, for at most :max_wait in a row. What was skipped
-# or came twice does not wait, though the user's row says that something came.
+# A reply is held back while newer messages wait, for at most :max_wait in a row. `waiting_since`
+# alone does not prove that one waits: a skipped or repeated message sets it, too.
 _SUPERSEDING = """lease_owner = NULL, lease_until = NULL,
         open_turn_id = NULL, due_at = waiting_due_at,
         superseding_since = CASE WHEN :supersede AND waiting_since IS NOT NULL
@@ -75,24 +77,14 @@ _ANSWERED = sql(
     "WITH "
     + _CALL_ENDS.format(release=_SUPERSEDING)
     + _TURN_ENDS
-    + """
-, reply AS (
-    INSERT INTO replies (turn_id, text, source, created_at)
-    SELECT id, :text, :source, service_now() FROM turn RETURNING id
-), delivery AS (
-    INSERT INTO deliveries
-        (reply_id, channel_user_id, channel, state, due_at, finished_at, created_at)
-    SELECT reply.id, :user_id, :channel, first.state,
-        CASE WHEN first.state = 'pending' THEN service_now() END,
-        CASE WHEN first.state <> 'pending' THEN service_now() END, service_now()
-    FROM reply, fenced, LATERAL (SELECT CASE
-        WHEN fenced.paused_at IS NOT NULL THEN 'withheld'
-        WHEN fenced.superseding_since IS NOT NULL THEN 'superseded'
-        ELSE :delivery_state END AS state) AS first
-    RETURNING state
-)
-SELECT first_delivery.state AS delivery_state, fenced.due_in_s
-FROM fenced, (SELECT state FROM delivery) AS first_delivery"""
+    + reply_with_delivery(
+        beside=", fenced",
+        first_state="""CASE
+            WHEN fenced.paused_at IS NOT NULL THEN 'withheld'
+            WHEN fenced.superseding_since IS NOT NULL THEN 'superseded'
+            ELSE :delivery_state END""",
+    )
+    + " SELECT delivery.state AS delivery_state, fenced.due_in_s FROM fenced, delivery"
 )
 _DIED = sql(
     "WITH "
@@ -163,7 +155,7 @@ SELECT NULL AS delivery_state, due_in_s FROM fenced"""
 
 
 def settle_statement(claimed: Claimed, plan: Plan) -> tuple[Statement, dict[str, object]]:
-    """Give the statement of a plan, and the values it takes beside those of the call."""
+    """Return the statement of a plan, and the values it takes beside those of the call."""
     match plan:
         case Reply():
             return _ANSWERED, _reply_values(claimed, plan.text, plan.source)
@@ -186,7 +178,7 @@ def settle_statement(claimed: Claimed, plan: Plan) -> tuple[Statement, dict[str,
 
 
 def call_values(claimed: Claimed, outcome: CallOutcome | None) -> dict[str, object]:
-    """Give the values that every ending takes: whose turn, and how its call ended."""
+    """Return the values that every such statement takes: the turn, and how its call ended."""
     values: dict[str, object] = {
         "user_id": claimed.lease.user_id,
         "token": claimed.lease.token,

@@ -1,7 +1,7 @@
-"""Intents and the end of turns. Every write is checked against the fencing token."""
+"""The open turn of a claimed user, from intent to settle. Every write checks the fencing token."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 
 from worker.domain.errors import StaleLeaseError
@@ -11,10 +11,10 @@ from worker.domain.tools import ToolResult
 from worker.domain.turns.calls import CallOutcome, Done, ToolCall
 from worker.domain.turns.claim import Claimed, Settled
 from worker.domain.turns.plan import GiveUp, Later, Plan, Reply
-from worker.domain.turns.reconcile import EndedTurn, TurnText
+from worker.domain.turns.reconcile import EndedTurn, History, TurnText
 from worker.domain.turns.records import Lease, OpenConversation, ToolRecord
 from worker.store.database import Database
-from worker.store.limits.budgets import count_tokens, counts
+from worker.store.limits.budgets import count_tokens, counted_tokens
 from worker.store.limits.gates import close_gate, reopen_gates
 from worker.store.sql import Connection, Row, sql
 from worker.store.turns import tool_calls
@@ -31,14 +31,14 @@ SELECT id, input_text, parts <> '[]' AS with_images, landed FROM turns
 WHERE conversation_id = :conversation_id AND state <> 'open' AND landed IS NOT FALSE ORDER BY id
 """)
 NOT_RUN = "error: this was not run"
-"""What the model is told, with the next turn, of a tool call that came when there was no more."""
+"""Output, sent with the next turn, of a tool call that came after the last permitted round."""
 
 _METADATA = sql("""
 SELECT envelope->'metadata' FROM messages WHERE turn_id = :turn_id
 ORDER BY order_at DESC, seq DESC LIMIT 1
 """)
 _LANDED = sql("UPDATE turns SET landed = true WHERE id = ANY(:turn_ids)")
-# Calls, not turns: those that were refused together are judged one after the other.
+# Compared by calls, not turns: of several calls refused at once, each is judged by those before it.
 _OTHERS_REFUSED = sql("""
 SELECT count(DISTINCT c.channel_user_id) FROM calls c JOIN turns t ON t.id = c.turn_id
 WHERE t.agent = :agent AND c.state = 'refused' AND c.reason = 'request'
@@ -47,23 +47,14 @@ WHERE t.agent = :agent AND c.state = 'refused' AND c.reason = 'request'
                        WHERE turns.agent = :agent AND done.state = 'done'
                        ORDER BY done.id DESC LIMIT 1), 0)
 """)
-# Sent after the refusal had come: an earlier answer, or one that was adopted, proves nothing.
+# Only a call sent after the refusal arrived proves that the agent works: an earlier one may have
+# been answered before the key or the model was withdrawn.
 _OTHERS_ANSWERED = sql("""
 SELECT EXISTS (SELECT FROM calls refused, calls c JOIN turns t ON t.id = c.turn_id
     WHERE refused.id = :since AND c.id > refused.id AND c.intent_at > refused.finished_at
       AND (CAST(:until AS bigint) IS NULL OR c.id < :until)
       AND c.state = 'done' AND t.agent = :agent)
 """)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class History:
-    """The ended turns of one conversation."""
-
-    landed: tuple[TurnText, ...]
-    """What those said that are in Telnyx's log, oldest first."""
-    ended: tuple[EndedTurn, ...]
-    """Those of which it is not known, oldest first."""
 
 
 class TurnStore:
@@ -90,7 +81,7 @@ class TurnStore:
         return replace(ready, intent=intent)
 
     def mark_human(self, claimed: Claimed, conversation: OpenConversation | None) -> None:
-        """Commit that a person answers this turn, before its words are added to the log."""
+        """Commit that a person answers this turn, before its text is added to Telnyx's log."""
         with self._database.transaction() as connection:
             check_lease(connection, claimed.lease, lease_for=self._lease)
             values = {
@@ -100,20 +91,23 @@ class TurnStore:
             connection.execute(_HAND_OVER, values)
 
     def settle(self, claimed: Claimed, outcome: CallOutcome | None, plan: Plan) -> Settled:
-        """Commit how a call ended and what follows, and let the user go. All of it, or nothing.
+        """Commit the end of a call and what follows, and release the user; all or nothing.
 
-        `outcome` None = the plan comes of a look at the thread, not of a call. Raises
-        `StaleLeaseError` when another worker has taken over: nothing was written.
+        `outcome` None = the plan comes from the thread, not from a call. Raises `StaleLeaseError`:
+        another worker has taken over, and nothing was written.
         """
         statement, values = settle_statement(claimed, plan)
         values |= call_values(claimed, outcome)
         gate = plan.gate if isinstance(plan, Later) else None
         reopened = claimed.gates if isinstance(outcome, Done) else ()
-        more = gate is not None or reopened or _has_tools(claimed, plan)
-        more = more or counts(claimed.agent, outcome)
-        # Most turns end with this one statement, which is a transaction by itself.
-        begin = self._database.transaction if more else self._database.statement
-        with begin() as connection:
+        tokens = counted_tokens(claimed.agent, outcome)
+        more = gate is not None or reopened or tokens is not None or _has_tools(claimed, plan)
+        # Most turns end with this one statement, which is a transaction by itself: BEGIN and COMMIT
+        # would be two more round trips.
+        opened = self._database.transaction if more else self._database.statement
+        with opened() as connection:
+            # Gates before the user's row, always: two transactions that lock in another order
+            # would wait for each other.
             if gate is not None:
                 close_gate(connection, gate)
             if reopened:
@@ -123,7 +117,8 @@ class TurnStore:
                 raise StaleLeaseError("another worker has taken this channel user over")
             if more:
                 _settle_tools(connection, claimed, outcome, plan)
-                _count_tokens(connection, claimed, outcome)
+            if tokens is not None:
+                count_tokens(connection, claimed.lease.user_id, claimed.agent, claimed.turn, tokens)
         state, due_in_s = row.delivery_state, row.due_in_s
         return Settled(
             delivery=None if state is None else DeliveryState(state),
@@ -133,17 +128,19 @@ class TurnStore:
     def start_tools(
         self, claimed: Claimed, outcome: CallOutcome | None, calls: Sequence[ToolCall]
     ) -> Claimed:
-        """Commit what the model asks for, before any of it runs. The lease goes on.
+        """Commit the tool calls of the model before any of them runs, and extend the lease.
 
-        `outcome` None = it was found in the thread. Raises `StaleLeaseError`.
+        `outcome` None = they were found in the thread. Raises `StaleLeaseError`.
         """
         turn = claimed.turn
         with self._database.transaction() as connection:
             check_lease(connection, claimed.lease, lease_for=self._lease)
             if outcome is not None:
                 connection.execute(END_CALL, call_values(claimed, outcome))
-                reopen_gates(connection, claimed.gates)  # gates first, as in `settle`
-                _count_tokens(connection, claimed, outcome)
+                reopen_gates(connection, claimed.gates)
+                tokens = counted_tokens(claimed.agent, outcome)
+                if tokens is not None:
+                    count_tokens(connection, claimed.lease.user_id, claimed.agent, turn, tokens)
             if turn.tool_calls or _owed(claimed):
                 conversation_id = claimed.conversation.id if claimed.conversation else None
                 tool_calls.mark_answered(
@@ -156,26 +153,26 @@ class TurnStore:
         return replace(claimed, turn=turn, intent=None)
 
     def finish_tool(self, lease: Lease, record: ToolRecord, result: ToolResult) -> None:
-        """Commit what came of a tool call. Raises `StaleLeaseError`."""
+        """Commit the result of a tool call. Raises `StaleLeaseError`."""
         with self._database.transaction() as connection:
             check_lease(connection, lease, lease_for=self._lease)
             state = ToolCallState(result.state)
             tool_calls.finish(connection, record, state=state, output=result.output)
 
     def newest_metadata(self, turn_id: TurnId) -> dict[str, str]:
-        """Give what the producer sent along with the turn's newest message."""
+        """Return the metadata that the producer sent with the turn's newest message."""
         with self._database.statement() as connection:
             found = connection.execute(_METADATA, {"turn_id": turn_id}).scalar_one_or_none()
         return dict(found or {})
 
     def history(self, conversation: ConversationId) -> History:
-        """Give what the log of a conversation should hold of ended turns."""
+        """Return the ended turns that the log of a conversation should, or may, hold."""
         with self._database.statement() as connection:
             rows = connection.execute(_HISTORY, {"conversation_id": conversation}).fetchall()
         return History(
-            landed=tuple(_words(row) for row in rows if row.landed),
+            landed=tuple(_text_of(row) for row in rows if row.landed),
             ended=tuple(
-                EndedTurn(id=TurnId(row.id), words=_words(row))
+                EndedTurn(id=TurnId(row.id), text=_text_of(row))
                 for row in rows
                 if row.landed is None
             ),
@@ -188,7 +185,7 @@ class TurnStore:
             connection.execute(_LANDED, {"turn_ids": list(turns)})
 
     def others_refused(self, claimed: Claimed) -> int:
-        """Count the other users whose message this agent was refused for since its last success."""
+        """Count the other users with a message refused for this agent since its last success."""
         values = {"agent": claimed.agent.name, "user_id": claimed.lease.user_id}
         with self._database.statement() as connection:
             return int(connection.execute(_OTHERS_REFUSED, values).scalar_one())
@@ -196,20 +193,16 @@ class TurnStore:
     def others_answered(
         self, claimed: Claimed, *, since: CallId, until: CallId | None = None
     ) -> bool:
-        """Say whether the agent was asked after one call was refused, and has answered.
+        """Return whether a call of the agent that was sent after a refusal has been answered.
 
-        `until`: only what was asked before this call counts.
+        `until`: only calls before this one count.
         """
         values = {"agent": claimed.agent.name, "since": since, "until": until}
         with self._database.statement() as connection:
             return bool(connection.execute(_OTHERS_ANSWERED, values).scalar_one())
 
 
-def _count_tokens(connection: Connection, claimed: Claimed, outcome: CallOutcome | None) -> None:
-    count_tokens(connection, claimed.lease.user_id, claimed.agent, claimed.turn, outcome)
-
-
-def _words(row: Row) -> TurnText:
+def _text_of(row: Row) -> TurnText:
     return TurnText(text=row.input_text, with_images=row.with_images)
 
 
@@ -218,7 +211,7 @@ def _owed(claimed: Claimed) -> tuple[ToolRecord, ...]:
 
 
 def _has_tools(claimed: Claimed, plan: Plan) -> bool:
-    """Whether a tool was asked for, in this turn or before, that the thread has no output of."""
+    """Whether the thread lacks the output of a tool call, of this turn or an earlier one."""
     not_run = isinstance(plan, GiveUp) and bool(plan.not_run)
     return bool(claimed.turn.tool_calls or _owed(claimed)) or not_run
 
@@ -226,7 +219,7 @@ def _has_tools(claimed: Claimed, plan: Plan) -> bool:
 def _settle_tools(
     connection: Connection, claimed: Claimed, outcome: CallOutcome | None, plan: Plan
 ) -> None:
-    """Keep the account of outputs that the thread lacks; the turn has just ended, or waits."""
+    """Record which outputs the thread lacks, now that the turn has ended or waits."""
     conversation, turn = claimed.conversation, claimed.turn
     if conversation is None or not _has_tools(claimed, plan):
         return
