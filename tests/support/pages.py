@@ -8,7 +8,9 @@ import pytest
 
 from tests.support.databases import ROOT
 
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+TOP_PAGES = [ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")]
+DOCS_PAGES = sorted((ROOT / "docs").rglob("*.md"))
+PAGES = TOP_PAGES + DOCS_PAGES
 
 
 def name_of(path: Path) -> str:

@@ -12,7 +12,7 @@ import typer
 from pydantic import BaseModel
 
 from tests.support.databases import ROOT
-from tests.support.pages import PAGES, blocks_of, fences, name_of
+from tests.support.pages import DOCS_PAGES, PAGES, blocks_of, fences, name_of
 from worker.cli.app import app as command_line
 from worker.config.agents_file import (
     AgentSection,
@@ -60,7 +60,7 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 
 def test_every_page_is_in_the_index() -> None:
     index = (ROOT / "docs" / "README.md").read_text()
-    pages = {str(page.relative_to(ROOT / "docs")) for page in PAGES if "docs" in page.parts}
+    pages = {str(page.relative_to(ROOT / "docs")) for page in DOCS_PAGES}
     assert {page for page in pages if f"({page})" not in index} == {"README.md"}
 
 

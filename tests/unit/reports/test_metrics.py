@@ -87,7 +87,7 @@ def test_every_alert_has_its_entry_in_the_runbook_and_there_is_no_other() -> Non
     assert re.findall(r"(?m)^## (Worker\w+)$", page) == alerts
     for entry in re.split(r"(?m)^## ", page)[1:]:
         if entry.startswith("Worker"):
-            assert re.findall(r"(?m)^\*\*(.*?)\*\*", entry) == ["Means", "Look", "Mend"], entry[:40]
+            assert re.findall(r"(?m)^\*\*(.*?)\*\*", entry) == ["Means", "Look", "Fix"], entry[:40]
 
 
 # --- a worker's own ------------------------------------------------------------------------------
