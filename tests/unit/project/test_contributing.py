@@ -1,0 +1,70 @@
+"""CONTRIBUTING.md and the picture of the architecture show the folders that there are."""
+
+import re
+from pathlib import Path
+
+from tests.support.architecture import PAGE, floors, updated
+from tests.support.databases import ROOT
+
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
+ARCHITECTURE = PAGE.read_text()
+NAMED_PATH = re.compile(r"`((?:worker|tests|migrations|docs|bench|deploy)/[\w./-]*)`")
+
+
+def tree_shown() -> dict[str, str]:
+    """The folders of the drawn tree with their descriptions."""
+    (drawing,) = re.findall(r"(?ms)^```text\nworker/\n(.*?)^```", CONTRIBUTING)
+    shown: dict[str, str] = {}
+    above: list[str] = ["worker"]
+    for line in drawing.splitlines():
+        found = re.fullmatch(r"((?:  )+)(\w+)/ +(\S.*)", line)
+        assert found, line
+        depth = len(found[1]) // 2
+        above = [*above[:depth], found[2]]
+        shown["/".join(above)] = found[3]
+    return shown
+
+
+def folders_of(top: Path) -> set[str]:
+    return {str(each.parent.relative_to(ROOT)) for each in top.rglob("*/__init__.py")}
+
+
+def test_the_tree_names_every_folder_of_worker() -> None:
+    assert set(tree_shown()) == folders_of(ROOT / "worker")
+
+
+def test_the_tree_gives_each_package_the_floor_of_the_contract() -> None:
+    said = {
+        path.removeprefix("worker/"): int(found[1])
+        for path, text in tree_shown().items()
+        if (found := re.match(r"floor (\d)", text))
+    }
+    real = {
+        name: number
+        for number, floor in enumerate(floors(), start=1)
+        for name in floor
+        if (ROOT / "worker" / name).is_dir()
+    }
+    assert said == real
+
+
+def test_every_path_named_exists() -> None:
+    for text in (CONTRIBUTING, ARCHITECTURE):
+        named = NAMED_PATH.findall(text)
+        assert named
+        assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+def test_each_everyday_task_has_a_place() -> None:
+    tasks = CONTRIBUTING.partition("| to | go to |")[2].strip().splitlines()[1:]
+    assert len(tasks) == 12
+    assert [task for task in tasks if not NAMED_PATH.search(task)] == []
+
+
+def test_the_picture_shows_todays_folders_and_contracts() -> None:
+    assert updated(ARCHITECTURE) == ARCHITECTURE, "run `python -m tests.support.architecture`"
+
+
+def test_one_test_is_shown_that_exists() -> None:
+    (path,) = re.findall(r"pytest (tests/\S+\.py)", CONTRIBUTING)
+    assert (ROOT / path).exists()
