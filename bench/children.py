@@ -10,7 +10,7 @@ from typing import Any
 from urllib.request import Request, urlopen
 
 from bench.load import Order
-from worker.sandbox.processes import ChildProcess
+from worker.net.child_process import ChildProcess
 
 ROOT = Path(__file__).parents[1]
 _START_S = 60.0

@@ -18,7 +18,7 @@ from bench.children import ROOT
 from bench.rounds import run_round, warm_up
 from bench.stage import Stage, Subject, running_stage
 from bench.variants import OURS
-from worker.sandbox.processes import ChildProcess
+from worker.net.child_process import ChildProcess
 
 ANSWERS = 50
 Stacks: TypeAlias = list[tuple[list[str], int]]

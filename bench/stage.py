@@ -17,8 +17,8 @@ from bench.load import Order
 from bench.variants import Variant
 from tests.support.databases import libpq_url, make_template
 from tests.support.processes import eventually, open_folder
+from worker.net.child_process import ChildProcess
 from worker.sandbox.postgres import EmbeddedPostgres
-from worker.sandbox.processes import ChildProcess
 from worker.sandbox.redis import EmbeddedRedis
 
 NAMESPACE = "11111111-2222-4333-8444-555555555555"

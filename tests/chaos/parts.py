@@ -14,7 +14,8 @@ import psycopg
 from tests.chaos.mix import TELNYX_FAULTS, TELNYX_SETTINGS
 from tests.support.fleet import ROOT
 from tests.support.world import Database
-from worker.sandbox.processes import ChildProcess, SandboxError, log_tail
+from worker.net.child_process import ChildProcess
+from worker.sandbox.server import SandboxError, log_tail
 from worker.sandbox.simulator import Entry, read_log
 
 API_KEY = "KEY-chaos"

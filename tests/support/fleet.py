@@ -25,7 +25,7 @@ from redis import Redis, RedisError
 
 from tests.support.processes import eventually
 from tests.support.world import NAMESPACE, Database
-from worker.sandbox.processes import ChildProcess
+from worker.net.child_process import ChildProcess
 from worker.sandbox.simulator import Simulator
 from worker.sandbox.simulator.record.events import RequestReceived
 

@@ -13,8 +13,8 @@ import httpx
 from tests.support.databases import fresh_database
 from tests.support.fleet import Ground, RealWorker, agents_file, running_fleet
 from tests.support.processes import eventually, open_folder
+from worker.net.child_process import ChildProcess
 from worker.sandbox.postgres import EmbeddedPostgres
-from worker.sandbox.processes import ChildProcess
 from worker.sandbox.redis import EmbeddedRedis
 from worker.sandbox.simulator import Match, Simulator, SimulatorConfig
 

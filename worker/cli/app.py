@@ -17,14 +17,11 @@ from worker.cli.inspect import commands as explain_commands
 from worker.cli.inspect import metrics_command
 from worker.cli.operators import commands as operators
 from worker.cli.operators import conversation_commands, privacy_commands
+from worker.cli.options import OPERATE, START, Host, Json, Port
 from worker.cli.send import commands as send_command
 from worker.cli.send import schema
 
-_TRY: Final = "Start here"
-_OPERATE: Final = "Operate"
 _TERMINATED: Final = 143
-
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
 
 class Commands(TyperGroup):
@@ -77,7 +74,7 @@ def options(
     """Answer messages of any channel through Telnyx: one reply each, in order."""
 
 
-@app.command(rich_help_panel=_TRY)
+@app.command(rich_help_panel=START)
 def demo() -> None:
     """See it work: messages of several people, their replies, and the proof. Takes some seconds.
 
@@ -89,7 +86,7 @@ def demo() -> None:
     command.run()
 
 
-@app.command(rich_help_panel=_TRY)
+@app.command(rich_help_panel=START)
 def up(
     *,
     migrate: Annotated[
@@ -113,7 +110,7 @@ def up(
     command.run(command.UpOrder(migrate=migrate, flower=flower, flower_port=flower_port))
 
 
-@app.command(rich_help_panel=_TRY)
+@app.command(rich_help_panel=START)
 def chat(
     *,
     channel: Annotated[str, typer.Option(help="The channel to write on.")] = "web",
@@ -138,11 +135,11 @@ def chat(
     command.run(person, timeout_s=timeout_s)
 
 
-@app.command(rich_help_panel=_TRY)
+@app.command(rich_help_panel=START)
 def sim(
     *,
-    port: Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)] = 8765,
-    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Port = 8765,
+    host: Host = "127.0.0.1",
     port_file: Annotated[
         Path | None, typer.Option(help="Write the port here once it serves.")
     ] = None,
@@ -183,7 +180,7 @@ def sim(
 send_command.register(app)
 
 
-@app.command(rich_help_panel=_OPERATE)
+@app.command(rich_help_panel=OPERATE)
 def migrate(
     *,
     check: Annotated[
@@ -202,7 +199,7 @@ def migrate(
     migrations.run(url, check_only=check, as_sql=sql, as_json=as_json)
 
 
-@app.command(rich_help_panel=_OPERATE)
+@app.command(rich_help_panel=OPERATE)
 def status(
     *,
     as_json: Json = False,

@@ -17,12 +17,12 @@ _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 """C0 and C1 but tab and newline: a reply must not steer somebody's terminal."""
 
 
-def say(line: str = "") -> None:
+def print_line(line: str = "") -> None:
     """Print one line with markup; never cut or wrapped, so that scripts can read it."""
     out.print(line, soft_wrap=True)
 
 
-def say_json(value: object) -> None:
+def print_json(value: object) -> None:
     """Print one line of JSON."""
     out.print(
         json.dumps(value, ensure_ascii=False, default=str),
@@ -37,7 +37,7 @@ def warn(line: str) -> None:
     err.print(line, soft_wrap=True, markup=False)
 
 
-def plain(text: str) -> str:
+def escape_for_terminal(text: str) -> str:
     """Make what somebody wrote fit for a terminal and for markup."""
     return escape(_CONTROL.sub("\N{REPLACEMENT CHARACTER}", text))
 

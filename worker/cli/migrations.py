@@ -13,7 +13,7 @@ from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from worker.bootstrap.reports import open_reports
-from worker.cli.console import say, say_json
+from worker.cli.console import print_json, print_line
 from worker.cli.errors import MISUSED, CommandError
 
 _LOCK: Final = 7_733_571_002
@@ -29,19 +29,21 @@ def run(database_url: str, *, check_only: bool, as_sql: bool, as_json: bool = Fa
         return
     if check_only:
         if as_json:
-            say_json({"revision": before, "head": head, "up_to_date": before == head})
+            print_json({"revision": before, "head": head, "up_to_date": before == head})
         else:
-            say(f"the database is at {before or 'nothing yet'}, the newest migration is {head}")
+            print_line(
+                f"the database is at {before or 'nothing yet'}, the newest migration is {head}"
+            )
         if before != head:
             raise CommandError("migrations are missing: run `worker migrate`")
         return
     upgrade(database_url)
     if as_json:
-        say_json({"revision": head, "was": before})
+        print_json({"revision": head, "was": before})
     elif before == head:
-        say(f"nothing to do: the database is at {head}")
+        print_line(f"nothing to do: the database is at {head}")
     else:
-        say(f"migrated from {before or 'an empty database'} to {head}")
+        print_line(f"migrated from {before or 'an empty database'} to {head}")
 
 
 def upgrade(database_url: str) -> None:

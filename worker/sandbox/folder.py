@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
-from worker.sandbox.processes import SandboxError
+from worker.sandbox.server import SandboxError
 
 _LIVING_HOLDER_TIMEOUT_S = 1.0  # `running_sandbox` takes the lock for an instant
 _DEAD_HOLDER_TIMEOUT_S = 30.0  # its servers finish

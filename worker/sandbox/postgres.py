@@ -11,12 +11,11 @@ import time
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 from urllib.parse import quote
 
+from worker.net.child_process import ChildProcess
 from worker.sandbox.postgres_place import SHELTER, Place, find_place
-from worker.sandbox.processes import ChildProcess, SandboxError, log_tail, size_of
+from worker.sandbox.server import EmbeddedServer, SandboxError, log_tail, size_of
 
 _INIT_TIMEOUT_S = 120.0
 _START_TIMEOUT_S = 60.0  # recovery after a crash takes its time
@@ -41,13 +40,14 @@ _SETTINGS = {
 _FAST = {"fsync": "off", "full_page_writes": "off"}
 
 
-class EmbeddedPostgres:
-    """One Postgres server over `data_dir`, which is made on the first start and kept.
+class EmbeddedPostgres(EmbeddedServer):
+    """One Postgres server over `data_dir`.
 
     `fast`: for tests. What was committed survives `kill` all the same, but no crash of the machine.
-    `log`: where the server writes; None = beside the data.
-    `keep_open`: see ChildProcess. `shelter`: see postgres_place.
+    `shelter`: see postgres_place.
     """
+
+    name = "Postgres"
 
     def __init__(
         self,
@@ -58,14 +58,11 @@ class EmbeddedPostgres:
         keep_open: tuple[int, ...] = (),
         shelter: Path = SHELTER,
     ) -> None:
-        self._data_dir = data_dir.absolute()
+        super().__init__(data_dir, log=log, keep_open=keep_open)
         self._fast = fast
-        self._log = log or self._data_dir.with_name(f"{self._data_dir.name}.log")
-        self._keep_open = keep_open
         self._shelter = shelter
         self._extra_socket_dir: Path | None = None
         self._socket_dir: Path | None = None
-        self._child: ChildProcess | None = None
 
     @property
     def url(self) -> str:
@@ -75,27 +72,14 @@ class EmbeddedPostgres:
     def url_of(self, database: str) -> str:
         """SQLAlchemy's URL of a database of this server; `restart` does not change it."""
         if self._socket_dir is None:
-            raise SandboxError("Postgres is not running")
+            raise self._not_running()
         return (
             f"postgresql+psycopg://postgres@/{quote(database)}?host={quote(str(self._socket_dir))}"
         )
 
-    @property
-    def pid(self) -> int:
-        """The postmaster's process id."""
-        if self._child is None:
-            raise SandboxError("Postgres is not running")
-        return self._child.pid
-
-    @property
-    def is_running(self) -> bool:
-        """Whether the postmaster lives."""
-        return self._child is not None and self._child.is_running
-
     def start(self) -> None:
         """Make the cluster where there is none, start it, return when it accepts connections."""
-        if self.is_running:
-            raise SandboxError("Postgres is already running")
+        self._refuse_second_start()
         place = find_place(self._data_dir, self._shelter)
         if not place.is_initialised:
             self._initialise(place)
@@ -112,9 +96,7 @@ class EmbeddedPostgres:
 
     def stop(self) -> None:
         """Disconnect everybody, write a checkpoint and end; the data stay."""
-        if self._child is not None:
-            self._child.stop()
-            self._child = None
+        super().stop()
         if self._extra_socket_dir is not None:
             shutil.rmtree(self._extra_socket_dir, ignore_errors=True)
         self._extra_socket_dir = self._socket_dir = None
@@ -132,21 +114,10 @@ class EmbeddedPostgres:
 
     def restart(self) -> None:
         """Stop it if it runs, and start it over the same data, at the same URL."""
+        # Not `stop`: the folder of the socket is part of the URL.
         if self._child is not None:
             self._child.stop()
         self.start()
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
 
     def _initialise(self, place: Place) -> None:
         """Make the cluster beside the data, then move it in place: half a one is never used."""
@@ -155,17 +126,15 @@ class EmbeddedPostgres:
         half_made.mkdir(mode=0o700)
         place.give(half_made)
         written_bytes = size_of(self._log)
-        initdb = ChildProcess(
+        initdb = self._spawn(
             [
                 *(place.programs / "initdb", "-D", half_made, "--username=postgres"),
                 *("--auth-local=trust", "--auth-host=reject", "--encoding=UTF8", "--locale=C"),
                 *("--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--no-instructions"),
                 *(("--no-sync",) if self._fast else ()),
             ],
-            log=self._log,
             stop_signals=(signal.SIGINT,),
             account=place.account,
-            keep_open=self._keep_open,
         )
         try:
             initdb.wait(_INIT_TIMEOUT_S)
@@ -194,15 +163,13 @@ class EmbeddedPostgres:
     def _launch(self, place: Place, socket_dir: Path) -> ChildProcess:
         settings = _SETTINGS | (_FAST if self._fast else {})
         settings["unix_socket_directories"] = f'"{socket_dir}"'
-        return ChildProcess(
+        return self._spawn(
             [
                 *(place.programs / "postgres", "-D", place.data),
                 *(word for name, value in settings.items() for word in ("-c", f"{name}={value}")),
             ],
-            log=self._log,
             stop_signals=(signal.SIGINT, signal.SIGQUIT),  # fast, then immediate shutdown
             account=place.account,
-            keep_open=self._keep_open,
         )
 
 

@@ -18,7 +18,8 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
-from worker.sandbox.processes import Account, SandboxError
+from worker.net.child_process import Account
+from worker.sandbox.server import SandboxError
 
 SHELTER = Path("/var/lib/worker-sandbox")
 _USER = "pgserver"

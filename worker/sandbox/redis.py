@@ -12,15 +12,14 @@ import time
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError, TimeoutError  # noqa: A004 - not the builtins
 from redis.retry import Retry
 
-from worker.sandbox.processes import ChildProcess, SandboxError, log_tail, size_of
+from worker.net.child_process import ChildProcess
+from worker.sandbox.server import EmbeddedServer, SandboxError, log_tail, size_of
 
 _OLDEST = (6, 2)
 _START_TIMEOUT_S = 30.0  # reading a long append-only file takes its time
@@ -37,13 +36,13 @@ _SETTINGS = {
 }
 
 
-class EmbeddedRedis:
+class EmbeddedRedis(EmbeddedServer):
     """One Redis server over `data_dir`, which keeps an append-only file.
 
-    `log`: where the server writes; None = beside the data.
-    `keep_open`: see ChildProcess.
     `search_path`: where to look for a server before the wheel's; None = PATH, "" = nowhere.
     """
+
+    name = "Redis"
 
     def __init__(
         self,
@@ -53,12 +52,9 @@ class EmbeddedRedis:
         keep_open: tuple[int, ...] = (),
         search_path: str | None = None,
     ) -> None:
-        self._data_dir = data_dir.absolute()
-        self._log = log or self._data_dir.with_name(f"{self._data_dir.name}.log")
-        self._keep_open = keep_open
+        super().__init__(data_dir, log=log, keep_open=keep_open)
         self._search_path = search_path
         self._port: int | None = None
-        self._child: ChildProcess | None = None
 
     @property
     def url(self) -> str:
@@ -69,25 +65,12 @@ class EmbeddedRedis:
     def port(self) -> int:
         """The port, chosen by the first start."""
         if self._port is None:
-            raise SandboxError("Redis is not running")
+            raise self._not_running()
         return self._port
-
-    @property
-    def pid(self) -> int:
-        """The server's process id."""
-        if self._child is None:
-            raise SandboxError("Redis is not running")
-        return self._child.pid
-
-    @property
-    def is_running(self) -> bool:
-        """Whether the server lives."""
-        return self._child is not None and self._child.is_running
 
     def start(self) -> None:
         """Start it, and return when it has read its data and answers."""
-        if self.is_running:
-            raise SandboxError("Redis is already running")
+        self._refuse_second_start()
         self._data_dir.mkdir(parents=True, exist_ok=True)
         program = find_server(self._search_path)
         for _ in range(_ATTEMPTS):
@@ -109,41 +92,10 @@ class EmbeddedRedis:
             time.sleep(_PORT_PAUSE_S)
         raise SandboxError(f"Redis did not start in {self._data_dir}:\n{said}")
 
-    def stop(self) -> None:
-        """Let it write what it holds and end; the data and the port stay."""
-        if self._child is not None:
-            self._child.stop()
-            self._child = None
-
-    def kill(self) -> None:
-        """SIGKILL: what it had written to its file survives."""
-        if self._child is not None:
-            self._child.kill()
-
-    def restart(self) -> None:
-        """Stop it if it runs, and start it over the same data, on the same port."""
-        self.stop()
-        self.start()
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
-
     def _launch(self, program: Path, port: int) -> ChildProcess:
         settings = _SETTINGS | {"port": str(port), "dir": str(self._data_dir)}
-        return ChildProcess(
-            [program, *(w for name, value in settings.items() for w in (f"--{name}", value))],
-            log=self._log,
-            keep_open=self._keep_open,
-        )
+        words = (word for name, value in settings.items() for word in (f"--{name}", value))
+        return self._spawn([program, *words])
 
 
 def find_server(search_path: str | None = None) -> Path:

@@ -8,13 +8,12 @@ import sys
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from worker.sandbox.folder import held, namespace_of, write_private
 from worker.sandbox.postgres import EmbeddedPostgres
-from worker.sandbox.processes import ChildProcess, SandboxError, log_tail, size_of
 from worker.sandbox.redis import EmbeddedRedis
+from worker.sandbox.server import EmbeddedServer, SandboxError, log_tail, size_of
 
 _SIMULATOR_TIMEOUT_S = 30.0
 _SIMULATOR_KEY = "KEY-simulated"
@@ -44,53 +43,43 @@ class SandboxUrls:
         return {name: value for name, value in values.items() if value is not None}
 
 
-class SimulatorProcess:
-    """The simulator of Telnyx as a child, on a free port; what it stored is kept in `state_dir`.
+class SimulatorProcess(EmbeddedServer):
+    """The simulator of Telnyx as a child, on a free port.
 
     `options`: further arguments of its command line.
     """
 
+    name = "the simulator of Telnyx"
+
     def __init__(
         self,
-        state_dir: Path,
+        data_dir: Path,
         *,
         log: Path,
         options: tuple[str, ...] = (),
         keep_open: tuple[int, ...] = (),
     ) -> None:
-        self._state_dir = state_dir
+        super().__init__(data_dir, log=log, keep_open=keep_open)
         self._options = options
-        self._log = log
-        self._keep_open = keep_open
-        self._port_file = state_dir.with_suffix(".port")
+        self._port_file = data_dir.with_suffix(".port")
         self._written_bytes = 0
-        self._child: ChildProcess | None = None
 
     @property
     def base_url(self) -> str:
         """What stands for https://api.telnyx.com/v2."""
         return f"http://127.0.0.1:{self._port_file.read_text().strip()}/v2"
 
-    @property
-    def pid(self) -> int:
-        """The process id."""
-        if self._child is None:
-            raise SandboxError("the simulator is not running")
-        return self._child.pid
-
     def start(self) -> None:
         """Start it without waiting: Python and its libraries take a while."""
-        self._state_dir.mkdir(parents=True, exist_ok=True)
+        self._data_dir.mkdir(parents=True, exist_ok=True)
         self._port_file.unlink(missing_ok=True)
         self._written_bytes = size_of(self._log)
-        self._child = ChildProcess(
+        self._child = self._spawn(
             [
                 *(sys.executable, "-m", "worker", "sim", "--port", "0"),
-                *("--port-file", self._port_file, "--log", self._state_dir / "telnyx.jsonl"),
+                *("--port-file", self._port_file, "--log", self._data_dir / "telnyx.jsonl"),
                 *("--switch", f"api_key={_SIMULATOR_KEY}", *self._options),
-            ],
-            log=self._log,
-            keep_open=self._keep_open,
+            ]
         )
 
     def wait_ready(self) -> None:
@@ -99,13 +88,11 @@ class SimulatorProcess:
             lambda: size_of(self._port_file) > 0, _SIMULATOR_TIMEOUT_S
         ):
             said = log_tail(self._log, self._written_bytes)
-            raise SandboxError(f"the simulator of Telnyx did not start:\n{said}")
+            raise SandboxError(f"{self.name} did not start:\n{said}")
 
     def stop(self) -> None:
         """End it; its state stays."""
-        if self._child is not None:
-            self._child.stop()
-            self._child = None
+        super().stop()
         self._port_file.unlink(missing_ok=True)
 
 
@@ -156,12 +143,7 @@ class Sandbox:
         self.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def _start_on(self, stack: ExitStack) -> None:

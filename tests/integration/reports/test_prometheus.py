@@ -18,8 +18,8 @@ from tests.support.databases import ROOT
 from tests.support.processes import eventually
 from tests.support.watched import Watched, scraped, watched
 from worker.cli.local.children import free_port
+from worker.net.child_process import ChildProcess
 from worker.sandbox.postgres import EmbeddedPostgres
-from worker.sandbox.processes import ChildProcess
 from worker.sandbox.redis import EmbeddedRedis
 
 PROMETHEUS, PROMTOOL = shutil.which("prometheus"), shutil.which("promtool")

@@ -17,8 +17,8 @@ from redis import Redis
 from tests.support.databases import libpq_url
 from tests.support.processes import eventually, is_running, pids_naming
 from worker.sandbox.folder import running_sandbox
-from worker.sandbox.processes import SandboxError
 from worker.sandbox.sandbox import Sandbox, SandboxUrls
+from worker.sandbox.server import SandboxError
 
 HOLDER = """
 import sys, threading, time

@@ -13,7 +13,7 @@ import pytest
 from tests.support.databases import libpq_url
 from tests.support.processes import is_running, open_folder
 from worker.sandbox.postgres import EmbeddedPostgres
-from worker.sandbox.processes import SandboxError
+from worker.sandbox.server import SandboxError
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.processes import eventually, is_running
-from worker.sandbox.processes import ChildProcess, SandboxError, log_tail
+from worker.net.child_process import ChildProcess
+from worker.sandbox.server import log_tail
 
 SLEEP = ("/bin/sleep", "600")
 DEAF = """
@@ -22,7 +23,7 @@ time.sleep(600)
 PARENT = """
 import sys, threading, time
 from pathlib import Path
-from worker.sandbox.processes import ChildProcess
+from worker.net.child_process import ChildProcess
 def start():
     print(ChildProcess(("/bin/sleep", "600"), log=Path(sys.argv[1])).pid, flush=True)
 thread = threading.Thread(target=start)
@@ -97,7 +98,7 @@ def test_a_child_is_out_of_reach_of_the_terminals_interrupt(tmp_path: Path) -> N
 
 
 def test_a_log_that_cannot_be_opened_is_said_at_once(tmp_path: Path) -> None:
-    with pytest.raises(SandboxError, match="cannot be started"):
+    with pytest.raises(ChildProcessError, match="cannot be started"):
         ChildProcess(SLEEP, log=tmp_path / "missing" / "log")
 
 

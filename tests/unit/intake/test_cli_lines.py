@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.cli.console import plain
+from worker.cli.console import escape_for_terminal
 from worker.cli.errors import CommandError
 from worker.cli.send.message_file import (
     BLOCK_LINES,
@@ -80,4 +80,7 @@ def test_an_invented_user_has_an_address_that_fits_the_channel(channel: str, exp
 
 
 def test_a_reply_cannot_steer_the_terminal_or_the_markup() -> None:
-    assert plain("\x1b]0;title\x07 [red]x[/] a\tb\nc\r") == "�]0;title� \\[red]x\\[/] a\tb\nc�"
+    assert (
+        escape_for_terminal("\x1b]0;title\x07 [red]x[/] a\tb\nc\r")
+        == "�]0;title� \\[red]x\\[/] a\tb\nc�"
+    )

@@ -1,15 +1,15 @@
 """The command `worker doctor`."""
 
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 
-_OPERATE: Final = "Operate"
+from worker.cli.options import OPERATE, Json
 
 
 def register(app: typer.Typer) -> None:
     """Add it to the command line."""
-    app.command(rich_help_panel=_OPERATE)(doctor)
+    app.command(rich_help_panel=OPERATE)(doctor)
 
 
 def doctor(
@@ -21,7 +21,7 @@ def doctor(
             help="Play no turns on a throw-away conversation at Telnyx, which cost some tokens.",
         ),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Check settings, Postgres, Redis, Celery, Flower and Telnyx; say how to mend what is wrong.
 

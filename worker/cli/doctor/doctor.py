@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Final
 
-from worker.cli.console import plain, say, say_json
+from worker.cli.console import escape_for_terminal, print_json, print_line
 from worker.cli.doctor import (
     check_broker as broker,
 )
@@ -61,12 +61,12 @@ def run(*, as_json: bool, telnyx_writes: bool) -> None:
     for line in diagnose(Setup.read(), telnyx_writes=telnyx_writes):
         lines.append(line)
         if not as_json:
-            say(_shown(line))
+            print_line(_shown(line))
     counts = {level: sum(line.level is level for line in lines) for level in Level}
     if as_json:
-        say_json({"healthy": not counts[Level.FAULT], "checks": [asdict(line) for line in lines]})
+        print_json({"healthy": not counts[Level.FAULT], "checks": [asdict(line) for line in lines]})
     else:
-        say(", ".join(f"{level}: {count}" for level, count in counts.items()))
+        print_line(", ".join(f"{level}: {count}" for level, count in counts.items()))
     if counts[Level.FAULT]:
         raise CommandError(f"{counts[Level.FAULT]} of {len(lines)} checks found a fault")
 
@@ -90,6 +90,6 @@ def diagnose(setup: Setup, *, telnyx_writes: bool) -> Iterator[Line]:
 
 def _shown(line: Line) -> str:
     level = line.level.upper() if line.level is Level.FAULT else str(line.level)
-    what = f"{line.group:<9} {plain(line.name)}: {plain(line.found)}"
-    fix = f" [bold]->[/] {plain(line.fix)}" if line.fix else ""
+    what = f"{line.group:<9} {escape_for_terminal(line.name)}: {escape_for_terminal(line.found)}"
+    fix = f" [bold]->[/] {escape_for_terminal(line.fix)}" if line.fix else ""
     return f"[{_COLOURS[line.level]}]{level:<11}[/] {what}{fix}"

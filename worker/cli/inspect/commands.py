@@ -1,20 +1,18 @@
 # ruff: noqa: PLC0415 - each command imports what it needs when it runs, so that --help is quick
 """The commands that find out why: why, stuck and simulate."""
 
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 
-_OPERATE: Final = "Operate"
-
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+from worker.cli.options import OPERATE, Json
 
 
 def register(app: typer.Typer) -> None:
     """Add these commands to the command line."""
-    app.command(rich_help_panel=_OPERATE)(why)
-    app.command(rich_help_panel=_OPERATE)(stuck)
-    app.command(rich_help_panel=_OPERATE)(simulate)
+    app.command(rich_help_panel=OPERATE)(why)
+    app.command(rich_help_panel=OPERATE)(stuck)
+    app.command(rich_help_panel=OPERATE)(simulate)
 
 
 def why(

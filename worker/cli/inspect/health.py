@@ -3,7 +3,7 @@
 import socket
 
 from worker.bootstrap.reports import open_reports
-from worker.cli.console import say, say_json
+from worker.cli.console import print_json, print_line
 from worker.cli.errors import CommandError
 from worker.cli.settings import settings_for
 
@@ -14,7 +14,7 @@ def run(*, max_stalled_s: float, as_json: bool) -> None:
     with open_reports(settings.database_url, name="worker-health") as reports:
         workers = reports.status.workers(socket.gethostname())
     if as_json:
-        say_json([{"pid": one.pid, "stalled_s": round(one.stalled_s, 1)} for one in workers])
+        print_json([{"pid": one.pid, "stalled_s": round(one.stalled_s, 1)} for one in workers])
     if not workers:
         raise CommandError("no worker of this host has a fresh heartbeat")
     stalled = [one for one in workers if one.stalled_s > max_stalled_s]
@@ -22,4 +22,4 @@ def run(*, max_stalled_s: float, as_json: bool) -> None:
         pids = ", ".join(f"{one.pid} for {one.stalled_s:.0f} s" for one in stalled)
         raise CommandError(f"entries wait in the broker and are not taken: pid {pids}")
     if not as_json:
-        say(f"{len(workers)} worker(s) of this host take what comes")
+        print_line(f"{len(workers)} worker(s) of this host take what comes")

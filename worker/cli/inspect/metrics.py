@@ -14,7 +14,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from worker.bootstrap.reports import open_reports
-from worker.cli.console import say
+from worker.cli.console import print_line
 from worker.cli.errors import CommandError
 from worker.cli.settings import settings_for
 from worker.domain.errors import WorkerError
@@ -149,7 +149,7 @@ def run(*, host: str, port: int) -> None:
         try:
             if not server.start():
                 raise CommandError(f"port {port} on {host} is in use: choose another --port")
-            say(f"http://{host}:{server.port}/metrics")
+            print_line(f"http://{host}:{server.port}/metrics")
             threading.Event().wait()
         finally:
             server.stop()

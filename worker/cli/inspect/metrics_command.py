@@ -1,21 +1,19 @@
 """The command `worker metrics`."""
 
-from typing import Annotated, Final
-
 import typer
 
-_OPERATE: Final = "Operate"
+from worker.cli.options import OPERATE, Host, Port
 
 
 def register(app: typer.Typer) -> None:
     """Add it to the command line."""
-    app.command(rich_help_panel=_OPERATE)(metrics)
+    app.command(rich_help_panel=OPERATE)(metrics)
 
 
 def metrics(
     *,
-    port: Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)] = 9465,
-    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Port = 9465,
+    host: Host = "127.0.0.1",
 ) -> None:
     """Show Prometheus what waits, how long, and what went wrong. Ctrl-C stops it.
 

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from worker.bootstrap.reports import open_reports
 from worker.cli import migrations
-from worker.cli.console import out, say_json
+from worker.cli.console import out, print_json
 from worker.cli.errors import CommandError
 from worker.cli.settings import settings_for
 from worker.cli.times import span
@@ -48,7 +48,7 @@ def run(*, as_json: bool, watch: bool) -> None:
         if watch:
             _watch(reports.status, settings, as_json=as_json)
         elif as_json:
-            say_json(asdict(status))
+            print_json(asdict(status))
         else:
             out.print(_screen(status))
     if not status.healthy:
@@ -113,7 +113,7 @@ def _watch(store: StatusStore, settings: Settings, *, as_json: bool) -> None:
         while True:
             status = look(store, settings)
             if as_json:
-                say_json(asdict(status))
+                print_json(asdict(status))
             else:
                 out.print(_screen(status))
             time.sleep(_WATCH_EVERY_S)

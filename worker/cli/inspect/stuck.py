@@ -6,7 +6,7 @@ from dataclasses import asdict
 from rich.table import Table
 
 from worker.bootstrap.reports import open_reports
-from worker.cli.console import out, plain, say, say_json
+from worker.cli.console import escape_for_terminal, out, print_json, print_line
 from worker.cli.errors import CommandError
 from worker.cli.settings import agents_of, settings_for
 from worker.cli.times import clock, span
@@ -23,13 +23,13 @@ def run(*, after_s: float, as_json: bool) -> None:
     found = stuck(waits, routing)
     more = _more(waits)
     if as_json:
-        say_json({"now": waits.now, "stuck": [asdict(one) for one in found], "more": more})
+        print_json({"now": waits.now, "stuck": [asdict(one) for one in found], "more": more})
     elif found:
         out.print(_table(found, waits))
         for kind, count in more.items():
-            say(f"{kind}: {count} more channel users")
+            print_line(f"{kind}: {count} more channel users")
     else:
-        say(f"nothing has waited for more than {span(after_s)} that should not")
+        print_line(f"nothing has waited for more than {span(after_s)} that should not")
     if found:
         raise CommandError(f"stuck: {len(found) + sum(more.values())}")
 
@@ -42,7 +42,7 @@ def _table(found: tuple[Stuck, ...], waits: StuckSnapshot) -> Table:
             span((waits.now - one.since).total_seconds()),
             str(one.user or ""),
             str(one.message or ""),
-            plain(one.why),
+            escape_for_terminal(one.why),
             one.command,
         )
     return table

@@ -3,7 +3,7 @@
 from dataclasses import asdict
 
 from worker.bootstrap.reports import open_reports
-from worker.cli.console import plain, say, say_json, warn
+from worker.cli.console import escape_for_terminal, print_json, print_line, warn
 from worker.cli.errors import CommandError
 from worker.cli.inspect.why_view import facts_of, lines_of
 from worker.cli.settings import agents_of, settings_for
@@ -29,10 +29,10 @@ def run(asked: str, *, text: bool, as_json: bool) -> None:
             " channel's own id. One that is still in Redis has no row yet: see worker status"
         )
     if as_json:
-        say_json(facts_of(explained, routing.tools, text=text))
+        print_json(facts_of(explained, routing.tools, text=text))
         return
     for line in lines_of(explained, routing.tools, text=text):
-        say(plain(line))
+        print_line(escape_for_terminal(line))
 
 
 def _only(found: tuple[Found, ...]) -> Found:
@@ -50,7 +50,7 @@ def _tell_not_accepted(elsewhere: NotAccepted, *, as_json: bool) -> None:
         refused = [asdict(one) for one in elsewhere.refused]
         for one in refused:
             del one["raw"]
-        say_json({"inbox": [asdict(one) for one in elsewhere.inbox], "dead_letters": refused})
+        print_json({"inbox": [asdict(one) for one in elsewhere.inbox], "dead_letters": refused})
         return
     for waiting in elsewhere.inbox:
         at = moment(waiting.created_at, waiting.now)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final
 from uuid import uuid4
 
-from worker.cli.console import out, plain, say, warn
+from worker.cli.console import escape_for_terminal, out, print_line, warn
 from worker.cli.errors import MISUSED, CommandError
 from worker.cli.local.embedded import Parts
 from worker.cli.local.service import service
@@ -63,7 +63,7 @@ class Talk:
     watch: OutcomeWatch
     _shown: set[TurnId] = field(default_factory=set)
 
-    def say(self, text: str) -> None:
+    def send_line(self, text: str) -> None:
         """Send one line; one that the service would refuse is named and not sent."""
         envelope = {"version": VERSION, **self.person, "message_id": str(uuid4()), "text": text}
         try:
@@ -84,7 +84,7 @@ class Talk:
         if ended.turn_id in self._shown:
             return None
         self._shown.add(ended.turn_id)
-        return f"[cyan]service>[/] {plain(ended.reply)}"
+        return f"[cyan]service>[/] {escape_for_terminal(ended.reply)}"
 
 
 def run(person: dict[str, object], *, timeout_s: float) -> None:
@@ -99,7 +99,9 @@ def run(person: dict[str, object], *, timeout_s: float) -> None:
         watch = OutcomeWatch(replies)
         talk = Talk(person=person, send=queue.send, routing=routing, watch=watch)
         if out.is_terminal:
-            say(f"[dim]you are {plain(str(person['user']))}; Ctrl-D ends the talk[/]")
+            print_line(
+                f"[dim]you are {escape_for_terminal(str(person['user']))}; Ctrl-D ends the talk[/]"
+            )
         _converse(talk, Keyboard(descriptor=sys.stdin.fileno()), timeout_s)
 
 
@@ -115,11 +117,11 @@ def _converse(talk: Talk, keyboard: Keyboard, timeout_s: float) -> None:
     waiting_since = time.monotonic()
     while not keyboard.ended or talk.watch.open:
         for line in filter(None, keyboard.lines(_LOOK_EVERY_S)):
-            talk.say(line)
+            talk.send_line(line)
             waiting_since = time.monotonic()
         replies = talk.listen() if talk.watch.open else []
         for reply in replies:
-            say(("\r" if out.is_terminal else "") + reply)
+            print_line(("\r" if out.is_terminal else "") + reply)
         if replies:
             _prompt()
         if talk.watch.open and time.monotonic() - waiting_since > timeout_s:

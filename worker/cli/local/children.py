@@ -1,87 +1,34 @@
 """The processes that commands run beside themselves: a Celery worker, and Flower.
 
-Each has a session of its own, so Ctrl-C in the terminal reaches the command alone, and it says when
-they stop; and each dies with the command (see die_with_parent.py).
+Such a child dies with the command. Ctrl-C in the terminal does not reach it: the command decides
+when it stops.
 """
 
 import os
 import secrets
-import signal
 import socket
-import subprocess
 import sys
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Final, Self
+from typing import Final, Self
 
 from worker.cli.errors import MISUSED, CommandError
 from worker.config.settings import secret_from_file
+from worker.net.child_process import ChildProcess
 
 WARM_STOP_S: Final = 100.0
 """For the replies in flight: a call may take 75 s, and settling it some more."""
 COLD_STOP_S: Final = 3.0
-_TIED: Final = Path(__file__).with_name("die_with_parent.py")
+_CELERY: Final = (sys.executable, "-m", "celery", "-A", "worker")
 
 
-class Child:
-    """A Python module run as a program. `log` None = it writes where we do.
-
-    Start it in the main thread: the child dies with the thread that started it.
-    """
-
-    def __init__(self, module: str, *arguments: str, env: dict[str, str], log: Path | None) -> None:
-        with ExitStack() as stack:
-            output: IO[bytes] | None = stack.enter_context(log.open("ab")) if log else None
-            self._process = subprocess.Popen(  # noqa: S603 - the command is ours
-                [
-                    *(sys.executable, "-I", "-S", str(_TIED), str(os.getpid())),
-                    *(sys.executable, "-m", module, *arguments),
-                ],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                env=env,
-                start_new_session=True,
-            )
-
-    @property
-    def pid(self) -> int:
-        """The process id."""
-        return self._process.pid
-
-    @property
-    def exit_code(self) -> int | None:
-        """None while it runs; negative = the signal that ended it."""
-        return self._process.poll()
-
-    def send(self, number: signal.Signals) -> None:
-        """Send a signal; nothing where it has ended."""
-        self._process.send_signal(number)
-
-    def ends_within(self, timeout_s: float) -> bool:
-        """Wait for its end; False when it still runs."""
-        try:
-            self._process.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            return False
-        return True
-
-    def stop(self, timeout_s: float) -> None:
-        """Ask, wait, then kill; it is gone on return."""
-        self.send(signal.SIGTERM)
-        if not self.ends_within(timeout_s):
-            self.send(signal.SIGKILL)
-            self._process.wait()
-
-
-def start_worker(*, log: Path | None) -> Child:
+def start_worker(*, log: Path | None) -> ChildProcess:
     """Start a Celery worker with our environment."""
     name = f"worker-{secrets.token_hex(3)}@%h"
     quick = ("--without-gossip", "--without-mingle")  # a second less; nothing needs them
-    arguments = ("-A", "worker", "worker", *quick, "--hostname", name)
+    arguments = ("worker", *quick, "--hostname", name)
     env = {"PIN_TO_CORE": "true", **os.environ}
-    return Child("celery", *arguments, env=env, log=log)
+    return ChildProcess([*_CELERY, *arguments], env=env, log=log)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +56,7 @@ class FlowerAt:
         return cls(port=port)
 
 
-def start_flower(at: FlowerAt, *, log: Path | None) -> Child:
+def start_flower(at: FlowerAt, *, log: Path | None) -> ChildProcess:
     """Start Flower, to look only: FLOWER_READ_ONLY=false gives it buttons that stop workers.
 
     What is secret goes by the environment: others can read command lines.
@@ -126,7 +73,7 @@ def start_flower(at: FlowerAt, *, log: Path | None) -> Child:
     if at.generated:
         env.pop("FLOWER_BASIC_AUTH_FILE", None)
         env["FLOWER_BASIC_AUTH"] = f"{at.user}:{at.password}"
-    return Child("celery", "-A", "worker", "-q", "flower", env=env, log=log)
+    return ChildProcess([*_CELERY, "-q", "flower"], env=env, log=log)
 
 
 def free_port(wanted: int) -> int:

@@ -9,7 +9,7 @@ import time
 from datetime import UTC, datetime
 from typing import Final
 
-from worker.cli.console import say
+from worker.cli.console import print_line
 from worker.cli.errors import CommandError
 from worker.cli.local.demo_proof import check_all
 from worker.cli.local.demo_script import BURST_OF, SCRIPT, sent_at
@@ -48,11 +48,13 @@ def run() -> None:
         producer(settings.broker_url) as queue,
         replies_in(settings.database_url) as replies,
     ):
-        say(f"The service runs ({time.monotonic() - began:.1f} s). Messages go out:\n")
+        print_line(f"The service runs ({time.monotonic() - began:.1f} s). Messages go out:\n")
         stage = _play(queue, replies, routing_of(settings))
         _await_empty_queue(settings.broker_url)
         _prove(stage, replies)
-        say(f"\n[green]All promises were kept[/], {time.monotonic() - began:.1f} s in all.\n")
+        print_line(
+            f"\n[green]All promises were kept[/], {time.monotonic() - began:.1f} s in all.\n"
+        )
     _say_where_next(is_running=was_running)
 
 
@@ -104,19 +106,23 @@ def _prove(stage: Stage, replies: OutcomeStore) -> None:
     twice = [key for key, line in stage.sent.items() if line.again]
     log = sandbox_dir() / "simulator" / "telnyx.jsonl"
     checks = check_all(list(stage.sent), twice=twice, replies=replies, log=log)
-    say()
+    print_line()
     for one in checks:
-        say(f"[green]✓[/] {one.promise}" if one.kept else f"[red]✗ {one.promise}[/]: {one.found}")
+        print_line(
+            f"[green]✓[/] {one.promise}" if one.kept else f"[red]✗ {one.promise}[/]: {one.found}"
+        )
     messages, turns = stage.merged(BURST_OF)
-    say(f"[green]✓[/] a burst of {messages} messages was answered in {turns} turn(s)")
+    print_line(f"[green]✓[/] a burst of {messages} messages was answered in {turns} turn(s)")
     if not all(one.kept for one in checks):
         raise CommandError("the demo found a broken promise: please report it")
 
 
 def _say_where_next(*, is_running: bool) -> None:
     if not is_running:
-        say("worker up       start the service here, with Flower to watch it (Ctrl-C stops it)")
-    say("worker chat     talk to it yourself")
-    say("worker send     queue one message, or a file of them: worker send --help")
-    say("worker status   what it is doing now")
-    say("README.md       how to send from your own service; docs/ for the rest")
+        print_line(
+            "worker up       start the service here, with Flower to watch it (Ctrl-C stops it)"
+        )
+    print_line("worker chat     talk to it yourself")
+    print_line("worker send     queue one message, or a file of them: worker send --help")
+    print_line("worker status   what it is doing now")
+    print_line("README.md       how to send from your own service; docs/ for the rest")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from rich.live import Live
 from rich.table import Table
 
-from worker.cli.console import out, plain, say
+from worker.cli.console import escape_for_terminal, out, print_line
 from worker.cli.local.demo_script import Line
 from worker.store.reports.outcomes import MessageKey, Progress
 
@@ -42,8 +42,8 @@ class Stage:
             self.ended[one.key] = one
             if self._live is None:
                 line = self.sent[one.key]
-                say(f"{line.channel:<5} {line.user}: {plain(line.text)}")
-                say(f"      {_cell(one, repeated=repeated)}")
+                print_line(f"{line.channel:<5} {line.user}: {escape_for_terminal(line.text)}")
+                print_line(f"      {_cell(one, repeated=repeated)}")
         self._draw()
 
     def merged(self, user: str) -> tuple[int, int]:
@@ -68,7 +68,9 @@ class Stage:
             twice = " [dim](sent twice)[/]" if line.again else ""
             took = "" if ended is None or ended.took_s is None else f"{ended.took_s:.2f}"
             reply = _cell(ended, repeated=ended is not None and ended.turn_id in shown)
-            table.add_row(line.channel, line.user, plain(line.text) + twice, reply, took)
+            table.add_row(
+                line.channel, line.user, escape_for_terminal(line.text) + twice, reply, took
+            )
             if ended is not None:
                 shown.add(ended.turn_id)
         return table
@@ -83,4 +85,4 @@ def _cell(ended: Progress | None, *, repeated: bool) -> str:
 def _reply(ended: Progress) -> str:
     if ended.reply is None:
         return f"[red]no reply: {ended.outcome}[/]"
-    return f"[cyan]{plain(ended.reply)}[/]"
+    return f"[cyan]{escape_for_terminal(ended.reply)}[/]"

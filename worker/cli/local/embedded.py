@@ -74,8 +74,8 @@ def embedded(parts: Parts) -> Iterator[None]:
     Raises `CommandError` where a part does not start.
     """
     try:
-        from worker.sandbox.processes import SandboxError  # noqa: PLC0415 - see above
-        from worker.sandbox.sandbox import Sandbox  # noqa: PLC0415
+        from worker.sandbox.sandbox import Sandbox  # noqa: PLC0415 - see above
+        from worker.sandbox.server import SandboxError  # noqa: PLC0415
     except ImportError as error:
         raise CommandError(
             f"{error.name} is not installed: install the extra `worker[sandbox]`, or set "
@@ -91,7 +91,7 @@ def embedded(parts: Parts) -> Iterator[None]:
     )
     try:
         sandbox.start()
-    except SandboxError as error:
+    except (SandboxError, ChildProcessError) as error:
         raise CommandError(str(error)) from error
     try:
         given = sandbox.urls.as_env()

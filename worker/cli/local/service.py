@@ -10,10 +10,11 @@ from worker.bootstrap.reports import open_reports
 from worker.cli import migrations
 from worker.cli.console import err
 from worker.cli.errors import CommandError
-from worker.cli.local.children import WARM_STOP_S, Child, start_worker
+from worker.cli.local.children import WARM_STOP_S, start_worker
 from worker.cli.local.embedded import Parts, attached, embedded
 from worker.cli.settings import settings_for
 from worker.config.settings import Settings, sandbox_dir
+from worker.net.child_process import ChildProcess
 
 _WORKER_TIMEOUT_S: Final = 60.0
 _OTHERS_TIMEOUT_S: Final = 15.0
@@ -42,7 +43,7 @@ def service(parts: Parts) -> Iterator[Settings]:
         yield settings
 
 
-def await_worker(database_url: str, worker: Child, log: Path | None) -> None:
+def await_worker(database_url: str, worker: ChildProcess, log: Path | None) -> None:
     """Return when it has its first heartbeat. Raises `CommandError` where it ends instead."""
     deadline = time.monotonic() + _WORKER_TIMEOUT_S
     with open_reports(database_url) as reports:

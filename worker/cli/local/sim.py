@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
-from worker.cli.console import out, say
+from worker.cli.console import out, print_line
 from worker.cli.errors import MISUSED, CommandError
 
 
@@ -50,7 +50,7 @@ def run(order: SimOrder) -> None:
         serve(config, place, lambda port: _announce(order, port, config.api_key))
     except OSError as error:
         raise CommandError(f"the simulator cannot start: {error}") from None
-    say("stopped")
+    print_line("stopped")
 
 
 def _in_one_line(error: ValueError) -> str:
@@ -73,8 +73,8 @@ def _announce(order: SimOrder, port: int, api_key: str) -> None:
     table.add_row("log", escape(str(order.log)) if order.log else f"{root}/sim/log")
     table.add_row("stop", "Ctrl-C")
     out.print(Panel(table, title="Telnyx, simulated", expand=False))
-    say("point a service at it:")
-    say(f"  export TELNYX_BASE_URL={root}/v2 TELNYX_API_KEY={api_key}")
-    say("or an SDK:")
-    say(escape(f'  OpenAI(base_url="{root}/v2/ai/openai", api_key="{api_key}")'))
-    say(escape(f'  Telnyx(base_url="{root}/v2", api_key="{api_key}")'))
+    print_line("point a service at it:")
+    print_line(f"  export TELNYX_BASE_URL={root}/v2 TELNYX_API_KEY={api_key}")
+    print_line("or an SDK:")
+    print_line(escape(f'  OpenAI(base_url="{root}/v2/ai/openai", api_key="{api_key}")'))
+    print_line(escape(f'  Telnyx(base_url="{root}/v2", api_key="{api_key}")'))

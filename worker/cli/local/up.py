@@ -18,12 +18,11 @@ from rich.panel import Panel
 from rich.table import Table
 
 from worker.cli import migrations
-from worker.cli.console import out, say
+from worker.cli.console import out, print_line
 from worker.cli.errors import CommandError
 from worker.cli.local.children import (
     COLD_STOP_S,
     WARM_STOP_S,
-    Child,
     FlowerAt,
     start_flower,
     start_worker,
@@ -32,6 +31,7 @@ from worker.cli.local.embedded import Parts, embedded
 from worker.cli.local.service import await_worker
 from worker.cli.settings import all_settings, routing_of, settings_for
 from worker.config.settings import sandbox_dir
+from worker.net.child_process import ChildProcess
 
 _TICK_S: Final = 0.2
 
@@ -63,14 +63,14 @@ def run(order: UpOrder) -> None:
     routing_of(settings_for(*parts.configured()))  # a bad setting stops before anything starts
     with ExitStack() as stack:
         if parts:
-            say(f"starting what is not configured, in {sandbox_dir()} …")
+            print_line(f"starting what is not configured, in {sandbox_dir()} …")
             stack.enter_context(embedded(parts))
         settings = all_settings()
         if order.migrate:
             migrations.upgrade(settings.database_url)
         migrations.require_newest(settings.database_url)
         flower_at = FlowerAt.chosen(order.flower_port) if order.flower else None
-        flower: Child | None = None
+        flower: ChildProcess | None = None
         if flower_at is not None:
             flower = start_flower(flower_at, log=None)
             stack.callback(flower.stop, COLD_STOP_S)
@@ -80,32 +80,34 @@ def run(order: UpOrder) -> None:
         out.print(_banner(parts, flower_at))
         stops = StopRequests()
         _supervise(worker, flower, stopping=lambda: stops.count > 0)
-        say("stopping: replies in flight are finished first (Ctrl-C again: at once) …")
+        print_line("stopping: replies in flight are finished first (Ctrl-C again: at once) …")
         _stop_worker(worker, at_once=lambda: stops.count > 1)
-    say("stopped")
+    print_line("stopped")
 
 
-def _supervise(worker: Child, flower: Child | None, *, stopping: Callable[[], bool]) -> None:
+def _supervise(
+    worker: ChildProcess, flower: ChildProcess | None, *, stopping: Callable[[], bool]
+) -> None:
     flower_runs = flower is not None
     while not stopping():
         if worker.exit_code is not None:
             raise CommandError(f"the worker ended by itself, with exit code {worker.exit_code}")
         if flower_runs and flower is not None and flower.exit_code is not None:
             flower_runs = False
-            say("[yellow]Flower ended by itself; the worker goes on without it[/]")
+            print_line("[yellow]Flower ended by itself; the worker goes on without it[/]")
         time.sleep(_TICK_S)
 
 
-def _stop_worker(worker: Child, *, at_once: Callable[[], bool]) -> None:
+def _stop_worker(worker: ChildProcess, *, at_once: Callable[[], bool]) -> None:
     """Let the worker finish what it has begun, for as long as nobody is in a hurry."""
-    worker.send(signal.SIGTERM)
+    worker.send_signal(signal.SIGTERM)
     deadline = time.monotonic() + WARM_STOP_S
-    while not worker.ends_within(_TICK_S):
+    while not worker.wait(_TICK_S):
         if at_once() or time.monotonic() > deadline:
-            say("stopping at once; what was in flight is taken up at the next start")
-            worker.send(signal.SIGQUIT)
-            if not worker.ends_within(COLD_STOP_S):
-                worker.send(signal.SIGKILL)
+            print_line("stopping at once; what was in flight is taken up at the next start")
+            worker.send_signal(signal.SIGQUIT)
+            if not worker.wait(COLD_STOP_S):
+                worker.send_signal(signal.SIGKILL)
             return
 
 

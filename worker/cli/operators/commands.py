@@ -1,16 +1,12 @@
 # ruff: noqa: PLC0415 - each command imports what it needs when it runs, so that --help is quick
 """The commands of people on call: health, pause, resume and dead-letters."""
 
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 
-_OPERATE: Final = "Operate"
+from worker.cli.options import OPERATE, Json, User
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
-Who = Annotated[
-    str, typer.Argument(metavar="USER", help="The id of a channel user, or CHANNEL:ADDRESS.")
-]
 Numbers = Annotated[list[int], typer.Argument(metavar="ID...", help="As `list` shows them.")]
 
 letters = typer.Typer(
@@ -20,10 +16,10 @@ letters = typer.Typer(
 
 def register(app: typer.Typer) -> None:
     """Add these commands to the command line."""
-    app.command(rich_help_panel=_OPERATE)(health)
-    app.command(rich_help_panel=_OPERATE)(pause)
-    app.command(rich_help_panel=_OPERATE)(resume)
-    app.add_typer(letters, name="dead-letters", rich_help_panel=_OPERATE)
+    app.command(rich_help_panel=OPERATE)(health)
+    app.command(rich_help_panel=OPERATE)(pause)
+    app.command(rich_help_panel=OPERATE)(resume)
+    app.add_typer(letters, name="dead-letters", rich_help_panel=OPERATE)
 
 
 def health(
@@ -43,7 +39,7 @@ def health(
     command.run(max_stalled_s=max_stalled_s, as_json=as_json)
 
 
-def pause(who: Who, *, as_json: Json = False) -> None:
+def pause(who: User, *, as_json: Json = False) -> None:
     """Let a person take over: nothing is answered, a reply on its way is withheld.
 
     What is written meanwhile is added to Telnyx's thread and ends as `human`.
@@ -53,7 +49,7 @@ def pause(who: Who, *, as_json: Json = False) -> None:
     operate.pause(who, resume=False, as_json=as_json)
 
 
-def resume(who: Who, *, as_json: Json = False) -> None:
+def resume(who: User, *, as_json: Json = False) -> None:
     """Let the model answer again what comes from now on; the backlog is not answered."""
     from worker.cli.operators import dead_letters as operate
 

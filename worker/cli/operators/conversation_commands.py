@@ -3,17 +3,13 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Final
+from typing import Annotated
 from uuid import UUID
 
 import typer
 
-_OPERATE: Final = "Operate"
+from worker.cli.options import OPERATE, Json, User
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
-Who = Annotated[
-    str, typer.Argument(metavar="USER", help="The id of a channel user, or CHANNEL:ADDRESS.")
-]
 Agent = Annotated[str | None, typer.Option(help="Which agent's conversation.")]
 Day = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], metavar="DATE")]
 
@@ -33,9 +29,9 @@ class By(StrEnum):
 
 def register(app: typer.Typer) -> None:
     """Add these commands to the command line."""
-    app.add_typer(threads, name="conversations", rich_help_panel=_OPERATE)
-    app.command(rich_help_panel=_OPERATE)(say)
-    app.command(rich_help_panel=_OPERATE)(usage)
+    app.add_typer(threads, name="conversations", rich_help_panel=OPERATE)
+    app.command(rich_help_panel=OPERATE)(say)
+    app.command(rich_help_panel=OPERATE)(usage)
 
 
 @threads.command("list")
@@ -78,7 +74,7 @@ def show_conversation(
 
 
 @threads.command("reset")
-def reset_conversation(who: Who, *, agent: Agent = None, as_json: Json = False) -> None:
+def reset_conversation(who: User, *, agent: Agent = None, as_json: Json = False) -> None:
     """Close the conversation; the next turn begins a fresh one. Ends a divergence.
 
     An open turn goes on with the fresh conversation. Refuses while a worker is at work, or while
@@ -91,7 +87,7 @@ def reset_conversation(who: Who, *, agent: Agent = None, as_json: Json = False) 
 
 @threads.command("adopt")
 def adopt_conversation(
-    who: Who,
+    who: User,
     telnyx_id: Annotated[UUID, typer.Argument(metavar="TELNYX-ID")],
     *,
     agent: Agent = None,
@@ -111,7 +107,7 @@ def adopt_conversation(
 
 
 def say(
-    who: Who,
+    who: User,
     text: Annotated[str, typer.Argument(metavar="TEXT")],
     *,
     agent: Agent = None,

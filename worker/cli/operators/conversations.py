@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 from rich.table import Table
 
 from worker.bootstrap.operator import Operator
-from worker.cli.console import out, plain, say, say_json, warn
+from worker.cli.console import escape_for_terminal, out, print_json, print_line, warn
 from worker.cli.errors import MISUSED, CommandError
 from worker.cli.operators.dead_letters import an_operator, one_user
 from worker.domain.errors import DatabaseAwayError, NotFoundError, RetryableError
@@ -50,13 +50,13 @@ def list_all(
             user_id=user_id, channel=channel, agent=agent, closed=closed, limit=limit
         )
     if as_json:
-        say_json([_facts(one) for one in found])
+        print_json([_facts(one) for one in found])
         return
     names = ("id", "user", "channel", "agent", "telnyx_id", "opened_at", "closed_at", "why")
     table = Table(*(name.removesuffix("_at").replace("_", " ") for name in (*names, "turns")))
     for one in found:
         facts = _facts(one)
-        table.add_row(*(plain(_brief(facts[name])) for name in (*names, "turns")))
+        table.add_row(*(escape_for_terminal(_brief(facts[name])) for name in (*names, "turns")))
     out.print(table if found else "no conversations")
 
 
@@ -72,15 +72,15 @@ def show(who: str, *, agent: str | None, texts: bool, as_json: bool) -> None:
             ) from None
     listed = [_row(row, texts=texts) for row in rows]
     if as_json:
-        say_json({"conversation": _facts(mapping), "rows": listed})
+        print_json({"conversation": _facts(mapping), "rows": listed})
         return
     for name, value in _facts(mapping).items():
-        say(f"{name:<19} {plain(_brief(value))}")
+        print_line(f"{name:<19} {escape_for_terminal(_brief(value))}")
     columns = ["verdict", "role", "chars", "turn", "state", "landed", "calls", "source", "delivery"]
     columns += ["text"] if texts else []
     table = Table(*columns)
     for row in listed:
-        table.add_row(*(plain(_brief(row[name])) for name in columns))
+        table.add_row(*(escape_for_terminal(_brief(row[name])) for name in columns))
     out.print(table if rows else "neither side has anything")
 
 
@@ -90,15 +90,15 @@ def reset(who: str, *, agent: str | None, as_json: bool) -> None:
         user_id = one_user(operator, who)
         done = operator.reset(user_id, agent)
     if as_json:
-        say_json(
+        print_json(
             {"user": user_id, "agent": done.agent, "closed": done.closed, "open_turn": done.turn}
         )
     elif done.closed is None:
-        say("no conversation is open: the next turn begins a fresh one")
+        print_line("no conversation is open: the next turn begins a fresh one")
     else:
-        say(f"conversation {done.closed} is closed: the next turn begins a fresh one")
+        print_line(f"conversation {done.closed} is closed: the next turn begins a fresh one")
         if done.turn is not None:
-            say(f"turn {done.turn} was open, and goes on with that")
+            print_line(f"turn {done.turn} was open, and goes on with that")
 
 
 def adopt(who: str, telnyx_id: UUID, *, agent: str | None, force: bool, as_json: bool) -> None:
@@ -112,14 +112,18 @@ def adopt(who: str, telnyx_id: UUID, *, agent: str | None, force: bool, as_json:
     if as_json:
         facts = {"user": user_id, "agent": done.agent, "conversation": done.conversation}
         facts |= {"base_user_messages": done.base_user_messages}
-        say_json({**facts, "open_turn": done.turn, "telnyx_told": done.tagged})
+        print_json({**facts, "open_turn": done.turn, "telnyx_told": done.tagged})
         return
-    say(f"channel user {user_id} goes on with {telnyx_id}, as conversation {done.conversation}")
-    say(f"what users wrote there before: {done.base_user_messages} messages")
+    print_line(
+        f"channel user {user_id} goes on with {telnyx_id}, as conversation {done.conversation}"
+    )
+    print_line(f"what users wrote there before: {done.base_user_messages} messages")
     if done.turn is not None:
-        say(f"turn {done.turn} was open, and goes on there")
+        print_line(f"turn {done.turn} was open, and goes on there")
     if not done.tagged:
-        say("Telnyx did not take our tag; the mapping holds, the same command tries it again")
+        print_line(
+            "Telnyx did not take our tag; the mapping holds, the same command tries it again"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,11 +148,13 @@ def say_to(who: str, text: str, how: HowToSay, *, as_json: bool) -> None:
             raise
     if as_json:
         facts = {"user": user_id, "turn": said.turn, "delivery": said.delivery, "key": str(key)}
-        say_json({**facts, "in_thread": said.in_thread, "again": said.again})
+        print_json({**facts, "in_thread": said.in_thread, "again": said.again})
         return
-    say(f"{'had been said' if said.again else 'said'}: turn {said.turn}, delivery {said.delivery}")
+    print_line(
+        f"{'had been said' if said.again else 'said'}: turn {said.turn}, delivery {said.delivery}"
+    )
     if not said.in_thread:
-        say("it is only delivered, not added to a thread at Telnyx")
+        print_line("it is only delivered, not added to a thread at Telnyx")
 
 
 def _said(operator: Operator, user_id: ChannelUserId, text: str, how: HowToSay, key: UUID) -> Said:

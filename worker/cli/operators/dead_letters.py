@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from rich.table import Table
 
 from worker.bootstrap.operator import Operator, build_operator
-from worker.cli.console import out, plain, say, say_json
+from worker.cli.console import escape_for_terminal, out, print_json, print_line
 from worker.cli.errors import MISUSED, CommandError
 from worker.cli.settings import all_settings
 from worker.config.settings import SettingsError
@@ -39,11 +39,11 @@ def pause(who: str, *, resume: bool, as_json: bool) -> None:
         mirrored = change(user_id)
         state = "answered again" if resume else "paused"
         if as_json:
-            say_json({"user": user_id, "state": state, "telnyx_told": mirrored})
+            print_json({"user": user_id, "state": state, "telnyx_told": mirrored})
             return
-        say(f"channel user {user_id} is {state}")
+        print_line(f"channel user {user_id} is {state}")
         if not mirrored:
-            say("Telnyx could not be told (ai_disabled); that changes nothing here")
+            print_line("Telnyx could not be told (ai_disabled); that changes nothing here")
 
 
 def one_user(operator: Operator, who: str) -> ChannelUserId:
@@ -69,7 +69,7 @@ def list_letters(*, reason: str | None, everything: bool, limit: int, as_json: b
     with an_operator() as operator:
         letters = operator.dead_letters.find(reason=reason, resolved=everything, limit=limit)
     if as_json:
-        say_json([_facts(letter) for letter in letters])
+        print_json([_facts(letter) for letter in letters])
         return
     table = Table("id", "kind", "reason", "age", "channel user", "detail", "resolution")
     for letter in letters:
@@ -79,7 +79,7 @@ def list_letters(*, reason: str | None, everything: bool, limit: int, as_json: b
             letter.reason,
             _age(letter),
             str(letter.user_id or ""),
-            plain(letter.detail),
+            escape_for_terminal(letter.detail),
             letter.resolution or "",
         )
     out.print(table if letters else "no dead letters")
@@ -95,12 +95,12 @@ def show_letter(number: int, *, raw: bool, as_json: bool) -> None:
     if raw and letter.raw is not None:
         facts["raw"] = letter.raw.decode("utf-8", "backslashreplace")
     if as_json:
-        say_json(facts)
+        print_json(facts)
         return
     for name, value in facts.items():
-        say(f"{name:<12} {plain(str(value))}")
+        print_line(f"{name:<12} {escape_for_terminal(str(value))}")
     if letter.raw is not None and not raw:
-        say(f"{'raw':<12} {len(letter.raw)} bytes, shown by --raw")
+        print_line(f"{'raw':<12} {len(letter.raw)} bytes, shown by --raw")
 
 
 def replay(numbers: list[int]) -> None:
@@ -112,9 +112,9 @@ def replay(numbers: list[int]) -> None:
                 operator.replay(DeadLetterId(number))
             except WorkerError as error:
                 failed += 1
-                say(f"{number}: {plain(str(error))}")
+                print_line(f"{number}: {escape_for_terminal(str(error))}")
             else:
-                say(f"{number}: replayed")
+                print_line(f"{number}: replayed")
     if failed:
         raise CommandError(f"{failed} of {len(numbers)} were not replayed")
 
@@ -126,7 +126,7 @@ def dismiss(numbers: list[int]) -> None:
     if missed:
         listed = ", ".join(str(number) for number in missed)
         raise CommandError(f"not open any more, or never there: {listed}")
-    say(f"dismissed {len(numbers)}")
+    print_line(f"dismissed {len(numbers)}")
 
 
 def _facts(letter: DeadLetter) -> dict[str, object]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import typer
 
 from worker.bootstrap.operator import Operator
-from worker.cli.console import say, say_json
+from worker.cli.console import print_json, print_line
 from worker.cli.errors import MISUSED, CommandError
 from worker.cli.operators.dead_letters import an_operator, one_user
 from worker.cli.operators.queue_entries import queue_entries
@@ -75,10 +75,10 @@ def _erased(
 
 def _tell(user_id: ChannelUserId, verb: str, counts: Mapping[str, int], *, as_json: bool) -> None:
     if as_json:
-        say_json({"user": user_id, verb: counts})
+        print_json({"user": user_id, verb: counts})
         return
     said = "is erased; removed" if verb == "removed" else "has"
-    say(f"channel user {user_id} {said}: {_listed(counts)}")
+    print_line(f"channel user {user_id} {said}: {_listed(counts)}")
 
 
 def _listed(counts: Mapping[str, int]) -> str:

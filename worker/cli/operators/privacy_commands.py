@@ -2,28 +2,22 @@
 """The commands about what is held of people: erase, export, retention."""
 
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 
-_OPERATE: Final = "Operate"
-
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Change nothing; only count.")]
-Who = Annotated[
-    str, typer.Argument(metavar="USER", help="The id of a channel user, or CHANNEL:ADDRESS.")
-]
+from worker.cli.options import OPERATE, DryRun, Json, User
 
 
 def register(app: typer.Typer) -> None:
     """Add these commands to the command line."""
-    app.command(rich_help_panel=_OPERATE)(erase)
-    app.command(rich_help_panel=_OPERATE)(export)
-    app.command(rich_help_panel=_OPERATE)(retention)
+    app.command(rich_help_panel=OPERATE)(erase)
+    app.command(rich_help_panel=OPERATE)(export)
+    app.command(rich_help_panel=OPERATE)(retention)
 
 
 def erase(
-    who: Who,
+    who: User,
     *,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     dry_run: DryRun = False,
@@ -43,7 +37,7 @@ def erase(
 
 
 def export(
-    who: Who,
+    who: User,
     *,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="A new file, instead of stdout.")

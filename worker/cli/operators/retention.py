@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 from worker.bootstrap.reports import open_database
-from worker.cli.console import progress_bar, say, say_json
+from worker.cli.console import print_json, print_line, progress_bar
 from worker.cli.errors import MISUSED, CommandError
 from worker.cli.settings import settings_for
 from worker.handlers.privacy.retention import ApplyRetention
@@ -26,11 +26,11 @@ def run(*, dry_run: bool, as_json: bool) -> None:
             counts = _removed(apply, total=sum(counts.values()))
     verb = "would_be_removed" if dry_run else "removed"
     if as_json:
-        say_json({"older_than_days": settings.retention_days, verb: counts})
+        print_json({"older_than_days": settings.retention_days, verb: counts})
         return
     listed = ", ".join(f"{name.replace('_', ' ')} {number}" for name, number in counts.items())
     said = "would be removed" if dry_run else "removed"
-    say(f"older than {settings.retention_days} days, {said}: {listed or 'nothing'}")
+    print_line(f"older than {settings.retention_days} days, {said}: {listed or 'nothing'}")
 
 
 def _counted(apply: ApplyRetention) -> Mapping[str, int]:

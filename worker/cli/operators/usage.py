@@ -7,7 +7,7 @@ from typing import Final, cast
 from rich.table import Table
 
 from worker.bootstrap.reports import open_reports
-from worker.cli.console import out, say_json
+from worker.cli.console import out, print_json
 from worker.cli.errors import MISUSED, CommandError
 from worker.cli.settings import routing_of, settings_for
 from worker.domain.routing import Routing
@@ -40,7 +40,7 @@ def run(by: Sequence[str], *, since: date | None, until: date | None, as_json: b
     groups = _folded(by, asked, rows, routing)
     budgets = list(_budgets(routing, used))
     if as_json:
-        say_json({"since": since, "until": until, "groups": groups, "budgets": budgets})
+        print_json({"since": since, "until": until, "groups": groups, "budgets": budgets})
         return
     table = Table(*by, title=f"{since} to {until}, UTC")
     for name in _SUMS:

@@ -1,19 +1,18 @@
 """The command `worker send`."""
 
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 
 from worker.cli.errors import MISUSED, CommandError
+from worker.cli.options import SEND, Json
 from worker.cli.send.message_file import Spread
-
-_SEND: Final = "Send messages"
 
 
 def register(app: typer.Typer) -> None:
     """Add it to the command line."""
-    app.command(rich_help_panel=_SEND)(send)
+    app.command(rich_help_panel=SEND)(send)
 
 
 def send(
@@ -53,7 +52,7 @@ def send(
         bool, typer.Option("--wait", help="Wait until every message has its outcome; count them.")
     ] = False,
     timeout_s: Annotated[float, typer.Option("--timeout", help="Of --wait, in seconds.")] = 300.0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Queue one message, or a file of them, as any producer would.
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from worker.cli.console import plain, say, say_json
+from worker.cli.console import escape_for_terminal, print_json, print_line
 from worker.cli.errors import MISUSED, CommandError
 from worker.cli.settings import routing_of, settings_for
 from worker.domain.reasons import DeadLetterReason
@@ -25,10 +25,10 @@ def run(path: str, *, as_json: bool) -> None:
     except EnvelopeError as error:
         outcome = DryRun(verdict=Verdict.DEAD_LETTER, why=error.reason, detail=str(error))
     if as_json:
-        say_json(_facts(outcome))
+        print_json(_facts(outcome))
     else:
         for line in _lines(outcome):
-            say(plain(line))
+            print_line(escape_for_terminal(line))
     if outcome.verdict is Verdict.DEAD_LETTER:
         raise CommandError(f"this would be a dead letter: {outcome.detail}")
 

@@ -2,11 +2,11 @@
 
 import json
 from enum import StrEnum
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 
-_SEND: Final = "Send messages"
+from worker.cli.options import SEND
 
 
 class Contract(StrEnum):
@@ -17,7 +17,7 @@ class Contract(StrEnum):
 
 def register(app: typer.Typer) -> None:
     """Add it to the command line."""
-    app.command(rich_help_panel=_SEND)(schema)
+    app.command(rich_help_panel=SEND)(schema)
 
 
 def schema(

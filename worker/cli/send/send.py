@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 from uuid import uuid4
 
-from worker.cli.console import plain, progress_bar, say, say_json, warn
+from worker.cli.console import escape_for_terminal, print_json, print_line, progress_bar, warn
 from worker.cli.errors import MISUSED, CommandError
 from worker.cli.send.message_file import (
     Line,
@@ -81,7 +81,7 @@ def send_one(envelope: Mapping[str, object], after: After) -> None:
     with producer(settings.broker_url) as queue:
         queue.send(envelope)
     if not after.as_json:
-        say(f"sent, message_id {plain(key.message_id)}")
+        print_line(f"sent, message_id {escape_for_terminal(key.message_id)}")
     _finish(settings, [key], after, {"sent": 1, "message_id": key.message_id})
 
 
@@ -93,7 +93,7 @@ def send_file(order: FileOrder, flags: Mapping[str, object], after: After) -> No
     with producer(settings.broker_url) as queue:
         _send_lines(queue, order, flags, routing, sent)
     if not after.as_json:
-        say(f"{len(sent.keys)} sent, {sent.refused} not sent")
+        print_line(f"{len(sent.keys)} sent, {sent.refused} not sent")
     _finish(settings, sent.keys, after, {"sent": len(sent.keys), "not_sent": sent.refused})
     if sent.refused:
         raise CommandError(f"{sent.refused} lines of {order.file.name} were not sent")
@@ -140,7 +140,7 @@ def _finish(
     """Wait if told to, and print. Raises `CommandError` where some have no outcome in time."""
     if not after.wait:
         if after.as_json:
-            say_json(report)
+            print_json(report)
         return
     with replies_in(settings.database_url) as replies:
         watch = OutcomeWatch(replies, keys)
@@ -149,11 +149,13 @@ def _finish(
     reply = found[0].reply if found else None
     if after.as_json:
         waited = {"outcomes": outcomes, "without_outcome": len(watch.open)}
-        say_json(report | waited | ({"reply": reply} if found else {}))
+        print_json(report | waited | ({"reply": reply} if found else {}))
     else:
-        say(", ".join(f"{count} {name}" for name, count in outcomes.items()) or "no outcome yet")
+        print_line(
+            ", ".join(f"{count} {name}" for name, count in outcomes.items()) or "no outcome yet"
+        )
         if reply is not None:
-            say(f"reply: {plain(reply)}")
+            print_line(f"reply: {escape_for_terminal(reply)}")
     if watch.open:
         raise CommandError(
             f"{len(watch.open)} without an outcome after {after.timeout_s:g} s. `worker status` "

@@ -1,14 +1,14 @@
-"""A server run as our own child, which cannot outlive us.
+"""A program run as our own child, which cannot outlive us.
 
 Promises:
-    - whatever ends this process, SIGKILL too, the child is told to stop (on Linux; elsewhere only
-      a normal end does it)
-    - Ctrl-C in a terminal reaches us alone: the child has its own session, we say when it stops
+    - whatever ends this process, SIGKILL too, the child gets a signal to stop (on Linux; elsewhere
+      only a normal end sends it)
+    - Ctrl-C in a terminal reaches us alone: the child has its own session, we decide when it stops
     - no zombie stays: a thread waits for each child
 
 Linux sends the parent-death signal when the *thread* that forked ends. So the thread that forks a
-child then waits for it: it ends when the child has ended, or with the whole process. The signal is
-asked for by a small Python program, this file run as a script, which then becomes the server;
+child then waits for it: it ends when the child has ended, or with the whole process. A small Python
+program, this file run as a script, asks for the signal and then becomes the wanted program:
 `preexec_fn` would run Python between fork and exec of a process with threads, and may deadlock.
 """
 
@@ -22,17 +22,13 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _KILL_TIMEOUT_S = 10.0
 _POLL_S = 0.01
-
-
-class SandboxError(Exception):
-    """A server did not start, or the folder is taken. Its text is for the person who tried."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,19 +40,19 @@ class Account:
 
 
 class ChildProcess:
-    """One running server. Output goes to the end of `log`.
+    """One running program. Output goes to the end of `log`; None = it writes where we do.
 
-    `stop_signals`: what `stop` sends, one after the other, SIGKILL comes last by itself. The first
-    one is also sent when we die.
+    `stop_signals`: `stop` sends them one after the other, and SIGKILL at the end. The child also
+    gets the first one when we die.
     `keep_open`: file descriptors that the child inherits: a lock on one lives as long as the child.
-    Raises SandboxError where the program cannot be started at all.
+    Raises `ChildProcessError` if the program cannot be started at all.
     """
 
     def __init__(
         self,
         command: Sequence[str | Path],
         *,
-        log: Path,
+        log: Path | None,
         stop_signals: tuple[signal.Signals, ...] = (signal.SIGTERM,),
         account: Account | None = None,
         env: Mapping[str, str] | None = None,
@@ -76,7 +72,7 @@ class ChildProcess:
         try:
             self._process = spawned.result()
         except (OSError, ValueError) as error:
-            raise SandboxError(f"{command[0]} cannot be started: {error}") from error
+            raise ChildProcessError(f"{command[0]} cannot be started: {error}") from error
         self.pid: int = self._process.pid
         atexit.register(self._stop_at_exit)
 
@@ -84,18 +80,18 @@ class ChildProcess:
         self,
         spawned: "Future[subprocess.Popen[bytes]]",
         argv: list[str],
-        log: Path,
+        log: Path | None,
         env: Mapping[str, str] | None,
         keep_open: tuple[int, ...],
     ) -> None:
         """Fork the child and wait for it, in the one thread whose end would kill it."""
         try:
-            with log.open("ab") as output:
+            with log.open("ab") if log else nullcontext() as output:
                 process = subprocess.Popen(  # noqa: S603 - the command is ours
                     argv,
                     stdin=subprocess.DEVNULL,
                     stdout=output,
-                    stderr=subprocess.STDOUT,
+                    stderr=output,
                     env=env,
                     pass_fds=keep_open,
                     start_new_session=True,
@@ -122,7 +118,7 @@ class ChildProcess:
         return self._ended.wait(timeout_s)
 
     def send_signal(self, number: signal.Signals) -> None:
-        """Send a signal; nothing where the child has ended."""
+        """Send a signal; nothing if the child has ended."""
         if self.is_running:
             with suppress(ProcessLookupError):
                 os.kill(self.pid, number)
@@ -139,11 +135,12 @@ class ChildProcess:
         """End it as a power cut would."""
         self.send_signal(signal.SIGKILL)
         if not self.wait(_KILL_TIMEOUT_S):
-            raise SandboxError(f"process {self.pid} does not die")
+            raise ChildProcessError(f"process {self.pid} does not die")
         atexit.unregister(self._stop_at_exit)
 
     def _stop_at_exit(self) -> None:
-        if os.getpid() == self._parent:  # a fork of ours inherits the exit hooks, not the child
+        # A fork of ours inherits the exit hooks, but the child is not its own.
+        if os.getpid() == self._parent:
             self.stop()
 
     def wait_until(self, ready: Callable[[], bool], timeout_s: float) -> bool:
@@ -156,40 +153,30 @@ class ChildProcess:
         return False
 
 
-def size_of(log: Path) -> int:
-    """Bytes in a file that may not exist yet."""
-    return log.stat().st_size if log.exists() else 0
-
-
-def log_tail(log: Path, since_bytes: int = 0, lines: int = 8) -> str:
-    """Read the last lines that were written to `log` after its first `since_bytes`."""
-    try:
-        written = log.read_bytes()[since_bytes:]
-    except FileNotFoundError:
-        return ""
-    return "\n".join(written.decode(errors="replace").splitlines()[-lines:])
-
-
 def _wrapped(
     command: Sequence[str | Path], on_death: signal.Signals, account: Account | None
 ) -> list[str]:
     """Compose the command line that runs this file, which then becomes `command`."""
     uid, gid = (account.uid, account.gid) if account is not None else (-1, -1)
-    # Isolated: it must not take worker/sandbox/redis.py for `redis`. No site: it starts faster.
+    # Isolated: a script's own folder comes first on its path, and a module there may have the name
+    # of one of the standard library. No site: it starts faster.
     wrapper = [sys.executable, "-I", "-S", __file__]
     return [*wrapper, *(str(n) for n in (os.getpid(), int(on_death), uid, gid)), *map(str, command)]
 
 
 def _become(parent: int, on_death: int, uid: int, gid: int, command: list[str]) -> None:
-    """Turn this process into the server. A change of user clears the signal, so it comes first."""
+    """Turn this process into the program."""
+    # A change of user clears the parent-death signal, so it comes first.
     if uid >= 0:
         os.setgroups([])
         os.setgid(gid)
         os.setuid(uid)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, on_death)
-        if os.getppid() != parent:  # it died before we had asked
+        # The parent may have died before we asked: then nothing would ever send the signal.
+        if os.getppid() != parent:
             sys.exit(1)
+    # Signals that our parent blocks or ignores would stay so across exec.
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     os.execv(command[0], command)  # noqa: S606 - no shell is wanted

@@ -1,0 +1,17 @@
+"""Options, arguments and panels of the help that several commands share."""
+
+from typing import Annotated, Final
+
+import typer
+
+START: Final = "Start here"
+SEND: Final = "Send messages"
+OPERATE: Final = "Operate"
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Change nothing; only count.")]
+User = Annotated[
+    str, typer.Argument(metavar="USER", help="The id of a channel user, or CHANNEL:ADDRESS.")
+]
+Host = Annotated[str, typer.Option(help="The address to listen on.")]
+Port = Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)]
