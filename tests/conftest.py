@@ -11,8 +11,10 @@ from redis import Redis
 
 from tests.support.databases import fresh_database, make_template
 from tests.support.processes import open_folder
+from tests.support.world import World, running_world
 from worker.sandbox.postgres import EmbeddedPostgres
 from worker.sandbox.redis import EmbeddedRedis
+from worker.sandbox.simulator import SimulatorConfig
 
 
 @pytest.fixture(scope="session")
@@ -72,3 +74,15 @@ def redis_server(tmp_path: Path) -> Iterator[EmbeddedRedis]:
     """A server of this test's own, to be killed, restarted, lost."""
     with EmbeddedRedis(tmp_path / "redis") as server:
         yield server
+
+
+@pytest.fixture
+def world(request: pytest.FixtureRequest, database_url: str, tmp_path: Path) -> Iterator[World]:
+    """The handlers on real Postgres, against a simulator; its time is the test's to move.
+
+    A module that needs another simulator says so with `pytest.mark.simulator(reasoning=False)`.
+    """
+    mark = request.node.get_closest_marker("simulator")
+    given = {"list_visible_after_s": 0} | (mark.kwargs if mark else {})
+    with running_world(database_url, tmp_path, SimulatorConfig(**given)) as made:
+        yield made

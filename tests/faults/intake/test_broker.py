@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 from redis import Redis
@@ -12,7 +11,7 @@ from tests.support.databases import fresh_database
 from tests.support.fleet import Ground, agents_file, running_fleet
 from tests.support.processes import open_folder
 from tests.support.tcp_proxy import Mode, TcpProxy
-from tests.support.world import World, running_world
+from tests.support.world import World
 from worker.sandbox.postgres import EmbeddedPostgres
 from worker.sandbox.redis import EmbeddedRedis
 from worker.sandbox.simulator import Simulator, SimulatorConfig
@@ -21,11 +20,10 @@ AGENTS = "[agents.default]\ncall_timeout_s = 5\n"
 
 
 @pytest.fixture
-def world(database_url: str, tmp_path: Path) -> Iterator[World]:
-    with running_world(database_url, tmp_path, SimulatorConfig(list_visible_after_s=0)) as made:
-        yield made
-        seen = oracle.Expectations(slack_s=0.2)
-        assert oracle.check(made.database, made.simulator.log(), seen) == []
+def world(world: World) -> Iterator[World]:
+    yield world
+    seen = oracle.Expectations(slack_s=0.2)
+    assert oracle.check(world.database, world.simulator.log(), seen) == []
 
 
 def test_a_wake_that_got_lost_is_sent_again_after_a_while(world: World) -> None:

@@ -1,8 +1,6 @@
 """Retention takes texts out, and nothing that a worker may still have to know."""
 
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -15,12 +13,10 @@ from tests.support.world import (
     HandDrivenWorker,
     RecordingBroker,
     World,
-    running_world,
 )
 from worker.bootstrap.service import build_service
 from worker.config.settings import Settings
 from worker.handlers.privacy.retention import ApplyRetention
-from worker.sandbox.simulator import SimulatorConfig
 from worker.store.database import Database
 from worker.store.privacy.retention import BATCH, RetentionStore
 
@@ -31,11 +27,7 @@ GIVES_UP = '[agents.default]\nfallback_text = "We will write to you."\n'
 DELIVERED = '[channels.sms.delivery]\ntask = "t"\nqueue = "q"\n'
 
 
-@pytest.fixture
-def world(database_url: str, tmp_path: Path) -> Iterator[World]:
-    config = SimulatorConfig(list_visible_after_s=0, reasoning=False, show_prefix=False)
-    with running_world(database_url, tmp_path, config) as made:
-        yield made
+pytestmark = pytest.mark.simulator(reasoning=False, show_prefix=False)
 
 
 def retention(world: World, *options: str, days: int | None = DAYS) -> Said:

@@ -33,12 +33,6 @@ COMMIT = rb"Q....COMMIT\x00"
 
 
 @pytest.fixture
-def world(database_url: str, tmp_path: Path) -> Iterator[World]:
-    with running_world(database_url, tmp_path, SimulatorConfig(list_visible_after_s=0)) as made:
-        yield made
-
-
-@pytest.fixture
 def proxy(shared_postgres: EmbeddedPostgres) -> Iterator[TcpProxy]:
     with TcpProxy(postgres_socket(shared_postgres.url)) as made:
         yield made

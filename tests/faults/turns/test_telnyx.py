@@ -1,23 +1,15 @@
 """One test for each thing that Telnyx, or the way to it, may do to a call."""
 
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
-from tests.support.world import World, running_world
-from worker.sandbox.simulator.behaviour.config import SimulatorConfig
+from tests.support.world import World
 
 FAST_CALLS = "[agents.default]\ncall_timeout_s = 0.3\n"
 """So that a hanging call ends soon; the waits of the protocol are on the clock that tests move."""
 QUIET_S = 2 + 0.3 + 90 + 13
-
-
-@pytest.fixture
-def world(database_url: str, tmp_path: Path) -> Iterator[World]:
-    with running_world(database_url, tmp_path, SimulatorConfig(list_visible_after_s=0)) as made:
-        yield made
 
 
 def wait_until(condition: Callable[[], bool], *, seconds: float = 20) -> None:

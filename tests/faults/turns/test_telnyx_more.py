@@ -1,17 +1,15 @@
 """What Telnyx may do beyond one call: gates, poison, threads that change behind our back."""
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
 from tests.support import oracle
 from tests.support.processes import eventually
 from tests.support.tcp_proxy import Mode, TcpProxy, telnyx_of, worker_through
-from tests.support.world import USER, HandDrivenWorker, World, running_world
+from tests.support.world import USER, HandDrivenWorker, World
 from worker.config.agents_file import DEFAULT_MODEL
-from worker.sandbox.simulator import Endpoint, Match, SimulatorConfig
+from worker.sandbox.simulator import Endpoint, Match
 from worker.sandbox.simulator.behaviour.plans import Storing
 from worker.sandbox.simulator.record.events import RequestReceived
 
@@ -19,12 +17,6 @@ FAST_CALLS = "[agents.default]\ncall_timeout_s = 0.5\n"
 QUIET_S = 2 + 0.5 + 90 + 13
 OTHER = "+13125550002"
 CROWD = 1000
-
-
-@pytest.fixture
-def world(database_url: str, tmp_path: Path) -> Iterator[World]:
-    with running_world(database_url, tmp_path, SimulatorConfig(list_visible_after_s=0)) as made:
-        yield made
 
 
 def heal(world: World, worker: HandDrivenWorker, *, seconds: float = 1000) -> None:

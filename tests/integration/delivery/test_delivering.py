@@ -1,13 +1,11 @@
 """Deliveries through the real handlers: order, keys, doubt, age."""
 
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from prometheus_client import generate_latest
 
-from tests.support.world import World, running_world
+from tests.support.world import World
 from worker.config.agents_file import DEFAULT_MODEL
 from worker.domain.deliveries import (
     DeliveryOutcome,
@@ -18,7 +16,6 @@ from worker.domain.deliveries import (
     Unclear,
 )
 from worker.observability.prometheus import PrometheusMeters
-from worker.sandbox.simulator.behaviour.config import SimulatorConfig
 
 CONFIG = '[channels.sms.delivery]\ntask = "replies.take"\nqueue = "crm"\n'
 
@@ -37,12 +34,6 @@ class Sink:
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
-
-
-@pytest.fixture
-def world(database_url: str, tmp_path: Path) -> Iterator[World]:
-    with running_world(database_url, tmp_path, SimulatorConfig(list_visible_after_s=0)) as made:
-        yield made
 
 
 def states(world: World) -> list[str]:

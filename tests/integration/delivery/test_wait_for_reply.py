@@ -1,21 +1,12 @@
 """Getting the answer back: by our id, or by the producer's names of the message."""
 
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.support.databases import libpq_url
-from tests.support.world import World, running_world
+from tests.support.world import World
 from worker.client import Producer, ProducerError, wait_for_reply
-from worker.sandbox.simulator import SimulatorConfig
-
-
-@pytest.fixture
-def world(database_url: str, tmp_path: Path) -> Iterator[World]:
-    with running_world(database_url, tmp_path, SimulatorConfig(list_visible_after_s=0)) as made:
-        yield made
 
 
 def test_a_message_sent_through_sql_is_answered_and_found(world: World, database_url: str) -> None:

@@ -23,7 +23,7 @@ from structlog.testing import capture_logs
 
 from tests.support.raw_server import RawServer, Serve, answers, http, raw_server, reset
 from tests.support.tcp_proxy import Mode, TcpProxy
-from tests.support.world import HandDrivenWorker, World, running_world
+from tests.support.world import HandDrivenWorker, World
 from worker.channels.task import NotPublishedError, TaskChannel
 from worker.channels.webhook import WebhookChannel
 from worker.domain.deliveries import (
@@ -38,7 +38,6 @@ from worker.domain.ids import ChannelUserId
 from worker.net.clock import boottime
 from worker.net.post_once import Answer, Endpoint, Silence
 from worker.net.signing import Signer
-from worker.sandbox.simulator.behaviour.config import SimulatorConfig
 from worker.testing.channel_cases import ChannelCases, Stage, Weather, reply_of
 
 SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
@@ -416,12 +415,6 @@ def test_the_certificate_is_the_names_wherever_the_address_came_from(
 
 
 # --- through the real handlers -----------------------------------------------------------------
-
-
-@pytest.fixture
-def world(database_url: str, tmp_path: Path) -> Iterator[World]:
-    with running_world(database_url, tmp_path, SimulatorConfig(list_visible_after_s=0)) as made:
-        yield made
 
 
 @dataclass

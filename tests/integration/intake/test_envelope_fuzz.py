@@ -3,7 +3,6 @@
 import base64
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,12 +11,11 @@ from hypothesis import strategies as st
 
 from tests.support.envelopes import INVALID, JSON, VALID, WIRE, envelopes
 from tests.support.slots import taken
-from tests.support.world import HandDrivenWorker, World, running_world
+from tests.support.world import HandDrivenWorker, World
 from worker.domain.messages import Accepted
 from worker.domain.reasons import DeadLetterReason
 from worker.queue.gate.gate import DEAD_LETTER_TASK, EntryGate
 from worker.queue.gate.rejected_entry import RejectedEntry
-from worker.sandbox.simulator.behaviour.config import SimulatorConfig
 
 WIDE = "".join(chr(0x10000 + 7919 * n % 0xFFFFD) for n in range(998))
 """Characters that Postgres cannot make smaller."""
@@ -31,12 +29,6 @@ class Receive:
 GATE = EntryGate(
     tasks=lambda: {"messages.receive": Receive()}, accepts={"inbound": {"messages.receive"}}
 )
-
-
-@pytest.fixture
-def world(database_url: str, tmp_path: Path) -> Iterator[World]:
-    with running_world(database_url, tmp_path, SimulatorConfig(list_visible_after_s=0)) as made:
-        yield made
 
 
 @pytest.fixture

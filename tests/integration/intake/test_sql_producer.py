@@ -4,7 +4,6 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -13,20 +12,13 @@ from psycopg import errors, sql
 
 from tests.support.databases import libpq_url
 from tests.support.processes import eventually
-from tests.support.world import RecordingBroker, World, running_world
+from tests.support.world import RecordingBroker, World
 from worker.bootstrap.service import build_service
 from worker.domain.messages import NewMessage
 from worker.handlers.background.sweeper import CannotPublishError
 from worker.handlers.intake.accept import parse_and_route
-from worker.sandbox.simulator import SimulatorConfig
 
 ENQUEUE = "SELECT enqueue_message(%s::jsonb)"
-
-
-@pytest.fixture
-def world(database_url: str, tmp_path: Path) -> Iterator[World]:
-    with running_world(database_url, tmp_path, SimulatorConfig(list_visible_after_s=0)) as made:
-        yield made
 
 
 @pytest.fixture

@@ -1,20 +1,17 @@
 """The fast path's one statement: what it leaves behind, and when it does nothing at all."""
 
 import threading
-from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 
 import psycopg
 import pytest
 
 from tests.support.databases import libpq_url
 from tests.support.processes import eventually
-from tests.support.world import HandDrivenWorker, World, running_world
+from tests.support.world import HandDrivenWorker, World
 from worker.domain.messages import NewMessage
 from worker.domain.turns.claim import Started
 from worker.handlers.intake.accept import parse_and_route
-from worker.sandbox.simulator.behaviour.config import SimulatorConfig
 
 CONFIG = """
 [agents.default]
@@ -35,12 +32,6 @@ SELECT channel_user_id, id, agent, '', 'model', '', 'answered'
 FROM conversations, generate_series(1, 2)
 """
 TABLES = ("channel_users", "conversations", "turns", "calls", "messages")
-
-
-@pytest.fixture
-def world(database_url: str, tmp_path: Path) -> Iterator[World]:
-    with running_world(database_url, tmp_path, SimulatorConfig(list_visible_after_s=0)) as made:
-        yield made
 
 
 def newcomer(world: World, worker: HandDrivenWorker, **fields: object) -> NewMessage:

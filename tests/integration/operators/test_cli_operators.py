@@ -8,16 +8,10 @@ import pytest
 
 from tests.support.cli import Said, invoke
 from tests.support.fleet import Ground, agents_file, running_fleet
-from tests.support.world import NAMESPACE, World, running_world
+from tests.support.world import NAMESPACE, World
 from worker.sandbox.simulator import Simulator, SimulatorConfig
 
 QUICK_WATCHDOG = "stall_after_s = 2.5\nwatch_s = 0.2\ndrain_s = 1.0\n"
-
-
-@pytest.fixture
-def world(database_url: str, tmp_path: Path) -> Iterator[World]:
-    with running_world(database_url, tmp_path, SimulatorConfig(list_visible_after_s=0)) as made:
-        yield made
 
 
 def run(world: World, *arguments: str) -> Said:

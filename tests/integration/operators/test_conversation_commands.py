@@ -1,23 +1,22 @@
 """The commands around conversations, on real Postgres and the simulator."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 
 from tests.support.cli import Said, invoke
-from tests.support.world import NAMESPACE, USER, HandDrivenWorker, World, running_world
+from tests.support.world import NAMESPACE, USER, HandDrivenWorker, World
 from worker.domain.deliveries import DeliveryOutcome, OutgoingReply, Sent
 from worker.domain.errors import StaleLeaseError
 from worker.domain.ids import ChannelUserId
 from worker.domain.messages import ChannelAddress
 from worker.domain.turns.reconcile import HUMAN_KEY
 from worker.handlers.turns.find_conversation import USER_KEY, user_tag
-from worker.sandbox.simulator import Endpoint, Match, SimulatorConfig
+from worker.sandbox.simulator import Endpoint, Match
 from worker.sandbox.simulator.behaviour.model import tokens
 from worker.store.operators.interventions import LockedUser
 
@@ -26,11 +25,7 @@ TO_A_SINK = '[channels.sms.delivery]\ntask = "unused"\nqueue = "unused"\n'
 WHO = f"sms:{USER}"
 
 
-@pytest.fixture
-def world(database_url: str, tmp_path: Path) -> Iterator[World]:
-    config = SimulatorConfig(list_visible_after_s=0, reasoning=False)
-    with running_world(database_url, tmp_path, config) as made:
-        yield made
+pytestmark = pytest.mark.simulator(reasoning=False)
 
 
 @dataclass

@@ -2,20 +2,11 @@
 
 import json
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.support.world import HandDrivenWorker, World, running_world
+from tests.support.world import HandDrivenWorker, World
 from worker.handlers.operators.replay import NotReplayableError
-from worker.sandbox.simulator.behaviour.config import SimulatorConfig
-
-
-@pytest.fixture
-def world(database_url: str, tmp_path: Path) -> Iterator[World]:
-    with running_world(database_url, tmp_path, SimulatorConfig(list_visible_after_s=0)) as made:
-        yield made
 
 
 def refuse(world: World, mike: HandDrivenWorker, text: str) -> None:

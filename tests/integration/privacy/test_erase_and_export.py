@@ -16,14 +16,14 @@ from redis import Redis
 from tests.support.cli import Said, invoke
 from tests.support.databases import libpq_url
 from tests.support.processes import eventually
-from tests.support.world import NAMESPACE, USER, HandDrivenWorker, World, running_world
+from tests.support.world import NAMESPACE, USER, HandDrivenWorker, World
 from worker.cli.operators.queue_entries import queue_entries
 from worker.cli.send.producer import producer
 from worker.domain.deliveries import DeliveryOutcome, NotDelivered, OutgoingReply
 from worker.domain.ids import ChannelUserId
 from worker.handlers.privacy.erase import EraseUser
 from worker.handlers.turns.find_conversation import USER_KEY, user_tag
-from worker.sandbox.simulator import Endpoint, Match, SimulatorConfig
+from worker.sandbox.simulator import Endpoint, Match
 
 WHO = f"sms:{USER}"
 OTHER = "+13125550002"
@@ -39,11 +39,9 @@ function = "tests.support.toolbox:refund"
 
 
 @pytest.fixture
-def world(database_url: str, broker_url: str, tmp_path: Path) -> Iterator[World]:
-    config = SimulatorConfig(list_visible_after_s=0)
-    with running_world(database_url, tmp_path, config) as made:
-        made.broker_url = broker_url
-        yield made
+def world(world: World, broker_url: str) -> World:
+    world.broker_url = broker_url
+    return world
 
 
 def run(world: World, *arguments: str | Path) -> Said:

@@ -1,18 +1,8 @@
 """The turn, step by step: real Postgres, the simulator over HTTP, time moved by hand."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
-from tests.support.world import USER, World, running_world
-from worker.sandbox.simulator.behaviour.config import SimulatorConfig
-
-
-@pytest.fixture
-def world(database_url: str, tmp_path: Path) -> Iterator[World]:
-    with running_world(database_url, tmp_path, SimulatorConfig(list_visible_after_s=0)) as made:
-        yield made
+from tests.support.world import USER, World
 
 
 def test_a_message_is_answered_on_the_fast_path(world: World) -> None:

@@ -1,18 +1,15 @@
 """The rate of calls that all workers share, on a clock that stands still but for what is waited."""
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
-from tests.support.world import HandDrivenWorker, World, running_world
+from tests.support.world import HandDrivenWorker, World
 from worker.domain.ids import MessageRowId
 from worker.domain.reports.explain_ended import MessageStatus
 from worker.domain.reports.explain_waiting import explain
 from worker.domain.timing import Timing
 from worker.handlers.turns.rate_limit import UNDER_WAY_S
-from worker.sandbox.simulator.behaviour.config import SimulatorConfig
 from worker.store.database import Database
 from worker.store.limits.rates import RateStore
 from worker.store.reports.message_history import MessageHistoryStore
@@ -34,10 +31,9 @@ ASK = 'tool:order_status {"order": 42}'
 
 
 @pytest.fixture
-def world(database_url: str, tmp_path: Path) -> Iterator[World]:
-    with running_world(database_url, tmp_path, SimulatorConfig(list_visible_after_s=0)) as made:
-        made.database.run(_STAND_STILL)
-        yield made
+def world(world: World) -> World:
+    world.database.run(_STAND_STILL)
+    return world
 
 
 class Slept(list[float]):

@@ -1,15 +1,13 @@
 """Whoever waits for one agent does not wait for everybody who waits for another."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.support.slots import taken
-from tests.support.world import HandDrivenWorker, World, running_world
+from tests.support.world import HandDrivenWorker, World
 from worker.domain.messages import MAX_TURN_MESSAGES
 from worker.handlers.turns.answer import MAX_TURNS
-from worker.sandbox.simulator.behaviour.config import SimulatorConfig
 from worker.store.database import Database
 from worker.store.turns.due_users import SweepStore
 
@@ -19,12 +17,6 @@ default_agent = "a"
 [agents.b]
 [agents.c]
 """
-
-
-@pytest.fixture
-def world(database_url: str, tmp_path: Path) -> Iterator[World]:
-    with running_world(database_url, tmp_path, SimulatorConfig(list_visible_after_s=0)) as made:
-        yield made
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,10 +9,10 @@ from redis import Redis
 from redis.client import PubSub
 
 from tests.support.processes import eventually
-from tests.support.world import NAMESPACE, HandDrivenWorker, World, running_world
+from tests.support.world import NAMESPACE, HandDrivenWorker, World
 from worker.channels.live import topic
 from worker.domain.messages import ChannelAddress
-from worker.sandbox.simulator import Match, SimulatorConfig
+from worker.sandbox.simulator import Match
 
 USER = "visitor-1"
 AGENTS = """
@@ -32,10 +31,9 @@ agent = "quiet"
 
 
 @pytest.fixture
-def world(database_url: str, broker_url: str, tmp_path: Path) -> Iterator[World]:
-    with running_world(database_url, tmp_path, SimulatorConfig(list_visible_after_s=0)) as made:
-        made.broker_url = broker_url
-        yield made
+def world(world: World, broker_url: str) -> World:
+    world.broker_url = broker_url
+    return world
 
 
 @pytest.fixture

@@ -1,14 +1,12 @@
 """Turns in which the model asks for tools: rounds, records, refusals, what a crash leaves."""
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.world import HandDrivenWorker, World, running_world
-from worker.sandbox.simulator import Match, SimulatorConfig
+from tests.support.world import HandDrivenWorker, World
+from worker.sandbox.simulator import Match
 from worker.sandbox.simulator.behaviour.model import Script
 
 AGENTS = """
@@ -32,12 +30,6 @@ function = "tests.support.toolbox:meet"
 """
 QUIET_S = 2 + 5 + 90 + 13
 ASK = 'tool:order_status {"order": 42}'
-
-
-@pytest.fixture
-def world(database_url: str, tmp_path: Path) -> Iterator[World]:
-    with running_world(database_url, tmp_path, SimulatorConfig(list_visible_after_s=0)) as made:
-        yield made
 
 
 @pytest.fixture

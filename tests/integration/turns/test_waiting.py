@@ -1,19 +1,9 @@
 """Bursts, supersede, expiry, overflow, pause: turn by turn."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
-from tests.support.world import World, running_world
+from tests.support.world import World
 from worker.domain.ids import ChannelUserId
-from worker.sandbox.simulator.behaviour.config import SimulatorConfig
-
-
-@pytest.fixture
-def world(database_url: str, tmp_path: Path) -> Iterator[World]:
-    with running_world(database_url, tmp_path, SimulatorConfig(list_visible_after_s=0)) as made:
-        yield made
 
 
 def outcomes(world: World) -> list[str | None]:
