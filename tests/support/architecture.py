@@ -1,18 +1,20 @@
-"""Generates the picture of floors and wings in docs/explanation/architecture.md.
+"""Draws the floors and wings of worker/ from the import contracts and the folders.
 
-python -m tests.support.architecture     write it anew
+python -m tests.support.architecture     write the picture again
 """
 
-import re
 import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGE = ROOT / "docs" / "explanation" / "architecture.md"
-GENERATED = re.compile(r"(?s)(<!-- Generated .*? -->\n).*?(<!-- end -->)")
+PICTURE = ROOT / "docs" / "explanation" / "images" / "architecture.svg"
 FLOORS_CONTRACT = "A module imports only from floors below its own"
 BESIDE = ("client", "testing", "sandbox")
 """Packages that the service does not import: another program, or tests, use them."""
+WIDTH, LEFT, GAP, WING_WIDTH, WING_HEIGHT, HEAD = 960, 90, 10, 88, 20, 26
+"""Sizes in pixels; `LEFT` is the column of the floors' names."""
 
 
 def floors() -> list[list[str]]:
@@ -25,44 +27,76 @@ def floors() -> list[list[str]]:
     return [[name for name in floor if name not in ("__main__", *BESIDE)] for floor in named]
 
 
-def packages_in(folder: Path) -> list[str]:
-    """Return the names of the packages that a folder holds."""
-    return sorted(each.parent.name for each in folder.glob("*/__init__.py"))
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A package with its wings, or a module."""
+
+    name: str
+    wings: tuple[str, ...]
+
+    @property
+    def columns(self) -> int:
+        """Wings side by side."""
+        return 2 if len(self.wings) > 3 else 1
+
+    @property
+    def width(self) -> int:
+        """Pixels."""
+        return self.columns * WING_WIDTH + 12
+
+    @property
+    def height(self) -> int:
+        """Pixels."""
+        return HEAD + -(-len(self.wings) // self.columns) * WING_HEIGHT + 6
+
+    def draw(self, x: int, y: int, height: int) -> Iterator[str]:
+        """Yield the SVG elements of the box."""
+        yield (
+            f'<rect x="{x}" y="{y}" width="{self.width}" height="{height}" rx="4" '
+            'fill="#fff" stroke="#567"/>'
+        )
+        yield f'<text x="{x + 8}" y="{y + 18}" font-weight="bold">{self.name}</text>'
+        for at, wing in enumerate(self.wings):
+            row, column = divmod(at, self.columns)
+            left = x + 8 + column * WING_WIDTH
+            yield f'<text x="{left}" y="{y + HEAD + 14 + row * WING_HEIGHT}">{wing}</text>'
 
 
-def node(name: str) -> str:
-    """Return one box: the package with its sub-packages, or the module."""
+def box_of(name: str) -> Box:
+    """Return the box of a package or a module of worker/."""
     folder = ROOT / "worker" / name
     if not folder.is_dir():
-        return f'{name}["<b>{name}.py</b>"]'
-    inside = packages_in(folder)
-    rows = [" · ".join(inside[at : at + 4]) for at in range(0, len(inside), 4)]
-    return f'{name}["<b>{name}</b>{"".join("<br/>" + row for row in rows)}"]'
+        return Box(f"{name}.py", ())
+    return Box(name, tuple(sorted(each.parent.name for each in folder.glob("*/__init__.py"))))
 
 
 def picture() -> str:
-    """Return the Mermaid diagram: one row of boxes a floor, from the highest to the lowest."""
-    lines = ["```mermaid", "flowchart TB"]
-    numbered = [(number, floor) for number, floor in enumerate(floors(), start=1) if floor]
-    for number, floor in reversed(numbered):
-        lines.append(f'  subgraph floor{number}["floor {number}"]')
-        lines.append("    direction LR")
-        lines.extend(f"    {node(name)}" for name in floor)
-        lines.append("  end")
-    lines.append('  subgraph beside["beside the service"]')
-    lines.append("    direction LR")
-    lines.extend(f"    {node(name)}" for name in BESIDE)
-    lines.append("  end")
-    above = [number for number, _ in reversed(numbered)]
-    lines.append("  " + " --> ".join(f"floor{number}" for number in above))
-    lines.append("```")
-    return "\n".join(lines) + "\n"
-
-
-def updated(page: str) -> str:
-    """Return the page with the picture of today's folders and contracts in place of its own."""
-    return GENERATED.sub(lambda found: f"{found[1]}{picture()}{found[2]}", page)
+    """Return the picture as SVG: a row for each floor, the highest first."""
+    numbered = [(f"floor {number}", floor) for number, floor in enumerate(floors(), start=1)]
+    parts: list[str] = []
+    y = GAP
+    for label, names in [*reversed(numbered), ("beside", list(BESIDE))]:
+        if not names:
+            continue
+        boxes = [box_of(name) for name in names]
+        height = max(box.height for box in boxes)
+        parts.append(
+            f'<rect x="{GAP}" y="{y}" width="{WIDTH - 2 * GAP}" height="{height + 2 * GAP}" '
+            f'rx="6" fill="{"#f3f3f3" if label == "beside" else "#e6eef5"}"/>'
+        )
+        parts.append(f'<text x="{2 * GAP}" y="{y + GAP + 18}">{label}</text>')
+        x = LEFT
+        for box in boxes:
+            parts.extend(box.draw(x, y + GAP, height))
+            x += box.width + GAP
+        y += height + 3 * GAP
+    head = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{y}" '
+        'font-family="sans-serif" font-size="13" fill="#222">'
+    )
+    paper = f'<rect width="{WIDTH}" height="{y}" fill="#fff"/>'
+    return "\n".join([head, paper, *parts, "</svg>"]) + "\n"
 
 
 if __name__ == "__main__":
-    PAGE.write_text(updated(PAGE.read_text()))
+    PICTURE.write_text(picture())

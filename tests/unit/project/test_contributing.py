@@ -3,11 +3,11 @@
 import re
 from pathlib import Path
 
-from tests.support.architecture import PAGE, floors, updated
+from tests.support.architecture import PICTURE, floors, picture
 from tests.support.databases import ROOT
 
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
-ARCHITECTURE = PAGE.read_text()
+ARCHITECTURE = (ROOT / "docs" / "explanation" / "architecture.md").read_text()
 NAMED_PATH = re.compile(r"`((?:worker|tests|migrations|docs|bench|deploy)/[\w./-]*)`")
 
 
@@ -62,7 +62,7 @@ def test_each_everyday_task_has_a_place() -> None:
 
 
 def test_the_picture_shows_todays_folders_and_contracts() -> None:
-    assert updated(ARCHITECTURE) == ARCHITECTURE, "run `python -m tests.support.architecture`"
+    assert picture() == PICTURE.read_text(), "run `python -m tests.support.architecture`"
 
 
 def test_one_test_is_shown_that_exists() -> None:
