@@ -211,7 +211,7 @@ def test_every_envelope_shown_is_one(example: str) -> None:
 
 
 def test_the_page_of_tables_names_what_there_is() -> None:
-    text = (ROOT / "docs/reference/tables.md").read_text().partition("## Useful questions")[0]
+    text = (ROOT / "docs/reference/tables.md").read_text().partition("## Useful queries")[0]
     tables = {name: set(table.columns.keys()) for name, table in Base.metadata.tables.items()}
     named = set()
     for heading, body in re.findall(r"(?m)^## (.*)\n((?:(?!^## ).*\n)*)", text):

@@ -64,7 +64,7 @@ def test_every_query_of_dashboard_and_alerts_asks_for_what_there_is(expression: 
 
 @pytest.mark.parametrize(
     ("heading", "real"),
-    [("## Of the whole", overall()), ("## Of a worker process", counted())],
+    [("## Metrics of the installation", overall()), ("## Metrics of a worker process", counted())],
     ids=["overall", "counted"],
 )
 def test_the_page_of_metrics_is_whole_and_true(
