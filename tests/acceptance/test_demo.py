@@ -2,7 +2,11 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.support.cli import pids_with, worker
+
+pytestmark = pytest.mark.slow
 
 
 def test_the_demo_keeps_its_promises_twice_in_a_row_and_leaves_no_process(

@@ -16,6 +16,8 @@ from worker.cli.errors import MISUSED, CommandError
 from worker.cli.local.sim import SimOrder, run
 from worker.sandbox.simulator import read_log
 
+pytestmark = pytest.mark.slow
+
 COMMAND = [sys.executable, "-m", "worker", "sim"]
 
 

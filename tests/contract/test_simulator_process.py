@@ -13,6 +13,8 @@ import pytest
 
 from worker.sandbox.simulator import read_log
 
+pytestmark = pytest.mark.slow
+
 KEY = {"authorization": "Bearer KEY-p"}
 
 

@@ -304,6 +304,7 @@ def test_a_creation_that_is_not_listed_yet_is_not_repeated_either(world: World) 
     hold(world)
 
 
+@pytest.mark.slow
 def test_a_poisonous_message_among_a_thousand_hurts_only_the_one_who_wrote_it(
     world: World,
 ) -> None:

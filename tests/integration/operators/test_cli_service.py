@@ -12,6 +12,8 @@ from tests.support.databases import libpq_url
 from tests.support.processes import eventually, open_folder
 from worker.sandbox.folder import running_sandbox
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def up() -> Iterator[Up]:

@@ -26,6 +26,7 @@ main()
 """
 
 
+@pytest.mark.slow
 def test_flower_asks_for_the_password_in_the_banner_and_ctrl_c_leaves_nothing(
     sandbox_dir: Path, tmp_path: Path
 ) -> None:
@@ -53,6 +54,7 @@ def test_flower_asks_for_the_password_in_the_banner_and_ctrl_c_leaves_nothing(
         assert up.children() == set()
 
 
+@pytest.mark.slow
 def test_nothing_outlives_its_sudden_death(sandbox_dir: Path, tmp_path: Path) -> None:
     env = {"SANDBOX_DIR": str(sandbox_dir)}
     with worker_up(env=env, output=tmp_path / "up.log") as up:
@@ -64,6 +66,7 @@ def test_nothing_outlives_its_sudden_death(sandbox_dir: Path, tmp_path: Path) ->
         assert up.children() == set()
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_is_said_and_ends_it_all(sandbox_dir: Path, tmp_path: Path) -> None:
     env = {"SANDBOX_DIR": str(sandbox_dir)}
     with worker_up("--no-flower", env=env, output=tmp_path / "up.log") as up:
@@ -74,6 +77,7 @@ def test_a_worker_that_dies_is_said_and_ends_it_all(sandbox_dir: Path, tmp_path:
         assert up.children() == set()
 
 
+@pytest.mark.slow
 def test_a_second_ctrl_c_does_not_wait_for_the_reply(sandbox_dir: Path, tmp_path: Path) -> None:
     env = {"SANDBOX_DIR": str(sandbox_dir)}
     with worker_up("--no-flower", env=env, output=tmp_path / "up.log") as up:
@@ -105,6 +109,7 @@ def test_a_configured_database_that_lacks_migrations_is_not_touched(
         assert invoke("migrate", "--check", env=env).returncode == 1
 
 
+@pytest.mark.slow
 def test_where_all_is_configured_nothing_of_the_sandbox_is_imported(
     database_url: str, broker_url: str, sandbox_dir: Path, tmp_path: Path
 ) -> None:

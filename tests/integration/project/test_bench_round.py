@@ -13,6 +13,8 @@ from bench.silence import SilentProxy
 from bench.stage import running_stage
 from bench.variants import FLOOR
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_silent_cut_is_seen_by_nobody_and_spares_new_connections() -> None:
     with echo_server() as port, SilentProxy(("127.0.0.1", port)) as proxy:

@@ -20,6 +20,8 @@ from worker.sandbox.folder import running_sandbox
 from worker.sandbox.sandbox import Sandbox, SandboxUrls
 from worker.sandbox.server import SandboxError
 
+pytestmark = pytest.mark.slow
+
 HOLDER = """
 import sys, threading, time
 from pathlib import Path

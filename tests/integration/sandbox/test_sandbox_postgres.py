@@ -15,6 +15,8 @@ from tests.support.processes import is_running, open_folder
 from worker.sandbox.postgres import EmbeddedPostgres
 from worker.sandbox.server import SandboxError
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def server(sandbox_dir: Path) -> Iterator[EmbeddedPostgres]:
