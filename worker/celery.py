@@ -23,6 +23,7 @@ from worker.domain.ids import ChannelUserId
 from worker.handlers.background.sweeper import CannotPublishError
 from worker.handlers.background.watchdog import BrokerAwayError
 from worker.handlers.turns.answer import MAX_TASK_S
+from worker.observability import traces
 from worker.observability.logs import log
 from worker.queue import broker, tasks
 from worker.queue.broker import (
@@ -147,7 +148,7 @@ class WorkerApp(Celery):
 
     def publish(self, task: str, queue: str, task_id: str, kwargs: dict[str, Any]) -> None:
         """Put a producer's task on his queue. Raises `NotPublishedError`."""
-        here = self.service.tracing.tracer.here()
+        here = traces.current_traceparent()
         try:
             self.send_task(
                 task,

@@ -7,9 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from worker.bootstrap.metrics import Metrics
 from worker.bootstrap.shared import Base
-from worker.bootstrap.tracing import Tracing
 from worker.channels.build import ChannelConfigError, build_channels
 from worker.channels.channel import DEADLINE_S, Channel
 from worker.config.settings import Settings, SettingsError
@@ -77,8 +75,7 @@ class Service:
     deliver: DeliverReplies
     dead_letters: DeadLetterStore
     background: Background
-    metrics: Metrics
-    tracing: Tracing
+    start_telemetry: Callable[[], None]
     close: Callable[[], None]
 
 
@@ -96,8 +93,6 @@ def build_service(
         endpoints=EndpointStore(base.database),
         routing=base.routing,
         channels=_channels(base.routing, broker, channels),
-        meters=base.metrics.meters,
-        tracer=base.tracing.tracer,
     )
     answer = _answer(base, broker)
     dead_letters = DeadLetterStore(base.database)
@@ -132,8 +127,7 @@ def build_service(
         deliver=deliver,
         dead_letters=dead_letters,
         background=_background(base, broker, sweep),
-        metrics=base.metrics,
-        tracing=base.tracing,
+        start_telemetry=base.start_telemetry,
         close=close,
     )
 
@@ -145,15 +139,12 @@ def _rate_limiter(routing: Routing, database: Database) -> RateLimiter:
 
 def _answer(base: Base, broker: Broker) -> AnswerUser:
     turns = TurnStore(base.database, worker_id=base.worker_id, lease_s=base.lease_s)
-    show = PublishLiveReply(live=base.live, namespace=base.namespace)
-    conversations, meters = base.telnyx.conversations, base.metrics.meters
-    tracer = base.tracing.tracer
+    live_reply = PublishLiveReply(live=base.live, namespace=base.namespace)
+    conversations = base.telnyx.conversations
     settle = Settle(
         turns=turns,
         wake_delivery=broker.wake_delivery,
-        show=show,
-        meters=meters,
-        tracer=tracer,
+        live_reply=live_reply,
     )
     return AnswerUser(
         claims=ClaimStore(
@@ -177,8 +168,6 @@ def _answer(base: Base, broker: Broker) -> AnswerUser:
             tools=base.tools,
             turns=turns,
             namespace=base.namespace,
-            meters=meters,
-            tracer=tracer,
         ),
         conversations=conversations,
         responses=base.telnyx.responses,
@@ -187,8 +176,6 @@ def _answer(base: Base, broker: Broker) -> AnswerUser:
         slots=base.slots,
         forget_wake=base.sweeps.forget_wake,
         rate_limiter=_rate_limiter(base.routing, base.database),
-        meters=meters,
-        tracer=tracer,
     )
 
 

@@ -3,11 +3,9 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Self
+from typing import TYPE_CHECKING, Self
 from uuid import UUID, uuid4
 
-from worker.bootstrap.metrics import Metrics, build_metrics
-from worker.bootstrap.tracing import Tracing, build_tracing
 from worker.channels.live import LiveReplies
 from worker.config.agents_file import load_agents
 from worker.config.settings import Settings, SettingsError
@@ -16,7 +14,9 @@ from worker.domain.routing import Routing
 from worker.domain.timing import Timing
 from worker.handlers.intake.accept import AcceptEnvelope
 from worker.handlers.turns.slots import TurnSlots
+from worker.observability import metrics, traces
 from worker.observability.logs import log
+from worker.observability.metrics_server import MetricsServer
 from worker.queue.broker import is_amqp
 from worker.store.database import Database
 from worker.store.intake.messages import MessageStore
@@ -24,6 +24,9 @@ from worker.store.turns.due_users import SweepStore
 from worker.telnyx.client import TelnyxClient
 from worker.tools.build import ToolConfigError, build_tools
 from worker.tools.tool import Tool
+
+if TYPE_CHECKING:
+    from worker.observability.otel import TraceExport
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,8 +47,8 @@ class Base:
     live: LiveReplies | None
     slots: TurnSlots
     sweeps: SweepStore
-    metrics: Metrics
-    tracing: Tracing
+    metrics_server: MetricsServer | None
+    trace_export: "TraceExport | None"
     pin_to_core: bool
 
     @classmethod
@@ -55,7 +58,8 @@ class Base:
         prepare = settings.database_prepare
         slots = TurnSlots(settings.turn_slots, agents=len(routing.agents))
         worker_id = WorkerId(uuid4())
-        tracing = build_tracing(os.environ, worker_id)
+        metrics.show_slots(free=lambda: slots.free, taken=lambda: slots.busy)
+        metrics.show_agents(tuple(routing.agents))
         own = Database(
             settings.database_url, pool_size=3, name="worker-background", prepare=prepare
         )
@@ -70,34 +74,66 @@ class Base:
             ),
             listen_url=settings.listen_database_url or settings.database_url,
             own_database=own,
-            telnyx=TelnyxClient(
-                settings.telnyx_api_key, base_url=settings.telnyx_base_url, tracer=tracing.tracer
-            ),
+            telnyx=TelnyxClient(settings.telnyx_api_key, base_url=settings.telnyx_base_url),
             tools=_tools(routing),
             live=_live(routing, settings),
             slots=slots,
             sweeps=SweepStore(own, wake_ttl_s=timing.wake_ttl_s),
-            metrics=build_metrics(settings, routing, slots),
-            tracing=tracing,
+            metrics_server=_metrics_server(settings),
+            trace_export=_trace_export(os.environ, worker_id),
             pin_to_core=settings.pin_to_core,
         )
 
     def accept(self, database: Database) -> AcceptEnvelope:
         """Build what accepts envelopes, on one of the pools."""
-        messages, meters = MessageStore(database), self.metrics.meters
-        return AcceptEnvelope(
-            messages=messages, routing=self.routing, meters=meters, tracer=self.tracing.tracer
-        )
+        return AcceptEnvelope(messages=MessageStore(database), routing=self.routing)
+
+    def start_telemetry(self) -> None:
+        """Serve metrics and send spans, if the settings ask for it."""
+        if self.metrics_server is not None:
+            self.metrics_server.start()
+        if self.trace_export is not None:
+            self.trace_export.start()
 
     def close(self) -> None:
         """Hang up."""
-        self.metrics.stop()
+        if self.metrics_server is not None:
+            self.metrics_server.stop()
         self.telnyx.close()
         if self.live is not None:
             self.live.close()
         self.database.close()
         self.own_database.close()
-        self.tracing.stop()
+        # Last: closing the others may still record spans.
+        if self.trace_export is not None:
+            self.trace_export.stop()
+
+
+def _metrics_server(settings: Settings) -> MetricsServer | None:
+    if settings.metrics_port is None:
+        return None
+    return MetricsServer(
+        metrics.REGISTRY,
+        host="0.0.0.0",  # noqa: S104 - Prometheus runs on another host or container
+        port=settings.metrics_port,
+        files=settings.metrics_file_sd_dir,
+    )
+
+
+def _trace_export(environ: Mapping[str, str], worker_id: WorkerId) -> "TraceExport | None":
+    """Build it if an endpoint is set. A failure costs the traces, never the worker."""
+    if not traces.are_wanted(environ):
+        return None
+    # The SDK is an extra, and costs every process that does not send spans half a second.
+    try:
+        from worker.observability.otel import TraceExport  # noqa: PLC0415 - see above
+
+        return TraceExport({"service.name": "worker", "service.instance.id": str(worker_id)})
+    except ImportError:
+        log.error("traces.import_failed", install="worker[otel]")
+    except Exception as error:  # noqa: BLE001 - the docstring says it
+        log.error("traces.setup_failed", error=type(error).__name__)
+    return None
 
 
 def longest_lease_s(settings: Settings) -> float:

@@ -1,7 +1,7 @@
 """Delivering replies: in order per channel user, the attempt committed before it is made."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from worker.channels.channel import Channel
 from worker.domain.deliveries import (
@@ -21,12 +21,14 @@ from worker.domain.deliveries import (
 from worker.domain.errors import StaleLeaseError
 from worker.domain.ids import ChannelUserId
 from worker.domain.routing import ChannelPolicy, Routing, TaskDelivery, WebhookDelivery
-from worker.handlers.telemetry.telling import tell_delivered
-from worker.handlers.telemetry.turns import deliver_span, note_delivered
+from worker.handlers.telemetry.deliveries import (
+    deliver_span,
+    record_delivered,
+    record_stale_delivery,
+)
 from worker.net.clock import boottime
+from worker.observability import traces
 from worker.observability.logs import log
-from worker.observability.metrics import Meters
-from worker.observability.traces import Tracer
 from worker.store.delivery.deliveries import DeliveryStore
 from worker.store.delivery.endpoints import EndpointStore
 
@@ -47,8 +49,6 @@ class DeliverReplies:
     channels: Mapping[str, Channel]
     """By name of channel or route. A reply of one that is not here waits for a worker that has it:
     the configuration of another was newer, or somebody took a section out too early."""
-    meters: Meters = field(default_factory=Meters)
-    tracer: Tracer = field(default_factory=Tracer)
 
     def __call__(self, user_id: ChannelUserId) -> int:
         """Deliver what is due of this user, oldest first; gives the number of attempts."""
@@ -58,11 +58,10 @@ class DeliverReplies:
                 return attempts
             as_task = isinstance(self._configured(claimed).delivery, TaskDelivery)
             try:
-                with deliver_span(self.tracer, claimed, as_task=as_task):
+                with deliver_span(claimed, as_task=as_task):
                     self._attempt(claimed)
             except StaleLeaseError:
-                self.meters.fenced("delivery")
-                log.warning("delivery.stale", delivery=claimed.reply.delivery_id)
+                record_stale_delivery(claimed)
                 return attempts
         return MAX_DELIVERIES
 
@@ -73,8 +72,7 @@ class DeliverReplies:
         refusal = refusal_of(claimed, policy)
         if refusal is not None:
             self.store.end(claimed, refusal)
-            tell_delivered(claimed, refusal, None, began_s=began_s)
-            self.tracer.note(lambda: {"worker.state": refusal.value})
+            record_delivered(claimed, refusal, None, began_s=began_s)
             return
         outcome = _NOT_HERE if channel is None else self._deliver(channel, claimed)
         state = state_after(claimed, outcome, policy)
@@ -85,10 +83,7 @@ class DeliverReplies:
             provider_id=outcome.provider_id if isinstance(outcome, Sent) else None,
             provider_status=None if isinstance(outcome, Sent) else outcome.reason,
         )
-        # What an envelope calls its channel is no label: only ways out are of the configuration.
-        self.meters.delivered(claimed.policy_name, state)
-        tell_delivered(claimed, state, outcome, began_s=began_s)
-        note_delivered(self.tracer, state, outcome)
+        record_delivered(claimed, state, outcome, began_s=began_s)
         if isinstance(self._configured(claimed).delivery, WebhookDelivery):
             self._note(claimed, outcome)
 
@@ -121,7 +116,7 @@ class DeliverReplies:
         return self.routing.channel(claimed.policy_name)
 
     def _deliver(self, channel: Channel, claimed: ClaimedDelivery) -> DeliveryOutcome:
-        reply, here = claimed.reply, self.tracer.here()
+        reply, here = claimed.reply, traces.current_traceparent()
         try:
             return channel.deliver(reply if here is None else replace(reply, traceparent=here))
         except Exception as error:  # noqa: BLE001 # a channel of a third party; its text may quote

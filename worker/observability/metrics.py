@@ -1,50 +1,106 @@
-"""What the service counts while it works. Here nothing is: that is for processes without metrics.
+"""The metrics of one process. They are always counted, and served if METRICS_PORT is set.
 
-`worker.observability.prometheus` counts. Which of the two, is decided when a process
-starts.
-Arguments that become labels are names of the configuration or of the code: never a text, an
-address, or anything that a producer or a model may choose.
+Label values are names from the configuration or the code: never a text, an address, or a value that
+a producer or a model may choose.
 """
 
+from collections.abc import Callable
+from typing import Final
 
-class Meters:
-    """One for all threads of a process; every method is called where a log line is written."""
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+)
 
-    def accepted(self, result: str) -> None:
-        """Count an envelope with a row: `fresh`, `repeated` or `conflict`."""
+# Otherwise each counter has a second series, `..._created`, that nobody queries.
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
-    def refused(self, reason: str) -> None:
-        """Count an envelope that became a dead letter."""
+# A registry of our own: libraries that count with prometheus_client use its default one.
+REGISTRY: Final = CollectorRegistry()
+ProcessCollector(registry=REGISTRY)
 
-    def waited(self, seconds: float) -> None:
-        """Note how long a turn's oldest message lay between its commit and the turn's claim."""
+QUEUE_S: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900)
+TELNYX_S: Final = (0.1, 0.25, 0.5, 1, 2, 3, 5, 8, 13, 20, 30, 45, 60, 90)
+OWN_S: Final = (0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
-    def posted(self, agent: str, outcome: str, *, status: int | None, seconds: float) -> None:
-        """Count one POST to the Responses endpoint; `status` None = no answer came."""
 
-    def repeated(self, agent: str) -> None:
-        """Count a POST that repeats an earlier one of the same turn and round."""
+def _counter(name: str, text: str, *labels: str) -> Counter:
+    return Counter(name, text, labels, registry=REGISTRY)
 
-    def used(self, agent: str, *, input_tokens: int, output_tokens: int) -> None:
-        """Count the tokens of one call."""
 
-    def ran_tools(self, seconds: float) -> None:
-        """Note how long this thread's turn was with its tools."""
+def _histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+    return Histogram(name, text, labels, buckets=buckets, registry=REGISTRY)
 
-    def ran_tool(self, tool: str, state: str) -> None:
-        """Count the run of one tool."""
 
-    def conversation_failed(self, error: str) -> None:
-        """Count a failure of Telnyx's conversations that made a turn wait."""
+ACCEPTED: Final = _counter(
+    "worker_messages_accepted", "Envelopes that have a row in messages", "result"
+)
+REFUSED: Final = _counter(
+    "worker_envelopes_refused", "Envelopes that became dead letters", "reason"
+)
+POSTS: Final = _counter(
+    "worker_telnyx_posts",
+    "POSTs to the Responses endpoint, by outcome and HTTP status",
+    *("agent", "outcome", "status"),
+)
+REPEATS: Final = _counter(
+    "worker_telnyx_repeats", "POSTs that repeat an earlier one of their round", "agent"
+)
+TOKENS: Final = _counter("worker_tokens", "Tokens, as Telnyx counted them", "agent", "direction")
+TOOL_RUNS: Final = _counter("worker_tool_runs", "Runs of tools", "tool", "state")
+CONVERSATION_FAILURES: Final = _counter(
+    "worker_conversation_failures", "Turns that wait for Telnyx's conversations", "error"
+)
+SETTLED: Final = _counter(
+    "worker_turns_settled",
+    "Claims on turns by what followed, and the outcome of the call before it",
+    *("agent", "plan", "outcome"),
+)
+STALE_LEASES: Final = _counter(
+    "worker_stale_leases", "Work that another worker had taken over", "work"
+)
+DELIVERIES: Final = _counter(
+    "worker_delivery_attempts",
+    "Attempts to deliver, by channel or route (`route:NAME`) and what followed",
+    *("channel", "state"),
+)
+QUEUE: Final = _histogram(
+    "worker_queue_seconds", "From a message's commit to its turn's claim", QUEUE_S
+)
+TELNYX: Final = _histogram(
+    "worker_telnyx_seconds", "One POST to the Responses endpoint", TELNYX_S, "agent"
+)
+OWN: Final = _histogram("worker_own_seconds", "A claim on a turn, less its POSTs and tools", OWN_S)
+SLOTS: Final = Gauge(
+    "worker_turn_slots",
+    "Turns that this process could start now, and those that run",
+    ["state"],
+    registry=REGISTRY,
+)
 
-    def settled(self, agent: str, plan: str, outcome: str) -> None:
-        """Count how a claim on a turn ended."""
+# At zero from the start: `increase()` does not see a first increment that creates its series.
+for _result in ("fresh", "repeated", "conflict"):
+    ACCEPTED.labels(_result)
+for _work in ("turn", "delivery"):
+    STALE_LEASES.labels(_work)
 
-    def worked(self, seconds: float) -> None:
-        """Note how long this thread had a turn: all of it, POSTs and tools too."""
 
-    def fenced(self, work: str) -> None:
-        """Count a `turn` or `delivery` that another worker had taken over."""
+def show_slots(*, free: Callable[[], int], taken: Callable[[], int]) -> None:
+    """Read the number of turn slots at each scrape."""
+    SLOTS.labels("free").set_function(free)
+    SLOTS.labels("taken").set_function(taken)
 
-    def delivered(self, channel: str, state: str) -> None:
-        """Count the state after an attempt to deliver."""
+
+def show_agents(names: tuple[str, ...]) -> None:
+    """Show the plain counters of these agents at zero, so that the first increment is seen."""
+    for agent in names:
+        REPEATS.labels(agent)
+        # The alert on given-up turns counts these two outcomes, and each may be rare.
+        for outcome in ("Done", "none"):
+            SETTLED.labels(agent, "GiveUp", outcome)
+        for direction in ("input", "output"):
+            TOKENS.labels(agent, direction)

@@ -54,8 +54,7 @@ class RunService(bootsteps.StartStopStep):
                 time.sleep(POSTGRES_PAUSE_S)
             else:
                 break
-        worker.app.service.metrics.start()
-        worker.app.service.tracing.start()
+        worker.app.service.start_telemetry()
 
     def stop(self, worker: Any) -> None:
         """End the threads when no task runs any more."""

@@ -5,7 +5,6 @@ from typing import Self
 
 from pydantic import SecretStr
 
-from worker.observability.traces import Tracer
 from worker.telnyx.conversations import Conversations
 from worker.telnyx.http.client_per_thread import CALL_TIMEOUT_S, Wire
 from worker.telnyx.http.connection import KEEPALIVE_S
@@ -26,19 +25,14 @@ class TelnyxClient:
         tls: SSLContext | None = None,
         timeout_s: float = CALL_TIMEOUT_S,
         keepalive_s: float = KEEPALIVE_S,
-        tracer: Tracer | None = None,
     ) -> None:
-        """`tls` None: `transport.tls_context()`. `timeout_s`: of every call but a response.
-
-        `tracer`: of every call but a response, which says more than this knows.
-        """
+        """`tls` None: `transport.tls_context()`. `timeout_s`: of every call but a response."""
         self._wire = Wire(
             base_url,
             api_key,
             tls=tls,
             timeout_s=timeout_s,
             keepalive_s=keepalive_s,
-            tracer=tracer,
         )
         self.conversations = Conversations(self._wire)
         self.responses = Responses(self._wire)

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import httpx
 
+from worker.observability.metrics import REGISTRY
 from worker.observability.metrics_server import MetricsServer
-from worker.observability.prometheus import PrometheusMeters
 
 
 def exposition(*, port: int = 0, files: Path | None = None) -> MetricsServer:
-    return MetricsServer(PrometheusMeters().registry, host="127.0.0.1", port=port, files=files)
+    return MetricsServer(REGISTRY, host="127.0.0.1", port=port, files=files)
 
 
 def test_a_process_is_found_by_a_file_that_goes_with_it(tmp_path: Path) -> None:

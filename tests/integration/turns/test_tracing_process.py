@@ -23,20 +23,18 @@ def run(program: str, **env: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_without_an_endpoint_nothing_is_imported_and_without_the_library_nothing_breaks() -> None:
+def test_without_an_endpoint_no_sdk_is_imported_and_without_the_extra_nothing_breaks() -> None:
     done = run(f"""
 import sys
 from uuid import uuid4
-sys.modules["opentelemetry"] = None
-from worker.bootstrap.tracing import build_tracing
-off = build_tracing({{}}, uuid4())
+sys.modules["opentelemetry.sdk"] = sys.modules["opentelemetry.exporter"] = None
+from worker.bootstrap.shared import _trace_export
+from worker.observability import traces
+assert _trace_export({{}}, uuid4()) is None
 assert "worker.observability.otel" not in sys.modules
-lacking = build_tracing({ENDPOINT}, uuid4())
-for tracing in (off, lacking):
-    tracing.start()
-    with tracing.tracer.span("turn", lambda: {{"worker.turn": 1}}):
-        assert tracing.tracer.here() is None
-    tracing.stop()
+assert _trace_export({ENDPOINT}, uuid4()) is None
+with traces.span("turn", lambda: {{"worker.turn": 1}}):
+    assert traces.current_traceparent() is None
 """)
     assert done.returncode == 0, done.stderr
     assert "traces.import_failed" in done.stdout
@@ -48,14 +46,15 @@ def test_a_dead_collector_costs_a_process_that_ends_a_moment_and_its_address_sta
     done = run(
         """
 import logging
-from worker.observability.otel import OtelTracer
+from worker.observability import traces
+from worker.observability.otel import TraceExport
 logging.basicConfig(level="DEBUG")
-tracer = OtelTracer({})
-tracer.start()
+export = TraceExport({})
+export.start()
 for number in range(3000):  # more than the queue holds
-    with tracer.span("turn", lambda: {"worker.turn": number}):
+    with traces.span("turn", lambda: {"worker.turn": number}):
         pass
-tracer.stop()
+export.stop()
 print("stopped")
 """,
         OTEL_EXPORTER_OTLP_ENDPOINT="http://canary-user:canary-word@127.0.0.1:1/canary-token",

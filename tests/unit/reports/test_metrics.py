@@ -10,10 +10,16 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry, generate_latest
 
+from tests.support.claimed import claimed
 from tests.support.databases import ROOT
 from tests.support.processes import eventually
 from worker.cli.inspect.metrics import METRICS, Overall, Part
-from worker.observability.prometheus import PrometheusMeters
+from worker.domain.ids import CallId
+from worker.domain.turns.calls import NotSent
+from worker.domain.turns.claim import Intent
+from worker.domain.turns.next_step import Send
+from worker.handlers.telemetry.turns import record_post, record_tools_took, record_worked
+from worker.observability.metrics import REGISTRY, show_agents
 from worker.store.reports.gauges import Metric, Reading
 
 ALERTS = yaml.safe_load((ROOT / "deploy/prometheus/alerts.yml").read_text())
@@ -24,8 +30,7 @@ SUFFIXES = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count"), 
 
 def counted() -> dict[str, tuple[str, tuple[str, ...]]]:
     """What a worker process counts: name -> type and labels."""
-    registry = PrometheusMeters().registry
-    collectors = {id(one): one for one in registry._collector_to_names}
+    collectors = {id(one): one for one in REGISTRY._collector_to_names}
     found = {}
     for collector in collectors.values():
         for family in collector.collect():
@@ -93,25 +98,39 @@ def test_every_alert_has_its_entry_in_the_runbook_and_there_is_no_other() -> Non
 # --- a worker's own ------------------------------------------------------------------------------
 
 
+def counted_since(name: str, **labels: str) -> Callable[[str], float]:
+    """Return what reads how much a series of `name` has grown: the registry is the process's."""
+
+    def value(suffix: str) -> float:
+        return REGISTRY.get_sample_value(name + suffix, labels) or 0.0
+
+    before = {suffix: value(suffix) for suffix in ("_sum", "_count")}
+    return lambda suffix: value(suffix) - before[suffix]
+
+
 def test_our_own_time_is_that_of_the_claim_less_posts_and_tools() -> None:
-    meters = PrometheusMeters()
-    meters.posted("a", "Done", status=200, seconds=2.0)
-    meters.ran_tools(1.0)
-    meters.posted("a", "Done", status=200, seconds=3.0)
-    meters.worked(6.5)
-    meters.worked(0.25)
-    shown = meters.registry.get_sample_value
-    assert shown("worker_own_seconds_sum") == 0.75, "nothing of the first is left for the second"
-    assert shown("worker_own_seconds_count") == 2
-    assert shown("worker_telnyx_seconds_sum", {"agent": "a"}) == 5.0
+    own = counted_since("worker_own_seconds")
+    telnyx = counted_since("worker_telnyx_seconds", agent="own-time")
+    work = claimed(
+        Send(agent="own-time", batch=()),
+        agent="own-time",
+        intent=Intent(call_id=CallId(1), round=0, attempt=0, instructions=None),
+    )
+    record_post(work, NotSent(reason="no connection"), seconds=2.0)
+    record_tools_took(1.0)
+    record_post(work, NotSent(reason="no connection"), seconds=3.0)
+    record_worked(6.5)
+    record_worked(0.25)
+    assert own("_sum") == pytest.approx(0.75), "nothing of the first is left for the second"
+    assert own("_count") == 2
+    assert telnyx("_sum") == 5.0
 
 
 def test_what_an_alert_counts_is_there_before_the_first() -> None:
-    meters = PrometheusMeters()
-    meters.know(agents=("a",))
+    show_agents(("rare",))
     for outcome in ("Done", "none"):
-        labels = {"agent": "a", "plan": "GiveUp", "outcome": outcome}
-        assert meters.registry.get_sample_value("worker_turns_settled_total", labels) == 0
+        labels = {"agent": "rare", "plan": "GiveUp", "outcome": outcome}
+        assert REGISTRY.get_sample_value("worker_turns_settled_total", labels) == 0
 
 
 # --- `worker metrics` ----------------------------------------------------------------------------

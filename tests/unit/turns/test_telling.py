@@ -1,26 +1,21 @@
 """What the log says of a turn's end, and how loudly."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
 
 import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from worker.domain.ids import ChannelUserId, MessageRowId, TurnId
-from worker.domain.messages import ChannelAddress, PendingMessage
+from tests.support.claimed import claimed
+from worker.domain.ids import MessageRowId
+from worker.domain.messages import PendingMessage
 from worker.domain.reasons import DeadLetterReason
-from worker.domain.routing import Agent, ChannelPolicy
 from worker.domain.states import ReplySource
 from worker.domain.turns.calls import CallOutcome, Done, Fault, NotSent, Refused, Unknown
-from worker.domain.turns.claim import Claimed
 from worker.domain.turns.next_step import Reconcile, Send
 from worker.domain.turns.plan import Diverge, GiveUp, Later, Plan, Replace, Reply
-from worker.domain.turns.records import Lease, OpenTurn
-from worker.handlers.telemetry.telling import tell_settled
-from worker.net.clock import boottime
+from worker.handlers.telemetry.turns import record_settled
 
-NOW = datetime(2026, 11, 22, tzinfo=UTC)
 BATCH = tuple(PendingMessage(id=MessageRowId(id_), agent="default", text="hush") for id_ in (4, 5))
 REPLY = Reply(text="hush", source=ReplySource.CALL)
 GAVE_UP = GiveUp(reason=DeadLetterReason.NO_ANSWER, fallback_text="hush", landed=None)
@@ -36,29 +31,9 @@ def every_level() -> Iterator[None]:
     structlog.configure(**before)
 
 
-def claimed(step: Send | Reconcile) -> Claimed:
-    return Claimed(
-        lease=Lease(user_id=ChannelUserId(1), token=2),
-        who=ChannelAddress(channel="web", recipient="hush", address="hush", thread="hush"),
-        now=NOW,
-        agent=Agent(name="default", model="any"),
-        channel=ChannelPolicy(name="web"),
-        delivery_policy="web",
-        turn=OpenTurn(
-            id=TurnId(3), agent="default", input_text="hush", parts=(), opened_at=NOW, messages=2
-        ),
-        conversation=None,
-        paused=False,
-        step=step,
-        intent=None,
-        gates=(),
-        claimed_at_s=boottime(),
-    )
-
-
 def told(step: Send | Reconcile, outcome: CallOutcome | None, plan: Plan) -> dict[str, object]:
     with capture_logs() as lines:
-        tell_settled(claimed(step), outcome, plan)
+        record_settled(claimed(step), outcome, plan)
     (line,) = lines
     assert "hush" not in str(line)
     return dict(line)

@@ -1,27 +1,27 @@
 """Traces: when there are any, what they keep to themselves, and what a dead collector costs."""
 
+from collections.abc import Iterator
+from typing import NoReturn
+
 import pytest
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from worker.bootstrap.tracing import is_wanted
-from worker.observability.otel import OtelTracer
-from worker.observability.traces import TRACEPARENT, Tracer
+from worker.observability import traces
+from worker.observability.otel import TraceExport
+from worker.observability.traces import TRACEPARENT
 
 ENDPOINT = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318"}
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
 @pytest.fixture
-def kept() -> InMemorySpanExporter:
-    return InMemorySpanExporter()
-
-
-@pytest.fixture
-def tracer(kept: InMemorySpanExporter) -> OtelTracer:
-    made = OtelTracer({"service.name": "worker"})
-    made._provider.add_span_processor(SimpleSpanProcessor(kept))
-    return made
+def kept() -> Iterator[InMemorySpanExporter]:
+    kept = InMemorySpanExporter()
+    export = TraceExport({"service.name": "worker"})
+    export.provider.add_span_processor(SimpleSpanProcessor(kept))
+    yield kept
+    export.stop()
 
 
 @pytest.mark.parametrize(
@@ -39,13 +39,11 @@ def tracer(kept: InMemorySpanExporter) -> OtelTracer:
 def test_there_are_traces_where_opentelemetrys_own_variables_say_so(
     environ: dict[str, str], wanted: bool
 ) -> None:
-    assert is_wanted(environ) is wanted
+    assert traces.are_wanted(environ) is wanted
 
 
-def test_an_exception_leaves_its_type_and_not_a_word(
-    tracer: OtelTracer, kept: InMemorySpanExporter
-) -> None:
-    with pytest.raises(ValueError, match="canary"), tracer.span("turn", dict):
+def test_an_exception_leaves_its_type_and_not_a_word(kept: InMemorySpanExporter) -> None:
+    with pytest.raises(ValueError, match="canary"), traces.span("turn", dict):
         raise ValueError("canary")
     (span,) = kept.get_finished_spans()
     assert dict(span.attributes or {}) == {"error.type": "ValueError"}
@@ -54,12 +52,12 @@ def test_an_exception_leaves_its_type_and_not_a_word(
 
 
 def test_what_is_not_known_is_left_out_and_the_span_around_is_the_parent(
-    tracer: OtelTracer, kept: InMemorySpanExporter
+    kept: InMemorySpanExporter,
 ) -> None:
-    with tracer.span("turn", lambda: {"worker.turn": 7, "worker.call": None}, parent=PARENT):
-        here = tracer.here()
-        with tracer.span("telnyx find", dict):
-            tracer.note(lambda: {"http.response.status_code": 200})
+    with traces.span("turn", lambda: {"worker.turn": 7, "worker.call": None}, parent=PARENT):
+        here = traces.current_traceparent()
+        with traces.span("telnyx find", dict):
+            traces.note(lambda: {"http.response.status_code": 200})
     inner, outer = kept.get_finished_spans()
     assert dict(outer.attributes or {}) == {"worker.turn": 7}
     assert dict(inner.attributes or {}) == {"http.response.status_code": 200}
@@ -68,7 +66,7 @@ def test_what_is_not_known_is_left_out_and_the_span_around_is_the_parent(
     assert here is not None
     assert here.split("-")[1] == PARENT.split("-")[1]
     assert inner.parent == outer.context
-    assert tracer.here() is None
+    assert traces.current_traceparent() is None
 
 
 @pytest.mark.parametrize(
@@ -88,5 +86,18 @@ def test_what_is_no_traceparent_is_none(text: str) -> None:
 
 
 def test_a_process_without_traces_makes_nothing_of_them() -> None:
-    tracer = Tracer()
-    assert tracer.span("a", dict) is tracer.span("b", lambda: {"worker.turn": 1}, parent=PARENT)
+    assert traces.span("a", dict) is traces.span("b", _never_called, parent=PARENT)
+    traces.note(_never_called)
+
+
+def test_facts_of_a_span_that_is_not_sampled_are_not_computed() -> None:
+    export = TraceExport({})
+    unsampled = f"{PARENT[:-2]}00"
+    with traces.span("turn", _never_called, parent=unsampled):
+        traces.note(_never_called)
+        assert traces.current_traceparent() is not None
+    export.stop()
+
+
+def _never_called() -> NoReturn:
+    raise AssertionError("nobody records")

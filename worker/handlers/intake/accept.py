@@ -1,6 +1,6 @@
 """Accepting one envelope: check, route, commit. From then on its message has one outcome."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from worker.domain.messages import Accepted, Attachment, NewMessage, is_image
@@ -8,10 +8,8 @@ from worker.domain.reasons import DeadLetterReason
 from worker.domain.routing import ChannelPolicy, Routing, UnknownAgentError, UnknownRouteError
 from worker.domain.turns.claim import Started
 from worker.envelope import Envelope, EnvelopeError, parse_envelope
-from worker.handlers.telemetry.turns import INBOUND, accept_span, note_accepted
-from worker.observability.logs import log
-from worker.observability.metrics import Meters
-from worker.observability.traces import Tracer
+from worker.handlers.telemetry.intake import INBOUND, accept_span, record_accepted
+from worker.observability import traces
 from worker.store.intake.messages import MessageStore
 from worker.store.turns.fast_path import StartStore
 
@@ -27,8 +25,6 @@ class AcceptEnvelope:
 
     messages: MessageStore
     routing: Routing
-    meters: Meters = field(default_factory=Meters)
-    tracer: Tracer = field(default_factory=Tracer)
 
     def commit(
         self, message: NewMessage, *, starts_itself: bool, traceparent: str | None = None
@@ -38,11 +34,10 @@ class AcceptEnvelope:
         `starts_itself`: the caller starts its turn, where it is first in line. `traceparent`: the
         producer's.
         """
-        with accept_span(self.tracer, queue=INBOUND, parent=traceparent):
-            traced = self.traced(message, otherwise=traceparent)
+        with accept_span(queue=INBOUND, parent=traceparent):
+            traced = in_current_trace(message, otherwise=traceparent)
             accepted = self.messages.accept(traced, starts_itself=starts_itself)
-            self.tell(accepted)
-            note_accepted(self.tracer, accepted)
+            record_accepted(accepted)
         return accepted
 
     def start(
@@ -52,37 +47,19 @@ class AcceptEnvelope:
 
         Where it gives `Accepted`, the caller starts the turn if the message is first in line.
         """
-        with accept_span(self.tracer, queue=INBOUND, parent=traceparent):
-            traced = self.traced(message, otherwise=traceparent)
+        with accept_span(queue=INBOUND, parent=traceparent):
+            traced = in_current_trace(message, otherwise=traceparent)
             started = starts.start(traced)
             accepted = started.accepted if started else None
             accepted = accepted or self.messages.accept(traced, starts_itself=True)
-            self.tell(accepted)
-            note_accepted(self.tracer, accepted)
+            record_accepted(accepted)
         return started or accepted
 
-    def traced(self, message: NewMessage, *, otherwise: str | None = None) -> NewMessage:
-        """Let what follows from a message belong to the span around this, or to `otherwise`."""
-        traceparent = self.tracer.here() or otherwise
-        return message if traceparent is None else replace(message, traceparent=traceparent)
 
-    def tell(self, accepted: Accepted) -> None:
-        """Log and count what became of an envelope: ids."""
-        self.meters.accepted(accepted.result)
-        if accepted.fresh:
-            log.info("message.accepted", message=accepted.id, user=accepted.user_id)
-        elif accepted.conflicting:
-            log.warning("message.conflict", message=accepted.id, user=accepted.user_id)
-        else:
-            log.info("message.repeated", message=accepted.id, user=accepted.user_id)
-
-    def tell_refused(
-        self, error: EnvelopeError, *, queue: str, traceparent: str | None = None
-    ) -> None:
-        """Log and count an envelope that became a dead letter."""
-        with accept_span(self.tracer, queue=queue, parent=traceparent, refused=error.reason):
-            self.meters.refused(error.reason)
-            log.warning("envelope.refused", reason=error.reason, queue=queue)
+def in_current_trace(message: NewMessage, *, otherwise: str | None = None) -> NewMessage:
+    """Return the message with the current span's traceparent; without a span, with `otherwise`."""
+    traceparent = traces.current_traceparent() or otherwise
+    return message if traceparent is None else replace(message, traceparent=traceparent)
 
 
 def parse_and_route(document: object, routing: Routing) -> NewMessage:

@@ -7,8 +7,8 @@ from worker.domain.errors import PermanentError
 from worker.domain.messages import NewMessage
 from worker.domain.reasons import DeadLetterReason
 from worker.envelope import EnvelopeError
-from worker.handlers.intake.accept import AcceptEnvelope, parse_and_route
-from worker.handlers.telemetry.turns import accept_span
+from worker.handlers.intake.accept import AcceptEnvelope, in_current_trace, parse_and_route
+from worker.handlers.telemetry.intake import accept_span, record_accepted, record_refused
 from worker.store.intake.inbox import QUEUE, InboxStore, Refused
 
 NOT_TAKEN = Refused(
@@ -37,7 +37,7 @@ class DrainInbox:
         if accepted is None:
             return False
         for one in accepted:
-            self.accept.tell(one)
+            record_accepted(one)
         self.rouse()
         return True
 
@@ -49,15 +49,15 @@ class DrainInbox:
             self.inbox.set_oldest_aside(NOT_TAKEN)
             return ()
         for one in accepted or ():
-            self.accept.tell(one)
+            record_accepted(one)
         return None if accepted is None else ()
 
     def _judge(self, document: object) -> NewMessage | Refused:
         try:
             message = parse_and_route(document, self.accept.routing)
         except EnvelopeError as error:
-            self.accept.tell_refused(error, queue=QUEUE)
+            record_refused(error.reason, queue=QUEUE)
             return Refused(reason=error.reason, detail=str(error))
         # Its trace begins here: what is committed is a batch of them.
-        with accept_span(self.accept.tracer, queue=QUEUE, parent=None):
-            return self.accept.traced(message)
+        with accept_span(queue=QUEUE, parent=None):
+            return in_current_trace(message)

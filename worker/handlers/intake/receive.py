@@ -7,6 +7,7 @@ from worker.domain.messages import Accepted, NewMessage
 from worker.domain.turns.claim import Started
 from worker.envelope import EnvelopeError
 from worker.handlers.intake.accept import AcceptEnvelope, parse_and_route
+from worker.handlers.telemetry.intake import record_refused
 from worker.handlers.turns.answer import MAX_SLEEP_S, AnswerUser
 from worker.handlers.turns.slots import TurnSlots
 from worker.net.clock import boottime
@@ -41,7 +42,7 @@ class ReceiveEnvelope:
             message = parse_and_route(document, self.accept.routing)
         except EnvelopeError as error:
             self.dead_letters.keep(reason=error.reason, raw=raw(), detail=str(error), queue=queue)
-            self.accept.tell_refused(error, queue=queue, traceparent=traceparent)
+            record_refused(error.reason, queue=queue, traceparent=traceparent)
             return None
         at_once = message.hold_s <= MAX_SLEEP_S
         if not (at_once and self.slots.take_at_once(message.agent)):
@@ -62,5 +63,5 @@ class ReceiveEnvelope:
             self.answer.go_on(accepted.claimed, t0)
             return accepted.accepted
         if accepted.first_in_line:
-            self.answer.with_slot(accepted.user_id, first_in_s=accepted.due_in_s)
+            self.answer.with_slot(accepted.user_id, due_in_s=accepted.due_in_s)
         return accepted

@@ -1,101 +1,123 @@
-"""What accepting, turns, calls and deliveries are in the words of the tracer.
+"""Reports turns, calls and tools: log line, counter and span of each step.
 
-accept ─┬─ turn ─┬─ POST /ai/openai/responses
-        │        ├─ execute_tool NAME
-        │        └─ telnyx find, telnyx create conversation, …
-        └─ deliver
+    turn.settled       user, turn, messages, call, outcome, plan, response, request, duration_ms
+    turn.uses_tools    the model asked for tools: the turn goes on
+    message.expired    message.over_budget    nobody answers these messages any more
 
-Turns and deliveries are children of what accepted their first message, whose context is in its row:
-so it is one trace, whichever processes do the work, and however often one has to begin anew.
+    accept ─┬─ turn ─┬─ POST /ai/openai/responses
+            │        ├─ execute_tool NAME
+            │        └─ telnyx find, telnyx create conversation, …
+            └─ deliver
 
-Names without `worker.` are OpenTelemetry's: messaging, http, gen_ai, error.
+A turn's span is a child of the span that accepted its first message, whose traceparent is in the
+row. So all of it is one trace, whichever processes do the work and however often it starts again.
+
+Log lines hold ids, numbers and our own words: never a text, nor a channel's id of a message, which
+may hold an address. Attributes without `worker.` are OpenTelemetry's: messaging, http, gen_ai,
+error.
 """
 
+import threading
+from collections.abc import Collection
 from contextlib import AbstractContextManager
-from typing import Final, TypeAlias
+from http import HTTPStatus
+from typing import Any, Final
 
-from worker.domain.deliveries import ClaimedDelivery, DeliveryOutcome, Sent
-from worker.domain.messages import Accepted
-from worker.domain.states import DeliveryState
-from worker.domain.turns.calls import CallOutcome, Done, NotSent, Refused, Unknown
-from worker.domain.turns.claim import Claimed
-from worker.domain.turns.next_step import Reconcile
-from worker.domain.turns.plan import Plan
+from worker.domain.errors import WorkerError
+from worker.domain.ids import ChannelUserId
+from worker.domain.states import ReplySource
+from worker.domain.tools import ToolResult
+from worker.domain.turns.calls import CallOutcome, Done, Fault, NotSent, Refused, ToolCall, Unknown
+from worker.domain.turns.claim import Claimed, NotClaimed
+from worker.domain.turns.next_step import GoOn, Prepare, Reconcile, Record, Send
+from worker.domain.turns.plan import Diverge, GiveUp, Later, Plan, Replace, Reply
 from worker.domain.turns.records import ToolRecord
-from worker.observability.traces import Facts, Kind, Tracer
+from worker.net.clock import boottime
+from worker.observability import metrics, traces
+from worker.observability.logs import log
 
-Span: TypeAlias = AbstractContextManager[None]
-
-INBOUND: Final = "inbound"
 POST: Final = "POST /ai/openai/responses"
 
-
-def accept_span(
-    tracer: Tracer, *, queue: str, parent: str | None, refused: str | None = None
-) -> Span:
-    """Trace the acceptance of an envelope. `refused`: why it is none."""
-
-    def facts() -> Facts:
-        return {
-            "messaging.system": "celery" if queue == INBOUND else "postgresql",
-            "messaging.destination.name": queue,
-            "messaging.operation.name": "accept",
-            "messaging.operation.type": "process",
-            "error.type": refused,
-        }
-
-    return tracer.span("accept", facts, kind=Kind.CONSUMER, parent=parent)
+_elsewhere = threading.local()
+"""`seconds` that this thread's turn has spent in POSTs and tools so far."""
 
 
-def note_accepted(tracer: Tracer, accepted: Accepted) -> None:
-    """Say which row it became."""
-    tracer.note(
-        lambda: {
-            "worker.message": accepted.id,
-            "worker.user": accepted.user_id,
-            "worker.result": accepted.result,
-        }
-    )
+def record_not_claimed(user_id: ChannelUserId, claim: NotClaimed) -> None:
+    """Report the messages that a claim ended without a turn, and what it waits for."""
+    if claim.expired:
+        log.info("message.expired", user=user_id, messages=list(claim.expired))
+    if claim.over_budget:
+        log.info("message.over_budget", user=user_id, messages=list(claim.over_budget))
+    if claim.trouble:
+        log.error("turn.waits_for_operator", user=user_id, why=claim.trouble)
 
 
-def turn_span(tracer: Tracer, claimed: Claimed) -> Span:
+def turn_span(claimed: Claimed) -> AbstractContextManager[None]:
     """Trace the work of one claim on a turn."""
     turn = claimed.turn
-
-    def facts() -> Facts:
-        return {
+    parents = turn.traceparents
+    return traces.span(
+        "turn",
+        lambda: {
             "worker.turn": turn.id,
             "worker.user": claimed.lease.user_id,
             "worker.kind": turn.kind.value,
             "worker.messages": turn.messages,
-            # Saved searches and dashboards know this step by its former class name.
-            "worker.step": "LookBack"
-            if isinstance(claimed.step, Reconcile)
-            else type(claimed.step).__name__,
+            "worker.step": _step_name(claimed),
             "gen_ai.agent.name": claimed.agent.name,
-        }
-
-    parents = turn.traceparents
-    return tracer.span("turn", facts, parent=parents[0] if parents else None, links=parents[1:])
-
-
-def note_settled(tracer: Tracer, outcome: CallOutcome | None, plan: Plan) -> None:
-    """Say how the claim ended."""
-    tracer.note(
-        lambda: {
-            "worker.plan": type(plan).__name__,
-            "worker.outcome": None if outcome is None else type(outcome).__name__,
-        }
+        },
+        parent=parents[0] if parents else None,
+        links=parents[1:],
     )
 
 
-def post_span(tracer: Tracer, claimed: Claimed) -> Span:
-    """Trace one call of the model. Telnyx is not told of the trace."""
+def _step_name(claimed: Claimed) -> str:
+    # Saved searches and dashboards know this step by the former name of its class.
+    return "LookBack" if isinstance(claimed.step, Reconcile) else type(claimed.step).__name__
 
-    def facts() -> Facts:
-        intent, conversation = claimed.committed_intent, claimed.conversation
-        remote = conversation.telnyx_id if conversation else None
-        return {
+
+def record_claimed(claimed: Claimed) -> None:
+    """Report a claim: how long a new turn's messages have waited, and which have expired."""
+    step = claimed.step
+    if isinstance(step, Send | Prepare | Record):
+        accepted = [one.accepted_at for one in step.batch if one.accepted_at is not None]
+        if accepted:
+            metrics.QUEUE.observe((claimed.now - min(accepted)).total_seconds())
+        if step.expired:
+            user_id = claimed.lease.user_id
+            log.info("message.expired", user=user_id, messages=list(step.expired))
+
+
+def record_worked(seconds: float) -> None:
+    """Count the time of a whole claim; POSTs and tools of this thread are taken off."""
+    elsewhere_s = getattr(_elsewhere, "seconds", 0.0)
+    _elsewhere.seconds = 0.0
+    metrics.OWN.observe(max(seconds - elsewhere_s, 0.0))
+
+
+def _record_elsewhere(seconds: float) -> None:
+    _elsewhere.seconds = getattr(_elsewhere, "seconds", 0.0) + seconds
+
+
+def record_stale_turn(claimed: Claimed) -> None:
+    """Report a turn that another worker took over."""
+    metrics.STALE_LEASES.labels("turn").inc()
+    log.warning("lease.stale", user=claimed.lease.user_id, token=claimed.lease.token)
+
+
+def record_conversation_failed(claimed: Claimed, error: WorkerError) -> None:
+    """Report a failure of Telnyx's conversations that makes the turn wait."""
+    metrics.CONVERSATION_FAILURES.labels(type(error).__name__).inc()
+    log.warning("conversation.failed", turn=claimed.turn.id, error=str(error))
+
+
+def post_span(claimed: Claimed) -> AbstractContextManager[None]:
+    """Trace one call of the model. Telnyx gets no traceparent."""
+    intent, conversation = claimed.committed_intent, claimed.conversation
+    remote = conversation.telnyx_id if conversation else None
+    return traces.span(
+        POST,
+        lambda: {
             "worker.call": intent.call_id,
             "worker.round": intent.round,
             "http.request.method": "POST",
@@ -104,72 +126,154 @@ def post_span(tracer: Tracer, claimed: Claimed) -> Span:
             "gen_ai.provider.name": "telnyx",
             "gen_ai.request.model": claimed.agent.model,
             "gen_ai.conversation.id": str(remote) if remote else None,
+        },
+        kind=traces.Kind.CLIENT,
+    )
+
+
+def record_post(claimed: Claimed, outcome: CallOutcome, *, seconds: float) -> None:
+    """Report one POST: its outcome, its time and the tokens it used."""
+    agent, name = claimed.agent.name, type(outcome).__name__
+    status = _status_of(outcome)
+    metrics.POSTS.labels(agent, name, "none" if status is None else str(status)).inc()
+    metrics.TELNYX.labels(agent).observe(seconds)
+    _record_elsewhere(seconds)
+    if claimed.committed_intent.attempt > 0:
+        metrics.REPEATS.labels(agent).inc()
+    if isinstance(outcome, Done):
+        metrics.TOKENS.labels(agent, "input").inc(outcome.usage.input_tokens)
+        metrics.TOKENS.labels(agent, "output").inc(outcome.usage.output_tokens)
+    traces.note(
+        lambda: {
+            **_call_attributes(outcome),
+            "http.response.status_code": status,
+            "worker.outcome": name,
         }
-
-    return tracer.span(POST, facts, kind=Kind.CLIENT)
-
-
-def note_post(tracer: Tracer, outcome: CallOutcome) -> None:
-    """Say what came back."""
-    tracer.note(lambda: {**_of_call(outcome), "worker.outcome": type(outcome).__name__})
+    )
 
 
-def _of_call(outcome: CallOutcome) -> Facts:
+def _status_of(outcome: CallOutcome) -> int | None:
+    match outcome:
+        case Done():
+            return int(HTTPStatus.OK)
+        case Refused() | Unknown():
+            return outcome.status
+        case NotSent():
+            return None
+
+
+def _call_attributes(outcome: CallOutcome) -> traces.Facts:
     match outcome:
         case Done():
             return {
-                "http.response.status_code": 200,
                 "gen_ai.response.id": outcome.response_id,
                 "gen_ai.usage.input_tokens": outcome.usage.input_tokens,
                 "gen_ai.usage.output_tokens": outcome.usage.output_tokens,
             }
         case Refused():
-            status = {"http.response.status_code": outcome.status}
-            return {**status, "error.type": str(outcome.status), "worker.fault": outcome.fault}
+            return {"error.type": str(outcome.status), "worker.fault": outcome.fault}
         case Unknown():
-            return {"http.response.status_code": outcome.status, "error.type": "Unknown"}
+            return {"error.type": "Unknown"}
         case NotSent():
             return {"error.type": "NotSent"}
 
 
-def tool_span(tracer: Tracer, record: ToolRecord, *, ours: bool) -> Span:
-    """Trace one run of a tool. `ours`: else its name is the model's own words."""
+def record_tools_wanted(
+    claimed: Claimed, outcome: CallOutcome, calls: Collection[ToolCall]
+) -> None:
+    """Report a call that ended with the model asking for tools."""
+    log.info(
+        "turn.uses_tools",
+        user=claimed.lease.user_id,
+        turn=claimed.turn.id,
+        call=claimed.committed_intent.call_id,
+        tools=len(calls),
+        **_call_fields(outcome),
+    )
 
-    def facts() -> Facts:
-        return {
+
+def tool_span(record: ToolRecord, *, configured: bool) -> AbstractContextManager[None]:
+    """Trace one run of a tool. `configured`: otherwise the model made its name up."""
+    return traces.span(
+        f"execute_tool {record.name}" if configured else "execute_tool",
+        lambda: {
             "worker.turn": record.turn_id,
             "worker.round": record.round,
             "gen_ai.operation.name": "execute_tool",
-            "gen_ai.tool.name": record.name if ours else None,
-        }
-
-    return tracer.span(f"execute_tool {record.name}" if ours else "execute_tool", facts)
-
-
-def deliver_span(tracer: Tracer, claimed: ClaimedDelivery, *, as_task: bool) -> Span:
-    """Trace one attempt to deliver."""
-
-    def facts() -> Facts:
-        return {
-            "worker.delivery": claimed.reply.delivery_id,
-            "worker.turn": claimed.turn_id,
-            "worker.user": claimed.reply.user_id,
-            "worker.way_out": claimed.policy_name,
-            "worker.attempt": claimed.attempts + 1,
-            # What the receiver knows it by.
-            "messaging.message.id": str(claimed.reply.idempotency_key),
-        }
-
-    kind = Kind.PRODUCER if as_task else Kind.CLIENT
-    return tracer.span("deliver", facts, kind=kind, parent=claimed.traceparent)
+            "gen_ai.tool.name": record.name if configured else None,
+        },
+    )
 
 
-def note_delivered(tracer: Tracer, state: DeliveryState, outcome: DeliveryOutcome) -> None:
-    """Say how the attempt ended."""
+def record_tool_ran(record: ToolRecord, result: ToolResult, *, configured: bool) -> None:
+    """Report the end of one tool."""
+    if configured:
+        metrics.TOOL_RUNS.labels(record.name, result.state).inc()
+    traces.note(lambda: {"worker.state": result.state})
+    log.info(
+        "tool.ran",
+        turn=record.turn_id,
+        round=record.round,
+        # Any other name is text that the model wrote.
+        tool=record.name if configured else None,
+        state=result.state,
+        reason=result.reason,
+    )
 
-    def facts() -> Facts:
-        word = type(outcome).__name__
-        failed = None if isinstance(outcome, Sent) else word
-        return {"worker.state": state.value, "worker.outcome": word, "error.type": failed}
 
-    tracer.note(facts)
+def record_tools_took(seconds: float) -> None:
+    """Take the time of this thread's tools off the turn's own."""
+    _record_elsewhere(seconds)
+
+
+def record_settled(claimed: Claimed, outcome: CallOutcome | None, plan: Plan) -> None:
+    """Report how a claim ended: at error if a person has to act, at info if all is well.
+
+    `duration_ms` counts from the claim. `messages` are the rows that the turn answers; only the
+    claim that opened the turn logs them.
+    """
+    outcome_name = None if outcome is None else type(outcome).__name__
+    metrics.SETTLED.labels(claimed.agent.name, _plan_label(plan), outcome_name or "none").inc()
+    traces.note(lambda: {"worker.plan": type(plan).__name__, "worker.outcome": outcome_name})
+    fields: dict[str, Any] = {"user": claimed.lease.user_id, "turn": claimed.turn.id}
+    if not isinstance(claimed.step, Reconcile | GoOn) and claimed.step.batch:
+        fields["messages"] = [one.id for one in claimed.step.batch]
+    fields["call"] = claimed.intent and claimed.intent.call_id
+    fields |= _call_fields(outcome)
+    fields["plan"] = type(plan).__name__
+    if isinstance(plan, GiveUp | Later | Replace | Diverge):
+        fields["reason"] = plan.reason
+    if isinstance(plan, Later):
+        fields["wait_s"] = plan.wait_s
+    write = log.info
+    if isinstance(plan, Diverge) or _needs_operator(outcome):
+        write = log.error
+    elif isinstance(plan, GiveUp | Replace):
+        write = log.warning
+    duration_ms = round((boottime() - claimed.claimed_at_s) * 1000)
+    write("turn.settled", **fields, duration_ms=duration_ms)
+
+
+def _plan_label(plan: Plan) -> str:
+    """Name a plan in metrics; a reply that was found in the thread counts separately."""
+    adopted = isinstance(plan, Reply) and plan.source is ReplySource.ADOPTED
+    return "Adopted" if adopted else type(plan).__name__
+
+
+def _call_fields(outcome: CallOutcome | None) -> dict[str, Any]:
+    """Return the ids by which Telnyx's support finds the call on their side."""
+    if outcome is None:
+        return {}
+    fields: dict[str, Any] = {"outcome": type(outcome).__name__}
+    match outcome:
+        case Done():
+            fields |= {"response": outcome.response_id, "request": outcome.request_id}
+        case Refused() | Unknown():
+            fields |= {"status": outcome.status, "request": outcome.request_id}
+        case NotSent():
+            pass
+    return fields
+
+
+def _needs_operator(outcome: CallOutcome | None) -> bool:
+    return isinstance(outcome, Refused) and outcome.fault is Fault.ACCOUNT

@@ -1,4 +1,11 @@
-"""Answering one channel user: claim, conversation, intent, POST, settle; then his next turn."""
+"""Answering one channel user: claim, conversation, intent, POST, settle; then their next turn.
+
+due -> claim -> Prepare    find the conversation -+
+                Reconcile  read Telnyx's side ----+-> tools -> intent -> POST -> settle
+                GoOn       -----------------------+     ^                 |
+                Send       intent is committed ------------------> POST   | tools wanted
+                Record     a person answers -> settle   +-----------------+
+"""
 
 import time
 from collections.abc import Callable
@@ -13,18 +20,25 @@ from worker.domain.errors import (
     WorkerError,
 )
 from worker.domain.ids import ChannelUserId
-from worker.domain.routing import Agent, Routing
+from worker.domain.routing import Routing
 from worker.domain.timing import Timing
-from worker.domain.turns.claim import Claimed, Intent, NotClaimed, Settled
-from worker.domain.turns.next_step import GoOn, Prepare, Reconcile, Record, Send, Step, next_step
+from worker.domain.turns.claim import Claimed, NotClaimed, Settled
+from worker.domain.turns.next_step import GoOn, Prepare, Reconcile, Record, Send, next_step
 from worker.domain.turns.plan import Later, Recorded, Replace, UseTools
 from worker.domain.turns.reconcile import HUMAN_KEY
-from worker.domain.turns.records import Snapshot
 from worker.domain.turns.request_items import input_items
 from worker.domain.turns.retries import plan_after, plan_without_conversation
-from worker.handlers.telemetry.counting import count_claim, count_post
-from worker.handlers.telemetry.telling import tell_ended, tell_expired, tell_tools_wanted
-from worker.handlers.telemetry.turns import note_post, post_span, turn_span
+from worker.handlers.telemetry.turns import (
+    post_span,
+    record_claimed,
+    record_conversation_failed,
+    record_not_claimed,
+    record_post,
+    record_stale_turn,
+    record_tools_wanted,
+    record_worked,
+    turn_span,
+)
 from worker.handlers.turns.find_conversation import ConversationFinder
 from worker.handlers.turns.rate_limit import FRESH_S, UNDER_WAY_S, WOKEN_S, RateLimiter
 from worker.handlers.turns.reconcile import ReconcileTurn
@@ -33,9 +47,6 @@ from worker.handlers.turns.settle import Settle
 from worker.handlers.turns.slots import TurnSlots
 from worker.net.clock import boottime
 from worker.net.window import CallWindow
-from worker.observability.logs import log
-from worker.observability.metrics import Meters
-from worker.observability.traces import Tracer
 from worker.store.turns.claims import ClaimStore
 from worker.store.turns.turns import TurnStore
 from worker.telnyx.conversations import Conversations
@@ -45,7 +56,7 @@ _Result = TypeVar("_Result")
 
 MAX_TURNS = 5
 MAX_TASK_S = 60.0
-"""A task ends after so many turns or seconds, and the user's next turn is another task's."""
+"""A task ends after this many turns or seconds; the user's next turn is another task's."""
 MAX_SLEEP_S = 1.0
 """A longer wait is a due time in Postgres, never a sleeping slot."""
 
@@ -66,15 +77,13 @@ class AnswerUser:
     timing: Timing
     slots: TurnSlots
     forget_wake: Callable[[ChannelUserId], None]
-    """Lets another process be woken for this user at once."""
+    """Allows sweepers to wake another process for this user at once."""
     rate_limiter: RateLimiter = field(default_factory=RateLimiter)
-    meters: Meters = field(default_factory=Meters)
-    tracer: Tracer = field(default_factory=Tracer)
 
     def __call__(self, user_id: ChannelUserId, agent: str = "") -> int:
-        """Answer what is due of this user, where a slot is free; gives the number of turns.
+        """Answer this user's due messages if a slot is free; return the number of turns.
 
-        `agent`: to whose share of the slots it counts.
+        `agent`: the agent to whose share of the slots the turns count.
         """
         with self.slots.woken(agent) as taken:
             if taken:
@@ -84,122 +93,148 @@ class AnswerUser:
         return 0
 
     def with_slot(
-        self, user_id: ChannelUserId, *, first_in_s: float = 0.0, patience_s: float = FRESH_S
-    ) -> int:
-        """Answer what is due of this user in `first_in_s`; the caller holds a slot.
-
-        `patience_s`: where the permit of a call is further away, the user is left in line.
-        """
-        return self._turns(
-            user_id, due_in_s=first_in_s, turns=0, since=boottime(), patience_s=patience_s
-        )
-
-    def go_on(self, claimed: Claimed, t0: float) -> None:
-        """Answer a user whose turn was started after `t0`, then what is due of him."""
-        due_in_s = self._turn(claimed, t0)
-        self._turns(claimed.lease.user_id, due_in_s=due_in_s, turns=1, since=t0)
-
-    def _turns(
         self,
         user_id: ChannelUserId,
         *,
-        due_in_s: float | None,
-        turns: int,
-        since: float,
+        due_in_s: float | None = 0.0,
         patience_s: float = FRESH_S,
+        turns: int = 0,
+        since: float | None = None,
     ) -> int:
+        """Answer turn after turn of this user, the first in `due_in_s`; the caller holds a slot.
+
+        `patience_s`: if the next permit for a call is further away, the user waits as a due user
+        instead. `turns` were answered by this task `since`. Return the number of turns.
+        """
+        since = boottime() if since is None else since
         while turns < MAX_TURNS and boottime() - since < MAX_TASK_S:
             if due_in_s is None or due_in_s > MAX_SLEEP_S:
                 break
             if self.slots.closed:
                 self.forget_wake(user_id)
                 break
-            if due_in_s > 0:  # even a sleep of nothing gives the processor away
+            # Even `sleep(0)` yields the CPU, and a thousand threads want it.
+            if due_in_s > 0:
                 time.sleep(due_in_s)
             permit = self.rate_limiter.acquire(patience_s)
             if permit is None:
                 self.forget_wake(user_id)
                 break
             t0 = boottime()
-            claimed = self.claims.claim(user_id, self._decide)
+            claimed = self.claims.claim(user_id, lambda snapshot: next_step(snapshot, self.routing))
             if isinstance(claimed, NotClaimed) or not isinstance(claimed.step, Send):
                 self.rate_limiter.release(permit)
             if isinstance(claimed, NotClaimed):
+                record_not_claimed(user_id, claimed)
                 due_in_s = claimed.due_in_s
-                tell_ended(user_id, claimed)
-                if claimed.trouble:
-                    log.error("turn.waits_for_operator", user=user_id, why=claimed.trouble)
                 continue
             turns += 1
             due_in_s = self._turn(claimed, t0)
-            if self.rate_limiter.rates is not None:  # his next turn goes behind the others
+            # With a rate of calls, the user's next turn waits behind the other users.
+            if self.rate_limiter.rates is not None:
                 due_in_s = None
         return turns
 
+    def go_on(self, claimed: Claimed, t0: float) -> None:
+        """Answer a turn that was started after `t0`, then what else is due of its user."""
+        due_in_s = self._turn(claimed, t0)
+        self.with_slot(claimed.lease.user_id, due_in_s=due_in_s, turns=1, since=t0)
+
     def _turn(self, claimed: Claimed, t0: float) -> float | None:
-        """Work for a claimed user; gives when his next step may start, None = not by this task."""
-        user_id = claimed.lease.user_id
-        count_claim(self.meters, claimed)
+        """Do a claimed user's next step; return when the one after may start.
+
+        None = this task must not start it.
+        """
         try:
-            with turn_span(self.tracer, claimed):
-                settled = self._work(claimed, t0)
+            with turn_span(claimed):
+                record_claimed(claimed)
+                return self._work(claimed, t0).due_in_s
         except StaleLeaseError:
-            self.meters.fenced("turn")
-            log.warning("lease.stale", user=user_id, token=claimed.lease.token)
+            record_stale_turn(claimed)
             return None
         finally:
-            self.meters.worked(boottime() - t0)
-        return settled.due_in_s
-
-    def _decide(self, snapshot: Snapshot) -> Step:
-        return next_step(snapshot, self.routing)
+            record_worked(boottime() - t0)
 
     def _work(self, claimed: Claimed, t0: float) -> Settled:
-        if not isinstance(claimed.step, Reconcile | GoOn) and claimed.step.expired:
-            tell_expired(claimed.lease.user_id, claimed.step.expired)
+        ready: Claimed | Settled
         match claimed.step:
             case Send():
                 return self._send(claimed, t0)
-            case Prepare():
-                return self._prepare(claimed)
             case Record():
                 return self._unless_telnyx_fails(claimed, self._record)
+            case Prepare():
+                ready = self._unless_telnyx_fails(claimed, self._with_conversation)
             case Reconcile():
-                return self._reconcile(claimed)
+                ready = self.reconcile(claimed)
+                if isinstance(ready, Claimed) and ready.paused and ready.turn.round == 0:
+                    return self._unless_telnyx_fails(ready, self._record)
             case GoOn():
-                return self._go_on(claimed)
+                ready = claimed
+        return ready if isinstance(ready, Settled) else self._go_on(ready)
 
-    def _prepare(self, claimed: Claimed) -> Settled:
-        conversation = self._unless_telnyx_fails(claimed, self.finder.find)
-        if isinstance(conversation, Settled):
-            return conversation
-        return self._go_on(replace(claimed, conversation=conversation))
-
-    def _reconcile(self, claimed: Claimed) -> Settled:
-        found = self.reconcile(claimed)
-        if isinstance(found, Settled):
-            return found
-        if found.paused and found.turn.round == 0:
-            return self._unless_telnyx_fails(found, self._record)
-        return self._go_on(found)
+    def _with_conversation(self, claimed: Claimed) -> Claimed:
+        return replace(claimed, conversation=self.finder.find(claimed))
 
     def _go_on(self, claimed: Claimed) -> Settled:
+        """Run the tools that the model asked for, then call it again."""
         claimed = self.run_tools(claimed)
         if claimed.turn.round > 0 and self.slots.closed:
             return self.settle(claimed, None, Later(wait_s=0.0, reason="shutting down"))
         if self.rate_limiter.acquire(UNDER_WAY_S) is None:
             later = Later(wait_s=UNDER_WAY_S, reason="calls_per_second")
             return self.settle(claimed, None, later)
+        # Before the commit of the intent: the lease, and so the call's window, count from here.
         t0 = boottime()
         return self._send(self.turns.record_intent(claimed, claimed.conversation), t0)
 
+    def _send(self, claimed: Claimed, t0: float) -> Settled:
+        """POST under the committed intent, and settle; if the model asks for tools, go on."""
+        agent, intent = claimed.agent, claimed.committed_intent
+        window = CallWindow.since(
+            t0, timeout_s=agent.call_timeout_s, send_grace_s=self.timing.send_grace_s
+        )
+        sink = self.settle.live_reply.sink(claimed)
+        began_s = boottime()
+        with post_span(claimed):
+            outcome = self.responses.create(self._request(claimed), window, sink)
+            record_post(claimed, outcome, seconds=boottime() - began_s)
+        plan = plan_after(
+            outcome,
+            agent=agent,
+            attempt=intent.attempt,
+            round_=intent.round,
+            timing=self.timing,
+        )
+        if not isinstance(plan, UseTools):
+            return self.settle(claimed, outcome, plan)
+        self.settle.live_reply.reset(claimed)
+        with_tools = self.turns.start_tools(claimed, outcome, plan.calls)
+        record_tools_wanted(claimed, outcome, plan.calls)
+        return self._go_on(with_tools)
+
+    def _request(self, claimed: Claimed) -> ResponseRequest:
+        agent, conversation = claimed.agent, claimed.conversation
+        intent, tools = claimed.committed_intent, self.run_tools.tools
+        offered = [tools[name].spec.as_item() for name in agent.tools if name in tools]
+        return ResponseRequest(
+            model=agent.model,
+            input=input_items(claimed.turn, conversation),
+            conversation=conversation.telnyx_id if conversation else None,
+            instructions=intent.instructions,
+            # After the last round the model has to answer with what it knows.
+            tools=tuple(offered) if intent.round < agent.max_tool_rounds else (),
+            extra=agent.options,
+            stream=agent.stream,
+            stream_idle_s=agent.stream_idle_s,
+        )
+
     def _record(self, claimed: Claimed) -> Settled:
-        """Add what was written to a person, or what he said himself, to the thread."""
+        """Add to the thread a message that a person answers, or the person's own answer."""
         ours = claimed.turn.is_said_by_us
         conversation = self.finder.find(claimed) if claimed.channel.persist else None
         self.turns.mark_human(claimed, conversation)
         if conversation is not None and conversation.telnyx_id is not None:
-            # The same key each time, so that a repetition after an unknown outcome adds nothing.
+            # The same key each time: a repetition after an unknown outcome adds nothing.
             key = uuid5(conversation.remote_key, f"turn {claimed.turn.id}")
             try:
                 self.conversations.add_message(
@@ -217,56 +252,12 @@ class AnswerUser:
     def _unless_telnyx_fails(
         self, claimed: Claimed, do: Callable[[Claimed], _Result]
     ) -> _Result | Settled:
-        """Do it; where Telnyx's conversations fail, the turn is settled: it waits."""
+        """Call `do`; if Telnyx's conversations fail, settle the turn: it waits."""
         try:
             return do(claimed)
         except (DatabaseAwayError, StaleLeaseError):
             raise
         except WorkerError as error:
             plan = plan_without_conversation(error, open_s=claimed.open_s)
-            self.meters.conversation_failed(type(error).__name__)
-            log.warning("conversation.failed", turn=claimed.turn.id, error=str(error))
+            record_conversation_failed(claimed, error)
             return self.settle(claimed, None, plan)
-
-    def _send(self, claimed: Claimed, t0: float) -> Settled:
-        agent, intent = claimed.agent, claimed.committed_intent
-        window = CallWindow.since(
-            t0, timeout_s=agent.call_timeout_s, send_grace_s=self.timing.send_grace_s
-        )
-        sink = self.settle.show.sink(claimed)
-        began = boottime()
-        with post_span(self.tracer, claimed):
-            outcome = self.responses.create(self._request(claimed, intent), window, sink)
-            note_post(self.tracer, outcome)
-        count_post(self.meters, claimed, outcome, seconds=boottime() - began)
-        plan = plan_after(
-            outcome,
-            agent=agent,
-            attempt=intent.attempt,
-            round_=intent.round,
-            timing=self.timing,
-        )
-        if not isinstance(plan, UseTools):
-            return self.settle(claimed, outcome, plan)
-        self.settle.show.forget(claimed)
-        with_tools = self.turns.start_tools(claimed, outcome, plan.calls)
-        tell_tools_wanted(claimed, outcome, plan.calls)
-        return self._go_on(with_tools)
-
-    def _request(self, claimed: Claimed, intent: Intent) -> ResponseRequest:
-        agent, conversation = claimed.agent, claimed.conversation
-        return ResponseRequest(
-            model=agent.model,
-            input=input_items(claimed.turn, conversation),
-            conversation=conversation.telnyx_id if conversation else None,
-            instructions=intent.instructions,
-            tools=self._offered(agent) if intent.round < agent.max_tool_rounds else (),
-            extra=agent.options,
-            stream=agent.stream,
-            stream_idle_s=agent.stream_idle_s,
-        )
-
-    def _offered(self, agent: Agent) -> tuple[dict[str, object], ...]:
-        """Give the agent's tools as the model is told of them."""
-        tools = self.run_tools.tools
-        return tuple(tools[name].spec.as_item() for name in agent.tools if name in tools)

@@ -28,7 +28,7 @@ class PublishLiveReply:
         call = self._call(claimed)
         return call.text if call is not None else None
 
-    def forget(self, claimed: Claimed) -> None:
+    def reset(self, claimed: Claimed) -> None:
         """Let frontends forget what came of the turn so far."""
         call = self._call(claimed)
         if call is not None:
@@ -38,7 +38,7 @@ class PublishLiveReply:
         """Tell frontends what a committed plan means. `state`: of the reply's delivery."""
         text = _text_of(plan) if state in _SHOWN else None
         if text is None or (isinstance(plan, Reply) and plan.source is ReplySource.ADOPTED):
-            self.forget(claimed)
+            self.reset(claimed)
         if text is not None and (call := self._call(claimed)) is not None:
             call.done(text)
 

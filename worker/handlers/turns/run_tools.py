@@ -3,18 +3,17 @@
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from uuid import UUID, uuid5
 
 from worker.domain.states import ToolCallState
 from worker.domain.tools import ToolRequest, ToolResult
 from worker.domain.turns.claim import Claimed
 from worker.domain.turns.records import ToolRecord
-from worker.handlers.telemetry.turns import tool_span
+from worker.handlers.telemetry.turns import record_tool_ran, record_tools_took, tool_span
 from worker.net.clock import boottime
+from worker.observability import traces
 from worker.observability.logs import log
-from worker.observability.metrics import Meters
-from worker.observability.traces import Tracer
 from worker.store.turns.turns import TurnStore
 from worker.tools.tool import Tool
 
@@ -44,8 +43,6 @@ class RunTools:
     tools: Mapping[str, Tool]
     turns: TurnStore
     namespace: UUID
-    meters: Meters = field(default_factory=Meters)
-    tracer: Tracer = field(default_factory=Tracer)
 
     def __call__(self, claimed: Claimed) -> Claimed:
         """Run them and give the claim with their outputs.
@@ -68,7 +65,7 @@ class RunTools:
             contexts = [copy_context() for _ in unfinished]
             with ThreadPoolExecutor(min(len(unfinished), MAX_PARALLEL)) as pool:
                 finished = list(pool.map(lambda own, one: own.run(run, one), contexts, unfinished))
-        self.meters.ran_tools(boottime() - started)
+        record_tools_took(boottime() - started)
         ended = {(one.round, one.call_id): one for one in finished}
         tool_calls = tuple(
             ended.get((one.round, one.call_id), one) for one in claimed.turn.tool_calls
@@ -77,21 +74,11 @@ class RunTools:
 
     def _run(self, claimed: Claimed, record: ToolRecord, metadata: Mapping[str, str]) -> ToolRecord:
         tool = self.tools.get(record.name) if record.name in claimed.agent.tools else None
-        with tool_span(self.tracer, record, ours=tool is not None):
+        configured = tool is not None
+        with tool_span(record, configured=configured):
             result = self._result(claimed, record, tool, metadata)
-            self.tracer.note(lambda: {"worker.state": result.state})
-        self.turns.finish_tool(claimed.lease, record, result)
-        if tool is not None:
-            self.meters.ran_tool(record.name, result.state)
-        log.info(
-            "tool.ran",
-            turn=record.turn_id,
-            round=record.round,
-            # Any other name is the model's own words.
-            tool=record.name if tool is not None else None,
-            state=result.state,
-            reason=result.reason,
-        )
+            self.turns.finish_tool(claimed.lease, record, result)
+            record_tool_ran(record, result, configured=configured)
         return replace(record, state=ToolCallState(result.state), output=result.output)
 
     def _result(
@@ -111,7 +98,7 @@ class RunTools:
             key=uuid5(self.namespace, f"tool {record.turn_id} {record.round} {record.call_id}"),
             who=claimed.who,
             metadata=metadata,
-            traceparent=self.tracer.here(),
+            traceparent=traces.current_traceparent(),
         )
         try:
             return tool.run(request)

@@ -19,7 +19,7 @@ import httpx
 from pydantic import SecretStr
 
 from worker.net.window import CallWindow
-from worker.observability.traces import Kind, Tracer
+from worker.observability import traces
 from worker.telnyx.answers import errors as faults
 from worker.telnyx.answers.answer import Answer
 from worker.telnyx.http.connection import KEEPALIVE_S, Line
@@ -43,14 +43,12 @@ class Wire:
         tls: SSLContext | None = None,
         timeout_s: float = CALL_TIMEOUT_S,
         keepalive_s: float = KEEPALIVE_S,
-        tracer: Tracer | None = None,
     ) -> None:
         self.target = Target.of(base_url)
         self._requests = Requests(self.target, api_key)
         self._tls = (tls or tls_context()) if self.target.scheme == "https" else None
         self._timeout_s = timeout_s
         self._keepalive_s = keepalive_s
-        self._tracer = tracer or Tracer()
         self._local = threading.local()
         self._lock = threading.Lock()
         self._clients: list[tuple[threading.Thread, httpx.Client]] = []
@@ -91,15 +89,15 @@ class Wire:
         window = CallWindow.starting_now(self._timeout_s)
         request = self._requests.build(method, path, body, window, idempotency_key=idempotency_key)
         writes = method != "GET"
-        with self._tracer.span(
-            f"telnyx {what}", lambda: {"http.request.method": method}, kind=Kind.CLIENT
+        with traces.span(
+            f"telnyx {what}", lambda: {"http.request.method": method}, kind=traces.Kind.CLIENT
         ):
             try:
                 answer = exchange(self._client(), request)
             except LineError as error:
                 unsure = writes and window.wrote
                 raise faults.of_silence(what, str(error), may_have_happened=unsure) from error
-            self._tracer.note(lambda: {"http.response.status_code": answer.status})
+            traces.note(lambda: {"http.response.status_code": answer.status})
             if 200 <= answer.status < 300:  # noqa: PLR2004 every 2xx
                 return answer
             raise faults.of_answer(what, answer, writes=writes, now=datetime.now(UTC))

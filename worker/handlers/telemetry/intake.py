@@ -1,0 +1,61 @@
+"""Reports the acceptance of messages: log line, counter and span of each step.
+
+    message.accepted    message, user
+    message.repeated    the same message_id again, with the same body
+    message.conflict    the same message_id again, with another body
+    envelope.refused    reason, queue
+
+An `accept` span is the parent of the turn and of the deliveries that follow from its message.
+"""
+
+from contextlib import AbstractContextManager
+from typing import Final
+
+from worker.domain.messages import Accepted
+from worker.observability import metrics, traces
+from worker.observability.logs import log
+
+INBOUND: Final = "inbound"
+
+
+def accept_span(
+    *, queue: str, parent: str | None, refused: str | None = None
+) -> AbstractContextManager[None]:
+    """Trace the acceptance of an envelope. `refused`: the reason of a dead letter."""
+    return traces.span(
+        "accept",
+        lambda: {
+            "messaging.system": "celery" if queue == INBOUND else "postgresql",
+            "messaging.destination.name": queue,
+            "messaging.operation.name": "accept",
+            "messaging.operation.type": "process",
+            "error.type": refused,
+        },
+        kind=traces.Kind.CONSUMER,
+        parent=parent,
+    )
+
+
+def record_accepted(accepted: Accepted) -> None:
+    """Report a committed message."""
+    metrics.ACCEPTED.labels(accepted.result).inc()
+    traces.note(
+        lambda: {
+            "worker.message": accepted.id,
+            "worker.user": accepted.user_id,
+            "worker.result": accepted.result,
+        }
+    )
+    if accepted.fresh:
+        log.info("message.accepted", message=accepted.id, user=accepted.user_id)
+    elif accepted.conflicting:
+        log.warning("message.conflict", message=accepted.id, user=accepted.user_id)
+    else:
+        log.info("message.repeated", message=accepted.id, user=accepted.user_id)
+
+
+def record_refused(reason: str, *, queue: str, traceparent: str | None = None) -> None:
+    """Report an envelope that became a dead letter; it has a span of its own."""
+    with accept_span(queue=queue, parent=traceparent, refused=reason):
+        metrics.REFUSED.labels(reason).inc()
+        log.warning("envelope.refused", reason=reason, queue=queue)
