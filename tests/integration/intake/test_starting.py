@@ -11,6 +11,7 @@ from tests.support.processes import eventually
 from tests.support.world import HandDrivenWorker, World
 from worker.domain.messages import NewMessage
 from worker.domain.turns.claim import Started
+from worker.domain.turns.next_step import next_step
 from worker.handlers.intake.accept import parse_and_route
 
 CONFIG = """
@@ -68,7 +69,7 @@ def test_it_leaves_what_accepting_and_claiming_leave(world: World, mike: HandDri
         newcomer(world, anna, user="else", message_id=one.message_id), starts_itself=True
     )
     answer = anna.service.answer
-    answer.claims.claim(accepted.user_id, answer._decide)
+    answer.claims.claim(accepted.user_id, lambda seen: next_step(seen, answer.routing))
 
     expected = {
         "channel_users": "agent, next_seq, waiting_since, waiting_due_at,"

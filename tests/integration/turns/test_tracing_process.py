@@ -42,10 +42,10 @@ with traces.span("turn", lambda: {{"worker.turn": 1}}):
 
 
 def test_a_dead_collector_costs_a_process_that_ends_a_moment_and_its_address_stays_secret() -> None:
-    began = time.monotonic()
     done = run(
         """
 import logging
+import time
 from worker.observability import traces
 from worker.observability.otel import TraceExport
 logging.basicConfig(level="DEBUG")
@@ -54,15 +54,15 @@ export.start()
 for number in range(3000):  # more than the queue holds
     with traces.span("turn", lambda: {"worker.turn": number}):
         pass
+print(time.monotonic())
 export.stop()
-print("stopped")
 """,
         OTEL_EXPORTER_OTLP_ENDPOINT="http://canary-user:canary-word@127.0.0.1:1/canary-token",
         OTEL_EXPORTER_OTLP_HEADERS="authorization: Bearer canary-key",  # a usual mistake
         OTEL_RESOURCE_ATTRIBUTES="canary-without-a-value",
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "stopped\n"
-    assert time.monotonic() - began < STOP_S + 8, "the library waits for 30 s"
+    # From `stop` to the end of the process, without the start of an interpreter.
+    assert time.monotonic() - float(done.stdout) < STOP_S + 8, "the library waits for 30 s"
     assert "Queue full" in done.stderr
     assert "canary" not in done.stderr
