@@ -8,7 +8,9 @@ import pytest
 
 from tests.support.databases import ROOT
 
-TOP_PAGES = [ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")]
+TOP_PAGES = [
+    ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "bench/README.md")
+]
 DOCS_PAGES = sorted((ROOT / "docs").rglob("*.md"))
 PAGES = TOP_PAGES + DOCS_PAGES
 
