@@ -1,6 +1,6 @@
 """Take in a channel's webhook: check it, queue it, answer within two seconds.
 
-    pip install fastapi uvicorn "celery[redis]"    # and this project, for worker.client
+    pip install fastapi uvicorn "celery[redis]" pydantic    # and this project, for worker.client
     BROKER_URL=redis://localhost:6379/0 uvicorn webhook_fastapi:app
 
 Channels call again when they get no 2xx in time. That is harmless: the same message_id changes

@@ -20,6 +20,7 @@ from worker.bootstrap.shared import longest_lease_s
 from worker.channels.task import NotPublishedError
 from worker.config.settings import Settings, SettingsError, load_settings, secret_from_file
 from worker.domain.ids import ChannelUserId
+from worker.envelope.wire import INBOUND, RECEIVE
 from worker.handlers.background.sweeper import CannotPublishError
 from worker.handlers.background.watchdog import BrokerAwayError
 from worker.handlers.turns.answer import MAX_TASK_S
@@ -30,9 +31,7 @@ from worker.queue.broker import (
     ANSWER,
     DELIVER,
     DELIVERIES,
-    INBOUND,
     QUEUES,
-    RECEIVE,
     TURNS,
     broker_settings,
     queue_options,

@@ -1,14 +1,14 @@
-"""The Python client: hands messages to the service, and needs only `celery[redis]`.
+"""The Python client: hands messages to the service; needs only `celery[redis]` and `pydantic`.
 
     with Producer(broker_url=os.environ["BROKER_URL"]) as producer:
         producer.send(channel="sms", user="+13125550001", message_id="carrier-id-1", text="Hello")
 
-- What a worker would refuse is refused here, in the same words, before anything is queued.
+- A message that a worker would refuse is refused here, in the same words, before it is queued.
 - A call returns once everything is confirmed, or raises `ProducerError` in bounded time.
 - Sending again after an error is always safe: the same `message_id` changes nothing.
-- Neither errors nor what Celery shows (Flower, events) hold what people wrote.
+- Neither errors nor Celery's own views (Flower, events) hold what people wrote.
 
-It imports nothing of this project outside this package, so that it may be copied.
+It imports nothing of this project but `worker.envelope`, the one definition of a message.
 """
 
 from worker.client.errors import ProducerError

@@ -10,7 +10,8 @@ from kombu.exceptions import KombuError
 from kombu.messaging import Producer as KombuProducer
 
 from worker.client.errors import ProducerError
-from worker.client.message import QUEUE, Checked, headers
+from worker.client.message import Checked, headers
+from worker.envelope.wire import INBOUND
 
 _AMQP: Final = "amqp"
 
@@ -88,7 +89,7 @@ class BrokerWay:
                 self._producer.publish(
                     message.body,
                     exchange="",
-                    routing_key=QUEUE,
+                    routing_key=INBOUND,
                     content_type="application/json",
                     content_encoding="utf-8",
                     headers=fields,

@@ -1,4 +1,4 @@
-"""From what a producer gives to what is sent: an envelope as JSON, checked as it was written."""
+"""From a producer's fields to the message that is sent: an envelope as JSON, checked as written."""
 
 import json
 import sys
@@ -8,11 +8,10 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import uuid4
 
-from worker.client.checks import MAX_BODY_BYTES, VERSION, fault_in
 from worker.client.errors import ProducerError
+from worker.envelope import VERSION, EnvelopeError, parse_envelope
+from worker.envelope.wire import DEPTH_AROUND, MAX_BODY_BYTES, MAX_DEPTH, RECEIVE, is_deeper
 
-QUEUE: Final = "inbound"
-_TASK: Final = "messages.receive"
 _HIDDEN: Final = "(hidden)"
 """Stands where Celery would quote the arguments for Flower, events and logs."""
 _BEFORE, _AFTER = '[[], {"envelope": ', "}, {}]"
@@ -34,22 +33,38 @@ class Checked:
 
 
 def checked(fields: Mapping[str, object]) -> Checked:
-    """Write an envelope and check what was written. Raises `ProducerError` naming a field."""
+    """Write an envelope and check it as a worker will. Raises `ProducerError` naming a field."""
     if not isinstance(fields, Mapping):
         raise ProducerError("envelope: give an object", field="envelope")
-    text, envelope = _written({"version": VERSION, **fields})
-    fault = fault_in(envelope, text)
-    if fault is None and len(text.encode()) + len(_BEFORE) + len(_AFTER) > MAX_BODY_BYTES:
-        fault = ("envelope", f"at most {MAX_BODY_BYTES} bytes as JSON, with what is around it")
+    text, document = _written({"version": VERSION, **fields})
+    fault = _fault_in(document, text)
+    # Not inside a handler: a cause or context of the error may quote the message.
     if fault is not None:
-        field, fix = fault
-        raise ProducerError(f"{field}: {fix}", field=field)
+        raise ProducerError(str(fault), field=fault.field)
     return Checked(
         text=text,
-        channel=envelope["channel"],
-        user=envelope["user"],
-        message_id=envelope["message_id"],
+        channel=document["channel"],
+        user=document["user"],
+        message_id=document["message_id"],
     )
+
+
+def _fault_in(document: dict[str, Any], text: str) -> EnvelopeError | None:
+    """Find the first fault. `text`: the same document as JSON."""
+    # The depth comes first: `parse_envelope` recurses into what it is given.
+    if is_deeper(text, MAX_DEPTH - DEPTH_AROUND):
+        return _too_large(f"{MAX_DEPTH - DEPTH_AROUND} lists and objects inside each other")
+    try:
+        parse_envelope(document)
+    except EnvelopeError as error:
+        return error
+    if len(text.encode()) + len(_BEFORE) + len(_AFTER) > MAX_BODY_BYTES:
+        return _too_large(f"{MAX_BODY_BYTES} bytes as JSON, with what is around it")
+    return None
+
+
+def _too_large(limit: str) -> EnvelopeError:
+    return EnvelopeError("too_large", "envelope", f"at most {limit}")
 
 
 def headers() -> dict[str, Any]:
@@ -57,7 +72,7 @@ def headers() -> dict[str, Any]:
     task_id = str(uuid4())
     return {
         "lang": "py",
-        "task": _TASK,
+        "task": RECEIVE,
         "id": task_id,
         "root_id": task_id,
         "parent_id": None,
@@ -75,9 +90,10 @@ def headers() -> dict[str, Any]:
 
 
 def _trace() -> dict[str, str]:
-    """Give W3C's header where the caller is within a span of OpenTelemetry, which he imported."""
+    """Return W3C's header if the caller is within a span of OpenTelemetry, which they imported."""
     current = getattr(sys.modules.get("opentelemetry.trace"), "get_current_span", None)
-    if current is None:  # or half imported by another thread
+    # None also while another thread is still importing it.
+    if current is None:
         return {}
     here = current().get_span_context()
     if not here.is_valid:
@@ -86,12 +102,13 @@ def _trace() -> dict[str, str]:
 
 
 def _written(fields: dict[str, object]) -> tuple[str, dict[str, Any]]:
-    """Give it as JSON, and what a worker reads there: tuples have become lists."""
+    """Return the JSON, and the document that a worker reads there: tuples have become lists."""
     try:
         text = json.dumps(fields, ensure_ascii=False, allow_nan=False, default=_plain)
         return text, json.loads(text)
     except (TypeError, ValueError, RecursionError):
-        pass  # the error's text may quote the value
+        pass
+    # Not inside the handler: the error's text may quote the value.
     raise ProducerError(
         "envelope: give what JSON has: text, finite numbers, lists, objects", field="envelope"
     )

@@ -14,14 +14,12 @@ from kombu.connection import Connection
 from kombu.exceptions import KombuError
 from redis import Redis, RedisError
 
-INBOUND: Final = "inbound"
-"""The queue that producers send to."""
+from worker.envelope.wire import INBOUND
+
 TURNS: Final = "turns"
 DELIVERIES: Final = "deliveries"
 QUEUES: Final = (INBOUND, TURNS, DELIVERIES)
 """All that workers take from."""
-RECEIVE: Final = "messages.receive"
-"""The task that producers send."""
 ANSWER: Final = "channel_users.answer"
 DELIVER: Final = "replies.deliver"
 UNACKED: Final = "unacked"

@@ -3,7 +3,8 @@
 from typing import Any
 
 from worker.domain.ids import ChannelUserId
-from worker.queue.broker import ANSWER, DELIVER, INBOUND, RECEIVE
+from worker.envelope.wire import INBOUND, RECEIVE
+from worker.queue.broker import ANSWER, DELIVER
 from worker.queue.gate.base_task import DeadLetteringTask, OnDefect
 
 

@@ -2,8 +2,8 @@
 
 from typing import Final
 
-from worker.domain.storable import replace_unstorable
 from worker.domain.tools import MAX_OUTPUT_BYTES, ToolResult
+from worker.envelope.storable import replace_unstorable
 
 _CUT: Final = "\n[cut: the output was longer]"
 

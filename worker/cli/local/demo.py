@@ -22,7 +22,8 @@ from worker.cli.send.wait import OutcomeWatch, replies_in
 from worker.cli.settings import routing_of
 from worker.config.settings import sandbox_dir
 from worker.domain.routing import Routing
-from worker.queue.broker import ERRORS, INBOUND, waiting_entries
+from worker.envelope.wire import INBOUND
+from worker.queue.broker import ERRORS, waiting_entries
 from worker.store.reports.outcomes import OutcomeStore
 
 _TIMEOUT_S: Final = 45.0

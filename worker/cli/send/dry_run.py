@@ -47,11 +47,11 @@ def _document(raw: bytes) -> object:
     try:
         return loads(raw.decode())
     except TooDeepError:
-        detail = "envelope: too many brackets inside each other"
-        raise EnvelopeError(DeadLetterReason.TOO_DEEP, detail) from None
+        fix = "too many brackets inside each other"
+        raise EnvelopeError(DeadLetterReason.TOO_DEEP, "envelope", fix) from None
     except ValueError:
-        detail = "envelope: give JSON in UTF-8"
-        raise EnvelopeError(DeadLetterReason.BODY_NOT_JSON, detail) from None
+        fix = "give JSON in UTF-8"
+        raise EnvelopeError(DeadLetterReason.BODY_NOT_JSON, "envelope", fix) from None
 
 
 def _facts(outcome: DryRun) -> dict[str, object]:

@@ -9,9 +9,9 @@ from celery import Celery
 from kombu.entity import Queue
 
 from worker.cli.errors import CommandError
-from worker.queue.broker import ERRORS, INBOUND, broker_name, is_amqp
+from worker.envelope.wire import INBOUND, RECEIVE
+from worker.queue.broker import ERRORS, broker_name, is_amqp
 
-RECEIVE: Final = "messages.receive"
 _HIDDEN: Final = "(hidden)"
 """Stands in the message's headers for what somebody wrote: Flower and logs show these."""
 _REDIS: Final = {"socket_timeout": 5, "socket_connect_timeout": 3, "socket_keepalive": True}

@@ -23,6 +23,7 @@ from worker.cli.settings import routing_of, settings_for
 from worker.config.settings import Settings
 from worker.domain.routing import Routing
 from worker.envelope import VERSION, EnvelopeError, parse_envelope
+from worker.handlers.intake.channel_address import channel_address
 from worker.store.reports.outcomes import MessageKey
 
 _FAULTS_SHOWN: Final = 20
@@ -67,7 +68,7 @@ class Sent:
 def check(envelope: Mapping[str, object], routing: Routing) -> MessageKey:
     """Check an envelope as a worker does; give what finds its row. Raises `EnvelopeError`."""
     parsed = parse_envelope(envelope)
-    who = parsed.channel_address(routing.channel(parsed.channel).kind)
+    who = channel_address(parsed, routing.channel(parsed.channel).kind)
     return MessageKey(who=who, message_id=parsed.message_id)
 
 

@@ -8,7 +8,9 @@ from worker.domain.reasons import DeadLetterReason
 from worker.domain.routing import ChannelPolicy, Routing, UnknownAgentError, UnknownRouteError
 from worker.domain.turns.claim import Started
 from worker.envelope import Envelope, EnvelopeError, parse_envelope
-from worker.handlers.telemetry.intake import INBOUND, accept_span, record_accepted
+from worker.envelope.wire import INBOUND
+from worker.handlers.intake.channel_address import channel_address
+from worker.handlers.telemetry.intake import accept_span, record_accepted
 from worker.observability import traces
 from worker.store.intake.messages import MessageStore
 from worker.store.turns.fast_path import StartStore
@@ -74,16 +76,16 @@ def parse_and_route(document: object, routing: Routing) -> NewMessage:
             channel=envelope.channel, recipient=envelope.recipient, named=envelope.agent
         )
     except UnknownAgentError:
-        detail = "agent: the configuration has none of that name"
-        raise EnvelopeError(DeadLetterReason.UNKNOWN_AGENT, detail) from None
+        fix = "the configuration has none of that name"
+        raise EnvelopeError(DeadLetterReason.UNKNOWN_AGENT, "agent", fix) from None
     try:
         routing.check_route(envelope.reply_to)
     except UnknownRouteError:
-        detail = "reply_to: the agents file has no section [routes.NAME] of that name"
-        raise EnvelopeError(DeadLetterReason.UNKNOWN_ROUTE, detail) from None
+        fix = "the agents file has no section [routes.NAME] of that name"
+        raise EnvelopeError(DeadLetterReason.UNKNOWN_ROUTE, "reply_to", fix) from None
     reorder_s = policy.reorder_s if envelope.sent_at is not None else 0.0
     return NewMessage(
-        who=envelope.channel_address(policy.kind),
+        who=channel_address(envelope, policy.kind),
         message_id=envelope.message_id,
         agent=agent.name,
         text=envelope.text,

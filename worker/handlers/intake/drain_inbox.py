@@ -57,7 +57,7 @@ class DrainInbox:
             message = parse_and_route(document, self.accept.routing)
         except EnvelopeError as error:
             record_refused(error.reason, queue=QUEUE)
-            return Refused(reason=error.reason, detail=str(error))
+            return Refused(reason=DeadLetterReason(error.reason), detail=str(error))
         # Its trace begins here: what is committed is a batch of them.
         with accept_span(queue=QUEUE, parent=None):
             return in_current_trace(message)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from worker.domain.messages import Accepted, NewMessage
+from worker.domain.reasons import DeadLetterReason
 from worker.domain.turns.claim import Started
 from worker.envelope import EnvelopeError
 from worker.handlers.intake.accept import AcceptEnvelope, parse_and_route
@@ -41,7 +42,8 @@ class ReceiveEnvelope:
         try:
             message = parse_and_route(document, self.accept.routing)
         except EnvelopeError as error:
-            self.dead_letters.keep(reason=error.reason, raw=raw(), detail=str(error), queue=queue)
+            reason = DeadLetterReason(error.reason)
+            self.dead_letters.keep(reason=reason, raw=raw(), detail=str(error), queue=queue)
             record_refused(error.reason, queue=queue, traceparent=traceparent)
             return None
         at_once = message.hold_s <= MAX_SLEEP_S

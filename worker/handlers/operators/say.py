@@ -5,6 +5,7 @@ from uuid import UUID
 
 from worker.domain.ids import ChannelUserId
 from worker.domain.routing import Routing
+from worker.envelope.wire import MAX_TEXT_BYTES
 from worker.handlers.operators.take_user import (
     NotNowError,
     NotPossibleError,
@@ -14,9 +15,6 @@ from worker.handlers.operators.take_user import (
 from worker.observability.logs import log
 from worker.store.operators.interventions import InterventionStore, LockedUser
 from worker.store.operators.say import Said, SayingStore, StaffMessage
-
-MAX_TEXT_BYTES = 65_536
-"""As of a message that comes in."""
 
 
 @dataclass(frozen=True, kw_only=True)

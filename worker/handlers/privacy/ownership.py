@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 from worker.domain.messages import ChannelAddress
 from worker.domain.routing import ChannelKind
-from worker.domain.storable import texts
 from worker.envelope import EnvelopeError, parse_envelope
+from worker.envelope.storable import texts
+from worker.handlers.intake.channel_address import channel_address
 from worker.queue.unwrap import layers
 
 
@@ -41,7 +42,7 @@ class Belonging:
             # Another channel's kind is not ours to judge its addresses by.
             return (
                 envelope.channel == self.who.channel
-                and envelope.channel_address(self.kind) == self.who
+                and channel_address(envelope, self.kind) == self.who
             )
         except (EnvelopeError, RecursionError):
             return None

@@ -9,13 +9,11 @@ An `accept` span is the parent of the turn and of the deliveries that follow fro
 """
 
 from contextlib import AbstractContextManager
-from typing import Final
 
 from worker.domain.messages import Accepted
+from worker.envelope.wire import INBOUND
 from worker.observability import metrics, traces
 from worker.observability.logs import log
-
-INBOUND: Final = "inbound"
 
 
 def accept_span(

@@ -20,7 +20,7 @@ from typing import Any, Final, Self
 
 from worker.domain.errors import PermanentError
 from worker.domain.reasons import DeadLetterReason as Reason
-from worker.domain.storable import is_storable, may_be_unstorable
+from worker.envelope.storable import is_storable, may_be_unstorable
 from worker.observability.traces import TRACEPARENT
 from worker.queue.gate import strict_json
 

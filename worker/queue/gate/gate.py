@@ -21,13 +21,13 @@ from inspect import Signature, signature
 from typing import Any, Final
 
 from worker.domain.reasons import DeadLetterReason as Reason
+from worker.envelope.wire import MAX_BODY_BYTES
 from worker.queue.gate.entry import Entry, EntryRefusedError
 from worker.queue.gate.rejected_entry import RejectedEntry
 
 DEAD_LETTER_TASK: Final = "dead_letters.keep"
 HIDDEN: Final = "(hidden)"
 """Stands for arguments wherever Celery shows them; where it finds "" it shows the real ones."""
-MAX_BODY_BYTES: Final = 1024 * 1024
 _LETTER_BEGINS: Final = b'{"headers": {"task": "dead_letters.keep"'
 """How we write a letter. It is read again when Postgres was away, and may be of any size."""
 

@@ -6,13 +6,9 @@ values or an exception.
 
 import json
 import math
-import re
 from typing import Any, NoReturn
 
-MAX_DEPTH = 64
-"""Lists and objects inside each other. An envelope has 5; Python's limit depends on the caller."""
-
-_STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*+"|[\[\]{}]', re.DOTALL)
+from worker.envelope.wire import MAX_DEPTH, is_deeper
 
 
 class TooDeepError(ValueError):
@@ -21,22 +17,9 @@ class TooDeepError(ValueError):
 
 def loads(text: str) -> Any:  # noqa: ANN401 - JSON
     """Raise ValueError for what is not JSON; its message may quote the text: never show it."""
-    # Counting costs nothing, walking does: only a text with many brackets is walked.
-    if text.count("[") + text.count("{") > MAX_DEPTH and _depth(text) > MAX_DEPTH:
+    if is_deeper(text, MAX_DEPTH):
         raise TooDeepError
     return _DECODER.decode(text)
-
-
-def _depth(text: str) -> int:
-    deepest = depth = 0
-    for token in _STRING_OR_BRACKET.finditer(text):
-        first = token[0][0]
-        if first in "[{":
-            depth += 1
-            deepest = max(deepest, depth)
-        elif first in "]}":
-            depth -= 1
-    return deepest
 
 
 def _finite(digits: str) -> float:

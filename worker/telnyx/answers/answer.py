@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Final
 
-from worker.domain.storable import may_be_unstorable, replace_unstorable
+from worker.envelope.storable import may_be_unstorable, replace_unstorable
 
 MAX_WAIT_S = 3600.0
 """No Retry-After is believed beyond an hour: a gate would stay closed on their typo."""

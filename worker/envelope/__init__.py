@@ -1,7 +1,9 @@
-"""The envelope, version 1: what a producer queues. The one definition of the wire format.
+"""The envelope, version 1: the one definition, for workers and for producers.
 
-Values are checked here and kept whole: fields we do not know stay in the stored envelope (they are
-often typos, and an operator wants to see them).
+Values are checked here and kept whole: unknown fields stay in the stored envelope. They are often
+typos, and an operator wants to see them.
+
+This package imports nothing of the service: the client (worker.client) checks with it too.
 """
 
 import re
@@ -22,20 +24,14 @@ from pydantic import (
     model_validator,
 )
 
-from worker.domain.errors import PermanentError
-from worker.domain.messages import ChannelAddress
-from worker.domain.reasons import DeadLetterReason
-from worker.domain.routing import ChannelKind
-from worker.domain.storable import is_storable
+from worker.envelope.storable import is_storable
+from worker.envelope.wire import MAX_TEXT_BYTES
 
 VERSION: Final = 1
-MAX_TEXT_BYTES: Final = 65_536
 MAX_METADATA_BYTES: Final = 1024
 MAX_KEY_BYTES: Final = 2048
 """Of `message_id`, and of `user`, `recipient` and `thread` together, after NFC: a row of a unique
 index in Postgres has at most 2,704 bytes, and the lower case of a domain may be longer."""
-E164: Final = re.compile(r"\+[1-9][0-9]{1,14}")
-"""ITU-T E.164: a plus and at most fifteen digits, the first not zero."""
 TIME: Final = re.compile(
     r"^(?!9999)[1-9][0-9]{3}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
     r"[Tt]([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,9})?"
@@ -45,12 +41,15 @@ TIME: Final = re.compile(
 hold them; a time that only one of them can read would wedge a person for good."""
 
 
-class EnvelopeError(PermanentError):
-    """Not a valid envelope. `str()` names the field and what it should be, never its value."""
+class EnvelopeError(Exception):
+    """Not a valid envelope. `str()` names the field and the fix, never its value."""
 
-    def __init__(self, reason: DeadLetterReason, detail: str) -> None:
-        super().__init__(detail)
+    def __init__(self, reason: str, field: str, fix: str) -> None:
+        super().__init__(f"{field}: {fix}")
         self.reason = reason
+        """A slug of `dead_letters.reason`."""
+        self.field = field
+        """The field at fault, or "envelope"."""
 
 
 Time = Annotated[
@@ -165,26 +164,6 @@ class Envelope(BaseModel):
             )
         return self
 
-    def channel_address(self, kind: ChannelKind) -> ChannelAddress:
-        """Give the channel user. Raises `EnvelopeError` where the address does not fit the kind."""
-        address = self.user
-        if kind == "telephone" and E164.fullmatch(address) is None:
-            raise EnvelopeError(
-                DeadLetterReason.ENVELOPE_INVALID,
-                "user: on a telephone channel give E.164, such as +13125550001",
-            )
-        if kind == "email":
-            local, at, domain = address.rpartition("@")
-            if not (local and at and domain):
-                raise EnvelopeError(
-                    DeadLetterReason.ENVELOPE_INVALID,
-                    "user: on an e-mail channel give an address with one @",
-                )
-            address = f"{local}@{domain.lower()}"
-        return ChannelAddress(
-            channel=self.channel, recipient=self.recipient, address=address, thread=self.thread
-        )
-
     def as_json(self) -> str:
         """Return the document that is stored and compared: all fields that were set.
 
@@ -196,32 +175,25 @@ class Envelope(BaseModel):
 def parse_envelope(document: object) -> Envelope:
     """Check an envelope. Raises `EnvelopeError`."""
     if not isinstance(document, Mapping):
-        raise EnvelopeError(DeadLetterReason.ENVELOPE_INVALID, "envelope: give an object")
+        raise EnvelopeError("envelope_invalid", "envelope", "give an object")
     version = document.get("version", VERSION)
-    if version is True or version != VERSION:  # for Python true equals 1
-        raise EnvelopeError(
-            DeadLetterReason.ENVELOPE_VERSION, f"version: this service reads {VERSION}"
-        )
+    # `is True`: for Python, true equals 1.
+    if version is True or version != VERSION:
+        raise EnvelopeError("envelope_version", "version", f"this service reads {VERSION}")
     if not is_storable(document):
-        raise EnvelopeError(
-            DeadLetterReason.NOT_STORABLE,
-            "envelope: a text holds a NUL or half of a surrogate pair",
-        )
+        fix = "a text holds a NUL or half of a surrogate pair"
+        raise EnvelopeError("not_storable", "envelope", fix)
     try:
         return Envelope.model_validate(document)
     except ValidationError as error:
-        # `from None`: the original quotes the input.
-        raise EnvelopeError(DeadLetterReason.ENVELOPE_INVALID, _first_fault(error)) from None
-
-
-def _first_fault(error: ValidationError) -> str:
-    fault = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    # Below a field's own name only what is ours is shown: keys may be what somebody wrote.
-    name = ".".join(str(part) for part in _shown(fault["loc"])) or "envelope"
-    return f"{name}: {fault['msg'].removeprefix('Value error, ')}"
+        fault = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    # Not inside the handler: pydantic's error quotes the input.
+    field = ".".join(str(part) for part in _shown(fault["loc"])) or "envelope"
+    raise EnvelopeError("envelope_invalid", field, fault["msg"].removeprefix("Value error, "))
 
 
 def _shown(place: tuple[int | str, ...]) -> Iterator[int | str]:
+    """Return the names on the way to a fault, but no key that a producer made up."""
     for at, part in enumerate(place):
         inside = place[0] == "attachments" and part in EnvelopeAttachment.model_fields
         if at == 0 or isinstance(part, int) or inside:
@@ -244,12 +216,12 @@ def _exists(text: str) -> bool:
 
 
 def schema() -> dict[str, Any]:
-    """Give the envelope's JSON Schema (draft 2020-12).
+    """Return the envelope's JSON Schema (draft 2020-12).
 
-    What it cannot say is listed in docs/reference/envelope.md.
+    docs/reference/envelope.md lists the rules that a schema cannot express.
     """
-    said = Envelope.model_json_schema()
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": _SCHEMA_ID, **said}
+    made = Envelope.model_json_schema()
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": _SCHEMA_ID, **made}
 
 
 _SCHEMA_ID: Final = f"urn:worker:envelope:{VERSION}"
