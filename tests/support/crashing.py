@@ -24,8 +24,8 @@ from tests.support.world import NAMESPACE, RecordingBroker
 from worker.bootstrap.service import Service, build_service
 from worker.config.settings import Settings
 from worker.domain.deliveries import DeliveryOutcome, OutgoingReply, Sent
+from worker.telnyx.client import Models
 from worker.telnyx.conversations import Conversations
-from worker.telnyx.models import Models
 from worker.telnyx.responses import Responses
 from worker.tools.http import HttpTool
 from worker.tools.python import PythonTool
@@ -142,7 +142,7 @@ class Watched:
         return f"{type(self._target).__name__}.{name}"
 
 
-class WatchedWire(Watched):
+class WatchedHttp(Watched):
     """Each HTTP request is a boundary."""
 
     def _label(self, name: str, _args: tuple[object, ...]) -> str:
@@ -161,7 +161,7 @@ def watched(service: Service, boundary: Boundary) -> Service:
     def make(part: Any) -> Any:  # noqa: ANN401
         module = type(part).__module__
         if isinstance(part, Conversations | Models | Responses):
-            return type(part)(WatchedWire(part._wire, boundary))  # type: ignore[arg-type]
+            return type(part)(WatchedHttp(part._http, boundary))  # type: ignore[arg-type]
         if module.startswith("worker.store.") and type(part).__name__.endswith("Store"):
             return Watched(part, boundary)
         if isinstance(part, FileChannel | PythonTool | HttpTool):

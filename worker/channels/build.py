@@ -1,4 +1,4 @@
-"""Ways out from their configuration: whatever is wrong with one is said here, at the start."""
+"""Builds channels from their configuration; reports every fault in it at the start."""
 
 import inspect
 import ssl
@@ -15,24 +15,25 @@ from worker.channels.task import TaskChannel
 from worker.channels.webhook import WebhookChannel
 from worker.domain.errors import PermanentError
 from worker.domain.routing import ROUTE, Delivery, EntryPointDelivery, TaskDelivery, WebhookDelivery
-from worker.net.post_once import parse_url, tls_context
+from worker.net.dial import tls_context
+from worker.net.post_once import parse_url
 from worker.net.public_addresses import is_public
-from worker.net.signing import SecretError, signer_from
+from worker.net.signing import signer_from
 
 GROUP: Final = "worker.channels"
-"""Of the entry points: each names what gives a `Channel` when called with the options."""
+"""Group of entry points; each names a callable that takes the options and returns a `Channel`."""
 
 
 class ChannelConfigError(PermanentError):
-    """A way out cannot be built; `str()` is one line that names it, the fault and the mend."""
+    """A channel cannot be built; `str()` is one line that names it, the fault and the fix."""
 
     def __init__(self, channel: str, fault: str) -> None:
         kind = "routes" if channel.startswith(ROUTE) else "channels"
         super().__init__(f"{kind}.{channel.removeprefix(ROUTE)}.delivery: {fault}")
 
 
-class _FaultError(Exception):
-    """What is wrong, before it is known with which channel."""
+class _FaultError(ValueError):
+    """A fault in a section; `build_channels` knows of which channel."""
 
 
 def build_channels(
@@ -42,7 +43,7 @@ def build_channels(
 ) -> dict[str, Channel]:
     """Build them all, by channel name. Raises `ChannelConfigError`.
 
-    `publish` is what a `TaskChannel` takes. `environ` has the variables of `secret_env`, and
+    `publish`: see `TaskChannel`. `environ` has the variables of `secret_env`, and
     perhaps SSL_CERT_FILE.
     """
     built: dict[str, Channel] = {}
@@ -53,47 +54,35 @@ def build_channels(
                 case TaskDelivery():
                     built[name] = TaskChannel(publish=publish, task=config.task, queue=config.queue)
                 case WebhookDelivery():
-                    tls = tls or _tls_context(environ)
+                    tls = tls or tls_context(environ)
                     built[name] = _webhook(config, environ, tls)
                 case EntryPointDelivery():
                     built[name] = _entry_point(config)
                 case _:
                     assert_never(config)
-        except _FaultError as error:
+        except ValueError as error:
             raise ChannelConfigError(name, str(error)) from error.__cause__
     return built
-
-
-def _tls_context(environ: Mapping[str, str]) -> ssl.SSLContext:
-    try:
-        return tls_context(environ)
-    except ValueError as error:
-        raise _FaultError(str(error)) from None
 
 
 def _webhook(
     config: WebhookDelivery, environ: Mapping[str, str], tls: ssl.SSLContext
 ) -> WebhookChannel:
-    try:
-        url = parse_url(config.url)
-        signer = signer_from(variables=config.secret_env, files=config.secret_file, environ=environ)
-    except ValueError as error:
-        raise _FaultError(f"url: {error}") from None
-    except SecretError as error:
-        raise _FaultError(str(error)) from None
+    url = parse_url(config.url)
+    signer = signer_from(variables=config.secret_env, files=config.secret_file, environ=environ)
     if not config.allow_private:
         _check_public(url)
     return WebhookChannel(url, signer, tls, allow_private=config.allow_private)
 
 
 def _check_public(url: httpx.URL) -> None:
-    """Refuse at once what each delivery would refuse; names are only known then."""
-    mend = "set allow_private = true if the receiver is in your own network"
+    """Refuse at once an address that each delivery would refuse; names are only known then."""
+    fix = "set allow_private = true if the receiver is in your own network"
     if url.scheme != "https":
-        raise _FaultError(f"url: http is not encrypted: give https, or {mend}")
+        raise _FaultError(f"url: http is not encrypted: give https, or {fix}")
     address = _literal_address(url)
     if address is not None and not is_public(address):
-        raise _FaultError(f"url: this address is not public: {mend}")
+        raise _FaultError(f"url: this address is not public: {fix}")
 
 
 def _literal_address(url: httpx.URL) -> str | None:
@@ -104,6 +93,7 @@ def _literal_address(url: httpx.URL) -> str | None:
     except ValueError:
         pass
     try:
+        # The resolver accepts these old spellings too: "127.1" would reach 127.0.0.1.
         return str(ip_address(inet_aton(host)))
     except OSError:
         return None
@@ -136,7 +126,7 @@ def _made_by(factory: Callable[..., object], config: EntryPointDelivery) -> Chan
         raise _FaultError(f"the options of {config.entry_point!r}: {error}") from None
     try:
         channel = factory(**config.options)
-    except ValueError as error:  # as documented: a text that names the key and the mend
+    except ValueError as error:  # as documented: a text that names the key and the fix
         raise _FaultError(f"the options of {config.entry_point!r}: {error}") from None
     except Exception as error:  # somebody else's code may raise anything, and quote anything
         fault = f"{config.entry_point!r} could not be built ({type(error).__name__})"
@@ -144,6 +134,6 @@ def _made_by(factory: Callable[..., object], config: EntryPointDelivery) -> Chan
     if not isinstance(getattr(channel, "takes_key", None), bool) or not callable(
         getattr(channel, "deliver", None)
     ):
-        fault = f"{config.entry_point!r} gives no channel"
+        fault = f"{config.entry_point!r} returned no channel"
         raise _FaultError(f"entry_point: {fault}: it needs takes_key and deliver")
     return channel  # type: ignore[return-value]  # just checked

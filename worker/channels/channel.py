@@ -1,8 +1,11 @@
-"""What a way out is: one method, and whether it recognises a repetition."""
+"""A channel's way out: one method, and whether the receiver recognises a repetition."""
 
-from typing import Protocol
+from typing import Any, Final, Protocol
 
 from worker.domain.deliveries import DeliveryOutcome, OutgoingReply
+
+DEADLINE_S: Final = 15.0
+"""The longest that one attempt may take; its lease lasts a little longer."""
 
 
 class Channel(Protocol):
@@ -13,11 +16,22 @@ class Channel(Protocol):
         """Whether the other side drops a second reply with the same idempotency key."""
 
     def deliver(self, reply: OutgoingReply) -> DeliveryOutcome:
-        """Hand one reply over, within `DEADLINE_S`; never raises for the net.
+        """Hand one reply over within `DEADLINE_S`; never raises for the network.
 
-        An exception is taken for an unclear outcome.
+        An exception counts as an unclear outcome.
         """
 
 
-DEADLINE_S = 15.0
-"""The longest that one attempt may take; its lease lasts a little longer."""
+def reply_document(reply: OutgoingReply) -> dict[str, Any]:
+    """Return the reply as producers get it: JSON, version 1."""
+    return {
+        "version": 1,
+        "idempotency_key": str(reply.idempotency_key),
+        "channel": reply.to.channel,
+        "recipient": reply.to.recipient,
+        "user": reply.to.address,
+        "thread": reply.to.thread,
+        "text": reply.text,
+        "message_ids": list(reply.message_ids),
+        "metadata": dict(reply.metadata),
+    }

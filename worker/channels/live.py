@@ -1,11 +1,11 @@
-"""Text while it is made: published to Redis channels, for web chats that show a reply as it grows.
+"""Publishes a reply while it is generated, on Redis channels, for web chats that show it grow.
 
-delta* ─▶ final      the reply is stored, this is it
-delta* ─▶ reset      forget what came of this turn: the call failed, another one may follow
+delta* ─▶ final      the reply is stored, this is its text
+delta* ─▶ reset      discard the text of this turn: the call failed, another one may follow
 
-A show beside the real thing. Nothing here raises, and nothing keeps a turn waiting for more than
-about a second: Redis gets half a second for each step, and no call at all for a while after one
-that failed. (The lookup of its name has the resolver's own timeout.)
+Best effort. Nothing here raises, and nothing keeps a turn waiting for more than about a second:
+Redis gets half a second for each step, and no call at all for a while after one that failed. (The
+lookup of its name has the resolver's own timeout.)
 """
 
 import json
@@ -26,16 +26,16 @@ from worker.observability.logs import log
 PREFIX = "worker:live:"
 VERSION = 1
 PAUSE_S = 15.0
-"""Nothing is published for so long after a failure."""
+"""Pause in publishing after a failure."""
 INTERVAL_S = 0.05
-"""At most one document in so much time for each reply; what comes meanwhile goes with the next.
-More than twenty a second nobody can read, and a slow Redis would delay a turn by each of them."""
+"""Shortest time between two documents of a reply; text that comes meanwhile goes into the next one.
+Nobody can read more than twenty a second, and a slow Redis would delay a turn by each of them."""
 _TIMEOUT_S = 0.5
 _CONNECTIONS = 16
 
 
 def topic(namespace: UUID, who: ChannelAddress) -> str:
-    """Name the Redis channel of a channel user, without saying who that is.
+    """Return the name of a channel user's Redis channel, which hides their address.
 
     The hashed name is compact JSON in UTF-8, so that frontends in other languages find it too.
     """
@@ -57,7 +57,7 @@ class LiveReplies:
     ) -> None:
         self.interval_s = interval_s
         self.clock = clock
-        # What the URL says about timeouts is meant for Celery.
+        # Timeouts in the URL are meant for Celery.
         options: dict[str, Any] = {
             **parse_url(url),  # type: ignore[no-untyped-call]
             "max_connections": _CONNECTIONS,
@@ -66,7 +66,8 @@ class LiveReplies:
             "socket_connect_timeout": _TIMEOUT_S,
             "socket_keepalive": True,
             "retry": Retry(NoBackoff(), 0),
-            "protocol": 2,  # a connection begins with fewer questions, each of which may time out
+            # RESP2: a connection starts with fewer commands, each of which may time out.
+            "protocol": 2,
             "driver_info": None,
         }
         self._pool = BlockingConnectionPool(**options)  # type: ignore[no-untyped-call]
@@ -76,11 +77,11 @@ class LiveReplies:
         self._paused_until = float("-inf")
 
     def begin(self, topic: str, turn: int, attempt: int) -> "LiveReply":
-        """Give what one call's text goes into. `attempt`: which call of the turn, from 0 up."""
+        """Return the live reply of one call. `attempt`: which call of the turn, from 0."""
         return LiveReply(self, topic, turn=turn, attempt=attempt)
 
     def publish(self, topic: str, document: dict[str, object]) -> None:
-        """Publish one document, or drop it where Redis is away."""
+        """Publish one document, or drop it if Redis does not answer."""
         if self.clock() < self._paused_until:
             return
         body = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
@@ -98,7 +99,7 @@ class LiveReplies:
         log.warning("live.paused", error=error, pause_s=self._pause_s)
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connections."""
         self._pool.disconnect()
 
 
@@ -122,15 +123,15 @@ class LiveReply:
         if self._live.clock() >= self._next_at:
             self._publish(type="delta", number=self._number, text="".join(self._held))
             self._held.clear()
-            self._number += 1  # also of a lost one: who listens sees the gap
+            self._number += 1  # also for a lost one: a listener sees the gap
             self._next_at = self._live.clock() + self._live.interval_s
 
     def reset(self) -> None:
-        """Let frontends forget what they show of this turn."""
+        """Make frontends discard the text of this turn."""
         self._end(type="reset")
 
     def done(self, text: str) -> None:
-        """Tell frontends the reply, once it is stored."""
+        """Publish the whole reply, once it is stored."""
         self._end(type="final", text=text)
 
     def _end(self, **fields: object) -> None:

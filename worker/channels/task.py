@@ -1,10 +1,10 @@
-"""A way out: a Celery task of the producer, by name, on the producer's queue."""
+"""Delivers as a Celery task of the producer, by name, on the producer's queue."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from worker.channels.document import reply_document
+from worker.channels.channel import reply_document
 from worker.domain.deliveries import DeliveryOutcome, OutgoingReply, Sent, Unclear
 
 
@@ -17,7 +17,7 @@ class TaskChannel:
     """Sends `reply_document` as the task's one keyword argument `reply`.
 
     The task's id is the idempotency key: a publish whose answer was lost is repeated under the same
-    id, and the producer drops what it has seen.
+    id, and the producer drops an id that it has seen.
     """
 
     publish: Callable[[str, str, str, dict[str, Any]], None]
@@ -27,7 +27,7 @@ class TaskChannel:
 
     @property
     def takes_key(self) -> bool:
-        """The task id says it."""
+        """The task id is the key."""
         return True
 
     def deliver(self, reply: OutgoingReply) -> DeliveryOutcome:

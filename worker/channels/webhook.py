@@ -1,15 +1,15 @@
-"""A way out: a POST signed as Standard Webhooks has it, once for each attempt.
+"""Delivers with a POST signed as Standard Webhooks specifies, one for each attempt.
 
-    2xx                                     Sent
-    410                                     Rejected: the endpoint is gone
-    any other 4xx, 301 307 308              NotDelivered
-    5xx, other 3xx, silence after a byte    Unclear
-    silence before a byte                   NotDelivered
+    TAKEN                                   Sent
+    GONE                                    Rejected: the endpoint is gone
+    LATER, BUSY, REFUSED                    NotDelivered
+    OPEN, no answer after a byte            Unclear
+    no answer before a byte                 NotDelivered
     429, 502, 504, or slow to fail          besides: the whole channel rests
 
-The status is the answer: what the body says does not count. When it is tried again is not decided
-here. `webhook-id` is the idempotency key, the same on each attempt; the signature is made anew,
-because receivers refuse old ones.
+The first word is `net.endpoint_status`'s. The status is the answer, the body does not count. When
+to try again is not decided here. `webhook-id` is the idempotency key, the same on each attempt; the
+signature is made anew, because receivers refuse old ones.
 """
 
 import json
@@ -19,8 +19,7 @@ from typing import Final
 
 import httpx
 
-from worker.channels.channel import DEADLINE_S
-from worker.channels.document import reply_document
+from worker.channels.channel import DEADLINE_S, reply_document
 from worker.domain.deliveries import (
     DeliveryOutcome,
     NotDelivered,
@@ -29,27 +28,26 @@ from worker.domain.deliveries import (
     Sent,
     Unclear,
 )
+from worker.net.answer import Answer, parse_retry_after
 from worker.net.clock import boottime
-from worker.net.deadline_socket import Lookup, look_up
-from worker.net.post_once import Answer, Endpoint, Silence, seconds_of
+from worker.net.dial import Lookup, look_up
+from worker.net.endpoint_status import EndpointStatus, endpoint_status
+from worker.net.post_once import Endpoint, NoAnswer
 from worker.net.public_addresses import is_public
 from worker.net.signing import Signer
+from worker.net.window import CallWindow
 
-MAX_RETRY_AFTER_S: Final = 3600.0
-"""A longer pause is not granted: the schedule has its own."""
 MAX_BODY_BYTES: Final = 16 * 1024
-"""So much of an answer is read, out of politeness: some servers stop their work when we hang up."""
+"""This much of an answer is read: some servers abort their work when the client hangs up."""
 _CONNECT_SHARE: Final = 2 / 3
-"""Of the deadline: who took so long to be reached gets the rest for the answer."""
+"""Part of the deadline: an endpoint that is slow to reach still has the rest to answer in."""
 _SLOW_SHARE: Final = 1 / 2
-"""Of the deadline: a failure that took longer is one of an endpoint that hangs."""
-_GONE = 410
-_MOVED = frozenset({301, 307, 308})  # 302 and 303 may answer a POST that was carried out
-_THROTTLES = frozenset({429, 502, 504})  # as Standard Webhooks reads them
+"""Part of the deadline: an endpoint that takes longer to fail counts as one that hangs."""
+_THROTTLES: Final = frozenset({429, 502, 504})  # as Standard Webhooks reads them
 
 
 class WebhookChannel:
-    """One endpoint of the operator's. Safe to share."""
+    """One endpoint of the operator. Safe to share."""
 
     def __init__(
         self,
@@ -79,32 +77,34 @@ class WebhookChannel:
 
     def deliver(self, reply: OutgoingReply) -> DeliveryOutcome:
         """POST it once."""
-        body = json.dumps(reply_document(reply), separators=(",", ":"))  # in ASCII
+        # In ASCII: the library signs text, and the bytes that are sent must be the same.
+        body = json.dumps(reply_document(reply), separators=(",", ":"))
         begun = boottime()
         trace = {"traceparent": reply.traceparent} if reply.traceparent else {}
         outcome = self._endpoint.post(
             body.encode("ascii"),
             self._signer.headers(str(reply.idempotency_key), body) | trace,
-            connect_by=begun + self._deadline_s * _CONNECT_SHARE,
-            finish_by=begun + self._deadline_s,
+            CallWindow.since(
+                begun,
+                timeout_s=self._deadline_s,
+                send_grace_s=self._deadline_s * _CONNECT_SHARE,
+            ),
         )
         return _judge(outcome, slow=boottime() - begun > self._deadline_s * _SLOW_SHARE)
 
 
-def _judge(outcome: Answer | Silence, *, slow: bool) -> DeliveryOutcome:
-    if isinstance(outcome, Silence):
+def _judge(outcome: Answer | NoAnswer, *, slow: bool) -> DeliveryOutcome:
+    if isinstance(outcome, NoAnswer):
         kind = Unclear if outcome.wrote else NotDelivered
         return kind(reason=outcome.reason, throttled=slow)
-    status = outcome.status
-    reason = f"status {status}"
-    if 200 <= status < 300:  # noqa: PLR2004 every 2xx
+    status, reason = endpoint_status(outcome.status), f"status {outcome.status}"
+    if status is EndpointStatus.TAKEN:
         return Sent()
-    if status == _GONE:
+    if status is EndpointStatus.GONE:
         return Rejected(reason=reason)
-    asked_s = seconds_of(outcome.retry_after, now=datetime.now(UTC))
-    surely_not = status in _MOVED or 400 <= status < 500  # noqa: PLR2004 every other 4xx
-    return (NotDelivered if surely_not else Unclear)(
+    return (Unclear if status is EndpointStatus.OPEN else NotDelivered)(
         reason=reason,
-        retry_after_s=min(asked_s, MAX_RETRY_AFTER_S) or None,
-        throttled=slow or status in _THROTTLES,
+        # Zero asks for nothing: the schedule has a pause of its own.
+        retry_after_s=parse_retry_after(outcome.headers, datetime.now(UTC)) or None,
+        throttled=slow or outcome.status in _THROTTLES,
     )

@@ -1,1 +1,1 @@
-"""Clock, deadlines, sockets and signatures; imports nothing of ours."""
+"""Clock, deadlines, sockets, HTTP and signatures; imports nothing of ours."""

@@ -1,4 +1,4 @@
-"""The two clocks of local deadlines."""
+"""The clock of local deadlines."""
 
 import time
 
@@ -6,5 +6,5 @@ _CLOCK: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # macOS has
 
 
 def boottime() -> float:
-    """Seconds since boot, sleep included. Only differences mean anything."""
+    """Return the seconds since boot, sleep included. Only differences mean anything."""
     return time.clock_gettime(_CLOCK)

@@ -1,144 +1,102 @@
-"""A connected socket under one deadline: lookup, connect, TLS and every byte share it."""
+"""A connected socket that keeps the deadlines of the call that uses it.
 
+The timeouts of httpx and httpcore hold for each read alone, so an answer that trickles never ends.
+Here each send and each read gets what is left of ONE window.
+"""
+
+import select
 import socket
-import ssl
-import threading
-from collections.abc import Callable, Sequence
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import httpcore
 
-from worker.net.clock import boottime
+from worker.net.answer import IncompleteAnswerError
+from worker.net.window import CallWindow
 
-_DEADLINE_PASSED: Final = "deadline passed"
-_READ_BYTES: Final = 64 * 1024
-
-Lookup: TypeAlias = Callable[[str, int], Sequence[tuple[int, Any]]]
-"""Takes host and port; gives families and socket addresses. Raises OSError or UnicodeError."""
-
-
-class SilenceError(Exception):
-    """There is no whole answer; `str()` is a short reason, never a byte of what went or came."""
+SEND_DEADLINE_PASSED: Final = "send deadline passed"
+DEADLINE_PASSED: Final = "deadline passed"
+STREAM_SILENT: Final = "stream silent"
 
 
-def look_up(host: str, port: int) -> Sequence[tuple[int, Any]]:
-    """Ask the system's resolver."""
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return [(family, address) for family, _, _, _, address in found]
+class DeadlineSocket(httpcore.NetworkStream):
+    """One socket under the window of the call that uses it now.
 
-
-def dial(
-    address: tuple[str, int],
-    tls: ssl.SSLContext | None,
-    *,
-    connect_by: float,
-    allowed: Callable[[str], bool] | None,
-    lookup: Lookup,
-) -> socket.socket:
-    """Connect to an allowed address of a host. Raises `SilenceError`.
-
-    The name is looked up once and the connection goes to what was checked: no second answer slips
-    in between. The certificate has to be the name's.
+    httpcore writes head, body and an empty end one after the other. They are held back until that
+    end and leave together, so that the send deadline decides over the request as a whole.
     """
-    found = _look_up_by(connect_by, lookup, address)
-    passed = [one for one in found if allowed is None or allowed(one[1][0])]
-    if found and not passed:
-        raise SilenceError("address not allowed")
-    sock = _connect_one_of(passed, connect_by)
-    if tls is None:
-        return sock
-    try:
-        sock.settimeout(_left_s(connect_by))
-        return tls.wrap_socket(sock, server_hostname=address[0])
-    except (OSError, ValueError) as error:
-        raise SilenceError(f"tls: {type(error).__name__}") from None
-    finally:
-        sock.close()  # wrap_socket has taken the descriptor over; this closes what it left
 
-
-def _left_s(deadline: float) -> float:
-    left_s = deadline - boottime()
-    if left_s <= 0:
-        raise SilenceError(_DEADLINE_PASSED)
-    return left_s
-
-
-def _look_up_by(
-    deadline: float, lookup: Lookup, address: tuple[str, int]
-) -> Sequence[tuple[int, Any]]:
-    """Look up on a thread of its own: the resolver has timeouts, but no deadline."""
-    came: list[Sequence[tuple[int, Any]] | OSError | UnicodeError] = []
-
-    def look() -> None:
-        try:
-            came.append(lookup(*address))
-        except (OSError, UnicodeError) as error:
-            came.append(error)
-
-    thread = threading.Thread(target=look, name="lookup", daemon=True)
-    thread.start()
-    thread.join(_left_s(deadline))
-    if not came:
-        raise SilenceError(f"lookup: {_DEADLINE_PASSED}")
-    (found,) = came
-    if isinstance(found, Exception):
-        raise SilenceError(f"lookup: {type(found).__name__}")
-    return found
-
-
-def _connect_one_of(addresses: Sequence[tuple[int, Any]], connect_by: float) -> socket.socket:
-    """Try each address; each gets an equal share of what is left."""
-    reason = "lookup: nothing found"
-    for tried, (family, address) in enumerate(addresses):
-        share_s = _left_s(connect_by) / (len(addresses) - tried)
-        sock = socket.socket(family, socket.SOCK_STREAM)
-        try:
-            sock.settimeout(share_s)
-            sock.connect(address)
-        except OSError as error:
-            sock.close()
-            reason = f"connect: {type(error).__name__}"
-        else:
-            return sock
-    raise SilenceError(reason)
-
-
-class Stream(httpcore.NetworkStream):
-    """A connected socket; every step gets what is left until the one deadline."""
-
-    def __init__(self, sock: socket.socket, finish_by: float) -> None:
+    def __init__(self, sock: socket.socket, window: CallWindow) -> None:
         self._sock = sock
-        self._finish_by = finish_by
-        self.wrote = False
+        self._held = bytearray()
+        self.window = window
         self.ended = False
         """The other side has closed."""
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ARG002 httpcore's per-write timeout
-        """Send all of it."""
-        view = memoryview(buffer)
+        """Hold a part of the request back; an empty one ends the request and sends all of it."""
+        if buffer:
+            self._held += buffer
+        elif self._held:
+            self._send()
+
+    def _send(self) -> None:
+        view = memoryview(self._held)
+        self._held = bytearray()
+        # Looked at again after lookup, connect and handshake: the process may have slept since.
+        left_to_send_s(self.window)
         while view:
-            self._sock.settimeout(_left_s(self._finish_by))
-            self.wrote = True
+            self._sock.settimeout(self._left_s())
+            # Before the call, not after it: a send that fails may have sent something.
+            self.window.wrote = True
             try:
                 view = view[self._sock.send(view) :]
-            except TimeoutError:
-                raise SilenceError(_DEADLINE_PASSED) from None
+            except TimeoutError as error:
+                raise self._over() from error
             except OSError as error:
                 # httpcore passes over a WriteError and reads: a server may refuse half-way.
                 raise httpcore.WriteError(type(error).__name__) from error
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ARG002 httpcore's per-read timeout
-        """Give what has come; empty = the other side has closed."""
-        self._sock.settimeout(_left_s(self._finish_by))
+        """Wait no longer than the window, return what has come; empty = the other side closed."""
+        self._sock.settimeout(self._left_s())
         try:
-            data = self._sock.recv(min(max_bytes, _READ_BYTES))
-        except TimeoutError:
-            raise SilenceError(_DEADLINE_PASSED) from None
+            data = self._sock.recv(max_bytes)
+        except TimeoutError as error:
+            raise self._over() from error
         except OSError as error:
-            raise SilenceError(f"read: {type(error).__name__}") from None
+            raise IncompleteAnswerError(f"read: {type(error).__name__}") from error
         self.ended = not data
         return data
 
+    def _left_s(self) -> float:
+        # settimeout(0) would mean non-blocking, and a negative number is a ValueError.
+        left_s = self.window.left_s()
+        if left_s <= 0:
+            raise self._over()
+        return left_s
+
+    def _over(self) -> IncompleteAnswerError:
+        return IncompleteAnswerError(
+            STREAM_SILENT if self.window.ends_by_silence else DEADLINE_PASSED
+        )
+
     def close(self) -> None:
-        """Hang up."""
+        """Close the socket."""
+        self._held = bytearray()
         self._sock.close()
+
+    def get_extra_info(self, info: str) -> Any:  # noqa: ANN401 httpcore's signature
+        """Answer httpcore's one question: has the other side written, or closed, unasked."""
+        if info != "is_readable":
+            return None
+        poll = select.poll()  # select() ends at descriptor 1023
+        poll.register(self._sock, select.POLLIN)
+        return bool(poll.poll(0))
+
+
+def left_to_send_s(window: CallWindow) -> float:
+    """Return the seconds until the send deadline. Raises IncompleteAnswerError if it passed."""
+    left_s = window.left_to_send_s()
+    if left_s <= 0:
+        raise IncompleteAnswerError(SEND_DEADLINE_PASSED)
+    return left_s

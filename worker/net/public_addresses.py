@@ -1,14 +1,14 @@
-"""Which addresses are the public internet's: requests to others could reach what nobody offered.
+"""Decides whether an address is public: a request to another one could reach internal services.
 
-IPv4: all but the special ones. IPv6: only what is assigned as global unicast, without the ranges
-that carry an IPv4 address inside (6to4, Teredo; mapped and NAT64 addresses lie outside of it).
-After IANA's registries of special-purpose addresses, not `is_global`, which differs between
-releases of Python.
+IPv4: all but the special ones. IPv6: only global unicast, without the ranges that carry an IPv4
+address inside (6to4, Teredo; mapped and NAT64 addresses are no global unicast). The source is
+IANA's registries of special-purpose addresses.
 """
 
 from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_address
 from typing import Final
 
+# Not `ip_address(...).is_global`: its answers differ between releases of Python.
 _NOT_PUBLIC: Final = tuple(
     map(
         IPv4Network,
@@ -46,7 +46,7 @@ _NOT_PUBLIC_6: Final = tuple(
 
 
 def is_public(text: str) -> bool:
-    """Whether an address, as a resolver gives it, belongs to the public internet."""
+    """Return whether an address, as text, belongs to the public internet."""
     try:
         address = ip_address(text)
     except ValueError:

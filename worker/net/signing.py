@@ -1,4 +1,4 @@
-"""Signatures as Standard Webhooks has them: the one place that holds keys, and their library."""
+"""Signatures as Standard Webhooks specifies them: the one place with keys and their library."""
 
 import base64
 import binascii
@@ -13,8 +13,8 @@ MIN_KEY_BYTES = 24
 """Standard Webhooks, "Signature scheme": a key has 24 to 64 bytes."""
 
 
-class SecretError(Exception):
-    """There is no key to sign with; `str()` names the setting, the fault and the mend."""
+class SecretError(ValueError):
+    """There is no key to sign with; `str()` names the setting, the fault and the fix."""
 
 
 class Signer:
@@ -25,12 +25,13 @@ class Signer:
 
     @classmethod
     def of(cls, *secrets: str) -> Self:
-        """Read `whsec_` and base64, or base64 alone. Raises ValueError, which says the mend."""
+        """Read `whsec_` and base64, or base64 alone. Raises ValueError, which names the fix."""
         return cls([_key_of(secret) for secret in secrets])
 
     def headers(self, message_id: str, body: str) -> dict[str, str]:
-        """Sign now: a receiver refuses what is older than some minutes, so each try anew."""
-        now = datetime.now(UTC)  # in UTC: the library drops the offset
+        """Sign now. Receivers refuse a signature some minutes old, so each try needs its own."""
+        # In UTC: the library drops the offset.
+        now = datetime.now(UTC)
         return {
             "webhook-id": message_id,
             "webhook-timestamp": str(int(now.timestamp())),
@@ -72,13 +73,13 @@ def _from_file(file: Path) -> str:
 
 
 def _key_of(secret: str) -> bytes:
-    """Decode strictly: the library would read any text as base64, passing over what is none."""
-    mend = f"give whsec_ and the base64 of at least {MIN_KEY_BYTES} random bytes"
+    # Strictly: the library would read any text as base64 and skip all other characters.
+    fix = f"give whsec_ and the base64 of at least {MIN_KEY_BYTES} random bytes"
     encoded = secret.strip().removeprefix("whsec_").rstrip("=")
     try:
         key = base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
     except (binascii.Error, ValueError):
-        raise ValueError(f"the key is not base64: {mend}") from None
+        raise ValueError(f"the key is not base64: {fix}") from None
     if len(key) < MIN_KEY_BYTES:
-        raise ValueError(f"the key has {len(key)} bytes: {mend}")
+        raise ValueError(f"the key has {len(key)} bytes: {fix}")
     return key

@@ -1,10 +1,10 @@
 """The time one call has: until when its first byte may leave, until when its last may come.
 
     started ──── send grace ───▶ send_by ─────────────────────────▶ finish_by
-            first byte may leave         only waiting for the answer          nothing any more
+            first byte may leave         only waiting for the answer          the call is over
 
-Counted on CLOCK_BOOTTIME, which unlike the monotonic clock goes on while the machine sleeps: a
-worker that wakes up late must not send what others have long reconciled.
+The clock is CLOCK_BOOTTIME, which unlike the monotonic clock goes on while the machine sleeps: a
+worker that wakes up late must not send a request that others reconciled long ago.
 """
 
 import math
@@ -14,13 +14,10 @@ from typing import Self
 
 from worker.net.clock import boottime
 
-SEND_GRACE_S = 2.0
-"""From the noted intent to the first byte. Who reconciles relies on it: nothing leaves later."""
-
 
 @dataclass(slots=True, kw_only=True)
 class CallWindow:
-    """The deadlines of ONE call, and what came of its sending. Not to be used twice."""
+    """The deadlines of ONE call, and whether a byte of it was sent. Not to be used twice."""
 
     send_by: float
     finish_by: float
@@ -28,10 +25,10 @@ class CallWindow:
     wrote: bool = False
     """True from just before the first byte goes to the kernel: the other side may have seen it."""
     heard_by: float = math.inf
-    """When a silence has lasted too long; for ever away where no stream is read."""
+    """When a stream has been silent for too long; infinite unless a stream is read."""
 
     @classmethod
-    def since(cls, started: float, *, timeout_s: float, send_grace_s: float = SEND_GRACE_S) -> Self:
+    def since(cls, started: float, *, timeout_s: float, send_grace_s: float) -> Self:
         """Return the window of a call whose intent was noted at `started` (of `boottime`)."""
         finish_by = started + timeout_s
         return cls(send_by=min(started + send_grace_s, finish_by), finish_by=finish_by)
@@ -42,18 +39,18 @@ class CallWindow:
         return cls.since(boottime(), timeout_s=timeout_s, send_grace_s=timeout_s)
 
     def left_to_send_s(self) -> float:
-        """Seconds in which the first byte may still leave; zero or less: too late."""
+        """Return the seconds in which the first byte may still leave; zero or less: too late."""
         return self.send_by - self.clock()
 
     def left_s(self) -> float:
-        """Seconds until the call is given up; zero or less: over."""
+        """Return the seconds until the call is given up; zero or less: it is over."""
         return min(self.finish_by, self.heard_by) - self.clock()
 
     def expect_within(self, silence_s: float) -> None:
-        """Give the call up in so many seconds, unless this is said again; `finish_by` stays."""
+        """Give the call up in `silence_s` unless this is called again; `finish_by` still holds."""
         self.heard_by = self.clock() + silence_s
 
     @property
     def ends_by_silence(self) -> bool:
-        """Whether it is the silence that will end the call, and not its deadline."""
+        """Whether the stream's silence will end the call, and not its deadline."""
         return self.heard_by < self.finish_by

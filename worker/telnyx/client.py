@@ -5,13 +5,27 @@ from typing import Self
 
 from pydantic import SecretStr
 
+from worker.telnyx.answers.rows import rows_of
 from worker.telnyx.conversations import Conversations
-from worker.telnyx.http.client_per_thread import CALL_TIMEOUT_S, Wire
-from worker.telnyx.http.connection import KEEPALIVE_S
-from worker.telnyx.models import Models
+from worker.telnyx.http.connection_per_thread import (
+    CALL_TIMEOUT_S,
+    KEEPALIVE_S,
+    ConnectionPerThread,
+)
 from worker.telnyx.responses import Responses
 
-BASE_URL = "https://api.telnyx.com/v2"
+
+class Models:
+    """`TelnyxClient.models`: the models this account may use."""
+
+    def __init__(self, http: ConnectionPerThread) -> None:
+        self._http = http
+
+    def list_ids(self) -> tuple[str, ...]:
+        """Return the ids, spelled as an agent's `model` has to be. Raises WorkerError."""
+        answer = self._http.call("list models", "GET", "/ai/openai/models")
+        rows = rows_of("list models", answer)
+        return tuple(found for row in rows if isinstance(found := row.get("id"), str))
 
 
 class TelnyxClient:
@@ -21,25 +35,26 @@ class TelnyxClient:
         self,
         api_key: SecretStr,
         *,
-        base_url: str = BASE_URL,
+        base_url: str,
         tls: SSLContext | None = None,
         timeout_s: float = CALL_TIMEOUT_S,
         keepalive_s: float = KEEPALIVE_S,
     ) -> None:
-        """`tls` None: `transport.tls_context()`. `timeout_s`: of every call but a response."""
-        self._wire = Wire(
+        """`tls` None: the authorities that httpx brings. `timeout_s`: of all but a response."""
+        self._http = ConnectionPerThread(
             base_url,
             api_key,
             tls=tls,
             timeout_s=timeout_s,
             keepalive_s=keepalive_s,
         )
-        self.conversations = Conversations(self._wire)
-        self.responses = Responses(self._wire)
-        self.models = Models(self._wire)
+        self.conversations = Conversations(self._http)
+        self.responses = Responses(self._http)
+        self.models = Models(self._http)
 
     def __repr__(self) -> str:
-        return f"<TelnyxClient {self._wire.target.host}:{self._wire.target.port}>"
+        host, port = self._http.address
+        return f"<TelnyxClient {host}:{port}>"
 
     def __enter__(self) -> Self:
         return self
@@ -48,5 +63,5 @@ class TelnyxClient:
         self.close()
 
     def close(self) -> None:
-        """Hang up, when no call runs any more."""
-        self._wire.close()
+        """Close the connections, when no call runs any more."""
+        self._http.close()

@@ -8,10 +8,11 @@ from uuid import UUID
 from worker.domain.errors import OutcomeUnknownError, RetryableError
 from worker.domain.ids import TelnyxConversationId
 from worker.domain.turns.thread import Conversation, ThreadMessage
-from worker.telnyx.answers.answer import Answer
+from worker.net.answer import Answer
+from worker.telnyx.answers.answer import request_id
 from worker.telnyx.answers.message_log import read_log
 from worker.telnyx.answers.rows import conversation_in, conversation_of, rows_of, unreadable
-from worker.telnyx.http.client_per_thread import Wire
+from worker.telnyx.http.connection_per_thread import ConnectionPerThread
 from worker.telnyx.http.request import encode
 
 PATH = "/ai/conversations"
@@ -23,33 +24,34 @@ class Conversations:
     """`TelnyxClient.conversations`. One call each; `find` and `messages` one a page.
 
     All raise RetryableError, OperatorError and PermanentError; those that change something also
-    OutcomeUnknownError, after which the caller looks before he does it again.
+    OutcomeUnknownError, after which the caller looks before it repeats the call.
     """
 
-    def __init__(self, wire: Wire) -> None:
-        self._wire = wire
+    def __init__(self, http: ConnectionPerThread) -> None:
+        self._http = http
 
     def create(self, remote_key: UUID, name: str, metadata: Mapping[str, str]) -> Conversation:
-        """Create under the idempotency key `remote_key`; the same arguments give the same bytes.
+        """Create under the idempotency key `remote_key`; the same arguments make the same bytes.
 
-        RetryableError on 409: the first attempt still runs. ConflictError: the key stands for
+        RetryableError on 409: the first attempt still runs. ConflictError: the key belongs to
         another body.
         """
         what = "create conversation"
+        # Sorted: the same key with other bytes is a 422 (ConflictError).
         body = encode({"name": name, "metadata": dict(sorted(metadata.items()))})
-        answer = self._wire.call(what, "POST", PATH, body, idempotency_key=str(remote_key))
+        answer = self._http.call(what, "POST", PATH, body, idempotency_key=str(remote_key))
         conversation = conversation_in(answer)
         if conversation is None:
             raise OutcomeUnknownError(
-                f"{what}: unreadable answer", status=answer.status, request_id=answer.request_id
+                f"{what}: unreadable answer", status=answer.status, request_id=request_id(answer)
             )
         return conversation
 
     def find(self, metadata: Mapping[str, str]) -> tuple[Conversation, ...]:
         """Return all conversations whose metadata hold all these pairs, oldest first.
 
-        A conversation made a moment ago may be missing. Telnyx's filter is not trusted: what does
-        not match is dropped here.
+        A conversation made just before may be missing. Telnyx's filter is not trusted: rows that do
+        not match are dropped here.
         """
         if not metadata:
             raise ValueError("without a filter this would list the account")
@@ -62,11 +64,11 @@ class Conversations:
         return tuple(found.values())
 
     def _walk(self, metadata: Mapping[str, str]) -> Iterator[dict[str, object]]:
-        """Go on from the last `created_at` until nothing new comes: there are no page numbers."""
+        """Continue at the last `created_at` until nothing new comes: there are no page numbers."""
         seen: set[object] = set()
         since: object = None
         for _ in range(_MAX_PAGES):
-            rows = rows_of("find", self._wire.call("find", "GET", find_path(metadata, since)))
+            rows = rows_of("find", self._http.call("find", "GET", find_path(metadata, since)))
             fresh = [row for row in rows if str(row.get("id")) not in seen]
             yield from fresh
             seen.update(str(row.get("id")) for row in fresh)
@@ -77,7 +79,7 @@ class Conversations:
 
     def get(self, conversation_id: TelnyxConversationId) -> Conversation:
         """Return the conversation. NotFoundError: it is gone."""
-        answer = self._wire.call("get conversation", "GET", f"{PATH}/{conversation_id}")
+        answer = self._http.call("get conversation", "GET", f"{PATH}/{conversation_id}")
         conversation = conversation_in(answer)
         if conversation is None:
             raise unreadable("get conversation", answer)
@@ -88,11 +90,11 @@ class Conversations:
     ) -> None:
         """Write the full map: whether Telnyx merges or replaces is not documented."""
         body = encode({"metadata": dict(metadata)})
-        self._wire.call("update conversation", "PUT", f"{PATH}/{conversation_id}", body)
+        self._http.call("update conversation", "PUT", f"{PATH}/{conversation_id}", body)
 
     def delete(self, conversation_id: TelnyxConversationId) -> None:
         """Delete the conversation and its log. NotFoundError: it is gone already."""
-        self._wire.call("delete conversation", "DELETE", f"{PATH}/{conversation_id}")
+        self._http.call("delete conversation", "DELETE", f"{PATH}/{conversation_id}")
 
     def messages(self, conversation_id: TelnyxConversationId) -> tuple[ThreadMessage, ...]:
         """Return the whole log, in order of `sent_at`. NotFoundError: the conversation is gone."""
@@ -100,7 +102,7 @@ class Conversations:
         def page(number: int, size: int) -> Answer:
             query = f"page%5Bsize%5D={size}&page%5Bnumber%5D={number}"
             path = f"{PATH}/{conversation_id}/messages?{query}"
-            return self._wire.call("list messages", "GET", path)
+            return self._http.call("list messages", "GET", path)
 
         return read_log(page)
 
@@ -121,7 +123,7 @@ class Conversations:
         if metadata:
             document["metadata"] = dict(sorted(metadata.items()))
         path = f"{PATH}/{conversation_id}/message"
-        self._wire.call("add message", "POST", path, encode(document), idempotency_key=str(key))
+        self._http.call("add message", "POST", path, encode(document), idempotency_key=str(key))
 
 
 def find_path(metadata: Mapping[str, str], since: object = None) -> str:

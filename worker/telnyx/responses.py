@@ -6,11 +6,12 @@ from functools import partial
 
 from worker.domain.ids import TelnyxConversationId
 from worker.domain.turns.calls import CallOutcome, NotSent, Unknown
+from worker.net.answer import IncompleteAnswerError
+from worker.net.post_once import JSON
 from worker.net.window import CallWindow
-from worker.telnyx.http.client_per_thread import Wire
-from worker.telnyx.http.request import EVENT_STREAM, JSON, encode
+from worker.telnyx.http.connection_per_thread import ConnectionPerThread
+from worker.telnyx.http.request import EVENT_STREAM, encode
 from worker.telnyx.streaming.stream import read_plain, read_streamed
-from worker.telnyx.transport import LineError
 
 PATH = "/ai/openai/responses"
 _NAMED = frozenset({"model", "input", "conversation", "instructions", "tools", "stream"})
@@ -18,7 +19,7 @@ _NAMED = frozenset({"model", "input", "conversation", "instructions", "tools", "
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResponseRequest:
-    """What one call sends: only the new turn's items, never the history."""
+    """The body of one call: only the new turn's items, never the history."""
 
     model: str
     input: tuple[Mapping[str, object], ...]
@@ -29,7 +30,7 @@ class ResponseRequest:
     extra: Mapping[str, object] = field(default_factory=dict)
     """Sent as it is: reasoning, service_tier, max_output_tokens, temperature, region, mode."""
     stream: bool = False
-    """Whether the answer is to come while it is made."""
+    """Whether the answer is to be streamed."""
     stream_idle_s: float | None = None
     """The longest silence within a stream, see `worker.telnyx.streaming.stream`; None = any."""
 
@@ -57,8 +58,8 @@ class ResponseRequest:
 class Responses:
     """`TelnyxClient.responses`."""
 
-    def __init__(self, wire: Wire) -> None:
-        self._wire = wire
+    def __init__(self, http: ConnectionPerThread) -> None:
+        self._http = http
 
     def create(
         self,
@@ -66,7 +67,7 @@ class Responses:
         window: CallWindow,
         on_text: Callable[[str], None] | None = None,
     ) -> CallOutcome:
-        """POST once. Raises for nothing that network or Telnyx do, only for what is no JSON.
+        """POST once. Raises only for values that are no JSON, never for the network or Telnyx.
 
         `on_text` gets the pieces of a streamed text, in order, in this thread. It must not raise
         (it is not called again then) and not take long: the deadline goes on.
@@ -77,6 +78,6 @@ class Responses:
             read = partial(read_streamed, window=window, idle_s=idle_s, on_text=on_text)
             accept = EVENT_STREAM
         try:
-            return self._wire.post_once(PATH, body, window, read, accept=accept)
-        except LineError as error:
+            return self._http.post_once(PATH, body, window, read, accept=accept)
+        except IncompleteAnswerError as error:
             return Unknown(reason=str(error)) if window.wrote else NotSent(reason=str(error))

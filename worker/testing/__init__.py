@@ -1,1 +1,1 @@
-"""Test kits for what third parties add."""
+"""Test kits for extensions by third parties."""

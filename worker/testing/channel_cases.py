@@ -1,4 +1,4 @@
-"""What every channel has to keep, as tests: for those who write one.
+"""The promises of every channel as tests, for authors of channels.
 
     class TestMyChannel(ChannelCases):
         @contextmanager
@@ -6,8 +6,9 @@
             with my_fake_provider() as provider:
                 yield MyStage(provider, MyChannel(provider.url))
 
-A `Stage` is the channel and the other side of it: a real server in a thread, say, which the cases
-make ill. Runs under pytest, and under unittest together with `unittest.TestCase`; needs neither.
+A `Stage` is the channel and the other side of it, such as a real server in a thread, which the
+cases make fail. They run under pytest, and under unittest together with `unittest.TestCase`, and
+need neither.
 """
 
 import time
@@ -39,12 +40,12 @@ TEXTS: Final = (
 
 
 class Weather(Enum):
-    """How the other side is."""
+    """The state of the other side."""
 
     FINE = auto()
-    """It takes what comes."""
+    """It takes every reply."""
     AWAY = auto()
-    """Nobody is there, or he says that he is not."""
+    """Nobody answers, or the answer is a refusal for now."""
     SILENT = auto()
     """It takes the request, keeps nothing, and never answers."""
     ANSWER_LOST = auto()
@@ -56,7 +57,7 @@ class Stage(Protocol):
 
     @property
     def channel(self) -> Channel:
-        """What is tested."""
+        """The channel under test."""
 
     @property
     def deadline_s(self) -> float:
@@ -66,9 +67,9 @@ class Stage(Protocol):
         """Change the other side, from now on; False = it cannot be played here."""
 
     def kept(self) -> Sequence[str]:
-        """Give the texts that have reached the person by now, in order.
+        """Return the texts that have reached the person by now, in order.
 
-        What the other side dropped as a repetition is not among them.
+        Those that the other side dropped as a repetition are not among them.
         """
 
 
@@ -97,21 +98,21 @@ class ChannelCases:
         raise NotImplementedError
 
     def test_replies_arrive_as_they_are_and_in_order(self) -> None:
-        """Every text arrives whole, and `Sent` says so."""
+        """Every text arrives whole, and the outcome is `Sent`."""
         with self.stage() as stage:
             for text in TEXTS:
                 _expect(Sent, _attempt(stage, reply_of(text)), "it was taken")
             _expect_kept(stage, TEXTS, "the texts are not what was sent")
 
     def test_two_replies_with_the_same_words_both_arrive(self) -> None:
-        """The key tells replies apart, never the text: people say "ok" twice."""
+        """The key distinguishes replies, never the text: people get "ok" twice."""
         with self.stage() as stage:
             for _ in range(2):
                 _expect(Sent, _attempt(stage, reply_of("ok")), "it was taken")
             _expect_kept(stage, ["ok", "ok"], "one of two different replies is missing")
 
     def test_it_says_the_truth_about_keys(self) -> None:
-        """Where `takes_key` is true, a repetition under the same key does nothing."""
+        """If `takes_key` is true, a repetition under the same key does nothing."""
         with self.stage() as stage:
             reply = reply_of("once, please")
             _expect(Sent, _attempt(stage, reply), "it was taken")
@@ -121,7 +122,7 @@ class ChannelCases:
                 _expect_kept(stage, ["once, please"], "takes_key is not true")
 
     def test_who_is_away_has_not_got_it(self) -> None:
-        """No exception, no `Sent`, and no verdict for good: he may come back."""
+        """No exception, no `Sent`, and no final refusal: the other side may come back."""
         with self.stage() as stage:
             _play(stage, Weather.AWAY)
             reply = reply_of("are you there?")
@@ -138,7 +139,7 @@ class ChannelCases:
             _expect(Unclear, outcome, "for all that is known it was taken")
 
     def test_a_lost_answer_leaves_it_open(self) -> None:
-        """Who cannot know that it was not taken must not say so: it would be sent twice."""
+        """A channel that cannot know must not report NotDelivered: it would be sent twice."""
         with self.stage() as stage:
             _play(stage, Weather.ANSWER_LOST)
             reply = reply_of("did you get it?")
@@ -170,11 +171,11 @@ def _attempt(stage: Stage, reply: OutgoingReply) -> DeliveryOutcome:
     try:
         outcome = stage.channel.deliver(reply)
     except Exception as error:
-        raise AssertionError("deliver raised; what the net does is an outcome") from error
+        raise AssertionError("deliver raised; a fault of the network is an outcome") from error
     took_s = time.monotonic() - started
     _check(took_s <= stage.deadline_s + SLACK_S, f"the attempt took {took_s:.1f} s")
-    said = getattr(outcome, "reason", "")
-    quoted = reply.text in said or reply.to.address in said
+    reason = getattr(outcome, "reason", "")
+    quoted = reply.text in reason or reply.to.address in reason
     _check(not quoted, "the reason is kept and logged: no texts and no addresses in it")
     return outcome
 

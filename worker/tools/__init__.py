@@ -1,1 +1,1 @@
-"""Tools: running what a model asks for."""
+"""Tools that a model may call."""

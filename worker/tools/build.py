@@ -1,4 +1,4 @@
-"""Tools out of their configuration: whatever is wrong with one is said here, at the start."""
+"""Builds tools from their configuration; reports every fault in it at the start."""
 
 import importlib
 import json
@@ -6,12 +6,11 @@ import ssl
 from collections.abc import Callable, Mapping
 from typing import cast
 
-import httpx
-
 from worker.domain.errors import PermanentError
 from worker.domain.tools import ToolConfig
-from worker.net.post_once import parse_url, tls_context
-from worker.net.signing import SecretError, Signer, signer_from
+from worker.net.dial import tls_context
+from worker.net.post_once import parse_url
+from worker.net.signing import signer_from
 from worker.tools.http import HttpTool
 from worker.tools.python import PythonTool
 from worker.tools.signature import SignatureError
@@ -19,7 +18,7 @@ from worker.tools.tool import Tool
 
 
 class ToolConfigError(PermanentError):
-    """A tool cannot be built; `str()` is one line that names it, the fault and the mend."""
+    """A tool cannot be built; `str()` is one line that names it, the fault and the fix."""
 
     def __init__(self, tool: str, fault: str) -> None:
         super().__init__(f"tools.{tool}: {fault}")
@@ -31,7 +30,10 @@ def build_tools(configs: Mapping[str, ToolConfig], environ: Mapping[str, str]) -
     `environ` has the variables of `secret_env`, and perhaps SSL_CERT_FILE.
     """
     wanted = any(config.url is not None for config in configs.values())
-    tls = _tls_context(environ) if wanted else None
+    try:
+        tls = tls_context(environ) if wanted else None
+    except ValueError as error:
+        raise ToolConfigError("*", str(error)) from None
     return {name: _build(config, environ, tls) for name, config in configs.items()}
 
 
@@ -44,7 +46,14 @@ def _build(config: ToolConfig, environ: Mapping[str, str], tls: ssl.SSLContext |
             raise ToolConfigError(config.name, f"function: {error}") from error
     if config.url is None or tls is None:
         raise ToolConfigError(config.name, "give either function or url")
-    return HttpTool(config, _url(config, config.url), _signer(config, environ), tls)
+    variables = () if config.secret_env is None else (config.secret_env,)
+    files = () if config.secret_file is None else (config.secret_file,)
+    try:
+        url = parse_url(config.url)
+        signer = signer_from(variables=variables, files=files, environ=environ)
+    except ValueError as error:
+        raise ToolConfigError(config.name, str(error)) from None
+    return HttpTool(config, url, signer, tls)
 
 
 def _check_parameters(config: ToolConfig) -> None:
@@ -73,9 +82,9 @@ def _function(config: ToolConfig, path: str) -> Callable[..., object]:
     try:
         module = importlib.import_module(module_name)
     except Exception as error:  # the module's own code may raise anything
-        told = f": {error}" if isinstance(error, ImportError) else ""
+        missing = f": {error}" if isinstance(error, ImportError) else ""
         fault = (
-            f"function: {module_name} cannot be imported ({type(error).__name__}{told}): "
+            f"function: {module_name} cannot be imported ({type(error).__name__}{missing}): "
             "install it, or name its folder in PYTHONPATH"
         )
         raise ToolConfigError(config.name, fault) from error
@@ -84,26 +93,3 @@ def _function(config: ToolConfig, path: str) -> Callable[..., object]:
         fault = f"function: {module_name} has no function {name}: give module:function"
         raise ToolConfigError(config.name, fault)
     return cast("Callable[..., object]", function)
-
-
-def _url(config: ToolConfig, text: str) -> httpx.URL:
-    try:
-        return parse_url(text)
-    except ValueError as error:
-        raise ToolConfigError(config.name, f"url: {error}") from None
-
-
-def _signer(config: ToolConfig, environ: Mapping[str, str]) -> Signer:
-    variables = () if config.secret_env is None else (config.secret_env,)
-    files = () if config.secret_file is None else (config.secret_file,)
-    try:
-        return signer_from(variables=variables, files=files, environ=environ)
-    except SecretError as error:
-        raise ToolConfigError(config.name, str(error)) from None
-
-
-def _tls_context(environ: Mapping[str, str]) -> ssl.SSLContext:
-    try:
-        return tls_context(environ)
-    except ValueError as error:
-        raise ToolConfigError("*", str(error)) from None

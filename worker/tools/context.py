@@ -1,4 +1,4 @@
-"""What the author of a tool function imports: whom it runs for, and how it says no."""
+"""For authors of tool functions: the context of a call, and the error that refuses it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from worker.domain.tools import ToolRequest
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolContext:
-    """Given to every parameter with this annotation; the model neither sees nor chooses it."""
+    """Passed to every parameter with this annotation; the model neither sees nor chooses it."""
 
     idempotency_key: str
     """The same for every run of the same call of the model."""
@@ -17,14 +17,14 @@ class ToolContext:
     recipient: str
     """Our own address."""
     user: str
-    """The person's address."""
+    """The channel user's address."""
     thread: str
     metadata: Mapping[str, str]
-    """Of the newest message of the turn, as its producer sent it."""
+    """Metadata of the turn's newest message, as its producer sent it."""
 
     @classmethod
     def of(cls, request: ToolRequest) -> Self:
-        """Take from a request what a tool may know."""
+        """Take from a request the facts that a tool may know."""
         who = request.who
         return cls(
             idempotency_key=str(request.key),

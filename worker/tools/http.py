@@ -1,36 +1,57 @@
-"""A tool behind a URL: a signed POST, repeated under one key where the tool honours it.
+"""A tool behind a URL: a signed POST, repeated under one key if the tool honours it.
 
     POST ──▶ verdict ──▶ done | failed
       ▲ └──▶ none: key honoured, time and tries left? ──▶ no ──▶ unknown, or failed
-      └─── wait ◀─── yes ───┘                                    where nothing has happened
+      └─── wait ◀─── yes ───┘                                    if nothing has happened
 
-Nothing is sent for arguments that are no JSON object. What an answer means is in `verdict`.
+    TAKEN                                   done
+    GONE, REFUSED                           failed: the tool refused
+    LATER, no answer before a byte          no verdict yet; nothing has happened
+    OPEN, no answer after a byte            no verdict yet; it may have happened
+    BUSY if the tool honours its key        the same: that key is still at work over there
+    BUSY otherwise                          failed: the tool refused
+
+The first word is `net.endpoint_status`'s. Nothing is sent for arguments that are no JSON object.
 """
 
+import codecs
 import json
 import ssl
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import httpx
 
 from worker.domain.tools import MAX_OUTPUT_BYTES, ToolConfig, ToolRequest, ToolResult, ToolSpec
+from worker.net.answer import Answer, parse_retry_after
 from worker.net.clock import boottime
-from worker.net.post_once import Answer, Endpoint, Silence
+from worker.net.endpoint_status import EndpointStatus, endpoint_status
+from worker.net.post_once import Endpoint, NoAnswer
 from worker.net.signing import Signer
-from worker.tools.results import BAD_ARGUMENTS, failed, unknown
-from worker.tools.verdict import NoVerdict, judge
+from worker.net.window import CallWindow
+from worker.tools.results import BAD_ARGUMENTS, done, failed, unknown
 
 VERSION: Final = 1
-"""Of the request's body."""
+"""Version of the request's body."""
 
 WAITS_S: Final = (0.2, 0.8)
 """Before the second and the third try."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _NoVerdict:
+    """Nothing is known yet; a repetition under the same key may bring an answer."""
+
+    reason: str
+    may_have_happened: bool
+    wait_s: float = 0.0
+    """The pause that the other side asked for."""
+
+
 class HttpTool:
-    """One endpoint of the operator's. Safe to share."""
+    """One endpoint of the operator. Safe to share."""
 
     def __init__(
         self,
@@ -43,6 +64,7 @@ class HttpTool:
     ) -> None:
         self._endpoint = Endpoint(url, tls, max_body_bytes=MAX_OUTPUT_BYTES)
         self._signer = signer
+        # Without a key that the tool honours, a second try could do the thing twice.
         self._waits_s = tuple(waits_s) if config.honours_key else ()
         self.spec = ToolSpec(
             name=config.name,
@@ -61,10 +83,10 @@ class HttpTool:
                 "error: the tool was not run: the arguments are not a JSON object",
                 reason=BAD_ARGUMENTS,
             )
-        open_ends: list[NoVerdict] = []
+        open_ends: list[_NoVerdict] = []
         for tries_left in range(len(self._waits_s), -1, -1):
             outcome = self._try(body, request, finish_by, tries_left)
-            verdict = judge(outcome, takes_key=self.takes_key)
+            verdict = _judge(outcome, takes_key=self.takes_key)
             if isinstance(verdict, ToolResult):
                 return verdict
             open_ends.append(verdict)
@@ -76,20 +98,19 @@ class HttpTool:
 
     def _try(
         self, body: str, request: ToolRequest, finish_by: float, tries_left: int
-    ) -> Answer | Silence:
+    ) -> Answer | NoAnswer:
         """Send once. A dead address costs a share of the time; a slow server may have all of it."""
         now, key = boottime(), str(request.key)
         trace = {"traceparent": request.traceparent} if request.traceparent else {}
         return self._endpoint.post(
             body.encode("ascii"),
             {"Idempotency-Key": key, **self._signer.headers(key, body), **trace},
-            connect_by=now + (finish_by - now) / (tries_left + 1),
-            finish_by=finish_by,
+            CallWindow(send_by=now + (finish_by - now) / (tries_left + 1), finish_by=finish_by),
         )
 
 
 def _body(request: ToolRequest) -> str | None:
-    """Build the body, in ASCII; None when the arguments (blank = none) are no JSON object."""
+    """Build the body, in ASCII; None if the arguments (blank = none) are no JSON object."""
     who = request.who
     try:
         arguments = json.loads(request.arguments.strip() or "{}")
@@ -118,9 +139,49 @@ def _pause(wait_s: float, finish_by: float) -> bool:
     return True
 
 
-def _without_verdict(open_ends: Sequence[NoVerdict]) -> ToolResult:
+def _without_verdict(open_ends: Sequence[_NoVerdict]) -> ToolResult:
+    # One try that may have happened decides: a later one that was refused takes nothing back.
     for end in open_ends:
         if end.may_have_happened:
             return unknown(reason=end.reason)
     reason = open_ends[-1].reason
     return failed(f"error: the tool did not take the call ({reason}); not done", reason=reason)
+
+
+def _judge(outcome: Answer | NoAnswer, *, takes_key: bool) -> ToolResult | _NoVerdict:
+    if isinstance(outcome, NoAnswer):
+        return _NoVerdict(reason=outcome.reason, may_have_happened=outcome.wrote)
+    status, reason = endpoint_status(outcome.status), f"status {outcome.status}"
+    if status is EndpointStatus.TAKEN:
+        return _done(outcome.body)
+    still_at_work = status is EndpointStatus.BUSY and takes_key
+    if status in {EndpointStatus.LATER, EndpointStatus.OPEN} or still_at_work:
+        return _NoVerdict(
+            reason=reason,
+            may_have_happened=status is not EndpointStatus.LATER,
+            wait_s=parse_retry_after(outcome.headers, None) or 0.0,
+        )
+    error = _error_in(outcome.body)
+    text = f"error: the tool refused: {reason}" + (f": {error}" if error else "")
+    return failed(text, reason=reason)
+
+
+def _done(body: bytes) -> ToolResult:
+    cut = len(body) > MAX_OUTPUT_BYTES
+    try:
+        # Half a character at the end of a cut body is left out.
+        text = codecs.getincrementaldecoder("utf-8")().decode(body, final=not cut)
+    except UnicodeDecodeError:
+        text = "The tool ran. Its answer is not text and cannot be shown."
+        return done(text, reason="not UTF-8")
+    return done(text, cut=cut)
+
+
+def _error_in(body: bytes) -> str:
+    """Return the text under `error` in a JSON body, else an empty one."""
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        return ""
+    error = document.get("error") if isinstance(document, dict) else None
+    return error if isinstance(error, str) else ""

@@ -1,11 +1,11 @@
 """A tool that is a Python function.
 
-    arguments fit the signature? ── no ──▶ failed, and the model is told which field
+    arguments fit the signature? ── no ──▶ failed, with the field for the model
        └── yes ──▶ runs in a thread ──▶ returns ──▶ done
                                    ├──▶ raises ──▶ failed
                                    └──▶ not within timeout_s ──▶ unknown; the thread goes on
 
-What it raises stays here, except its type's name: the text may hold what a person wrote.
+Of an exception only the type's name leaves this module: its text may hold what a person wrote.
 """
 
 import inspect
@@ -53,12 +53,12 @@ class PythonTool:
             return failed(f"error: the tool was not run: {error}", reason=BAD_ARGUMENTS)
         except ToolError as error:
             return failed(str(error), reason="ToolError")
-        except BaseException as error:  # noqa: BLE001 even sys.exit() ends the tool alone
+        except BaseException as error:  # noqa: BLE001 even sys.exit() must end the tool alone
             return failed("error: the tool failed", reason=type(error).__name__)
-        return _told(value)
+        return _shown(value)
 
 
-def _told(value: object) -> ToolResult:
+def _shown(value: object) -> ToolResult:
     if isinstance(value, str):
         return done(value)
     try:

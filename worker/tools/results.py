@@ -1,4 +1,4 @@
-"""What the model is told: bounded, storable, and the same words for the same end."""
+"""The results that a model gets: bounded, storable, one wording for each kind of end."""
 
 from typing import Final
 
@@ -12,17 +12,18 @@ BAD_ARGUMENTS: Final = "invalid arguments"
 
 
 def done(text: str, *, cut: bool = False, reason: str | None = None) -> ToolResult:
-    """Say that it ran. `cut`: there was more than `text`."""
+    """Return the result of a tool that ran. `cut`: there was more than `text`."""
     return ToolResult(state="done", output=storable(text, cut=cut), reason=reason)
 
 
 def failed(text: str, *, reason: str) -> ToolResult:
-    """Say that it did not run, or refused."""
+    """Return the result of a tool that did not run, or refused."""
     return ToolResult(state="failed", output=storable(text), reason=reason)
 
 
 def unknown(*, reason: str) -> ToolResult:
-    """Say that it may have run."""
+    """Return the result of a tool that may have run."""
+    # Models otherwise report a success or a failure that nobody knows of.
     text = (
         "error: the tool gave no clear answer in time. What it was asked for may or may not have"
         " happened. Do not say that it has, nor that it has not."
@@ -31,7 +32,7 @@ def unknown(*, reason: str) -> ToolResult:
 
 
 def storable(text: str, *, cut: bool = False) -> str:
-    """Take out what Postgres cannot store (NUL, lone surrogates), and cut to MAX_OUTPUT_BYTES."""
+    """Remove characters that Postgres cannot store (NUL, lone surrogates); cut to the limit."""
     raw = replace_unstorable(text, "").encode()
     if len(raw) <= MAX_OUTPUT_BYTES and not cut:
         return raw.decode()

@@ -1,4 +1,4 @@
-"""A function's signature as the model sees it: JSON Schema out, arguments in."""
+"""A function's signature for the model: makes the JSON Schema, reads the arguments."""
 
 import inspect
 import typing
@@ -16,11 +16,11 @@ _SHOWN_FAULTS = 10
 
 
 class SignatureError(Exception):
-    """The function cannot be a tool; `str()` says why and the mend."""
+    """The function cannot be a tool; `str()` names the fault and the fix."""
 
 
 class ArgumentsError(Exception):
-    """The model's arguments do not fit; `str()` is for the model: fields and what they take."""
+    """The model's arguments do not fit; `str()` is for the model: fields and their faults."""
 
 
 class _WithoutTitles(GenerateJsonSchema):
@@ -61,8 +61,8 @@ class Signature:
             faults = error.errors(include_url=False, include_input=False)
         else:
             return {**dict(given), **dict.fromkeys(self._context_names, context)}
-        # Unchained: pydantic's error holds what the model wrote.
-        raise ArgumentsError("; ".join(_told(fault) for fault in faults[:_SHOWN_FAULTS]))
+        # Unchained: pydantic's error holds the model's input.
+        raise ArgumentsError("; ".join(_describe(fault) for fault in faults[:_SHOWN_FAULTS]))
 
 
 def _hints(function: Callable[..., object]) -> dict[str, Any]:
@@ -92,9 +92,9 @@ def _model_of(fields: Mapping[str, Any]) -> tuple[type[BaseModel], dict[str, obj
             )
             schema = model.model_json_schema(schema_generator=_WithoutTitles)
     except Exception as error:  # pydantic raises PydanticUserError, NameError, TypeError and others
-        told = str(error).splitlines()[0] if str(error) else ""
+        reason = str(error).splitlines()[0] if str(error) else ""
         raise SignatureError(
-            f"its parameters cannot be described as JSON ({type(error).__name__}: {told}): "
+            f"its parameters cannot be described as JSON ({type(error).__name__}: {reason}): "
             "use types and names that pydantic takes"
         ) from error
     if dropped := sorted(fields.keys() - model.model_fields.keys()):
@@ -104,8 +104,8 @@ def _model_of(fields: Mapping[str, Any]) -> tuple[type[BaseModel], dict[str, obj
     return model, schema
 
 
-def _told(fault: ErrorDetails) -> str:
-    """Say what one fault is without quoting: texts with a cause in them may hold the input."""
+def _describe(fault: ErrorDetails) -> str:
+    """Describe one fault without quoting: a text with a cause in it may hold the input."""
     place = ".".join(str(part) for part in fault["loc"]) or "arguments"
     if fault["type"] == "json_invalid":
         return "the arguments are not valid JSON"

@@ -39,7 +39,7 @@ class Threads:
     def run(
         self, work: Callable[[], ToolResult], timeout_s: float
     ) -> ToolResult | Literal["busy", "late"]:
-        """Give what `work` gives. "busy": it was not started. "late": it still runs, unwatched.
+        """Return the result of `work`. "busy": it was not started. "late": it still runs.
 
         `work` must not raise.
         """
@@ -51,7 +51,7 @@ class Threads:
             threading.Thread(
                 target=self._carry, args=(run, work), name=f"tool {self._name}", daemon=True
             ).start()
-        except RuntimeError:  # the system gives no more threads
+        except RuntimeError:  # the system has no more threads
             return "busy"
         run.ended.wait(timeout_s)
         with self._lock:
@@ -65,5 +65,6 @@ class Threads:
         result = work()
         with self._lock:
             run.result = result
+            # Under the same lock as the caller's look: it sees the result, or counts the thread.
             self._stuck -= run.stuck
         run.ended.set()

@@ -1,4 +1,4 @@
-"""What a tool is: its description for the model, and one method."""
+"""The interface of a tool: its description for the model, and one method."""
 
 from typing import Protocol
 
@@ -10,7 +10,7 @@ class Tool(Protocol):
 
     @property
     def spec(self) -> ToolSpec:
-        """What the model is told."""
+        """The description that the model gets."""
 
     @property
     def takes_key(self) -> bool:
@@ -21,4 +21,4 @@ class Tool(Protocol):
         """The longest that one run takes."""
 
     def run(self, request: ToolRequest) -> ToolResult:
-        """Run it within `timeout_s`; never raises for what model, tool or network do."""
+        """Run it within `timeout_s`; never raises for the model, the tool or the network."""

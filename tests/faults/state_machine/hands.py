@@ -13,7 +13,7 @@ from uuid import uuid4
 from sqlalchemy import event
 
 from tests.faults.state_machine.taps import Actor, Side, Tapped, Taps, Trap
-from tests.faults.state_machine.telnyx import InProcessTelnyx, InProcessWire
+from tests.faults.state_machine.telnyx import InProcessHttp, InProcessTelnyx
 from tests.support.oracle import Delivered, MessageKey, Violation
 from tests.support.world import RecordingBroker
 from worker.bootstrap.service import Service, build_service
@@ -31,8 +31,8 @@ from worker.domain.turns.records import Lease
 from worker.handlers.background.sweeper import CannotPublishError
 from worker.store.database import Database as Pool
 from worker.store.turns.due_users import Due
+from worker.telnyx.client import Models
 from worker.telnyx.conversations import Conversations
-from worker.telnyx.models import Models
 from worker.telnyx.responses import Responses
 
 
@@ -249,7 +249,7 @@ class Builder:
         )
 
     def _tapped_answer(self, built: Service, taps: Taps) -> Any:  # noqa: ANN401 # an AnswerUser
-        watch, answer, way = self.watch, built.answer, InProcessWire(self.telnyx, taps)
+        watch, answer, way = self.watch, built.answer, InProcessHttp(self.telnyx, taps)
         telnyx = Conversations(way)
         notes: dict[str, Callable[[tuple[Any, ...], Any], Any]] = {
             "record_intent": watch.written,

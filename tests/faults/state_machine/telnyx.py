@@ -5,16 +5,20 @@ by page), everything behind it the simulator's. What is left out, bytes on a wir
 own. What is gained: a schedule costs a third, repeats exactly, and hours pass in no time.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-import httpx
+import httpcore
 from pydantic import SecretStr
 
 from tests.faults.state_machine.clock import Clock, SteppedLoop
+from worker.net.answer import Answer, IncomingAnswer, IncompleteAnswerError
 from worker.net.clock import boottime
+from worker.net.connection import Connection
+from worker.net.deadline_socket import DEADLINE_PASSED, SEND_DEADLINE_PASSED
 from worker.net.window import CallWindow
 from worker.sandbox.simulator.behaviour.config import SimulatorConfig
 from worker.sandbox.simulator.behaviour.faults import FaultOrder, Match
@@ -26,11 +30,11 @@ from worker.sandbox.simulator.record.values import Draft
 from worker.sandbox.simulator.serving.app import _received, _turned_away
 from worker.sandbox.simulator.serving.execution import carry_out
 from worker.sandbox.simulator.state.state import Exchange, State
-from worker.telnyx.http import client_per_thread as wire
-from worker.telnyx.transport import DEADLINE_PASSED, SEND_DEADLINE_PASSED, LineError
+from worker.telnyx.http.connection_per_thread import CALL_TIMEOUT_S, ConnectionPerThread
 
 LISTED_AFTER_S = 1.0
 """A conversation made a moment ago is not in the list yet."""
+_Read = TypeVar("_Read")
 Pass = Callable[[str, str], None]
 """Called as (point, "before" or "after"): where a trap may spring."""
 
@@ -119,17 +123,15 @@ class InProcessTelnyx:
         self._loop.close()
 
     def exchange(self, asked: _Request, window: CallWindow, passing: Pass) -> Said:
-        """Do what `Line.handle_request` does."""
+        """Do what `Connection.exchange` does."""
         assert self.clock is not None
         exchange_point = f"telnyx.{_endpoint(asked)}"
-        timeout_s = (
-            self._call_timeout_s if asked.path.endswith("responses") else wire.CALL_TIMEOUT_S
-        )
+        timeout_s = self._call_timeout_s if asked.path.endswith("responses") else CALL_TIMEOUT_S
         clock, started = self.clock, window.finish_by - timeout_s
         window.clock = lambda: boottime() + clock.jumped_since(started)
         passing(exchange_point, "before")
         if window.left_to_send_s() <= 0:
-            raise LineError(SEND_DEADLINE_PASSED)
+            raise IncompleteAnswerError(SEND_DEADLINE_PASSED)
         window.wrote = True
         exchange, said = self._loop.run_until_complete(self._serve(asked))
         self._note()
@@ -144,7 +146,7 @@ class InProcessTelnyx:
                 self.state.end(exchange)
         passing(exchange_point, "after")
         if window.left_s() <= 0:
-            raise LineError(DEADLINE_PASSED)
+            raise IncompleteAnswerError(DEADLINE_PASSED)
         return answer
 
     async def _serve(self, asked: _Request) -> tuple[Exchange, Said | None]:
@@ -159,13 +161,13 @@ class InProcessTelnyx:
     def _on_the_wire(self, plan: Plan, said: Said | None, window: CallWindow) -> Said:
         match plan.wire:
             case Wire.DROP | Wire.CUT:
-                raise LineError("ended early")
+                raise IncompleteAnswerError("ended early")
             case Wire.RESET:
-                raise LineError("read: ConnectionResetError")
+                raise IncompleteAnswerError("read: ConnectionResetError")
             case Wire.HANG | Wire.TRICKLE:
                 assert self.clock is not None
                 self.clock.advance(max(window.left_s(), 0) + 0.001)
-                raise LineError(DEADLINE_PASSED)
+                raise IncompleteAnswerError(DEADLINE_PASSED)
             case _:
                 assert said is not None
         if plan.wire is Wire.EMPTY:
@@ -217,34 +219,41 @@ class InProcessTelnyx:
         return self._loop.now_s - self._born[what]
 
 
-class InProcessWire(wire.Wire):
+class InProcessHttp(ConnectionPerThread):
     """The way of one worker to `InProcessTelnyx`."""
 
     def __init__(self, telnyx: InProcessTelnyx, passing: Pass) -> None:
         super().__init__(telnyx.base_url, SecretStr(telnyx.api_key))
-        self._in_process = wire.client_on(_Transport(telnyx, passing))
+        self._in_process = _InProcessConnection(telnyx, passing)
 
-    def _client(self) -> httpx.Client:
+    def _connection(self) -> Connection:
         return self._in_process
 
 
-class _Transport(httpx.BaseTransport):
-    """Stands where a `Line` stands."""
+class _InProcessConnection(Connection):
+    """Takes the place of a connection."""
 
     def __init__(self, telnyx: InProcessTelnyx, passing: Pass) -> None:
         self._telnyx = telnyx
         self._passing = passing
 
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
+    def exchange(
+        self,
+        request: httpcore.Request,
+        window: CallWindow,
+        read: Callable[[IncomingAnswer], _Read],
+    ) -> _Read:
+        assert isinstance(request.stream, Iterable)
         asked = _Request(
-            method=request.method,
-            raw_path=request.url.raw_path.decode(),
-            headers=dict(request.headers),
-            body=request.read(),
+            method=request.method.decode(),
+            raw_path=request.url.target.decode(),
+            headers={name.decode().lower(): value.decode() for name, value in request.headers},
+            body=b"".join(request.stream),
         )
-        said = self._telnyx.exchange(asked, request.extensions["window"], self._passing)
-        stream = httpx.ByteStream(said.body)
-        return httpx.Response(said.status, headers=list(said.headers), stream=stream)
+        said = self._telnyx.exchange(asked, window, self._passing)
+        headers = {name.lower(): value for name, value in said.headers}
+        head = Answer(status=said.status, headers=headers)
+        return read(IncomingAnswer(head=head, parts=iter([said.body])))
 
 
 def _endpoint(asked: _Request) -> str:

@@ -35,9 +35,10 @@ from worker.domain.deliveries import (
     Unclear,
 )
 from worker.domain.ids import ChannelUserId
-from worker.net.clock import boottime
-from worker.net.post_once import Answer, Endpoint, Silence
+from worker.net.answer import Answer
+from worker.net.post_once import Endpoint, NoAnswer
 from worker.net.signing import Signer
+from worker.net.window import CallWindow
 from worker.testing.channel_cases import ChannelCases, Stage, Weather, reply_of
 
 SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
@@ -372,9 +373,8 @@ def test_the_connection_goes_to_the_address_that_was_checked() -> None:
     with raw_server(answers(http())) as server:
         url = httpx.URL(f"http://crm.example:{server.port}/")
         endpoint = Endpoint(url, None, max_body_bytes=10, allowed=allowed, lookup=lookup)
-        by = boottime() + SLACK_S
-        assert isinstance(endpoint.post(b"{}", {}, connect_by=by, finish_by=by), Answer)
-        assert endpoint.post(b"{}", {}, connect_by=by, finish_by=by) == Silence(
+        assert isinstance(endpoint.post(b"{}", {}, CallWindow.starting_now(SLACK_S)), Answer)
+        assert endpoint.post(b"{}", {}, CallWindow.starting_now(SLACK_S)) == NoAnswer(
             reason="address not allowed", wrote=False
         )
     assert checked == ["127.0.0.2", "127.0.0.1", "127.0.0.3"]

@@ -15,11 +15,12 @@ from pydantic import SecretStr
 
 from tests.support.raw_server import RawServer, answers, http, raw_server, reset, response_object
 from worker.domain.turns.calls import CallOutcome, Done, Fault, NotSent, Refused, Unknown
+from worker.net.answer import IncompleteAnswerError
 from worker.net.clock import boottime
+from worker.net.dial import connect_one_of, dial, tls_context
 from worker.net.window import CallWindow
 from worker.telnyx.client import TelnyxClient
 from worker.telnyx.responses import ResponseRequest
-from worker.telnyx.transport import LineError, _connect_one_of, dial, tls_context
 
 KEY = SecretStr("KEY0123456789_secret")
 REQUEST = ResponseRequest(model="m", input=({"role": "user", "content": "Hello"},))
@@ -246,15 +247,18 @@ def test_a_dead_address_leaves_time_for_the_next_one() -> None:
     with black_hole() as dead, socket.create_server(("127.0.0.1", 0)) as alive:
         window = CallWindow.since(boottime(), timeout_s=60, send_grace_s=1.0)
         addresses = [(socket.AF_INET, address) for address in (dead, alive.getsockname())]
-        _connect_one_of(addresses, window).close()
+        connect_one_of(addresses, window).close()
     assert window.left_to_send_s() > 0
 
 
 def test_many_dead_addresses_do_not_take_longer_than_one() -> None:
     started = time.monotonic()
     window = CallWindow.since(boottime(), timeout_s=60, send_grace_s=0.4)
-    with black_hole() as dead, pytest.raises(LineError, match=r"TimeoutError|send deadline"):
-        _connect_one_of([(socket.AF_INET, dead)] * 20, window)
+    with (
+        black_hole() as dead,
+        pytest.raises(IncompleteAnswerError, match=r"TimeoutError|send deadline"),
+    ):
+        connect_one_of([(socket.AF_INET, dead)] * 20, window)
     assert time.monotonic() - started < SLACK_S
 
 
@@ -319,14 +323,18 @@ def over_tls(certificate: tuple[str, str], serve: Serve) -> Serve:
 
 def post_tls(port: int, cert: str | None, timeout_s: float) -> CallOutcome:
     url = f"https://localhost:{port}/v2"
-    with TelnyxClient(KEY, base_url=url, tls=tls_context(cert)) as client:
+    with TelnyxClient(
+        KEY, base_url=url, tls=tls_context({"SSL_CERT_FILE": cert} if cert else {})
+    ) as client:
         return client.responses.create(REQUEST, CallWindow.starting_now(timeout_s))
 
 
 def test_tls_works_and_keeps_the_connection(certificate: tuple[str, str]) -> None:
     with raw_server(over_tls(certificate, answers(DONE))) as server:
         url = f"https://localhost:{server.port}/v2"
-        with TelnyxClient(KEY, base_url=url, tls=tls_context(certificate[0])) as client:
+        with TelnyxClient(
+            KEY, base_url=url, tls=tls_context({"SSL_CERT_FILE": certificate[0]})
+        ) as client:
             for _ in range(3):
                 window = CallWindow.starting_now(60)
                 assert isinstance(client.responses.create(REQUEST, window), Done)
@@ -359,8 +367,9 @@ def test_no_handshake_begins_after_the_send_deadline(certificate: tuple[str, str
 
     with raw_server(serve) as server:
         window = CallWindow(send_by=2.0, finish_by=77.0, clock=lambda: next(times))
-        with pytest.raises(LineError, match="send deadline"):
-            dial("127.0.0.1", server.port, tls_context(certificate[0]), window)
+        tls = tls_context({"SSL_CERT_FILE": certificate[0]})
+        with pytest.raises(IncompleteAnswerError, match="send deadline"):
+            dial(("127.0.0.1", server.port), tls, window)
         assert heard.wait(5)
 
 

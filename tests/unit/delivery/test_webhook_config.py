@@ -191,7 +191,7 @@ def test_a_third_partys_channel_is_found_by_its_name(tmp_path: Path, installed: 
         ('"pigeon"\ncolour = 1\nsize = 2', "unexpected keyword argument 'size'"),
         ('"pigeon"\ncolour = 1\nspeed = 101', "speed: pigeons fly at 100 at most"),
         ('"pigeon"\ncolour = 1\nspeed = -1', r"'pigeon' could not be built \(OSError\)"),
-        ('"stone"', "'stone' gives no channel: it needs takes_key and deliver"),
+        ('"stone"', "'stone' returned no channel: it needs takes_key and deliver"),
     ],
 )
 def test_a_third_partys_channel_that_does_not_fit_is_named(

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from worker.net.answer import IncompleteAnswerError
 from worker.telnyx.streaming.sse import Event, EventDecoder
-from worker.telnyx.transport import LineError
 
 LIMIT = 1000
 
@@ -22,7 +22,7 @@ def decode(parts: Iterable[bytes], limit: int = LIMIT) -> tuple[list[Event], str
     try:
         for part in parts:
             events.extend(decoder.feed(part))
-    except LineError as error:
+    except IncompleteAnswerError as error:
         return events, str(error)
     return events, decoder.inside
 

@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from worker.domain.turns.calls import CallOutcome, Done, Fault, Refused, ToolCall, Unknown, Usage
+from worker.net.answer import Answer
 from worker.telnyx.answers.classify import classify
 
 NOW = datetime(2026, 10, 22, 12, 0, tzinfo=UTC)
@@ -18,7 +19,7 @@ HTML = b"<html><h1>502 Bad Gateway</h1></html>"
 def judge(status: int, body: object = b"", **headers: str) -> CallOutcome:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     lower = {name.replace("_", "-"): value for name, value in headers.items()}
-    return classify(status, lower, raw, now=NOW)
+    return classify(Answer(status=status, headers=lower, body=raw), now=NOW)
 
 
 def with_code(code: object) -> dict[str, object]:
@@ -245,7 +246,7 @@ def test_the_code_is_a_slug_or_nothing(body: object, code: str | None) -> None:
 def test_the_wait_is_read_where_it_is_said(
     headers: dict[str, str], expected_s: float | None
 ) -> None:
-    outcome = classify(429, headers, b"", now=NOW)
+    outcome = classify(Answer(status=429, headers=headers), now=NOW)
     assert isinstance(outcome, Refused)
     assert outcome.retry_after_s == expected_s
 
@@ -280,7 +281,7 @@ headers = st.dictionaries(
 def test_nothing_that_arrives_raises_and_all_of_it_can_be_stored(
     status: int, headers: dict[str, str], body: bytes
 ) -> None:
-    outcome = classify(status, headers, body, now=NOW)
+    outcome = classify(Answer(status=status, headers=headers, body=body), now=NOW)
     if isinstance(outcome, Done):
         assert 200 <= status < 300
         stored = json.dumps(outcome.output, allow_nan=False, ensure_ascii=False)

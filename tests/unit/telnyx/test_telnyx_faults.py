@@ -15,8 +15,8 @@ from worker.domain.errors import (
     RetryableError,
     WorkerError,
 )
-from worker.telnyx.answers import errors as faults
-from worker.telnyx.answers.answer import Answer
+from worker.net.answer import Answer
+from worker.telnyx.answers.errors import error_of_answer
 
 NOW = datetime(2026, 10, 22, 12, 0, tzinfo=UTC)
 HTML = b"<html>"
@@ -26,8 +26,8 @@ def errors_of(status: int, body: object = b"", **headers: str) -> tuple[WorkerEr
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     lower = {name.replace("_", "-"): value for name, value in headers.items()}
     answer = Answer(status=status, headers=lower, body=raw)
-    reading = faults.of_answer("do it", answer, writes=False, now=NOW)
-    return reading, faults.of_answer("do it", answer, writes=True, now=NOW)
+    reading = error_of_answer("do it", answer, writes=False, now=NOW)
+    return reading, error_of_answer("do it", answer, writes=True, now=NOW)
 
 
 def with_code(code: str) -> dict[str, object]:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from worker.domain.errors import RetryableError
 from worker.domain.turns.calls import ToolCall
 from worker.domain.turns.thread import ThreadMessage
-from worker.telnyx.answers.answer import Answer
+from worker.net.answer import Answer
 from worker.telnyx.answers.message_log import read_log
 from worker.telnyx.answers.rows import in_order, message_of
 

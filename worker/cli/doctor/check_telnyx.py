@@ -9,10 +9,10 @@ from worker.cli.doctor.check_settings import AGENTS
 from worker.cli.doctor.finding import Check, Finding, fault, ok, unchecked
 from worker.cli.doctor.setup import Setup
 from worker.domain.errors import NotFoundError, OperatorError, WorkerError
-from worker.telnyx.answers.answer import Answer
+from worker.net.answer import Answer
 from worker.telnyx.answers.rows import rows_of
-from worker.telnyx.http.client_per_thread import Wire
-from worker.telnyx.http.request import Target
+from worker.telnyx.http.connection_per_thread import ConnectionPerThread
+from worker.telnyx.http.request import parse_base_url
 
 _GROUP: Final = "telnyx"
 KEY: Final = "API key"
@@ -25,7 +25,7 @@ _WHAT: Final = "list models"
 def key(setup: Setup) -> Finding:
     """Say whether Telnyx can be reached and takes our key."""
     try:
-        Target.of(setup.settings.telnyx_base_url)
+        parse_base_url(setup.settings.telnyx_base_url)
     except ValueError:  # unquoted: it may hold parts of the address
         return fault("TELNYX_BASE_URL is no address", "give https://api.telnyx.com/v2")
     try:
@@ -78,11 +78,13 @@ def sees_images(setup: Setup, model: str) -> bool:
 def listed(setup: Setup) -> Answer:
     """Give the whole answer of the list of models. Raises ValueError and WorkerError."""
     settings = setup.settings
-    wire = Wire(settings.telnyx_base_url, settings.telnyx_api_key, timeout_s=_PATIENCE_S)
+    http = ConnectionPerThread(
+        settings.telnyx_base_url, settings.telnyx_api_key, timeout_s=_PATIENCE_S
+    )
     try:
-        return wire.call(_WHAT, "GET", "/ai/openai/models")
+        return http.call(_WHAT, "GET", "/ai/openai/models")
     finally:
-        wire.close()
+        http.close()
 
 
 def _rows(setup: Setup) -> dict[str, dict[str, object]]:

@@ -42,8 +42,8 @@ from worker.domain.turns.records import CallRecord
 from worker.domain.turns.retries import give_up_reason, plan_without_conversation
 from worker.handlers.turns.settle import Settle
 from worker.store.turns.turns import TurnStore
+from worker.telnyx.client import Models
 from worker.telnyx.conversations import Conversations
-from worker.telnyx.models import Models
 
 MAX_REFUSED_USERS = 3
 """So many users of one agent refused without a success between: the agent is at fault, not they."""

@@ -1,4 +1,4 @@
-"""A complete HTTP answer, and how its parts are read: defensively, with no view on what they mean.
+"""How the parts of Telnyx's answers are read: defensively, without judging their meaning.
 
 Nothing here raises on what came over the wire, and nothing that leaves here can break a later
 INSERT: no NUL, no lone surrogate, no NaN.
@@ -7,16 +7,21 @@ INSERT: no NUL, no lone surrogate, no NaN.
 import json
 import math
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from datetime import datetime
 from typing import Final
 
 from worker.envelope.storable import may_be_unstorable, replace_unstorable
+from worker.net.answer import (
+    MAX_RETRY_AFTER_S,
+    Answer,
+    IncomingAnswer,
+    IncompleteAnswerError,
+    parse_retry_after,
+)
 
-MAX_WAIT_S = 3600.0
-"""No Retry-After is believed beyond an hour: a gate would stay closed on their typo."""
+MAX_ANSWER_BYTES: Final = 8 * 1024 * 1024
 
 ACCOUNT_CODES: Final = frozenset({"10009", "10010", "20002", "20012", "20100"})
 """A bad or revoked key, a missing right, an inactive or empty account.
@@ -25,51 +30,40 @@ Telnyx's page "API error codes", as is the next one.
 """
 
 TIMEOUT_CODE: Final = "10008"
-"""Something on their side was not waited for: it may have happened."""
+"""Telnyx gave up waiting for a part of itself: the call may have happened."""
 
 _CODE = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
-_SECONDS = re.compile(r"\s*(\d{1,9}(?:\.\d{1,9})?)")
+_RESET = re.compile(r"\s*(\d{1,9}(?:\.\d{1,9})?)")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """Status, headers (names in lower case; of a repeated one the last) and the whole body."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
-    @property
-    def request_id(self) -> str | None:
-        """Telnyx's id of the exchange, where the header is there and looks like an id."""
-        return slug(self.headers.get("x-request-id"))
-
-    @property
-    def is_html(self) -> bool:
-        """A proxy or a firewall spoke, not Telnyx's service."""
-        return self.body.lstrip()[:1] == b"<"
-
-    def retry_after_s(self, now: datetime) -> float | None:
-        """Seconds to wait: Retry-After (a number or a date), else x-ratelimit-reset, else None."""
-        asked = self.headers.get("retry-after", "")
-        if _SECONDS.fullmatch(asked.rstrip()):
-            return min(float(asked), MAX_WAIT_S)
-        if (until := _http_date(asked)) is not None:
-            # Their own clock where they show it: ours may be wrong.
-            since = _http_date(self.headers.get("date", "")) or now
-            return min(max((until - since).total_seconds(), 0.0), MAX_WAIT_S)
-        reset = _SECONDS.match(self.headers.get("x-ratelimit-reset", ""))
-        if reset is None or float(reset[1]) > MAX_WAIT_S:  # larger: perhaps a point in time
-            return None
-        return float(reset[1])
+def read_whole(incoming: IncomingAnswer) -> Answer:
+    """Read to the end. IncompleteAnswerError: it does not come, or is beyond MAX_ANSWER_BYTES."""
+    return replace(incoming.head, body=b"".join(at_most(MAX_ANSWER_BYTES, incoming.parts)))
 
 
-def _http_date(text: str) -> datetime | None:
-    try:
-        parsed = parsedate_to_datetime(text)
-        return parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed.astimezone(UTC)
-    except (ValueError, OverflowError):
-        return None
+def at_most(limit_bytes: int, parts: Iterable[bytes]) -> Iterator[bytes]:
+    """Pass the parts on. IncompleteAnswerError instead of the one that goes over the limit."""
+    size_bytes = 0
+    for part in parts:
+        size_bytes += len(part)
+        if size_bytes > limit_bytes:
+            raise IncompleteAnswerError(f"answer larger than {limit_bytes} bytes")
+        yield part
+
+
+def request_id(answer: Answer) -> str | None:
+    """Return Telnyx's id of the exchange if the header is there and looks like an id."""
+    return slug(answer.headers.get("x-request-id"))
+
+
+def pause_s(answer: Answer, now: datetime) -> float | None:
+    """Return the seconds to wait: Retry-After, else x-ratelimit-reset, else None."""
+    asked_s = parse_retry_after(answer.headers, now)
+    reset = _RESET.match(answer.headers.get("x-ratelimit-reset", ""))
+    if asked_s is not None or reset is None:
+        return asked_s
+    # A larger number is perhaps a point in time: the header has no standard.
+    return reset_s if (reset_s := float(reset[1])) <= MAX_RETRY_AFTER_S else None
 
 
 def slug(text: object) -> str | None:
@@ -78,7 +72,7 @@ def slug(text: object) -> str | None:
 
 
 def read_json(body: bytes) -> object:
-    """Return the body's JSON value, made storable; None when it is not readable (or is `null`)."""
+    """Return the body's JSON value, made storable; None if it is not readable (or is `null`)."""
     return parse_json(body.decode("utf-8-sig", "replace"))
 
 
@@ -93,7 +87,7 @@ def parse_json(text: str) -> object:
 
 
 def read_object(body: bytes) -> dict[str, object] | None:
-    """Return the body's JSON object; None when it is no readable JSON or no object."""
+    """Return the body's JSON object; None if it is no readable JSON or no object."""
     value = read_json(body)
     return value if isinstance(value, dict) else None
 
@@ -103,6 +97,7 @@ def _finite(text: str) -> float | None:
     return value if math.isfinite(value) else None
 
 
+# Python reads 1e999, NaN and Infinity, and would write them back as no JSON that Postgres takes.
 _DECODER = json.JSONDecoder(parse_float=_finite, parse_constant=lambda _: None)
 
 
@@ -134,7 +129,7 @@ def telnyx_code(document: Mapping[str, object] | None) -> str | None:
 
 
 def is_telnyx_error(document: Mapping[str, object] | None) -> bool:
-    """Tell Telnyx's own error (`errors[]`, `detail` or `error{}`) from a gateway's."""
+    """Return whether it is Telnyx's own error (`errors[]`, `detail`, `error{}`), no gateway's."""
     if document is None:
         return False
     errors, detail, error = document.get("errors"), document.get("detail"), document.get("error")

@@ -1,13 +1,13 @@
-"""What an answer of the Responses endpoint means: pure, and it raises on nothing.
+"""Judges an answer of the Responses endpoint: pure, and it raises on nothing.
 
-    2xx   a response object that says it is over             -> Done
+    2xx   a response object that is over                     -> Done
           anything else                                      -> Unknown
-    408, 409, 504, code 10008 (somebody gave up waiting)     -> Unknown
+    408, 409, 504, code 10008 (a timeout on their side)      -> Unknown
     3xx, 401, 402, 403, codes of key and account             -> Refused, ACCOUNT
     429                                                      -> Refused, RATE
     other 4xx                                                -> Refused, REQUEST
     5xx   in Telnyx's own words (JSON)                       -> Refused, SERVER
-          in a proxy's, or silent                            -> Unknown
+          in a proxy's, or without a body                    -> Unknown
 
 The first line that fits decides.
 """
@@ -18,43 +18,46 @@ from datetime import datetime
 from http import HTTPStatus
 
 from worker.domain.turns.calls import CallOutcome, Done, Fault, Refused, ToolCall, Unknown, Usage
+from worker.net.answer import Answer
 from worker.telnyx.answers.answer import (
     ACCOUNT_CODES,
     TIMEOUT_CODE,
-    Answer,
     is_telnyx_error,
+    pause_s,
     read_object,
+    request_id,
     slug,
     telnyx_code,
 )
 
-# Tuples, because a list may stand where a text should, and no set can be asked for a list.
+# Tuples, because the value may be a list: `in` on a set would raise TypeError for it.
 _NOT_OVER = ("queued", "in_progress")
 _TEXT_PARTS = ("output_text", "text")
 _MAX_TOKENS = 2**31 - 1
-_SERVER = 5
 
 
-def classify(status: int, headers: Mapping[str, str], body: bytes, *, now: datetime) -> CallOutcome:
-    """Judge one complete answer. Header names in lower case; `now` serves a dated Retry-After."""
-    answer = Answer(status=status, headers=headers, body=body)
-    document = read_object(body)
+def classify(answer: Answer, *, now: datetime) -> CallOutcome:
+    """Judge one complete answer. `now` serves a dated Retry-After."""
+    status, document = answer.status, read_object(answer.body)
     if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
         return judge_response(answer, document or {})
-    fault = _fault(status, document)
+    fault = fault_of(status, document)
     if fault is None:
-        return Unknown(reason=f"status {status}", status=status, request_id=answer.request_id)
+        return Unknown(reason=f"status {status}", status=status, request_id=request_id(answer))
     return Refused(
         status=status,
         fault=fault,
         code=telnyx_code(document),
-        retry_after_s=answer.retry_after_s(now),
-        request_id=answer.request_id,
+        retry_after_s=pause_s(answer, now),
+        request_id=request_id(answer),
     )
 
 
-def _fault(status: int, document: Mapping[str, object] | None) -> Fault | None:
-    """Say who has to act; None: the answer is no verdict."""
+def fault_of(status: int, document: Mapping[str, object] | None) -> Fault | None:
+    """Return who has to act after an answer that is not 2xx; None: it is no verdict.
+
+    The one status table of Telnyx's API: `errors` maps it for the other endpoints.
+    """
     code = telnyx_code(document)
     match status // 100, status:
         case _, 408 | 409 | 504:
@@ -69,16 +72,18 @@ def _fault(status: int, document: Mapping[str, object] | None) -> Fault | None:
             return Fault.RATE
         case 4, _:
             return Fault.REQUEST
-        case hundred, _:
-            return Fault.SERVER if hundred == _SERVER and is_telnyx_error(document) else None
+        case 5, _ if is_telnyx_error(document):
+            return Fault.SERVER
+        case _:
+            return None
 
 
 def judge_response(answer: Answer, document: dict[str, object]) -> Done | Unknown:
-    """Judge the response object of a 2xx; of `answer`, status and headers serve as evidence."""
+    """Judge the response object of a 2xx; status and headers of `answer` serve as evidence."""
     if isinstance(wrapped := document.get("data"), dict):
         document = wrapped
     if (reason := _why_no_verdict(document)) is not None:
-        return Unknown(reason=reason, status=answer.status, request_id=answer.request_id)
+        return Unknown(reason=reason, status=answer.status, request_id=request_id(answer))
     output = tuple(item for item in _list(document.get("output")) if isinstance(item, dict))
     parts = [part for item in output for part in _message_parts(item)]
     return Done(
@@ -87,7 +92,7 @@ def judge_response(answer: Answer, document: dict[str, object]) -> Done | Unknow
         refusal=any(part.get("type") == "refusal" for part in parts),
         tool_calls=tuple(_tool_calls(output)),
         response_id=slug(document.get("id")),
-        request_id=answer.request_id,
+        request_id=request_id(answer),
         incomplete_reason=_incomplete_reason(document),
         output=output,
         usage=_usage(document.get("usage")),
@@ -110,7 +115,7 @@ def _status(document: Mapping[str, object]) -> str:
 
 
 def _message_parts(item: Mapping[str, object]) -> Iterator[Mapping[str, object]]:
-    """Give the parts of a message of the assistant; content that is a bare string counts as one."""
+    """Yield the parts of an assistant's message; content that is a bare string counts as one."""
     if item.get("type", "message") != "message" or item.get("role", "assistant") != "assistant":
         return
     content = item.get("content")
@@ -152,6 +157,7 @@ def _usage(usage: object) -> Usage:
 
 
 def _tokens(count: object) -> int:
+    # JSON's `true` is an int in Python.
     if not isinstance(count, int) or isinstance(count, bool):
         return 0
     return min(max(count, 0), _MAX_TOKENS)

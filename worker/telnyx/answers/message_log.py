@@ -1,7 +1,8 @@
 """A conversation's whole log, read page by page while others may be writing to it.
 
-Messages have no ids, so pages that shifted meanwhile cannot be mended by dropping repeats.
-`meta.total_results` tells: the same on all pages and as many as were read, else once more.
+Messages have no ids, so pages that shifted meanwhile cannot be repaired by dropping repeats.
+A reading counts if `meta.total_results` is the same on all pages and equals the number of messages
+read; else the log is read again.
 """
 
 from collections.abc import Callable
@@ -9,7 +10,8 @@ from typing import TypeAlias
 
 from worker.domain.errors import RetryableError
 from worker.domain.turns.thread import ThreadMessage
-from worker.telnyx.answers.answer import Answer, read_object
+from worker.net.answer import Answer
+from worker.telnyx.answers.answer import read_object
 from worker.telnyx.answers.rows import in_order, message_of, rows_of, unreadable
 
 PAGE_SIZE = 100
@@ -22,7 +24,7 @@ ReadPage: TypeAlias = Callable[[int, int], Answer]
 
 
 def read_log(read_page: ReadPage) -> tuple[ThreadMessage, ...]:
-    """Return all messages in order. RetryableError: it never held still, or is unreadable."""
+    """Return all messages in order. RetryableError: it changed each time, or is unreadable."""
     for _ in range(_READINGS):
         messages = _read_once(read_page)
         if messages is not None:
@@ -31,7 +33,7 @@ def read_log(read_page: ReadPage) -> tuple[ThreadMessage, ...]:
 
 
 def _read_once(read_page: ReadPage) -> list[ThreadMessage] | None:
-    """Return all messages as listed; None when the log changed meanwhile."""
+    """Return all messages as listed; None if the log changed meanwhile."""
     messages: list[ThreadMessage] = []
     first_total: int | None = None
     last_page: list[ThreadMessage] = []
@@ -42,7 +44,7 @@ def _read_once(read_page: ReadPage) -> list[ThreadMessage] | None:
             first_total = total
         if total != first_total:
             return None
-        # Without a total: a page like the one before means that page numbers are not heeded.
+        # Without a total: a page like the one before means that the server ignores page numbers.
         if total is None and (not page or page == last_page):
             return messages
         messages += page

@@ -1,4 +1,4 @@
-"""From JSON to the values of worker.domain.turns.thread; nothing that cannot be read is guessed."""
+"""Reads JSON into the values of worker.domain.turns.thread; never guesses a value."""
 
 import json
 from collections.abc import Mapping
@@ -9,7 +9,8 @@ from worker.domain.errors import RetryableError
 from worker.domain.ids import TelnyxConversationId
 from worker.domain.turns.calls import ToolCall
 from worker.domain.turns.thread import Conversation, ThreadMessage
-from worker.telnyx.answers.answer import Answer, read_json, read_object
+from worker.net.answer import Answer
+from worker.telnyx.answers.answer import read_json, read_object, request_id
 
 
 def rows_of(what: str, answer: Answer) -> list[dict[str, object]]:
@@ -24,12 +25,12 @@ def rows_of(what: str, answer: Answer) -> list[dict[str, object]]:
 def unreadable(what: str, answer: Answer) -> RetryableError:
     """Return the error of a 2xx to a GET whose body makes no sense."""
     return RetryableError(
-        f"{what}: unreadable answer", status=answer.status, request_id=answer.request_id
+        f"{what}: unreadable answer", status=answer.status, request_id=request_id(answer)
     )
 
 
 def conversation_in(answer: Answer) -> Conversation | None:
-    """Return the conversation of an answer, wrapped in `data` or bare; None: none can be read."""
+    """Return an answer's conversation, wrapped in `data` or bare; None: it is unreadable."""
     document = read_object(answer.body)
     wrapped = None if document is None else document.get("data")
     row = wrapped if isinstance(wrapped, dict) else document
@@ -37,7 +38,7 @@ def conversation_in(answer: Answer) -> Conversation | None:
 
 
 def conversation_of(row: Mapping[str, object]) -> Conversation | None:
-    """Return the row's conversation; None when it has no uuid."""
+    """Return the row's conversation; None if it has no uuid."""
     try:
         found = UUID(str(row.get("id")))
     except ValueError:
@@ -54,7 +55,7 @@ def conversation_of(row: Mapping[str, object]) -> Conversation | None:
 
 
 def message_of(row: Mapping[str, object]) -> ThreadMessage | None:
-    """Return the row's message; None when its role or text is not what is documented."""
+    """Return the row's message; None if its role or text is not as documented."""
     role, text, metadata = row.get("role"), row.get("text"), row.get("metadata")
     if not isinstance(role, str) or not isinstance(text, str | None):
         return None
@@ -69,9 +70,9 @@ def message_of(row: Mapping[str, object]) -> ThreadMessage | None:
 
 
 def in_order(messages: list[ThreadMessage]) -> tuple[ThreadMessage, ...]:
-    """Sort by `sent_at`, then `created_at`; the list's order stands on ties and without times.
+    """Sort by `sent_at`, then `created_at`; ties, and rows without times, keep the list's order.
 
-    A list that comes newest first is turned round before, so that ties come out right too.
+    A list that comes newest first is reversed before, so that ties come out right too.
     """
     pairs = []
     for message in messages:
@@ -85,7 +86,7 @@ def in_order(messages: list[ThreadMessage]) -> tuple[ThreadMessage, ...]:
 
 
 def _is_newest_first(pairs: list[tuple[tuple[datetime, datetime], ThreadMessage]]) -> bool:
-    """Tell by the times; where they tie (a first turn within one second), the user spoke first."""
+    """Compare the times; if they tie (a first turn within one second), the user wrote first."""
     (first, _), (last, _) = pairs[0], pairs[-1]
     if first != last:
         return first > last
@@ -110,7 +111,7 @@ def _tool_calls(value: object) -> tuple[ToolCall, ...]:
 
 
 def _time(value: object) -> datetime | None:
-    """Read ISO 8601; without an offset it is taken for UTC."""
+    """Read ISO 8601; without an offset it counts as UTC."""
     try:
         parsed = datetime.fromisoformat(value) if isinstance(value, str) else None
         if parsed is None:

@@ -3,12 +3,18 @@
 from collections.abc import Callable, Mapping
 
 from worker.domain.turns.calls import CallOutcome, Done, Unknown
+from worker.net.answer import Answer, IncompleteAnswerError
 from worker.observability.logs import log
-from worker.telnyx.answers.answer import Answer, is_telnyx_error, parse_json, slug, telnyx_code
+from worker.telnyx.answers.answer import (
+    MAX_ANSWER_BYTES,
+    is_telnyx_error,
+    parse_json,
+    request_id,
+    slug,
+    telnyx_code,
+)
 from worker.telnyx.answers.classify import judge_response
-from worker.telnyx.incoming import MAX_ANSWER_BYTES
 from worker.telnyx.streaming.sse import Event
-from worker.telnyx.transport import LineError
 
 _DELTA = "response.output_text.delta"
 _ITEM = "response.output_item.done"
@@ -16,7 +22,7 @@ _TERMINAL = frozenset({"response.completed", "response.incomplete", "response.fa
 
 
 class Listener:
-    """Hears one stream: passes its text on, keeps its items, judges its end."""
+    """Reads one stream: passes its text on, keeps its items, judges its end."""
 
     def __init__(
         self, head: Answer, on_text: Callable[[str], None] | None, *, heard: Callable[[], None]
@@ -30,7 +36,7 @@ class Listener:
         self._items_bytes = 0
 
     def take(self, event: Event) -> CallOutcome | None:
-        """Take one event in; None: the stream goes on."""
+        """Process one event; None: the stream goes on."""
         if event.data.strip() == "[DONE]":
             return self.unknown("stream ended without a verdict")
         value = parse_json(event.data)
@@ -42,14 +48,14 @@ class Listener:
             code = _error_code(document)
             return self.unknown(f"stream error {code}" if code else "stream error")
         if kind == _DELTA:
-            self._tell(document.get("delta"))
+            self._pass_on(document.get("delta"))
         if kind == _ITEM:
             self._keep(document, len(event.data))
         if kind.startswith("response."):
             self._heard()
         return None
 
-    def _tell(self, delta: object) -> None:
+    def _pass_on(self, delta: object) -> None:
         if not isinstance(delta, str) or not delta:
             return
         self._heard_text = True
@@ -57,7 +63,7 @@ class Listener:
             return
         try:
             self._on_text(delta)
-        except Exception as error:  # noqa: BLE001 a show for others must not cost the answer
+        except Exception as error:  # noqa: BLE001 a live display must not cost the answer
             self._on_text = None
             log.error("stream.on_text_failed", error=type(error).__name__)
 
@@ -67,33 +73,33 @@ class Listener:
             return
         self._items_bytes += size
         if self._items_bytes > MAX_ANSWER_BYTES:
-            raise LineError(f"output larger than {MAX_ANSWER_BYTES} bytes")
+            raise IncompleteAnswerError(f"output larger than {MAX_ANSWER_BYTES} bytes")
         self._items[index if isinstance(index, int) else len(self._items)] = item
 
     def _judge(self, kind: str, document: Mapping[str, object]) -> Done | Unknown:
-        told = document.get("response")
-        if not isinstance(told, dict):
+        sent = document.get("response")
+        if not isinstance(sent, dict):
             return judge_response(self._head, {})
-        response = {**told}
-        if not isinstance(told.get("status"), str):
+        response = {**sent}
+        if not isinstance(sent.get("status"), str):
             response["status"] = kind.removeprefix("response.")
-        if not told.get("output") and response["status"] != "failed":
-            # Some servers do not say again what they have said.
+        if not sent.get("output") and response["status"] != "failed":
+            # Some servers do not repeat in the last event what they streamed before.
             response["output"] = [item for _, item in sorted(self._items.items())]
             if self._heard_text and not self._items:
                 return self.unknown("stream without its output")
         return judge_response(self._head, response)
 
     def unknown(self, reason: str) -> Unknown:
-        """Say that there is no verdict, and why, in a few words of ours."""
+        """Return that there is no verdict; `reason` is a short text of ours."""
         head = self._head
-        return Unknown(reason=reason, status=head.status, request_id=head.request_id)
+        return Unknown(reason=reason, status=head.status, request_id=request_id(head))
 
 
 def _kind(event: Event, document: Mapping[str, object]) -> str:
-    """Name an event: by its JSON, else by its field; whatever holds an error is one."""
-    told = document.get("type")
-    kind = told if isinstance(told, str) else event.name
+    """Return an event's type: from its JSON, else its field; any that holds an error is one."""
+    typed = document.get("type")
+    kind = typed if isinstance(typed, str) else event.name
     if kind.startswith("response."):
         return kind
     is_error = event.name == "error" or document.get("error") or is_telnyx_error(document)

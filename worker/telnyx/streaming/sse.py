@@ -3,7 +3,7 @@
 bytes ──▶ lines (CRLF, LF or CR) ──▶ UTF-8 ──▶ fields ──▶ an empty line ends an event
 
 A line is decoded when it is whole, so no character is ever cut. `id` and `retry` serve browsers
-that connect again, and are passed over.
+that reconnect, and are ignored.
 """
 
 import codecs
@@ -11,26 +11,27 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from worker.telnyx.transport import LineError
+from worker.net.answer import IncompleteAnswerError
 
+# CRLF first: else it would count as two ends, the second of which ends an event.
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """One event. `name` is empty where the server gave none."""
+    """One event. `name` is empty if the server sent none."""
 
     name: str
     data: str
 
 
 class EventDecoder:
-    """Takes a body part by part, gives events. For one body."""
+    """Takes a body part by part, yields events. For one body."""
 
     def __init__(self, max_event_bytes: int) -> None:
         self._max_event_bytes = max_event_bytes
         self._line = bytearray()
-        """Of the line that has not ended yet."""
+        """The line that has not ended yet."""
         self._ended_by_cr = False
         self._begun = False
         self._name = ""
@@ -38,10 +39,11 @@ class EventDecoder:
         self._size_bytes = 0
 
     def feed(self, part: bytes) -> Iterator[Event]:
-        """Give the events that this part completes; to be read to its end before the next part.
+        """Yield the events that this part completes; to be read to its end before the next part.
 
-        LineError: an event, or a line, is larger than the limit.
+        IncompleteAnswerError: an event, or a line, is larger than the limit.
         """
+        # The LF of a CRLF that was cut between two parts.
         if self._ended_by_cr and part:
             part = part.removeprefix(b"\n")
             self._ended_by_cr = False
@@ -58,7 +60,7 @@ class EventDecoder:
 
     @property
     def inside(self) -> str | None:
-        """What would be cut if the body ended here: "a character", "an event"; None: nothing."""
+        """The thing that an end here would cut: "a character", "an event"; None: nothing."""
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         decoder.decode(self._line)
         if decoder.getstate()[0]:
@@ -68,7 +70,7 @@ class EventDecoder:
     def _extend(self, more: bytes) -> None:
         self._line += more
         if self._size_bytes + len(self._line) > self._max_event_bytes:
-            raise LineError(f"event larger than {self._max_event_bytes} bytes")
+            raise IncompleteAnswerError(f"event larger than {self._max_event_bytes} bytes")
 
     def _take(self, line: bytes) -> Event | None:
         if not self._begun:
@@ -77,7 +79,7 @@ class EventDecoder:
         if not line:
             return self._dispatch()
         field, _, value = line.partition(b":")
-        if field not in {b"event", b"data"}:  # of a comment, the field is empty
+        if field not in {b"event", b"data"}:  # a comment has an empty field
             return None
         self._size_bytes += len(line)
         text = value.removeprefix(b" ").decode("utf-8", "replace")

@@ -1,0 +1,132 @@
+"""One HTTP/1.1 connection: at most one socket, one request at a time, no retry, no redirect.
+
+Driven by httpcore's HTTP11Connection, without httpcore's pool and without httpx's client: the
+socket is ours (one deadline for all of a call, and the fact whether a byte was sent), and none of a
+client's additions (cookies, redirects, proxies, unpacking, retries) may happen. See decision 29.
+"""
+
+import logging
+import socket
+from collections.abc import Callable, Iterator
+from typing import Final, TypeVar
+
+import httpcore
+import httpx
+
+from worker.net.answer import Answer, IncomingAnswer, IncompleteAnswerError
+from worker.net.deadline_socket import DeadlineSocket
+from worker.net.window import CallWindow
+
+ENDED_EARLY: Final = "ended early"
+NOT_HTTP: Final = "not HTTP"
+
+_Read = TypeVar("_Read")
+
+
+def silence_http_loggers() -> None:
+    """Keep httpx and httpcore from logging what they send: URLs, headers, keys, signatures."""
+    for name in ("httpx", "httpcore"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def core_url(url: httpx.URL) -> httpcore.URL:
+    """Return the URL in httpcore's form."""
+    return httpcore.URL(
+        scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
+    )
+
+
+def address_of(url: httpx.URL) -> tuple[str, int]:
+    """Return host and port to connect to; the port of the scheme unless the URL names one."""
+    return url.raw_host.decode("ascii"), core_url(url).origin.port
+
+
+class Connection:
+    """For one thread. Opened by the first request, and again by any that finds it unusable."""
+
+    def __init__(
+        self,
+        origin: httpcore.Origin,
+        dial: Callable[[CallWindow], socket.socket],
+        *,
+        keepalive_s: float | None = None,
+    ) -> None:
+        """`keepalive_s`: a connection idle for longer is not used again; None = any may be."""
+        self._origin = origin
+        self._dial = dial
+        self._keepalive_s = keepalive_s
+        self._sock: DeadlineSocket | None = None
+        self._http: httpcore.HTTP11Connection | None = None
+
+    def exchange(
+        self,
+        request: httpcore.Request,
+        window: CallWindow,
+        read: Callable[[IncomingAnswer], _Read],
+    ) -> _Read:
+        """Send once; return what `read` makes of the answer while it comes.
+
+        Raises IncompleteAnswerError if no answer began (see `window.wrote`), ValueError if the
+        window has served another call, and what `read` raises.
+        """
+        if window.wrote:
+            raise ValueError("a window serves one call")
+        http, sock = self._open(window)
+        try:
+            response = http.handle_request(request)
+        except httpcore.ProtocolError:
+            reason = _why_broken(sock)
+        else:
+            try:
+                return read(IncomingAnswer(head=_head(response), parts=_parts(response, sock)))
+            finally:
+                # Closes the connection unless the answer was read to its end.
+                response.close()
+                if http._h11_state.trailing_data[0]:  # noqa: SLF001 httpcore would take it for the NEXT answer
+                    self.close()
+        # Neither chained nor quoted: h11 puts what the server sent into its texts.
+        raise IncompleteAnswerError(reason)
+
+    def _open(self, window: CallWindow) -> tuple[httpcore.HTTP11Connection, DeadlineSocket]:
+        http, sock = self._http, self._sock
+        if http is not None and sock is not None:
+            # `has_expired` also looks whether the server closed, or wrote unasked, while idle.
+            if http.is_idle() and not http.has_expired():
+                sock.window = window
+                return http, sock
+            self.close()
+        sock = DeadlineSocket(self._dial(window), window)
+        http = httpcore.HTTP11Connection(self._origin, sock, self._keepalive_s)
+        self._http, self._sock = http, sock
+        return http, sock
+
+    def close(self) -> None:
+        """Close the socket. The next request dials again."""
+        if self._http is not None:
+            self._http.close()
+        self._http = self._sock = None
+
+
+def _head(response: httpcore.Response) -> Answer:
+    return Answer(
+        status=response.status,
+        headers={
+            name.decode("latin-1").lower(): value.decode("latin-1")
+            for name, value in response.headers
+        },
+    )
+
+
+def _parts(response: httpcore.Response, sock: DeadlineSocket) -> Iterator[bytes]:
+    """Yield the body as it came: nothing is unpacked, so there is no bomb to unpack."""
+    try:
+        yield from response.iter_stream()
+    except httpcore.ProtocolError:
+        reason = _why_broken(sock)
+    else:
+        return
+    raise IncompleteAnswerError(reason)  # unchained, as above
+
+
+def _why_broken(sock: DeadlineSocket) -> str:
+    return ENDED_EARLY if sock.ended else NOT_HTTP

@@ -1,0 +1,127 @@
+"""From a host's name to a connected socket: lookup, connect and TLS, before the send deadline."""
+
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import httpx
+
+from worker.net.answer import IncompleteAnswerError
+from worker.net.deadline_socket import DEADLINE_PASSED, left_to_send_s
+from worker.net.window import CallWindow
+
+Lookup: TypeAlias = Callable[[str, int], Sequence[tuple[int, Any]]]
+"""Takes host and port; returns families and socket addresses. Raises OSError or UnicodeError."""
+
+
+def tls_context(environ: Mapping[str, str]) -> ssl.SSLContext:
+    """Trust the authorities that httpx brings, or those of SSL_CERT_FILE.
+
+    TLS 1.2 or newer, HTTP/1.1 only. Slow (20 ms): build one for all threads. Raises ValueError if
+    that file cannot be read.
+    """
+    cafile = environ.get("SSL_CERT_FILE")
+    try:
+        if cafile:
+            context = ssl.create_default_context(cafile=cafile)
+        else:
+            context = httpx.create_ssl_context(trust_env=False)
+    except OSError as error:
+        raise ValueError(f"SSL_CERT_FILE cannot be read ({type(error).__name__})") from None
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def look_up(host: str, port: int) -> Sequence[tuple[int, Any]]:
+    """Ask the system's resolver.
+
+    It has no deadline, only the timeouts of resolv.conf (`options timeout:1 attempts:2`).
+    """
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [(family, address) for family, _, _, _, address in found]
+
+
+def bounded(lookup: Lookup, window: CallWindow) -> Lookup:
+    """Return a lookup that ends with the send deadline: it runs in a thread of its own."""
+
+    def look(host: str, port: int) -> Sequence[tuple[int, Any]]:
+        came: list[Sequence[tuple[int, Any]] | OSError | UnicodeError] = []
+
+        def run() -> None:
+            try:
+                came.append(lookup(host, port))
+            except (OSError, UnicodeError) as error:
+                came.append(error)
+
+        # A daemon: a resolver that hangs must not keep the process from ending.
+        thread = threading.Thread(target=run, name="lookup", daemon=True)
+        thread.start()
+        thread.join(left_to_send_s(window))
+        if not came:
+            raise IncompleteAnswerError(f"lookup: {DEADLINE_PASSED}")
+        (found,) = came
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    return look
+
+
+def dial(
+    address: tuple[str, int],
+    tls: ssl.SSLContext | None,
+    window: CallWindow,
+    *,
+    allowed: Callable[[str], bool] | None = None,
+    lookup: Lookup = look_up,
+) -> socket.socket:
+    """Connect to an allowed address of a host. Raises IncompleteAnswerError.
+
+    `allowed` is asked about each address, as text; None = all are.
+    """
+    host, port = address
+    try:
+        found = lookup(host, port)
+    except (OSError, UnicodeError) as error:
+        raise IncompleteAnswerError(f"lookup: {type(error).__name__}") from error
+    # Looked up once, and only checked addresses are tried: a second answer of a rebinding name
+    # server could lead to an address inside our own network.
+    passed = [one for one in found if allowed is None or allowed(one[1][0])]
+    if found and not passed:
+        raise IncompleteAnswerError("address not allowed")
+    sock = connect_one_of(passed, window)
+    if tls is None:
+        return sock
+    try:
+        sock.settimeout(left_to_send_s(window))
+        # The certificate has to be the name's, wherever the address came from.
+        return tls.wrap_socket(sock, server_hostname=host)
+    except (OSError, ValueError) as error:
+        raise IncompleteAnswerError(f"tls: {type(error).__name__}") from error
+    finally:
+        sock.close()  # wrap_socket has taken the descriptor over; this closes what it left
+
+
+def connect_one_of(addresses: Sequence[tuple[int, Any]], window: CallWindow) -> socket.socket:
+    """Try each address with an equal share of what is left: a dead one leaves time for the next."""
+    last: OSError | None = None
+    for tried, (family, address) in enumerate(addresses):
+        share_s = left_to_send_s(window) / (len(addresses) - tried)
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            sock.settimeout(share_s)
+            sock.connect(address)
+            # A request leaves in one piece: Nagle's algorithm could only hold its end back.
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        except OSError as error:
+            sock.close()
+            last = error
+        except BaseException:
+            sock.close()
+            raise
+        else:
+            return sock
+    reason = "lookup: nothing found" if last is None else f"connect: {type(last).__name__}"
+    raise IncompleteAnswerError(reason) from last
