@@ -1,7 +1,7 @@
-# Everything a newcomer, a contributor and the CI type. `make help` lists it.
+# All commands of newcomers, contributors and the CI. `make help` lists them.
 #
-# Needed: make, python3 >= 3.11 with its module venv, and a package index. uv does the rest: the one
-# on PATH, else one installed into .uv/ of this checkout. The project's environment is .venv/.
+# Requires make, python3 >= 3.11 with its module venv, and a package index. uv does the rest: the one
+# on PATH, otherwise one installed into .uv/ of this checkout. The project's environment is .venv/.
 
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
@@ -16,7 +16,7 @@ SANDBOX := $(or $(SANDBOX_DIR),.sandbox)
 # The tests wait more than they compute: three processes are faster even on two cores.
 TEST_PROCESSES ?= 3
 
-# This python3 and no other; a foreign environment that happens to be active does not count.
+# Use this python3, even if another environment is active.
 export UV_PYTHON := python3
 export UV_PYTHON_DOWNLOADS := never
 unexport VIRTUAL_ENV
@@ -26,10 +26,10 @@ unexport VIRTUAL_ENV
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(SYNCED) ## Start everything on this machine and watch messages being answered
+demo: $(SYNCED) ## Start everything on this machine and show messages being answered
 	@$(RUN) worker demo
 
-up: $(SYNCED) ## Run worker and Flower in the foreground; embeds what is not configured
+up: $(SYNCED) ## Run worker and Flower in the foreground; embed servers that are not configured
 	@$(RUN) worker up
 
 unit: $(SYNCED) ## Run the pure tests: no server, no child process, seconds
@@ -50,35 +50,35 @@ check: $(SYNCED) ## Lint, formatting, types, import contracts, migrations
 
 SEED ?= 1
 MINUTES ?= 5
-chaos: $(SYNCED) ## Hurt real workers at random and look for a broken promise (SEED=1 MINUTES=5)
+chaos: $(SYNCED) ## Inject random faults into real workers and audit the promises (SEED=1 MINUTES=5)
 	@$(RUN) python -m tests.chaos.run --seed $(SEED) --minutes $(MINUTES)
 
-scenarios: $(SYNCED) ## The long fault scenarios, one after the other (NAME=flushall for one)
+scenarios: $(SYNCED) ## Run the long fault scenarios one after the other (NAME=flushall for one)
 	@$(RUN) python -m tests.chaos.scenarios $(NAME)
 
-mutants: $(SYNCED) ## Remove one protection at a time: a test must notice each
+mutants: $(SYNCED) ## Remove one protection at a time: a test must fail each time
 	@$(RUN) python tests/mutants/run.py
 
 FULL ?=
 bench: $(SYNCED) ## Measure speed and size against the bars (FULL=1 for everything, over an hour)
 	@$(RUN) python -m bench.run $(if $(FULL),--full)
 
-fmt: $(SYNCED) ## Format the code and mend what the linter can
+fmt: $(SYNCED) ## Format the code and apply the linter's fixes
 	$(RUN) ruff format
 	$(RUN) ruff check --fix
 
-reference: $(SYNCED) ## Write docs/reference/cli.md anew after a command or an option has changed
+reference: $(SYNCED) ## Regenerate docs/reference/cli.md after a command or an option has changed
 	@$(RUN) typer worker.cli.app utils docs --name worker --title "The command line" \
 		--output docs/reference/cli.md
 
-lock: $(UV) ## Write uv.lock anew after pyproject.toml has changed
+lock: $(UV) ## Regenerate uv.lock after pyproject.toml has changed
 	$(UV) lock
 
-clean: ## Forget the embedded servers' data (.sandbox/); ends no process
+clean: ## Delete the embedded servers' data (.sandbox/); stops no process
 	@python3 -c 'import fcntl, sys; fcntl.flock(open(sys.argv[1]), fcntl.LOCK_SH | fcntl.LOCK_NB)' \
 		"$(SANDBOX)/lock" 2>/dev/null || [ ! -e "$(SANDBOX)/lock" ] \
 		|| { echo "$(SANDBOX) is in use: stop 'worker up' or the demo first"; exit 1; }
-	@# Started by root below a closed folder, Postgres keeps its data elsewhere, behind this link.
+	@# Started by root below a folder that others cannot open, Postgres keeps its data behind this link.
 	@[ ! -L "$(SANDBOX)/postgres" ] || rm -rf "$$(readlink "$(SANDBOX)/postgres")"
 	rm -rf "$(SANDBOX)"
 

@@ -1,4 +1,4 @@
-"""Accepting alone: no message is due within the hour, so no turn starts. And how fast one sends."""
+"""Measures accepting alone, with messages that are due in an hour, and sending alone."""
 
 import time
 from contextlib import ExitStack
@@ -40,15 +40,15 @@ ACCEPT_FLOOR = replace(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accepting:
-    """What one variant did in one round."""
+    """The result of one variant in one round."""
 
     per_second: float
     cpu_ms: float
-    """Of the worker's process, per envelope."""
+    """CPU of the worker's process, per envelope."""
 
 
 def measure(stage: Stage, report: Report) -> None:
-    """Have floor and ours accept the same in turns; then send without any worker."""
+    """Let floor and ours accept the same envelopes alternately; then send without a worker."""
     agents = stage.folder / "later.toml"
     agents.write_text(LATER)
     with ExitStack() as stack:
@@ -79,7 +79,7 @@ def measure(stage: Stage, report: Report) -> None:
 
 
 def _warm_up(stage: Stage, subject: Subject) -> None:
-    """Have every thread start and take a message: nothing is committed until all hold one."""
+    """Let every thread take a message; a lock holds all commits back until each has one."""
     with subject.connection.transaction():
         subject.connection.execute("LOCK TABLE messages IN ACCESS EXCLUSIVE MODE")
         _send(stage.order(subject, messages=EACH, rate=None, users=USERS))
@@ -94,7 +94,7 @@ def _send(order: Order) -> None:
 
 
 def accept(stage: Stage, subject: Subject) -> Accepting:
-    """Queue envelopes at once, and wait until all of them are acknowledged."""
+    """Queue all envelopes, and wait until all of them are acknowledged."""
     order = stage.order(subject, messages=EACH, rate=None, users=USERS)
     (process,) = subject.processes
     (before,) = subject.connection.execute(LAST).fetchone() or (None,)
@@ -109,7 +109,7 @@ def accept(stage: Stage, subject: Subject) -> Accepting:
 
 
 def _sending(stage: Stage, report: Report) -> None:
-    """Send by `send_many` and by `send_task`, in turns, from this process."""
+    """Send with `send_many` and with `send_task`, alternately, from this process."""
     rates = []
     with stage.subject(OURS, answers=ANSWERS, processes=0) as subject:
         many = stage.order(subject, messages=MANY, rate=None, users=USERS)

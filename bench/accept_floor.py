@@ -1,6 +1,6 @@
-"""The floor of accepting: one Celery hop and one single-row commit, with no guarantee at all.
+"""The floor of accepting: one Celery hop and one single-row commit, without any guarantee.
 
-FIXED, as floor.py is: its first half, without the POST and the reply.
+FIXED, like floor.py: its first half, without the POST and the reply.
 """
 
 import os

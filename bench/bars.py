@@ -1,4 +1,4 @@
-"""The bars. A bar that is not met stays red: neither it nor the floor is moved to meet it."""
+"""The bars. A bar that is not met stays red: neither it nor the floor is changed to meet it."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -9,7 +9,7 @@ SOCKET_TIMEOUT_S = 15.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bar:
-    """What is to be reached."""
+    """The value to be reached."""
 
     key: str
     what: str
@@ -18,7 +18,7 @@ class Bar:
     unit: str
 
     def is_met(self, value: float) -> bool:
-        """Say whether a measured value reaches it."""
+        """Return whether a measured value meets the bar."""
         return value <= self.limit if self.side == "<=" else value >= self.limit
 
     def __str__(self) -> str:

@@ -32,11 +32,11 @@ class UpstreamProcess:
         self.port = int(port_file.read_text())
 
     def control(self, **wanted: object) -> None:
-        """Set `latency_s`, `hold`, `fail_share`; `forget` clears what was measured."""
+        """Set `latency_s`, `hold`, `fail_share`; `forget` clears the measurements."""
         self._ask(Request(f"http://127.0.0.1:{self.port}/control", json.dumps(wanted).encode()))
 
     def stats(self) -> dict[str, Any]:
-        """Ask for `served`, `in_flight`, `most_in_flight`, `took_s`."""
+        """Return `served`, `in_flight`, `most_in_flight`, `took_s`."""
         return self._ask(Request(f"http://127.0.0.1:{self.port}/stats"))
 
     def _ask(self, request: Request) -> dict[str, Any]:
@@ -45,7 +45,7 @@ class UpstreamProcess:
         return found
 
     def stop(self) -> None:
-        """End it."""
+        """Stop the child."""
         self._child.stop()
 
 
@@ -62,7 +62,7 @@ class Producer:
         )
 
     def publish(self, order: Order) -> list[float]:
-        """Publish; gives the wall-clock times, in order of the numbers, when all is published."""
+        """Publish all; return the wall-clock times in order of the numbers."""
         self.begin(order)
         return self.end()
 
@@ -82,6 +82,6 @@ class Producer:
         return times
 
     def stop(self) -> None:
-        """End it."""
+        """Stop the child."""
         self._process.kill()
         self._process.communicate()

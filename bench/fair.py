@@ -1,4 +1,4 @@
-"""One agent with a crowd that waits, and another to whom somebody writes once a second."""
+"""Measures the replies of one agent while 10,000 users wait for another one."""
 
 import time
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from bench.variants import OURS
 SLOTS = 20
 LATENCY_S = 0.5
 CROWD = 10_000
-"""More than is answered while it is measured: 20 slots at 0.5 s answer 40 a second at most."""
+"""More than 20 slots at 0.5 s can answer during the measurement: 40 a second."""
 _WAITING = "SELECT count(*) FROM messages WHERE state = 'pending'"
 _SEND_HOME = """
 WITH home AS (UPDATE channel_users SET due_at = NULL WHERE agent = 'crowd' RETURNING id)
@@ -30,7 +30,7 @@ FROM messages m JOIN calls c ON c.turn_id = m.turn_id WHERE m.message_id = ANY(%
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waited:
-    """The p95 of the seconds from publish to intent, and to reply."""
+    """p95 of the seconds from publish to intent, and to reply."""
 
     intent_s: float
     reply_s: float
@@ -40,7 +40,7 @@ class Waited:
 def measure(
     stage: Stage, report: Report, *, rounds: int, messages: int, processes: Sequence[int]
 ) -> None:
-    """Compare the p95 of publish to reply, alone and beside the crowd, in so many processes."""
+    """Compare the p95 of publish to reply, with and without waiting users."""
     ratios, notes = list[float](), list[str]()
     agents = stage.folder / "fair.toml"
     agents.write_text(AGENTS + "[agents.crowd]\n")
@@ -65,7 +65,7 @@ def measure(
 
 
 def _tell(report: Report, processes: int, alone: Sequence[Waited], beside: Sequence[Waited]) -> str:
-    """Note the facts beside the bar; give the times behind its ratio."""
+    """Record the facts beside the bar; return the times behind its ratio."""
     report.facts[f"fair: p95 ms from publish to intent, alone and beside, {processes}"] = [
         round(median(one.intent_s for one in some) * 1000, 1) for some in (alone, beside)
     ]
@@ -94,7 +94,7 @@ def _once_a_second(stage: Stage, subject: Subject, messages: int) -> Waited:
 
 
 def _begin_on_the_crowd(subject: Subject) -> None:
-    """Wait until all slots that the crowd may have are its."""
+    """Wait until the waiting users hold all slots that they may hold."""
     enough = _number(subject, _ANSWERED) + SLOTS * len(subject.processes)
     wait_for(subject, lambda: _number(subject, _ANSWERED) >= enough)
 

@@ -1,4 +1,4 @@
-"""Throughput and cost at upstream latency 0, and what a message waits for at half load."""
+"""Measures throughput and CPU at upstream latency 0, and latency at half load."""
 
 from contextlib import ExitStack
 
@@ -8,7 +8,7 @@ from bench.stage import Stage, Subject
 from bench.variants import ALL, FLOOR, NAIVE, OURS
 
 ANSWERS = 200
-"""In flight at most, as in the default settings."""
+"""Messages in flight at most, as in the default settings."""
 HALF_LOAD_LATENCY_S = 0.1
 HALF_LOAD_S = 4.0
 """Length of a round; the full form has more of them, not longer ones."""
@@ -54,7 +54,7 @@ def _half_load(
     rounds: int,
     per_second: float,
 ) -> None:
-    """Publish at random times, at the same mean rate for both: half of what ours can do."""
+    """Publish at random times, at the same mean rate for both: half of our throughput."""
     stage.upstream.control(latency_s=HALF_LOAD_LATENCY_S)
     messages = max(int(per_second * HALF_LOAD_S), 100)
     done = interleaved(stage, subjects, rounds=rounds, messages=messages, rate=per_second)
@@ -79,7 +79,7 @@ def _half_load(
 
 
 def new_users(stage: Stage, report: Report, *, messages: int) -> None:
-    """Measure what the first message of a user costs: two more requests, three commits."""
+    """Measure the first message of each user: two more requests, three commits."""
     with stage.subject(OURS, answers=ANSWERS) as subject:
         warm_up(stage, subject)
         known = run_round(stage, subject, messages=messages)

@@ -1,4 +1,4 @@
-"""Tables as they look after a long time: old messages with all the rows that belong to them."""
+"""Fills tables with old messages and all the rows that belong to them."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -6,7 +6,7 @@ from typing import Any
 
 import psycopg
 
-# All user k's turns have ids in k, k + users, k + 2 * users: spread over the table, as in life.
+# All turns of user k have ids k, k + users, k + 2 * users: spread over the table, as in production.
 _USERS = """
 INSERT INTO channel_users (channel, address, next_seq, taken_until, due_at)
 SELECT 'web', 'u' || n, %(each)s + 1, service_now() - interval '1 hour',
@@ -84,16 +84,16 @@ SELECT setval(pg_get_serial_sequence('turns', 'id'), (SELECT max(id) FROM turns)
 
 
 _SIDE_BY_SIDE = ((_TURNS, _REPLIES, _DELIVERIES), (_MESSAGES, _CALLS))
-"""One connection each, and about as long."""
+"""One connection each, of about equal duration."""
 
 
 def fill(
     connection: psycopg.Connection[Any], *, users: int, each: int, waiting: bool = False
 ) -> None:
-    """Give `users` users u0, u1, … `each` old messages, answered, one turn each; then vacuum.
+    """Insert `each` answered messages for each user u0, u1, …, one turn each; then vacuum.
 
     `waiting`: half of the users are due tomorrow. The tables hold no messages yet; the connection
-    commits by itself. Foreign keys are not checked while it runs: the rows are right by making.
+    commits by itself. Foreign keys are not checked while it runs: the rows are consistent.
     """
     values = {"users": users, "each": each, "waiting": waiting}
     with connection.transaction():

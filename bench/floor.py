@@ -1,4 +1,4 @@
-"""The floor: the least that does the job on Celery, with no guarantee at all.
+"""The floor: the smallest Celery program that does the job, without any guarantee.
 
 FIXED. Every bar of the table is a multiple of it, so it is never made slower, and never changed to
 meet a bar: one hop, threads pool, task events, late acks, one POST, two single-row commits.

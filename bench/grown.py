@@ -1,4 +1,4 @@
-"""What grows: old messages, channel users, one long conversation, a backlog."""
+"""Measures growth: old messages, channel users, one long conversation, a backlog."""
 
 import time
 from contextlib import ExitStack
@@ -64,7 +64,7 @@ def sweep(stage: Stage, report: Report) -> None:
 
 
 def sweep_ms(subject: Subject) -> list[float]:
-    """Run a sweep's store methods once, then explain what they executed, a few times."""
+    """Run a sweep's store methods once, then explain their statements, a few times."""
     database = Database(subject.database_url)
     me = WorkerStore(database, worker_id=WorkerId(uuid4()), host="bench", pid=1, alive_s=60)
     me.beat()
@@ -81,7 +81,7 @@ def sweep_ms(subject: Subject) -> list[float]:
 
 
 def long_conversation(stage: Stage, report: Report) -> None:
-    """Let one person write who has 10,000 messages behind him; 250 of them in this conversation."""
+    """Measure a user with 10,000 old messages, 250 of them in the open conversation."""
     with stage.subject(OURS, answers=ANSWERS, processes=0) as subject:
         fill(subject.connection, users=1, each=10_000)
         subject.connection.execute("""
@@ -101,7 +101,7 @@ def long_conversation(stage: Stage, report: Report) -> None:
 
 
 def backlog(stage: Stage, report: Report) -> None:
-    """Take down 50,000 waiting messages for a while, and the same with 2,000."""
+    """Answer messages for a while with a backlog of 50,000, and with one of 2,000."""
     found = {}
     for waiting in (50_000, 2_000):
         with stage.subject(OURS, answers=ANSWERS, processes=0) as subject:
@@ -124,7 +124,7 @@ def backlog(stage: Stage, report: Report) -> None:
 
 
 def make_wait(subject: Subject, users: int, *, agent: str = "default") -> None:
-    """Have so many new people wait for an agent, each with a conversation and one message."""
+    """Insert users that wait for an agent, each with a conversation and one message."""
     subject.connection.execute(_WAITING, {"users": users, "agent": agent})
 
 

@@ -1,10 +1,11 @@
-"""The producer, in a process of its own: reads one order a line, publishes, tells when.
+"""The producer, in its own process: reads an order on each line, publishes, prints the times.
 
     order   {"broker_url": ..., "first": 1000, "count": 400, "users": 5000, "rate": null, "seed": 7}
     answer  [wall-clock seconds of each publish]
 
-`rate` null = as fast as it goes; else arrivals are random at that mean rate (Poisson), the same for
-the same seed. It never waits for the worker: what is late stays late (no coordinated omission).
+`rate` null = as fast as possible; otherwise arrivals are random at that mean rate (Poisson),
+the same for the same seed. It never waits for the worker, so late messages stay late (no
+coordinated omission).
 """
 
 import json
@@ -22,19 +23,19 @@ WORDS = ("thanks", "when", "will", "my", "order", "arrive", "I", "moved", "last"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """Which messages are to be published, and how fast."""
+    """The messages to publish, and their rate."""
 
     broker_url: str
     first: int
     count: int
     users: int
-    """Message n is of user n modulo this: nobody has two messages waiting in one round."""
+    """Message n belongs to user n modulo this: no user has two messages waiting in one round."""
     seed: int
     rate: float | None = None
 
 
 def envelope(number: int, order: Order, dice: random.Random) -> dict[str, object]:
-    """Give message `number`: ten to forty words, and the number to find it again by."""
+    """Return message `number`: ten to forty words, and the number as its id."""
     words = dice.choices(WORDS, k=dice.randint(10, 40))
     return {
         "version": 1,
@@ -46,14 +47,14 @@ def envelope(number: int, order: Order, dice: random.Random) -> dict[str, object
 
 
 def envelopes(order: Order) -> list[dict[str, object]]:
-    """Give all messages of an order."""
+    """Return all messages of an order."""
     dice = random.Random(f"texts {order.seed}")  # noqa: S311 - a seeded play, no secret
     numbers = range(order.first, order.first + order.count)
     return [envelope(number, order, dice) for number in numbers]
 
 
 def arrivals(order: Order) -> Iterator[float]:
-    """Give the second of each publish, counted from the start."""
+    """Return the second of each publish, counted from the start."""
     dice = random.Random(f"arrivals {order.seed}")  # noqa: S311
     if order.rate is None:
         return iter([0.0] * order.count)
@@ -61,7 +62,7 @@ def arrivals(order: Order) -> Iterator[float]:
 
 
 def publish(order: Order, apps: dict[str, Celery]) -> list[float]:
-    """Publish all; gives the wall-clock time of each."""
+    """Publish all; return the wall-clock time of each."""
     if order.broker_url not in apps:
         apps[order.broker_url] = Celery(broker=order.broker_url, set_as_current=False)
     app = apps[order.broker_url]

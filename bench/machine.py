@@ -1,4 +1,4 @@
-"""What the operating system says about processes, and what machine this is. Linux only."""
+"""Reads CPU and memory of processes, and describes the machine. Linux only."""
 
 import os
 import platform
@@ -13,7 +13,7 @@ _PACKAGES = ("celery", "kombu", "httpx", "openai", "psycopg", "redis", "sqlalche
 
 
 def tree(pid: int) -> list[int]:
-    """Give a process and all that descend of it."""
+    """Return a process and all its descendants."""
     parents: dict[int, list[int]] = {}
     for entry in Path("/proc").glob("[0-9]*"):
         try:
@@ -34,7 +34,7 @@ def _stat(pid: int) -> list[str]:
 
 
 def cpu_s(pid: int) -> float:
-    """CPU time of a process tree so far, user and system, children that ended included."""
+    """Return the CPU time of a process tree, user and system, including children that ended."""
     total = 0
     for one in tree(pid):
         try:
@@ -45,13 +45,13 @@ def cpu_s(pid: int) -> float:
 
 
 def rss_mb(pid: int) -> float:
-    """Resident memory of one process, in MB (10^6 bytes), shared pages included."""
+    """Return the resident memory of a process, in MB (10^6 bytes), including shared pages."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 def pss_mb(pid: int) -> float:
-    """Memory of a process tree, each shared page counted once, divided among its sharers."""
+    """Return the memory of a process tree in MB; a shared page is divided among its processes."""
     total = 0
     for one in tree(pid):
         try:
@@ -63,12 +63,12 @@ def pss_mb(pid: int) -> float:
 
 
 def threads(pid: int) -> int:
-    """Threads of one process."""
+    """Return the number of threads of a process."""
     return int(_stat(pid)[17])
 
 
 def describe() -> dict[str, object]:
-    """Tell what the numbers were measured on."""
+    """Return a description of the machine."""
     models = [
         line.partition(":")[2].strip()
         for line in Path("/proc/cpuinfo").read_text().splitlines()
@@ -87,7 +87,7 @@ def describe() -> dict[str, object]:
 
 
 def _fdatasync_ms() -> float:
-    """Measure what a commit waits for."""
+    """Measure one fdatasync, for which a commit waits."""
     took = []
     with tempfile.TemporaryFile() as file:
         for _ in range(21):

@@ -1,6 +1,6 @@
-"""What a developer writes in an hour: prefork, the OpenAI SDK, an ORM session around the call.
+"""A first implementation: prefork, the OpenAI SDK, an ORM session around the call.
 
-One reply a message, a conversation per user, and no promise beyond that. It is measured as it is.
+One reply for each message, a conversation for each user, and no further guarantee.
 """
 
 import os
@@ -27,7 +27,7 @@ class Base(DeclarativeBase):
 
 
 class User(Base):
-    """Somebody who writes."""
+    """A user."""
 
     __tablename__ = "users"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -36,7 +36,7 @@ class User(Base):
 
 
 class Message(Base):
-    """What he wrote."""
+    """An inbound message."""
 
     __tablename__ = "messages"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -47,7 +47,7 @@ class Message(Base):
 
 
 class Reply(Base):
-    """What he got."""
+    """A reply."""
 
     __tablename__ = "replies"
     id: Mapped[int] = mapped_column(primary_key=True)

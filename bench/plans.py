@@ -1,7 +1,7 @@
-"""How Postgres carries out the statements of the service: caught where they run, then explained.
+"""Explains the statements of the service, which are captured while they run.
 
 with caught() as statements:
-    …                                   whatever the stores execute in this process
+    …                                   the stores execute statements
 plan = explain(connection, statements[0])
 """
 
@@ -19,17 +19,17 @@ from worker.store.sql import Row, Rows
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Statement:
-    """One statement, `$1` and so on where its values go."""
+    """One statement with `$1` and so on as placeholders."""
 
     text: str
     values: tuple[object, ...]
     under: tuple[str, ...] = ()
-    """What was set for its transaction, which the plan may depend on."""
+    """Settings of its transaction, on which the plan may depend."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What Postgres does for it."""
+    """The plan of a statement."""
 
     statement: str
     nodes: tuple[Mapping[str, Any], ...]
@@ -38,7 +38,7 @@ class Plan:
 
     @property
     def indexes(self) -> frozenset[str]:
-        """Names of the indexes that are read, and of those that settle conflicts."""
+        """Return the names of the indexes that are read, and of those that detect conflicts."""
         found = {node["Index Name"] for node in self.nodes if "Index Name" in node}
         for node in self.nodes:
             found.update(node.get("Conflict Arbiter Indexes", ()))
@@ -46,7 +46,7 @@ class Plan:
 
     @property
     def read_whole(self) -> frozenset[str]:
-        """Names of the tables that are read from beginning to end."""
+        """Return the names of the tables that are scanned completely."""
         return frozenset(
             node["Relation Name"] for node in self.nodes if node["Node Type"] == "Seq Scan"
         )
@@ -54,7 +54,7 @@ class Plan:
 
 @contextmanager
 def caught() -> Iterator[list[Statement]]:
-    """Collect what is executed in this process, in order."""
+    """Collect the statements executed in this process, in order."""
     found: list[Statement] = []
     under: list[str] = []
 
@@ -88,7 +88,7 @@ def caught() -> Iterator[list[Statement]]:
 def explain(
     connection: psycopg.Connection[Any], statement: Statement, *, run: bool = False
 ) -> Plan:
-    """Ask for the plan; `run` executes the statement too, and takes it back."""
+    """Return the plan; `run` also executes the statement and rolls it back."""
     options = "ANALYZE, FORMAT JSON" if run else "FORMAT JSON"
     with connection.transaction(force_rollback=True):
         for setting in statement.under:

@@ -1,7 +1,7 @@
-"""Where the worker's time goes: `python -m bench.profile` runs ours at latency 0 and tells lines.
+"""Profiles the worker at latency 0: `python -m bench.profile` prints packages and lines.
 
-With py-spy on PATH (`uv tool install py-spy`, or `pipx install py-spy`) it samples whoever holds
-the interpreter lock. Without it, the sampler of bench/profiled.py, which is coarser.
+With py-spy on PATH (`uv tool install py-spy`, or `pipx install py-spy`) it samples the
+thread that holds the interpreter lock. Otherwise it uses the coarser sampler of bench/profiled.py.
 """
 
 import argparse
@@ -25,7 +25,7 @@ Stacks: TypeAlias = list[tuple[list[str], int]]
 _SHORT = re.compile(
     r"\(\S*(?:site-packages/|lib/python[\d.]+/(?!site-packages))|\(\S*/(?=(?:worker|bench)/)"
 )
-"""What stands before a package's name in a path."""
+"""The part of a path before the name of a package."""
 
 
 def parse(lines: Iterable[str]) -> list[tuple[list[str], int]]:
@@ -38,17 +38,17 @@ def parse(lines: Iterable[str]) -> list[tuple[list[str], int]]:
 
 
 def own_time(stacks: Stacks) -> list[tuple[str, float]]:
-    """Give the lines by time of their own, and their shares."""
+    """Return the lines by their own time, and their shares."""
     return _shares((stack[-1:], weight) for stack, weight in stacks)
 
 
 def by_package(stacks: Stacks) -> list[tuple[str, float]]:
-    """Give the packages by time of their own."""
+    """Return the packages by their own time."""
     return _shares(([_package(stack[-1])], weight) for stack, weight in stacks)
 
 
 def below_ours(stacks: Stacks) -> list[tuple[str, float]]:
-    """Give this project's functions by the time in them and in all that they call."""
+    """Return this project's functions by their time, including the functions that they call."""
     return _shares(
         ({place.rpartition(":")[0] + ")" for place in stack if _package(place) == "worker"}, weight)
         for stack, weight in stacks

@@ -1,9 +1,10 @@
 """The real worker app with a sampler in its process: `celery -A bench.profiled worker`.
 
-Only bench/profile.py starts it. Every few milliseconds the sampler looks which threads have used
-CPU since the last look (/proc/self/task/*/schedstat); that time goes to the line each stands at.
+Only bench/profile.py starts it. Every few milliseconds the sampler reads which threads have
+used CPU since the last sample (/proc/self/task/*/schedstat); that time is added to their
+present line.
 
-Its bias: a thread that ran and now waits is seen where it waits. py-spy has none of it.
+Its bias: a thread that ran and now waits is sampled at its wait. py-spy has no such bias.
 """
 
 import os
@@ -35,7 +36,7 @@ class Sampler(bootsteps.StartStopStep):  # type: ignore[misc]
         self._stacks: Counter[str] = Counter()
 
     def start(self, _worker: object) -> None:
-        """Start looking."""
+        """Start sampling."""
         self._thread.start()
 
     def stop(self, _worker: object) -> None:

@@ -1,4 +1,4 @@
-"""What came out: the table for people, JSON for everything else, a plot of both."""
+"""Writes the results as a table, as JSON and as a plot."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -26,12 +26,12 @@ class Measured:
 
     @property
     def value(self) -> float:
-        """The median."""
+        """Return the median."""
         return median(self.rounds)
 
     @property
     def passed(self) -> bool:
-        """Whether the median reaches the bar."""
+        """Return whether the median meets the bar."""
         return BY_KEY[self.key].is_met(self.value)
 
 
@@ -42,23 +42,23 @@ class Report:
     about: dict[str, object]
     measured: dict[str, Measured] = field(default_factory=dict)
     facts: dict[str, object] = field(default_factory=dict)
-    """What has no bar."""
+    """Facts without a bar."""
     broken: list[str] = field(default_factory=list)
-    """What went wrong beside the bars; the run has failed then."""
+    """Errors beside the bars; each makes the run fail."""
 
     def add(self, key: str, rounds: Sequence[float], note: str = "") -> None:
-        """Note a row that has a bar."""
+        """Add a row that has a bar."""
         self.measured[key] = Measured(
             key=BY_KEY[key].key, rounds=tuple(round(one, 4) for one in rounds), note=note
         )
 
     @property
     def failed(self) -> list[str]:
-        """The keys of bars that are not met."""
+        """Return the keys of bars that are not met."""
         return [row.key for row in self.measured.values() if not row.passed]
 
     def as_json(self) -> dict[str, object]:
-        """Give everything, for a file."""
+        """Return everything, for a file."""
         rows = [
             {
                 "key": row.key,
@@ -75,7 +75,7 @@ class Report:
         return {"about": self.about, "bars": rows, "facts": self.facts, "broken": self.broken}
 
     def write(self, folder: Path, name: str) -> Path:
-        """Write JSON and plot; gives the path of the first."""
+        """Write JSON and plot; return the path of the JSON file."""
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{name}.json"
         path.write_text(json.dumps(self.as_json(), indent=1, ensure_ascii=False) + "\n")
@@ -83,7 +83,7 @@ class Report:
         return path
 
     def show(self, console: Console) -> None:
-        """Print the table; what was not measured in this run says so."""
+        """Print the table; rows that were not measured in this run are marked."""
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         for title in ("what", "measured", "bar", ""):
             table.add_column(title, overflow="fold")
@@ -106,9 +106,9 @@ _LINE_PX, _LEFT_PX, _WIDE_PX = 28, 420, 300
 
 
 def plot(measured: Mapping[str, Measured]) -> str:
-    """Draw, for each bar, how near it is: the median and all rounds, on a scale where the bar is 1.
+    """Draw the median and all rounds of each bar, on a scale on which the bar is 1.
 
-    Our own SVG: a plotting library would be the largest package of the project for one picture.
+    The SVG is our own: a plotting library would be the largest package of the project.
     """
     rows = [row for row in measured.values() if min(row.rounds) > 0]
     height = _LINE_PX * (len(rows) + 2)
@@ -144,5 +144,5 @@ def _line(row: Measured, *, y: int) -> list[str]:
 
 
 def _x(of_the_bar: float) -> float:
-    """Place a value: 0 at the left, the bar in the middle, twice the bar or more at the right."""
+    """Return the position of a value: 0 left, the bar in the middle, twice the bar right."""
     return round(_LEFT_PX + _WIDE_PX * min(of_the_bar, 2.0) / 2, 1)

@@ -1,4 +1,4 @@
-"""One round: publish messages, wait for the replies, and read what that cost."""
+"""Runs one round: publishes messages, waits for the replies, and reads CPU and memory."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -14,13 +14,13 @@ ROUND_TIMEOUT_S = 120.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Round:
-    """What one variant did in one round."""
+    """The result of one variant in one round."""
 
     messages: int
     seconds: float
     """From the first publish to the last reply row."""
     cpu_ms: float
-    """Of the worker's processes, per message."""
+    """CPU of the worker's processes, per message."""
     postgres_ms: float
     """CPU of all of Postgres, per message."""
     upstream_share: float
@@ -30,16 +30,16 @@ class Round:
 
     @property
     def per_second(self) -> float:
-        """Messages per second."""
+        """Return the messages per second."""
         return self.messages / self.seconds
 
     def added(self, percent: float) -> float:
-        """Give a percentile of `added_ms`."""
+        """Return a percentile of `added_ms`."""
         return percentile(self.added_ms, percent)
 
 
 def percentile(ordered: Sequence[float], percent: float) -> float:
-    """Give the nearest-rank percentile of sorted values; it is one of them."""
+    """Return the nearest-rank percentile of sorted values; it is one of them."""
     rank = -(-len(ordered) * percent // 100)  # rounded up
     return ordered[max(int(rank), 1) - 1]
 
@@ -91,7 +91,7 @@ def run_round(
 
 
 def warm_up(stage: Stage, subject: Subject) -> None:
-    """Have every thread make its connections: as many messages in flight as it may have."""
+    """Let every thread open its connections, with the maximum number of messages in flight."""
     messages = subject.answers * len(subject.processes)
     run_round(stage, subject, messages=messages, hold=len(subject.processes) == 1)
 
@@ -99,7 +99,7 @@ def warm_up(stage: Stage, subject: Subject) -> None:
 def interleaved(
     stage: Stage, subjects: Sequence[Subject], *, rounds: int, **options: object
 ) -> dict[str, list[Round]]:
-    """Run A B C A B C …; gives the rounds of each by name, the n-th ones next to each other."""
+    """Run A B C A B C …; return the rounds of each variant by name, the n-th ones as neighbours."""
     done: dict[str, list[Round]] = {subject.label: [] for subject in subjects}
     for _ in range(rounds):
         for subject in subjects:
@@ -110,12 +110,12 @@ def interleaved(
 def ratios(
     over: Sequence[Round], under: Sequence[Round], of: Callable[[Round], float]
 ) -> list[float]:
-    """Give the ratio of each pair of neighbours."""
+    """Return the ratio of each pair of neighbours."""
     return [of(one) / of(other) for one, other in zip(over, under, strict=True)]
 
 
 def middle(rounds: Sequence[Round], of: Callable[[Round], float]) -> float:
-    """Give the median of a value."""
+    """Return the median of a value."""
     return median(of(one) for one in rounds)
 
 
@@ -128,7 +128,7 @@ def _cpus(stage: Stage, subject: Subject) -> tuple[float, float, float]:
 
 
 def wait_for(subject: Subject, done: Callable[[], bool]) -> None:
-    """Wait until it is done. Raises RuntimeError where a worker ended or it takes too long."""
+    """Wait until `done` holds. Raises RuntimeError if a worker ended or it takes too long."""
     deadline = time.monotonic() + ROUND_TIMEOUT_S
     while not done():
         if not all(process.is_running for process in subject.processes):

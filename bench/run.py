@@ -25,7 +25,7 @@ from bench.stage import Stage, running_stage
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effort:
-    """How much is done."""
+    """The size of a run."""
 
     rounds: int
     messages: int
@@ -39,7 +39,7 @@ FULL = Effort(rounds=5, messages=2000, old_each=10, soak_minutes=30.0)
 Part = Callable[[Stage, Report, Effort], None]
 PARTS: dict[str, Part] = {
     "fast": lambda s, r, e: fast.measure(s, r, rounds=e.rounds, messages=e.messages),
-    # Several times as many as are in flight: else a good part of a round is its beginning.
+    # Several times the number in flight: otherwise the start is a large part of a round.
     "slow": lambda s, r, e: slow.measure(
         s,
         r,
@@ -97,7 +97,7 @@ def main() -> int:
 
 
 def _attempt(name: str, part: Part, stage: Stage, report: Report, effort: Effort) -> None:
-    """Do one part; where it breaks, the others still tell something, and the run has failed."""
+    """Run one part; if it breaks, the other parts still run, and the run has failed."""
     try:
         part(stage, report, effort)
     except (RuntimeError, OSError, LookupError, ValueError) as error:
@@ -125,7 +125,7 @@ def _about(wanted: argparse.Namespace) -> dict[str, object]:
 
 
 def _commit() -> str:
-    """Give the commit, with `-changed` where files differ from it."""
+    """Return the commit, with `-changed` if files differ from it."""
     command = ["git", "describe", "--always", "--abbrev=7", "--dirty=-changed", "--exclude=*"]
     found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     return found.stdout.strip() or "unknown"

@@ -1,7 +1,7 @@
-"""A TCP proxy whose connections can be cut silently: no FIN, no RST, and no ACK any more.
+"""A TCP proxy that can cut its connections silently: no FIN, no RST, and no further ACK.
 
-`cut` has the kernel drop whatever the client still sends on them (a socket filter that lets nothing
-through), as a firewall does that has forgotten a connection. The server sees an ordinary end. New
+`cut` makes the kernel drop everything that the client sends on them (a socket filter that passes
+nothing), like a firewall that has lost a connection. The server sees an ordinary end. New
 connections work. Linux only.
 """
 
@@ -34,7 +34,7 @@ _DROP_ALL = (_Instruction * 1)(_Instruction(0x06, 0, 0, 0))  # BPF_RET: take 0 b
 
 
 def deafen(sock: socket.socket) -> None:
-    """Have the kernel drop every packet that comes for this socket."""
+    """Make the kernel drop every packet that arrives for this socket."""
     program = _Program(1, _DROP_ALL)
     sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, bytes(program))
 
@@ -53,7 +53,7 @@ class SilentProxy:
         self.port = 0
 
     def cut(self) -> int:
-        """Cut all connections that exist now; gives their number."""
+        """Cut all open connections; return their number."""
         return asyncio.run_coroutine_threadsafe(self._cut(), self._loop).result(10)
 
     async def _cut(self) -> int:

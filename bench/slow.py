@@ -1,4 +1,4 @@
-"""A slow upstream: many answers in flight, in one process and in several; memory."""
+"""Measures a slow upstream: many answers in flight, in one and several processes; memory."""
 
 from contextlib import ExitStack
 from statistics import median
@@ -20,7 +20,7 @@ FEW_ROUNDS = 6
 def measure(stage: Stage, report: Report, *, rounds: int, messages: int, two_floors: bool) -> None:
     """Latency 2 s, 500 in flight: floor, ours, and two processes of ours.
 
-    `two_floors`: two processes of the floor as well, which tell what these cores allow.
+    `two_floors`: two processes of the floor as well, which show the limit of these cores.
     """
     with ExitStack() as stack:
         floor = stack.enter_context(stage.subject(FLOOR, answers=ANSWERS))
@@ -67,7 +67,7 @@ def sizes(stage: Stage, report: Report, *, rounds: int, messages: int) -> None:
 
 
 def memory(stage: Stage, report: Report, *, rounds: int) -> None:
-    """Hold answers back until so many are in flight; then look at the processes."""
+    """Hold answers back until a number is in flight; then read the memory of the processes."""
     with ExitStack() as stack:
         naive = stack.enter_context(stage.subject(NAIVE, answers=8))
         many = stack.enter_context(stage.subject(OURS, answers=MANY, label="many"))

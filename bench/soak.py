@@ -1,4 +1,4 @@
-"""Half load for a long time, with 1 % faults: nothing may grow."""
+"""Runs half load for a long time, with 1 % faults: nothing may grow."""
 
 import time
 from dataclasses import asdict, dataclass
@@ -15,12 +15,12 @@ LATENCY_S = 0.1
 FAULTS = 0.01
 PAUSE_S = 30.0
 FLAT = 1.1
-"""The last quarter's median may be so much of the second quarter's; the first one warms up."""
+"""Limit of the last quarter's median, relative to the second quarter's; the first warms up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """One look at the worker and its database."""
+    """One measurement of the worker and its database."""
 
     at_s: float
     rss_mb: float
@@ -31,7 +31,7 @@ class Sample:
 
 
 def measure(stage: Stage, report: Report, *, minutes: float, per_second: float | None) -> None:
-    """Publish at this rate, half of what a short round reaches where it is None."""
+    """Publish at this rate; None = half of the rate of a short round."""
     with stage.subject(OURS, answers=ANSWERS) as subject:
         warm_up(stage, subject)
         rate = per_second or run_round(stage, subject, messages=500).per_second / 2

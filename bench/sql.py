@@ -1,4 +1,4 @@
-"""A producer that speaks SQL, while Redis is away: from its commit to the claimed turn."""
+"""Measures a SQL producer while Redis is down: from its commit to the claimed turn."""
 
 import json
 import time
@@ -27,7 +27,7 @@ WHERE m.message_id = %s
 
 
 def measure(stage: Stage, report: Report) -> None:
-    """Stop the Redis of a worker that runs; then put in one message after the other."""
+    """Stop the Redis of a running worker; then queue one message after the other."""
     with (
         EmbeddedRedis(stage.folder / f"redis-{next(stage.numbers)}") as redis,
         Redis.from_url(redis.url) as client,
@@ -47,7 +47,7 @@ def measure(stage: Stage, report: Report) -> None:
 
 
 def _each_ms(stage: Stage, subject: Subject, *, messages: int) -> list[tuple[float, float]]:
-    """Put in messages, each when the one before it is answered; give both times of each."""
+    """Queue messages, each after the answer to the previous one; return both times of each."""
     found = []
     url = libpq_url(subject.database_url)
     with psycopg.connect(url, autocommit=True) as producer:

@@ -1,4 +1,4 @@
-"""Everything a run stands on: Postgres and Redis (real, durable), the upstream, the producer."""
+"""Starts everything a run needs: Postgres and Redis (real, durable), upstream, producer."""
 
 import os
 import sys
@@ -34,15 +34,15 @@ _START_S = 60.0
 
 @dataclass(kw_only=True)
 class Subject:
-    """One variant with a database and a queue of its own, and its processes."""
+    """One variant with its own database and queue, and its processes."""
 
     variant: Variant
     label: str
-    """What it is called among others of the same run."""
+    """Its name within the run."""
     broker_url: str
     database_url: str
     answers: int
-    """How many it may have in flight, in each process."""
+    """Limit of messages in flight, in each process."""
     connection: psycopg.Connection[tuple[Any, ...]]
     redis: Redis
     processes: list[ChildProcess] = field(default_factory=list)
@@ -50,17 +50,17 @@ class Subject:
     """Messages so far; the next one's number."""
 
     def kill(self) -> None:
-        """End its processes as a power cut would; nothing of theirs is needed any more."""
+        """Kill its processes; none of their state is needed any more."""
         for process in self.processes:
             process.kill()
 
     def last_reply(self) -> int:
-        """Give the highest id of a reply."""
+        """Return the highest id of a reply."""
         row = self.connection.execute("SELECT coalesce(max(id), 0) FROM replies").fetchone()
         return int(row[0]) if row else 0
 
     def finished(self, after: int) -> dict[str, float]:
-        """Give when each message was answered, by message id, for replies above an id."""
+        """Return the time of each answer by message id, for replies above an id."""
         rows = self.connection.execute(self.variant.finished.encode(), [after])
         return {str(message_id): float(at) for message_id, at in rows}
 
@@ -70,7 +70,7 @@ class Subject:
         return int((row.fetchone() or (0,))[0])
 
     def standing(self) -> str:
-        """Tell where a round that does not end has come to."""
+        """Describe the progress of a round that does not end."""
         queues = {name: self.redis.llen(name) for name in ("inbound", "turns", "deliveries")}
         return (
             f"{self.label}: {self.published} published, {self.count_after(0)} replies,"
@@ -78,7 +78,7 @@ class Subject:
         )
 
     def is_consuming(self) -> bool:
-        """Whether each process waits for a queue: they say it in their logs only at level INFO."""
+        """Return whether each process waits for a queue: they log it only at level INFO."""
         database = self.broker_url.rpartition("/")[2]
         waiting = [
             client
@@ -88,7 +88,7 @@ class Subject:
         return len(waiting) >= sum(process.is_running for process in self.processes)
 
     def is_quiet(self) -> bool:
-        """Whether the queue is empty and everything taken is acknowledged."""
+        """Return whether the queue is empty and everything taken is acknowledged."""
         return not (
             self.redis.llen("inbound") or self.redis.llen("turns") or self.redis.hlen("unacked")
         )
@@ -107,7 +107,7 @@ class Stage:
     numbers: Iterator[int] = field(default_factory=count)
 
     def calm_down(self) -> None:
-        """After a part that broke: answer what is held, and forget an order half carried out."""
+        """Answer everything that is held, and drop an unfinished order, after a part that broke."""
         self.upstream.control(latency_s=0.0, hold=False, fail_share=0.0)
         self.producer.stop()
         self.producer = Producer()
@@ -123,7 +123,7 @@ class Stage:
         env: Mapping[str, str] | None = None,
         app: str | None = None,
     ) -> Iterator[Subject]:
-        """Give a variant a fresh database and start it; it is gone on leaving."""
+        """Start a variant with a new database; both are removed on exit."""
         number = next(self.numbers)
         name = f"bench_{variant.name}_{number}"
         with ExitStack() as stack:
@@ -200,7 +200,7 @@ class Stage:
         return process
 
     def order(self, subject: Subject, *, messages: int, rate: float | None, users: int) -> Order:
-        """Make up the next order for a subject."""
+        """Return the next order for a subject."""
         first, subject.published = subject.published, subject.published + messages
         return Order(
             broker_url=subject.broker_url,
@@ -224,7 +224,7 @@ def wait_until_quiet(subject: Subject) -> None:
 
 @contextmanager
 def running_stage(*, seed: int = 1) -> Iterator[Stage]:
-    """Start all parts; whatever happens, no process stays."""
+    """Start all parts; no process is left running in any case."""
     with ExitStack() as stack:
         folder = stack.enter_context(open_folder())
         postgres = stack.enter_context(EmbeddedPostgres(folder / "postgres"))

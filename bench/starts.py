@@ -1,4 +1,4 @@
-"""The first message: after a start, and after every connection was cut silently."""
+"""Measures the first message after a start, and after every connection was cut silently."""
 
 import time
 from contextlib import ExitStack
@@ -17,7 +17,7 @@ CALM_S = 2.0
 
 
 def measure(stage: Stage, report: Report, *, rounds: int) -> None:
-    """Start, publish one message when the worker says that it is ready."""
+    """Start, and publish one message when the worker reports that it is ready."""
     first_s, ready_s = [], []
     for _ in range(rounds):
         with stage.subject(OURS, answers=ANSWERS, processes=0) as subject:
@@ -29,7 +29,7 @@ def measure(stage: Stage, report: Report, *, rounds: int) -> None:
 
 
 def after_a_silent_cut(stage: Stage, report: Report, *, rounds: int) -> None:
-    """Lead every connection of a worker through a proxy, cut them all, publish one message."""
+    """Route every connection of a worker through a proxy, cut them all, publish one message."""
     taken_s, cut = [], [0, 0, 0]
     for _ in range(rounds):
         with ExitStack() as stack:

@@ -1,4 +1,4 @@
-"""A bare stand-in for Telnyx on asyncio: as little work as the answers need, so it never limits.
+"""A minimal stand-in for Telnyx on asyncio, fast enough never to be the bottleneck.
 
     python -m bench.upstream --port-file FILE      prints nothing, ends with SIGTERM
 
@@ -32,7 +32,7 @@ Send = Callable[[int, object], None]
 
 @dataclass
 class Upstream:
-    """What is known: threads by conversation, and how the next answers are to be."""
+    """The state: threads by conversation, and the settings of the next answers."""
 
     latency_s: float = 0.0
     hold: bool = False
@@ -41,7 +41,7 @@ class Upstream:
     in_flight: int = 0
     most_in_flight: int = 0
     took_s: dict[int, float] = field(default_factory=dict)
-    """By the number in the message's text: from the whole request to the answer."""
+    """Seconds from the complete request to the answer, by the number in the message's text."""
     _by_tag: dict[str, str] = field(default_factory=dict)
     _logs: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
     _held: list[Callable[[], None]] = field(default_factory=list)
@@ -138,7 +138,7 @@ class Upstream:
 
 
 def _text_of(value: object) -> str:
-    """Give the text of `input`: the SDK's bare string, or one user item."""
+    """Return the text of `input`: the SDK's bare string, or one user item."""
     if isinstance(value, str):
         return value
     items = value if isinstance(value, list) else []
@@ -178,7 +178,7 @@ def _response(text: str) -> object:
 
 
 class Connection(asyncio.Protocol):
-    """One kept-alive connection; requests on it come one after the other."""
+    """One kept-alive connection with sequential requests."""
 
     def __init__(self, upstream: Upstream) -> None:
         self._upstream = upstream
@@ -186,12 +186,12 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the way back."""
+        """Keep the transport."""
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 - of create_server
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
-        """Handle each request that is whole."""
+        """Handle each complete request."""
         self._received += data
         while True:
             head, blank, rest = self._received.partition(b"\r\n\r\n")

@@ -1,4 +1,4 @@
-"""The three programs that are compared: how each is started, and how its tables look.
+"""The three programs that are compared: their commands and their tables.
 
 FLOOR   bench/floor.py    Celery threads, the shortest code, no guarantees
 NAIVE   bench/naive.py    prefork, the OpenAI SDK, the ORM
@@ -8,9 +8,9 @@ OURS    worker            the real `celery -A worker worker`, as compose starts 
 from dataclasses import dataclass
 
 RESERVED_THREADS = 16
-"""Of ours, which turns never take: so many threads more than answers in flight."""
+"""Threads of ours that turns never use: added to the number of answers in flight."""
 USERS = 5000
-"""Channel users that have a conversation before anything is measured."""
+"""Channel users that have a conversation before the measurement."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,11 +21,11 @@ class Variant:
     app: str
     extra_threads: int = 0
     prefork: int | None = None
-    """So many processes; None = threads, as many as asked for."""
+    """Number of processes; None = threads, as requested."""
     tables: str | None
-    """Statements that make its tables; None = this project's migrations."""
+    """Statements that create its tables; None = this project's migrations."""
     users: str
-    """The statement that gives `USERS` users a conversation."""
+    """The statement that inserts conversations for `USERS` users."""
     finished: str
     """Message ids and times of the replies with an id above a given one."""
     libpq: bool = False

@@ -1,8 +1,8 @@
 """Runs migrations online: one transaction each, with lock and statement timeouts.
 
-The caller gives an open connection in `config.attributes["connection"]` (the command line and the
-tests do), or `DATABASE_URL` says where to go. There must be no transaction on it: an index that is
-built concurrently cannot be part of one.
+The caller passes an open connection in `config.attributes["connection"]` (as the command line and
+the tests do), or sets `DATABASE_URL`. The connection must not be in a transaction: an index cannot
+be built concurrently within one.
 """
 
 import os
@@ -18,8 +18,8 @@ STATEMENT_TIMEOUT = "15min"
 
 
 def migrate(connection: Connection) -> None:
-    """Bring the database behind `connection` to the asked revision."""
-    # For the session: a `SET LOCAL` would end with the first migration's transaction.
+    """Bring the database of `connection` to the requested revision."""
+    # For the session: `SET LOCAL` would end with the first migration's transaction.
     connection.execute(text(f"SET lock_timeout = '{LOCK_TIMEOUT}'"))
     connection.execute(text(f"SET statement_timeout = '{STATEMENT_TIMEOUT}'"))
     connection.commit()

@@ -1,4 +1,4 @@
-"""The first tables: every one that the turn protocol names.
+"""Create the first tables: all of the turn protocol.
 
 Phase: expand (nothing existed before).
 Locks: none on existing tables.

@@ -1,10 +1,10 @@
-"""Tool calls by round, whether the thread has their outputs, and whose lease started them.
+"""Tool calls by round, their outputs in the thread, and the lease that started them.
 
 A model may use a call id again in a later round of the same turn.
 
 Phase: expand.
-Locks: ACCESS EXCLUSIVE on tool_calls and conversations, for a moment: no column is filled in,
-tool_calls has no rows before this release, so its new constraint is checked in no time.
+Locks: ACCESS EXCLUSIVE on tool_calls and conversations, briefly: no column is filled in.
+tool_calls has no rows before this release, so checking its new constraint is immediate.
 """
 
 from alembic import op
@@ -16,7 +16,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Add what tool rounds need."""
+    """Add the columns of tool rounds."""
     op.execute("""
         ALTER TABLE tool_calls
             ADD COLUMN token bigint DEFAULT 0 NOT NULL,
@@ -28,7 +28,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take it out; call ids that were used in two rounds of a turn are kept for the first alone."""
+    """Remove them; call ids that were used in two rounds of a turn are kept for the first only."""
     op.execute("ALTER TABLE conversations DROP COLUMN owes_outputs")
     op.execute("""
         DELETE FROM tool_calls later USING tool_calls first

@@ -1,4 +1,4 @@
-"""The way in and the way to look for programs that speak SQL: enqueue_message, message_outcomes.
+"""A function to queue messages and a view of outcomes: enqueue_message, message_outcomes.
 
 Phase: expand.
 Locks: none on existing tables.
@@ -11,9 +11,9 @@ down_revision = "0002"
 branch_labels = None
 depends_on = None
 
-# It inserts, and locks nobody's row: two producers in opposite order would wait for each other, and
-# settling would wait for both. What is checked here is what identifies a message; the rest is
-# checked when a worker accepts it.
+# It only inserts and locks no other row: otherwise two producers in opposite order would wait for
+# each other, and settling would wait for both. It checks the fields that identify a message; the
+# rest is checked when a worker accepts it.
 ENQUEUE = r"""
 CREATE FUNCTION enqueue_message(envelope jsonb) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
@@ -47,7 +47,7 @@ REVOKE ALL ON FUNCTION enqueue_message(jsonb) FROM PUBLIC;
 COMMENT ON FUNCTION enqueue_message(jsonb) IS
     'Queues an envelope, version 1, in the caller''s transaction; gives its id in the inbox.';
 """
-# Managed servers forbid creating roles: where somebody has made this one, it may call and no more.
+# Managed servers forbid creating roles: if this role exists, it may only call the function.
 GRANT = """
 DO $$ BEGIN
     IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'worker_producer') THEN
@@ -69,13 +69,13 @@ COMMENT ON VIEW message_outcomes IS 'What became of each message; one row each.'
 
 
 def upgrade() -> None:
-    """Make both."""
+    """Create both."""
     op.execute(ENQUEUE)
     op.execute(GRANT)
     op.execute(OUTCOMES)
 
 
 def downgrade() -> None:
-    """Take both away; what lies in the inbox stays there."""
+    """Remove both; rows of the inbox stay."""
     op.execute("DROP VIEW message_outcomes")
     op.execute("DROP FUNCTION enqueue_message(jsonb)")

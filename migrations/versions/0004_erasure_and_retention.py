@@ -1,10 +1,10 @@
-"""What erasing a channel user leaves behind, and which texts retention has taken out.
+"""The proof of an erasure, and the marks of texts that retention has removed.
 
 Phase: expand.
-Locks: ACCESS EXCLUSIVE on turns and messages, for a moment: no column is filled in. SHARE on turns,
-messages and dead_letters while an index is built. Those of messages and dead_letters hold next to
-nothing. That of turns reads the table, some seconds for each million rows, and nothing is settled
-meanwhile: before this there is no release whose tables could be large.
+Locks: ACCESS EXCLUSIVE on turns and messages, briefly: no column is filled in. SHARE on turns,
+messages and dead_letters while an index is built. The indexes of messages and dead_letters hold few
+rows. That of turns reads the table, some seconds for each million rows, and no turn can be settled
+during that time: no earlier release exists whose tables could be large.
 """
 
 from alembic import op
@@ -37,7 +37,7 @@ COLUMNS = """
 ALTER TABLE turns ADD COLUMN redacted_at timestamptz;
 ALTER TABLE messages ADD COLUMN redacted_at timestamptz;
 """
-# For retention: only what still holds texts. For erasing: foreign keys are checked row by row.
+# For retention: only rows that still hold texts. For erasing: foreign keys are checked row by row.
 INDEXES = """
 CREATE INDEX ix_turns_unredacted ON turns (finished_at, id)
     WHERE finished_at IS NOT NULL AND redacted_at IS NULL;
@@ -51,7 +51,7 @@ CREATE INDEX ix_dead_letters_delivery_id
 
 
 def upgrade() -> None:
-    """Add what both need."""
+    """Add the columns and indexes of both."""
     op.execute(ERASURES)
     op.execute(PASSES)
     op.execute(COLUMNS)
@@ -59,7 +59,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take it out; texts that are gone stay gone, and so does the proof of erasures."""
+    """Remove them; removed texts stay removed, and the proof of erasures is lost."""
     op.execute("DROP INDEX ix_dead_letters_delivery_id, ix_dead_letters_message_row_id")
     op.execute("ALTER TABLE messages DROP COLUMN redacted_at")
     op.execute("ALTER TABLE turns DROP COLUMN redacted_at")

@@ -1,7 +1,7 @@
-"""Which core of which machine a worker process stays on.
+"""The core and machine of a worker process.
 
 Phase: expand.
-Locks: ACCESS EXCLUSIVE on workers, for a moment: no column is filled in, and it has a few rows.
+Locks: ACCESS EXCLUSIVE on workers, briefly: no column is filled in, and it has few rows.
 """
 
 from alembic import op
@@ -13,10 +13,10 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Add where a process stays; None in the rows of those that were there before."""
+    """Add both; NULL in existing rows."""
     op.execute("ALTER TABLE workers ADD COLUMN machine uuid, ADD COLUMN core bigint")
 
 
 def downgrade() -> None:
-    """Take it out."""
+    """Remove both."""
     op.execute("ALTER TABLE workers DROP COLUMN core, DROP COLUMN machine")

@@ -1,9 +1,9 @@
-"""Whose share of the slots a channel user's next turn counts to, and who is due of each agent.
+"""The agent whose share of the slots a user's next turn uses, and an index of due users by agent.
 
 Phase: expand.
-Locks: ACCESS EXCLUSIVE on channel_users, for a moment: the new column has a constant default. The
-index is built concurrently, under SHARE UPDATE EXCLUSIVE: nobody who reads or writes waits. It
-waits itself for older transactions, however long those take. Each step may be run again.
+Locks: ACCESS EXCLUSIVE on channel_users, briefly: the new column has a constant default. The index
+is built concurrently, under SHARE UPDATE EXCLUSIVE: no reader or writer waits. The build itself
+waits for older transactions, without limit. Each step may be run again.
 """
 
 from alembic import op
@@ -15,11 +15,11 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Add both; who waits already counts to an agent without a name until his next message."""
+    """Add both; users who wait already count for an unnamed agent until their next message."""
     op.execute("ALTER TABLE channel_users ADD COLUMN IF NOT EXISTS agent text NOT NULL DEFAULT ''")
     with op.get_context().autocommit_block():
         op.execute("SET lock_timeout = 0")
-        # One that was left half built looks as if it were there.
+        # An index whose build was interrupted exists too, and is invalid.
         op.execute("DROP INDEX CONCURRENTLY IF EXISTS ix_channel_users_agent_due_at")
         op.execute(
             "CREATE INDEX CONCURRENTLY ix_channel_users_agent_due_at"
@@ -29,5 +29,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take them out; the index goes with its column."""
+    """Remove both; the index goes with its column."""
     op.execute("ALTER TABLE channel_users DROP COLUMN agent")

@@ -1,4 +1,4 @@
-"""What budgets of agents and the rate of calls are counted in.
+"""The counters of agents' budgets and of the rate of calls.
 
 Phase: expand.
 Locks: none on existing tables.
@@ -21,7 +21,7 @@ CREATE TABLE budget_days (
     CONSTRAINT pk_budget_days PRIMARY KEY (agent, part)
 );
 """
-# Unlogged: it is worth nothing after a second, and its commits wait for no disk.
+# Unlogged: its row is worthless after a second, and its commits need not wait for the disk.
 RATES = """
 CREATE UNLOGGED TABLE rates (
     name text NOT NULL,
@@ -38,6 +38,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take them out; what was used today is forgotten."""
+    """Remove both tables; today's usage is lost."""
     op.drop_table("rates")
     op.drop_table("budget_days")

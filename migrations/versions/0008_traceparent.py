@@ -1,7 +1,7 @@
-"""Which trace a message belongs to: the W3C context of its acceptance.
+"""The trace of a message: the W3C context of its acceptance.
 
 Phase: expand.
-Locks: ACCESS EXCLUSIVE on messages, for a moment: no column is filled in.
+Locks: ACCESS EXCLUSIVE on messages, briefly: no column is filled in.
 """
 
 from alembic import op
@@ -13,10 +13,10 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Add it; NULL where nobody traces."""
+    """Add the column; NULL without tracing."""
     op.execute("ALTER TABLE messages ADD COLUMN traceparent text")
 
 
 def downgrade() -> None:
-    """Take it out; what is under way goes on in traces of its own."""
+    """Remove it; work in progress continues in separate traces."""
     op.execute("ALTER TABLE messages DROP COLUMN traceparent")

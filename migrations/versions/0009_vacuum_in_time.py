@@ -1,13 +1,13 @@
-"""Dead rows are cleared away by their number, not by their share of a table that only grows.
+"""Vacuum by the number of dead rows, not by their share of a table that only grows.
 
-Each message leaves a handful: its own row, its turn's and its call's are updated once, soon after
-they came. By Postgres's defaults a fifth of a table may be dead before it is vacuumed. In these
-tables they all lie at the end, so a vacuum is quick however long they are: it skips the pages that
-it has seen, and the indexes where few pages have dead rows (PostgreSQL 14 and newer). The rows of
-channel users are updated anywhere, so there it stays a share, a smaller one.
+Each message leaves a few: its own row, its turn's and its call's are updated once, soon after their
+insertion. By Postgres's defaults a fifth of a table may be dead before it is vacuumed. In these
+tables all dead rows are at the end, so a vacuum is fast at any size: it skips the pages that it has
+visited, and the indexes if few pages have dead rows (PostgreSQL 14 and newer). The rows of channel
+users are updated anywhere in the table, so there the limit remains a share, a smaller one.
 
 Phase: expand.
-Locks: SHARE UPDATE EXCLUSIVE on each table, for a moment; nobody who reads or writes waits.
+Locks: SHARE UPDATE EXCLUSIVE on each table, briefly; no reader or writer waits.
 """
 
 from alembic import op
@@ -21,7 +21,7 @@ GROWING = ("messages", "turns", "calls", "deliveries")
 
 
 def upgrade() -> None:
-    """Set them; autovacuum reads them at its next round."""
+    """Set the thresholds; autovacuum reads them at its next round."""
     for table in GROWING:
         op.execute(
             f"ALTER TABLE {table} SET (autovacuum_vacuum_scale_factor = 0,"
@@ -31,7 +31,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Go back to the server's settings."""
+    """Return to the server's settings."""
     for table in GROWING:
         op.execute(
             f"ALTER TABLE {table} RESET (autovacuum_vacuum_scale_factor,"
