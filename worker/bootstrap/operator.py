@@ -18,7 +18,7 @@ from worker.store.dead_letters import DeadLetterStore
 from worker.store.intake.messages import MessageStore
 from worker.store.operators.interventions import InterventionStore
 from worker.store.operators.say import SayingStore
-from worker.store.operators.users import PeopleStore
+from worker.store.operators.users import UserStore
 from worker.store.privacy.erasures import ErasureStore
 from worker.store.privacy.exports import ExportStore
 from worker.store.privacy.raw_bytes import RawStore
@@ -30,7 +30,7 @@ from worker.telnyx.client import TelnyxClient
 class Operator:
     """What a person's commands work with; it runs no turns."""
 
-    people: PeopleStore
+    users: UserStore
     pause: PauseUser
     dead_letters: DeadLetterStore
     replay: Replay
@@ -49,7 +49,7 @@ def build_operator(settings: Settings) -> Operator:
     routing, timing = load_agents(settings.agents_file)
     database = Database(settings.database_url, pool_size=2, name="worker-cli")
     telnyx = TelnyxClient(settings.telnyx_api_key, base_url=settings.telnyx_base_url)
-    people = PeopleStore(database)
+    users = UserStore(database)
     dead_letters = DeadLetterStore(database)
     ledger = ConversationReports(database)
     slowest_s = max(one.call_timeout_s for one in routing.agents.values())
@@ -64,8 +64,8 @@ def build_operator(settings: Settings) -> Operator:
         database.close()
 
     return Operator(
-        people=people,
-        pause=PauseUser(people=people, telnyx=telnyx.conversations),
+        users=users,
+        pause=PauseUser(users=users, telnyx=telnyx.conversations),
         dead_letters=dead_letters,
         replay=Replay(
             letters=dead_letters,

@@ -16,7 +16,7 @@ from worker.cli.errors import errors_as_one_line
 from worker.cli.inspect import commands as explain_commands
 from worker.cli.inspect import metrics_command
 from worker.cli.operators import commands as operators
-from worker.cli.operators import conversation_commands, privacy_commands
+from worker.cli.operators import conversation_commands
 from worker.cli.options import OPERATE, START, Host, Json, Port
 from worker.cli.send import commands as send_command
 from worker.cli.send import schema
@@ -219,7 +219,6 @@ def status(
 operators.register(app)
 explain_commands.register(app)
 conversation_commands.register(app)
-privacy_commands.register(app)
 doctor_command.register(app)
 metrics_command.register(app)
 schema.register(app)

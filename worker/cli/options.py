@@ -13,5 +13,6 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Change nothing; only co
 User = Annotated[
     str, typer.Argument(metavar="USER", help="The id of a channel user, or CHANNEL:ADDRESS.")
 ]
+Limit = Annotated[int, typer.Option(min=1, help="At most this many.")]
 Host = Annotated[str, typer.Option(help="The address to listen on.")]
 Port = Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)]

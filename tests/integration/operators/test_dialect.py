@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from worker.domain.reports.dialect import EXPECTED, DialectReport, Standing, judge_again
+from worker.domain.reports.dialect import EXPECTED, judge_again
+from worker.domain.reports.finding import Finding, Level
 from worker.handlers.operators.probe import play
 from worker.sandbox.simulator import Endpoint, Simulator, SimulatorConfig
 from worker.sandbox.simulator.behaviour.config import MODELS
@@ -17,10 +18,10 @@ from worker.telnyx.client import TelnyxClient
 
 QUICK = {"list_visible_after_s": 0.0}
 GOOD, BAD, COPES, UNSEEN = (
-    Standing.EXPECTED,
-    Standing.UNSAFE,
-    Standing.TOLERATED,
-    Standing.UNCHECKED,
+    Level.OK,
+    Level.FAULT,
+    Level.WARNING,
+    Level.UNCHECKED,
 )
 
 
@@ -32,32 +33,32 @@ def telnyx(**config: Any) -> Iterator[tuple[Simulator, TelnyxClient]]:  # noqa: 
             yield simulator, client
 
 
-def report_on(**config: Any) -> DialectReport:  # noqa: ANN401 # fields of SimulatorConfig
+def report_on(**config: Any) -> dict[str, Finding]:  # noqa: ANN401 # fields of SimulatorConfig
     with telnyx(**config) as (simulator, client):
         report = play(client, MODELS[0], sees_images=True, patience_s=1.0)
         assert simulator.conversations() == ()
         return report
 
 
-def differing(one: DialectReport, other: DialectReport) -> set[str]:
-    pairs = zip(one.findings, other.findings, strict=True)
-    return {first.name for first, second in pairs if first != second}
+def differing(one: dict[str, Finding], other: dict[str, Finding]) -> set[str]:
+    assert list(one) == list(other)
+    return {name for name in one if one[name] != other[name]}
 
 
 @pytest.fixture(scope="module")
-def usual() -> DialectReport:
+def usual() -> dict[str, Finding]:
     return report_on()
 
 
 def test_of_the_pessimistic_reading_everything_is_as_the_service_assumes(
-    usual: DialectReport,
+    usual: dict[str, Finding],
 ) -> None:
-    assert [one.name for one in usual.findings] == list(EXPECTED)
-    assert {one.name: one.seen for one in usual.findings if one.standing is not GOOD} == {}
+    assert list(usual) == list(EXPECTED)
+    assert {name: one.found for name, one in usual.items() if one.level is not GOOD} == {}
 
 
 @pytest.mark.parametrize(
-    ("switch", "line", "standing", "seen"),
+    ("switch", "line", "level", "seen"),
     [
         ({"put_metadata": "merge"}, "metadata update", GOOD, "merges"),
         ({"list_visible_after_s": 0.5}, "metadata filter", GOOD, "found after 0."),
@@ -74,13 +75,13 @@ def test_of_the_pessimistic_reading_everything_is_as_the_service_assumes(
     ],
 )
 def test_a_switch_changes_its_own_line(
-    usual: DialectReport, switch: dict[str, Any], line: str, standing: Standing, seen: str
+    usual: dict[str, Finding], switch: dict[str, Any], line: str, level: Level, seen: str
 ) -> None:
     report = report_on(**switch)
     finding = report[line]
-    assert (finding.standing, finding.seen[: len(seen)]) == (standing, seen)
-    assert (finding.meaning == "") == (standing in {GOOD, UNSEEN})
-    others = {one for one in differing(usual, report) if report[one].standing is not UNSEEN}
+    assert (finding.level, finding.found[: len(seen)]) == (level, seen)
+    assert (finding.fix == "") == (level in {GOOD, UNSEEN})
+    others = {one for one in differing(usual, report) if report[one].level is not UNSEEN}
     assert others <= {line}
 
 
@@ -107,7 +108,7 @@ def test_a_switch_changes_its_own_line(
     ids=str,
 )
 def test_a_switch_that_the_service_need_not_know_changes_nothing(
-    usual: DialectReport, switch: dict[str, Any]
+    usual: dict[str, Finding], switch: dict[str, Any]
 ) -> None:
     assert differing(usual, report_on(**switch)) == set()
 
@@ -128,39 +129,39 @@ def test_what_goes_wrong_with_the_first_turn_is_named_and_the_conversation_delet
         simulator.inject(fault)
         report = play(client, MODELS[0], patience_s=1.0)
         assert simulator.conversations() == ()
-    assert (report[line].standing, report[line].seen) == (BAD, seen)
+    assert (report[line].level, report[line].found) == (BAD, seen)
 
 
 def test_a_repeated_text_that_is_not_one_more_message_is_named() -> None:
     with telnyx() as (simulator, client):
         simulator.inject("split_items", skip=1)
         report = play(client, MODELS[0], patience_s=1.0)
-    assert (report["same text again"].standing, report["user items"].standing) == (BAD, GOOD)
-    assert report["same text again"].seen == "2 more user messages"
-    assert judge_again(3, 3).seen == "0 more user messages"
+    assert (report["same text again"].level, report["user items"].level) == (BAD, GOOD)
+    assert report["same text again"].found == "2 more user messages"
+    assert judge_again(3, 3).found == "0 more user messages"
 
 
 @pytest.mark.parametrize(
-    ("fault", "standing", "seen"),
+    ("fault", "level", "seen"),
     [
         ("stream_json", COPES, "the whole at the end, no pieces"),
         ("stream_no_terminal", BAD, "no clear answer: stream ended without a verdict"),
         ("stream_error", BAD, "no clear answer: stream error"),
     ],
 )
-def test_a_stream_in_another_format_is_named(fault: str, standing: Standing, seen: str) -> None:
+def test_a_stream_in_another_format_is_named(fault: str, level: Level, seen: str) -> None:
     with telnyx() as (simulator, client):
         simulator.inject(fault, match=Match(text='"stream":true'))
         report = play(client, MODELS[0], patience_s=1.0)
-    assert report["streaming"].standing is standing
-    assert report["streaming"].seen.startswith(seen)
-    assert report["tool round"].standing is GOOD
+    assert report["streaming"].level is level
+    assert report["streaming"].found.startswith(seen)
+    assert report["tool round"].level is GOOD
 
 
 def test_a_model_without_images_is_not_shown_one() -> None:
     with telnyx() as (_, client):
         report = play(client, MODELS[0], sees_images=False, patience_s=1.0)
-    assert report["image"].standing is UNSEEN
+    assert report["image"].level is UNSEEN
 
 
 def test_a_wrong_key_makes_one_fault_and_nothing_else_is_checked() -> None:
@@ -169,9 +170,9 @@ def test_a_wrong_key_makes_one_fault_and_nothing_else_is_checked() -> None:
         TelnyxClient(SecretStr("KEY-other"), base_url=simulator.base_url) as stranger,
     ):
         report = play(stranger, MODELS[0])
-    standings = [one.standing for one in report.findings]
-    assert report["conversation"].seen == "create conversation: status 401, code 10009"
-    assert standings == [BAD, *[UNSEEN] * (len(EXPECTED) - 1)]
+    levels = [one.level for one in report.values()]
+    assert report["conversation"].found == "create conversation: status 401, code 10009"
+    assert levels == [BAD, *[UNSEEN] * (len(EXPECTED) - 1)]
 
 
 def test_a_conversation_whose_creation_was_not_heard_of_is_deleted_all_the_same() -> None:
@@ -179,7 +180,7 @@ def test_a_conversation_whose_creation_was_not_heard_of_is_deleted_all_the_same(
         simulator.inject("creation_lost")
         report = play(client, MODELS[0])
         events = [type(entry.event) for entry in simulator.log()]
-    assert report["conversation"].standing is BAD
+    assert report["conversation"].level is BAD
     assert events.count(ConversationCreated) == events.count(ConversationDeleted) == 1
 
 
@@ -188,12 +189,12 @@ def test_a_conversation_that_could_not_be_deleted_is_said() -> None:
         simulator.inject("500", match=Match(endpoint=Endpoint.DELETE))
         report = play(client, MODELS[0])
         assert len(simulator.conversations()) == 1
-    assert report["conversation"].standing is COPES
-    assert "source = worker-doctor" in report["conversation"].meaning
+    assert report["conversation"].level is COPES
+    assert "source = worker-doctor" in report["conversation"].fix
 
 
 def test_no_turn_is_sent_when_the_time_is_over() -> None:
     with telnyx() as (simulator, client):
         report = play(client, MODELS[0], deadline_s=0)
         assert simulator.conversations() == ()
-    assert report["turn"].seen == "no time was left"
+    assert report["turn"].found == "no time was left"

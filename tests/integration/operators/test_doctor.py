@@ -55,9 +55,10 @@ from worker.cli.doctor import (
 )
 from worker.cli.doctor.check_dialect import played
 from worker.cli.doctor.effective_celery import Effective
-from worker.cli.doctor.finding import Check, Level, Line, examine, ok
+from worker.cli.doctor.examine import Check, Result, examine
 from worker.cli.doctor.setup import Setup
 from worker.config.agents_file import DEFAULT_MODEL as MODEL
+from worker.domain.reports.finding import Level, ok
 from worker.sandbox.postgres import EmbeddedPostgres
 from worker.sandbox.redis import EmbeddedRedis
 from worker.sandbox.simulator import Simulator, SimulatorConfig
@@ -116,7 +117,7 @@ def lines_of(said: Said) -> dict[str, dict[str, str]]:
     return {line["name"]: line for line in json.loads(said.stdout)["checks"]}
 
 
-def looked(checks: Sequence[Check], setup: Setup) -> dict[str, Line]:
+def looked(checks: Sequence[Check], setup: Setup) -> dict[str, Result]:
     return {line.name: line for line in examine(checks, setup)}
 
 

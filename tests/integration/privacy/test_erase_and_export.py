@@ -17,7 +17,7 @@ from tests.support.cli import Said, invoke
 from tests.support.databases import libpq_url
 from tests.support.processes import eventually
 from tests.support.world import NAMESPACE, USER, HandDrivenWorker, World
-from worker.cli.operators.queue_entries import queue_entries
+from worker.cli.operators.erase import queue_entries
 from worker.cli.send.producer import producer
 from worker.domain.deliveries import DeliveryOutcome, NotDelivered, OutgoingReply
 from worker.domain.ids import ChannelUserId
@@ -425,7 +425,7 @@ def test_a_reply_that_is_being_handed_over_is_waited_for_and_no_other_begins(wor
     assert mike.service.deliver(HIM) == 1, "the one that has begun, and that failed"
 
     assert [said.returncode for said in way_out.during] == [1, 1]
-    assert all("is being handed over" in said.stderr for said in way_out.during)
+    assert all("is being delivered" in said.stderr for said in way_out.during)
     (first, second) = world.database.rows("SELECT state FROM deliveries ORDER BY id")
     assert (first["state"], second["state"]) == ("pending", "cancelled")
     assert run(world, "erase", f"out:{USER}", "--yes").returncode == 0

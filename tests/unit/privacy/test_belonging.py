@@ -10,7 +10,7 @@ import pytest
 
 from worker.domain.messages import ChannelAddress
 from worker.domain.routing import ChannelKind
-from worker.handlers.privacy.ownership import Belonging
+from worker.handlers.privacy.ownership import Ownership
 
 ENTRIES = Path(__file__).parents[2] / "fixtures" / "redis_entries"
 ANNA = ChannelAddress(channel="web", recipient="", address="Änna+1@example.org", thread="")
@@ -64,7 +64,7 @@ HIS: dict[str, bytes] = {
 
 
 def belongs(raw: bytes, who: ChannelAddress = ANNA) -> bool:
-    return Belonging(who=who, kind="other")(raw)
+    return Ownership(who=who, kind="other")(raw)
 
 
 @pytest.mark.parametrize("raw", HIS.values(), ids=HIS)
@@ -105,8 +105,8 @@ def test_a_valid_envelope_of_somebody_else_is_left_alone(fields: dict[str, objec
 def test_an_address_of_a_mailbox_is_compared_as_it_is_accepted() -> None:
     anna = ChannelAddress(channel="email", recipient="", address="anna@example.org", thread="")
     mine = json.dumps(envelope(channel="email", user="anna@EXAMPLE.org")).encode()
-    assert Belonging(who=anna, kind="email")(mine)
-    assert not Belonging(who=anna, kind="other")(mine)
+    assert Ownership(who=anna, kind="email")(mine)
+    assert not Ownership(who=anna, kind="other")(mine)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_an_address_of_a_mailbox_is_compared_as_it_is_accepted() -> None:
 def test_what_another_channel_accepts_is_a_strangers_whoever_it_names(
     kind: ChannelKind, channel: str, address: str
 ) -> None:
-    belongs = Belonging(
+    belongs = Ownership(
         who=ChannelAddress(channel=channel, recipient="", address=address, thread=""), kind=kind
     )
     alices = envelope(user="alice", metadata={"contact": address})

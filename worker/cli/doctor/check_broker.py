@@ -11,8 +11,9 @@ from redis.exceptions import AuthenticationError, RedisError
 from redis.retry import Retry
 
 from worker.cli.doctor.check_settings import AGENTS
-from worker.cli.doctor.finding import Check, Finding, fault, ok, unchecked, warning
+from worker.cli.doctor.examine import Check
 from worker.cli.doctor.setup import Setup
+from worker.domain.reports.finding import Finding, fault, ok, unchecked, warning
 from worker.queue.broker import ERRORS, is_amqp, rabbitmq_version
 
 _GROUP: Final = "broker"

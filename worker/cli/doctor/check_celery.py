@@ -9,9 +9,10 @@ from typing import Final
 
 from worker.cli.doctor.check_settings import AGENTS
 from worker.cli.doctor.effective_celery import Effective
-from worker.cli.doctor.finding import Check, Finding, fault, ok
+from worker.cli.doctor.examine import Check
 from worker.cli.doctor.setup import Setup
 from worker.domain.errors import PermanentError
+from worker.domain.reports.finding import Finding, fault, ok
 from worker.handlers.turns.answer import MAX_TASK_S
 from worker.queue.broker import is_amqp
 

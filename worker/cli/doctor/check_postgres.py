@@ -8,11 +8,12 @@ from alembic.script import ScriptDirectory
 from sqlalchemy.exc import ArgumentError
 
 from worker.bootstrap.reports import open_database
-from worker.cli.doctor.finding import Check, Finding, fault, ok, warning
+from worker.cli.doctor.examine import Check
 from worker.cli.doctor.setup import Setup
 from worker.cli.errors import CommandError
 from worker.cli.migrations import alembic_config, head_revision
 from worker.domain.errors import DatabaseAwayError
+from worker.domain.reports.finding import Finding, fault, ok, warning
 from worker.store.reports.status import StatusStore
 from worker.store.schema import Base
 from worker.store.sql import Connection, sql

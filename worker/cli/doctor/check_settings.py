@@ -5,8 +5,9 @@ from functools import partial
 from typing import Final
 from uuid import UUID
 
-from worker.cli.doctor.finding import Check, Finding, fault, ok, warning
+from worker.cli.doctor.examine import Check
 from worker.cli.doctor.setup import Setup
+from worker.domain.reports.finding import Finding, fault, ok, warning
 from worker.domain.routing import ROUTE
 from worker.tools.build import ToolConfigError, build_tools
 

@@ -1,7 +1,7 @@
-"""`worker doctor`: looks at everything an installation rests on, and says how to mend it.
+"""`worker doctor`: checks everything an installation depends on, and names the fix of each fault.
 
-Promises: it works with settings missing or broken, stops at no fault, ends in bounded time, changes
-nothing but a throw-away conversation at Telnyx, and prints no address, key or text.
+It works with settings missing or broken, stops at no fault, ends in bounded time, changes nothing
+but a conversation of its own at Telnyx, and prints no address, key or text.
 """
 
 from collections.abc import Iterator
@@ -10,30 +10,19 @@ from typing import Final
 
 from worker.cli.console import escape_for_terminal, print_json, print_line
 from worker.cli.doctor import (
-    check_broker as broker,
+    check_broker,
+    check_celery,
+    check_dialect,
+    check_flower,
+    check_postgres,
+    check_settings,
+    check_telnyx,
 )
-from worker.cli.doctor import (
-    check_celery as celery_app,
-)
-from worker.cli.doctor import (
-    check_dialect as dialect,
-)
-from worker.cli.doctor import (
-    check_flower as flower,
-)
-from worker.cli.doctor import (
-    check_postgres as postgres,
-)
-from worker.cli.doctor import (
-    check_settings as settings,
-)
-from worker.cli.doctor import (
-    check_telnyx as telnyx,
-)
-from worker.cli.doctor.finding import Check, Level, Line, examine
+from worker.cli.doctor.examine import Check, Result, examine
 from worker.cli.doctor.setup import Setup
 from worker.cli.errors import CommandError
 from worker.domain.errors import WorkerError
+from worker.domain.reports.finding import Level
 
 _COLOURS: Final = {
     Level.OK: "green",
@@ -44,19 +33,19 @@ _COLOURS: Final = {
 
 
 def checks() -> tuple[Check, ...]:
-    """Give all checks in order, for one run."""
+    """Return all checks in order, for one run."""
     return (
-        *settings.CHECKS,
-        *postgres.CHECKS,
-        *broker.CHECKS,
-        *celery_app.checks(),
-        *flower.CHECKS,
-        *telnyx.CHECKS,
+        *check_settings.CHECKS,
+        *check_postgres.CHECKS,
+        *check_broker.CHECKS,
+        *check_celery.checks(),
+        *check_flower.CHECKS,
+        *check_telnyx.CHECKS,
     )
 
 
 def run(*, as_json: bool, telnyx_writes: bool) -> None:
-    """Check everything. Raises `CommandError` where something does not work."""
+    """Check everything. Raises `CommandError` if there is a fault."""
     lines = []
     for line in diagnose(Setup.read(), telnyx_writes=telnyx_writes):
         lines.append(line)
@@ -71,24 +60,24 @@ def run(*, as_json: bool, telnyx_writes: bool) -> None:
         raise CommandError(f"{counts[Level.FAULT]} of {len(lines)} checks found a fault")
 
 
-def diagnose(setup: Setup, *, telnyx_writes: bool) -> Iterator[Line]:
-    """Give every line as soon as it is known."""
+def diagnose(setup: Setup, *, telnyx_writes: bool) -> Iterator[Result]:
+    """Yield every line as soon as it is known."""
     found: dict[str, Level] = {}
     for line in examine(checks(), setup):
         found[line.name] = line.level
         yield line
     if not telnyx_writes:
-        yield dialect.not_played("--no-telnyx-writes")
-    elif found[telnyx.MODELS] is not Level.OK:
-        yield dialect.not_played(f"{telnyx.MODELS} comes first")
+        yield check_dialect.not_played("--no-telnyx-writes")
+    elif found[check_telnyx.MODELS] is not Level.OK:
+        yield check_dialect.not_played(f"{check_telnyx.MODELS} comes first")
     else:
         try:
-            yield from dialect.played(setup)
+            yield from check_dialect.played(setup)
         except WorkerError as error:
-            yield dialect.not_played(str(error))
+            yield check_dialect.not_played(str(error))
 
 
-def _shown(line: Line) -> str:
+def _shown(line: Result) -> str:
     level = line.level.upper() if line.level is Level.FAULT else str(line.level)
     what = f"{line.group:<9} {escape_for_terminal(line.name)}: {escape_for_terminal(line.found)}"
     fix = f" [bold]->[/] {escape_for_terminal(line.fix)}" if line.fix else ""

@@ -1,5 +1,5 @@
 # ruff: noqa: PLC0415 - each command imports what it needs when it runs, so that --help is quick
-"""The commands around conversations: list, show, reset and adopt them; say; usage."""
+"""The commands about conversations: list, show, reset and adopt them; say; usage."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -8,18 +8,18 @@ from uuid import UUID
 
 import typer
 
-from worker.cli.options import OPERATE, Json, User
+from worker.cli.options import OPERATE, Json, Limit, User
 
-Agent = Annotated[str | None, typer.Option(help="Which agent's conversation.")]
+Agent = Annotated[str | None, typer.Option(help="The agent of the conversation.")]
 Day = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], metavar="DATE")]
 
 threads = typer.Typer(
-    no_args_is_help=True, help="Which Telnyx conversation a person has: list, show, reset, adopt."
+    no_args_is_help=True, help="Telnyx conversations of channel users: list, show, reset, adopt."
 )
 
 
 class By(StrEnum):
-    """What usage is summed by."""
+    """The subjects by which usage is summed."""
 
     AGENT = "agent"
     CHANNEL = "channel"
@@ -42,13 +42,11 @@ def list_conversations(
     *,
     channel: Annotated[str | None, typer.Option(help="Only those of this channel.")] = None,
     agent: Annotated[str | None, typer.Option(help="Only those of this agent.")] = None,
-    closed: Annotated[
-        bool, typer.Option("--all/--open", help="Also those that are closed.")
-    ] = False,
-    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 100,
+    closed: Annotated[bool, typer.Option("--all/--open", help="Also closed ones.")] = False,
+    limit: Limit = 100,
     as_json: Json = False,
 ) -> None:
-    """List which Telnyx conversation each channel user has, newest first. Never shows who it is."""
+    """List the Telnyx conversation of each channel user, newest first. Shows no addresses."""
     from worker.cli.operators import conversations
 
     conversations.list_all(
@@ -64,10 +62,10 @@ def show_conversation(
     ],
     *,
     agent: Agent = None,
-    texts: Annotated[bool, typer.Option("--texts", help="Also what was written.")] = False,
+    texts: Annotated[bool, typer.Option("--texts", help="Also the texts of messages.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Show a thread as Telnyx has it beside our turns: what fits, what only one side has."""
+    """Show Telnyx's thread beside our turns: rows that match, and rows that one side lacks."""
     from worker.cli.operators import conversations
 
     conversations.show(who, agent=agent, texts=texts, as_json=as_json)
@@ -75,10 +73,10 @@ def show_conversation(
 
 @threads.command("reset")
 def reset_conversation(who: User, *, agent: Agent = None, as_json: Json = False) -> None:
-    """Close the conversation; the next turn begins a fresh one. Ends a divergence.
+    """Close the conversation; the next turn starts a new one. Ends a divergence.
 
-    An open turn goes on with the fresh conversation. Refuses while a worker is at work, or while
-    Telnyx may still carry out a call.
+    An open turn continues with the new conversation. Refuses while a worker is busy with the
+    channel user, or while Telnyx may still execute a call.
     """
     from worker.cli.operators import conversations
 
@@ -92,14 +90,15 @@ def adopt_conversation(
     *,
     agent: Agent = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Although it has the tag of another channel user.")
+        bool,
+        typer.Option("--force", help="Adopt it even if it is tagged for another channel user."),
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Go on with this Telnyx conversation, as it is now. Ends a divergence.
+    """Continue with this Telnyx conversation as it is now. Ends a divergence.
 
-    With the id of the open conversation it is counted anew, so that what somebody else wrote there
-    is known from now on.
+    With the id of the open conversation its messages are counted anew, so that messages written
+    there by others no longer count as a divergence.
     """
     from worker.cli.operators import conversations
 
@@ -115,23 +114,26 @@ def say(
         bool, typer.Option("--deliver-only", help="Do not add it to Telnyx's thread.")
     ] = False,
     key: Annotated[
-        UUID | None, typer.Option(help="A UUID of yours: what was said under it is not repeated.")
+        UUID | None, typer.Option(help="A UUID; a second message with the same one is not sent.")
     ] = None,
     wait_s: Annotated[
-        float, typer.Option("--wait", min=0, help="Seconds to wait for a turn that is open.")
+        float, typer.Option("--wait", min=0, help="Seconds to wait for an open turn.")
     ] = 10.0,
     as_json: Json = False,
 ) -> None:
-    """Say something to a channel user yourself, also while he is paused.
+    """Write to a channel user yourself, also while they are paused.
 
-    Workers deliver it, and add it to Telnyx's thread before they answer anything else.
+    Workers deliver the message, and add it to Telnyx's thread before they answer anything else.
     """
     from worker.cli.operators import conversations
 
     conversations.say_to(
         who,
         text,
-        conversations.HowToSay(agent=agent, deliver_only=deliver_only, key=key, wait_s=wait_s),
+        agent=agent,
+        deliver_only=deliver_only,
+        key=key,
+        wait_s=wait_s,
         as_json=as_json,
     )
 
@@ -139,7 +141,7 @@ def say(
 def usage(
     *,
     by: Annotated[
-        list[By] | None, typer.Option("--by", help="Sum by this; several may be given.")
+        list[By] | None, typer.Option("--by", help="Sum by this; may be repeated.")
     ] = None,
     since: Day = None,
     until: Day = None,

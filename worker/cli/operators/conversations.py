@@ -1,10 +1,9 @@
-"""What operators do to conversations: list, show, reset, adopt; and what they say themselves."""
+"""`worker conversations`: list, show, reset, adopt; and `worker say`."""
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from uuid import UUID, uuid4
 
 from rich.table import Table
@@ -12,15 +11,11 @@ from rich.table import Table
 from worker.bootstrap.operator import Operator
 from worker.cli.console import escape_for_terminal, out, print_json, print_line, warn
 from worker.cli.errors import MISUSED, CommandError
-from worker.cli.operators.dead_letters import an_operator, one_user
+from worker.cli.operators.context import an_operator, one_user, until_free
 from worker.domain.errors import DatabaseAwayError, NotFoundError, RetryableError
-from worker.domain.ids import ChannelUserId, TelnyxConversationId
+from worker.domain.ids import TelnyxConversationId
 from worker.handlers.operators.compare import ComparedRow
-from worker.handlers.operators.take_user import NotNowError
-from worker.store.operators.say import Said
 from worker.store.reports.conversations import ConversationSummary, ConversationTurn
-
-_LOOK_EVERY_S = 0.2
 
 
 @contextmanager
@@ -30,7 +25,9 @@ def _at_work() -> Iterator[Operator]:
             yield operator
         except DatabaseAwayError:
             raise
-        except RetryableError as error:  # "not now", or Telnyx's; it says what to do
+        except (
+            RetryableError
+        ) as error:  # the user is busy, or Telnyx failed; the text says what to do
             raise CommandError(str(error)) from None
 
 
@@ -61,7 +58,7 @@ def list_all(
 
 
 def show(who: str, *, agent: str | None, texts: bool, as_json: bool) -> None:
-    """Show one thread beside our turns; what people wrote only where asked for."""
+    """Show one thread beside our turns; with texts, which are personal data, only on request."""
     with _at_work() as operator:
         mapping = _mapping(operator, who, agent)
         try:
@@ -126,23 +123,23 @@ def adopt(who: str, telnyx_id: UUID, *, agent: str | None, force: bool, as_json:
         )
 
 
-@dataclass(frozen=True, kw_only=True)
-class HowToSay:
-    """The flags of `worker say`."""
-
-    agent: str | None
-    deliver_only: bool
-    key: UUID | None
-    wait_s: float
-
-
-def say_to(who: str, text: str, how: HowToSay, *, as_json: bool) -> None:
-    """Say it; exit code 0 = it is committed, and goes out exactly as any reply."""
-    key = how.key or uuid4()
+def say_to(
+    who: str,
+    text: str,
+    *,
+    agent: str | None,
+    deliver_only: bool,
+    key: UUID | None,
+    wait_s: float,
+    as_json: bool,
+) -> None:
+    """Send a message of our staff; exit code 0 = it is committed, and is delivered like a reply."""
+    key = key or uuid4()
     with _at_work() as operator:
         user_id = one_user(operator, who)
+        say_it = partial(operator.say, user_id, text, agent, key=key, deliver_only=deliver_only)
         try:
-            said = _said(operator, user_id, text, how, key)
+            said = until_free(say_it, wait_s=wait_s)
         except DatabaseAwayError:
             warn(f"the same command with --key {key} is safe, whether it was said or not")
             raise
@@ -157,21 +154,8 @@ def say_to(who: str, text: str, how: HowToSay, *, as_json: bool) -> None:
         print_line("it is only delivered, not added to a thread at Telnyx")
 
 
-def _said(operator: Operator, user_id: ChannelUserId, text: str, how: HowToSay, key: UUID) -> Said:
-    """Try until the turn before has ended; what takes longer is refused."""
-    deadline = time.monotonic() + how.wait_s
-    while True:
-        try:
-            return operator.say(user_id, text, how.agent, key=key, deliver_only=how.deliver_only)
-        except NotNowError as error:
-            wait_s = error.retry_after_s or _LOOK_EVERY_S
-            if time.monotonic() + wait_s > deadline:
-                raise
-            time.sleep(wait_s)
-
-
 def _mapping(operator: Operator, who: str, agent: str | None) -> ConversationSummary:
-    """Find the open mapping that is meant, else the newest closed one."""
+    """Return the open mapping that `who` names, else the newest closed one."""
     try:
         telnyx_id = TelnyxConversationId(UUID(who))
     except ValueError:
@@ -232,7 +216,7 @@ def _turn_facts(turn: ConversationTurn | None) -> dict[str, object]:
 
 
 def _brief(value: object) -> str:
-    """Give a cell: nothing for None, no seconds' fractions, lists by commas."""
+    """Return the text of a table cell."""
     if value is None:
         return ""
     if isinstance(value, list):

@@ -1,67 +1,15 @@
-"""What operators do to people and dead letters: pause, resume, list, show, replay, dismiss."""
+"""`worker dead-letters`: list, show, replay, dismiss."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from rich.table import Table
 
-from worker.bootstrap.operator import Operator, build_operator
 from worker.cli.console import escape_for_terminal, out, print_json, print_line
-from worker.cli.errors import MISUSED, CommandError
-from worker.cli.settings import all_settings
-from worker.config.settings import SettingsError
+from worker.cli.errors import CommandError
+from worker.cli.operators.context import an_operator
 from worker.domain.errors import WorkerError
-from worker.domain.ids import ChannelUserId, DeadLetterId
-from worker.observability.logs import log_warnings_only
+from worker.domain.ids import DeadLetterId
 from worker.store.dead_letters import DeadLetter
-
-
-@contextmanager
-def an_operator() -> Iterator[Operator]:
-    """Have what operators' commands work with. Raises `CommandError`."""
-    log_warnings_only()
-    try:
-        operator = build_operator(all_settings())
-    except SettingsError as error:
-        raise CommandError(str(error), exit_code=MISUSED) from None
-    try:
-        yield operator
-    finally:
-        operator.close()
-
-
-def pause(who: str, *, resume: bool, as_json: bool) -> None:
-    """Pause or resume the one channel user that `who` names: an id, or CHANNEL:ADDRESS."""
-    with an_operator() as operator:
-        user_id = one_user(operator, who)
-        change = operator.pause.resume if resume else operator.pause.pause
-        mirrored = change(user_id)
-        state = "answered again" if resume else "paused"
-        if as_json:
-            print_json({"user": user_id, "state": state, "telnyx_told": mirrored})
-            return
-        print_line(f"channel user {user_id} is {state}")
-        if not mirrored:
-            print_line("Telnyx could not be told (ai_disabled); that changes nothing here")
-
-
-def one_user(operator: Operator, who: str) -> ChannelUserId:
-    """Find the one that `who` names, an id or CHANNEL:ADDRESS. Raises `CommandError`."""
-    channel, colon, address = who.partition(":")
-    if not colon and not who.isdecimal():
-        raise CommandError("name a channel user by id, or as CHANNEL:ADDRESS", exit_code=MISUSED)
-    found = (
-        operator.people.find(channel=channel, address=address)
-        if colon
-        else operator.people.find(user_id=int(who))
-    )
-    if not found:
-        raise CommandError("there is no such channel user")
-    if len(found) > 1:
-        ids = ", ".join(str(person.id) for person in found)
-        raise CommandError(f"several fit (other recipients or threads): choose one of {ids}")
-    return found[0].id
 
 
 def list_letters(*, reason: str | None, everything: bool, limit: int, as_json: bool) -> None:
@@ -86,7 +34,7 @@ def list_letters(*, reason: str | None, everything: bool, limit: int, as_json: b
 
 
 def show_letter(number: int, *, raw: bool, as_json: bool) -> None:
-    """Show one dead letter; its bytes, which are what somebody wrote, only where asked for."""
+    """Show one dead letter; with its bytes, which hold personal data, only on request."""
     with an_operator() as operator:
         letter = operator.dead_letters.get(DeadLetterId(number))
     if letter is None:
@@ -104,7 +52,7 @@ def show_letter(number: int, *, raw: bool, as_json: bool) -> None:
 
 
 def replay(numbers: list[int]) -> None:
-    """Replay dead letters, each on its own; exits 1 where one could not be."""
+    """Replay dead letters one by one; exit code 1 if one could not be replayed."""
     failed = 0
     with an_operator() as operator:
         for number in numbers:

@@ -1,53 +1,68 @@
-"""`worker erase`: everything about one channel user is removed, here and at Telnyx."""
+"""`worker erase`: removes everything about one channel user, here and at Telnyx."""
 
 import sys
-import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import typer
+from redis import Redis, RedisError
 
-from worker.bootstrap.operator import Operator
 from worker.cli.console import print_json, print_line
 from worker.cli.errors import MISUSED, CommandError
-from worker.cli.operators.dead_letters import an_operator, one_user
-from worker.cli.operators.queue_entries import queue_entries
+from worker.cli.operators.context import an_operator, one_user, until_free
+from worker.cli.send.producer import broker_is_away
 from worker.cli.settings import all_settings
 from worker.domain.errors import DatabaseAwayError, RetryableError
 from worker.domain.ids import ChannelUserId
-from worker.handlers.operators.take_user import NotNowError
-from worker.handlers.privacy.erase import Waiting
-
-_LOOK_EVERY_S = 0.5
+from worker.queue.broker import ERRORS, QUEUES, is_amqp, waiting_entries
+from worker.queue.entries import QueueEntries
 
 
-@dataclass(frozen=True, kw_only=True)
-class HowToErase:
-    """The flags of `worker erase`."""
-
-    yes: bool
-    dry_run: bool
-    wait_s: float
-    as_json: bool
-
-
-def run(who: str, how: HowToErase) -> None:
-    """Erase; exit code 0 = nothing of him is left here or at Telnyx."""
-    with an_operator() as operator, queue_entries(all_settings().broker_url) as waiting:
+def run(who: str, *, yes: bool, dry_run: bool, wait_s: float, as_json: bool) -> None:
+    """Erase; exit code 0 = nothing about the user is left here or at Telnyx."""
+    with an_operator() as operator, queue_entries(all_settings().broker_url) as queues:
         user_id = one_user(operator, who)
-        found = operator.erase.count(user_id, waiting)
-        if how.dry_run:
-            _tell(user_id, "would_be_removed", found, as_json=how.as_json)
+        found = operator.erase.count(user_id, queues)
+        if dry_run:
+            _report(user_id, "would_be_removed", found, as_json=as_json)
             return
-        if not how.yes:
+        if not yes:
             _ask(user_id, found)
         try:
-            removed = _erased(operator, user_id, waiting, how.wait_s)
+            removed = until_free(lambda: operator.erase(user_id, queues), wait_s=wait_s)
         except DatabaseAwayError:
             raise
-        except RetryableError as error:  # "not now", or Telnyx's; it says what to do
-            raise CommandError(f"{error}. Meanwhile nothing of his is answered") from None
-    _tell(user_id, "removed", removed, as_json=how.as_json)
+        except (
+            RetryableError
+        ) as error:  # the user is busy, or Telnyx failed; the text says what to do
+            raise CommandError(f"{error}. Until then none of their messages is answered") from None
+    _report(user_id, "removed", removed, as_json=as_json)
+
+
+@contextmanager
+def queue_entries(broker_url: str) -> Iterator[QueueEntries | None]:
+    """Connect to the broker; None = a RabbitMQ, whose queues are empty. Raises `CommandError`."""
+    if is_amqp(broker_url):
+        _refuse_waiting(broker_url)
+        yield None
+        return
+    try:
+        with Redis.from_url(broker_url, socket_timeout=15, socket_connect_timeout=3) as redis:
+            yield QueueEntries(redis)
+    except RedisError as error:  # not OSError: that may be the caller's, whose stdout is closed
+        raise broker_is_away(error, broker_url) from error
+
+
+def _refuse_waiting(broker_url: str) -> None:
+    try:
+        waiting = sum(waiting_entries(broker_url, QUEUES).values())
+    except ERRORS as error:
+        raise broker_is_away(error, broker_url) from error
+    if waiting:
+        raise CommandError(
+            f"{waiting} entries wait in RabbitMQ, and some may belong to this channel user:"
+            " let the workers take them, then run it again"
+        )
 
 
 def _ask(user_id: ChannelUserId, found: Mapping[str, int]) -> None:
@@ -58,27 +73,12 @@ def _ask(user_id: ChannelUserId, found: Mapping[str, int]) -> None:
         raise CommandError("nothing was removed")
 
 
-def _erased(
-    operator: Operator, user_id: ChannelUserId, waiting: Waiting, wait_s: float
-) -> dict[str, int]:
-    """Try until whoever works on him has ended; what takes longer is refused."""
-    deadline = time.monotonic() + wait_s
-    while True:
-        try:
-            return operator.erase(user_id, waiting)
-        except NotNowError as error:
-            pause_s = error.retry_after_s or _LOOK_EVERY_S
-            if time.monotonic() + pause_s > deadline:
-                raise
-            time.sleep(pause_s)
-
-
-def _tell(user_id: ChannelUserId, verb: str, counts: Mapping[str, int], *, as_json: bool) -> None:
+def _report(user_id: ChannelUserId, verb: str, counts: Mapping[str, int], *, as_json: bool) -> None:
     if as_json:
         print_json({"user": user_id, verb: counts})
         return
-    said = "is erased; removed" if verb == "removed" else "has"
-    print_line(f"channel user {user_id} {said}: {_listed(counts)}")
+    state = "is erased; removed" if verb == "removed" else "has"
+    print_line(f"channel user {user_id} {state}: {_listed(counts)}")
 
 
 def _listed(counts: Mapping[str, int]) -> str:

@@ -1,4 +1,4 @@
-"""`worker export`: what is held about one channel user, as one JSON document."""
+"""`worker export`: everything held about one channel user, as one JSON document."""
 
 import os
 import sys
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from worker.cli.console import warn
 from worker.cli.errors import MISUSED, CommandError
-from worker.cli.operators.dead_letters import an_operator, one_user
+from worker.cli.operators.context import an_operator, one_user
 
 
 def run(who: str, out: Path | None) -> None:
@@ -25,11 +25,11 @@ def run(who: str, out: Path | None) -> None:
             raise CommandError(f"--out: {out} is there already", exit_code=MISUSED) from None
         except OSError as error:
             raise CommandError(f"--out: {error.strerror}", exit_code=MISUSED) from None
-    warn(f"channel user {user_id} is in {out}: it holds what he wrote")
+    warn(f"channel user {user_id} is in {out}: it holds the texts of their messages")
 
 
 def _write(out: Path, pieces: Iterator[str]) -> None:
-    """Leave the whole document, or no file."""
+    """Leave the complete document, or no file."""
     descriptor = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123 - of a descriptor

@@ -1,4 +1,4 @@
-"""`worker retention`: the pass that workers make each hour, made now."""
+"""`worker retention`: runs now the pass that workers run each hour."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from worker.store.privacy.retention import RetentionStore
 
 
 def run(*, dry_run: bool, as_json: bool) -> None:
-    """Take out what is older than RETENTION_DAYS; `dry_run`: only count it."""
+    """Remove texts older than RETENTION_DAYS; `dry_run`: only count them."""
     settings = settings_for("database_url")
     if settings.retention_days is None:
         raise CommandError(

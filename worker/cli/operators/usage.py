@@ -1,4 +1,4 @@
-"""What was used: calls, turns and tokens."""
+"""`worker usage`: calls, turns and tokens."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, timedelta
@@ -18,7 +18,7 @@ _SUMS: Final = ("turns", "calls", "uncounted_calls", "input_tokens", "output_tok
 
 
 def run(by: Sequence[str], *, since: date | None, until: date | None, as_json: bool) -> None:
-    """Print the sums, a line for each group, and what is used of today's budgets.
+    """Print the sums, a line for each group, and the use of today's budgets.
 
     None = up to today, and 30 days back.
     """
@@ -54,7 +54,7 @@ def run(by: Sequence[str], *, since: date | None, until: date | None, as_json: b
 
 
 def _budgets(routing: Routing, used: Mapping[str, BudgetUse]) -> Iterator[dict[str, object]]:
-    """Say what is used of each budget that all users of an agent share."""
+    """Yield the use of each budget that all users of an agent share."""
     for name, agent in routing.agents.items():
         use, budget = used.get(name, BudgetUse()), agent.budget
         if budget is None:
@@ -70,7 +70,7 @@ def _folded(
     rows: Iterable[UsageRow],
     routing: Routing,
 ) -> list[dict[str, object]]:
-    """Put groups together that differ only in what was not asked for."""
+    """Add up groups that differ only by columns that are not shown."""
     folded: dict[tuple[str, ...], dict[str, int]] = {}
     for row in rows:
         values = dict(zip(asked, row.group, strict=True))
@@ -87,7 +87,7 @@ def _folded(
 
 
 def _model(agent: str, version: str, routing: Routing) -> str:
-    """Name the model of a definition of an agent; only today's definitions are known."""
+    """Return the model of a version of an agent; only the present version is known."""
     current = routing.agents.get(agent)
     if current is not None and current.version == version:
         return current.model

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from worker.domain.errors import WorkerError
 from worker.domain.ids import ChannelUserId
 from worker.observability.logs import log
-from worker.store.operators.users import PeopleStore
+from worker.store.operators.users import UserStore
 from worker.telnyx.conversations import Conversations
 
 AI_DISABLED = "ai_disabled"
@@ -16,24 +16,24 @@ AI_DISABLED = "ai_disabled"
 class PauseUser:
     """A person takes over a channel user, or hands him back."""
 
-    people: PeopleStore
+    users: UserStore
     telnyx: Conversations
 
     def pause(self, user_id: ChannelUserId) -> bool:
         """Stop answering; gives whether Telnyx could be told as well. Ours is what counts."""
-        self.people.pause(user_id)
+        self.users.pause(user_id)
         log.info("user.paused", user=user_id)
         return self._mirror(user_id, disabled=True)
 
     def resume(self, user_id: ChannelUserId) -> bool:
         """Answer again what comes from now on; the backlog is not answered."""
-        self.people.resume(user_id)
+        self.users.resume(user_id)
         log.info("user.resumed", user=user_id)
         return self._mirror(user_id, disabled=False)
 
     def _mirror(self, user_id: ChannelUserId, *, disabled: bool) -> bool:
         try:
-            for conversation in self.people.open_conversations(user_id):
+            for conversation in self.users.open_conversations(user_id):
                 # The full map: whether Telnyx merges or replaces is not documented.
                 metadata = dict(self.telnyx.get(conversation).metadata)
                 metadata.pop(AI_DISABLED, None)

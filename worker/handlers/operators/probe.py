@@ -1,9 +1,9 @@
-"""Probing Telnyx's dialect: some turns on a throw-away conversation, read back and judged.
+"""Probes Telnyx's dialect: plays turns on a conversation of its own and judges its log.
 
     create ▸ find ▸ update ▸ a turn ▸ the same again ▸ an image ▸ a stream ▸ a tool round ▸ delete
 
-Promises: it ends about when `deadline_s` is over, tries to delete what it made whatever happened,
-and raises nothing that Telnyx or the network do.
+It ends soon after `deadline_s`, always tries to delete the conversation, and raises no error of
+Telnyx or the network.
 """
 
 import base64
@@ -17,7 +17,8 @@ from typing import Final, TypeAlias
 from worker.domain.errors import WorkerError
 from worker.domain.messages import user_item
 from worker.domain.reports import dialect
-from worker.domain.reports.dialect import DialectReport, Verdict, users_of
+from worker.domain.reports.dialect import users_of
+from worker.domain.reports.finding import Finding, fault, ok, unchecked, warning
 from worker.domain.tools import ToolSpec
 from worker.domain.turns.calls import Done
 from worker.handlers.operators.probe_conversation import (
@@ -30,7 +31,7 @@ from worker.telnyx.client import TelnyxClient
 
 INSTRUCTIONS: Final = "An installation is being checked. Answer in one short sentence."
 TEXT: Final = "Is this  read?\n  ½ naïve Ünïcode ✓ 🙂 "
-"""What a store that tidies up would change: runs and ends of space, a line, letter forms."""
+"""All that a store might normalise: runs of space, space at the ends, a line, letter forms."""
 TOOL_TEXT: Final = 'Call this function now, say what it gave.\ntool:worker_doctor_probe {"n": 7}'
 TOOL_OUTPUT: Final = '{"worker_doctor": "seven"}'
 STREAM_TEXT: Final = "Please count from one to five."
@@ -45,7 +46,7 @@ TOOL: Final = ToolSpec(
     },
 )
 
-_Verdicts: TypeAlias = dict[str, Verdict]
+_Findings: TypeAlias = dict[str, Finding]
 
 
 def play(
@@ -56,10 +57,10 @@ def play(
     patience_s: float = 15.0,
     call_timeout_s: float = 30.0,
     deadline_s: float = 120.0,
-) -> DialectReport:
-    """Play all points. `sees_images`: what the list of models says of this one.
+) -> dict[str, Finding]:
+    """Play all points and return their findings by name. `sees_images`: whether the model does.
 
-    `patience_s`: how long something that should show up is waited for, each time.
+    `patience_s`: the longest wait for each change that should become visible.
     """
     thread = ProbeConversation(
         client=client,
@@ -73,20 +74,20 @@ def play(
 
 @dataclass(frozen=True, kw_only=True)
 class _Probes:
-    """The points, one after the other."""
+    """The points, in order."""
 
     thread: ProbeConversation
     sees_images: bool
 
-    def play(self) -> _Verdicts:
-        found: _Verdicts = {}
+    def play(self) -> _Findings:
+        found: _Findings = {}
         try:
             found |= _guarded("conversation", self._create)
             if not found:
                 found |= _guarded("metadata filter", self._find)
                 found |= _guarded("metadata update", self._update)
                 found |= _guarded("turn", self._first_turn)
-            if "reply" in found:  # turns are answered, and are in the log
+            if "reply" in found:  # turns are answered and logged, else the rest is pointless
                 found |= _guarded("same text again", self._same_again)
                 found |= _guarded("image", self._image)
                 found |= _guarded("streaming", self._stream)
@@ -95,11 +96,11 @@ class _Probes:
             found = self._clean_up() | found
         return found
 
-    def _create(self) -> _Verdicts:
+    def _create(self) -> _Findings:
         self.thread.create()
         return {}
 
-    def _find(self) -> _Verdicts:
+    def _find(self) -> _Findings:
         thread = self.thread
 
         def is_found() -> bool:
@@ -108,37 +109,38 @@ class _Probes:
         delay_s = thread.delay_until(is_found)
         return {"metadata filter": dialect.judge_search(delay_s, thread.patience_s)}
 
-    def _update(self) -> _Verdicts:
+    def _update(self) -> _Findings:
         thread, conversations = self.thread, self.thread.client.conversations
         try:
             conversations.update_metadata(thread.id, thread.tag)
             kept = conversations.get(thread.id).metadata
         finally:
+            # By this key a stray conversation is found; an update with our tag may have dropped it.
             conversations.update_metadata(thread.id, thread.metadata)
         merges = SOURCE.items() <= kept.items()
-        return {"metadata update": dialect.expected("merges" if merges else "replaces")}
+        return {"metadata update": ok("merges" if merges else "replaces")}
 
-    def _first_turn(self) -> _Verdicts:
+    def _first_turn(self) -> _Findings:
         thread = self.thread
         answer = thread.ask(user_item(TEXT, ()), instructions=INSTRUCTIONS)
-        verdicts = {"turn": dialect.expected("answered")}
+        findings = {"turn": ok("answered")}
 
         def is_whole(log: Log) -> bool:
             return bool(users_of(log)) and any(one.role == "assistant" for one in log)
 
         log, delay_s = thread.log_when(is_whole)
-        verdicts["read after write"] = dialect.judge_delay(delay_s, thread.patience_s)
+        findings["read after write"] = dialect.judge_delay(delay_s, thread.patience_s)
         if delay_s is not None:
-            verdicts |= dialect.judge_first_turn(log, TEXT, INSTRUCTIONS, answer)
-        return verdicts
+            findings |= dialect.judge_first_turn(log, TEXT, INSTRUCTIONS, answer)
+        return findings
 
-    def _same_again(self) -> _Verdicts:
+    def _same_again(self) -> _Findings:
         before, log = self._after(user_item(TEXT, ()))
         return {"same text again": dialect.judge_again(before, len(users_of(log)))}
 
-    def _image(self) -> _Verdicts:
+    def _image(self) -> _Findings:
         if not self.sees_images:
-            return {"image": dialect.unchecked("the list of models says it takes no images")}
+            return {"image": unchecked("the list of models says it takes no images")}
         part: dict[str, object] = {
             "type": "input_image",
             "image_url": f"data:image/png;base64,{_red_square()}",
@@ -147,45 +149,45 @@ class _Probes:
         texts = [one.text for one in users_of(log)[before:]]
         return {"image": dialect.judge_text(texts, IMAGE_TEXT)}
 
-    def _stream(self) -> _Verdicts:
+    def _stream(self) -> _Findings:
         pieces: list[str] = []
         answer = self.thread.ask(user_item(STREAM_TEXT, ()), on_text=pieces.append)
         return {"streaming": dialect.judge_stream(pieces, answer)}
 
-    def _tool_round(self) -> _Verdicts:
+    def _tool_round(self) -> _Findings:
         thread = self.thread
         asked = thread.ask(user_item(TOOL_TEXT, ()), tools=(TOOL,))
         if not asked.tool_calls:
-            why = dialect.unchecked("the model did not call")
+            why = unchecked("the model did not call")
             return dict.fromkeys(("tool round", "tool calls", "tool outputs"), why)
         thread.ask(*_outputs(asked), tools=(TOOL,))
         log, _ = thread.log_when(_is_round_over)
-        verdicts = dialect.judge_tools(log, asked.tool_calls, TOOL_OUTPUT)
-        return {"tool round": dialect.expected("answered"), **verdicts}
+        findings = dialect.judge_tools(log, asked.tool_calls, TOOL_OUTPUT)
+        return {"tool round": ok("answered"), **findings}
 
     def _after(self, item: dict[str, object]) -> tuple[int, Log]:
-        """Send one item; give the number of user messages before it, and the log after it."""
+        """Send one item; return the number of user messages before it, and the log after it."""
         before = len(users_of(self.thread.log()))
         self.thread.ask(item)
         log, _ = self.thread.log_when(lambda log: len(users_of(log)) > before)
         return before, log
 
-    def _clean_up(self) -> _Verdicts:
+    def _clean_up(self) -> _Findings:
         try:
             self.thread.delete()
         except WorkerError as error:
-            meaning = "delete it by hand: its metadata say source = worker-doctor"
-            return {"conversation": dialect.tolerated(f"not deleted: {error}", meaning)}
-        return {"conversation": dialect.expected("created and deleted")}
+            meaning = "delete it yourself: its metadata has source = worker-doctor"
+            return {"conversation": warning(f"not deleted: {error}", meaning)}
+        return {"conversation": ok("created and deleted")}
 
 
-def _guarded(name: str, part: Callable[[], _Verdicts]) -> _Verdicts:
+def _guarded(name: str, part: Callable[[], _Findings]) -> _Findings:
     try:
         return part()
     except NotAnsweredError as error:
-        return {name: dialect.unsafe(str(error), "messages like this one are not answered")}
+        return {name: fault(str(error), "messages like this one are not answered")}
     except WorkerError as error:
-        return {name: dialect.unsafe(str(error), "this call does not work as documented")}
+        return {name: fault(str(error), "this call does not work as documented")}
 
 
 def _is_round_over(log: Log) -> bool:
@@ -202,7 +204,7 @@ def _outputs(asked: Done) -> Sequence[dict[str, object]]:
 
 
 def _red_square(side: int = 64) -> str:
-    """Give a PNG in base64; some models refuse pictures of a few pixels."""
+    """Return a PNG in base64; some models refuse pictures of a few pixels."""
     rows = (b"\0" + b"\xff\0\0" * side) * side
     header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
     chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))

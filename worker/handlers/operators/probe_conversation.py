@@ -1,4 +1,4 @@
-"""A throw-away conversation at Telnyx: turns on it, its log, and its end."""
+"""A conversation at Telnyx that exists only for `worker doctor`: turns, its log, its deletion."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -23,7 +23,7 @@ Log: TypeAlias = tuple[ThreadMessage, ...]
 
 
 class NotAnsweredError(WorkerError):
-    """A turn came to no answer, or the time for all of them is over."""
+    """A turn was not answered, or the time for all of them is over."""
 
 
 @dataclass(kw_only=True)
@@ -33,7 +33,7 @@ class ProbeConversation:
     client: TelnyxClient
     model: str
     patience_s: float
-    """How long something that should show up is waited for, each time."""
+    """The longest wait for each change that should become visible."""
     call_timeout_s: float
     ends_at: float
     tag: Mapping[str, str] = field(default_factory=lambda: {"worker_doctor": str(uuid4())})
@@ -58,7 +58,7 @@ class ProbeConversation:
         self._id = self.client.conversations.create(self.key, "worker doctor", self.metadata).id
 
     def delete(self) -> None:
-        """Delete it, also where its creation was not heard of. Raises WorkerError."""
+        """Delete it, even if the answer to its creation was lost. Raises WorkerError."""
         conversations = self.client.conversations
         made = [self._id] if self._id else [one.id for one in conversations.find(self.tag)]
         for each in made:
@@ -86,7 +86,7 @@ class ProbeConversation:
         window = CallWindow.starting_now(min(self.call_timeout_s, left_s))
         outcome = self.client.responses.create(request, window, on_text)
         if not isinstance(outcome, Done):
-            raise NotAnsweredError(_told(outcome))
+            raise NotAnsweredError(_described(outcome))
         return outcome
 
     def log(self) -> Log:
@@ -94,7 +94,7 @@ class ProbeConversation:
         return self.client.conversations.messages(self.id)
 
     def log_when(self, is_whole: Callable[[Log], bool]) -> tuple[Log, float | None]:
-        """Read the log until it is whole, and say how long that took, as `delay_until` does."""
+        """Read the log until it is whole; return it with the delay, as `delay_until` does."""
         log: Log = ()
 
         def look() -> bool:
@@ -106,7 +106,7 @@ class ProbeConversation:
         return log, delay_s
 
     def delay_until(self, is_so: Callable[[], bool]) -> float | None:
-        """Look until it is so: 0 = at the first look, None = not within `patience_s`."""
+        """Return the seconds until it is so: 0 = at the first look, None = not in `patience_s`."""
         began_at = time.monotonic()
         if is_so():
             return 0.0
@@ -117,7 +117,7 @@ class ProbeConversation:
         return None
 
 
-def _told(outcome: CallOutcome) -> str:
+def _described(outcome: CallOutcome) -> str:
     match outcome:
         case Refused():
             code = f", code {outcome.code}" if outcome.code else ""

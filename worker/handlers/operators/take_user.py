@@ -13,7 +13,7 @@ class NotPossibleError(PermanentError):
     """What was asked for makes no sense as things are."""
 
 
-def taken(store: InterventionStore, user_id: ChannelUserId) -> LockedUser:
+def take_free(store: InterventionStore, user_id: ChannelUserId) -> LockedUser:
     """Take a channel user who is free. Raises `NotNowError` that says when he will be."""
     user = store.take(user_id)
     if user.held_until is not None:
@@ -33,7 +33,7 @@ def take_for_changes(store: InterventionStore, user_id: ChannelUserId) -> Locked
 
     Raises `NotNowError` and `NotPossibleError`.
     """
-    user = taken(store, user_id)
+    user = take_free(store, user_id)
     if user.erasing:
         raise NotPossibleError(
             f"channel user {user_id} is being erased: run `worker erase {user_id}` again"

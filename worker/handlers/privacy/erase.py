@@ -1,49 +1,38 @@
-"""Erasing a channel user: the use case behind `worker erase`.
+"""Erases a channel user: the use case behind `worker erase`.
 
-The order is what makes it repeatable. Telnyx comes before Postgres, because Postgres holds the ids
-that are deleted there; his own row goes last of all, because everything is found by it.
+The order makes it repeatable. Telnyx comes before Postgres, because Postgres holds the ids that are
+deleted there; the user's own row goes last, because everything else is found by it.
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 from uuid import UUID
 
 from worker.domain.errors import DatabaseAwayError, NotFoundError, RetryableError, WorkerError
 from worker.domain.ids import ChannelUserId, TelnyxConversationId
 from worker.domain.messages import ChannelAddress
 from worker.domain.routing import Routing
-from worker.handlers.operators.take_user import NotNowError, taken
-from worker.handlers.privacy.ownership import Belonging
+from worker.handlers.operators.take_user import NotNowError, take_free
+from worker.handlers.privacy.ownership import Ownership
 from worker.handlers.turns.find_conversation import USER_KEY, user_tag
 from worker.observability.logs import log
+from worker.queue.entries import QueueEntries
 from worker.store.operators.interventions import InterventionStore
 from worker.store.privacy.erasures import ErasureStore
 from worker.store.privacy.raw_bytes import RawStore
 from worker.telnyx.conversations import Conversations
 
 
-class Waiting(Protocol):
-    """The broker's queues: what nobody has taken yet, and what was not acknowledged."""
-
-    def remove(self, belongs: Callable[[bytes], bool], *, dry_run: bool = False) -> int:
-        """Take his entries out of the queues; gives how many there were."""
-
-    def in_hand(self, belongs: Callable[[bytes], bool]) -> Sequence[bytes]:
-        """Give the keys of his entries that were taken and not acknowledged."""
-
-    def forget(self, keys: Sequence[bytes]) -> int:
-        """Let those not come back; gives how many there were."""
-
-
 class NotErasedError(RetryableError):
-    """Telnyx has not deleted everything. He is stopped; his rows are there."""
+    """Telnyx did not delete everything. The user stays blocked and no row was deleted."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EraseUser:
-    """Removes everything about one channel user, here and at Telnyx."""
+    """Removes everything about one channel user, here and at Telnyx.
+
+    `queues`: the entries in Redis; None = the broker's queues are empty.
+    """
 
     store: ErasureStore
     interventions: InterventionStore
@@ -52,30 +41,33 @@ class EraseUser:
     routing: Routing
     namespace: UUID
 
-    def count(self, user_id: ChannelUserId, waiting: Waiting) -> dict[str, int]:
-        """Say what there is to remove, as far as it is known here. Changes nothing."""
-        belongs = self._belonging(self.store.who(user_id))
+    def count(self, user_id: ChannelUserId, queues: QueueEntries | None) -> dict[str, int]:
+        """Count what there is to remove, as far as it is known here. Changes nothing."""
+        belongs = self._ownership(self.store.who(user_id))
         found = Counter(self.store.count(user_id))
         found["dead_letters"] += sum(1 for _ in self.raw.letters(belongs))
         found["inbox"] = sum(1 for _ in self.raw.inbox(belongs))
         found["telnyx_conversations"] = len(self.store.at_telnyx(user_id).conversations)
-        found["queue_entries"] = waiting.remove(belongs, dry_run=True)
+        found["queue_entries"] = queues.remove(belongs, dry_run=True) if queues else 0
         return {name: number for name, number in found.items() if number}
 
-    def __call__(self, user_id: ChannelUserId, waiting: Waiting) -> dict[str, int]:
-        """Erase; gives what was removed, by earlier runs too. Safe to repeat, whatever stopped it.
+    def __call__(self, user_id: ChannelUserId, queues: QueueEntries | None) -> dict[str, int]:
+        """Erase, and return what was removed, by earlier runs too. Safe to repeat at any point.
 
-        Raises `NotNowError` (somebody works on him, it will end), `NotErasedError`,
-        `NotFoundError` and `StaleLeaseError`. From the first call on nothing new begins for him.
+        From the first call on nothing new starts for the user. Raises `NotNowError` (a worker or
+        Telnyx is busy with them), `NotErasedError`, `NotFoundError` and `StaleLeaseError`.
         """
         who = self.store.who(user_id)
-        belongs = self._belonging(who)
+        belongs = self._ownership(who)
         self.store.stop(user_id)
-        self.store.note(user_id, "queue_entries", waiting.remove(belongs))
-        lease = taken(self.interventions, user_id).lease
-        if self.store.still_delivers(user_id):  # of a turn that ended since, too
-            raise NotNowError("a reply of this channel user is being handed over: try again soon")
-        self.store.note(user_id, "queue_entries", self._clear_notes(waiting, belongs))
+        if queues:
+            self.store.note(user_id, "queue_entries", queues.remove(belongs))
+        lease = take_free(self.interventions, user_id).lease
+        # Asked after the user was taken: a turn that ended in between may have a reply, too.
+        if self.store.still_delivers(user_id):
+            raise NotNowError("a reply of this channel user is being delivered: try again soon")
+        if queues:
+            self.store.note(user_id, "queue_entries", self._forget_taken(queues, belongs))
         self._forget_at_telnyx(user_id, who)
         inbox = [one.id for one in self.raw.inbox(belongs)]
         self.store.note(user_id, "inbox", self.raw.delete_inbox(inbox))
@@ -85,19 +77,19 @@ class EraseUser:
         log.info("user.erased", user=user_id)
         return removed
 
-    def _belonging(self, who: ChannelAddress) -> Belonging:
-        return Belonging(who=who, kind=self.routing.channel(who.channel).kind)
+    def _ownership(self, who: ChannelAddress) -> Ownership:
+        return Ownership(who=who, kind=self.routing.channel(who.channel).kind)
 
-    def _clear_notes(self, waiting: Waiting, belongs: Callable[[bytes], bool]) -> int:
-        """Clear what workers have taken and not acknowledged.
+    def _forget_taken(self, queues: QueueEntries, belongs: Ownership) -> int:
+        """Remove the notes of entries that workers have taken and not acknowledged.
 
-        One that lives is about to accept it, and what a dead one had comes back on the queue. Only
-        where nobody lives it can just be taken away.
+        A living worker is about to accept such an entry, and those of a dead one come back to the
+        queue. Only while no worker lives can they be removed.
         """
-        keys = waiting.in_hand(belongs)
+        keys = queues.in_hand(belongs)
         if keys and self.store.workers_live():
             raise NotNowError("a worker has taken a message of this channel user: try again soon")
-        return waiting.forget(keys)
+        return queues.forget(keys)
 
     def _forget_at_telnyx(self, user_id: ChannelUserId, who: ChannelAddress) -> None:
         known = self.store.at_telnyx(user_id)
@@ -106,10 +98,11 @@ class EraseUser:
             found = list(known.conversations)
             for agent in sorted(known.agents | set(self.routing.agents)):
                 tag = user_tag(self.namespace, who, agent)
-                # Also those that were made without our hearing of it.
+                # Found by metadata, too: the answer to a creation may have been lost.
                 found += [one.id for one in self.telnyx.find({USER_KEY: tag})]
             for one in dict.fromkeys(found):
                 if self._delete(one):
+                    # One by one: a run that is killed must not lose count of what is gone.
                     self.store.note(user_id, "telnyx_conversations", 1)
                     deleted += 1
         except DatabaseAwayError:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from worker.domain.errors import NotFoundError
 from worker.domain.ids import ChannelUserId
 from worker.domain.routing import Routing
-from worker.handlers.privacy.ownership import Belonging
+from worker.handlers.privacy.ownership import Ownership
 from worker.store.privacy.erasures import ErasureStore
 from worker.store.privacy.exports import ExportStore
 from worker.store.privacy.raw_bytes import RawEntry, RawStore
@@ -25,13 +25,13 @@ class ExportUser:
     def __call__(self, user_id: ChannelUserId) -> Iterator[str]:
         """Give the pieces. Raises `NotFoundError`, before the first."""
         who = self.erasures.who(user_id)
-        belongs = Belonging(who=who, kind=self.routing.channel(who.channel).kind)
+        belongs = Ownership(who=who, kind=self.routing.channel(who.channel).kind)
         user = self.store.user(user_id)
         if user is None:
             raise NotFoundError("there is no such channel user")
         return self._pieces(user_id, user, belongs)
 
-    def _pieces(self, user_id: ChannelUserId, user: str, belongs: Belonging) -> Iterator[str]:
+    def _pieces(self, user_id: ChannelUserId, user: str, belongs: Ownership) -> Iterator[str]:
         yield f'{{"channel_user": {user}'
         for name, documents in self.store.parts(user_id):
             yield from _listed(name, documents)

@@ -1,8 +1,8 @@
-"""Whose bytes are: of entries on a queue, of dead letters, of the inbox.
+"""Decides whether raw bytes belong to one channel user.
 
-An envelope that could be accepted says it. Whatever else there is, broken or of another shape, is
-taken for his where his address stands in it as a text of its own: it can become nothing but a dead
-letter, and he wants to be forgotten.
+The bytes are queue entries, dead letters and inbox rows. A valid envelope answers that itself.
+Anything else, broken or of another shape, counts as theirs if their address appears in it as a
+separate string: it can only become a dead letter, and the user wants to be forgotten.
 """
 
 import json
@@ -19,8 +19,8 @@ from worker.queue.unwrap import layers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Belonging:
-    """Says of bytes whether they are this channel user's."""
+class Ownership:
+    """Whether bytes belong to this channel user."""
 
     who: ChannelAddress
     kind: ChannelKind
@@ -36,10 +36,10 @@ class Belonging:
         return is_named
 
     def _decided(self, document: object) -> bool | None:
-        """Decide by the envelope; None = it is none, or one that his channel refuses."""
+        """Decide by the envelope; None if it is not a valid one for this channel."""
         try:
             envelope = parse_envelope(document)
-            # Another channel's kind is not ours to judge its addresses by.
+            # The channel first: `kind` says how addresses of this channel are written, not others.
             return (
                 envelope.channel == self.who.channel
                 and channel_address(envelope, self.kind) == self.who
@@ -50,7 +50,8 @@ class Belonging:
     def _is_named(self, raw: bytes, document: object) -> bool:
         wanted = _folded(self.who.address)
         if document is None:
-            # Also where each letter takes two bytes, and where JSON was cut off.
+            # Not JSON: perhaps UTF-16, hence without NULs, or JSON that was cut off, hence also in
+            # JSON's escapes.
             text = _folded(raw.decode("utf-8", "replace").replace("\0", ""))
             forms = (wanted, _folded(json.dumps(_composed(self.who.address))[1:-1]))
             return any(re.search(rf"(?<!\w){re.escape(one)}(?!\w)", text) for one in forms)

@@ -25,7 +25,7 @@ WHERE channel_user_id = :id AND closed_at IS NULL AND telnyx_conversation_id IS 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Person:
+class UserState:
     """A channel user, without his address."""
 
     id: ChannelUserId
@@ -34,7 +34,7 @@ class Person:
     diverged_at: datetime | None
 
 
-class PeopleStore:
+class UserStore:
     """Channel users."""
 
     def __init__(self, database: Database) -> None:
@@ -47,12 +47,12 @@ class PeopleStore:
         channel: str | None = None,
         address: str | None = None,
         limit: int = 10,
-    ) -> tuple[Person, ...]:
+    ) -> tuple[UserState, ...]:
         """Give the channel users that all given things fit."""
         values = {"id": user_id, "channel": channel, "address": address, "limit": limit}
         with self._database.statement() as connection:
             return tuple(
-                Person(
+                UserState(
                     id=ChannelUserId(row.id),
                     channel=row.channel,
                     paused_at=row.paused_at,

@@ -1,42 +1,21 @@
-"""Checks and what they find; one after the other, each within its time, never stopping at a fault.
-
-Nothing found here names an address, a password, a key or what somebody wrote.
-"""
+"""Runs checks one after the other, each within its time; no fault of one stops the others."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from enum import StrEnum
+from dataclasses import asdict, dataclass
 from threading import Thread
 from typing import Final
 
 from worker.cli.doctor.setup import Setup
 from worker.domain.errors import WorkerError
+from worker.domain.reports.finding import Finding, Level, fault, unchecked
 
 CHECK_S: Final = 5.0
 UNREACHABLE: Final = "see whether it can be reached from here: name, port, firewall"
 
 
-class Level(StrEnum):
-    """How bad it is."""
-
-    OK = "ok"
-    WARNING = "warning"
-    FAULT = "fault"
-    UNCHECKED = "not checked"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """What one check came to; `fix` is one line, empty where nothing is to be done."""
-
-    level: Level
-    found: str
-    fix: str = ""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """One thing to look at. `name` is unique."""
+    """One check. `name` is unique."""
 
     group: str
     name: str
@@ -47,37 +26,22 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
-    """One line of the report."""
+class Result:
+    """The finding of a check: one line of the report, with its fields in the order of the JSON."""
 
     group: str
     name: str
     level: Level
     found: str
-    fix: str = ""
+    fix: str
 
 
-def ok(found: str) -> Finding:
-    """Say that all is well."""
-    return Finding(level=Level.OK, found=found)
+def result(finding: Finding, *, group: str, name: str) -> Result:
+    """Return a finding as a line of the report."""
+    return Result(group=group, name=name, **asdict(finding))
 
 
-def warning(found: str, fix: str) -> Finding:
-    """Say what works, but should be known."""
-    return Finding(level=Level.WARNING, found=found, fix=fix)
-
-
-def fault(found: str, fix: str) -> Finding:
-    """Say what does not work."""
-    return Finding(level=Level.FAULT, found=found, fix=fix)
-
-
-def unchecked(why: str) -> Finding:
-    """Say why nobody knows."""
-    return Finding(level=Level.UNCHECKED, found=why)
-
-
-def examine(checks: Iterable[Check], setup: Setup) -> Iterator[Line]:
+def examine(checks: Iterable[Check], setup: Setup) -> Iterator[Result]:
     """Run the checks in order; one that needs a failed one is not run."""
     failed: set[str] = set()
     for check in checks:
@@ -85,17 +49,11 @@ def examine(checks: Iterable[Check], setup: Setup) -> Iterator[Line]:
         finding = unchecked(f"{missing[0]} comes first") if missing else _within(check, setup)
         if finding.level in {Level.FAULT, Level.UNCHECKED}:
             failed.add(check.name)
-        yield Line(
-            group=check.group,
-            name=check.name,
-            level=finding.level,
-            found=finding.found,
-            fix=finding.fix,
-        )
+        yield result(finding, group=check.group, name=check.name)
 
 
 def _within(check: Check, setup: Setup) -> Finding:
-    """Run it on a thread of its own: a name lookup, for one, cannot be given a timeout."""
+    # On a thread of its own: a name lookup takes no timeout, and must not hold up the others.
     found: list[Finding] = []
     thread = Thread(target=lambda: found.append(_guarded(check, setup)), daemon=True)
     thread.start()

@@ -1,0 +1,65 @@
+"""The service as operators' commands use it, and the channel user that a command names."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final, TypeVar
+
+from worker.bootstrap.operator import Operator, build_operator
+from worker.cli.errors import MISUSED, CommandError
+from worker.cli.settings import all_settings
+from worker.config.settings import SettingsError
+from worker.domain.ids import ChannelUserId
+from worker.handlers.operators.take_user import NotNowError
+from worker.observability.logs import log_warnings_only
+
+_RETRY_EVERY_S: Final = 0.2
+_Result = TypeVar("_Result")
+
+
+@contextmanager
+def an_operator() -> Iterator[Operator]:
+    """Build the use cases of operators. Raises `CommandError`."""
+    log_warnings_only()
+    try:
+        operator = build_operator(all_settings())
+    except SettingsError as error:
+        raise CommandError(str(error), exit_code=MISUSED) from None
+    try:
+        yield operator
+    finally:
+        operator.close()
+
+
+def one_user(operator: Operator, who: str) -> ChannelUserId:
+    """Return the user that `who` names, an id or CHANNEL:ADDRESS. Raises `CommandError`."""
+    channel, colon, address = who.partition(":")
+    if not colon and not who.isdecimal():
+        raise CommandError("name a channel user by id, or as CHANNEL:ADDRESS", exit_code=MISUSED)
+    found = (
+        operator.users.find(channel=channel, address=address)
+        if colon
+        else operator.users.find(user_id=int(who))
+    )
+    if not found:
+        raise CommandError("there is no such channel user")
+    if len(found) > 1:
+        ids = ", ".join(str(user.id) for user in found)
+        raise CommandError(f"several fit (other recipients or threads): choose one of {ids}")
+    return found[0].id
+
+
+def until_free(attempt: Callable[[], _Result], *, wait_s: float) -> _Result:
+    """Repeat while a worker or Telnyx is busy with the user, for at most `wait_s`.
+
+    Raises `NotNowError`, at once if the wait would take longer.
+    """
+    deadline = time.monotonic() + wait_s
+    while True:
+        try:
+            return attempt()
+        except NotNowError as error:
+            pause_s = error.retry_after_s or _RETRY_EVERY_S
+            if time.monotonic() + pause_s > deadline:
+                raise
+            time.sleep(pause_s)
