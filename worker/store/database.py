@@ -1,4 +1,4 @@
-"""The way to Postgres: one small pool, bounded waits, and the one place that knows its errors."""
+"""Connections to Postgres: one small pool, bounded waits, and the translation of its errors."""
 
 import os
 import socket
@@ -18,14 +18,14 @@ from worker.net.clock import boottime
 from worker.store.sql import Connection, Row, Rows, libpq_url
 
 _TIMEOUT_MS = 15_000
-"""So long may sent data stay without an acknowledgement of the other side's kernel."""
+"""The longest that sent data may stay unacknowledged by the other side's kernel."""
 _IDLE_TIMEOUT_MS = 2_000
 _IDLE_S = 5.0
-"""A connection that was not used for so long is asked first, with the shorter timeout."""
+"""A connection that was idle for longer is tested before use, with the shorter timeout."""
 _USER_TIMEOUT: int | None = getattr(socket, "TCP_USER_TIMEOUT", None)  # Linux has it
 _CONNECT_ARGS: dict[str, Any] = {
     "connect_timeout": 5,
-    # A half-open connection ends by itself: 10 s idle, then three probes.
+    # A half-open connection ends after 10 idle seconds and three probes; by default in two hours.
     "keepalives": 1,
     "keepalives_idle": 10,
     "keepalives_interval": 5,
@@ -33,35 +33,34 @@ _CONNECT_ARGS: dict[str, Any] = {
     "tcp_user_timeout": _TIMEOUT_MS,
     "options": (
         "-c statement_timeout=15s -c lock_timeout=10s -c idle_in_transaction_session_timeout=30s"
-        # A plan is kept as long as its connection. Made while a table is small or its statistics
-        # are old, it would read the whole table for hours; and each statement has its index.
-        # Where one reads it all on purpose, its cost must not look like something to compile for.
+        # A plan cached while the table was small would do sequential scans for hours, and every
+        # statement has an index. JIT is off because the few full scans would trigger it.
         " -c enable_seqscan=off -c jit=off"
     ),
 }
 
 
 _PREPARE_AFTER = 2
-"""So many times a statement is sent as it is; there are few, and they come again and again."""
+"""Uses of a statement before it is prepared; there are few statements, used again and again."""
 _LIMIT_EXCEEDED = "54"
-"""SQLSTATE's class of statements that no Postgres takes; the driver counts them as operational."""
+"""SQLSTATE class of statements beyond a limit; the driver counts them as operational errors."""
 
 
 _AWAY = (psycopg.errors.IdleInTransactionSessionTimeout, psycopg.errors.TransactionTimeout)
-"""Postgres has hung up on a process that slept in a transaction; the driver calls it internal."""
+"""Postgres ended a session that slept in a transaction; the driver counts it as internal error."""
 
 
 class Database:
-    """A pool of connections. Give each transaction back before any HTTP call.
+    """A pool of connections. End each transaction before any HTTP call.
 
-    `prepare`: statements are parsed and planned once a connection. Not where a pooler may change
-    the server process behind it: another one may know another statement by the same name.
+    `prepare`: statements are parsed and planned once a connection. Not behind a pooler that changes
+    the server process: another one may know another statement by the same name.
     """
 
     def __init__(
         self, url: str, *, pool_size: int = 10, name: str = "worker", prepare: bool = False
     ) -> None:
-        make_url(url)  # raises ArgumentError or ValueError: libpq would say it only when connecting
+        make_url(url)  # raises ArgumentError or ValueError now; libpq would only when connecting
         self._url = libpq_url(url)
         self._name = name
         self._prepare_after = _PREPARE_AFTER if prepare else None
@@ -71,7 +70,10 @@ class Database:
             pool_size=pool_size,
             max_overflow=0,
             timeout=30,
+            # The connection used last is the likeliest to be alive, and has plans in its cache.
             use_lifo=True,
+            # No ROLLBACK on return, a round trip each: `_checked_out` drops one left in a
+            # transaction.
             reset_on_return=None,
         )
         event.listen(self.pool, "connect", self._note_made)
@@ -82,18 +84,20 @@ class Database:
     def transaction(self) -> Iterator[Connection]:
         """Open one short transaction; commits on leaving, rolls back on an exception.
 
-        Raises `DatabaseAwayError` when Postgres is away or asks to try again; where that happened
-        during the commit, the outcome is unknown and the next claim reads the truth.
+        Raises `DatabaseAwayError` if Postgres is away or asks to try again; during the commit this
+        means that the outcome is unknown, and the next claim reads what was committed.
         """
         with _translated(), self._checked_out() as driver:
+            # Not prepared: BEGIN and COMMIT have no plan to keep.
             driver.execute(b"BEGIN", prepare=False)
             yield Connection(driver)
+            # COMMIT of a failed transaction succeeds, and its answer is ROLLBACK.
             if driver.execute(b"COMMIT", prepare=False).statusmessage != "COMMIT":
-                raise ValueError("a statement of this transaction had failed, and nobody looked")
+                raise ValueError("a statement of this transaction had failed unnoticed")
 
     @contextmanager
     def statement(self) -> Iterator[Connection]:
-        """Have a connection on which each statement is a transaction of its own."""
+        """Check out a connection on which each statement is a transaction of its own."""
         with _translated(), self._checked_out() as driver:
             yield Connection(driver)
 
@@ -111,16 +115,16 @@ class Database:
         except psycopg.Error:
             if driver.broken:
                 self._leave_generation(made_in)
-            # Also where it is whole: a prepared statement may no longer fit the tables.
+            # Even if it is intact: a prepared statement may no longer fit the tables.
             pooled.invalidate()
             raise
         finally:
             if pooled.is_valid and driver.info.transaction_status != TransactionStatus.IDLE:
-                pooled.invalidate()  # what was begun is over with the connection
+                pooled.invalidate()  # Postgres rolls back when the connection ends
             pooled.close()
 
     def _leave_generation(self, made_in: int) -> None:
-        """Distrust all connections that were made in it; others were made since."""
+        """Distrust all connections of a generation, unless that has happened already."""
         if made_in == self._generation:
             self._generation = made_in + 1
 
@@ -139,10 +143,11 @@ class Database:
         entry.info["generation"] = self._generation
         _note_used(driver, entry)
 
-    # Where one connection broke, those that were made before are not tried one after the other.
     def _refuse_dead(
         self, driver: psycopg.Connection[Row], entry: ConnectionPoolEntry, _pooled: object
     ) -> None:
+        # One broken connection condemns all older ones: after a restart of Postgres each of them
+        # would fail, one caller after the other.
         if entry.info["generation"] == self._generation:
             if boottime() - entry.info["used_at"] < _IDLE_S or _answers(driver):
                 return
@@ -155,14 +160,14 @@ def _note_used(_driver: object, entry: ConnectionPoolEntry) -> None:
 
 
 def _answers(driver: psycopg.Connection[Row]) -> bool:
-    """Ask something over a connection that lay idle, and do not wait long for a dead line."""
+    """Test an idle connection, without a long wait for a dead one."""
     if _USER_TIMEOUT is None or driver.pgconn.host.startswith((b"/", b"@")):
-        return True  # or a Unix socket, which has no line
+        return True  # a Unix socket cannot be half-open
     try:
-        with socket.socket(fileno=os.dup(driver.fileno())) as line:
-            line.setsockopt(socket.IPPROTO_TCP, _USER_TIMEOUT, _IDLE_TIMEOUT_MS)
+        with socket.socket(fileno=os.dup(driver.fileno())) as connection:
+            connection.setsockopt(socket.IPPROTO_TCP, _USER_TIMEOUT, _IDLE_TIMEOUT_MS)
             driver.execute(b"SELECT", prepare=False)
-            line.setsockopt(socket.IPPROTO_TCP, _USER_TIMEOUT, _TIMEOUT_MS)
+            connection.setsockopt(socket.IPPROTO_TCP, _USER_TIMEOUT, _TIMEOUT_MS)
     except (psycopg.Error, OSError):
         return False
     return True
@@ -176,12 +181,12 @@ def _translated() -> Iterator[None]:
         if (error.sqlstate or "").startswith(_LIMIT_EXCEEDED):
             raise PermanentError(f"Postgres refused a statement: {_kind(error)}") from None
         raise DatabaseAwayError(f"Postgres: {_kind(error)}") from error
-    except SQLAlchemyError as error:  # the pool: none is free, or each was dead
+    except SQLAlchemyError as error:  # the pool: none is free, or each is dead
         raise DatabaseAwayError(f"Postgres: {type(error).__name__} of the pool") from error
     except psycopg.IntegrityError:
-        raise  # a broken invariant of ours: a bug, and it must look like one
+        raise  # a broken invariant of ours is a bug, and must look like one
     except psycopg.Error as error:
-        # `from None`: the driver's message quotes the parameters, and with them what people wrote.
+        # `from None`: the driver's message quotes the parameters, and with them personal data.
         raise PermanentError(f"Postgres refused a statement: {_kind(error)}") from None
 
 

@@ -1,4 +1,4 @@
-"""What no retry can help, kept with its reason until a person replays or dismisses it."""
+"""Dead letters: messages that no retry can help, kept until a person replays or dismisses them."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -28,7 +28,7 @@ WHERE (:resolved OR l.resolution IS NULL)
 ORDER BY l.id LIMIT :limit"""
 )
 _GET = sql(_SELECT + " WHERE l.id = :id")
-# The resolution is taken first: of two people who replay at the same moment one goes on.
+# The resolution is written first: of two people who replay at the same time, one continues.
 _RESOLVE = sql("""
 UPDATE dead_letters SET resolution = :resolution, resolved_at = service_now()
 WHERE id = :id AND resolution IS NULL RETURNING id
@@ -63,11 +63,11 @@ class DeadLetter:
     created_at: datetime
     resolution: Resolution | None
     user_id: ChannelUserId | None
-    """None = it never became anybody's message."""
+    """None = it never became a message."""
     message: MessageRowId | None
     delivery: DeliveryId | None
     raw: bytes | None
-    """The bytes as they arrived: what somebody wrote. Never for a log."""
+    """The bytes as they arrived: personal data, never for a log."""
 
 
 class DeadLetterStore:
@@ -77,9 +77,9 @@ class DeadLetterStore:
         self._database = database
 
     def keep(self, *, reason: str, raw: bytes, detail: str, queue: str) -> None:
-        """Commit bytes that are no valid envelope. Raises `DatabaseAwayError`.
+        """Commit bytes that are not a valid envelope. Raises `DatabaseAwayError`.
 
-        `detail` names the field and the mend, never a value.
+        `detail` names the field and the fix, never the value.
         """
         with self._database.statement() as connection:
             keep_on(connection, reason=reason, raw=raw, detail=detail, queue=queue)
@@ -87,34 +87,34 @@ class DeadLetterStore:
     def find(
         self, *, reason: str | None = None, resolved: bool = False, after: int = 0, limit: int = 100
     ) -> tuple[DeadLetter, ...]:
-        """Give dead letters with an id above `after`, oldest first.
+        """Return dead letters with an id above `after`, oldest first.
 
-        `resolved`: also those that somebody has dealt with.
+        `resolved`: also those that are replayed or dismissed.
         """
         values = {"reason": reason, "resolved": resolved, "after": after, "limit": limit}
         with self._database.statement() as connection:
             return tuple(_letter(row) for row in connection.execute(_LIST, values))
 
     def get(self, letter: DeadLetterId) -> DeadLetter | None:
-        """Give one dead letter."""
+        """Return one dead letter."""
         with self._database.statement() as connection:
             row = connection.execute(_GET, {"id": letter}).one_or_none()
         return None if row is None else _letter(row)
 
     def dismiss(self, letter: DeadLetterId) -> bool:
-        """Close a dead letter for good; False = somebody has dealt with it already."""
+        """Close a dead letter for good; False = it is closed already."""
         with self._database.statement() as connection:
             return _resolve(connection, letter, Resolution.DISMISSED)
 
     def mark_replayed(self, letter: DeadLetterId) -> bool:
-        """Close a dead letter whose envelope has been accepted after all."""
+        """Close a dead letter whose envelope has been accepted."""
         with self._database.statement() as connection:
             return _resolve(connection, letter, Resolution.REPLAYED)
 
     def revive(self, letter: DeadLetter) -> bool:
-        """Put a dead message or delivery back to work; False = somebody has dealt with it already.
+        """Make a dead message or delivery pending again; False = it is closed already.
 
-        The message goes in a turn of its own, behind what the user wrote before it.
+        The message gets a turn of its own, after earlier messages of the user.
         """
         statement = _REVIVE_MESSAGE if letter.message is not None else _REVIVE_DELIVERY
         values = {"message_row_id": letter.message, "delivery_id": letter.delivery}

@@ -16,7 +16,8 @@ VALUES (:id, :host, :pid, service_now(), service_now() + :alive,
 ON CONFLICT (id) DO UPDATE SET alive_until = excluded.alive_until,
     stalled_since = excluded.stalled_since
 """)
-# One process at a time chooses; 4871 is an arbitrary number, as in `worker.store.intake.inbox`.
+# One process at a time: two that choose at once would see the same core as free. 4871 is an
+# arbitrary number, as in `worker.store.intake.inbox`.
 _CHOOSE = sql("SELECT pg_advisory_xact_lock(4871, 3)")
 _TAKE_CORE = sql("""
 UPDATE workers SET machine = :machine, core = (
@@ -27,7 +28,7 @@ UPDATE workers SET machine = :machine, core = (
 WHERE id = :id RETURNING core
 """)
 _LEAVE = sql("UPDATE workers SET alive_until = service_now() WHERE id = :id")
-# Rows nobody refers to any more, long after their worker died.
+# A row that a lease refers to must stay: a claim reads from it whether the holder is alive.
 _FORGET = sql("""
 DELETE FROM workers w WHERE alive_until < service_now() - interval '1 day'
   AND NOT EXISTS (SELECT FROM channel_users u WHERE u.lease_owner = w.id)
@@ -49,11 +50,11 @@ class LivingWorker:
     pid: int
     up_s: float
     stalled_s: float
-    """For how long it has taken nothing while entries waited; 0 = all is well."""
+    """Seconds for which it has taken nothing while entries waited; 0 = it takes them."""
 
 
 def living_workers(connection: Connection, host: str | None = None) -> tuple[LivingWorker, ...]:
-    """Give the living workers, of one host or of all, the oldest first."""
+    """Return the living workers of one host or of all, the oldest first."""
     return tuple(
         LivingWorker(
             host=row.host, pid=row.pid, up_s=float(row.up_s), stalled_s=float(row.stalled_s)
@@ -77,24 +78,24 @@ class WorkerStore:
         }
 
     def beat(self, stalled_s: float = 0.0) -> None:
-        """Say that this process lives for another `alive_s`, and since when it takes nothing."""
+        """Extend the life of this process by `alive_s`, and record a stall."""
         values = self._values | {"stalled": timedelta(seconds=stalled_s)}
         with self._database.statement() as connection:
             connection.execute(_BEAT, values)
 
     def take_core(self, machine: UUID, cores: Sequence[int]) -> int:
-        """Commit which of these cores of a machine this process has: one that few others have."""
+        """Choose one of these cores of a machine, one that the fewest processes have."""
         values = self._values | {"machine": machine, "cores": list(cores)}
         with self._database.transaction() as connection:
             connection.execute(_CHOOSE)
             return int(connection.execute(_TAKE_CORE, values).scalar_one())
 
     def leave(self) -> None:
-        """Give all leases of this process free at once."""
+        """Release all leases of this process at once."""
         with self._database.statement() as connection:
             connection.execute(_LEAVE, self._values)
 
     def forget_dead(self) -> None:
-        """Drop the rows of workers that died long ago."""
+        """Delete the rows of workers that died long ago."""
         with self._database.statement() as connection:
             connection.execute(_FORGET)

@@ -1,4 +1,4 @@
-"""The broker, Redis or RabbitMQ: there, writable, keeping what it is given."""
+"""The broker, Redis or RabbitMQ: reachable, writable, durable."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -22,7 +22,7 @@ _PATIENCE_S: Final = 3.0
 
 
 def connection(setup: Setup) -> Finding:
-    """Say whether it can be reached and takes writes."""
+    """Check that it can be reached and takes writes."""
     if _is_rabbitmq(setup):
         return _rabbitmq(setup.settings.broker_url)
     try:
@@ -40,12 +40,12 @@ def connection(setup: Setup) -> Finding:
 
 
 def eviction(setup: Setup) -> Finding:
-    """Say whether it throws entries of a queue away when its memory is full."""
+    """Check that it drops no queue entries when its memory is full."""
     if _is_rabbitmq(setup):
         return ok("none (RabbitMQ)")
     info = _info(setup, "memory")
     policy, limit = info.get("maxmemory_policy"), info.get("maxmemory")
-    if policy is None or limit is None:  # of a service that hides them in INFO
+    if policy is None or limit is None:  # some managed services hide them in INFO
         policy, limit = _config(setup, "maxmemory-policy"), _config(setup, "maxmemory")
     if policy is None or limit is None:
         return unchecked("it does not say")
@@ -58,7 +58,7 @@ def eviction(setup: Setup) -> Finding:
 
 
 def persistence(setup: Setup) -> Finding:
-    """Say what a restart of the broker loses."""
+    """Check what a restart of the broker loses."""
     if _is_rabbitmq(setup):
         return ok("quorum queues")
     info = _info(setup, "persistence")
@@ -75,7 +75,7 @@ def persistence(setup: Setup) -> Finding:
 
 
 def live_replies(setup: Setup) -> Finding:
-    """Say whether there are agents that show a reply as it grows, and nothing that carries it."""
+    """Check that live replies, if an agent has them, can be carried by the broker."""
     streamed = [name for name, agent in setup.routing.agents.items() if agent.stream]
     if streamed and _is_rabbitmq(setup):
         fix = "set stream = false, or use Redis as the broker"
@@ -116,7 +116,7 @@ def _info(setup: Setup, section: str) -> Mapping[str, Any]:
 
 
 def _config(setup: Setup, name: str) -> str | None:
-    """Read one parameter; None where a managed Redis refuses to say."""
+    """Return one parameter; None if a managed Redis refuses to show it."""
     with _opened(setup) as redis:
         try:
             return redis.config_get(name).get(name)

@@ -1,4 +1,4 @@
-"""Celery's settings as they come out in the end, whoever set them."""
+"""The effective settings of Celery, from whatever source."""
 
 import json
 import subprocess
@@ -24,7 +24,7 @@ _NEEDS: Final = ("DATABASE_URL", "BROKER_URL", "TELNYX_API_KEY", "NAMESPACE", "o
 
 
 def broker(_: Setup, found: Effective) -> Finding:
-    """Say whether Celery uses the broker that everything else here looks at."""
+    """Check that Celery uses the broker that the other checks look at."""
     if found.ours_is_read and found.ours_is_written:
         return ok("that of BROKER_URL")
     fix = "unset CELERY_BROKER_URL, CELERY_BROKER_READ_URL and CELERY_BROKER_WRITE_URL"
@@ -32,14 +32,14 @@ def broker(_: Setup, found: Effective) -> Finding:
 
 
 def results(_: Setup, found: Effective) -> Finding:
-    """Say whether Celery stores results: nobody reads them, and they would hold Redis's memory."""
+    """Check that Celery stores no results: nothing reads them, and they would fill Redis."""
     if found.stores_results:
         return fault("results are stored", "unset CELERY_RESULT_BACKEND")
     return ok("off")
 
 
 def visibility(setup: Setup, found: Effective) -> Finding:
-    """Say whether Redis leaves a task to its worker for as long as one may take.
+    """Check that Redis leaves a task to its worker for as long as one may take.
 
     Needed: the longest single step (a call and its margin), and the time after which a task starts
     no further turn. A task with both of them may still get a copy, which finds the user taken and
@@ -67,7 +67,7 @@ def ask() -> Effective:
 
 
 def checks() -> tuple[Check, ...]:
-    """Give the checks of one run: they share one answer."""
+    """Return the checks of one run: they share one answer."""
     answered = cache(ask)
 
     def build(_: Setup) -> Finding:

@@ -1,4 +1,4 @@
-"""Flower: whether it shows itself to anybody. It can also stop workers and change queues."""
+"""Flower: whether it is protected. Whoever can open it can stop workers and change queues."""
 
 import os
 import re
@@ -18,10 +18,10 @@ _NO_ADDRESS: Final = fault("FLOWER_URL is no address", "give http://host:5555")
 
 
 def protection(_: Setup) -> Finding:
-    """Ask for its pages as a stranger: at FLOWER_URL, else where `worker up` runs it."""
+    """Request its pages without a password: at FLOWER_URL, else at the port of `worker up`."""
     address = os.environ.get("FLOWER_URL") or _DEFAULT
     try:
-        # Without what stands before the `@`: a stranger has no password.
+        # Without user and password: the check acts as a stranger.
         base = httpx.URL(address).copy_with(userinfo=b"", query=None, fragment=None)
         if base.scheme not in {"http", "https"} or not re.fullmatch(r"[\w.:-]+", base.host):
             return _NO_ADDRESS

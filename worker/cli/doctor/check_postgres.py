@@ -50,13 +50,13 @@ _WORDS: Final = (
     ("too many", "it has no connection left: lower DATABASE_POOL_SIZE, or raise max_connections"),
     ("remaining connection slots", "lower DATABASE_POOL_SIZE, or raise max_connections"),
 )
-"""What a refusal holds -> what to do."""
+"""A part of the refusal -> the fix."""
 
 _opened = partial(open_database, name="worker-doctor")
 
 
 def connection(setup: Setup) -> Finding:
-    """Say whether it can be reached, is new enough and takes writes."""
+    """Check that it can be reached, is new enough and takes writes."""
     try:
         with _opened(setup.settings.database_url) as database, database.transaction() as one:
             if one.execute(_READ_ONLY).scalar_one():
@@ -65,8 +65,8 @@ def connection(setup: Setup) -> Finding:
     except (ArgumentError, ValueError):  # unquoted: it holds the URL
         return fault("DATABASE_URL is no address", "give postgresql://user:password@host/database")
     except DatabaseAwayError as error:
-        said = str(error.__cause__)
-        fixes = (fix for words, fix in _WORDS if words in said)
+        refusal = str(error.__cause__)
+        fixes = (fix for words, fix in _WORDS if words in refusal)
         default = "is it running, and is DATABASE_URL right?"
         return fault(f"no connection ({error})", next(fixes, default))
     return judge_version(version)
@@ -100,7 +100,7 @@ def judge_skew(skew_s: float) -> Finding:
 
 
 def migrations(setup: Setup) -> Finding:
-    """Say whether the tables are those of this version."""
+    """Check that the tables are those of this version."""
     with _opened(setup.settings.database_url) as database:
         current = StatusStore(database).revision()
     try:
@@ -120,7 +120,7 @@ def migrations(setup: Setup) -> Finding:
 
 
 def permissions(setup: Setup) -> Finding:
-    """Say whether our user may do with the tables what the service does."""
+    """Check that our user has the privileges that the service needs."""
     values = {"tables": sorted(Base.metadata.tables), "emptied": list(_DELETES_FROM)}
     with _opened(setup.settings.database_url) as database, database.transaction() as one:
         missing = [row.privilege for row in one.execute(_MISSING, values)]
@@ -135,7 +135,7 @@ def permissions(setup: Setup) -> Finding:
 
 
 def notifications(setup: Setup) -> Finding:
-    """Say whether LISTEN hears NOTIFY."""
+    """Check that LISTEN receives NOTIFY."""
     with (
         _opened(setup.settings.database_url) as listening,
         _opened(setup.settings.database_url) as speaking,
@@ -152,7 +152,7 @@ def notifications(setup: Setup) -> Finding:
 
 
 def timeouts(setup: Setup) -> Finding:
-    """Say whether the limits that each connection asks for are in force."""
+    """Check that the limits that each connection asks for are in force."""
     with _opened(setup.settings.database_url) as database, database.transaction() as one:
         found = _settings(one, *_TIMEOUTS)
     if off := sorted(name for name, value in found.items() if value == "0"):
@@ -163,10 +163,10 @@ def timeouts(setup: Setup) -> Finding:
 
 
 def pooler(setup: Setup) -> Finding:
-    """Look whether one connection of ours is served by several of Postgres's, a transaction each.
+    """Check whether a pooler serves one connection of ours by several of Postgres's.
 
-    While another client holds the process that served us, a pooler in transaction mode has to
-    give us a different one.
+    While another client holds the process that served us, a pooler in transaction mode has to use a
+    different one.
     """
     with (
         _opened(setup.settings.database_url) as ours,
@@ -183,7 +183,7 @@ def pooler(setup: Setup) -> Finding:
 
 
 def judge_pooler(*, moves: bool, prepares: bool) -> Finding:
-    """Judge whether our connections may go through what stands before Postgres."""
+    """Judge whether our connections may go through this pooler."""
     if not moves:
         hint = "" if prepares else "; DATABASE_PREPARE=true would save Postgres much work"
         return ok(f"none in transaction mode{hint}")

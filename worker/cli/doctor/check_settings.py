@@ -17,7 +17,7 @@ AGENTS: Final = "agents file"
 
 
 def required(setup: Setup, *, field: str) -> Finding:
-    """Say whether a setting without a default is there and right."""
+    """Check a setting without a default."""
     if line := setup.wrong.get(field):
         return _from_line(line)
     if setup.settings.model_dump()[field] == UUID(int=0):
@@ -27,7 +27,7 @@ def required(setup: Setup, *, field: str) -> Finding:
 
 
 def others(setup: Setup) -> Finding:
-    """Say whether the settings with defaults are right."""
+    """Check the settings with defaults."""
     wrong = [line for field, line in setup.wrong.items() if field not in _REQUIRED]
     if not wrong:
         return ok("all can be read")
@@ -35,9 +35,9 @@ def others(setup: Setup) -> Finding:
 
 
 def agents_file(setup: Setup) -> Finding:
-    """Say whether agents, channels and the names of tools can be read."""
+    """Check that agents, channels and the names of tools can be read."""
     if setup.agents is None:
-        return fault(setup.agents_fault, "mend it there; docs/reference/settings.md has all keys")
+        return fault(setup.agents_fault, "fix it there; docs/reference/settings.md has all keys")
     if setup.settings.agents_file is None:
         return ok("none is set: one agent, without instructions")
     names = setup.routing.channels
@@ -47,11 +47,11 @@ def agents_file(setup: Setup) -> Finding:
 
 
 def tools(setup: Setup) -> Finding:
-    """Say whether every tool of the agents file can be built, as a worker would."""
+    """Check that every tool of the agents file can be built, as a worker would."""
     try:
         built = build_tools(setup.routing.tools, os.environ)
     except ToolConfigError as error:
-        return fault(str(error), "mend it in the agents file, or in the environment it names")
+        return fault(str(error), "fix it in the agents file, or in the environment it names")
     used = {name for agent in setup.routing.agents.values() for name in agent.tools}
     if unused := sorted(built.keys() - used):
         names = ", ".join(unused)
@@ -60,7 +60,7 @@ def tools(setup: Setup) -> Finding:
 
 
 def _from_line(line: str) -> Finding:
-    """Take "NAME is not set: do this", or "NAME: do this", apart."""
+    """Split "NAME is not set: do this", or "NAME: do this", into fault and fix."""
     found, _, fix = line.partition(": ")
     return fault(found.partition(" ")[2] or "wrong", fix)
 

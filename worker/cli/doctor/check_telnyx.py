@@ -1,4 +1,4 @@
-"""Telnyx: the key, its clock, the models. Reads only; what needs a conversation is in dialect."""
+"""Telnyx: the key, its clock, the models. Reads only; `check_dialect` uses a conversation."""
 
 import time
 from email.utils import parsedate_to_datetime
@@ -24,7 +24,7 @@ _WHAT: Final = "list models"
 
 
 def key(setup: Setup) -> Finding:
-    """Say whether Telnyx can be reached and takes our key."""
+    """Check that Telnyx can be reached and accepts our key."""
     try:
         parse_base_url(setup.settings.telnyx_base_url)
     except ValueError:  # unquoted: it may hold parts of the address
@@ -35,11 +35,11 @@ def key(setup: Setup) -> Finding:
         return fault("its characters do not fit a header", "set TELNYX_API_KEY to the key alone")
     except OperatorError as error:
         fix = "set TELNYX_API_KEY to an active key of an account that may use inference"
-        return fault(f"refused ({_told(error)})", fix)
+        return fault(f"refused ({_described(error)})", fix)
     except NotFoundError as error:
-        return fault(f"no such page ({_told(error)})", "mend TELNYX_BASE_URL: …/v2")
+        return fault(f"no such page ({_described(error)})", "fix TELNYX_BASE_URL: …/v2")
     except WorkerError as error:
-        return fault(f"no answer ({_told(error)})", "is TELNYX_BASE_URL right, and reachable?")
+        return fault(f"no answer ({_described(error)})", "is TELNYX_BASE_URL right, and reachable?")
     return ok("accepted")
 
 
@@ -57,7 +57,7 @@ def clock(setup: Setup) -> Finding:
 
 
 def models(setup: Setup) -> Finding:
-    """Say whether the models of all agents are offered."""
+    """Check that the models of all agents are offered."""
     offered = set(_rows(setup))
     missing = {
         name: agent.model
@@ -72,12 +72,12 @@ def models(setup: Setup) -> Finding:
 
 
 def sees_images(setup: Setup, model: str) -> bool:
-    """Whether the list of models says that this one takes images. Raises WorkerError."""
+    """Return whether this model takes images. Raises WorkerError."""
     return _rows(setup).get(model, {}).get("is_vision_supported") is True
 
 
 def listed(setup: Setup) -> Answer:
-    """Give the whole answer of the list of models. Raises ValueError and WorkerError."""
+    """Return the whole answer of the list of models. Raises ValueError and WorkerError."""
     settings = setup.settings
     http = ConnectionPerThread(
         settings.telnyx_base_url, settings.telnyx_api_key, timeout_s=_PATIENCE_S
@@ -92,7 +92,7 @@ def _rows(setup: Setup) -> dict[str, dict[str, object]]:
     return {str(row.get("id")): row for row in rows_of(_WHAT, listed(setup))}
 
 
-def _told(error: WorkerError) -> str:
+def _described(error: WorkerError) -> str:
     return str(error).removeprefix(f"{_WHAT}: ")
 
 

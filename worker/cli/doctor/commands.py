@@ -18,14 +18,14 @@ def doctor(
         bool,
         typer.Option(
             "--no-telnyx-writes",
-            help="Play no turns on a throw-away conversation at Telnyx, which cost some tokens.",
+            help="Play no turns on a conversation of its own at Telnyx, which cost some tokens.",
         ),
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Check settings, Postgres, Redis, Celery, Flower and Telnyx; say how to mend what is wrong.
+    """Check settings, Postgres, Redis, Celery, Flower and Telnyx; name the fix of each fault.
 
-    Works with settings missing or broken, and with everything down. Exits 1 where it finds a fault.
+    Works with settings missing or broken, and with everything down. Exits 1 if it finds a fault.
     """
     from worker.cli.doctor import doctor as command  # noqa: PLC0415 - so that --help is quick
 

@@ -1,7 +1,7 @@
-"""Celery's settings as `celery -A worker` would have them here, as one line of JSON on stdout.
+"""Prints the settings that `celery -A worker` would have here, as one line of JSON.
 
-A program of its own: the app is built at import, out of the environment, and stays as it was built.
-Whatever overrides us (CELERY_RESULT_BACKEND, CELERY_BROKER_URL, another default) is seen.
+A program of its own: the app is built at import, from the environment, and cannot be built again.
+So an override (CELERY_RESULT_BACKEND, CELERY_BROKER_URL, another default) is seen.
 """
 
 import json
@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effective:
-    """What of Celery's settings the service rests on; no address leaves it."""
+    """The settings of Celery that the service depends on; without any address."""
 
     visibility_timeout_s: float
     stores_results: bool
@@ -22,7 +22,7 @@ class Effective:
 
 
 def effective() -> Effective:
-    """Build the app and ask it. SystemExit where the settings are wrong."""
+    """Build the app and read its settings. Raises SystemExit if ours are wrong."""
     from worker.celery import app  # noqa: PLC0415 - see above
     from worker.config.settings import load_settings  # noqa: PLC0415
 

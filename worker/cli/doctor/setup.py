@@ -1,4 +1,4 @@
-"""What is configured, as far as it can be read: a broken setting must not hide the others."""
+"""Reads the configuration as far as possible: a broken setting must not hide the others."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,11 +15,11 @@ from worker.domain.timing import Timing
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setup:
-    """Settings and agents. What could not be read is filled in with values that lead nowhere."""
+    """Settings and agents. Unreadable settings get values that connect to nothing."""
 
     settings: Settings
     wrong: Mapping[str, str]
-    """Field -> one line that names it and the mend; these are filled in."""
+    """Field -> one line that names it and the fix; these got other values."""
     agents: tuple[Routing, Timing] | None
     """None = the agents file is wrong."""
     agents_fault: str = ""

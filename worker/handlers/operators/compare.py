@@ -1,7 +1,7 @@
-"""A thread as Telnyx has it beside the turns that we know of, row by row.
+"""Compares Telnyx's thread with our turns, row by row.
 
-The k-th user message belongs to the k-th landed turn, counted from what the thread held before; so
-what somebody else wrote in between shows as a row that differs, and so do all rows after it.
+The k-th user message belongs to the k-th landed turn, counted after the messages that the thread
+held at the start. So a message that somebody else added makes its row and all later rows differ.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,29 +19,31 @@ from worker.store.reports.conversations import (
 from worker.telnyx.conversations import Conversations
 
 
-class Verdict(StrEnum):
-    """How one row of the comparison stands."""
+class Match(StrEnum):
+    """The result for one row of the comparison.
+
+    differs       another text than that of the turn in this place
+    before        a message that the thread held when it was adopted
+    not counted   a turn that may have landed, or is being answered
+    answer        assistant or tools, answering the user message above
+    said          a message of our staff
+    """
 
     MATCHES = "matches"
     DIFFERS = "differs"
-    """The turn that should be here says something else."""
     BEFORE = "before"
-    """It was in the thread when we took that over."""
     NOT_COUNTED = "not counted"
-    """It is a turn that may have landed, or is being answered: nobody has counted it yet."""
     ANSWER = "answer"
-    """What assistant and tools said to the user message above."""
     SAID = "said"
-    """One of our people said it through us."""
     ONLY_THERE = "only there"
     ONLY_HERE = "only here"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComparedRow:
-    """One line: a message of the thread, a turn of ours, or both. Never neither."""
+    """A message of the thread, a turn of ours, or both."""
 
-    verdict: Verdict
+    verdict: Match
     message: ThreadMessage | None
     turn: ConversationTurn | None
 
@@ -54,7 +56,7 @@ class CompareThread:
     telnyx: Conversations
 
     def __call__(self, mapping: ConversationSummary) -> list[ComparedRow]:
-        """Read both sides and put them side by side. Raises `NotFoundError`: the thread is gone."""
+        """Read both sides and compare them. Raises `NotFoundError`: the thread is gone."""
         thread: Sequence[ThreadMessage] = ()
         if mapping.telnyx_id is not None:
             thread = self.telnyx.messages(mapping.telnyx_id)
@@ -65,7 +67,7 @@ class CompareThread:
 def compare(
     thread: Sequence[ThreadMessage], turns: Sequence[ConversationTurn], *, base: int
 ) -> list[ComparedRow]:
-    """Pair messages with turns, and put the turns that found none where they were opened."""
+    """Pair messages with turns; a turn without message is listed in the order of its opening."""
     paired = list(_paired(thread, turns, base))
     seen = {row.turn.id for row in paired if row.turn}
     left = [turn for turn in turns if turn.id not in seen]
@@ -81,7 +83,7 @@ def compare(
 
 
 def _only_here(turn: ConversationTurn) -> ComparedRow:
-    return ComparedRow(verdict=Verdict.ONLY_HERE, message=None, turn=turn)
+    return ComparedRow(verdict=Match.ONLY_HERE, message=None, turn=turn)
 
 
 def _paired(
@@ -93,20 +95,20 @@ def _paired(
     number = -base
     for message in thread:
         turn: ConversationTurn | None = None
-        verdict = Verdict.ANSWER
+        verdict = Match.ANSWER
         if message.role == "user":
             if number < 0:
-                verdict = Verdict.BEFORE
+                verdict = Match.BEFORE
             elif number < len(landed):
                 turn = landed[number]
                 same = turn.is_redacted or same_text(message.text, turn.input_text)
-                verdict = Verdict.MATCHES if same else Verdict.DIFFERS
+                verdict = Match.MATCHES if same else Match.DIFFERS
             else:
                 turn = _take(loose, message.text)
-                verdict = Verdict.NOT_COUNTED if turn else Verdict.ONLY_THERE
+                verdict = Match.NOT_COUNTED if turn else Match.ONLY_THERE
             number += 1
         elif HUMAN_KEY in message.metadata:
-            verdict, turn = Verdict.SAID, _take(said, message.text)
+            verdict, turn = Match.SAID, _take(said, message.text)
         yield ComparedRow(verdict=verdict, message=message, turn=turn)
 
 
@@ -115,7 +117,7 @@ def _may_be_there(turn: ConversationTurn) -> bool:
 
 
 def _take(turns: list[ConversationTurn], text: str) -> ConversationTurn | None:
-    """Take the oldest turn with this text out of the list."""
+    """Remove the oldest turn with this text from the list and return it."""
     found = next((one for one in turns if same_text(text, one.input_text)), None)
     if found is not None:
         turns.remove(found)

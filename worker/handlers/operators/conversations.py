@@ -1,7 +1,6 @@
-"""What operators do to conversations: reset them, adopt others.
+"""Resets conversations and adopts others: the use cases behind `worker conversations`.
 
-Nothing of it happens while a worker is at work on the channel user, or while a call of his may
-still be carried out at Telnyx.
+Both refuse while a worker is busy with the channel user, or while Telnyx may still execute a call.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,31 +28,31 @@ from worker.telnyx.conversations import Conversations
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reset:
-    """What a reset did."""
+    """The result of a reset."""
 
     agent: str | None
     closed: ConversationId | None
     """None = no conversation was open."""
     turn: TurnId | None
-    """The open turn, which goes on with a fresh conversation."""
+    """The open turn, which continues with a new conversation."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adopted:
-    """What an adoption did."""
+    """The result of an adoption."""
 
     agent: str
     conversation: ConversationId
     base_user_messages: int
     turn: TurnId | None
-    """The open turn, which goes on there."""
+    """The open turn, which continues there."""
     tagged: bool
-    """Whether Telnyx took our tag; without it the mapping holds all the same."""
+    """Whether Telnyx stored our tag; the mapping is valid without it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ResetConversation:
-    """Closes the open mapping; the next turn, and an open one, get a fresh conversation."""
+    """Closes the open mapping; the next turn, and an open one, get a new conversation."""
 
     store: InterventionStore
 
@@ -75,7 +74,7 @@ class ResetConversation:
 
 @dataclass(frozen=True, kw_only=True)
 class AdoptConversation:
-    """Maps a channel user to a Telnyx conversation that is there already."""
+    """Maps a channel user to an existing Telnyx conversation."""
 
     store: InterventionStore
     ledger: ConversationReports
@@ -91,9 +90,9 @@ class AdoptConversation:
         *,
         force: bool = False,
     ) -> Adopted:
-        """Adopt, or re-base where the mapping has this conversation already.
+        """Adopt, or re-base if the mapping has this conversation already.
 
-        `force`: although its tag is another user's. Raises `NotNowError`, `NotPossibleError`,
+        `force`: even if it is tagged for another user. Raises `NotNowError`, `NotPossibleError`,
         `NotFoundError` (Telnyx has no such conversation), `StaleLeaseError`.
         """
         user = take_for_changes(self.store, user_id)
@@ -133,7 +132,7 @@ class AdoptConversation:
     def _may_be_there(
         self, turn: OpenTurn | None, was: ConversationOwner | None, users: Sequence[str]
     ) -> bool:
-        """Whether the open turn's words may be the thread's newest, and so must be looked at."""
+        """Whether the open turn may be the thread's newest user message, and must be reconciled."""
         if turn is None or was is None or turn.conversation_id != was.id:
             return False
         if turn.kind is TurnKind.HUMAN:

@@ -1,4 +1,4 @@
-"""What operators do: pause and resume people, replay and dismiss dead letters."""
+"""Pauses and resumes channel users: the use case behind `worker pause` and `worker resume`."""
 
 from dataclasses import dataclass
 
@@ -9,24 +9,24 @@ from worker.store.operators.users import UserStore
 from worker.telnyx.conversations import Conversations
 
 AI_DISABLED = "ai_disabled"
-"""Telnyx's reserved key; its own products do not answer on such a conversation."""
+"""Telnyx's reserved key: its own products do not answer such a conversation."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PauseUser:
-    """A person takes over a channel user, or hands him back."""
+    """Lets a person take over a channel user, and hand them back."""
 
     users: UserStore
     telnyx: Conversations
 
     def pause(self, user_id: ChannelUserId) -> bool:
-        """Stop answering; gives whether Telnyx could be told as well. Ours is what counts."""
+        """Stop answering; return whether Telnyx was updated, too. Only our own state matters."""
         self.users.pause(user_id)
         log.info("user.paused", user=user_id)
         return self._mirror(user_id, disabled=True)
 
     def resume(self, user_id: ChannelUserId) -> bool:
-        """Answer again what comes from now on; the backlog is not answered."""
+        """Answer new messages again; the backlog is not answered."""
         self.users.resume(user_id)
         log.info("user.resumed", user=user_id)
         return self._mirror(user_id, disabled=False)
@@ -41,7 +41,7 @@ class PauseUser:
                     metadata[AI_DISABLED] = "true"
                 self.telnyx.update_metadata(conversation, metadata)
                 if not disabled and AI_DISABLED in self.telnyx.get(conversation).metadata:
-                    # It merges, so what was left out is still there.
+                    # Telnyx merges: a key that was left out is still there.
                     self.telnyx.update_metadata(conversation, {**metadata, AI_DISABLED: "false"})
         except WorkerError as error:
             log.warning("user.mirror_failed", user=user_id, error=str(error))

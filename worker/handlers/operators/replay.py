@@ -1,4 +1,4 @@
-"""Give dead letters another chance."""
+"""Replays dead letters: the use case behind `worker dead-letters replay`."""
 
 from dataclasses import dataclass
 
@@ -12,18 +12,18 @@ from worker.store.dead_letters import DeadLetter, DeadLetterStore
 
 
 class NotReplayableError(PermanentError):
-    """The bytes still are no valid envelope, or somebody has dealt with the dead letter."""
+    """The bytes are still not a valid envelope, or the dead letter is closed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Replay:
-    """Gives a dead letter another chance; two at the same moment answer once."""
+    """Replays a dead letter; two replays at the same time have the effect of one."""
 
     letters: DeadLetterStore
     accept: AcceptEnvelope
 
     def __call__(self, letter_id: DeadLetterId) -> None:
-        """Replay one dead letter. Raises `NotReplayableError` with what is still wrong."""
+        """Replay one dead letter. Raises `NotReplayableError`, which names the fault."""
         letter = self.letters.get(letter_id)
         if letter is None:
             raise NotReplayableError(f"there is no dead letter {letter_id}")
@@ -37,7 +37,7 @@ class Replay:
         log.info("dead_letter.replayed", letter=letter_id, reason=letter.reason)
 
     def _accept(self, letter: DeadLetter, raw: bytes) -> None:
-        # Accepting twice is harmless, losing it is not: so accept first, and mark then.
+        # Accepting twice is harmless, losing it is not: so accept first, then mark.
         try:
             message = parse_and_route(envelope_in(raw), self.accept.routing)
             self.accept.commit(message, starts_itself=False)
@@ -47,9 +47,9 @@ class Replay:
 
 
 def envelope_in(raw: bytes) -> object:
-    """Find the envelope in what was kept, however it is wrapped.
+    """Return the envelope in the bytes, however it is wrapped.
 
-    One of which even the version is missing is what lies innermost. Raises `NotReplayableError`.
+    Without a `version` anywhere, the innermost object is taken. Raises `NotReplayableError`.
     """
     found: object = None
     for depth, (_, document) in enumerate(layers(raw)):

@@ -1,4 +1,4 @@
-"""What one of our people says to a channel user."""
+"""Sends a message of our staff to a channel user: the use case behind `worker say`."""
 
 from dataclasses import dataclass
 from uuid import UUID
@@ -19,10 +19,9 @@ from worker.store.operators.say import Said, SayingStore, StaffMessage
 
 @dataclass(frozen=True, kw_only=True)
 class SayToUser:
-    """Gives a channel user the words of one of our people.
+    """Commits a message as a turn with its reply and delivery.
 
-    They are committed as a turn with its reply and delivery. Workers deliver them, and add them to
-    Telnyx's log before the next turn; so there is no moment at which they are half said.
+    Workers deliver it, and add it to Telnyx's log before the next turn: so it is never half sent.
     """
 
     store: InterventionStore
@@ -38,12 +37,12 @@ class SayToUser:
         key: UUID,
         deliver_only: bool = False,
     ) -> Said:
-        """Say it, once for each `key`.
+        """Commit it, once for each `key`.
 
-        `deliver_only`: without adding it to Telnyx's log, so that no open turn stands in the way.
-        Raises `NotNowError`, `NotPossibleError` and `StaleLeaseError`: nothing was said.
+        `deliver_only`: do not add it to Telnyx's log, and do not wait for an open turn. Raises
+        `NotNowError`, `NotPossibleError` and `StaleLeaseError`: nothing was committed.
         """
-        _check_words(text)
+        _check_text(text)
         before = self.saying.find(user_id, key)
         if before is not None:
             return before
@@ -64,13 +63,13 @@ class SayToUser:
             conversation=conversation.id if conversation else None,
         )
         said = self.saying.say(user.lease, message)
-        log.info("said", user=user_id, turn=said.turn, delivery=said.delivery)
+        log.info("staff_message.committed", user=user_id, turn=said.turn, delivery=said.delivery)
         return said
 
     def _speaker(self, user: LockedUser) -> str:
-        """Name the agent whose conversation it goes to: the only open one, else who would answer.
+        """Return the agent of the only open conversation, else the one who would answer.
 
-        Raises `NotPossibleError` where several are open.
+        Raises `NotPossibleError` if several are open.
         """
         if user.open or user.turn:
             return agent_of(user, None)
@@ -78,7 +77,7 @@ class SayToUser:
         return self.routing.agent_for(channel=channel, recipient=recipient, named=None).name
 
 
-def _check_words(text: str) -> None:
+def _check_text(text: str) -> None:
     if not text.strip():
         raise NotPossibleError("TEXT is empty: say something")
     try:

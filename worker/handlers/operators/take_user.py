@@ -1,4 +1,4 @@
-"""Taking a channel user for an operator: not while a worker, or Telnyx, is at work on him."""
+"""Takes a channel user for an operator, unless a worker or Telnyx is busy with them."""
 
 from worker.domain.errors import PermanentError, RetryableError
 from worker.domain.ids import ChannelUserId
@@ -6,18 +6,18 @@ from worker.store.operators.interventions import InterventionStore, LockedUser
 
 
 class NotNowError(RetryableError):
-    """Somebody or something has to end first; `retry_after_s` None = soon, nobody knows when."""
+    """A worker or Telnyx has to finish first; `retry_after_s` None = soon, at an unknown time."""
 
 
 class NotPossibleError(PermanentError):
-    """What was asked for makes no sense as things are."""
+    """The command does not fit the state of the channel user."""
 
 
 def take_free(store: InterventionStore, user_id: ChannelUserId) -> LockedUser:
-    """Take a channel user who is free. Raises `NotNowError` that says when he will be."""
+    """Take a channel user who is free. Raises `NotNowError`, with the time if it is known."""
     user = store.take(user_id)
     if user.held_until is not None:
-        raise NotNowError(f"a worker is at work on channel user {user_id}: try again in a moment")
+        raise NotNowError(f"a worker is at work on channel user {user_id}: try again soon")
     if user.doubt_until is not None:
         seconds = (user.doubt_until - user.now).total_seconds()
         raise NotNowError(
@@ -29,7 +29,7 @@ def take_free(store: InterventionStore, user_id: ChannelUserId) -> LockedUser:
 
 
 def take_for_changes(store: InterventionStore, user_id: ChannelUserId) -> LockedUser:
-    """Take one who is not being erased: what is gone already cannot be brought back.
+    """Take a channel user who is not being erased: what is removed cannot be restored.
 
     Raises `NotNowError` and `NotPossibleError`.
     """
@@ -42,7 +42,7 @@ def take_for_changes(store: InterventionStore, user_id: ChannelUserId) -> Locked
 
 
 def agent_of(user: LockedUser, named: str | None) -> str:
-    """Choose whose conversation is meant. Raises `NotPossibleError` where that is not clear."""
+    """Return the agent of the conversation to change. Raises `NotPossibleError` if unclear."""
     turn, names = user.turn, [one.agent for one in user.open]
     if user.diverged and turn is not None:
         if named not in {None, turn.agent}:

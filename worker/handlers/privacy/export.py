@@ -1,4 +1,4 @@
-"""Exporting what is held about a channel user: the use case behind `worker export`."""
+"""Exports everything held about a channel user: the use case behind `worker export`."""
 
 import json
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from worker.store.privacy.raw_bytes import RawEntry, RawStore
 
 @dataclass(frozen=True, kw_only=True)
 class ExportUser:
-    """Gives one JSON document, piece by piece: it is never in memory as a whole."""
+    """Yields one JSON document in pieces: it is never in memory as a whole."""
 
     store: ExportStore
     erasures: ErasureStore
@@ -23,7 +23,7 @@ class ExportUser:
     routing: Routing
 
     def __call__(self, user_id: ChannelUserId) -> Iterator[str]:
-        """Give the pieces. Raises `NotFoundError`, before the first."""
+        """Return the pieces. Raises `NotFoundError`, before the first one."""
         who = self.erasures.who(user_id)
         belongs = Ownership(who=who, kind=self.routing.channel(who.channel).kind)
         user = self.store.user(user_id)

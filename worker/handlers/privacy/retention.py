@@ -1,4 +1,4 @@
-"""Retention: what is older than the setting allows is taken out, batch by batch."""
+"""Removes personal data that is older than the setting allows, batch by batch."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -10,7 +10,7 @@ from worker.store.privacy.retention import Cursor, RetentionStore
 
 EVERY_S = 3600.0
 LOOK_EVERY_S = 60.0
-"""Each process asks so often whether it is time."""
+"""The interval at which each process asks whether a pass is due."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,10 +20,10 @@ class ApplyRetention:
     store: RetentionStore
 
     def __call__(self, *, waits: bool = True, dry_run: bool = False) -> Iterator[Mapping[str, int]]:
-        """Do a batch each time the next is asked for; gives how many rows of which tables.
+        """Run a batch for each item of the iterator, which is the number of rows by table.
 
-        It may be left at any point; the next pass goes on. `waits` False: it ends where another
-        process is at it. `dry_run`: it only counts.
+        It may be abandoned at any point; the next pass continues. `waits` False: it ends if another
+        process is running one. `dry_run`: it only counts.
         """
         parts = (
             self.store.turns,
@@ -52,7 +52,7 @@ class HourlyRetention:
     _removed: Counter[str] = field(default_factory=Counter)
 
     def __call__(self) -> None:
-        """Do the next batch, where it is time."""
+        """Run the next batch if one is due."""
         if self._pass is None:
             if boottime() < self._due_at:
                 return
@@ -64,7 +64,7 @@ class HourlyRetention:
         try:
             counts = next(self._pass, None)
         except Exception:
-            self._pass = None  # a generator that has raised gives nothing more
+            self._pass = None  # a generator that has raised yields nothing more
             raise
         if counts is not None:
             self._removed.update(counts)

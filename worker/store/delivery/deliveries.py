@@ -1,4 +1,4 @@
-"""The outbox: in order per channel user, each attempt committed before it is made."""
+"""The outbox: in order per channel user, with each attempt committed before it is made."""
 
 from datetime import timedelta
 
@@ -10,8 +10,8 @@ from worker.store.database import Database
 from worker.store.rows import address_of
 from worker.store.sql import sql
 
-# Only the head of the line can be claimed: a later one must not overtake it. Nor where the gate of
-# the channel's endpoint is closed, see `worker.store.delivery.endpoints`.
+# Only the user's oldest delivery can be claimed, so that a later one does not overtake it, and only
+# if the gate of the channel's endpoint is open, see `worker.store.delivery.endpoints`.
 _CLAIM = sql("""
 WITH head AS (
     SELECT d.id, d.state = 'sending' AS interrupted, d.attempts FROM deliveries d
@@ -57,7 +57,7 @@ WITH ended AS (
 )
 SELECT id FROM ended
 """)
-# Only what can be claimed: the others would crowd it out.
+# Only deliveries that can be claimed: others would fill the limit and hide them.
 _DUE = sql("""
 SELECT d.channel_user_id FROM deliveries d
 WHERE d.due_at <= service_now() - :grace AND NOT EXISTS (
@@ -71,14 +71,14 @@ ORDER BY d.due_at LIMIT :limit
 
 
 class DeliveryStore:
-    """Deliveries."""
+    """Deliveries of replies."""
 
     def __init__(self, database: Database, *, lease_s: float) -> None:
         self._database = database
         self._lease = timedelta(seconds=lease_s)
 
     def claim(self, user_id: ChannelUserId) -> ClaimedDelivery | None:
-        """Commit the beginning of an attempt at the user's oldest reply; None = nothing is due."""
+        """Commit the start of an attempt at the user's oldest reply; None = nothing is due."""
         values = {"user_id": user_id, "lease": self._lease}
         with self._database.statement() as connection:
             row = connection.execute(_CLAIM, values).one_or_none()
@@ -116,7 +116,7 @@ class DeliveryStore:
         provider_id: str | None = None,
         provider_status: str | None = None,
     ) -> None:
-        """Commit how an attempt ended. `pending` and `sending` are tried again in `wait_s`.
+        """Commit the end of an attempt. `pending` and `sending` are tried again after `wait_s`.
 
         Raises `StaleLeaseError`: the attempt lasted longer than its lease.
         """
@@ -134,7 +134,7 @@ class DeliveryStore:
                 raise StaleLeaseError("another worker has taken this delivery over")
 
     def due(self, *, limit: int, grace_s: float) -> tuple[ChannelUserId, ...]:
-        """Give users whose deliveries have been due for `grace_s` and nobody has come."""
+        """Return users whose deliveries have been due for `grace_s` without being claimed."""
         values = {"limit": limit, "grace": timedelta(seconds=grace_s)}
         with self._database.statement() as connection:
             return tuple(ChannelUserId(row[0]) for row in connection.execute(_DUE, values))

@@ -1,4 +1,4 @@
-"""Channel users as operators handle them: found, paused, resumed."""
+"""Finds, pauses and resumes channel users."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -26,7 +26,7 @@ WHERE channel_user_id = :id AND closed_at IS NULL AND telnyx_conversation_id IS 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserState:
-    """A channel user, without his address."""
+    """The state of a channel user, without the address."""
 
     id: ChannelUserId
     channel: str
@@ -48,7 +48,7 @@ class UserStore:
         address: str | None = None,
         limit: int = 10,
     ) -> tuple[UserState, ...]:
-        """Give the channel users that all given things fit."""
+        """Return the channel users that match all given arguments."""
         values = {"id": user_id, "channel": channel, "address": address, "limit": limit}
         with self._database.statement() as connection:
             return tuple(
@@ -62,17 +62,17 @@ class UserStore:
             )
 
     def pause(self, user_id: ChannelUserId) -> None:
-        """Let a person take over: nothing is answered, and a reply on its way is withheld."""
+        """Pause: nothing is answered, and a reply on its way is withheld."""
         with self._database.statement() as connection:
             connection.execute(_PAUSE, {"id": user_id})
 
     def resume(self, user_id: ChannelUserId) -> None:
-        """Let the model answer again what comes from now on."""
+        """Resume: new messages are answered again."""
         with self._database.statement() as connection:
             connection.execute(_RESUME, {"id": user_id})
 
     def open_conversations(self, user_id: ChannelUserId) -> tuple[TelnyxConversationId, ...]:
-        """Give the Telnyx conversations that are in use for this user."""
+        """Return the Telnyx conversations of the user's open mappings."""
         with self._database.statement() as connection:
             rows = connection.execute(_OPEN, {"id": user_id})
             return tuple(TelnyxConversationId(row[0]) for row in rows)

@@ -1,10 +1,10 @@
-"""Erasing one channel user: stopped first, so that nothing new begins, and removed at the end.
+"""Erases one channel user: stopped first, so that nothing new starts, and removed at the end.
 
-    stop ──▶ (whoever works on him ends; Telnyx and the queues are cleared) ──▶ remove ──▶ proof
+    stop ──▶ (running work ends; Telnyx and the queues are cleared) ──▶ remove ──▶ proof
 
-Killed in between, he is stopped, his row is there, and everything can be done again. A message of
-his that is accepted before `remove` takes his row goes with the rest; one after it finds nobody of
-that address, and is the first of a new channel user.
+If it is interrupted, the user is stopped, the row still exists, and every step can be repeated. A
+message accepted before `remove` deletes the user's row goes with the rest; a later one is the first
+of a new channel user.
 """
 
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ from worker.store.sql import Connection, sql
 from worker.store.turns.lease import lock_for_removal
 
 _WHO = sql("SELECT channel, recipient, address, thread FROM channel_users WHERE id = :user_id")
-# What stops a diverged user stops him: no sweep finds him, no claim takes him.
+# Like a divergence: no sweep finds the user, and no claim takes them.
 _STOP = sql("""
 UPDATE channel_users SET diverged_at = coalesce(diverged_at, service_now())
 WHERE id = :user_id RETURNING id
@@ -31,8 +31,8 @@ _REQUEST = sql("""
 INSERT INTO erasures (channel_user_id, requested_at) VALUES (:user_id, service_now())
 ON CONFLICT (channel_user_id) WHERE finished_at IS NULL DO NOTHING
 """)
-# An attempt that is under way is left to end. The token grows: one whose lease is over may still
-# end, and must not bring the delivery back.
+# A running attempt may end. The token grows, so that an attempt whose lease is over cannot make the
+# delivery pending again.
 _CANCEL = sql("""
 UPDATE deliveries SET state = 'cancelled', due_at = NULL, lease_until = NULL,
     lease_token = lease_token + 1, finished_at = service_now()
@@ -47,10 +47,10 @@ _AT_TELNYX = sql("""
 SELECT telnyx_conversation_id, agent FROM conversations WHERE channel_user_id = :user_id ORDER BY id
 """)
 _WORKERS = sql("SELECT EXISTS (SELECT FROM workers WHERE alive_until >= service_now())")
-# Deleting a conversation and the user has Postgres look through `calls` and `deliveries`: they have
-# no index for it, which every message would pay for.
+# Deleting a conversation or a user makes Postgres scan `calls` and `deliveries` for references: an
+# index for that would cost every message, and erasing is rare.
 _PATIENCE = sql("SELECT set_config('statement_timeout', '10min', true)")
-# As it goes: a run that is killed leaves what it has removed to the proof of the one that finishes.
+# Counted step by step, so that the proof includes the removals of a run that was killed.
 _NOTE = sql("""
 UPDATE erasures SET removed = removed || jsonb_build_object(
     CAST(:name AS text), coalesce(CAST(removed->>CAST(:name AS text) AS bigint), 0) + :number)
@@ -63,7 +63,7 @@ WHERE channel_user_id = :user_id AND finished_at IS NULL RETURNING removed
 
 _TURNS = "(SELECT id FROM turns WHERE channel_user_id = :user_id)"
 _REPLIES = f"(SELECT id FROM replies WHERE turn_id IN {_TURNS})"
-_HIS: dict[str, str] = {
+_ROWS: dict[str, str] = {
     "dead_letters": f"""id IN (
         SELECT l.id FROM messages m JOIN dead_letters l ON l.message_row_id = m.id
         WHERE m.channel_user_id = :user_id
@@ -80,37 +80,37 @@ _HIS: dict[str, str] = {
     "attempt_log": "channel_user_id = :user_id",
     "channel_users": "id = :user_id",
 }
-"""Which rows of which tables are his, in an order in which they can be deleted."""
+"""The rows of a channel user by table, in an order in which they can be deleted."""
 _COUNT = sql(
     "SELECT "
     + ", ".join(
-        f"(SELECT count(*) FROM {table} WHERE {his}) AS {table}" for table, his in _HIS.items()
+        f"(SELECT count(*) FROM {table} WHERE {rows}) AS {table}" for table, rows in _ROWS.items()
     )
 )
 _DELETE = {
     table: sql(f"""
-        WITH gone AS (DELETE FROM {table} WHERE {his} RETURNING 1) SELECT count(*) FROM gone""")
-    for table, his in _HIS.items()
+        WITH gone AS (DELETE FROM {table} WHERE {rows} RETURNING 1) SELECT count(*) FROM gone""")
+    for table, rows in _ROWS.items()
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AtTelnyx:
-    """What Telnyx may hold of a channel user, as far as we know."""
+    """The conversations of a channel user that Telnyx may hold."""
 
     conversations: tuple[TelnyxConversationId, ...]
     agents: frozenset[str]
-    """Whose conversations there were."""
+    """The agents of these conversations, and of those that have no id yet."""
 
 
 class ErasureStore:
-    """Channel users that are to be forgotten."""
+    """Channel users that are being erased."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def who(self, user_id: ChannelUserId) -> ChannelAddress:
-        """Say who it is. Raises `NotFoundError`."""
+        """Return the address of a channel user. Raises `NotFoundError`."""
         with self._database.statement() as connection:
             row = connection.execute(_WHO, {"user_id": user_id}).one_or_none()
         if row is None:
@@ -118,13 +118,13 @@ class ErasureStore:
         return address_of(row)
 
     def count(self, user_id: ChannelUserId) -> dict[str, int]:
-        """Count the rows that are his, by table."""
+        """Count the user's rows by table."""
         with self._database.statement() as connection:
             row = connection.execute(_COUNT, {"user_id": user_id}).one()
-        return {table: int(getattr(row, table)) for table in _HIS}
+        return {table: int(getattr(row, table)) for table in _ROWS}
 
     def stop(self, user_id: ChannelUserId) -> None:
-        """Let nothing new begin for him, and write down that it was asked for. Twice is once."""
+        """Let nothing new start for the user, and record the request. Safe to repeat."""
         with self._database.transaction() as connection:
             if connection.execute(_STOP, {"user_id": user_id}).one_or_none() is None:
                 raise NotFoundError("there is no such channel user")
@@ -132,13 +132,13 @@ class ErasureStore:
             connection.execute(_CANCEL, {"user_id": user_id})
 
     def still_delivers(self, user_id: ChannelUserId) -> bool:
-        """Let no further attempt at his replies begin; gives whether one is under way."""
+        """Cancel the user's deliveries; return whether an attempt at one is running."""
         with self._database.transaction() as connection:
             connection.execute(_CANCEL, {"user_id": user_id})
             return bool(connection.execute(_DELIVERING, {"user_id": user_id}).scalar_one())
 
     def at_telnyx(self, user_id: ChannelUserId) -> AtTelnyx:
-        """Give his conversations, closed ones too."""
+        """Return the user's conversations, closed ones too."""
         with self._database.statement() as connection:
             rows = connection.execute(_AT_TELNYX, {"user_id": user_id}).fetchall()
         known = (row.telnyx_conversation_id for row in rows)
@@ -153,15 +153,15 @@ class ErasureStore:
             return bool(connection.execute(_WORKERS).scalar_one())
 
     def note(self, user_id: ChannelUserId, name: str, number: int) -> None:
-        """Add to the proof what was removed elsewhere."""
+        """Add a removal elsewhere to the proof."""
         with self._database.transaction() as connection:
             _note(connection, user_id, name, number)
 
     def remove(self, lease: Lease) -> dict[str, int]:
-        """Delete all his rows, and finish the proof; gives what is in it.
+        """Delete all rows of the user, finish the proof and return it. Raises `StaleLeaseError`.
 
-        Whoever writes to him meanwhile waits for the last transaction only, which finds but what
-        came since. Raises `StaleLeaseError`.
+        Each table has a transaction of its own first: a message that arrives meanwhile waits only
+        for the last one, which finds no more than the rows that were added since.
         """
         for table in _DELETE:
             if table != "channel_users":
@@ -176,7 +176,7 @@ class ErasureStore:
 
     @contextmanager
     def _alone(self) -> Iterator[Connection]:
-        """Open a transaction that may last, and in which retention locks none of the same rows."""
+        """Open a transaction that may take long, with retention locked out: both delete rows."""
         with self._database.transaction() as connection:
             connection.execute(_PATIENCE)
             connection.execute(WAIT)

@@ -1,4 +1,4 @@
-"""Everything that is held about one channel user, as JSON that Postgres writes, page by page."""
+"""Reads everything held about one channel user, as JSON that Postgres writes, page by page."""
 
 from collections.abc import Iterator
 
@@ -14,7 +14,7 @@ SELECT CAST(json_build_object('id', id, 'channel', channel, 'recipient', recipie
     'exported_at', service_now()) AS text)
 FROM channel_users WHERE id = :user_id
 """)
-# Each is a page in the order of an index; `place` is where the next page goes on.
+# Pages in the order of an index: an OFFSET would read all earlier rows again for each page.
 _PARTS = {
     "conversations": sql("""
 SELECT id AS place, CAST(json_build_object('id', id, 'agent', agent,
@@ -67,13 +67,13 @@ class ExportStore:
         self._database = database
 
     def user(self, user_id: ChannelUserId) -> str | None:
-        """Give who it is, a JSON object; None = there is no such channel user."""
+        """Return the channel user as a JSON object; None = there is none."""
         with self._database.statement() as connection:
             found = connection.execute(_USER, {"user_id": user_id}).one_or_none()
         return None if found is None else str(found[0])
 
     def parts(self, user_id: ChannelUserId) -> Iterator[tuple[str, Iterator[str]]]:
-        """Give the name of each part, and its JSON objects one by one."""
+        """Yield the name of each part with its JSON objects."""
         for name, statement in _PARTS.items():
             yield name, self._pages(statement, user_id)
 

@@ -1,6 +1,6 @@
-"""What lies here as it came, and is nobody's row yet: bytes in `dead_letters`, and the inbox.
+"""Raw bytes that no row ties to a user: dead letters and the inbox.
 
-Whose it is stands only in its contents. So it is read page by page, and `belongs` says.
+Only their content says to whom they belong, so they are scanned page by page; `belongs` decides.
 """
 
 import json
@@ -9,17 +9,18 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from worker.store.database import Database
-from worker.store.sql import sql
+from worker.store.sql import Statement, sql
 
 _PAGE = 20
-"""Each may have a megabyte."""
+"""Small: an entry may have a megabyte."""
 _LETTERS = sql("""
-SELECT id, raw FROM dead_letters WHERE raw IS NOT NULL AND id > :after ORDER BY id LIMIT :limit
+SELECT id, raw AS content FROM dead_letters WHERE raw IS NOT NULL AND id > :after
+ORDER BY id LIMIT :limit
 """)
 _DELETE_LETTERS = sql("""
 WITH gone AS (DELETE FROM dead_letters WHERE id = ANY(:ids) RETURNING 1) SELECT count(*) FROM gone
 """)
-_INBOX = sql("SELECT id, envelope FROM inbox WHERE id > :after ORDER BY id LIMIT :limit")
+_INBOX = sql("SELECT id, envelope AS content FROM inbox WHERE id > :after ORDER BY id LIMIT :limit")
 _DELETE_INBOX = sql("""
 WITH gone AS (DELETE FROM inbox WHERE id = ANY(:ids) RETURNING 1) SELECT count(*) FROM gone
 """)
@@ -29,7 +30,7 @@ Belongs: TypeAlias = Callable[[bytes], bool]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RawEntry:
-    """Something as it came. `id` is that of its row."""
+    """The bytes of a dead letter or inbox row; `id` is that of the row."""
 
     id: int
     content: bytes
@@ -42,42 +43,37 @@ class RawStore:
         self._database = database
 
     def letters(self, belongs: Belongs) -> Iterator[RawEntry]:
-        """Give the dead letters whose bytes are his."""
+        """Yield the dead letters whose bytes belong to a user."""
+        return self._scan(_LETTERS, belongs)
+
+    def inbox(self, belongs: Belongs) -> Iterator[RawEntry]:
+        """Yield the envelopes of the inbox that belong to a user."""
+        return self._scan(_INBOX, belongs)
+
+    def _scan(self, statement: Statement, belongs: Belongs) -> Iterator[RawEntry]:
         after = 0
         while True:
             with self._database.statement() as connection:
-                rows = connection.execute(_LETTERS, {"after": after, "limit": _PAGE}).fetchall()
+                rows = connection.execute(statement, {"after": after, "limit": _PAGE}).fetchall()
             if not rows:
                 return
             after = rows[-1].id
             for row in rows:
-                content = bytes(row.raw)
+                raw = row.content
+                # `jsonb` arrives parsed, `bytea` as bytes.
+                content = raw if isinstance(raw, bytes) else json.dumps(raw).encode()
                 if belongs(content):
                     yield RawEntry(id=row.id, content=content)
 
     def delete_letters(self, ids: Sequence[int]) -> int:
-        """Delete dead letters; gives how many there were."""
+        """Delete dead letters, and return their number."""
         with self._database.statement() as connection:
             return int(connection.execute(_DELETE_LETTERS, {"ids": list(ids)}).scalar_one())
 
-    def inbox(self, belongs: Belongs) -> Iterator[RawEntry]:
-        """Give the envelopes of the inbox that are his."""
-        after = 0
-        while True:
-            with self._database.statement() as connection:
-                rows = connection.execute(_INBOX, {"after": after, "limit": _PAGE}).fetchall()
-            if not rows:
-                return
-            after = rows[-1].id
-            for row in rows:
-                content = json.dumps(row.envelope).encode()
-                if belongs(content):
-                    yield RawEntry(id=row.id, content=content)
-
     def delete_inbox(self, ids: Sequence[int]) -> int:
-        """Delete envelopes; gives how many there were.
+        """Delete envelopes, and return their number.
 
-        Waits for whoever is taking one of them out: that one has become a message then.
+        It waits for a worker that is draining one of them, which has become a message then.
         """
         with self._database.statement() as connection:
             return int(connection.execute(_DELETE_INBOX, {"ids": list(ids)}).scalar_one())

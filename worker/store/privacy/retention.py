@@ -1,20 +1,20 @@
-"""Taking out what people wrote, once it is old enough. The rows stay: read-backs count them.
+"""Removes personal data that is old enough. The rows stay: `reconcile` counts them.
 
     turns          `input_text` and `parts`, the envelopes of its messages, the output of its calls,
                    arguments and output of its tool calls, the text of its reply
-    messages       the envelope of one that no turn ever took
-    dead_letters   the whole row, once somebody has decided
+    messages       the envelope of one that never was in a turn
+    dead_letters   the whole row, once it is replayed or dismissed
     attempt_log    the whole row
 
-Nothing is touched that anybody may still have to read:
+Texts that are still needed are kept:
 
-- a turn that is open, that has a delivery on its way, or a dead letter that nobody has decided;
-- of an open conversation the newest turn that landed: a read-back looks whether the thread still
-  ends in its words;
-- of an open conversation a turn that failed, unless it is known not to have landed: it may turn up
-  in the thread late, and is known by its words; and outputs of tools may be owed to the thread.
+- those of a turn that is open, has a pending delivery, or has an open dead letter;
+- in an open conversation, the newest turn that landed: `reconcile` checks that the thread still
+  ends with it;
+- in an open conversation, a failed turn that may have landed: it may appear in the thread late, and
+  is recognised by its text; and outputs of tools may be owed to the thread.
 
-Each batch is one short transaction, and no two of them run at once.
+Each batch is one short transaction, and no two of them run at the same time.
 """
 
 from collections.abc import Mapping
@@ -36,7 +36,7 @@ ON CONFLICT (id) DO UPDATE SET began_at = service_now()
 WHERE last.began_at <= service_now() - :every RETURNING id
 """)
 
-# Of the oldest, so many are looked at, whether they may go or not: so a batch is short for certain.
+# The limit counts candidates, not removals: a batch stays short even if most rows must be kept.
 _OLD_TURNS = """
 WITH candidates AS (
     SELECT id, finished_at FROM turns
@@ -92,7 +92,7 @@ SELECT (SELECT count(*) FROM candidates) AS seen, (SELECT finished_at FROM last)
     (SELECT count(*) FROM written) AS messages
 """
 )
-# A dead one always had a turn, and none of these has anything that hangs on it.
+# Other rows refer only to messages with a turn, which a dead one always had.
 _OLD_MESSAGES = """
 WITH old AS (
     SELECT id, finished_at FROM messages
@@ -127,7 +127,7 @@ WITH gone AS (
 )
 SELECT count(*) AS dead_letters, count(*) AS seen FROM gone
 """)
-# By id, which grows with the time; the time itself has no index.
+# In the order of the id, which grows with the time: the time has no index.
 _COUNT_LOG = sql("SELECT count(*) AS attempt_log FROM attempt_log WHERE at < service_now() - :keep")
 _DROP_LOG = sql("""
 WITH gone AS (
@@ -142,7 +142,7 @@ _TABLES = ("turns", "messages", "dead_letters", "attempt_log")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cursor:
-    """How far a walk has come."""
+    """The position of a walk through a table."""
 
     at: datetime | None = None
     """None = at the beginning."""
@@ -151,18 +151,18 @@ class Cursor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """What one batch did."""
+    """The result of one batch."""
 
     counts: Mapping[str, int] = field(default_factory=dict)
-    """Table -> how many rows; tables without are left out."""
+    """Rows by table; tables without any are left out."""
     next: Cursor | None = None
-    """Where the following batch goes on; None = this was the last."""
+    """The position of the next batch; None = this was the last."""
 
 
 class RetentionStore:
-    """What is older than `keep_days`. Every method but `begin` does one batch.
+    """Removes texts older than `keep_days`. Every method but `begin` runs one batch.
 
-    `waits`: behind the batch of another; else None is given where another is at it.
+    `waits` False: a batch returns None if another process is running one.
     """
 
     def __init__(self, database: Database, *, keep_days: int) -> None:
@@ -170,13 +170,13 @@ class RetentionStore:
         self._keep = timedelta(days=keep_days)
 
     def begin(self, *, every_s: float) -> bool:
-        """Begin a pass where nobody has begun one for so long; gives whether it is ours."""
+        """Start a pass unless one was started within `every_s`; return whether it was started."""
         with self._database.statement() as connection:
             values = {"every": timedelta(seconds=every_s)}
             return connection.execute(_BEGIN, values).one_or_none() is not None
 
     def turns(self, cursor: Cursor, *, waits: bool, dry_run: bool) -> Batch | None:
-        """Take the texts out of ended turns, and out of what belongs to them."""
+        """Remove the texts of ended turns, and those of their messages, calls and replies."""
         return self._walk(_SEE_TURNS if dry_run else _REDACT_TURNS, cursor, waits=waits)
 
     def messages(self, cursor: Cursor, *, waits: bool, dry_run: bool) -> Batch | None:
@@ -184,11 +184,11 @@ class RetentionStore:
         return self._walk(_SEE_MESSAGES if dry_run else _REDACT_MESSAGES, cursor, waits=waits)
 
     def dead_letters(self, _: Cursor, *, waits: bool, dry_run: bool) -> Batch | None:
-        """Delete dead letters that somebody has decided."""
+        """Delete dead letters that are replayed or dismissed."""
         return self._drop(_COUNT_LETTERS if dry_run else _DROP_LETTERS, waits=waits)
 
     def attempt_log(self, _: Cursor, *, waits: bool, dry_run: bool) -> Batch | None:
-        """Delete evidence."""
+        """Delete old rows of the attempt log."""
         return self._drop(_COUNT_LOG if dry_run else _DROP_LOG, waits=waits)
 
     def _walk(self, statement: Statement, cursor: Cursor, *, waits: bool) -> Batch | None:

@@ -1,4 +1,4 @@
-"""Claiming a channel user and opening his turn: fence, read, decide, write, in one transaction."""
+"""Claims a channel user and opens a turn: fence, read, decide and write in one transaction."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -41,8 +41,8 @@ WHERE id = :user_id AND due_at <= service_now() AND diverged_at IS NULL
 RETURNING channel, recipient, address, thread, lease_token, open_turn_id, paused_at,
     service_now() AS now
 """)
-# A claim that waited for the row finds what was accepted meanwhile: due, but only after the claim's
-# own time. The wake is used up by then, so whoever tried to claim tries again.
+# A claim that waited for the row may find a user who became due after the claim's own time. Their
+# wake is used up by then, so the caller has to try again.
 _DUE_IN = sql(f"""
 SELECT greatest(extract(epoch FROM due_at - service_now()), 0) FROM channel_users u
 WHERE id = :user_id AND diverged_at IS NULL
@@ -61,7 +61,7 @@ WHERE turn_id = :turn_id AND state = 'intended'
 
 
 class ClaimStore:
-    """Who works on whom."""
+    """Claims of channel users."""
 
     def __init__(
         self, database: Database, *, worker_id: WorkerId, routing: Routing, lease_s: float
@@ -72,7 +72,7 @@ class ClaimStore:
         self._lease = timedelta(seconds=lease_s)
 
     def claim(self, user_id: ChannelUserId, decide: Decide) -> Claimed | NotClaimed:
-        """Claim the user, decide his next step, commit what it needs, the intent included.
+        """Claim the user, decide the next step and commit what it needs, with the intent of a call.
 
         `decide` runs inside the transaction: it must be pure.
         """
@@ -103,7 +103,7 @@ class ClaimStore:
         if turn is None and not isinstance(step, Reconcile | GoOn):
             turn, intent = open_turn(connection, snapshot, step, agent, worker_id=self._worker_id)
         if turn is None:
-            raise ValueError("there is no turn to go on with")
+            raise ValueError("there is no open turn")
         if isinstance(step, Reconcile):
             connection.execute(_LEFT_INTENDED, {"turn_id": turn.id})
         claimed = Claimed(

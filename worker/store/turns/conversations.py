@@ -26,14 +26,14 @@ WHERE channel_user_id = :user_id AND telnyx_conversation_id IS NOT NULL
 
 
 class ConversationStore:
-    """Every write holds the fence of the channel user."""
+    """The mappings of channel users; every write checks the lease."""
 
     def __init__(self, database: Database, *, lease_s: float) -> None:
         self._database = database
         self._lease = timedelta(seconds=lease_s)
 
     def ensure(self, lease: Lease, agent: str) -> OpenConversation:
-        """Give the open mapping, committed before anything is asked of Telnyx."""
+        """Return the open mapping, which is committed before any call to Telnyx."""
         with self._database.transaction() as connection:
             check_lease(connection, lease, lease_for=self._lease)
             found = read_conversation(connection, lease.user_id, agent)
@@ -43,7 +43,7 @@ class ConversationStore:
             return conversation_value(connection.execute(_INSERT, values).one())
 
     def used(self, lease: Lease) -> frozenset[TelnyxConversationId]:
-        """Give every Telnyx conversation this user ever had, so that a closed one stays closed."""
+        """Return all Telnyx conversations the user ever had: closed ones stay closed."""
         with self._database.statement() as connection:
             rows = connection.execute(_USED, {"user_id": lease.user_id})
             return frozenset(TelnyxConversationId(row[0]) for row in rows)
@@ -56,7 +56,7 @@ class ConversationStore:
         *,
         base_user_messages: int,
     ) -> OpenConversation:
-        """Commit which Telnyx conversation it is, and how many user messages that already held."""
+        """Commit the Telnyx conversation of a mapping, and the user messages it already holds."""
         with self._database.transaction() as connection:
             check_lease(connection, lease, lease_for=self._lease)
             values = {"id": conversation, "telnyx_id": telnyx_id, "base": base_user_messages}

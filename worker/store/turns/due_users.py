@@ -1,4 +1,4 @@
-"""Finding due work that nobody holds, and sharing the free slots among agents."""
+"""Finds due users whom no worker holds, and shares the free slots among agents."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,13 +9,12 @@ from worker.domain.ids import ChannelUserId
 from worker.store.database import Database
 from worker.store.sql import Row, sql
 
-# `agents` goes from one name of the index to the next, whatever lies between. Of each agent come
-# those who are due longest; each of them stands as if the ones before him had been given slots. So
-# the agent with the fewest slots goes first, and 10,000 who wait for one agent are 10,000 places
-# behind the first who waits for another.
-# None of an agent that has all it may have comes through, and one more of each agent is looked for
-# than could be taken: that tells of whom more are due.
-# `woken_at` marks the user as told about, so that the other sweepers leave him be for a while.
+# `agents` jumps through the index from one name to the next. For each agent, `due` takes the users
+# due for longest and ranks each as if those before had been given slots: so the agent with the
+# fewest slots goes first, and 10,000 users of one agent delay nobody of another.
+# An agent at its share gets no slot. One user more than could be taken is read for each agent, to
+# know which agents have more users due.
+# `woken_at` keeps other sweepers from waking the same user for a while.
 _PICK = sql("""
 WITH RECURSIVE agents AS (
     (SELECT agent FROM channel_users WHERE due_at IS NOT NULL ORDER BY agent LIMIT 1)
@@ -53,11 +52,11 @@ SELECT id, agent FROM (
     WHERE id NOT IN (SELECT id FROM fair)
 ) AS found ORDER BY place, due_at
 """)
-# The index over agent and time gives their order; every other way to them has to sort. A burst is
-# there before Postgres's statistics know of it: it then expects next to nobody to be due, thinks
-# any way as good, and goes through all who wait for other agents. (With `u.agent = agents.agent`
-# it would leave the agent out of the order.)
-# Compiling the plan, which Postgres's wrong guess would have it do, takes longer than the pick.
+# Only the index over agent and time returns users in order; every other plan has to sort. During a
+# burst Postgres's statistics are old: it expects nobody to be due, so that any plan seems cheap,
+# and may scan all users of other agents. Hence no sort. (`u.agent = ANY(ARRAY[...])`, because with
+# `=` the planner drops the agent from the order, and would sort again.)
+# The same wrong estimate would trigger JIT, which takes longer than the pick.
 _IN_ORDER_OF_THE_INDEX = sql(
     "SELECT set_config('enable_sort', 'off', true) AS sort, set_config('jit', 'off', true) AS jit"
 )
@@ -69,7 +68,7 @@ _FORGET_WAKE = sql("UPDATE channel_users SET woken_at = NULL WHERE id = :user_id
 
 
 class Due(NamedTuple):
-    """Whom to wake, and to which agent's share of the slots his turn counts."""
+    """A user to wake, and the agent to whose share of the slots the turn counts."""
 
     user_id: ChannelUserId
     agent: str
@@ -77,26 +76,26 @@ class Due(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Swept:
-    """Who is due, and when the next one will be; None = nobody is waiting for a time."""
+    """Users who are due, and the time until the next one; None = no user waits for a time."""
 
     due: tuple[Due, ...]
     crowded: frozenset[str]
-    """The agents of whom more are due than these."""
+    """The agents with more due users than these."""
     next_due_in_s: float | None
 
 
 class SweepStore:
-    """The net under every wake that got lost."""
+    """Finds users whose wake was lost, or never published."""
 
     def __init__(self, database: Database, *, wake_ttl_s: float) -> None:
         self._database = database
         self._wake_ttl = timedelta(seconds=wake_ttl_s)
 
     def pick(self, *, limit: int, held: Mapping[str, int], most: int) -> Swept:
-        """Mark at most `limit` due users as woken and give them, whoever is to start first first.
+        """Mark at most `limit` due users as woken and return them in the order in which to start.
 
-        `held`: how many slots each agent has already, of the `most` that one may have. The agent
-        with the fewest comes first, and of one agent whoever has been due for longest.
+        `held`: the slots that each agent has already, of at most `most`. The agent with the fewest
+        comes first, and within an agent the user who has been due for longest.
         """
         values = {
             "limit": limit,

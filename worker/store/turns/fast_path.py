@@ -1,8 +1,8 @@
 """The fast path: accept a message, claim its user, open the turn and commit the intent at once.
 
-That is what `MessageStore.accept` and `ClaimStore.claim` do one after the other in nine round
-trips. Here it is one, for the usual case: an old acquaintance writes, and nothing else of his is
-under way. Whatever is unusual is left to those two, which decide by everything there is.
+`MessageStore.accept` and `ClaimStore.claim` need nine round trips for that. Here it is one round
+trip, for the usual case: a known user writes and has no other work in progress. All other cases are
+left to those two.
 """
 
 import json
@@ -19,9 +19,9 @@ from worker.store.database import Database
 from worker.store.rows import conversation_value
 from worker.store.sql import Row, sql
 
-# `quiet` is the usual case, as the statement's snapshot shows it. An update that had to wait for
-# its row reads that row anew, but nothing else; so it only happens where the row is still the
-# version that the snapshot has. Everything that a claim reads is written together with that row.
+# `quiet` finds the usual case in the statement's snapshot. An UPDATE that waited for its row reads
+# that row anew, but every other row as before; so `xmin` must still be that of the snapshot. This
+# is enough, because everything a claim reads is written together with the user's row.
 _START = sql("""
 WITH quiet AS MATERIALIZED (
     SELECT u.id AS user_id, u.xmin AS version, u.taken_until,
@@ -78,7 +78,7 @@ FROM started, message, call
 
 
 class StartStore:
-    """Starts turns of messages that nobody has to wait for."""
+    """Starts the turn of a message in the transaction that accepts it."""
 
     def __init__(
         self, database: Database, *, worker_id: WorkerId, routing: Routing, lease_s: float
@@ -89,9 +89,9 @@ class StartStore:
         self._lease = timedelta(seconds=lease_s)
 
     def start(self, message: NewMessage) -> Started | None:
-        """Accept a message and start its turn, all of it or nothing.
+        """Accept a message and start its turn, or change nothing.
 
-        None: nothing happened, for this is not the usual case; accept it, then claim the user.
+        None = this is not the usual case: accept the message, then claim the user.
         """
         policy = self._routing.channel(message.who.channel)
         agent = self._routing.agent(message.agent)

@@ -1,6 +1,6 @@
-"""Opening a turn over waiting messages, and the intent of each of its calls.
+"""Opens a turn over waiting messages, and inserts the intent of each of its calls.
 
-All of it happens within a transaction of the caller, who holds the fence.
+All of it happens within a transaction of the caller, which has checked the lease.
 """
 
 import json
@@ -35,7 +35,7 @@ WITH turn AS (
 )
 """
 _OPEN = sql(_OPEN_TURN + "SELECT id, opened_at FROM turn")
-# The usual case: the call goes out at once.
+# The usual case, in one round trip instead of two: the call is made at once.
 _OPEN_AND_INTEND = sql(
     _OPEN_TURN
     + """, call AS (
@@ -69,7 +69,7 @@ def open_turn(
     *,
     worker_id: WorkerId,
 ) -> tuple[OpenTurn, Intent | None]:
-    """Open a turn; where it can be sent at once, with the intent."""
+    """Open a turn, with the intent if it can be sent at once."""
     turn, values = _new_turn(snapshot, step, agent)
     if not isinstance(step, Send):
         row = connection.execute(_OPEN, values).one()
@@ -88,7 +88,7 @@ def open_turn(
 def _new_turn(
     snapshot: Snapshot, step: Send | Record | Prepare, agent: Agent
 ) -> tuple[OpenTurn, dict[str, object]]:
-    """Give the turn to be opened, still without an id, and the values to open it with."""
+    """Return the turn, still without an id, and the values to insert it with."""
     text_ = input_text(step.batch)
     kind = TurnKind.HUMAN if isinstance(step, Record) else TurnKind.MODEL
     parts = input_parts(step.batch)
@@ -121,7 +121,7 @@ def _new_turn(
 def _instructions_for(
     agent: Agent, conversation: OpenConversation | None, turn: OpenTurn
 ) -> str | None:
-    """Give what has to go with a call; None = the thread has it, or there is nothing to say."""
+    """Return the instructions to send with a call; None = none, or the thread has them."""
     known = conversation.instructions_hash if conversation else None
     if not agent.instructions or known == agent.instructions_hash or turn.is_in_thread:
         return None
@@ -139,7 +139,7 @@ def insert_intent(
 ) -> Intent:
     """Insert the turn's next call; with the instructions unless the thread has them.
 
-    From now on the turn belongs to the conversation, whoever has found or made that.
+    From now on the turn belongs to this conversation.
     """
     if conversation is not None and turn.conversation_id != conversation.id:
         connection.execute(_ATTACH, {"turn_id": turn.id, "conversation_id": conversation.id})

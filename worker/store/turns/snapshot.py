@@ -1,4 +1,4 @@
-"""Reading everything about one channel user that his next step depends on."""
+"""Reads the snapshot of one channel user: everything their next step depends on."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -50,8 +50,8 @@ _CONVERSATION = sql(f"""
 SELECT {_OPEN_CONVERSATION} FROM conversations c
 WHERE channel_user_id = :user_id AND agent = :agent AND closed_at IS NULL
 """)
-# One round trip for all that a new turn depends on. Not one with the claim: an update that has
-# waited for its lock reads everything else as it was before.
+# One round trip for all that a new turn depends on. It cannot be part of the claim: an UPDATE that
+# waited for its lock reads every other row as it was before the wait.
 _WAITING = sql(f"""
 WITH pending AS (
     SELECT id, agent, alone, expires_at, envelope->>'text' AS text,
@@ -74,7 +74,7 @@ WHERE id = :id AND closed_at IS NULL
 
 
 def read_snapshot(connection: Connection, user_id: ChannelUserId, claimed: Row) -> Snapshot:
-    """Read the head of a user whose row the caller has just locked by claiming it."""
+    """Read the snapshot of a user whose row the caller has just locked by claiming it."""
     snapshot = Snapshot(
         lease=Lease(user_id=user_id, token=claimed.lease_token),
         who=address_of(claimed),
@@ -93,7 +93,7 @@ def read_snapshot(connection: Connection, user_id: ChannelUserId, claimed: Row) 
             conversation=read_conversation(connection, user_id, turn.agent),
             gates=read_gates(connection),
         )
-    # One more than a turn takes, to know whether something stays behind.
+    # One more than a turn takes, to know whether messages remain.
     values = {"user_id": user_id, "limit": MAX_TURN_MESSAGES + 1}
     row = connection.execute(_WAITING, values).one()
     return replace(
@@ -172,5 +172,5 @@ def _call(row: Row) -> CallRecord:
 def close_conversation(
     connection: Connection, conversation: ConversationId, *, reason: str
 ) -> None:
-    """Close a mapping; the next turn opens a fresh one. The caller holds the fence."""
+    """Close a mapping; the next turn opens a new one. The caller has checked the lease."""
     connection.execute(_CLOSE, {"id": conversation, "reason": reason})

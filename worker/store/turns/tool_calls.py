@@ -1,6 +1,6 @@
-"""Tool calls: committed before a tool runs, and kept until the thread has their outputs.
+"""Tool calls: committed before a tool runs, and owed to the thread until it has their outputs.
 
-All of it happens within a transaction of the caller, who holds the fence.
+All of it happens within a transaction of the caller, which has checked the lease.
 """
 
 import json
@@ -66,7 +66,7 @@ def insert(
     token: int,
     not_run: str | None = None,
 ) -> None:
-    """Insert what the model has asked for. `not_run`: the output of what will never be run."""
+    """Insert calls that the model has asked for. `not_run`: the output of calls never to be run."""
     state = ToolCallState.STARTED if not_run is None else ToolCallState.FAILED
     rows = [{"call_id": c.call_id, "name": c.name, "arguments": c.arguments} for c in calls]
     values = {
@@ -83,7 +83,7 @@ def insert(
 def finish(
     connection: Connection, record: ToolRecord, *, state: ToolCallState, output: str
 ) -> None:
-    """Keep what came of one."""
+    """Record the result of a tool call."""
     values = {
         "turn_id": record.turn_id,
         "round": record.round,
@@ -97,12 +97,12 @@ def finish(
 def mark_answered(
     connection: Connection, *, turn_id: TurnId, conversation_id: ConversationId | None
 ) -> None:
-    """Note that a call has carried all outputs there were to the thread."""
+    """Record that a call has carried all outputs to the thread."""
     connection.execute(_ANSWERED, {"turn_id": turn_id, "conversation_id": conversation_id})
 
 
 def note_debt(connection: Connection, conversation_id: ConversationId) -> None:
-    """Note whether the thread lacks outputs, for the next turn to begin with them."""
+    """Record whether the thread lacks outputs, with which the next turn then starts."""
     connection.execute(_OWES, {"conversation_id": conversation_id})
 
 
