@@ -236,7 +236,7 @@ def test_a_fault_of_the_agents_file_is_named(
     line = lines_of(invoke("doctor", "--json", env=env))[name]
     assert line["level"] == "fault"
     assert found in line["found"]
-    assert "mend it" in line["fix"]
+    assert "fix it" in line["fix"]
 
 
 # --- Postgres, Redis, Telnyx: one planted fault each -------------------------------------------
