@@ -1,4 +1,4 @@
-"""The page of the simulator says what is so: switches, faults, endpoints, controls."""
+"""The page of the simulator is correct: switches, faults, endpoints, controls."""
 
 import ast
 import dataclasses
@@ -18,7 +18,7 @@ NOT_A_REQUEST = {Endpoint.UNKNOWN, Endpoint.ANY}
 
 
 def tables(heading: str) -> list[list[list[str]]]:
-    """The tables of a section: rows of cells, without their heads."""
+    """Return the tables of a section as rows of cells, without their heads."""
     section = PAGE.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
     found = re.findall(r"(?m)(?:^\|.*\n)+", section)
     return [
@@ -28,12 +28,12 @@ def tables(heading: str) -> list[list[list[str]]]:
 
 
 def names_in(table: list[list[str]]) -> list[str]:
-    """What stands in backticks in the first cells."""
+    """Return the names in backticks in the first cells."""
     return [name for row in table for name in re.findall(r"`([^`]+)`", row[0])]
 
 
 def explanations() -> dict[str, str]:
-    """The text below each field of the settings, from their source."""
+    """Return the docstring of each field of the settings, from their source."""
     tree = ast.parse(inspect.getsource(config_module))
     (body,) = [each.body for each in tree.body if isinstance(each, ast.ClassDef)]
     told: dict[str, str] = {}

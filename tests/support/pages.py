@@ -20,7 +20,7 @@ def name_of(path: Path) -> str:
 
 
 def fences(language: str) -> list[Any]:
-    """Every block of code in that language, as a test parameter."""
+    """Return every block of code in that language, as a test parameter."""
     return [
         pytest.param(block, id=f"{name_of(page)}-{number}")
         for page in PAGES

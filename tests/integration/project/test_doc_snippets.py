@@ -41,15 +41,15 @@ def queued_envelope(broker_url: str) -> Envelope:
 
 @pytest.mark.parametrize("snippet", fences("python"))
 def test_every_python_snippet_queues_an_envelope(snippet: str, broker_url: str) -> None:
-    said = run(snippet, BROKER_URL=broker_url)
-    assert said.strip() in {"", queued_envelope(broker_url).message_id}
+    printed = run(snippet, BROKER_URL=broker_url)
+    assert printed.strip() in {"", queued_envelope(broker_url).message_id}
 
 
 def test_the_example_program_queues_an_envelope_and_prints_its_id(broker_url: str) -> None:
     program = (ROOT / "examples" / "send_message.py").read_text()
-    said = run(program, "Are", "you", "open?", BROKER_URL=broker_url)
+    printed = run(program, "Are", "you", "open?", BROKER_URL=broker_url)
     envelope = queued_envelope(broker_url)
-    assert (said.strip(), envelope.text) == (envelope.message_id, "Are you open?")
+    assert (printed.strip(), envelope.text) == (envelope.message_id, "Are you open?")
 
 
 @pytest.mark.parametrize(

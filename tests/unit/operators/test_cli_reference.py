@@ -1,4 +1,4 @@
-"""The page of the command line is what the commands say of themselves."""
+"""The page of the command line is up to date with the commands' own help."""
 
 from typer.cli import app as typers_own
 from typer.testing import CliRunner
@@ -8,7 +8,7 @@ from tests.support.databases import ROOT
 
 def test_the_page_of_the_command_line_is_made_of_the_commands() -> None:
     docs = ("utils", "docs", "--name", "worker", "--title", "The command line")
-    said = CliRunner().invoke(typers_own, ["worker.cli.app", *docs])
-    assert said.exit_code == 0, said.output
+    result = CliRunner().invoke(typers_own, ["worker.cli.app", *docs])
+    assert result.exit_code == 0, result.output
     page = (ROOT / "docs" / "reference" / "cli.md").read_text()
-    assert page.strip() == said.stdout.strip(), "run `make reference`"
+    assert page.strip() == result.stdout.strip(), "run `make reference`"

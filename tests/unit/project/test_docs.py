@@ -1,4 +1,4 @@
-"""What README, docs and examples say is so: names, commands, snippets, links."""
+"""Names, commands, settings and links in README, docs and examples are correct."""
 
 import dataclasses
 import json
@@ -33,7 +33,7 @@ GROUP: Any = typer.main.get_command(command_line)
 
 
 def table_under(page: str, heading: str) -> dict[str, list[str]]:
-    """The first table after a heading: its rows by what stands in backticks in the first cell."""
+    """Return the first table after a heading: rows by the names in backticks in the first cell."""
     text = ("\n" + (ROOT / page).read_text()).partition(f"\n{heading}\n")[2]
     rows = {}
     for line in text[text.index("\n|") + 1 :].partition("\n\n")[0].splitlines()[2:]:
@@ -132,7 +132,7 @@ def test_the_table_of_settings_is_whole_and_its_defaults_are_true(page: str, hea
 
 
 def spelled(default: object) -> str:
-    """As one writes it into the environment."""
+    """Return a default as it is written in the environment."""
     return str(default).lower() if isinstance(default, bool) else str(default)
 
 
