@@ -53,7 +53,7 @@ def after_a_silent_cut(stage: Stage, report: Report, *, rounds: int) -> None:
 def _start_through(stage: Stage, subject: Subject, proxies: list[SilentProxy]) -> None:
     postgres, redis, upstream = proxies
     database = libpq_url(subject.database_url)
-    url = f"postgresql+psycopg://postgres@127.0.0.1:{postgres.port}/{_name_in(database)}"
+    url = f"postgresql://postgres@127.0.0.1:{postgres.port}/{_name_in(database)}"
     stage.start_process(
         subject,
         env={

@@ -39,7 +39,7 @@ if given is not None:
 else:
     url = os.environ.get("DATABASE_URL")
     if not url:
-        raise SystemExit("DATABASE_URL is not set: give postgresql+psycopg://user@host/database")
+        raise SystemExit("DATABASE_URL is not set: give postgresql://user@host/database")
     engine = create_engine(url)
     with engine.connect() as connection:
         migrate(connection)

@@ -49,7 +49,7 @@ def postgres_server(shared_postgres: EmbeddedPostgres) -> Iterator[EmbeddedPostg
 
 @pytest.fixture
 def database_url(shared_postgres: EmbeddedPostgres) -> Iterator[str]:
-    """A database of this test's own, migrated to head: postgresql+psycopg://..."""
+    """A database of this test's own, migrated to head: postgresql://..."""
     with fresh_database(shared_postgres) as url:
         yield url
 

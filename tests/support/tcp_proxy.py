@@ -278,7 +278,7 @@ def postgres_socket(url: str) -> Path:
 def through(proxy: TcpProxy, url: str) -> str:
     """Give the SQLAlchemy URL of an EmbeddedPostgres' database, by way of the proxy."""
     path = urlsplit(url).path
-    return f"postgresql+psycopg://postgres@127.0.0.1:{proxy.port}{path}"
+    return f"postgresql://postgres@127.0.0.1:{proxy.port}{path}"
 
 
 @dataclass(kw_only=True)

@@ -31,7 +31,7 @@ class DatabaseWay:
     """One connection to Postgres, opened by the first message and again after a failure."""
 
     def __init__(self, url: str, *, timeout_s: float) -> None:
-        self._url = url.replace("postgresql+psycopg://", "postgresql://", 1)
+        self._url = url
         self._timeout_s = timeout_s
         self._connection: psycopg.Connection | None = None
         self._pid = 0

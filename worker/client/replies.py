@@ -74,7 +74,7 @@ def wait_for_reply(
     deadline, pause_s = time.monotonic() + timeout_s, _FIRST_PAUSE_S
     try:
         with psycopg.connect(
-            database_url.replace("postgresql+psycopg://", "postgresql://", 1),
+            database_url,
             autocommit=True,
             prepare_threshold=None,
             connect_timeout=_CONNECT_S,

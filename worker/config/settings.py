@@ -121,13 +121,14 @@ class Settings(BaseSettings):
 
     @field_validator("database_url", "listen_database_url")
     @classmethod
-    def _psycopg(cls, url: str | None) -> str | None:
+    def _postgres(cls, url: str | None) -> str | None:
         if url is None:
             return None
         scheme, _, rest = url.partition("://")
         if scheme not in {"postgres", "postgresql", "postgresql+psycopg"} or not rest:
             raise ValueError("give postgresql://user:password@host/database")
-        return f"postgresql+psycopg://{rest}"
+        # libpq and SQLAlchemy 2.1 both read this form as it is; neither knows "postgres".
+        return f"postgresql://{rest}"
 
     @field_validator("broker_url")
     @classmethod

@@ -70,12 +70,10 @@ class EmbeddedPostgres(EmbeddedServer):
         return self.url_of("postgres")
 
     def url_of(self, database: str) -> str:
-        """SQLAlchemy's URL of a database of this server; `restart` does not change it."""
+        """Return the URL of a database of this server; `restart` does not change it."""
         if self._socket_dir is None:
             raise self._not_running()
-        return (
-            f"postgresql+psycopg://postgres@/{quote(database)}?host={quote(str(self._socket_dir))}"
-        )
+        return f"postgresql://postgres@/{quote(database)}?host={quote(str(self._socket_dir))}"
 
     def start(self) -> None:
         """Make the cluster where there is none, start it, return when it accepts connections."""

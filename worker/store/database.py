@@ -15,7 +15,7 @@ from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
 from worker.domain.errors import DatabaseAwayError, PermanentError
 from worker.net.clock import boottime
-from worker.store.sql import Connection, Row, Rows, libpq_url
+from worker.store.sql import Connection, Row, Rows
 
 _TIMEOUT_MS = 15_000
 """The longest that sent data may stay unacknowledged by the other side's kernel."""
@@ -61,7 +61,7 @@ class Database:
         self, url: str, *, pool_size: int = 10, name: str = "worker", prepare: bool = False
     ) -> None:
         make_url(url)  # raises ArgumentError or ValueError now; libpq would only when connecting
-        self._url = libpq_url(url)
+        self._url = url
         self._name = name
         self._prepare_after = _PREPARE_AFTER if prepare else None
         self._generation = 0

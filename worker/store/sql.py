@@ -73,8 +73,3 @@ class Connection:
         rows = self.driver.execute(statement.query, given or None)
         assert isinstance(rows, Rows)  # noqa: S101 - see `Database`
         return rows
-
-
-def libpq_url(url: str) -> str:
-    """Take SQLAlchemy's name of the driver out of an address; libpq knows none."""
-    return url.replace("postgresql+psycopg://", "postgresql://", 1)

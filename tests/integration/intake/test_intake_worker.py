@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -169,7 +170,7 @@ def test_messages_survive_a_redis_that_refuses_to_note_them(worker: Worker) -> N
         pipe.lpush("inbound", b"garbage " + CANARY.encode())
         pipe.config_set("maxmemory", "1")
         pipe.execute()
-    worker.wait(lambda: "entry_homeless count=1" in worker.output())
+    worker.wait(lambda: re.search(r"entry\.held_back +count=1\b", worker.output()) is not None)
     time.sleep(2)
     assert len(worker.runs()) < 25
     worker.client.config_set("maxmemory", "0")
@@ -269,7 +270,7 @@ def test_remote_control_opens_no_queue_without_a_gate(worker: Worker) -> None:
     worker.push(b"garbage", queue="other")
     control = Celery(broker=worker.broker, set_as_current=False).control
     control.add_consumer("other", reply=True)
-    worker.wait(lambda: "queue_refused" in worker.output())
+    worker.wait(lambda: "queue.refused" in worker.output())
     assert control.ping(timeout=1)
     assert worker.client.llen("other") == 1
 

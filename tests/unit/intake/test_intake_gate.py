@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from worker.domain.reasons import DeadLetterReason
 from worker.queue.gate import entry, gate
@@ -77,18 +78,20 @@ def test_every_fixture_gets_its_reason_and_bad_ones_keep_their_bytes(
     case: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     raw = (FIXTURES / case["file"]).read_bytes()
-    with caplog.at_level(logging.DEBUG):
+    with caplog.at_level(logging.DEBUG), capture_logs() as logs:
         message = a_gate().admit(raw, queue="inbound", priority=0)
     letter = letter_in(message)
     if case["reason"] is None:
         assert letter is None
+        assert logs == []
         assert message["headers"]["task"] == "messages.receive"
     else:
         assert letter is not None
         assert (letter.reason, letter.raw, letter.queue) == (case["reason"], raw, "inbound")
         assert CANARY not in letter.detail
-        assert f"entry_set_aside reason={case['reason']}" in caplog.text
-    assert CANARY not in caplog.text
+        (line,) = logs
+        assert (line["event"], line["reason"]) == ("entry.set_aside", case["reason"])
+    assert CANARY not in f"{logs}{caplog.text}"
 
 
 def test_every_reason_the_gate_gives_has_a_fixture_or_a_test_here() -> None:

@@ -10,8 +10,8 @@ from worker.queue.gate.amqp_transport import GatedConnection
 from worker.queue.gate.base_task import DeadLetteringTask
 from worker.queue.gate.gate import DEAD_LETTER_TASK
 from worker.queue.gate.install import install_gate
+from worker.queue.gate.message import PrivateRequest
 from worker.queue.gate.redis_transport import GatedChannel, GatedTransport
-from worker.queue.gate.request import PrivateRequest
 
 STOCK = "kombu.transport.redis:Transport"
 

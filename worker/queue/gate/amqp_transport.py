@@ -1,9 +1,9 @@
 # mypy: disallow-untyped-calls=False
-"""kombu's AMQP transport with the gate in it; written against kombu 5.7 and py-amqp 5.4.
+"""kombu's AMQP transport behind the entry gate; written against kombu 5.7 and py-amqp 5.4.
 
-RabbitMQ delivers properties, headers and body apart. They are put into the wrapper a Redis entry
-has (see `entry`), body in base64, and go through the same gate. What stands between the delivery
-and its acknowledgement is RabbitMQ's: a message that nobody acknowledged comes again as it was.
+RabbitMQ delivers properties, headers and body separately. They are put into the wrapper of a Redis
+entry (see `entry`), with the body in base64, and pass the same gate. Until it is acknowledged,
+RabbitMQ keeps the original message, and delivers it again unchanged.
 """
 
 import base64
@@ -20,18 +20,20 @@ from worker.queue.gate.message import GatedMessage
 
 _HEADER_FRAME: Final = 2
 _FIXED_BYTES: Final = 12
-"""Of a content header, before its properties: class, weight, size of the body."""
+"""Length of class, weight and body size, which precede the properties in a content header."""
 _ONLY_HEADERS: Final = b"\x20\x00"
-"""The property flags that announce a table of headers and nothing else."""
+"""Property flags that announce a table of headers and nothing else."""
 UNREADABLE: Final = "unreadable"
-"""The header under which properties come that py-amqp cannot read."""
+"""Header that carries properties which py-amqp cannot read."""
 
 
 def tolerant_frame_handler(connection: Any, callback: Any) -> Callable[[Any], bool]:  # noqa: ANN401
-    """Read frames. Properties that py-amqp trips over (not UTF-8, an impossible date) are wrapped.
+    """Make a frame handler that wraps properties which py-amqp cannot read.
 
-    It trips in the loop that reads all queues, and the message comes again to the next worker.
+    Examples: names that are not UTF-8, an impossible date.
     """
+    # py-amqp raises in the loop that reads all queues. The worker would end, and RabbitMQ would
+    # deliver the same message to the next one.
     handle: Callable[[Any], bool] = frame_handler(connection, callback)
 
     def on_frame(frame: Any) -> bool:  # noqa: ANN401
@@ -39,7 +41,7 @@ def tolerant_frame_handler(connection: Any, callback: Any) -> Callable[[Any], bo
         if kind == _HEADER_FRAME:
             try:
                 _decode(content, spare_calls=16)
-            except Exception:  # noqa: BLE001 - whatever a stranger has published
+            except Exception:  # noqa: BLE001 - a stranger may publish anything
                 fixed, rest = bytes(content[:_FIXED_BYTES]), bytes(content[_FIXED_BYTES:])
                 wrapped = {UNREADABLE: base64.b64encode(rest).decode()}
                 content = fixed + _ONLY_HEADERS + dumps("F", [wrapped])
@@ -49,7 +51,8 @@ def tolerant_frame_handler(connection: Any, callback: Any) -> Callable[[Any], bo
 
 
 def _decode(content: Any, *, spare_calls: int) -> None:  # noqa: ANN401
-    # Deeper in the stack than py-amqp will: what it can't nest must fail here.
+    # Runs deeper in the stack than py-amqp does later, so that a nesting which exhausts the stack
+    # there already fails here.
     if spare_calls:
         _decode(content, spare_calls=spare_calls - 1)
     else:
@@ -57,20 +60,20 @@ def _decode(content: Any, *, spare_calls: int) -> None:  # noqa: ANN401
 
 
 class GatedAmqpChannel(stock.Channel):
-    """Reads queues through the gate, where `broker_transport_options` has one."""
+    """Reads queues through the gate, if `broker_transport_options` has one."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
-        # The bytes as they came; py-amqp makes text of them where it can.
+        # Keep the raw bytes: by default py-amqp decodes a body that looks like text.
         super().__init__(*args, **kwargs, auto_decode=False)
         self._queue_of: dict[str, str] = {}
 
     def basic_consume(self, queue: str = "", consumer_tag: str = "", **options: Any) -> Any:  # noqa: ANN401
-        """Remember which queue the consumer reads: a delivery names only the routing key."""
+        """Remember the consumer's queue: a delivery names only the routing key."""
         self._queue_of[consumer_tag] = queue
         return super().basic_consume(queue, consumer_tag, **options)
 
     def message_to_python(self, raw_message: Any) -> Any:  # noqa: ANN401
-        """Make what Celery gets. Never raises for what came on a queue with a gate."""
+        """Make the message for Celery. Never raises for a delivery on a queue with a gate."""
         gate: EntryGate | None = self.connection.entry_gate
         queue = self._queue_of.get(raw_message.delivery_info.get("consumer_tag", ""))
         if gate is None or queue not in gate.queues:
@@ -81,7 +84,7 @@ class GatedAmqpChannel(stock.Channel):
 
 
 class GatedConnection(stock.Connection):
-    """Takes the gate out of the transport's options."""
+    """Takes the gate from the transport's options."""
 
     Channel = GatedAmqpChannel
 
@@ -93,13 +96,13 @@ class GatedConnection(stock.Connection):
 
 
 class GatedAmqpTransport(stock.Transport):
-    """Selected for `amqp://` by `install`."""
+    """Selected for `amqp://` by `install_gate`."""
 
     Connection = GatedConnection
 
 
 class GatedAmqpsTransport(stock.SSLTransport):
-    """Selected for `amqps://` by `install`."""
+    """Selected for `amqps://` by `install_gate`."""
 
     Connection = GatedConnection
 
@@ -118,6 +121,8 @@ def _entry(message: Any) -> bytes:  # noqa: ANN401
         },
     }
     try:
-        return json.dumps(entry, default=repr).encode()  # AMQP has bytes, decimals and dates
-    except (TypeError, ValueError, RecursionError):  # a key of bytes, a deep table
+        # AMQP tables may hold bytes, decimals and dates.
+        return json.dumps(entry, default=repr).encode()
+    except (TypeError, ValueError, RecursionError):
+        # A key of bytes, or a table nested too deep.
         return json.dumps(entry | {"headers": repr(entry["headers"])}).encode()

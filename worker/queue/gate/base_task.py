@@ -1,13 +1,13 @@
-"""The base class of our tasks: what becomes of the message when a task raises.
+"""The base class of our tasks decides about the message when a task raises.
 
     returns                   acknowledged
-    Reject, Ignore, Retry     as Celery says
-    RetryableError            back on its queue, behind all that wait, after a short pause
-    anything else: a defect   what the task's `on_defect` says
+    Reject, Ignore, Retry     as Celery defines
+    RetryableError            back on its queue, behind all others, after a short pause
+    anything else: a defect   as the task's `on_defect` says
 
 Celery acknowledges a message whose task failed, and writes the text of the exception into the log
-and into the events Flower shows. Exceptions quote what people wrote; Celery gets one that has only
-type and place.
+and into the events that Flower shows. Exceptions quote what people wrote, so Celery gets one that
+has only type and place.
 """
 
 import time
@@ -22,41 +22,41 @@ from structlog.contextvars import bound_contextvars
 
 from worker.domain.errors import RetryableError
 from worker.domain.reasons import DeadLetterReason
+from worker.queue.gate.message import PrivateRequest
 from worker.queue.gate.rejected_entry import RejectedEntry
-from worker.queue.gate.request import PrivateRequest
 
 _FRAMES = 6
 
 
 class OnDefect(Enum):
-    """What becomes of the message when its task has a defect."""
+    """The fate of a message whose task has a defect."""
 
     DROP = auto()
-    """Acknowledged: it was a hint, what it hints at stands in Postgres."""
+    """Acknowledge it: it was a hint, and Postgres holds what it pointed to."""
     DEAD_LETTER = auto()
-    """A dead letter, `task_failed`: it is the only copy."""
+    """Keep it as a dead letter, reason `task_failed`: it is the only copy."""
     REQUEUE = auto()
-    """Again, until it works."""
+    """Try again until it works."""
 
 
 class TaskDefectError(Exception):
-    """What Celery is told of an unexpected exception."""
+    """Stands for an unexpected exception in front of Celery: type and place, no text."""
 
 
 class DeadLetteringTask(Task):
-    """Names our Request, and stands between the task and what Celery does with exceptions."""
+    """Runs a task, and turns its exceptions into ones that Celery handles as we need."""
 
     Request = PrivateRequest
     on_defect: ClassVar[OnDefect] = OnDefect.DROP
     pause_s: ClassVar[float] = 1.0
-    """How long a message that goes back holds its thread, so that nothing spins."""
+    """Time that a requeued message holds its thread: without it, the loop would spin."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
-        """Run it. Celery's own is for calls outside of a worker."""
+        """Run the task. Calls outside of a worker are left to Celery."""
         if self.request.called_directly:
             return super().__call__(*args, **kwargs)
         try:
-            # Whatever is logged meanwhile says in which task: the id that its producer gave it.
+            # Every line that is logged meanwhile carries the task's id.
             with bound_contextvars(task=self.request.id):
                 return self.run(*args, **kwargs)
         except (Ignore, Reject, Retry):
@@ -65,7 +65,8 @@ class DeadLetteringTask(Task):
             defect, pause_s = None, error.retry_after_s
         except Exception as error:  # noqa: BLE001 - the edge to Celery
             defect, pause_s = _place(error), None
-        # Not inside `except`: the new exception would carry the old one as its context.
+        # Outside of `except`: otherwise the new exception has the old one as its context, and
+        # Celery logs both.
         if defect is None:
             raise self._requeue("retryable", pause_s)
         raise self._after_defect(defect)
@@ -74,7 +75,7 @@ class DeadLetteringTask(Task):
         if self.on_defect is OnDefect.REQUEUE:
             return self._requeue(defect)
         if self.on_defect is OnDefect.DEAD_LETTER and not self._keep(defect):
-            return self._requeue(f"{defect}, and it could not be kept")
+            return self._requeue(f"{defect}; keeping the message failed, too")
         return TaskDefectError(defect)
 
     def _keep(self, defect: str) -> bool:
@@ -87,7 +88,7 @@ class DeadLetteringTask(Task):
                     queue=self.request.delivery_info["routing_key"],
                 )
             )
-        except Exception:  # noqa: BLE001 - whatever it is, the message must not be acknowledged
+        except Exception:  # noqa: BLE001 - for any error, the message must not be acknowledged
             return False
         return True
 
@@ -100,12 +101,12 @@ class DeadLetteringTask(Task):
 def keep_dead_letter(
     task: DeadLetteringTask, raw: str, reason: str, detail: str, queue: str
 ) -> None:
-    """Commit the row; after that the message is acknowledged. The task `dead_letters.keep`."""
+    """Commit the dead letter, then let Celery acknowledge. Runs as task `dead_letters.keep`."""
     task.app.keep_dead_letter(RejectedEntry.from_args([raw, reason, detail, queue]))
 
 
 def _place(error: BaseException) -> str:
-    """Give an exception's type and the places it passed, inmost first; never its text."""
+    """Return an exception's type and the places it passed, innermost first; never its text."""
     frames = reversed(traceback.extract_tb(error.__traceback__)[-_FRAMES:])
     places = [f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames]
     return " < ".join([type(error).__qualname__, *places])

@@ -1,4 +1,4 @@
-"""What an entry of a task queue must look like, read without trusting a byte of it.
+"""Parses an entry of a task queue without trusting a byte of it.
 
 On Redis a Celery producer LPUSHes one JSON object, kombu's wrapper around a message of protocol 2:
 
@@ -6,10 +6,10 @@ On Redis a Celery producer LPUSHes one JSON object, kombu's wrapper around a mes
      "headers": {"task": …, "id": …, …},
      "properties": {"delivery_tag": …, "delivery_info": {…}, "body_encoding": "base64", …}}
 
-What comes by AMQP is put into the same wrapper, see `amqp`.
+AMQP deliveries are put into the same wrapper, see `amqp_transport`.
 
 `Entry.parse` takes any bytes and returns an `Entry` or raises `EntryRefusedError`, nothing else.
-The error holds fixed words and numbers, never a piece of what was read: it is logged and shown.
+The error holds fixed words and numbers, never a piece of the entry: it is logged and shown.
 """
 
 import base64
@@ -25,7 +25,7 @@ from worker.observability.traces import TRACEPARENT
 from worker.queue.gate import strict_json
 
 _UTF8_NAMES: Final = frozenset({"", "utf-8", "utf8", "us-ascii", "ascii", "binary"})
-"""Values of `content-encoding` under which JSON is UTF-8; to some all bytes are "binary"."""
+"""Values of `content-encoding` under which JSON is UTF-8; some clients call all bytes "binary"."""
 _OVERHEAD_BYTES: Final = 64 * 1024
 """Room for headers and properties beside a body of the permitted size."""
 _UUID: Final = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
@@ -34,7 +34,7 @@ _FOREIGN_IDS: Final = uuid.UUID("6f1d6d0a-8a0c-5d0e-9a55-6a1f7b1f2c10")
 
 
 class EntryRefusedError(PermanentError):
-    """The entry can never become a task. `detail` says more than `reason`, in words of ours."""
+    """The entry can never become a task. `detail` adds to `reason`, in fixed words."""
 
     def __init__(self, reason: Reason, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")
@@ -44,29 +44,32 @@ class EntryRefusedError(PermanentError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One well-formed task message. Canvas, `eta`, `expires` and most headers are left behind.
+    """One well-formed task message. Canvas, `eta`, `expires` and most headers are dropped."""
 
-    The two times on purpose: an `expires` drops a message without a trace, an `eta` beyond the
-    visibility timeout runs it several times.
-    """
+    # `expires` would discard a message without a trace, and an `eta` beyond the visibility timeout
+    # would run it several times. So neither becomes a field here.
 
     task: str
     task_id: str
-    """A UUID; another id is replaced by one made of it. Ids are logged, and may be an address."""
+    """A UUID. Any other id is replaced by a UUID derived from it: ids are logged, and a producer's
+    own may contain an address."""
     links: dict[str, str]
-    """`root_id` and `parent_id`, where they are UUIDs; `traceparent`, where it is one."""
+    """`root_id` and `parent_id` if they are UUIDs; `traceparent` if it is valid."""
     args: list[Any]
     kwargs: dict[str, Any]
     body: bytes
-    """`[args, kwargs, embed]`, exactly as it came."""
+    """`[args, kwargs, embed]`, exactly as it arrived."""
     body_text: str
-    """The same as it stood in the entry, see `body_encoding`."""
+    """The same as text of the entry, in `body_encoding`."""
     body_encoding: str
     redelivered: bool
 
     @classmethod
     def parse(cls, raw: bytes, *, max_body_bytes: int | None) -> Self:
-        """Read one entry of the list. `max_body_bytes` None: any size."""
+        """Read one entry of the list. Raises `EntryRefusedError`.
+
+        `max_body_bytes`: None = any size.
+        """
         if max_body_bytes is not None and len(raw) > max_body_bytes * 4 // 3 + _OVERHEAD_BYTES:
             raise EntryRefusedError(Reason.TOO_LARGE, f"entry of {len(raw)} bytes")
         entry = _decoded(raw, not_text=Reason.NOT_JSON, not_json=Reason.NOT_JSON)
@@ -102,7 +105,8 @@ class Entry:
 def _decoded(data: bytes, *, not_text: Reason, not_json: Reason) -> Any:  # noqa: ANN401 - JSON
     try:
         text = data.decode()
-    except UnicodeDecodeError:  # its text has the bytes
+    except UnicodeDecodeError:
+        # `from None`, here and below: the original error quotes the bytes.
         raise EntryRefusedError(not_text, "not UTF-8") from None
     try:
         value = strict_json.loads(text)
@@ -128,7 +132,7 @@ def _properties(entry: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_labels(entry: dict[str, Any], headers: object) -> None:
-    """Decide from the labels alone: what is no plain JSON is not even unpacked."""
+    """Decide from the labels alone: anything but plain JSON is not even unpacked."""
     if isinstance(headers, dict) and headers.get("compression"):
         raise EntryRefusedError(Reason.COMPRESSED, "header `compression`")
     media = entry.get("content-type")
@@ -146,12 +150,13 @@ def _body(entry: dict[str, Any], properties: dict[str, Any]) -> bytes:
     match properties.get("body_encoding"):
         case "base64":
             try:
-                # Without line breaks: clients that think of MIME put them in.
+                # MIME encoders insert line breaks, which `validate=True` would refuse.
                 return base64.b64decode("".join(text.split()), validate=True)
             except ValueError:
                 raise EntryRefusedError(Reason.BODY_ENCODING, "broken base64") from None
         case None | "" | "utf-8" | "UTF-8":
-            return text.encode()  # lone surrogates have been refused
+            # Cannot fail: an entry with lone surrogates was refused before.
+            return text.encode()
         case _:
             raise EntryRefusedError(Reason.BODY_ENCODING, "unknown `body_encoding`")
 

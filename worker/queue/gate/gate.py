@@ -1,20 +1,19 @@
-"""The gate: an entry popped off a task queue becomes a safe message before Celery sees it.
+"""The entry gate: turns an entry popped off a task queue into a safe message before Celery sees it.
 
-    entry ──good──▶ the same task and arguments, in a wrapper of our own making
-          └─bad───▶ a call of our task `dead_letters.keep`, which carries the bytes and the reason
+    entry ──valid────▶ the same task and arguments, in a wrapper of our own making
+          └─rejected─▶ a call of our task `dead_letters.keep` with the bytes and the reason
 
-So bad entries need no way of their own: like every message they stand in Redis's hash `unacked`
-until the task has committed its row, come back when this process dies, and wait for Postgres on a
-thread of the pool instead of in the loop that reads the queues.
+So rejected entries need no path of their own. Like every message they stay in Redis's hash
+`unacked` until the task has committed its row, come back if this process dies, and wait for
+Postgres on a thread of the pool instead of in the loop that reads the queues.
 
-Good messages get a new wrapper too, because kombu and Celery trust what strangers write into it:
-equal delivery tags overwrite each other in `unacked`, an exchange nobody declared restores a
-message to nowhere, a broken `eta` or `timelimit` raises, `shadow`, `argsrepr` and ids are logged.
+Valid messages get a new wrapper too, because kombu and Celery trust the producer's: equal delivery
+tags overwrite each other in `unacked`, an undeclared exchange restores a message to nowhere, a
+broken `eta` or `timelimit` raises, and `shadow`, `argsrepr` and ids are logged.
 """
 
 import itertools
 import json
-import logging
 import uuid
 from collections.abc import Callable, Collection, Mapping
 from inspect import Signature, signature
@@ -22,24 +21,26 @@ from typing import Any, Final
 
 from worker.domain.reasons import DeadLetterReason as Reason
 from worker.envelope.wire import MAX_BODY_BYTES
+from worker.observability.logs import log
 from worker.queue.gate.entry import Entry, EntryRefusedError
 from worker.queue.gate.rejected_entry import RejectedEntry
 
 DEAD_LETTER_TASK: Final = "dead_letters.keep"
 HIDDEN: Final = "(hidden)"
-"""Stands for arguments wherever Celery shows them; where it finds "" it shows the real ones."""
-_LETTER_BEGINS: Final = b'{"headers": {"task": "dead_letters.keep"'
-"""How we write a letter. It is read again when Postgres was away, and may be of any size."""
+"""Celery shows this in place of arguments. For an empty string it would show the real ones."""
+_REJECTED_BEGINS: Final = b'{"headers": {"task": "dead_letters.keep"'
+"""The beginning of a rejected entry as we write it, here and in every earlier release.
 
-# A delivery's tag is a key among those of all processes. A random one for each is a system call.
+It is read again if Postgres was away, and may then be of any size.
+"""
+
+# Delivery tags must be unique among all processes. A UUID for each would cost a system call.
 _PROCESS: Final = uuid.uuid4().hex
 _NUMBERS: Final = itertools.count()
 
-logger = logging.getLogger(__name__)
-
 
 class Admitted(dict[str, Any]):
-    """A message in kombu's form, with what reading it has given: its body as bytes and as JSON."""
+    """A message in kombu's form, with its body as bytes and as parsed JSON."""
 
     __slots__ = ("body", "payload")
 
@@ -50,9 +51,9 @@ class Admitted(dict[str, Any]):
 
 
 class EntryGate:
-    """Which task may come in on which queue, and what becomes of everything else.
+    """Admits calls of the right tasks on each queue, and makes dead letters of everything else.
 
-    `tasks`: all tasks by name, asked when the first entry comes. `accepts`: task names by queue.
+    `tasks`: returns all tasks by name, called when an entry comes. `accepts`: task names by queue.
     """
 
     def __init__(
@@ -67,52 +68,53 @@ class EntryGate:
         self._max_body_bytes = max_body_bytes
         self._signatures: dict[str, Signature] = {}
         self.admitted = 0
-        """How many entries have come in; the stall watchdog looks whether it moves."""
+        """Number of entries so far; the stall watchdog checks that it grows."""
 
-    def __repr__(self) -> str:  # stands in `broker_transport_options`, which Celery prints
+    def __repr__(self) -> str:
+        # Celery prints `broker_transport_options`, which hold the gate.
         return f"EntryGate({', '.join(sorted(self._accepts))})"
 
     def __json__(self) -> str:
-        """Stand like that in what `inspect stats` answers, which Flower asks for."""
+        """Return what `inspect stats` shows of it: Flower asks for that, in JSON."""
         return repr(self)
 
     @property
     def queues(self) -> frozenset[str]:
-        """The queues whose every entry passes here."""
+        """Queues that are read through this gate."""
         return frozenset(self._accepts)
 
     def admit(self, raw: bytes, *, queue: str, priority: int) -> Admitted:
-        """Turn any bytes into a message; never raises."""
+        """Turn any bytes into a message. Never raises."""
         self.admitted += 1
-        limit = None if raw.startswith(_LETTER_BEGINS) else self._max_body_bytes
+        limit = None if raw.startswith(_REJECTED_BEGINS) else self._max_body_bytes
         try:
             entry = Entry.parse(raw, max_body_bytes=limit)
             self._check_task(entry, queue)
         except EntryRefusedError as refusal:
             reason, detail = refusal.reason, refusal.detail
-        except Exception as error:  # noqa: BLE001 - a defect of ours costs a letter, not the worker
+        except Exception as error:  # noqa: BLE001 - a defect of ours costs one entry, not the worker
             reason, detail = Reason.NOT_UNDERSTOOD, type(error).__name__
         else:
             return _wrapped(entry, queue, priority)
-        letter = RejectedEntry(raw=raw, reason=reason, detail=detail, queue=queue)
-        return self.set_aside(letter, priority=priority)
+        rejected = RejectedEntry(raw=raw, reason=reason, detail=detail, queue=queue)
+        return self.set_aside(rejected, priority=priority)
 
-    def set_aside(self, letter: RejectedEntry, *, priority: int = 0) -> Admitted:
-        """Make a call of `dead_letters.keep`, to be delivered or put on the letter's queue."""
-        # Not the detail: where the letter comes from a stranger, its words are his.
-        logger.warning(
-            "entry_set_aside reason=%s queue=%s size_bytes=%d",
-            letter.reason,
-            letter.queue,
-            len(letter.raw),
+    def set_aside(self, rejected: RejectedEntry, *, priority: int = 0) -> Admitted:
+        """Make a call of `dead_letters.keep`, to be delivered or put on the entry's queue."""
+        # The detail is not logged: in a call that a stranger queued, a stranger wrote it.
+        log.warning(
+            "entry.set_aside",
+            reason=rejected.reason,
+            queue=rejected.queue,
+            size_bytes=len(rejected.raw),
         )
-        payload = [letter.as_args(), {}, {}]
+        payload = [rejected.as_args(), {}, {}]
         text = json.dumps(payload)
         fields = _message(
             text,
             body_encoding="utf-8",
             headers={"task": DEAD_LETTER_TASK, "id": str(uuid.uuid4())},
-            queue=letter.queue,
+            queue=rejected.queue,
             priority=priority,
             redelivered=False,
         )
@@ -123,7 +125,7 @@ class EntryGate:
         if entry.task not in tasks:
             raise EntryRefusedError(Reason.UNKNOWN_TASK, "no task of that name")
         if entry.task == DEAD_LETTER_TASK:
-            _check_letter(entry)
+            _check_rejected(entry)
         elif entry.task not in self._accepts[queue]:
             raise EntryRefusedError(Reason.WRONG_QUEUE, "not a task of this queue")
         try:
@@ -132,15 +134,16 @@ class EntryGate:
             known = self._signatures[entry.task] = signature(tasks[entry.task].run)
         try:
             known.bind(*entry.args, **entry.kwargs)
-        except TypeError:  # its text has the names of the arguments
+        except TypeError:
+            # `from None`: the original names the arguments, and a stranger chose those.
             raise EntryRefusedError(Reason.BAD_ARGUMENTS, "not the task's arguments") from None
 
 
-def _check_letter(entry: Entry) -> None:
+def _check_rejected(entry: Entry) -> None:
     try:
         RejectedEntry.from_args(entry.args)
     except ValueError:
-        raise EntryRefusedError(Reason.BAD_ARGUMENTS, "a letter not written by us") from None
+        raise EntryRefusedError(Reason.BAD_ARGUMENTS, "not written by this service") from None
 
 
 def _wrapped(entry: Entry, queue: str, priority: int) -> Admitted:
@@ -165,10 +168,11 @@ def _message(
     redelivered: bool,
 ) -> dict[str, Any]:
     shown = {"lang": "py", "argsrepr": HIDDEN, "kwargsrepr": HIDDEN, "redelivered": redelivered}
-    # AMQP's default exchange and the queue as routing key: restored to this very list, always.
+    # The default exchange with the queue as routing key: kombu then restores it to this very list.
     where = {"exchange": "", "routing_key": queue, "redelivered": redelivered}
     return {
-        "headers": headers | shown,  # this first, and `task` first in it: see _LETTER_BEGINS
+        # `headers` first, and `task` first in it: see _REJECTED_BEGINS.
+        "headers": headers | shown,
         "body": body,
         "content-type": "application/json",
         "content-encoding": "utf-8",

@@ -1,15 +1,15 @@
-"""What lets Celery's own worker survive and keep everything that arrives on its queues.
+"""Installs the entry gate: Celery's worker then survives and keeps everything on its queues.
 
 For every queue named in `accepts`:
 
 - An entry that is not a call of an accepted task with that task's arguments becomes a dead letter
   with its exact bytes, acknowledged after the row is committed. Until then it waits in the broker.
-- Neither its content nor the arguments of good calls are logged, sent as events or shown by
+- Neither its content nor the arguments of valid calls are logged, sent as events or shown by
   `inspect`.
-- A producer's `expires`, `eta`, canvas and other headers do nothing; one id sent twice runs twice.
+- A producer's `expires`, `eta`, canvas and other headers are ignored; one id sent twice runs twice.
 
-Process-wide: `install` makes kombu use our transports for `redis://`, `amqp://` and both with TLS.
-Without a gate in its options each behaves as kombu's own.
+Process-wide: `install_gate` makes kombu use our transports for `redis://`, `amqp://` and both with
+TLS. Without a gate in its options, each behaves as kombu's own.
 """
 
 import logging
@@ -47,7 +47,8 @@ def install_gate(
     `accepts`: for each queue that workers consume, the names of the tasks that may come in on it.
     `keep`: commits a dead letter, on a thread of the pool. If it raises, the entry comes again.
     """
-    if "Task" in vars(app):  # cached by Celery when the first task class is made
+    # Celery caches `app.Task` with the first task class, and would ignore `task_cls` from then on.
+    if "Task" in vars(app):
         raise RuntimeError("install_gate comes before the first task")
     gate = EntryGate(tasks=lambda: app.tasks, accepts=accepts, max_body_bytes=max_body_bytes)
     app.entry_gate = gate
@@ -67,17 +68,17 @@ def install_gate(
 
 
 def _select_transport() -> None:
-    # By alias, not by the setting `broker_transport`: that is forgotten when kombu goes on to the
-    # next of several broker URLs, and a `rediss://` without options would be spoken to without TLS.
+    # By alias, not by the setting `broker_transport`: kombu forgets that when it moves on to the
+    # next of several broker URLs, and would then speak to a `rediss://` without TLS.
     for scheme, transport in _TRANSPORTS.items():
         kombu.transport.TRANSPORT_ALIASES[scheme] = _path_of(transport)
-        kombu.transport._transport_cache.pop(scheme, None)  # noqa: SLF001 - may be resolved already
+        kombu.transport._transport_cache.pop(scheme, None)  # noqa: SLF001 - may be cached already
 
 
 def _quieten() -> None:
     # At DEBUG Celery's pool prints the arguments of everything it runs.
     logging.getLogger("celery.pool").setLevel(logging.INFO)
-    # A message that goes back is no error; with Postgres away each thread has one a second.
+    # Requeueing is not an error, and with Postgres away each thread does it once a second.
     logging.getLogger("celery.app.trace").addFilter(_one_line_for_reject)
 
 

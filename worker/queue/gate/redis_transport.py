@@ -1,13 +1,12 @@
 # mypy: disallow-untyped-calls=False
-"""kombu's Redis transport with the gate in it; overrides insides of kombu 5.7.
+"""kombu's Redis transport behind the entry gate; overrides internals of kombu 5.7.
 
-Where kombu pops an entry and hands it on, the gate stands between. And an entry that was popped
-while Redis refused to note it as unacked (connection lost, memory full) goes back on its list with
-the next connection; kombu forgets it.
+The gate runs between popping an entry and handing it on. An entry that was popped while Redis
+refused to note it as unacked (connection lost, memory full) goes back on its list with the next
+connection; kombu would forget it.
 """
 
 import json
-import logging
 from collections import deque
 from queue import Empty
 from typing import Any
@@ -19,30 +18,32 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
 from worker.domain.reasons import DeadLetterReason as Reason
+from worker.observability.logs import log
 from worker.queue.gate.gate import Admitted, EntryGate
 from worker.queue.gate.message import GatedMessage
 from worker.queue.gate.rejected_entry import RejectedEntry
 
-logger = logging.getLogger(__name__)
-
 
 class UnackedEntries(deque[tuple[str, str | bytes]]):
-    """(Redis list, entry): popped, and neither noted nor put back. Outlives connections."""
+    """Entries that were popped and neither noted as unacked nor put back: (Redis list, entry).
+
+    It is one for the process and outlives connections.
+    """
 
     def __json__(self) -> str:
-        """Stand like that in what `inspect stats` answers: a number, no entry."""
+        """Return what `inspect stats` shows of it: the number, no entry."""
         return f"UnackedEntries({len(self)})"
 
 
 class GatedQoS(stock.QoS):
-    """The notes of unacked messages.
+    """The notes of unacked messages."""
 
-    redis-py writes the command, content included, into the errors of its pipelines, and Celery
-    logs them: here they are replaced by one that has only their type.
-    """
+    # redis-py quotes the command, content included, in the errors of its pipelines, and Celery logs
+    # them. So both methods raise a new error with only the type, and do so outside of `except`:
+    # otherwise the original would be logged as its context.
 
     def append(self, message: Any, delivery_tag: str) -> None:  # noqa: ANN401
-        """Note it as unacked. kombu's own forgets the message when that fails."""
+        """Note a message as unacked; kombu's own forgets the message if that fails."""
         try:
             super().append(message, delivery_tag)
         except (*self.channel.connection_errors, ResponseError) as error:
@@ -53,7 +54,7 @@ class GatedQoS(stock.QoS):
         raise RedisConnectionError(f"could not note a message as unacked ({failure})")
 
     def restore_by_tag(self, tag: str, client: Any = None, leftmost: bool = False) -> None:  # noqa: ANN401, FBT001, FBT002 - kombu's
-        """Put a message back on its list. kombu's own loses or trips over one it can't read."""
+        """Put a message back on its list; kombu's own loses or trips over one it can't read."""
         if self.channel.entry_gate is None:
             super().restore_by_tag(tag, client=client, leftmost=leftmost)
             return
@@ -76,7 +77,7 @@ class GatedQoS(stock.QoS):
 
 
 class GatedChannel(stock.Channel):
-    """Reads queues through the gate, where `broker_transport_options` has one."""
+    """Reads queues through the gate, if `broker_transport_options` has one."""
 
     QoS = GatedQoS
     Message = GatedMessage
@@ -90,18 +91,17 @@ class GatedChannel(stock.Channel):
     )
 
     def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:  # noqa: FBT001, FBT002 - kombu's
-        """Tell how to connect. kombu's own raises what ends the worker where the channel is closed.
-
-        So it went after every loss of Redis in mid-task: when the task was to be acknowledged, on
-        the channel that had brought it. A connection error is logged, and the message comes again.
-        """
+        """Return how to connect. Raises a connection error if the channel is closed."""
+        # kombu's own raises AttributeError there, which ends the worker. That happened after every
+        # loss of Redis in mid-task, when the task was acknowledged on the channel that had brought
+        # it. A connection error is logged, and the message comes again.
         if self.connection is None or self.connection.client is None:
             raise RedisConnectionError("the connection that brought the message is gone")
         params: dict[str, Any] = super()._connparams(asynchronous=asynchronous)
         return params
 
     def _create_client(self, asynchronous: bool = False) -> Any:  # noqa: ANN401, FBT001, FBT002 - kombu's
-        """Keep one client for a pool. kombu's own makes one for each command, which costs more."""
+        """Keep one client for each pool; kombu's own makes one for each command, at some cost."""
         if asynchronous:
             return super()._create_client(asynchronous=True)
         if self._pooled is None or self._pooled.connection_pool is not self.pool:
@@ -109,16 +109,20 @@ class GatedChannel(stock.Channel):
         return self._pooled
 
     def _brpop_start(self, timeout: float | None = None) -> None:
-        """Send BRPOP. Before that is the moment to bring back what has no home."""
+        """Put the unacked entries back on their lists, then send BRPOP."""
         while self.unacked_entries:
             key, entry = self.unacked_entries[0]
             with self.conn_or_acquire() as client:
-                client.rpush(key, entry)  # the end that is read next
+                # RPUSH: BRPOP reads this end next, so the entry keeps its place in the order.
+                client.rpush(key, entry)
             self.unacked_entries.popleft()
         super()._brpop_start(timeout)
 
     def _brpop_read(self, **options: Any) -> bool:  # noqa: ANN401
-        """Read BRPOP's answer: kombu's own, but that runs loads() on it, and raises in the loop."""
+        """Read BRPOP's answer as kombu does, but through the gate.
+
+        kombu's own parses the entry here, and an exception would end the loop of all queues.
+        """
         try:
             try:
                 popped = self.client.parse_response(self.client.connection, "BRPOP", **options)
@@ -140,29 +144,30 @@ class GatedChannel(stock.Channel):
             self._flush_brpop_reauth()
 
     def _return(self, key: str, raw: bytes) -> None:
-        """Put back what was popped for a closing channel: kombu delivers it, to nobody perhaps."""
+        """Put back an entry popped for a closing channel, where it may have no consumer left."""
         try:
             with self.conn_or_acquire() as client:
                 client.rpush(key, raw)
         except (*self.connection_errors, ResponseError):
-            self._shelter(key, raw)
+            self._hold(key, raw)
 
-    def _shelter(self, key: str, entry: str | bytes) -> None:
+    def _hold(self, key: str, entry: str | bytes) -> None:
         if self.unacked_entries is not None:
             self.unacked_entries.append((key, entry))
-            logger.warning("entry_homeless count=%d", len(self.unacked_entries))
+            log.warning("entry.held_back", count=len(self.unacked_entries))
 
     def _read(self, raw: bytes, queue: str, priority: int) -> Any:  # noqa: ANN401
         if self.entry_gate is not None and queue in self.entry_gate.queues:
             return self.entry_gate.admit(raw, queue=queue, priority=priority)
-        return loads(bytes_to_str(raw))  # answers to remote control of our own
+        # Not a queue of ours: answers to our own remote control come this way.
+        return loads(bytes_to_str(raw))
 
     def _deliver_fanout_message(self, message: Any, exchange: str) -> bool | None:  # noqa: ANN401
-        """Hand on remote control and events. One that can't be read ends a worker with kombu's."""
+        """Hand on remote control and events; an unreadable one would end the worker in kombu."""
         try:
             self.Message(message, channel=self)
-        except Exception as error:  # noqa: BLE001 - whatever a stranger has published
-            logger.warning("broadcast_unreadable error=%s", type(error).__name__)
+        except Exception as error:  # noqa: BLE001 - a stranger may publish anything
+            log.warning("broadcast.dropped", error=type(error).__name__)
             return None
         delivered: bool | None = super()._deliver_fanout_message(message, exchange)
         return delivered
@@ -172,13 +177,12 @@ class GatedChannel(stock.Channel):
         raw = message._raw  # noqa: SLF001
         if isinstance(raw, Admitted):
             key = self._list_of(raw, raw["properties"]["delivery_info"]["routing_key"])
-            self._shelter(key, json.dumps(raw))
+            self._hold(key, json.dumps(raw))
 
     def put_back(self, pipe: Any, note: bytes, *, leftmost: bool) -> None:  # noqa: ANN401
-        """Queue what the note of an unacked message says, in the pipeline.
-
-        kombu asks the exchange where to; one that nobody declared is nowhere, the message is gone.
-        """
+        """Queue the message of an unacked note again, in the pipeline."""
+        # kombu asks the exchange for the list. An undeclared exchange has none, and the message
+        # would be lost: so entries of our queues go back by the queue's name alone.
         assert self.entry_gate is not None  # noqa: S101 - `restore_by_tag` has looked
         guarded = self.entry_gate.queues
         try:
@@ -192,7 +196,8 @@ class GatedChannel(stock.Channel):
             )
         if queue in guarded:
             (pipe.lpush if leftmost else pipe.rpush)(self._list_of(entry, queue), json.dumps(entry))
-        else:  # remote control
+        else:
+            # Remote control.
             self._do_restore_message(entry, exchange, queue, pipe, leftmost)
 
     def _list_of(self, entry: dict[str, Any], queue: str) -> str:
@@ -201,6 +206,6 @@ class GatedChannel(stock.Channel):
 
 
 class GatedTransport(stock.Transport):
-    """Selected for `redis://` and `rediss://` by `install`."""
+    """Selected for `redis://` and `rediss://` by `install_gate`."""
 
     Channel = GatedChannel

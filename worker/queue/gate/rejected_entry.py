@@ -1,4 +1,4 @@
-"""A bad entry on its way to `dead_letters`, as the arguments of a task."""
+"""A rejected entry on its way to the table `dead_letters`, as the arguments of a task."""
 
 import base64
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from worker.domain.reasons import DeadLetterReason
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RejectedEntry:
-    """`detail` is in words of ours; `queue` the one it came from."""
+    """The bytes and the reason. `detail` is in fixed words; `queue` is the one it came from."""
 
     raw: bytes
     reason: DeadLetterReason
@@ -17,12 +17,14 @@ class RejectedEntry:
     queue: str
 
     def as_args(self) -> list[str]:
-        """JSON that any bytes survive."""
+        """Return JSON values that keep any bytes intact."""
+        # Entries of earlier releases may still be queued or unacked: the order and the form of
+        # these four must not change.
         return [base64.b64encode(self.raw).decode(), self.reason.value, self.detail, self.queue]
 
     @classmethod
     def from_args(cls, args: list[Any]) -> Self:
-        """Raise ValueError for what `as_args` has not made: a stranger may call the task too."""
+        """Read the form of `as_args`. Raises ValueError otherwise: strangers may call the task."""
         match args:
             case [str() as raw, str() as reason, str() as detail, str() as queue]:
                 return cls(
@@ -32,4 +34,4 @@ class RejectedEntry:
                     queue=queue,
                 )
             case _:
-                raise ValueError("not the arguments of a letter")
+                raise ValueError("not the arguments of dead_letters.keep")

@@ -1,7 +1,7 @@
-"""JSON as RFC 8259 has it and Postgres can store it: Python's reader takes more, and dies of some.
+"""Reads JSON as RFC 8259 defines it. Python's reader accepts more, and deep input ends its stack.
 
-Also without kombu's `{"__type__": …, "__value__": …}`, which turns JSON of a stranger into Python
-values or an exception.
+kombu's `{"__type__": …, "__value__": …}` has no special meaning here: it would turn a stranger's
+JSON into Python values, or into an exception.
 """
 
 import json
@@ -12,11 +12,12 @@ from worker.envelope.wire import MAX_DEPTH, is_deeper
 
 
 class TooDeepError(ValueError):
-    """More than `MAX_DEPTH` inside each other."""
+    """Nested deeper than `MAX_DEPTH`."""
 
 
 def loads(text: str) -> Any:  # noqa: ANN401 - JSON
-    """Raise ValueError for what is not JSON; its message may quote the text: never show it."""
+    """Raise ValueError for anything but JSON. Its message may quote the text: never show it."""
+    # Python's own limit depends on how deep the caller's stack is, so depth is measured first.
     if is_deeper(text, MAX_DEPTH):
         raise TooDeepError
     return _DECODER.decode(text)
@@ -24,7 +25,8 @@ def loads(text: str) -> Any:  # noqa: ANN401 - JSON
 
 def _finite(digits: str) -> float:
     number = float(digits)
-    if math.isinf(number):  # 1e999
+    # `float("1e999")` is infinity, which Postgres's jsonb refuses.
+    if math.isinf(number):
         raise ValueError("not a finite number")
     return number
 

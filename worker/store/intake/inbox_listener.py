@@ -9,7 +9,6 @@ import threading
 import psycopg
 
 from worker.observability.logs import log
-from worker.store.sql import libpq_url
 
 CHANNEL = "worker_inbox"
 _CONNECT_S = 5
@@ -19,7 +18,7 @@ class InboxListener:
     """For one thread."""
 
     def __init__(self, url: str) -> None:
-        self._url = libpq_url(url)
+        self._url = url
         self._connection: psycopg.Connection | None = None
         self._is_deaf = False
 
