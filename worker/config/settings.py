@@ -127,7 +127,7 @@ class Settings(BaseSettings):
         scheme, _, rest = url.partition("://")
         if scheme not in {"postgres", "postgresql", "postgresql+psycopg"} or not rest:
             raise ValueError("give postgresql://user:password@host/database")
-        # libpq and SQLAlchemy 2.1 both read this form as it is; neither knows "postgres".
+        # libpq and SQLAlchemy both read this form; SQLAlchemy does not know "postgres".
         return f"postgresql://{rest}"
 
     @field_validator("broker_url")

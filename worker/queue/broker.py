@@ -1,9 +1,5 @@
 # mypy: disallow-untyped-calls=False
-"""What differs between Redis and RabbitMQ: Celery's options, and how to count what waits.
-
-RabbitMQ has quorum queues without a limit of deliveries: with the limit that RabbitMQ 4 sets, what
-comes back while Postgres is away is thrown away after twenty times. Every publish is confirmed.
-"""
+"""The differences between Redis and RabbitMQ: Celery's options, and how entries are counted."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,38 +15,40 @@ from worker.envelope.wire import INBOUND
 TURNS: Final = "turns"
 DELIVERIES: Final = "deliveries"
 QUEUES: Final = (INBOUND, TURNS, DELIVERIES)
-"""All that workers take from."""
+"""All queues that workers consume."""
 ANSWER: Final = "channel_users.answer"
 DELIVER: Final = "replies.deliver"
 UNACKED: Final = "unacked"
-"""Where kombu notes what a worker has taken and not acknowledged: a Redis hash."""
+"""The Redis hash in which kombu notes messages that a worker took and has not acknowledged."""
 ERRORS: Final = (KombuError, AMQPError, MessageNacked, RedisError, OSError)
-"""What a broker that fails may raise; AMQP's and Redis's texts may quote what was sent."""
+"""Errors of a failing broker. Log only their type: the texts may quote what was sent."""
 _SHORTEST_VISIBILITY_S: Final = 120.0
 _NO_LIMIT: Final = 2**31 - 1
-"""Of deliveries: -1 says it better, but RabbitMQ 3 refuses to declare that."""
+"""Deliveries of one message. -1 means no limit, but RabbitMQ 3 refuses to declare it."""
 _PATIENCE_S: Final = 3
 
 
 def is_amqp(url: str) -> bool:
-    """Whether the broker is a RabbitMQ."""
+    """Return whether the broker is a RabbitMQ."""
     return url.startswith(("amqp://", "amqps://"))
 
 
 def broker_name(url: str) -> str:
-    """Name the server, for people."""
+    """Return the server's name for messages to people."""
     return "RabbitMQ" if is_amqp(url) else "Redis"
 
 
 def queue_options(url: str) -> dict[str, Any]:
-    """Give what each of our queues is declared with."""
+    """Return the options that each of our queues is declared with."""
     if not is_amqp(url):
         return {}
+    # RabbitMQ 4 discards a message after 20 deliveries by default. While Postgres is away, messages
+    # come back more often than that.
     return {"queue_arguments": {"x-queue-type": "quorum", "x-delivery-limit": _NO_LIMIT}}
 
 
 def broker_settings(url: str, *, longest_task_s: float, connections: int) -> dict[str, Any]:
-    """Give Celery's settings for this broker. `connections`: how many threads acknowledge."""
+    """Return Celery's settings for this broker. `connections`: threads that acknowledge."""
     return _amqp_settings() if is_amqp(url) else _redis_settings(longest_task_s, connections)
 
 
@@ -58,21 +56,22 @@ def _redis_settings(longest_task_s: float, connections: int) -> dict[str, Any]:
     return {
         "task_publish_retry": False,
         "broker_transport_options": {
-            # A shorter one gives a task that still runs to another worker; harmless, and wasteful.
+            # With a shorter one, a task that still runs also goes to another worker: harmless, but
+            # a waste.
             "visibility_timeout": max(_SHORTEST_VISIBILITY_S, longest_task_s),
-            # By default kombu looks for a dead worker's messages only every hundred seconds or so.
+            # By default kombu looks for a dead worker's messages only every 100 seconds or so.
             "unacked_restore_interval": 5,
             "unacked_restore_throttle": 1,
-            # Without these a half-open connection is waited on for ever.
+            # Without these, a half-open connection blocks for ever.
             "socket_timeout": 5,
             "socket_connect_timeout": 3,
             "socket_keepalive": True,
-            # Twice this and a second: so long is a BRPOP waited on that a dead connection holds.
+            # A BRPOP on a dead connection is given up after twice this time and a second.
             "health_check_interval": 3,
-            # How long a publish tries to connect: kombu's own six seconds would stop the sweeper.
+            # Limits how long a publish tries to connect: kombu's own 6 s would stop the sweeper.
             "max_retries": 1,
             "interval_start": 0,
-            # Every thread acknowledges for itself; kombu's ten connections would make acks fail.
+            # Every thread acknowledges for itself. With kombu's default of 10, acks would fail.
             "max_connections": connections,
         },
     }
@@ -80,14 +79,15 @@ def _redis_settings(longest_task_s: float, connections: int) -> dict[str, Any]:
 
 def _amqp_settings() -> dict[str, Any]:
     return {
-        # The connection that lay idle may be gone; py-amqp finds out by writing to it.
+        # An idle connection may be dead; py-amqp notices only when it writes.
         "task_publish_retry": True,
         "task_publish_retry_policy": {"max_retries": 1, "interval_start": 0, "interval_max": 0},
-        # RabbitMQ would hang up on connections that publish now and then: nobody sends any there.
+        # RabbitMQ would close connections that only publish now and then: nothing sends heartbeats
+        # on those.
         "broker_heartbeat": 0,
         "broker_transport_options": {
             "confirm_publish": True,
-            # A RabbitMQ short of memory or disk takes a message and confirms nothing.
+            # A RabbitMQ short of memory or disk accepts a message and confirms nothing.
             "read_timeout": 5,
             "write_timeout": 5,
             "max_retries": 1,
@@ -97,7 +97,7 @@ def _amqp_settings() -> dict[str, Any]:
 
 
 def waiting_entries(url: str, queues: Iterable[str]) -> Mapping[str, int]:
-    """Count what waits in each queue, on a fresh connection; on Redis also what is unacked.
+    """Count the waiting entries of each queue, over a fresh connection; on Redis also the unacked.
 
     Raises one of `ERRORS`. A queue that no worker has declared yet is empty.
     """
@@ -113,7 +113,7 @@ def _in_redis(url: str, queues: Iterable[str]) -> Mapping[str, int]:
 
 
 def rabbitmq_version(url: str) -> str:
-    """Connect to a RabbitMQ, and say which it is. Raises one of `ERRORS`."""
+    """Connect to a RabbitMQ and return its version. Raises one of `ERRORS`."""
     with _rabbitmq(url) as connection:
         return str(connection.connection.server_properties.get("version", "of an unknown version"))
 
@@ -132,7 +132,8 @@ def _rabbitmq(url: str) -> Iterator[Any]:
 
 
 def _depth(connection: Any, queue: str) -> int:  # noqa: ANN401 - kombu has no types
-    channel = connection.channel()  # one each: RabbitMQ closes it where the queue is missing
+    # A channel for each queue: RabbitMQ closes it if the queue is missing.
+    channel = connection.channel()
     try:
         return int(channel.queue_declare(queue, passive=True).message_count)
     except NotFound:

@@ -1,8 +1,8 @@
 # mypy: disallow-untyped-calls=False
-"""The life of a worker process: it starts before Celery needs the broker, and ends on SIGTERM.
+"""Starts and stops a worker process: before Celery needs the broker, and on SIGTERM.
 
 start     first heartbeat, background threads, metrics, traces
-SIGTERM   no new claims at once; Celery waits for the tasks that run
+SIGTERM   no new claims from now on; Celery waits for running tasks
 stop      the pool first, then the background threads, then connections
 """
 
@@ -19,19 +19,20 @@ from worker.domain.errors import RetryableError
 from worker.observability.logs import configure_logging, log
 
 SWITCH_S = 0.05
-"""How long a thread may compute before others make it give the interpreter away.
+"""Longest time that a thread may keep the interpreter while others wait for it.
 
-Each thread that waits for it wakes up after so long and asks; by default after 5 ms, and a thousand
-of them then do little else (bench/README.md). Ours compute for less and give it away by waiting.
+Each waiting thread wakes up at this interval and asks for the interpreter. At the default of 5 ms,
+a thousand of them do little else (bench/README.md). Our threads compute for less than this, and
+then release the interpreter by waiting.
 """
 POSTGRES_PAUSE_S = 1.0
-"""Between two attempts of a worker that starts while Postgres is away."""
+"""Pause between two attempts to start while Postgres is away."""
 
 
 class RunService(bootsteps.StartStopStep):
     """Starts the service's own threads before Celery needs the broker, and stops them last."""
 
-    # Without it, the place among Celery's steps is that in a set: another in each process.
+    # Without it, the place among Celery's steps is that in a set, and differs between processes.
     requires = ("celery.worker.components:Pool",)
 
     def __init__(self, worker: Any, **_: Any) -> None:
@@ -40,8 +41,8 @@ class RunService(bootsteps.StartStopStep):
             raise SystemExit("this worker runs on threads: leave out -P, or give -P threads")
 
     def start(self, worker: Any) -> None:
-        """Commit the first heartbeat, waiting for Postgres where it is away; start the threads."""
-        # Celery answers this signal with stacks and local variables, which hold what people wrote.
+        """Commit the first heartbeat, waiting for Postgres if it is away; start the threads."""
+        # Celery's handler of this signal prints local variables, which may hold message texts.
         faulthandler.register(SIGUSR1)
         sys.setswitchinterval(SWITCH_S)
         worker.app.threads = worker.pool.executor
@@ -57,14 +58,15 @@ class RunService(bootsteps.StartStopStep):
         worker.app.service.start_telemetry()
 
     def stop(self, worker: Any) -> None:
-        """End the threads when no task runs any more."""
-        worker.pool.stop()  # Celery does it too, but only after this step
+        """Stop the threads once no task runs any more."""
+        # Celery stops the pool, too, but only after this step: tasks would still need the service.
+        worker.pool.stop()
         worker.app.service.background.stop()
         worker.app.service.close()
 
 
 def connect_signals(app: Any, *, log_level: str) -> None:
-    """Have Celery log in JSON, and claim nothing more from the moment it is asked to stop."""
+    """Make Celery log in JSON, and claim no further work once Celery is asked to stop."""
 
     def log_in_json(**_: Any) -> None:
         configure_logging(log_level)

@@ -1,4 +1,4 @@
-"""The three Celery tasks: decode, call the handler, nothing else."""
+"""The three Celery tasks: each decodes its arguments and calls a handler."""
 
 from typing import Any
 
@@ -9,11 +9,11 @@ from worker.queue.gate.base_task import DeadLetteringTask, OnDefect
 
 
 def register(app: Any) -> None:
-    """Register the tasks with `app`, which has the worker process's parts as `app.service`."""
+    """Register the tasks with `app`, whose `service` holds the parts of the worker process."""
 
     @app.task(name=RECEIVE, bind=True, on_defect=OnDefect.DEAD_LETTER)
     def receive(task: DeadLetteringTask, envelope: Any) -> None:
-        """Accept one envelope; on the fast path its turn is answered right here."""
+        """Accept one envelope; on the fast path, answer its turn as well."""
         app.service.receive(
             envelope,
             raw=lambda: task.request.raw_body,

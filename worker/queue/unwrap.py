@@ -1,4 +1,4 @@
-"""What lies in what: entries of a queue, bodies of messages, dead letters, down to an envelope."""
+"""Unwraps queue entries, message bodies and dead letters until it finds the envelope."""
 
 import base64
 import json
@@ -7,15 +7,15 @@ from collections.abc import Iterator
 from typing import Any
 
 _MAX_WRAPPERS = 8
-"""Entry, body, letter, entry, body: and nobody wraps deeper."""
+"""Entry, body, dead letter, entry and body are five; nothing is wrapped deeper."""
 _MAX_BODY_BYTES = 4 * 1024 * 1024
-"""Of what was compressed."""
+"""Limit for a compressed body, after decompression."""
 
 
 def layers(raw: bytes) -> Iterator[tuple[bytes, Any]]:
-    """Give the bytes, then what each wrapper holds: raw, and as JSON (None = it is none).
+    """Yield the bytes, then the content of each wrapper: raw, and as JSON (None = not JSON).
 
-    Never raises. An envelope may look like a wrapper: stop at what you were looking for.
+    Never raises. An envelope may look like a wrapper: stop at the first match.
     """
     for _ in range(_MAX_WRAPPERS):
         document = _json(raw)
@@ -26,21 +26,24 @@ def layers(raw: bytes) -> Iterator[tuple[bytes, Any]]:
         raw = inner
 
 
-def _inside(document: Any) -> bytes | None:  # noqa: ANN401 - whatever JSON it is
-    """Take one wrapper off; None = there is none."""
+def _inside(document: Any) -> bytes | None:  # noqa: ANN401 - any JSON
+    """Remove one wrapper; None = there is none."""
     try:
         match document:
             case {"body": str() as body}:
                 return _body(document, body)
-            case [dict() as entry, str(), str()]:  # kombu's note of what is not acknowledged
+            case [dict() as entry, str(), str()]:
+                # kombu's note of an unacknowledged message.
                 return _dumped(entry)
             case [_, {"envelope": envelope}, *_]:
                 return _dumped(envelope)
             case [[dict() as envelope, *_], dict(), *_]:
                 return _dumped(envelope)
-            case [[str() as letter, str(), str(), str()], dict(), *_]:  # of `dead_letters.keep`
-                return base64.b64decode(letter)
-            case {"kwargs": {"envelope": envelope}}:  # protocol 1
+            case [[str() as rejected, str(), str(), str()], dict(), *_]:
+                # The arguments of `dead_letters.keep`.
+                return base64.b64decode(rejected)
+            case {"kwargs": {"envelope": envelope}}:
+                # Celery's message protocol 1.
                 return _dumped(envelope)
             case _:
                 return None
@@ -53,13 +56,14 @@ def _body(entry: dict[str, Any], body: str) -> bytes:
     encoding = properties.get("body_encoding") if isinstance(properties, dict) else None
     if encoding != "base64":
         return body.encode()
-    content = base64.b64decode(body[: len(body) // 4 * 4])  # as far as it goes, where it was cut
+    # A body that was cut is decoded as far as it goes.
+    content = base64.b64decode(body[: len(body) // 4 * 4])
     if isinstance(headers, dict) and headers.get("compression"):
         return zlib.decompressobj().decompress(content, _MAX_BODY_BYTES)
     return content
 
 
-def _json(raw: bytes) -> Any:  # noqa: ANN401 - whatever somebody has sent
+def _json(raw: bytes) -> Any:  # noqa: ANN401 - any JSON
     try:
         return json.loads(raw)
     except (ValueError, RecursionError):
