@@ -47,7 +47,7 @@ _OneOrMore: TypeAlias = Annotated[
 
 
 class AgentSection(Section):
-    """`[agents.NAME]`: a named set of model and instructions."""
+    """`[agents.NAME]`: a named set of model, instructions and tools."""
 
     model: str = DEFAULT_MODEL
     instructions: str = ""
@@ -81,7 +81,7 @@ class AgentSection(Section):
         return self
 
     def request_fields(self) -> dict[str, object]:
-        """Give the fields of the request body that have keys of their own here."""
+        """Return the fields of the request body that have their own keys here."""
         effort = self.reasoning_effort
         fields = {
             "reasoning": None if effort is None else {"effort": effort},
@@ -129,7 +129,7 @@ class DeliverySection(BaseModel):
 
 
 class RouteSection(Section):
-    """`[routes.NAME]`: how replies are delivered to messages whose `reply_to` is NAME."""
+    """`[routes.NAME]`: delivery of replies to messages whose `reply_to` is NAME."""
 
     delivery: DeliverySection | None = None
     delivery_max_age_s: PositiveFloat = 3600.0
@@ -137,7 +137,7 @@ class RouteSection(Section):
 
 
 class ChannelSection(RouteSection):
-    """`[channels.NAME]`: how one channel is treated."""
+    """`[channels.NAME]`: treatment of one channel."""
 
     kind: ChannelKind = "other"
     agent: str | None = None
@@ -169,7 +169,7 @@ class AgentsFile(Section):
 
 
 def load_agents(path: Path | None) -> tuple[Routing, Timing]:
-    """Read agents, routing and waits; None gives one default agent. Raises `SettingsError`."""
+    """Read agents, routing and waits; None = one default agent. Raises `SettingsError`."""
     if path is None:
         return _routing(AgentsFile(), Path()), Timing()
     try:

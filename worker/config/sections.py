@@ -1,4 +1,4 @@
-"""Sections of the agents file that know nothing of the others: tools, budgets, limits."""
+"""Independent sections of the agents file: tools, budgets, limits."""
 
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, m
 
 
 class Section(BaseModel):
-    """Root of the sections: an unknown key is most likely a typo."""
+    """Root of the sections. Unknown keys are refused: most are typos."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -36,7 +36,7 @@ class ToolSection(Section):
 
 
 class BudgetSection(Section):
-    """`[agents.NAME.budget]`: how much of an agent a day has."""
+    """`[agents.NAME.budget]`: limits of an agent for a day."""
 
     messages_per_user: PositiveInt | None = None
     tokens_per_user: PositiveInt | None = None
@@ -52,7 +52,7 @@ class BudgetSection(Section):
 
 
 class LimitsSection(Section):
-    """`[limits]`: what all workers share."""
+    """`[limits]`: limits for all workers together."""
 
+    # Not below 0.25: an open turn waits at most 5 s for its next permit.
     calls_per_second: Annotated[float, Field(ge=0.25, le=10_000, allow_inf_nan=False)] | None = None
-    """Not slower: a turn under way waits for its next moment 5 s at most."""

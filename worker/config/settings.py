@@ -1,9 +1,9 @@
 """Settings: connections and limits, from the environment.
 
-Where a connection is not set, the running sandbox's is taken (`worker up` writes them to
-`.sandbox/env`), so that a second terminal finds what the first one started.
+Connections that are not set come from the running sandbox: `worker up` writes them to
+`.sandbox/env`, so that a second terminal finds the servers of the first.
 
-What is secret may come from a file instead: DATABASE_URL_FILE names that of DATABASE_URL.
+Secrets may come from files instead: DATABASE_URL_FILE names the file of DATABASE_URL.
 """
 
 import os
@@ -24,24 +24,24 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from worker.domain.errors import PermanentError
 
 RESERVED_THREADS = 16
-"""Threads of a process that turns never take: intake and deliveries go on while Telnyx is slow."""
+"""Threads that turns never use, so that intake and deliveries continue while Telnyx is slow."""
 
 SECRETS = ("database_url", "listen_database_url", "broker_url", "telnyx_api_key")
-"""The settings that hold a password or a key, each of which a file may hold instead."""
+"""Settings that hold a password or a key; each may come from a file instead."""
 
 
 class SettingsError(PermanentError):
-    """A setting is missing or wrong; `str()` is one line that names it and the mend."""
+    """A setting is missing or wrong; `str()` is one line that names it and the fix."""
 
 
 class SecretFiles(PydanticBaseSettingsSource):
     """Reads the files that DATABASE_URL_FILE and the like name.
 
-    A fault is given as the value: it then concerns whoever needs this setting, and nobody else.
+    A fault becomes the value of its field: only a command that needs the setting then fails.
     """
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        """Give a setting's value, or what is wrong with its file; None where none is named."""
+        """Return a setting's value, or the fault of its file; None = no file is named."""
         del field
         try:
             value: object = secret_from_file(field_name.upper())
@@ -50,21 +50,21 @@ class SecretFiles(PydanticBaseSettingsSource):
         return value, field_name, False
 
     def __call__(self) -> dict[str, Any]:
-        """Give those that come from files."""
+        """Return the settings that come from files."""
         found = {name: self.get_field_value(FieldInfo(), name)[0] for name in SECRETS}
         return {name: value for name, value in found.items() if value is not None}
 
 
 class Settings(BaseSettings):
-    """What the environment says. Each field is the variable of the same name in capitals."""
+    """Settings of a process. A field is the environment variable of that name in capitals."""
 
-    # Empty is not set: a compose file passes empty ones on where nobody has set them.
+    # Empty counts as not set: a compose file passes unset variables on as empty ones.
     model_config = SettingsConfigDict(extra="ignore", frozen=True, env_ignore_empty=True)
 
     database_url: str = Field(description="postgresql://user:password@host/database")
     listen_database_url: str | None = Field(
         default=None,
-        description="the same database, past any pooler: where the inbox is listened to",
+        description="the same database without a pooler in between, to listen for the inbox",
     )
     broker_url: str = Field(
         description="redis://host:6379/0 or amqp://user:password@host//, or with TLS rediss:// or amqps://"
@@ -83,20 +83,20 @@ class Settings(BaseSettings):
         default=216, description="threads of a process; 16 fewer turns run at once"
     )
     database_prepare: bool = Field(
-        default=False, description="true where no transaction pooler stands before Postgres"
+        default=False, description="true if no transaction pooler is between workers and Postgres"
     )
     database_pool_size: PositiveInt = Field(default=10, description="connections to Postgres")
     metrics_port: Annotated[int, Field(ge=0, le=65535)] | None = Field(
-        default=None, description="where a worker shows its metrics; 0 = any free port"
+        default=None, description="port on which a worker serves its metrics; 0 = any free port"
     )
     metrics_file_sd_dir: Path | None = Field(
-        default=None, description="a folder where each worker writes where its metrics are"
+        default=None, description="a folder in which each worker writes the address of its metrics"
     )
     retention_days: PositiveInt | None = Field(
-        default=None, description="days after which texts are taken out; none = never"
+        default=None, description="days after which texts are removed; not set = never"
     )
     pin_to_core: bool = Field(
-        default=False, description="true: the process stays on one core, another one for each"
+        default=False, description="true: each process stays on one core of its own"
     )
     log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR")
 
@@ -109,7 +109,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - a folder of files
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Put the files before the environment, where they notice that both are set."""
+        """Read files before the environment, so that they notice if both are set."""
         return init_settings, SecretFiles(settings_cls), env_settings, dotenv_settings
 
     @field_validator(*SECRETS, mode="before")
@@ -146,22 +146,22 @@ class Settings(BaseSettings):
 
     @property
     def turn_slots(self) -> int:
-        """How many turns one process works at once."""
+        """Number of turns that a process works on at once."""
         return self.concurrency - RESERVED_THREADS
 
 
 def sandbox_dir() -> Path:
-    """Give the folder of the embedded servers: SANDBOX_DIR, else `.sandbox` here."""
+    """Return the folder of the embedded servers: SANDBOX_DIR, else `.sandbox` here."""
     return Path(os.environ.get("SANDBOX_DIR", ".sandbox"))
 
 
 def is_configured(name: str) -> bool:
-    """Whether the environment holds this secret, or names its file; empty is neither."""
+    """Return whether the environment holds this secret or names its file; empty is neither."""
     return bool(os.environ.get(name) or os.environ.get(f"{name}_FILE"))
 
 
 def secret_from_file(name: str) -> str | None:
-    """Read the file that NAME_FILE names, without the newline at its end; None = it names none.
+    """Read the file that NAME_FILE names, without the final newline; None = it names none.
 
     Raises `ValueError`, which shows neither path nor content: either may be the secret.
     """
@@ -173,6 +173,7 @@ def secret_from_file(name: str) -> str | None:
     try:
         text = Path(path).read_text(encoding="utf-8").rstrip("\r\n")
     except (OSError, ValueError) as error:
+        # `from None`: the original shows the path, and somebody may have put the secret there.
         kind = type(error).__name__
         raise ValueError(f"the file that {name}_FILE names cannot be read ({kind})") from None
     if not text:
@@ -181,7 +182,7 @@ def secret_from_file(name: str) -> str | None:
 
 
 def load_settings() -> Settings:
-    """Read the environment, and the running sandbox's file for what it lacks.
+    """Read the environment; the running sandbox's file adds missing settings.
 
     Raises `SettingsError`.
     """
@@ -192,7 +193,7 @@ def load_settings() -> Settings:
 
 
 def wrong_setting(error: ValidationError) -> str:
-    """Say in one line which setting is missing or wrong, and what to give."""
+    """Return one line that names the setting and how to fix it."""
     fault = error.errors(include_url=False, include_input=False)[0]
     field = str(fault["loc"][0])
     name = field.upper()

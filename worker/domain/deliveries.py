@@ -1,9 +1,9 @@
-"""Handing a reply to its channel: what is handed over, what comes of it, and when to try again.
+"""Deliveries: the reply that a channel gets, the outcomes of an attempt, and when to try again.
 
 Outcomes of one attempt:
     Sent          the channel has it
-    NotDelivered  the channel surely does not have it: again later
-    Rejected      the channel says no for good
+    NotDelivered  the channel certainly does not have it: try again later
+    Rejected      the channel refuses it for good
     Unclear       the channel may have it
 """
 
@@ -19,12 +19,12 @@ from worker.domain.states import DeliveryState
 from worker.domain.timing import backoff_s
 
 KEY_VALID_S = 23 * 3600.0
-"""Providers remember an idempotency key for a day (Telnyx: 24 h); a repetition must come before."""
+"""Providers remember an idempotency key for a day (Telnyx: 24 h); a retry must come earlier."""
 
 WEBHOOK_WAITS_S = (5.0, 300.0, 1800.0, 7200.0, 18_000.0, 36_000.0, 36_000.0)
-"""After the first attempt, the second, ...; a day and a quarter of patience in all."""
+"""Waits after the first attempt, the second and so on; 28 hours in all."""
 WEBHOOK_MAX_AGE_S = 28 * 3600.0
-"""A little more than their sum, so that each of them has its turn."""
+"""A little more than their sum, so that every attempt is made."""
 WEBHOOK_KEY_VALID_S = 47 * 3600.0
 """We ask receivers to remember a `webhook-id` for two days."""
 
@@ -38,44 +38,44 @@ class OutgoingReply:
     idempotency_key: UUID
     """The same on each attempt."""
     to: ChannelAddress
-    """`recipient` is our own address, so where the reply comes from."""
+    """The channel user. `recipient` is our own address, which the reply comes from."""
     text: str
     message_ids: tuple[str, ...]
-    """The channel's ids of the messages that it answers, in order."""
+    """The channel's ids of the answered messages, in order."""
     metadata: Mapping[str, str]
-    """As the producer gave it with the newest of them."""
+    """The producer's metadata of the newest of them."""
     traceparent: str | None = None
-    """Of this attempt, as W3C has it, for the other side's spans; None = it is not traced."""
+    """W3C trace context of this attempt, for the receiver's spans; None = not traced."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sent:
-    """The channel has taken it."""
+    """The channel has the reply."""
 
     provider_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotDelivered:
-    """The channel surely has not taken it. `retry_after_s` None = our own backoff."""
+    """The channel certainly does not have it. `retry_after_s`: None = our own backoff."""
 
     reason: str
     retry_after_s: float | None = None
     throttled: bool = False
-    """Everybody's replies on this channel should rest a while: the other side has too much to do,
-    or costs us threads."""
+    """All replies on this channel should pause: the receiver is overloaded, or it blocks our
+    threads."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rejected:
-    """The channel will never take it."""
+    """The channel will never accept it."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unclear:
-    """The channel may have taken it."""
+    """The channel may have it."""
 
     reason: str
     retry_after_s: float | None = None
@@ -87,7 +87,7 @@ DeliveryOutcome: TypeAlias = Sent | NotDelivered | Rejected | Unclear
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimedDelivery:
-    """The oldest undone delivery of a channel user, before the attempt's decision."""
+    """The oldest unfinished delivery of a channel user, before it is decided whether to try."""
 
     reply: OutgoingReply
     token: int
@@ -95,39 +95,39 @@ class ClaimedDelivery:
     """Attempts already begun."""
     first_attempt_at: datetime | None
     interrupted: bool
-    """The last attempt was begun and never ended: its worker died, and it may have been taken."""
+    """The last attempt never ended: its worker died, and the channel may have the reply."""
     created_at: datetime
     now: datetime
     paused: bool
     policy_name: str
-    """Name of the channel, or of the route, that says how it is delivered."""
+    """Name of the channel or route whose policy applies."""
     turn_id: TurnId | None = None
-    """Whose reply it is."""
+    """The turn that the reply belongs to."""
     traceparent: str | None = None
-    """Of the first message that it answers; None = that was not traced."""
+    """W3C trace context of the first answered message; None = not traced."""
     failing: bool = False
     """The endpoint has failed since its last success."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryPolicy:
-    """How patiently a channel's deliveries are tried."""
+    """How often and how long deliveries on a channel are tried."""
 
     takes_key: bool
-    """The channel recognises a repetition by the idempotency key."""
+    """The channel recognises a retry by the idempotency key."""
     max_unclear_attempts: int = 1
-    """Without a key: so many attempts of unclear outcome; 1 = at most once."""
+    """Attempts of unclear outcome on a channel without a key; 1 = at most once."""
     max_age_s: float = 3600.0
-    """The head of the line blocks those behind it for at most this long."""
+    """A reply blocks the later ones of its user for at most this long."""
     waits_s: tuple[float, ...] | None = None
-    """Between one attempt and the next; after the last of them it is given up. None = doubling
-    without end."""
+    """Waits between attempts; after the last one the delivery is given up. None = doubling, without
+    an end."""
     key_valid_s: float = KEY_VALID_S
-    """For so long the channel recognises a key, counted from the first attempt."""
+    """How long the channel recognises a key, counted from the first attempt."""
 
 
 def refusal_of(claimed: ClaimedDelivery, policy: DeliveryPolicy) -> DeliveryState | None:
-    """Decide how a delivery ends without another attempt; None = it may be tried."""
+    """Return the state of a delivery that gets no further attempt; None = it may be tried."""
     if claimed.paused:
         return DeliveryState.WITHHELD
     if claimed.interrupted and not _may_repeat(claimed, policy):
@@ -140,14 +140,14 @@ def refusal_of(claimed: ClaimedDelivery, policy: DeliveryPolicy) -> DeliveryStat
 def state_after(
     claimed: ClaimedDelivery, outcome: DeliveryOutcome, policy: DeliveryPolicy
 ) -> DeliveryState:
-    """Decide the state after an attempt; `pending` = it is tried again."""
+    """Return the state after an attempt; `pending` = it is tried again."""
     match outcome:
         case Sent():
             return DeliveryState.SENT
         case Rejected():
             return DeliveryState.FAILED
         case NotDelivered() | Unclear() if _is_given_up(claimed, policy):
-            # In doubt as well: under its key a person may repeat it without harm.
+            # `failed` even if unclear: thanks to the key an operator can retry it without harm.
             return DeliveryState.FAILED
         case NotDelivered():
             return DeliveryState.PENDING
@@ -159,9 +159,9 @@ def state_after(
 def wait_after(
     claimed: ClaimedDelivery, outcome: NotDelivered | Unclear, policy: DeliveryPolicy
 ) -> float:
-    """Give the wait before the next attempt: ours, or what the channel asks for if that is longer.
+    """Return the wait before the next attempt: ours, or the channel's if that is longer.
 
-    Never beyond the age at which the reply stops holding up those behind it.
+    It never exceeds the age at which the reply stops blocking the later ones.
     """
     if policy.waits_s is None:
         own_s = backoff_s(claimed.attempts, first_s=5.0, limit_s=600.0)
@@ -179,7 +179,7 @@ def _is_given_up(claimed: ClaimedDelivery, policy: DeliveryPolicy) -> bool:
 def _may_repeat(
     claimed: ClaimedDelivery, policy: DeliveryPolicy, *, begun: int | None = None
 ) -> bool:
-    """Whether an attempt of unclear outcome may be followed by another."""
+    """Return whether an attempt of unclear outcome may be followed by another."""
     if not policy.takes_key:
         return (claimed.attempts if begun is None else begun) < policy.max_unclear_attempts
     first = claimed.first_attempt_at or claimed.now

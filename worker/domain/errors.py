@@ -1,20 +1,21 @@
-"""The error tree; its one question is whether a later attempt may succeed.
+"""The error tree, by whether a later attempt may succeed.
 
 The tree:
     WorkerError
     ├── RetryableError          yes, after `retry_after_s` (None = the caller's own backoff)
-    │   ├── OperatorError       yes, once a person has mended key, account or model
-    │   └── DatabaseAwayError   yes, once Postgres is back; a commit may have happened
-    ├── PermanentError          no: the same attempt gives the same answer
-    │   ├── NotFoundError       ... because the thing is gone on the other side
-    │   └── ConflictError       ... because it was done already, in another way
-    ├── OutcomeUnknownError     the call may have happened: look before doing it again
-    └── StaleLeaseError         somebody else goes on with it: write nothing, leave
+    │   ├── OperatorError       yes, once an operator has fixed key, account or model
+    │   ├── DatabaseAwayError   yes, once Postgres is back; a commit may have happened
+    │   └── BrokerAwayError     yes, once the broker is back; a publish may have happened
+    ├── PermanentError          no: the same attempt gets the same answer
+    │   ├── NotFoundError       ... because the object is gone on the other side
+    │   └── ConflictError       ... because it was done before, with another body
+    ├── OutcomeUnknownError     the call may have happened: check before repeating it
+    └── StaleLeaseError         another worker continues: write nothing, stop
 """
 
 
 class WorkerError(Exception):
-    """Root of everything raised on purpose. `str()` never holds a text, an address or a key."""
+    """Root of all errors that we raise. `str()` never holds a text, an address or a key."""
 
     def __init__(
         self,
@@ -26,9 +27,9 @@ class WorkerError(Exception):
     ) -> None:
         super().__init__(message)
         self.status = status
-        """HTTP status of the answer that led here; None when there was no answer."""
+        """HTTP status of the answer; None = there was no answer."""
         self.code = code
-        """The other side's error code, a short slug; None when it gave none."""
+        """The other side's error code, a short slug; None = it sent none."""
         self.request_id = request_id
 
 
@@ -46,15 +47,19 @@ class RetryableError(WorkerError):
     ) -> None:
         super().__init__(message, status=status, code=code, request_id=request_id)
         self.retry_after_s = retry_after_s
-        """Seconds the other side asked us to wait; None when it did not say."""
+        """Seconds that the other side asked us to wait; None = it did not ask."""
 
 
 class OperatorError(RetryableError):
-    """The key, the account or the model is at fault, never the customer's message."""
+    """The API key, the account or the model is at fault, never the customer's message."""
 
 
 class DatabaseAwayError(RetryableError):
-    """Postgres is away. Where it went during a commit, write nothing more: the next claim reads."""
+    """Postgres is away. After a failed commit write nothing: the next claim reads the truth."""
+
+
+class BrokerAwayError(RetryableError):
+    """The broker is away, or did not confirm a message: it may have it all the same."""
 
 
 class PermanentError(WorkerError):
@@ -62,11 +67,11 @@ class PermanentError(WorkerError):
 
 
 class NotFoundError(PermanentError):
-    """The thing named in the request does not exist (any more)."""
+    """The object named in the request does not exist, or no longer."""
 
 
 class ConflictError(PermanentError):
-    """The idempotency key belongs to another body; what that request made can be found."""
+    """The idempotency key belongs to another body; the result of that request can be looked up."""
 
 
 class OutcomeUnknownError(WorkerError):
@@ -74,4 +79,4 @@ class OutcomeUnknownError(WorkerError):
 
 
 class StaleLeaseError(WorkerError):
-    """The fencing token no longer fits: another worker has taken over."""
+    """The fencing token is outdated: another worker has taken over."""

@@ -1,4 +1,4 @@
-"""Identifiers: one type per table, so that a turn's id never stands where a call's belongs."""
+"""Identifiers: one type per table, so that mypy finds a turn's id in place of a call's."""
 
 from typing import NewType
 from uuid import UUID
@@ -11,7 +11,7 @@ CallId = NewType("CallId", int)
 ReplyId = NewType("ReplyId", int)
 DeliveryId = NewType("DeliveryId", int)
 ConversationId = NewType("ConversationId", int)
-"""Our mapping's id; Telnyx's own is a `TelnyxConversationId`."""
+"""Id of our mapping; Telnyx's own id is a `TelnyxConversationId`."""
 TelnyxConversationId = NewType("TelnyxConversationId", UUID)
 WorkerId = NewType("WorkerId", UUID)
 DeadLetterId = NewType("DeadLetterId", int)

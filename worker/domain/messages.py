@@ -1,4 +1,4 @@
-"""Inbound messages as the decisions see them, and how several become one user item."""
+"""Inbound messages, and how several of them become one user item."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -15,7 +15,7 @@ _MEDIA_TYPE = re.compile(r"[A-Za-z0-9!#$&^_.+-]{1,64}/[A-Za-z0-9!#$&^_.+-]{1,64}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChannelAddress:
-    """Who a channel user is: the four things that make one."""
+    """The four fields that identify a channel user."""
 
     channel: str
     recipient: str
@@ -24,13 +24,13 @@ class ChannelAddress:
 
 
 def is_image(content_type: str) -> bool:
-    """Whether a model may look at what has this type."""
+    """Return whether a model can look at content of this type."""
     return content_type.lower().startswith("image/")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attachment:
-    """Something sent along. Exactly one of `url` and `data` (base64) is set."""
+    """An attachment. Exactly one of `url` and `data` (base64) is set."""
 
     content_type: str
     url: str | None = None
@@ -39,12 +39,13 @@ class Attachment:
 
     @property
     def is_image(self) -> bool:
-        """Whether a model may look at it."""
+        """Whether a model can look at it."""
         return is_image(self.content_type)
 
     @property
     def has_plain_type(self) -> bool:
-        """Whether the type is what RFC 6838 allows, and no words of somebody for the model."""
+        """Whether it has the form of RFC 6838."""
+        # Anything else would be a sender's free text in the middle of what we tell the model.
         return _MEDIA_TYPE.fullmatch(self.content_type) is not None
 
 
@@ -63,16 +64,16 @@ class NewMessage:
     """The whole envelope as JSON, to be stored: fields that we do not know are part of it."""
     sent_at: datetime | None
     hold_s: float
-    """How long its turn waits for further messages after this one."""
+    """How long its turn waits for further messages."""
     max_wait_s: float
-    """How long a turn waits at most, from its oldest message on."""
+    """Longest wait of a turn, counted from its oldest message."""
     expires_at: datetime | None
     max_pending: int
-    """So many messages of the user may wait; this one is skipped where it would be one more."""
+    """Limit of waiting messages per user; beyond it, this one is skipped."""
     skip: str | None = None
-    """An outcome that the message has from the start, so that nobody answers it."""
+    """An outcome that it has from the start, so that it is not answered; None = none yet."""
     traceparent: str | None = None
-    """Which trace its turn and its delivery belong to."""
+    """W3C trace context for its turn and its delivery."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,27 +86,28 @@ class PendingMessage:
     attachments: tuple[Attachment, ...] = ()
     expires_at: datetime | None = None
     alone: bool = False
-    """It was part of a turn that Telnyx refused, and now goes by itself."""
+    """It was part of a turn that Telnyx refused, and now gets a turn of its own."""
     accepted_at: datetime | None = None
-    """None = not asked for."""
+    """None = not loaded."""
     reply_to: str | None = None
     """The route that its reply takes; None = as its channel has it."""
     traceparent: str | None = None
-    """The context of its acceptance; None = it was not traced."""
+    """W3C trace context of its acceptance; None = not traced."""
 
     def goes_with(self, other: "PendingMessage") -> bool:
-        """Whether one reply can answer both."""
+        """Return whether one reply can answer both."""
         return (self.agent, self.reply_to) == (other.agent, other.reply_to)
 
 
 def next_batch(pending: Sequence[PendingMessage]) -> tuple[PendingMessage, ...]:
-    """Take the messages that the next turn answers: a leading run, within bounds.
+    """Return the messages that the next turn answers: the first ones of `pending`, in order.
 
-    All for one agent and one route. `pending` is in order. At most 20 messages and 32 KiB of
-    text; a single longer one goes alone.
+    All are for one agent and one route. At most 20 messages and 32 KiB of text; a longer message
+    goes alone.
     """
     taken: list[PendingMessage] = []
     size_bytes = 0
+    # Only a leading run: to pick out a later message would break the user's order.
     for message in takewhile(lambda one: one.goes_with(pending[0]), pending):
         size_bytes += len(message.text.encode()) + 1
         full = size_bytes > MAX_TURN_BYTES or len(taken) == MAX_TURN_MESSAGES
@@ -116,12 +118,12 @@ def next_batch(pending: Sequence[PendingMessage]) -> tuple[PendingMessage, ...]:
 
 
 def input_text(messages: Sequence[NewMessage | PendingMessage]) -> str:
-    """Join the texts of one turn by newlines, with a line for what the model cannot look at."""
+    """Join the texts of one turn by newlines, with a line for each attachment but images."""
     return "\n".join(line for message in messages for line in _lines(message))
 
 
 def _lines(message: NewMessage | PendingMessage) -> Iterator[str]:
-    """Give the text, or what stands for an image alone, and a line for each other attachment."""
+    """Yield the text (`[image]` for images alone), then a line for each other attachment."""
     others = [one for one in message.attachments if not one.is_image]
     if message.text:
         yield message.text
@@ -132,7 +134,7 @@ def _lines(message: NewMessage | PendingMessage) -> Iterator[str]:
 
 
 def input_parts(messages: Sequence[NewMessage | PendingMessage]) -> tuple[dict[str, object], ...]:
-    """Build the content parts beside the text: one `input_image` for each image, in order."""
+    """Build the content parts besides the text: one `input_image` for each image, in order."""
     return tuple(
         {
             "type": "input_image",
@@ -151,22 +153,22 @@ def user_item(text: str, parts: Sequence[dict[str, object]]) -> dict[str, object
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accepted:
-    """Where a message stands after `accept`; it is committed."""
+    """A committed message, and its place among the user's other messages."""
 
     id: MessageRowId
     user_id: ChannelUserId
     fresh: bool
-    """False = this message_id had been accepted before, and nothing changed."""
+    """False = this message_id was accepted before, and nothing changed."""
     conflicting: bool = False
-    """The earlier one has another body; it stands, and the conflict is counted."""
+    """The earlier message has another body. It is kept, and the conflict is counted."""
     first_in_line: bool = False
-    """No turn is open and nothing waits before it: whoever accepted it may start the turn."""
+    """No turn is open and nothing waits before it, so the caller may start the turn."""
     due_in_s: float = 0.0
-    """When that turn may open."""
+    """When that turn may open, in seconds from now."""
 
     @property
     def result(self) -> str:
-        """What became of the envelope, in the words of metrics and traces."""
+        """The result as a label of metrics and traces."""
         if self.fresh:
             return "fresh"
         return "conflict" if self.conflicting else "repeated"

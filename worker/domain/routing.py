@@ -1,4 +1,4 @@
-"""Agents, channels and routing: who answers what, and how patiently."""
+"""Agents, channels and routing: who answers, and how each channel is treated."""
 
 import hashlib
 import json
@@ -17,7 +17,7 @@ AttachmentPolicy = Literal["mention", "skip"]
 
 
 ROUTE: Final = "route:"
-"""Begins the names of routes where they stand among channels, whose names have no colon."""
+"""Prefix of route names among those of channels, which contain no colon."""
 
 
 class UnknownRouteError(PermanentError):
@@ -30,19 +30,19 @@ class UnknownAgentError(PermanentError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
-    """How much of an agent a day of UTC has; None = no limit."""
+    """Limits of an agent for a day of UTC; None = no limit."""
 
     messages_per_user: int | None = None
     tokens_per_user: int | None = None
     messages: int | None = None
-    """Of all users together; so are `tokens`."""
+    """For all users together, as is `tokens`."""
     tokens: int | None = None
     text: str | None = None
-    """Said once a day to who writes when nothing is left; None = nothing is."""
+    """Sent once a day to a user who writes when it is used up; None = nothing is sent."""
 
     @property
     def counts_all(self) -> bool:
-        """Whether it limits more than each user by himself."""
+        """Whether there is a limit for all users together."""
         return self.messages is not None or self.tokens is not None
 
 
@@ -54,36 +54,36 @@ class Agent:
     model: str
     instructions: str = ""
     call_timeout_s: float = 75.0
-    """From the committed intent to the last byte of the answer."""
+    """Time from the committed intent to the last byte of the answer."""
     fallback_text: str | None = None
-    """Sent when the model gives no usable answer; None = the messages become dead letters."""
+    """Sent if the model returns no usable answer; None = the messages become dead letters."""
     partial_text: bool = False
-    """Whether the text of an incomplete answer may be sent."""
+    """The text of an incomplete answer may be sent."""
     max_turns: int = 300
-    """A conversation that has had so many turns is rotated: the next one opens afresh."""
+    """After this number of turns a conversation is rotated: the next turn opens a new one."""
     stream: bool = False
-    """Whether the text is published while it is made, for web chats."""
+    """The text is published while the model writes it, for web chats."""
     stream_idle_s: float = 30.0
-    """The longest silence within a stream before it is given up."""
+    """Longest silence within a stream before it is given up."""
     tools: tuple[str, ...] = ()
-    """Names of the tools that it may use."""
+    """Names of its tools."""
     tools_hash: str = ""
-    """Changes when what is configured of those tools changes."""
+    """Changes with the configuration of those tools."""
     max_tool_rounds: int = 8
-    """So often may it ask for tools within one turn; then it has to answer with what it knows."""
+    """Tool rounds per turn; after that it must answer without tools."""
     options: Mapping[str, object] = field(default_factory=dict)
     """Further fields of the request body (reasoning, service_tier, temperature, ...)."""
     budget: Budget | None = None
-    """None = whatever it takes."""
+    """None = no limit."""
 
     @cached_property
     def instructions_hash(self) -> str:
-        """Changes when the instructions change; a conversation remembers the last one sent."""
+        """Changes with the instructions; a conversation remembers the hash of the last ones sent."""
         return _digest(self.instructions)
 
     @cached_property
     def version(self) -> str:
-        """Changes when anything that shapes an answer changes; recorded on every turn."""
+        """Changes with anything that shapes an answer; recorded on every turn."""
         return _digest(
             json.dumps(
                 [self.model, self.instructions, dict(self.options), self.tools, self.tools_hash],
@@ -93,12 +93,12 @@ class Agent:
 
 
 def hash_of(tools: Iterable[ToolConfig]) -> str:
-    """Give the `tools_hash` of these."""
-    said = [
+    """Return the `tools_hash` of these tools."""
+    fields = [
         [one.name, one.description, one.parameters and dict(one.parameters), one.function, one.url]
         for one in tools
     ]
-    return _digest(json.dumps(said, sort_keys=True)) if said else ""
+    return _digest(json.dumps(fields, sort_keys=True)) if fields else ""
 
 
 def _digest(text: str) -> str:
@@ -119,19 +119,19 @@ class WebhookDelivery:
 
     url: str
     secret_env: tuple[str, ...] = ()
-    """Environment variables with the keys to sign with; several while a key is rotated."""
+    """Environment variables with the signing keys; several while a key is rotated."""
     secret_file: tuple[Path, ...] = ()
-    """The same in files."""
+    """Files with those keys."""
     allow_private: bool = False
-    """Whether the URL may lead to an address that is not public, and may be http."""
+    """The URL may lead to an address that is not public, and may be http."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EntryPointDelivery:
-    """Replies go out by a channel of a third party."""
+    """Replies go out through a third party's channel."""
 
     entry_point: str
-    """A name in the entry points' group `worker.channels`."""
+    """A name in the entry point group `worker.channels`."""
     options: Mapping[str, object] = field(default_factory=dict)
 
 
@@ -140,7 +140,7 @@ Delivery: TypeAlias = TaskDelivery | WebhookDelivery | EntryPointDelivery
 
 @dataclass(frozen=True, kw_only=True)
 class ChannelPolicy:
-    """How one channel is treated; one that the configuration does not name gets the defaults."""
+    """How a channel is treated. A channel that is not configured gets the defaults."""
 
     name: str
     kind: ChannelKind = "other"
@@ -150,34 +150,33 @@ class ChannelPolicy:
     persist: bool = True
     """False = stateless: calls carry no conversation."""
     idle_reset_s: float | None = None
-    """A conversation that has rested for so long is not taken up again; None = it always is."""
+    """A conversation that was idle for this long is not continued; None = it always is."""
     reorder_s: float = 0.2
-    """How long a message with `sent_at` waits for an earlier one that is still on its way."""
+    """How long a message with `sent_at` waits for an earlier one that is still in transit."""
     debounce_s: float = 0.0
     """How long a turn waits for the next message of a burst."""
     max_wait_s: float = 10.0
     """Upper bound of both, counted from the oldest waiting message; and of `supersede`."""
     supersede: bool = False
-    """A reply is not delivered when newer messages wait: the next one covers them all."""
+    """A reply is not delivered if newer messages wait: the next one covers all of them."""
     max_age_s: float | None = None
-    """A message sent longer ago is not answered when its turn would open."""
+    """A message that is older than this when its turn would open is not answered."""
     expired_text: str | None = None
-    """Said once where messages were too old, or over their `expires_at`; None = nothing is."""
+    """Sent once for messages that expired; None = nothing is sent."""
     delivery: Delivery | None = None
     """None = the reply row is the delivery."""
     delivery_max_age_s: float = 3600.0
-    """How long one reply may block those behind it."""
+    """How long a reply may block the later ones of its user."""
     max_unclear_deliveries: int = 1
-    """For ways out that know no idempotency key; 1 = at most once."""
+    """Attempts of unclear outcome on a channel without idempotency keys; 1 = at most once."""
     other_attachments: AttachmentPolicy = "mention"
-    """What becomes of a message with an attachment that is no image: the model is told that there
-    is one, or the message is not answered."""
+    """For attachments other than images: mention them to the model, or skip the message."""
     max_pending: int = 1000
-    """So many messages of one user wait at most; further ones are skipped."""
+    """Waiting messages per user; further ones are skipped."""
 
     @property
     def first_delivery_state(self) -> DeliveryState:
-        """What a new reply's delivery begins with: kept in Postgres, it is done."""
+        """State of a new reply's delivery: without a way out, the row itself delivers it."""
         return DeliveryState.SENT if self.delivery is None else DeliveryState.PENDING
 
 
@@ -188,34 +187,35 @@ class Routing:
     agents: Mapping[str, Agent]
     default_agent: str
     channels: Mapping[str, ChannelPolicy] = field(default_factory=dict)
-    """Routes too, with `ROUTE` before their names: of those only the delivery counts."""
+    """Includes routes, their names with the prefix `ROUTE`: they only define the delivery."""
     tools: Mapping[str, ToolConfig] = field(default_factory=dict)
     calls_per_second: float | None = None
-    """Of all workers together; None = as fast as they come."""
+    """Limit for all workers together; None = no limit."""
 
     def channel(self, name: str) -> ChannelPolicy:
-        """Give the policy of a channel, the defaults where it is not configured."""
+        """Return the policy of a channel; the defaults if it is not configured."""
         return self.channels.get(name) or ChannelPolicy(name=name)
 
     def delivery_policy(self, channel: str, reply_to: str | None) -> ChannelPolicy:
-        """Give what says how a reply is delivered: its route; where that is gone, its channel."""
+        """Return the policy for delivering a reply: its route's, else its channel's."""
+        # A route may have left the configuration since the message was accepted.
         route = None if reply_to is None else self.channels.get(ROUTE + reply_to)
         return route or self.channel(channel)
 
     def check_route(self, reply_to: str | None) -> None:
-        """Raise `UnknownRouteError` where an envelope's `reply_to` names none."""
+        """Raise `UnknownRouteError` if an envelope's `reply_to` names no route."""
         if reply_to is not None and ROUTE + reply_to not in self.channels:
             raise UnknownRouteError("the configuration has no such route")
 
     def agent(self, name: str) -> Agent:
-        """Give the agent of that name; raises `UnknownAgentError`."""
+        """Return the agent of that name. Raises `UnknownAgentError`."""
         try:
             return self.agents[name]
         except KeyError:
             raise UnknownAgentError("the configuration has no such agent") from None
 
     def agent_for(self, *, channel: str, recipient: str, named: str | None) -> Agent:
-        """Choose who answers: as the envelope says, else recipient, channel, the default."""
+        """Choose the agent: the envelope's, else by recipient, by channel, or the default."""
         policy = self.channel(channel)
         name = named or policy.recipient_agents.get(recipient) or policy.agent
         return self.agent(name or self.default_agent)

@@ -1,10 +1,10 @@
-"""The states that rows go through; their values are stored and read by operators."""
+"""The states of rows. Their values are stored, and operators read them."""
 
 from enum import StrEnum
 from typing import Final
 
 SWITCHED_OFF: Final = "switched_off"
-"""Reason of the gate of an endpoint that nobody tries any more, see `store.delivery.endpoints`."""
+"""Reason of a webhook endpoint's gate that stays closed, see `store.delivery.endpoints`."""
 
 
 class MessageState(StrEnum):
@@ -20,7 +20,7 @@ class MessageState(StrEnum):
 
 
 class TurnKind(StrEnum):
-    """Who speaks in it: the model answers, or one of our people wrote."""
+    """Who wrote the reply: the model or one of our staff."""
 
     MODEL = "model"
     HUMAN = "human"
@@ -54,7 +54,7 @@ class ToolCallState(StrEnum):
 
 
 class ReplySource(StrEnum):
-    """Where a reply's text came from."""
+    """The origin of a reply's text."""
 
     CALL = "call"
     ADOPTED = "adopted"
@@ -77,7 +77,7 @@ class DeliveryState(StrEnum):
 
 
 class DeadLetterKind(StrEnum):
-    """What lies there: bytes that were no envelope, an accepted message, or a reply."""
+    """The content of a dead letter: bytes that were not accepted, a message, or a reply."""
 
     ENVELOPE = "envelope"
     MESSAGE = "message"
@@ -85,7 +85,7 @@ class DeadLetterKind(StrEnum):
 
 
 class Resolution(StrEnum):
-    """What a person did about a dead letter."""
+    """How an operator resolved a dead letter."""
 
     REPLAYED = "replayed"
     DISMISSED = "dismissed"

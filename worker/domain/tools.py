@@ -1,4 +1,4 @@
-"""Tools: functions that a model may ask for, and what came of running one."""
+"""Tools: functions that a model may call, and the result of a run."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from uuid import UUID
 from worker.domain.messages import ChannelAddress
 
 MAX_OUTPUT_BYTES = 64 * 1024
-"""What a tool gives beyond that is cut: it goes into the model's context with every later turn."""
+"""Longer output is cut: it is part of the model's context in every later turn."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,29 +19,29 @@ class ToolConfig:
     name: str
     description: str = ""
     parameters: Mapping[str, object] | None = None
-    """JSON Schema of the arguments; None = derived from the function's signature."""
+    """JSON Schema of the arguments; None = derived from the signature of `function`."""
     function: str | None = None
     """`module:function`."""
     url: str | None = None
     secret_env: str | None = None
-    """The environment variable with the key that requests to `url` are signed with."""
+    """Environment variable with the key that signs requests to `url`."""
     secret_file: Path | None = None
-    """The same in a file."""
+    """File with that key."""
     timeout_s: float = 20.0
     honours_key: bool = False
-    """Whether a repetition under the same key does nothing: only then is it ever repeated."""
+    """A second run under the same key has no effect. Only such a tool is ever run again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolSpec:
-    """What the model is told of a tool."""
+    """A tool as the model sees it."""
 
     name: str
     description: str
     parameters: Mapping[str, object]
 
     def as_item(self) -> dict[str, object]:
-        """Give it as the Responses API takes it (OpenAI's shape of a function tool)."""
+        """Return it in the form of the Responses API (OpenAI's function tool)."""
         return {
             "type": "function",
             "name": self.name,
@@ -57,27 +57,27 @@ class ToolRequest:
 
     name: str
     arguments: str
-    """JSON text as the model wrote it, perhaps not even valid."""
+    """JSON text as the model wrote it; it may be invalid."""
     key: UUID
-    """The idempotency key: the same for every run of the same call of the model."""
+    """Idempotency key: the same for every run of one tool call."""
     who: ChannelAddress
-    """Whom the turn answers."""
+    """The channel user whom the turn answers."""
     metadata: Mapping[str, str]
-    """Of the newest message of the turn, as its producer sent it."""
+    """The producer's metadata of the turn's newest message."""
     traceparent: str | None = None
-    """Of this run, as W3C has it; None = it is not traced."""
+    """W3C trace context of this run; None = not traced."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolResult:
-    """What came of it. `output` is what the model is told, in all three cases.
+    """The result of a run. The model gets `output` in all three cases.
 
     done      it ran
-    failed    it did not, or said no: nothing happened that a later call could not repeat
-    unknown   it may have happened; it is not run again
+    failed    it did not run, or refused: a later call may repeat it
+    unknown   it may have run; it is not run again
     """
 
     state: Literal["done", "failed", "unknown"]
     output: str
     reason: str | None = None
-    """For the log: a few words without anything that model or tool said."""
+    """For the log: a few fixed words, none of the model or the tool."""
