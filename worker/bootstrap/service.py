@@ -2,21 +2,19 @@
 
 import os
 import socket
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 from worker.bootstrap.shared import Base
 from worker.channels.build import ChannelConfigError, build_channels
 from worker.channels.channel import DEADLINE_S, Channel
 from worker.config.settings import Settings, SettingsError
-from worker.domain.ids import ChannelUserId
 from worker.domain.routing import Routing
 from worker.handlers.background.cpu_affinity import StayOnOneCore
 from worker.handlers.background.sweeper import LocalRunner, Sweeper
 from worker.handlers.background.threads import Background
-from worker.handlers.background.watchdog import Intake, StallWatchdog
+from worker.handlers.background.watchdog import StallWatchdog
 from worker.handlers.deliver import DeliverReplies
 from worker.handlers.intake.drain_inbox import DrainInbox
 from worker.handlers.intake.receive import ReceiveEnvelope
@@ -28,6 +26,7 @@ from worker.handlers.turns.rate_limit import RateLimiter
 from worker.handlers.turns.reconcile import ReconcileTurn
 from worker.handlers.turns.run_tools import RunTools
 from worker.handlers.turns.settle import Settle
+from worker.queue.broker_client import BrokerClient
 from worker.store.database import Database
 from worker.store.dead_letters import DeadLetterStore
 from worker.store.delivery.deliveries import DeliveryStore
@@ -38,7 +37,6 @@ from worker.store.limits.rates import RateStore
 from worker.store.privacy.retention import RetentionStore
 from worker.store.turns.claims import ClaimStore
 from worker.store.turns.conversations import ConversationStore
-from worker.store.turns.due_users import Due
 from worker.store.turns.fast_path import StartStore
 from worker.store.turns.turns import TurnStore
 from worker.store.workers import WorkerStore
@@ -48,22 +46,6 @@ LOCAL_DELIVERIES = 8
 
 STALLED = 70
 """Exit code of a worker that ended itself because it took nothing (EX_SOFTWARE of sysexits.h)."""
-
-
-class Broker(Intake, Protocol):
-    """What the service needs of Celery."""
-
-    def submit(self, work: Callable[..., None], *args: object) -> Future[None]:
-        """Run work on a thread of the pool; a worker that goes down waits for it."""
-
-    def wake(self, due: Sequence[Due]) -> None:
-        """Put a wake for each user on the queue. Raises `CannotPublishError`."""
-
-    def wake_delivery(self, user_id: ChannelUserId) -> None:
-        """Put a wake for a user's deliveries on the queue; never raises: it is a hint."""
-
-    def publish(self, task: str, queue: str, task_id: str, kwargs: dict[str, Any]) -> None:
-        """Put a task of somebody else on his queue. Raises `NotPublishedError`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +62,7 @@ class Service:
 
 
 def build_service(
-    settings: Settings, *, broker: Broker, channels: Mapping[str, Channel] | None = None
+    settings: Settings, *, broker: BrokerClient, channels: Mapping[str, Channel] | None = None
 ) -> Service:
     """Build a worker's parts; nothing is started and no connection made. Raises `SettingsError`.
 
@@ -137,7 +119,7 @@ def _rate_limiter(routing: Routing, database: Database) -> RateLimiter:
     return RateLimiter(rates=None if rate is None else RateStore(database, calls_per_second=rate))
 
 
-def _answer(base: Base, broker: Broker) -> AnswerUser:
+def _answer(base: Base, broker: BrokerClient) -> AnswerUser:
     turns = TurnStore(base.database, worker_id=base.worker_id, lease_s=base.lease_s)
     live_reply = PublishLiveReply(live=base.live, namespace=base.namespace)
     conversations = base.telnyx.conversations
@@ -179,7 +161,7 @@ def _answer(base: Base, broker: Broker) -> AnswerUser:
     )
 
 
-def _background(base: Base, broker: Broker, sweep: Sweeper) -> Background:
+def _background(base: Base, broker: BrokerClient, sweep: Sweeper) -> Background:
     workers = WorkerStore(
         base.own_database,
         worker_id=base.worker_id,
@@ -188,7 +170,7 @@ def _background(base: Base, broker: Broker, sweep: Sweeper) -> Background:
         alive_s=base.timing.alive_s,
     )
     watchdog = StallWatchdog(
-        intake=broker, slots=base.slots, timing=base.timing, exit=lambda: os._exit(STALLED)
+        broker=broker, slots=base.slots, timing=base.timing, exit=lambda: os._exit(STALLED)
     )
     drain = DrainInbox(
         inbox=InboxStore(base.own_database),
@@ -217,7 +199,7 @@ def _retention(database: Database, keep_days: int | None) -> HourlyRetention | N
 
 
 def _channels(
-    routing: Routing, broker: Broker, given: Mapping[str, Channel] | None
+    routing: Routing, broker: BrokerClient, given: Mapping[str, Channel] | None
 ) -> dict[str, Channel]:
     given = given or {}
     wanted = {

@@ -6,10 +6,7 @@ from typing import Any
 
 from worker.channels.channel import reply_document
 from worker.domain.deliveries import DeliveryOutcome, OutgoingReply, Sent, Unclear
-
-
-class NotPublishedError(Exception):
-    """The broker did not confirm the task; it may have it."""
+from worker.domain.errors import BrokerAwayError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +18,7 @@ class TaskChannel:
     """
 
     publish: Callable[[str, str, str, dict[str, Any]], None]
-    """Takes task name, queue, task id and kwargs; raises `NotPublishedError`."""
+    """Takes task name, queue, task id and kwargs; raises `BrokerAwayError`."""
     task: str
     queue: str
 
@@ -36,6 +33,6 @@ class TaskChannel:
             self.publish(
                 self.task, self.queue, str(reply.idempotency_key), {"reply": reply_document(reply)}
             )
-        except NotPublishedError as error:
+        except BrokerAwayError as error:
             return Unclear(reason=str(error))
         return Sent(provider_id=str(reply.idempotency_key))

@@ -78,7 +78,7 @@ class Agent:
 
     @cached_property
     def instructions_hash(self) -> str:
-        """Changes with the instructions; a conversation remembers the hash of the last ones sent."""
+        """Changes with the instructions; a conversation remembers the last one sent."""
         return _digest(self.instructions)
 
     @cached_property

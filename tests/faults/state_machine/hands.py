@@ -26,9 +26,9 @@ from worker.domain.deliveries import (
     Sent,
     Unclear,
 )
+from worker.domain.errors import BrokerAwayError
 from worker.domain.turns.claim import Claimed, NotClaimed, Settled, Started
 from worker.domain.turns.records import Lease
-from worker.handlers.background.sweeper import CannotPublishError
 from worker.store.database import Database as Pool
 from worker.store.turns.due_users import Due
 from worker.telnyx.client import Models
@@ -82,7 +82,7 @@ class Broker(RecordingBroker):
 
     def wake(self, due: Sequence[Due]) -> None:
         if self.away:
-            raise CannotPublishError
+            raise BrokerAwayError
         super().wake(due)
 
     def publish(self, task: str, queue: str, task_id: str, kwargs: dict[str, Any]) -> None:

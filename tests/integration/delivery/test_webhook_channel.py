@@ -24,7 +24,7 @@ from structlog.testing import capture_logs
 from tests.support.raw_server import RawServer, Serve, answers, http, raw_server, reset
 from tests.support.tcp_proxy import Mode, TcpProxy
 from tests.support.world import HandDrivenWorker, World
-from worker.channels.task import NotPublishedError, TaskChannel
+from worker.channels.task import TaskChannel
 from worker.channels.webhook import WebhookChannel
 from worker.domain.deliveries import (
     WEBHOOK_WAITS_S,
@@ -34,6 +34,7 @@ from worker.domain.deliveries import (
     Sent,
     Unclear,
 )
+from worker.domain.errors import BrokerAwayError
 from worker.domain.ids import ChannelUserId
 from worker.net.answer import Answer
 from worker.net.post_once import Endpoint, NoAnswer
@@ -149,7 +150,7 @@ class TaskStage:
         if self._weather in {Weather.FINE, Weather.ANSWER_LOST}:
             self._taken.setdefault(task_id, kwargs["reply"]["text"])
         if self._weather is not Weather.FINE:
-            raise NotPublishedError("TimeoutError")
+            raise BrokerAwayError("TimeoutError")
 
     def turn(self, weather: Weather) -> bool:
         self._weather = weather

@@ -14,8 +14,8 @@ from tests.support.databases import libpq_url
 from tests.support.processes import eventually
 from tests.support.world import RecordingBroker, World
 from worker.bootstrap.service import build_service
+from worker.domain.errors import BrokerAwayError
 from worker.domain.messages import NewMessage
-from worker.handlers.background.sweeper import CannotPublishError
 from worker.handlers.intake.accept import parse_and_route
 
 ENQUEUE = "SELECT enqueue_message(%s::jsonb)"
@@ -183,7 +183,7 @@ class NoBroker(RecordingBroker):
     """Redis is away."""
 
     def wake(self, users: object) -> None:  # noqa: ARG002 - the port has it
-        raise CannotPublishError("away")
+        raise BrokerAwayError("away")
 
     def submit(self, work: Callable[..., None], *args: object) -> Future[None]:
         work(*args)

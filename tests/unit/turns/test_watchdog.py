@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass, field
 
+from worker.domain.errors import BrokerAwayError
 from worker.domain.timing import Timing
-from worker.handlers.background.watchdog import BrokerAwayError, StallWatchdog
+from worker.handlers.background.watchdog import StallWatchdog
 from worker.handlers.turns.slots import TurnSlots
 
 
@@ -21,7 +22,7 @@ class Bench:
 
     def __post_init__(self) -> None:
         self.watchdog = StallWatchdog(
-            intake=self,
+            broker=self,
             slots=self.slots,
             timing=Timing(stall_after_s=60, drain_s=0.01),
             exit=self.exit,

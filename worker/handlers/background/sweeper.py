@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-from worker.domain.errors import RetryableError
+from worker.domain.errors import BrokerAwayError, RetryableError
 from worker.domain.ids import ChannelUserId
 from worker.domain.timing import Timing
 from worker.handlers.turns.rate_limit import LOOK_S, RateLimiter
@@ -20,10 +20,6 @@ from worker.store.turns.due_users import Due, SweepStore
 
 SHORTEST_SLEEP_S = 0.02
 """Between two looks, however often the sweeper is roused: slots that come free are many then."""
-
-
-class CannotPublishError(Exception):
-    """The broker is away; some wakes may have been published."""
 
 
 class LocalRunner:
@@ -66,7 +62,7 @@ class Sweeper:
     slots: TurnSlots
     timing: Timing
     publish: Callable[[Sequence[Due]], None]
-    """Publishes wakes; raises `CannotPublishError`."""
+    """Publishes wakes; raises `BrokerAwayError`."""
     run_here: LocalRunner
     deliveries: DeliveryStore
     deliver_here: LocalRunner
@@ -106,7 +102,7 @@ class Sweeper:
         if not here:
             try:
                 self.publish(due)
-            except CannotPublishError:
+            except BrokerAwayError:
                 pass
             else:
                 return

@@ -9,35 +9,19 @@ Redis merely down is no stall: the worker stays up and sweeps.
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
 
+from worker.domain.errors import BrokerAwayError
 from worker.domain.timing import Timing
 from worker.handlers.turns.slots import TurnSlots
 from worker.observability.logs import log
-
-
-class BrokerAwayError(Exception):
-    """A fresh connection to the broker got no answer."""
-
-
-class Intake(Protocol):
-    """What the watchdog asks of Celery's consumer and of the broker."""
-
-    def taken_entries(self) -> int:
-        """How many queue entries this process has taken since it started."""
-
-    def is_saturated(self) -> bool:
-        """Whether it may not take more at the moment, because all its threads are busy."""
-
-    def waiting_entries(self) -> int:
-        """How many entries wait, asked on a fresh connection. Raises `BrokerAwayError`."""
+from worker.queue.broker_client import BrokerClient
 
 
 @dataclass(kw_only=True)
 class StallWatchdog:
     """Watches the consumption of one process; one thread calls `check`."""
 
-    intake: Intake
+    broker: BrokerClient
     slots: TurnSlots
     timing: Timing
     exit: Callable[[], None]
@@ -61,11 +45,11 @@ class StallWatchdog:
             self._give_up()
 
     def _is_moving(self) -> bool:
-        taken, self._taken = self._taken, self.intake.taken_entries()
-        if taken != self._taken or self.intake.is_saturated():
+        taken, self._taken = self._taken, self.broker.taken_entries()
+        if taken != self._taken or self.broker.is_saturated():
             return True
         try:
-            return self.intake.waiting_entries() == 0
+            return self.broker.waiting_entries() == 0
         except BrokerAwayError:
             return True
 
