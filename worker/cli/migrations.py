@@ -12,7 +12,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 
-from worker.bootstrap.reports import open_reports
+from worker.bootstrap.status import open_counts
 from worker.cli.console import print_json, print_line
 from worker.cli.errors import MISUSED, CommandError
 
@@ -64,8 +64,8 @@ def require_newest(database_url: str) -> None:
 
 def revision_of(database_url: str) -> str | None:
     """Give where the database stands. Raises `RetryableError` when it is away."""
-    with open_reports(database_url) as reports:
-        return reports.status.revision()
+    with open_counts(database_url) as counts:
+        return counts.status.revision()
 
 
 def head_revision() -> str:

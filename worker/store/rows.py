@@ -1,11 +1,17 @@
 """Rows that several stores read or insert."""
 
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import fields
+from enum import Enum
+from functools import cache
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from worker.domain.ids import ConversationId, TelnyxConversationId
 from worker.domain.messages import Attachment, ChannelAddress
 from worker.domain.turns.records import OpenConversation
 from worker.store.sql import Row
+
+Value = TypeVar("Value")
 
 
 def reply_with_delivery(
@@ -62,3 +68,28 @@ def attachments_of(documents: Any) -> tuple[Attachment, ...]:  # noqa: ANN401 - 
         )
         for one in documents or ()
     )
+
+
+def value_of(value: type[Value], row: Row, **more: object) -> Value:
+    """Build a value from the columns that have the names of its fields; `more` adds to them.
+
+    Raises `TypeError` if a field without a default has no column, and `ValueError` if a column
+    holds a string that its enum does not know.
+    """
+    columns, enums = row._asdict() | more, _enums(value)  # type: ignore[arg-type] # hashable
+    names = [one.name for one in fields(value) if one.name in columns]  # type: ignore[arg-type]
+    found = {name: columns[name] for name in names}
+    kinds = ((name, enums[name]) for name in names if name in enums)
+    found |= {name: kind(found[name]) for name, kind in kinds if found[name] is not None}
+    return value(**found)
+
+
+@cache
+def _enums(value: type[object]) -> Mapping[str, type[Enum]]:
+    """Return the fields that hold an enum, whose columns are text; its ids are plain numbers."""
+    return {
+        name: kind
+        for name, hint in get_type_hints(value).items()
+        for kind in (hint, *get_args(hint))
+        if isinstance(kind, type) and issubclass(kind, Enum)
+    }

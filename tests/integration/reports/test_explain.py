@@ -11,16 +11,17 @@ import psycopg
 import pytest
 
 from bench.fill import fill
-from bench.plans import Plan, Statement, caught, explain
+from bench.plans import Plan, caught, explain
 from tests.support.databases import fresh_database, libpq_url
 from tests.support.world import HandDrivenWorker, World, running_world
+from worker.bootstrap.status import open_counts
+from worker.cli.inspect.gauges import parts_of
 from worker.domain.ids import ChannelUserId
 from worker.handlers.privacy.retention import ApplyRetention
 from worker.sandbox.postgres import EmbeddedPostgres
 from worker.sandbox.simulator.behaviour.config import SimulatorConfig
 from worker.store.database import Database
 from worker.store.privacy.retention import RetentionStore
-from worker.store.reports.gauges import BOUND, QUESTIONS
 from worker.store.reports.status import StatusStore
 
 USERS, EACH = int(os.environ.get("EXPLAIN_USERS", "2000")), 5
@@ -93,11 +94,14 @@ def test_a_sweep_reads_no_whole_table(world: World) -> None:
 
 
 def test_no_scrape_reads_a_whole_table(world: World) -> None:
-    with psycopg.connect(libpq_url(world.database.url)) as connection:
-        connection.execute(BOUND.query)
-        plans = [
-            explain(connection, Statement(text=question.sql, values=())) for question in QUESTIONS
-        ]
+    def scrape() -> None:
+        for part, ask in parts_of(counts, world.broker_url).items():
+            if part != "broker":
+                list(ask())
+
+    with open_counts(world.database.url, is_bounded=True) as counts:
+        plans = plans_of(world, scrape)
+    assert len(plans) == 11, "the statements were caught"
     # Of the queue of SQL producers all rows count; it is as good as empty.
     assert read_whole(plans).keys() <= {"inbox"}
 

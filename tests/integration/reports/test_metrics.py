@@ -6,10 +6,10 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.watched import CANARY, Watched, scraped, watched
+from worker.bootstrap.status import open_counts
+from worker.cli.inspect.gauges import parts_of
 from worker.sandbox.postgres import EmbeddedPostgres
 from worker.sandbox.redis import EmbeddedRedis
-from worker.store.database import Database
-from worker.store.reports.gauges import QUESTIONS, GaugeStore
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,7 @@ def test_nothing_that_people_wrote_or_are_is_shown(seen: Watched) -> None:
         assert CANARY not in scraped(target)
 
 
-def test_what_waits_has_an_age_and_a_diverged_user_a_number_of_his_own(seen: Watched) -> None:
+def test_what_waits_has_an_age_and_diverged_users_a_number_of_their_own(seen: Watched) -> None:
     ground = seen.ground
     ground.database.run(
         "WITH u AS (INSERT INTO channel_users (channel, address) VALUES ('web', 'd'), ('web', 'w'),"
@@ -97,12 +97,9 @@ def test_what_waits_has_an_age_and_a_diverged_user_a_number_of_his_own(seen: Wat
         "INSERT INTO erasures (channel_user_id)"
         " SELECT id FROM channel_users WHERE address IN ('e', 'idle')"
     )
-    database = Database(ground.database.url)
-    (question,) = [one for one in QUESTIONS if one.part == "unanswered"]
-    shown = {
-        (one.metric.name, *one.labels): one.value for one in GaugeStore(database).answer(question)
-    }
-    database.close()
+    with open_counts(ground.database.url, is_bounded=True) as counts:
+        samples = list(parts_of(counts, ground.fleet.broker_url)["unanswered"]())
+    shown = {(name, *labels): value for name, labels, value in samples}
     assert shown["worker_diverged_users",] == 1
     assert shown["worker_erasures_unfinished",] == 2
     assert shown["worker_messages_unanswered", "pending"] == 4

@@ -7,7 +7,7 @@ from typing import Final
 from alembic.script import ScriptDirectory
 from sqlalchemy.exc import ArgumentError
 
-from worker.bootstrap.reports import open_database
+from worker.bootstrap.status import open_database
 from worker.cli.doctor.examine import Check
 from worker.cli.doctor.setup import Setup
 from worker.cli.errors import CommandError

@@ -2,7 +2,7 @@
 
 import socket
 
-from worker.bootstrap.reports import open_reports
+from worker.bootstrap.status import open_counts
 from worker.cli.console import print_json, print_line
 from worker.cli.errors import CommandError
 from worker.cli.settings import settings_for
@@ -11,8 +11,8 @@ from worker.cli.settings import settings_for
 def run(*, max_stalled_s: float, as_json: bool) -> None:
     """Exit 0 where every living worker of this host takes what waits in the broker."""
     settings = settings_for("database_url")
-    with open_reports(settings.database_url, name="worker-health") as reports:
-        workers = reports.status.workers(socket.gethostname())
+    with open_counts(settings.database_url, name="worker-health") as counts:
+        workers = counts.status.workers(socket.gethostname())
     if as_json:
         print_json([{"pid": one.pid, "stalled_s": round(one.stalled_s, 1)} for one in workers])
     if not workers:

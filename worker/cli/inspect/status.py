@@ -9,7 +9,7 @@ from rich.console import Group
 from rich.live import Live
 from rich.table import Table
 
-from worker.bootstrap.reports import open_reports
+from worker.bootstrap.status import open_counts
 from worker.cli import migrations
 from worker.cli.console import out, print_json
 from worker.cli.errors import CommandError
@@ -43,10 +43,10 @@ class Status:
 def run(*, as_json: bool, watch: bool) -> None:
     """Show it, once or until Ctrl-C. Raises `CommandError` where something is down."""
     settings = settings_for("database_url", "broker_url")
-    with open_reports(settings.database_url) as reports:
-        status = look(reports.status, settings)
+    with open_counts(settings.database_url) as counts:
+        status = look(counts.status, settings)
         if watch:
-            _watch(reports.status, settings, as_json=as_json)
+            _watch(counts.status, settings, as_json=as_json)
         elif as_json:
             print_json(asdict(status))
         else:
@@ -87,7 +87,8 @@ def _from_postgres(
         if revision is None:
             problems.append("the database was never migrated: worker migrate")
             return None, None, None
-        return revision, store.overview(), store.ages()
+        overview = store.overview()
+        return revision, overview, store.ages(overview.workers)
     except WorkerError as error:
         problems.append(str(error))
         return revision, None, None

@@ -6,7 +6,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
-from worker.bootstrap.reports import open_reports
+from worker.bootstrap.status import open_counts
 from worker.cli import migrations
 from worker.cli.console import err
 from worker.cli.errors import CommandError
@@ -46,8 +46,8 @@ def service(parts: Parts) -> Iterator[Settings]:
 def await_worker(database_url: str, worker: ChildProcess, log: Path | None) -> None:
     """Return when it has its first heartbeat. Raises `CommandError` where it ends instead."""
     deadline = time.monotonic() + _WORKER_TIMEOUT_S
-    with open_reports(database_url) as reports:
-        while worker.pid not in {one.pid for one in reports.status.workers()}:
+    with open_counts(database_url) as counts:
+        while worker.pid not in {one.pid for one in counts.status.workers()}:
             if worker.exit_code is not None or time.monotonic() > deadline:
                 raise CommandError("the worker did not start" + (f": see {log}" if log else ""))
             time.sleep(_LOOK_EVERY_S)
@@ -56,8 +56,8 @@ def await_worker(database_url: str, worker: ChildProcess, log: Path | None) -> N
 def _await_any_worker(database_url: str) -> None:
     """Return when one is alive: somebody may have started the service a moment ago."""
     deadline = time.monotonic() + _OTHERS_TIMEOUT_S
-    with open_reports(database_url) as reports:
-        while not (reports.status.revision() and reports.status.workers()):
+    with open_counts(database_url) as counts:
+        while not (counts.status.revision() and counts.status.workers()):
             if time.monotonic() > deadline:
                 raise CommandError(
                     "no worker is alive: `worker up` starts one, `worker status` shows more"

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping
 
-from worker.bootstrap.reports import open_database
+from worker.bootstrap.status import open_database
 from worker.cli.console import print_json, print_line, progress_bar
 from worker.cli.errors import MISUSED, CommandError
 from worker.cli.settings import settings_for

@@ -62,7 +62,7 @@ class ExplainMessage:
         places = [place for place, char in enumerate(rest) if char == ":"]
         if colon and places:
             pairs = [(rest[:place], rest[place + 1 :]) for place in places]
-            found = self.finding.by_person(channel, pairs)
+            found = self.finding.by_address(channel, pairs)
             if found:
                 return found
         return self.finding.by_message_id(asked)

@@ -3,36 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
+
+from sqlalchemy import func, select
 
 from worker.domain.ids import ChannelUserId, ConversationId, TelnyxConversationId, TurnId
 from worker.store.database import Database
-from worker.store.sql import Row, sql
-
-_SELECT = """
-SELECT c.id, c.channel_user_id, u.channel, c.agent, c.telnyx_conversation_id,
-    c.base_user_messages, c.opened_at, c.closed_at, c.close_reason,
-    (SELECT count(*) FROM turns t WHERE t.conversation_id = c.id) AS turns
-FROM conversations c JOIN channel_users u ON u.id = c.channel_user_id
-"""
-_LIST = sql(
-    _SELECT
-    + """
-WHERE (CAST(:user_id AS bigint) IS NULL OR c.channel_user_id = :user_id)
-  AND (CAST(:channel AS text) IS NULL OR u.channel = :channel)
-  AND (CAST(:agent AS text) IS NULL OR c.agent = :agent)
-  AND (:closed OR c.closed_at IS NULL)
-ORDER BY c.id DESC LIMIT :limit"""
-)
-_GET = sql(_SELECT + " WHERE c.telnyx_conversation_id = :telnyx_id")
-_TURNS = sql("""
-SELECT t.id, t.kind, t.state, t.landed, t.failure, t.input_text, t.opened_at,
-    r.text AS reply, r.source, d.state AS delivery,
-    ARRAY(SELECT c.state FROM calls c WHERE c.turn_id = t.id ORDER BY c.id) AS calls
-FROM turns t
-LEFT JOIN replies r ON r.turn_id = t.id
-LEFT JOIN deliveries d ON d.reply_id = r.id
-WHERE t.conversation_id = :conversation_id ORDER BY t.id
-""")
+from worker.store.schema import Call, ChannelUser, Conversation, Delivery, Reply, Turn
+from worker.store.selects import fetch, select_as
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +44,7 @@ class ConversationTurn:
     reply: str | None
     source: str | None
     delivery: str | None
-    calls: tuple[str, ...]
+    calls: Sequence[str]
     """The states of its calls, oldest first."""
 
     @property
@@ -80,8 +58,33 @@ class ConversationTurn:
         return self.landed is True and not self.input_text
 
 
+_SUMMARIES: Final = select_as(
+    ConversationSummary,
+    Conversation,
+    ChannelUser,
+    user_id=Conversation.channel_user_id,
+    telnyx_id=Conversation.telnyx_conversation_id,
+    turns=select(func.count()).where(Turn.conversation_id == Conversation.id).scalar_subquery(),
+).join(ChannelUser, ChannelUser.id == Conversation.channel_user_id)
+_TURNS: Final = (
+    select_as(
+        ConversationTurn,
+        Turn,
+        Reply,
+        reply=Reply.text,
+        delivery=Delivery.state,
+        calls=func.array(
+            select(Call.state).where(Call.turn_id == Turn.id).order_by(Call.id).scalar_subquery()
+        ),
+    )
+    .outerjoin(Reply, Reply.turn_id == Turn.id)
+    .outerjoin(Delivery, Delivery.reply_id == Reply.id)
+    .order_by(Turn.id)
+)
+
+
 class ConversationReports:
-    """Mappings and turns."""
+    """Conversations and their turns."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -95,55 +98,27 @@ class ConversationReports:
         closed: bool = False,
         limit: int = 100,
     ) -> tuple[ConversationSummary, ...]:
-        """Give mappings, the newest first. `closed`: also those that are closed."""
-        values = {
-            "user_id": user_id,
-            "channel": channel,
-            "agent": agent,
-            "closed": closed,
-            "limit": limit,
-        }
+        """Return conversations, the newest first. `closed`: also those that are closed."""
+        wanted = (
+            (Conversation.channel_user_id, user_id),
+            (ChannelUser.channel, channel),
+            (Conversation.agent, agent),
+        )
+        asked = _SUMMARIES.where(*(column == one for column, one in wanted if one is not None))
+        if not closed:
+            asked = asked.where(Conversation.closed_at.is_(None))
         with self._database.statement() as connection:
-            return tuple(_mapping(row) for row in connection.execute(_LIST, values))
+            asked = asked.order_by(Conversation.id.desc()).limit(limit)
+            return fetch(connection, ConversationSummary, asked)
 
     def get(self, telnyx_id: TelnyxConversationId) -> ConversationSummary | None:
-        """Give the mapping that has a Telnyx conversation."""
+        """Return the conversation that a Telnyx conversation is mapped to."""
+        asked = _SUMMARIES.where(Conversation.telnyx_conversation_id == telnyx_id)
         with self._database.statement() as connection:
-            row = connection.execute(_GET, {"telnyx_id": telnyx_id}).one_or_none()
-        return None if row is None else _mapping(row)
+            return next(iter(fetch(connection, ConversationSummary, asked)), None)
 
     def turns(self, conversation: ConversationId) -> Sequence[ConversationTurn]:
-        """Give the turns of a mapping, in the order they were opened."""
+        """Return the turns of a conversation, in the order they were opened."""
+        asked = _TURNS.where(Turn.conversation_id == conversation)
         with self._database.statement() as connection:
-            return [
-                ConversationTurn(
-                    id=TurnId(row.id),
-                    kind=row.kind,
-                    state=row.state,
-                    landed=row.landed,
-                    failure=row.failure,
-                    input_text=row.input_text,
-                    opened_at=row.opened_at,
-                    reply=row.reply,
-                    source=row.source,
-                    delivery=row.delivery,
-                    calls=tuple(row.calls),
-                )
-                for row in connection.execute(_TURNS, {"conversation_id": conversation})
-            ]
-
-
-def _mapping(row: Row) -> ConversationSummary:
-    remote = row.telnyx_conversation_id
-    return ConversationSummary(
-        id=ConversationId(row.id),
-        user_id=ChannelUserId(row.channel_user_id),
-        channel=row.channel,
-        agent=row.agent,
-        telnyx_id=None if remote is None else TelnyxConversationId(remote),
-        base_user_messages=row.base_user_messages,
-        opened_at=row.opened_at,
-        closed_at=row.closed_at,
-        close_reason=row.close_reason,
-        turns=row.turns,
-    )
+            return fetch(connection, ConversationTurn, asked)

@@ -3,54 +3,26 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
+
+from sqlalchemy import func, select, tuple_
 
 from worker.domain.ids import ChannelUserId, DeadLetterId, MessageRowId
-from worker.domain.states import Resolution
+from worker.domain.states import DeadLetterKind, Resolution
 from worker.store.database import Database
-from worker.store.sql import Row, sql
+from worker.store.schema import ChannelUser, DeadLetter, InboxEntry, Message
+from worker.store.selects import fetch, select_as
 
-_FOUND = "SELECT m.id, m.channel_user_id AS user_id, u.channel, m.accepted_at"
-_BY_ROW = sql(
-    _FOUND
-    + " FROM messages m JOIN channel_users u ON u.id = m.channel_user_id WHERE m.id = :row_id"
-)
-_BY_PERSON = sql(
-    _FOUND
-    + """
-FROM unnest(CAST(:addresses AS text[]), CAST(:ids AS text[])) AS asked (address, message_id)
-JOIN channel_users u ON u.channel = :channel AND u.address = asked.address
-JOIN messages m ON m.channel_user_id = u.id AND m.message_id = asked.message_id
-ORDER BY m.id LIMIT :limit"""
-)
-# No index begins with message_id. What is asked for first is all in the unique index, which is read
-# through: a fraction of the table.
-_BY_MESSAGE_ID = sql(
-    "WITH named AS MATERIALIZED (SELECT channel_user_id, message_id FROM messages"
-    " WHERE message_id = :message_id LIMIT :limit) "
-    + _FOUND
-    + """
-FROM named JOIN messages m USING (channel_user_id, message_id)
-JOIN channel_users u ON u.id = channel_user_id ORDER BY m.id"""
-)
-_IN_INBOX = sql("""
-SELECT id, created_at, service_now() AS now FROM inbox
-WHERE envelope->>'message_id' = :message_id ORDER BY id LIMIT :limit
-""")
-# In the bytes the id may be encoded in several ways, so whoever asks reads them. An envelope has
-# some kilobytes; what is larger than this is a flood or has files in it.
-_REFUSED = sql("""
-SELECT id, reason, detail, raw, created_at, resolution FROM dead_letters
-WHERE kind = 'envelope' AND octet_length(raw) <= 262144
-ORDER BY id DESC LIMIT :limit
-""")
 MAX_FOUND = 10
 MAX_READ = 500
-"""So many of the newest refused envelopes are looked into."""
+"""How many of the newest refused envelopes are searched."""
+_MAX_BYTES: Final = 262_144
+"""An envelope has some kilobytes; a larger dead letter is a flood or has files in it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """An accepted message that may be meant."""
+    """An accepted message that fits."""
 
     id: MessageRowId
     user_id: ChannelUserId
@@ -69,15 +41,23 @@ class InInbox:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefusedEnvelope:
-    """A dead letter that was no valid envelope."""
+    """A dead letter of an invalid envelope."""
 
     id: DeadLetterId
     reason: str
     detail: str
     raw: bytes
-    """What somebody wrote. Never for a log."""
+    """As it came, with the texts of the sender. Never log it."""
     created_at: datetime
     resolution: Resolution | None
+
+
+_FOUND: Final = (
+    select_as(Found, Message, ChannelUser, user_id=Message.channel_user_id)
+    .join(ChannelUser, ChannelUser.id == Message.channel_user_id)
+    .order_by(Message.id)
+    .limit(MAX_FOUND)
+)
 
 
 class FindMessageStore:
@@ -89,57 +69,46 @@ class FindMessageStore:
     def by_row(self, row_id: int) -> tuple[Found, ...]:
         """Find a message by our number."""
         with self._database.statement() as connection:
-            return _found(connection.execute(_BY_ROW, {"row_id": row_id}).fetchall())
+            return fetch(connection, Found, _FOUND.where(Message.id == row_id))
 
-    def by_person(self, channel: str, pairs: Sequence[tuple[str, str]]) -> tuple[Found, ...]:
+    def by_address(self, channel: str, pairs: Sequence[tuple[str, str]]) -> tuple[Found, ...]:
         """Find messages by address and the channel's own id; any of the `pairs`."""
-        values = {
-            "channel": channel,
-            "addresses": [address for address, _ in pairs],
-            "ids": [message_id for _, message_id in pairs],
-            "limit": MAX_FOUND,
-        }
+        either = tuple_(ChannelUser.address, Message.message_id).in_(pairs)
+        asked = _FOUND.where(ChannelUser.channel == channel, either)
         with self._database.statement() as connection:
-            return _found(connection.execute(_BY_PERSON, values).fetchall())
+            return fetch(connection, Found, asked)
 
     def by_message_id(self, message_id: str) -> tuple[Found, ...]:
-        """Find messages by the channel's own id alone. Slow where there are many messages."""
-        values = {"message_id": message_id, "limit": MAX_FOUND}
+        """Find messages by the channel's own id alone. Slow if there are many messages."""
+        # No index begins with message_id. MATERIALIZED makes Postgres look for the id in the unique
+        # index alone, which is a fraction of the table's size.
+        named = (
+            select(Message.channel_user_id, Message.message_id)
+            .where(Message.message_id == message_id)
+            .limit(MAX_FOUND)
+            .cte("named")
+            .prefix_with("MATERIALIZED")
+        )
+        same = (named.c.channel_user_id, named.c.message_id)
+        asked = _FOUND.where(tuple_(Message.channel_user_id, Message.message_id) == tuple_(*same))
         with self._database.statement() as connection:
-            return _found(connection.execute(_BY_MESSAGE_ID, values).fetchall())
+            return fetch(connection, Found, asked)
 
     def in_inbox(self, message_id: str) -> tuple[InInbox, ...]:
-        """Find what producers have put into the inbox."""
-        values = {"message_id": message_id, "limit": MAX_FOUND}
+        """Find rows of the inbox."""
+        same_id = InboxEntry.envelope["message_id"].astext == message_id
+        asked = select_as(InInbox, InboxEntry, now=func.service_now()).where(same_id)
         with self._database.statement() as connection:
-            return tuple(
-                InInbox(id=row.id, created_at=row.created_at, now=row.now)
-                for row in connection.execute(_IN_INBOX, values)
-            )
+            asked = asked.order_by(InboxEntry.id).limit(MAX_FOUND)
+            return fetch(connection, InInbox, asked)
 
     def refused(self) -> tuple[RefusedEnvelope, ...]:
-        """Give the newest envelopes that were refused, the newest first."""
-        with self._database.statement() as connection:
-            return tuple(
-                RefusedEnvelope(
-                    id=DeadLetterId(row.id),
-                    reason=row.reason,
-                    detail=row.detail,
-                    raw=row.raw,
-                    created_at=row.created_at,
-                    resolution=None if row.resolution is None else Resolution(row.resolution),
-                )
-                for row in connection.execute(_REFUSED, {"limit": MAX_READ})
-            )
-
-
-def _found(rows: Sequence[Row]) -> tuple[Found, ...]:
-    return tuple(
-        Found(
-            id=MessageRowId(row.id),
-            user_id=ChannelUserId(row.user_id),
-            channel=row.channel,
-            accepted_at=row.accepted_at,
+        """Return the newest envelopes that were refused, the newest first."""
+        # The caller compares the ids: in raw bytes an id may be encoded in several ways.
+        asked = select_as(RefusedEnvelope, DeadLetter).where(
+            DeadLetter.kind == DeadLetterKind.ENVELOPE,
+            func.octet_length(DeadLetter.raw) <= _MAX_BYTES,
         )
-        for row in rows
-    )
+        with self._database.statement() as connection:
+            asked = asked.order_by(DeadLetter.id.desc()).limit(MAX_READ)
+            return fetch(connection, RefusedEnvelope, asked)

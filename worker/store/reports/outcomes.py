@@ -1,17 +1,24 @@
-"""What became of messages: their outcomes, turns and replies. Reads only."""
+"""Outcomes of messages, with their turns and replies. Reads only."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Final
 from uuid import UUID
+
+from sqlalchemy import func, select
 
 from worker.domain.ids import TelnyxConversationId, TurnId
 from worker.domain.messages import ChannelAddress
 from worker.store.database import Database
+from worker.store.rows import value_of
+from worker.store.schema import Conversation, Message, Reply, Turn
+from worker.store.selects import fetch, rows_of, select_as
 from worker.store.sql import sql
 
+# As arrays: of `IN` each key would be five parameters, and Postgres takes 65,535.
 _FIND = sql("""
 SELECT asked.place - 1 AS place, m.state, m.outcome, m.turn_id, r.text AS reply, r.source,
-       extract(epoch FROM m.finished_at - m.accepted_at) AS took_s
+    CAST(extract(epoch FROM m.finished_at - m.accepted_at) AS float8) AS took_s
 FROM unnest(CAST(:channels AS text[]), CAST(:recipients AS text[]), CAST(:addresses AS text[]),
             CAST(:threads AS text[]), CAST(:message_ids AS text[]))
      WITH ORDINALITY AS asked (channel, recipient, address, thread, message_id, place)
@@ -21,23 +28,11 @@ JOIN messages m ON m.channel_user_id = u.id AND m.message_id = asked.message_id
 LEFT JOIN replies r ON r.turn_id = m.turn_id
 ORDER BY asked.place
 """)
-_TURNS = sql("""
-SELECT t.id, t.input_text, c.telnyx_conversation_id,
-       (SELECT count(*) FROM replies r WHERE r.turn_id = t.id) AS replies,
-       (SELECT count(*) FROM messages m WHERE m.turn_id = t.id) AS messages
-FROM turns t JOIN conversations c ON c.id = t.conversation_id
-WHERE c.telnyx_conversation_id = ANY(:conversations) AND t.landed
-ORDER BY t.id
-""")
-_CONVERSATIONS = sql("""
-SELECT DISTINCT c.telnyx_conversation_id FROM turns t JOIN conversations c
-    ON c.id = t.conversation_id WHERE t.id = ANY(:turns)
-""")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessageKey:
-    """What a producer knows of a message; it names one row."""
+    """The producer's name of a message; it fits one row."""
 
     who: ChannelAddress
     message_id: str
@@ -69,14 +64,28 @@ class LandedTurn:
     messages: int
 
 
+_LANDED: Final = (
+    select_as(
+        LandedTurn,
+        Turn,
+        conversation=Conversation.telnyx_conversation_id,
+        replies=select(func.count()).where(Reply.turn_id == Turn.id).scalar_subquery(),
+        messages=select(func.count()).where(Message.turn_id == Turn.id).scalar_subquery(),
+    )
+    .join(Conversation, Conversation.id == Turn.conversation_id)
+    .where(Turn.landed.is_(True))
+    .order_by(Turn.id)
+)
+
+
 class OutcomeStore:
-    """Replies, found by what a producer knows."""
+    """Outcomes, found by a producer's own keys."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def find(self, keys: Sequence[MessageKey]) -> list[Progress]:
-        """Give those that are accepted, in the order of `keys`; others are left out."""
+        """Return the accepted ones, in the order of `keys`; others are left out."""
         values = {
             "channels": [key.who.channel for key in keys],
             "recipients": [key.who.recipient for key in keys],
@@ -85,35 +94,20 @@ class OutcomeStore:
             "message_ids": [key.message_id for key in keys],
         }
         with self._database.statement() as connection:
-            return [
-                Progress(
-                    key=keys[row.place],
-                    state=row.state,
-                    outcome=row.outcome,
-                    turn_id=None if row.turn_id is None else TurnId(row.turn_id),
-                    reply=row.reply,
-                    source=row.source,
-                    took_s=None if row.took_s is None else float(row.took_s),
-                )
-                for row in connection.execute(_FIND, values)
-            ]
+            rows = connection.execute(_FIND, values)
+            return [value_of(Progress, row, key=keys[row.place]) for row in rows]
 
     def conversations_of(self, turns: Collection[TurnId]) -> list[TelnyxConversationId]:
-        """Give Telnyx's ids of the conversations that these turns were part of."""
-        with self._database.statement() as connection:
-            found = connection.execute(_CONVERSATIONS, {"turns": list(turns)})
-            return [TelnyxConversationId(row[0]) for row in found]
-
-    def landed_turns(self, conversations: Collection[UUID]) -> list[LandedTurn]:
-        """Give all turns that reached these conversations, in the order they were opened."""
+        """Return Telnyx's ids of the conversations that these turns were part of."""
+        asked = select(Conversation.telnyx_conversation_id).distinct().join(Turn)
         with self._database.statement() as connection:
             return [
-                LandedTurn(
-                    id=TurnId(row.id),
-                    conversation=TelnyxConversationId(row.telnyx_conversation_id),
-                    input_text=row.input_text,
-                    replies=row.replies,
-                    messages=row.messages,
-                )
-                for row in connection.execute(_TURNS, {"conversations": list(conversations)})
+                TelnyxConversationId(row[0])
+                for row in rows_of(connection, asked.where(Turn.id.in_(turns)))
             ]
+
+    def landed_turns(self, conversations: Collection[UUID]) -> Sequence[LandedTurn]:
+        """Return all turns that reached these conversations, in the order they were opened."""
+        asked = _LANDED.where(Conversation.telnyx_conversation_id.in_(conversations))
+        with self._database.statement() as connection:
+            return fetch(connection, LandedTurn, asked)

@@ -1,62 +1,138 @@
-"""One look at what an operator asks first. Reads only: counts, ages, names of gates, reasons."""
+"""Counts and ages of the whole installation, each defined once. Reads only.
 
-from collections.abc import Mapping
+`worker status`, `worker stuck` and `worker metrics` are made of these.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import partial
 
 from worker.domain.errors import PermanentError
 from worker.domain.reports.message_history import ClosedGate
 from worker.store.database import Database
 from worker.store.limits.gates import closed_gates
+from worker.store.rows import value_of
 from worker.store.sql import Connection, Statement, sql
 from worker.store.workers import LivingWorker, living_workers
 
+_BOUND = sql(
+    "SELECT set_config(name, value, true) FROM (VALUES ('statement_timeout', '2s'),"
+    " ('lock_timeout', '1s'), ('enable_seqscan', 'off'), ('jit', 'off'),"
+    " ('max_parallel_workers_per_gather', '0')) AS bound (name, value)"
+)
 _STATE = sql("""
 SELECT to_regclass('alembic_version') IS NOT NULL AS migrated,
     current_setting('server_encoding') = 'UTF8' AS in_utf8
 """)
 _REVISION = sql("SELECT version_num FROM alembic_version")
-_MESSAGES = sql("SELECT state, count(*) FROM messages GROUP BY state")
-# Each half has an index of its own: what waits, and what an open turn has taken.
-_OLDEST = sql("""
-SELECT extract(epoch FROM service_now() - min(accepted_at)) FROM (
-    SELECT min(accepted_at) AS accepted_at FROM messages WHERE state = 'pending'
+# Pending messages and open turns have partial indexes, users and a turn's messages are found by
+# key. OFFSET 0 keeps it at that: flattened into a join, the planner would read all of those tables.
+_UNANSWERED = sql("""
+WITH opened AS MATERIALIZED (
+    SELECT t.id, t.channel_user_id, u.diverged_at IS NOT NULL AS stopped
+    FROM turns t, LATERAL (
+        SELECT diverged_at FROM channel_users WHERE id = t.channel_user_id OFFSET 0) AS u
+    WHERE t.state = 'open'
+), stopped AS MATERIALIZED (
+    SELECT channel_user_id FROM opened WHERE stopped
+    UNION SELECT channel_user_id FROM erasures WHERE finished_at IS NULL
+), unanswered AS (
+    SELECT agent, state, accepted_at, channel_user_id IN (
+        SELECT channel_user_id FROM stopped) AS stopped
+    FROM messages WHERE state = 'pending'
     UNION ALL
-    SELECT min(m.accepted_at) FROM turns t JOIN messages m ON m.turn_id = t.id
-    WHERE t.state = 'open' AND m.state = 'in_turn'
-) AS unanswered
+    SELECT m.agent, m.state, m.accepted_at, o.stopped
+    FROM opened o, LATERAL (SELECT agent, state, accepted_at FROM messages
+        WHERE turn_id = o.id AND state = 'in_turn' OFFSET 0) AS m
+)
+SELECT agent AS name, state, stopped, count(*) AS count, min(accepted_at) AS since,
+    CAST(extract(epoch FROM service_now() - min(accepted_at)) AS float8) AS age_s
+FROM unanswered WHERE accepted_at <= service_now() - :after GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
 """)
-_OPEN = sql("""
+_UNDELIVERED = sql("""
+SELECT channel AS name, state, count(*) AS count, min(created_at) AS since,
+    CAST(extract(epoch FROM service_now() - min(created_at)) AS float8) AS age_s
+FROM deliveries
+WHERE state IN ('pending', 'sending') AND created_at <= service_now() - :after
+GROUP BY 1, 2 ORDER BY 1, 2
+""")
+_INBOX = sql("""
+SELECT 'inbox' AS name, 'waiting' AS state, count(*) AS count, min(created_at) AS since,
+    CAST(extract(epoch FROM service_now() - min(created_at)) AS float8) AS age_s
+FROM inbox WHERE created_at <= service_now() - :after HAVING count(*) > 0
+""")
+# A diverged user keeps the open turn, and open turns have an index. A user who is being erased may
+# have none, and counts there alone.
+_STOPPED = sql("""
+WITH erasing AS MATERIALIZED (SELECT channel_user_id FROM erasures WHERE finished_at IS NULL)
+SELECT (SELECT count(*) FROM erasing) AS erasing,
+    (SELECT count(*) FROM turns t, LATERAL (
+        SELECT diverged_at FROM channel_users WHERE id = t.channel_user_id OFFSET 0) AS u
+     WHERE t.state = 'open' AND u.diverged_at IS NOT NULL
+        AND t.channel_user_id NOT IN (SELECT channel_user_id FROM erasing)) AS diverged
+""")
+_IN_WORK = sql("""
 SELECT (SELECT count(*) FROM turns WHERE state = 'open') AS turns,
-       (SELECT count(*) FROM calls WHERE state = 'intended') AS calls
+    (SELECT count(*) FROM calls WHERE state = 'intended') AS calls
+""")
+_GATES = sql("""
+SELECT name, greatest(extract(epoch FROM closed_until - service_now()), 0) FROM gates
 """)
 _DEAD_LETTERS = sql("""
 SELECT reason, count(*) FROM dead_letters WHERE resolution IS NULL GROUP BY reason
 """)
-_AGES = sql("""
-SELECT (SELECT count(*) FROM inbox) AS inbox,
-    (SELECT extract(epoch FROM service_now() - min(created_at)) FROM inbox) AS inbox_s,
-    (SELECT extract(epoch FROM service_now() - min(created_at)) FROM deliveries
-     WHERE state IN ('pending', 'sending')) AS undelivered_s,
-    (SELECT count(*) FROM workers
-     WHERE alive_until >= service_now() AND stalled_since IS NOT NULL) AS stalled
-""")
+_MESSAGES = sql("SELECT state, count(*) FROM messages GROUP BY state")
 _DELIVERIES = sql("SELECT state, count(*) FROM deliveries GROUP BY state")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """Messages, replies or inbox rows that wait, of one agent or channel and in one state."""
+
+    name: str
+    """The agent, the channel, or `inbox`."""
+    state: str
+    count: int
+    since: datetime
+    """Acceptance or creation of the oldest."""
+    age_s: float
+    stopped: bool = False
+    """Their users wait for an operator: diverged, or being erased."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InWork:
+    """Work that has begun: open turns, and calls with a committed intent."""
+
+    turns: int
+    calls: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoppedUsers:
+    """Channel users who wait for an operator."""
+
+    diverged: int
+    erasing: int
+    """Their erasure has begun and is not finished."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Overview:
-    """What the tables say at one moment."""
+    """The first questions of an operator."""
 
     workers: tuple[LivingWorker, ...] = ()
     messages: Mapping[str, int] = field(default_factory=dict)
-    """State -> how many; states without a message are left out, here and in `deliveries`."""
+    """State -> count; a state without messages is left out, here and in `deliveries`."""
     oldest_unanswered_s: float | None = None
     """Age of the oldest message without an outcome; None = there is none."""
     open_turns: int = 0
     calls_in_flight: int = 0
     closed_gates: tuple[ClosedGate, ...] = ()
     dead_letters: Mapping[str, int] = field(default_factory=dict)
-    """Reason -> how many nobody has resolved."""
+    """Reason -> count, of those that nobody has resolved."""
     deliveries: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -73,18 +149,35 @@ class Ages:
     """Living processes that take nothing while entries wait."""
 
 
-class StatusStore:
-    """Questions about the whole, for people and scripts."""
+def oldest_s(waiting: Iterable[Waiting]) -> float | None:
+    """Return the age of the oldest; None if nothing waits."""
+    return max((one.age_s for one in waiting), default=None)
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+
+@contextmanager
+def bounded(database: Database) -> Iterator[Connection]:
+    """Open a transaction whose statements take at most two seconds and use indexes.
+
+    The limits are set here again, because a pooler may drop those of the connection.
+    """
+    with database.transaction() as connection:
+        connection.execute(_BOUND)
+        yield connection
+
+
+class StatusStore:
+    """Counts and ages; each method is one statement. `after`: only what has waited that long."""
+
+    def __init__(self, database: Database, *, is_bounded: bool = False) -> None:
+        """`is_bounded`: each statement gives up after two seconds, see `bounded`."""
+        self._ask = partial(bounded, database) if is_bounded else database.statement
 
     def revision(self) -> str | None:
-        """Give the migration the database stands at; None = it was never migrated.
+        """Return the migration that the database is at; None if it was never migrated.
 
-        Raises `PermanentError` where the database does not store UTF-8.
+        Raises `PermanentError` if the database does not store UTF-8.
         """
-        with self._database.statement() as connection:
+        with self._ask() as connection:
             state = connection.execute(_STATE).one()
             if not state.in_utf8:
                 raise PermanentError(
@@ -97,36 +190,74 @@ class StatusStore:
 
     def workers(self, host: str | None = None) -> tuple[LivingWorker, ...]:
         """Return the living worker processes, of one host or of all, the oldest first."""
-        with self._database.statement() as connection:
+        with self._ask() as connection:
             return living_workers(connection, host)
 
-    def overview(self) -> Overview:
-        """Count everything. Raises `PermanentError` where the tables are not there yet."""
-        with self._database.statement() as connection:
-            oldest_s = connection.execute(_OLDEST).scalar_one()
-            in_work = connection.execute(_OPEN).one()
-            return Overview(
-                workers=living_workers(connection),
-                messages=_counted(connection, _MESSAGES),
-                oldest_unanswered_s=None if oldest_s is None else float(oldest_s),
-                open_turns=in_work.turns,
-                calls_in_flight=in_work.calls,
-                closed_gates=closed_gates(connection),
-                dead_letters=_counted(connection, _DEAD_LETTERS),
-                deliveries=_counted(connection, _DELIVERIES),
-            )
+    def unanswered(self, after: timedelta = timedelta()) -> tuple[Waiting, ...]:
+        """Return the messages without an outcome, by agent and state."""
+        return self._waiting(_UNANSWERED, after)
 
-    def ages(self) -> Ages:
-        """Return how old the oldest inbox row and the oldest undelivered reply are."""
-        with self._database.statement() as connection:
-            row = connection.execute(_AGES).one()
-        return Ages(
-            inbox=row.inbox,
-            oldest_inbox_s=None if row.inbox_s is None else float(row.inbox_s),
-            oldest_undelivered_s=None if row.undelivered_s is None else float(row.undelivered_s),
-            stalled_workers=row.stalled,
+    def undelivered(self, after: timedelta = timedelta()) -> tuple[Waiting, ...]:
+        """Return the replies on their way, by channel and state."""
+        return self._waiting(_UNDELIVERED, after)
+
+    def inbox(self, after: timedelta = timedelta()) -> Waiting | None:
+        """Return the rows that no worker has accepted; None if there is none."""
+        return next(iter(self._waiting(_INBOX, after)), None)
+
+    def stopped(self) -> StoppedUsers:
+        """Return how many channel users wait for an operator."""
+        with self._ask() as connection:
+            return value_of(StoppedUsers, connection.execute(_STOPPED).one())
+
+    def in_work(self) -> InWork:
+        """Return how much work has begun."""
+        with self._ask() as connection:
+            return value_of(InWork, connection.execute(_IN_WORK).one())
+
+    def gates(self) -> Mapping[str, float]:
+        """Return for how many seconds each gate is still closed; 0 = open, no call passed yet."""
+        with self._ask() as connection:
+            return {name: float(closed_s) for name, closed_s in connection.execute(_GATES)}
+
+    def closed_gates(self) -> tuple[ClosedGate, ...]:
+        """Return the gates that are closed now."""
+        with self._ask() as connection:
+            return closed_gates(connection)
+
+    def dead_letters(self) -> Mapping[str, int]:
+        """Return how many dead letters are unresolved, by reason."""
+        return self._counted(_DEAD_LETTERS)
+
+    def overview(self) -> Overview:
+        """Count everything. Raises `PermanentError` if the tables do not exist."""
+        work = self.in_work()
+        return Overview(
+            workers=self.workers(),
+            messages=self._counted(_MESSAGES),
+            oldest_unanswered_s=oldest_s(self.unanswered()),
+            open_turns=work.turns,
+            calls_in_flight=work.calls,
+            closed_gates=self.closed_gates(),
+            dead_letters=self.dead_letters(),
+            deliveries=self._counted(_DELIVERIES),
         )
 
+    def ages(self, workers: Iterable[LivingWorker]) -> Ages:
+        """Return how old the oldest inbox row and the oldest undelivered reply are."""
+        inbox = self.inbox()
+        return Ages(
+            inbox=inbox.count if inbox else 0,
+            oldest_inbox_s=inbox.age_s if inbox else None,
+            oldest_undelivered_s=oldest_s(self.undelivered()),
+            stalled_workers=sum(one.stalled_s > 0 for one in workers),
+        )
 
-def _counted(connection: Connection, question: Statement) -> dict[str, int]:
-    return {str(name): int(count) for name, count in connection.execute(question)}
+    def _waiting(self, question: Statement, after: timedelta) -> tuple[Waiting, ...]:
+        with self._ask() as connection:
+            rows = connection.execute(question, {"after": after})
+            return tuple(value_of(Waiting, row) for row in rows)
+
+    def _counted(self, question: Statement) -> Mapping[str, int]:
+        with self._ask() as connection:
+            return {str(name): int(count) for name, count in connection.execute(question)}

@@ -1,53 +1,27 @@
-"""Who and what has waited for longer than it should. Reads only."""
+"""What has waited for longer than it should. Reads only."""
 
-from collections.abc import Iterator
-from datetime import timedelta
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Final
 
-from worker.domain.ids import ChannelUserId, MessageRowId
 from worker.domain.reports.stuck import Backlog, StuckKind, StuckSnapshot, StuckUser
 from worker.store.database import Database
-from worker.store.limits.gates import closed_gates
-from worker.store.sql import Connection, Row, sql
+from worker.store.reports.status import StatusStore, Waiting
+from worker.store.rows import value_of
+from worker.store.sql import Connection, sql
+from worker.store.workers import LivingWorker
 
-_NOW = sql("""
-SELECT service_now() AS now,
-    (SELECT count(*) FROM workers WHERE alive_until >= service_now()) AS workers
-""")
-_STALLED = sql("""
-SELECT host || '/' || pid AS name, 1 AS how_many, stalled_since AS since FROM workers
-WHERE alive_until >= service_now() AND stalled_since <= service_now() - :after
-ORDER BY stalled_since
-""")
-# Each half has an index of its own: what waits, and what an open turn has taken.
-_BY_AGENT = sql("""
-SELECT agent AS name, count(*) AS how_many, min(accepted_at) AS since FROM (
-    SELECT agent, accepted_at FROM messages WHERE state = 'pending'
-    UNION ALL
-    SELECT m.agent, m.accepted_at FROM turns t JOIN messages m ON m.turn_id = t.id
-    WHERE t.state = 'open' AND m.state = 'in_turn'
-) AS unanswered
-WHERE accepted_at <= service_now() - :after GROUP BY agent ORDER BY agent
-""")
-_BY_CHANNEL = sql("""
-SELECT channel AS name, count(*) AS how_many, min(created_at) AS since FROM deliveries
-WHERE state IN ('pending', 'sending') AND created_at <= service_now() - :after
-GROUP BY channel ORDER BY channel
-""")
-_INBOX = sql("""
-SELECT 'inbox' AS name, count(*) AS how_many, min(created_at) AS since FROM inbox
-WHERE created_at <= service_now() - :after HAVING count(*) > 0
-""")
+_NOW = sql("SELECT service_now()")
 _OLDEST_MESSAGE = """
     coalesce((SELECT min(m.id) FROM messages m WHERE m.turn_id = u.open_turn_id),
         (SELECT min(m.id) FROM messages m WHERE m.channel_user_id = u.id AND m.state = 'pending'))
-        AS message_id, count(*) OVER () AS total
+        AS message, count(*) OVER () AS all_of_kind
 """
-# Of a user who was held, the wait begins with the end of that lease: it is whichever comes first,
-# its own end or that of its worker.
+# The wait of a user who was held begins when that lease ends: at its own end or at that of its
+# worker, whichever comes first.
 _DUE = sql(
     f"""
-SELECT u.id, due.since, u.lease_owner IS NOT NULL AS was_held, {_OLDEST_MESSAGE}
+SELECT u.id AS "user", due.since, u.lease_owner IS NOT NULL AS was_held, {_OLDEST_MESSAGE}
 FROM channel_users u LEFT JOIN workers w ON w.id = u.lease_owner, LATERAL (
     SELECT greatest(u.due_at, CASE WHEN u.lease_owner IS NOT NULL
         THEN least(u.lease_until, w.alive_until) END) AS since) AS due
@@ -55,10 +29,10 @@ WHERE u.due_at <= service_now() - :after AND due.since <= service_now() - :after
   AND u.diverged_at IS NULL
 ORDER BY due.since LIMIT :limit"""
 )
-# Who has diverged keeps his due time: it is the way to him by an index.
+# A diverged user keeps the due time: due_at is not null is what the index has.
 _DIVERGED = sql(
     f"""
-SELECT u.id, u.diverged_at AS since, {_OLDEST_MESSAGE}
+SELECT u.id AS "user", u.diverged_at AS since, {_OLDEST_MESSAGE}
 FROM channel_users u WHERE u.due_at IS NOT NULL AND u.diverged_at IS NOT NULL
   AND NOT EXISTS (SELECT FROM erasures e
                   WHERE e.channel_user_id = u.id AND e.finished_at IS NULL)
@@ -66,14 +40,14 @@ ORDER BY u.diverged_at LIMIT :limit"""
 )
 _ERASING = sql(
     f"""
-SELECT u.id, e.requested_at AS since, {_OLDEST_MESSAGE}
+SELECT u.id AS "user", e.requested_at AS since, {_OLDEST_MESSAGE}
 FROM erasures e JOIN channel_users u ON u.id = e.channel_user_id
 WHERE e.finished_at IS NULL AND e.requested_at <= service_now() - :after
 ORDER BY e.requested_at LIMIT :limit"""
 )
 _DOUBT = sql(
     f"""
-SELECT u.id, last.intent_at AS since, {_OLDEST_MESSAGE}
+SELECT u.id AS "user", last.intent_at AS since, {_OLDEST_MESSAGE}
 FROM turns t JOIN channel_users u ON u.id = t.channel_user_id, LATERAL (
     SELECT c.state, c.intent_at FROM calls c WHERE c.turn_id = t.id ORDER BY c.id DESC LIMIT 1
 ) AS last
@@ -83,16 +57,16 @@ ORDER BY last.intent_at LIMIT :limit"""
 )
 _STRANDED = sql(
     f"""
-SELECT u.id, waiting.since, {_OLDEST_MESSAGE}
+SELECT u.id AS "user", waiting.since, {_OLDEST_MESSAGE}
 FROM (SELECT channel_user_id, min(accepted_at) AS since FROM messages WHERE state = 'pending'
       GROUP BY channel_user_id) AS waiting JOIN channel_users u ON u.id = waiting.channel_user_id
 WHERE u.due_at IS NULL AND u.diverged_at IS NULL AND waiting.since <= service_now() - :after
 ORDER BY waiting.since LIMIT :limit"""
 )
-# Only the head of each line, and not behind a gate: the gate has a line of its own.
+# Only the first of each channel user, and none behind a gate: that gate is listed itself.
 _DELIVERIES = sql("""
-SELECT d.channel_user_id AS id, d.due_at AS since, count(*) OVER () AS total,
-    (SELECT min(m.id) FROM messages m WHERE m.turn_id = r.turn_id) AS message_id
+SELECT d.channel_user_id AS "user", d.due_at AS since, count(*) OVER () AS all_of_kind,
+    (SELECT min(m.id) FROM messages m WHERE m.turn_id = r.turn_id) AS message
 FROM deliveries d JOIN replies r ON r.id = d.reply_id
 WHERE d.due_at <= service_now() - :after AND NOT EXISTS (
     SELECT FROM deliveries before
@@ -111,49 +85,58 @@ _OF_USERS: Final = {
     StuckKind.DELIVERY: _DELIVERIES,
 }
 MAX_USERS: Final = 20
-"""So many channel users are named for each reason."""
+"""How many channel users are listed for each reason."""
 
 
 class StuckStore:
-    """Questions about what does not move."""
+    """Reads what has waited for too long."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._status = StatusStore(database)
 
     def look(self, *, after_s: float, quiet_s: float) -> StuckSnapshot:
         """Find what has waited for `after_s`; a call in doubt, for `quiet_s` more."""
-        values: dict[str, object] = {
-            "after": timedelta(seconds=after_s),
-            "quiet": timedelta(seconds=quiet_s),
-            "limit": MAX_USERS,
-        }
+        after = timedelta(seconds=after_s)
+        values = {"after": after, "quiet": timedelta(seconds=quiet_s), "limit": MAX_USERS}
         with self._database.statement() as connection:
-            now = connection.execute(_NOW).one()
-            inbox = connection.execute(_INBOX, values).one_or_none()
-            return StuckSnapshot(
-                now=now.now,
-                workers=now.workers,
-                stalled=tuple(map(_crowd, connection.execute(_STALLED, values))),
-                gates=closed_gates(connection),
-                by_agent=tuple(map(_crowd, connection.execute(_BY_AGENT, values))),
-                by_channel=tuple(map(_crowd, connection.execute(_BY_CHANNEL, values))),
-                inbox=None if inbox is None else _crowd(inbox),
-                users=tuple(_users(connection, values)),
-            )
+            now: datetime = connection.execute(_NOW).scalar_one()
+            users = tuple(_users(connection, values))
+        workers, inbox = self._status.workers(), self._status.inbox(after)
+        return StuckSnapshot(
+            now=now,
+            workers=len(workers),
+            stalled=tuple(_stalled(workers, now=now, after_s=after_s)),
+            gates=self._status.closed_gates(),
+            by_agent=_by_name(self._status.unanswered(after)),
+            by_channel=_by_name(self._status.undelivered(after)),
+            inbox=_backlog("inbox", [inbox]) if inbox else None,
+            users=users,
+        )
 
 
-def _users(connection: Connection, values: dict[str, object]) -> Iterator[StuckUser]:
+def _users(connection: Connection, values: Mapping[str, object]) -> Iterator[StuckUser]:
     for kind, question in _OF_USERS.items():
         for row in connection.execute(question, values):
             held = kind is StuckKind.OVERDUE and row.was_held
-            yield StuckUser(
-                kind=StuckKind.DEAD_LEASE if held else kind,
-                user=ChannelUserId(row.id),
-                message=None if row.message_id is None else MessageRowId(row.message_id),
-                since=row.since,
-                all_of_kind=row.total,
-            )
+            yield value_of(StuckUser, row, kind=StuckKind.DEAD_LEASE if held else kind)
 
 
-def _crowd(row: Row) -> Backlog:
-    return Backlog(name=row.name, count=row.how_many, since=row.since)
+def _stalled(
+    workers: Iterable[LivingWorker], *, now: datetime, after_s: float
+) -> Iterator[Backlog]:
+    """Return the workers that have stalled for `after_s`, the longest first."""
+    for one in sorted(workers, key=lambda one: -one.stalled_s):
+        if one.stalled_s > 0 and one.stalled_s >= after_s:
+            since = now - timedelta(seconds=one.stalled_s)
+            yield Backlog(name=f"{one.host}/{one.pid}", count=1, since=since)
+
+
+def _by_name(waiting: Sequence[Waiting]) -> tuple[Backlog, ...]:
+    names = sorted({one.name for one in waiting})
+    return tuple(_backlog(name, [one for one in waiting if one.name == name]) for name in names)
+
+
+def _backlog(name: str, waiting: Sequence[Waiting]) -> Backlog:
+    count, since = sum(one.count for one in waiting), min(one.since for one in waiting)
+    return Backlog(name=name, count=count, since=since)

@@ -1,4 +1,4 @@
-"""What was used: calls, turns and tokens, summed as asked for. Reads only."""
+"""Use of calls, turns and tokens, summed by the requested dimensions. Reads only."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from datetime import date
 from typing import Final, Literal
 
 from worker.store.database import Database
+from worker.store.rows import value_of
 from worker.store.sql import sql
 
 Dimension = Literal["agent", "version", "channel", "day"]
@@ -16,12 +17,12 @@ _COLUMNS: Final[dict[Dimension, str]] = {
     "channel": "u.channel",
     "day": "CAST(c.intent_at AT TIME ZONE 'UTC' AS date)",
 }
-# A call that was not sent used nothing.
+# A call that was not sent used nothing. The sum of a bigint is a numeric, hence the casts.
 _SUM = """
 SELECT {columns} count(DISTINCT c.turn_id) AS turns, count(*) AS calls,
     count(*) FILTER (WHERE c.state IN ('unknown', 'intended')) AS uncounted_calls,
-    coalesce(sum(c.input_tokens), 0) AS input_tokens,
-    coalesce(sum(c.output_tokens), 0) AS output_tokens
+    CAST(coalesce(sum(c.input_tokens), 0) AS bigint) AS input_tokens,
+    CAST(coalesce(sum(c.output_tokens), 0) AS bigint) AS output_tokens
 FROM calls c JOIN turns t ON t.id = c.turn_id JOIN channel_users u ON u.id = c.channel_user_id
 WHERE c.state <> 'not_sent'
   AND c.intent_at >= CAST(:since AS timestamp) AT TIME ZONE 'UTC'
@@ -30,8 +31,8 @@ WHERE c.state <> 'not_sent'
 """
 _TODAY = sql("SELECT CAST(service_now() AT TIME ZONE 'UTC' AS date)")
 _BUDGETS = sql("""
-SELECT agent, sum(messages) AS messages, sum(tokens) AS tokens FROM budget_days
-WHERE day = CAST(service_now() AT TIME ZONE 'UTC' AS date) GROUP BY agent
+SELECT agent, CAST(sum(messages) AS bigint) AS messages, CAST(sum(tokens) AS bigint) AS tokens
+FROM budget_days WHERE day = CAST(service_now() AT TIME ZONE 'UTC' AS date) GROUP BY agent
 """)
 
 
@@ -40,18 +41,18 @@ class UsageRow:
     """The sums of one group."""
 
     group: tuple[str, ...]
-    """Its values, in the order of the dimensions that were asked for."""
+    """Its values, in the order of the requested dimensions."""
     turns: int
     calls: int
     uncounted_calls: int
-    """Calls whose answer never came, so that nobody told us what they used."""
+    """Calls without an answer, so their tokens are not known."""
     input_tokens: int
     output_tokens: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BudgetUse:
-    """What all users of an agent have used of its budget today."""
+    """Today's use of an agent's budget, by all its users."""
 
     messages: int = 0
     tokens: int = 0
@@ -64,18 +65,15 @@ class UsageStore:
         self._database = database
 
     def today(self) -> date:
-        """Give the database's day, UTC."""
+        """Return the database's day, UTC."""
         with self._database.statement() as connection:
             found: date = connection.execute(_TODAY).scalar_one()
         return found
 
     def budgets(self) -> dict[str, BudgetUse]:
-        """Give what was used today, by agent, as far as a budget had it counted."""
+        """Return today's use by agent, of the agents that have a budget."""
         with self._database.statement() as connection:
-            return {
-                row.agent: BudgetUse(messages=int(row.messages), tokens=int(row.tokens))
-                for row in connection.execute(_BUDGETS)
-            }
+            return {row.agent: value_of(BudgetUse, row) for row in connection.execute(_BUDGETS)}
 
     def total(self, by: Sequence[Dimension], *, since: date, until: date) -> list[UsageRow]:
         """Sum the calls that were begun on these days (UTC, both included), group by group."""
@@ -88,13 +86,6 @@ class UsageStore:
         with self._database.statement() as connection:
             rows = connection.execute(sql(statement), {"since": since, "until": until})
             return [
-                UsageRow(
-                    group=tuple(str(value) for value in row[: len(by)]),
-                    turns=row.turns,
-                    calls=row.calls,
-                    uncounted_calls=row.uncounted_calls,
-                    input_tokens=int(row.input_tokens),
-                    output_tokens=int(row.output_tokens),
-                )
+                value_of(UsageRow, row, group=tuple(str(value) for value in row[: len(by)]))
                 for row in rows
             ]

@@ -1,0 +1,50 @@
+"""Reads values through `select` over the mapped classes; the driver runs it, as all statements.
+
+For the wings that people read, not messages (docs/decisions/0030): a value's fields name the
+columns, so that no statement and no mapper lists them once more.
+"""
+
+from collections.abc import Iterator
+from dataclasses import fields
+from typing import Any, Final
+
+from sqlalchemy import Select, SQLColumnExpression, select
+from sqlalchemy.dialects.postgresql.psycopg import dialect
+from sqlalchemy.orm import DeclarativeBase
+
+from worker.store.rows import Value, value_of
+from worker.store.sql import Connection, Row
+
+# psycopg's RawCursor, which the pool's connections have, takes `$1` and a list.
+_DIALECT: Final = dialect(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
+
+
+def select_as(
+    value: type[object], *tables: type[DeclarativeBase], **named: SQLColumnExpression[Any]
+) -> Select[Any]:
+    """Select a column for each field of a value class, of the first table that has it.
+
+    `named` are fields whose column has another name or is computed. A field that is in neither is
+    left out: `fetch` gets it in `more`, or it has a default.
+    """
+    columns: list[SQLColumnExpression[Any]] = [one.label(name) for name, one in named.items()]
+    for field in fields(value):  # type: ignore[arg-type] # a dataclass
+        owner = next((one for one in tables if hasattr(one, field.name)), None)
+        if field.name not in named and owner is not None:
+            columns.append(getattr(owner, field.name).label(field.name))
+    return select(*columns)
+
+
+def rows_of(connection: Connection, asked: Select[Any]) -> Iterator[Row]:
+    """Execute a `select`; its values are bound, never written into the statement."""
+    # `render_postcompile`: each element of an `IN` becomes a parameter of its own.
+    compiled = asked.compile(dialect=_DIALECT, compile_kwargs={"render_postcompile": True})
+    values = [compiled.params[name] for name in compiled.positiontup or ()]
+    yield from connection.driver.execute(compiled.string.encode(), values or None)
+
+
+def fetch(
+    connection: Connection, value: type[Value], asked: Select[Any], **more: object
+) -> tuple[Value, ...]:
+    """Execute a `select` and build a value from each row."""
+    return tuple(value_of(value, row, **more) for row in rows_of(connection, asked))
