@@ -1,4 +1,4 @@
-# One image for worker, migrations and Flower. What runs is the command; see docker-compose.yml.
+# One image for worker, migrations and Flower. The command selects one; see docker-compose.yml.
 
 FROM python:3.11-slim AS build
 
@@ -9,7 +9,7 @@ ENV UV_PYTHON=/usr/local/bin/python3 \
     UV_COMPILE_BYTECODE=1
 WORKDIR /app
 
-# The libraries first: this layer stays as long as the lock does.
+# Libraries first: this layer stays cached until the lock changes.
 COPY pyproject.toml uv.lock ./
 RUN uv sync --locked --no-dev --extra otel --no-install-project
 
@@ -21,7 +21,7 @@ RUN uv sync --locked --no-dev --extra otel
 
 FROM python:3.11-slim
 
-# A number that no host user has by chance; it owns nothing that it runs.
+# An id that no host user is likely to have; it does not own the files that it runs.
 RUN useradd --uid 10001 --no-create-home --home-dir /app --shell /usr/sbin/nologin worker
 COPY --from=build /app /app
 ENV PATH=/app/.venv/bin:$PATH \
@@ -30,9 +30,9 @@ ENV PATH=/app/.venv/bin:$PATH \
 WORKDIR /app
 USER 10001
 
-# Healthy is a worker that consumes, not one that merely lives; Redis being down is no illness.
+# A healthy worker consumes; a living process is not enough, and a Redis that is down is no fault.
 HEALTHCHECK --interval=30s --timeout=20s --start-period=40s --retries=3 CMD ["worker", "health"]
 
 STOPSIGNAL SIGTERM
-# Neither of the two is needed here: workers find each other's work in Postgres.
+# Gossip and mingle are not needed: workers find each other's work in Postgres.
 CMD ["celery", "-A", "worker", "worker", "--without-gossip", "--without-mingle"]

@@ -1,4 +1,4 @@
-"""Send one message to the service. Needs `pip install "celery[redis]"` and nothing of ours.
+"""Send one message to the service. Needs only `pip install "celery[redis]"`.
 
     BROKER_URL=redis://localhost:6379/0 python send_message.py "Hello, are you open today?"
 
@@ -18,7 +18,7 @@ envelope = {
     "version": 1,
     "channel": "web",
     "user": "visitor-1",
-    # Your channel's own id of the message: sent twice, it is still one message.
+    # The channel's own id of the message, so that a repetition has no effect.
     "message_id": str(uuid4()),
     "text": " ".join(sys.argv[1:]) or "Hello!",
     "sent_at": datetime.now(UTC).isoformat(),

@@ -4,13 +4,13 @@
 #   echo '{"version": 1, "channel": "web", "user": "visitor-1", "message_id": "1", "text": "Hi"}' |
 #       BROKER_URL=redis://localhost:6379/0 sh send_message.sh
 #
-# Exits with 1 when Redis did not confirm: then send it again, with the same message_id.
+# Exits with 1 if Redis did not confirm: in that case send it again, with the same message_id.
 set -eu
 
 body=$({ printf '[[],{"envelope":'; cat; printf '},{}]'; } | base64 | tr -d '\n')
 id=$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
 
-# Over stdin (-x): the list of processes shows arguments to everybody.
+# Over stdin (-x): arguments would be visible in the list of processes.
 answer=$(
     printf '{"body":"%s","content-type":"application/json","content-encoding":"utf-8",
 "headers":{"lang":"sh","task":"messages.receive","id":"%s"},

@@ -1,4 +1,4 @@
-"""Take in a channel's webhook: check it, queue it, answer within two seconds.
+"""Receive a channel's webhook: check it, queue it, answer within two seconds.
 
     pip install fastapi uvicorn "celery[redis]" pydantic    # and this project, for worker.client
     BROKER_URL=redis://localhost:6379/0 uvicorn webhook_fastapi:app
@@ -20,7 +20,7 @@ producer = Producer(broker_url=os.environ["BROKER_URL"], timeout_s=1.5)
 
 @app.post("/inbound", status_code=202)
 def inbound(event: dict[str, Any]) -> None:  # not async: FastAPI runs it on a thread
-    """Queue one message. Check the channel's signature first: this example leaves that out."""
+    """Queue one message. Check the channel's signature first: this example omits that."""
     try:
         producer.send(
             channel="web",
@@ -33,5 +33,5 @@ def inbound(event: dict[str, Any]) -> None:  # not async: FastAPI runs it on a t
     except KeyError as error:
         raise HTTPException(422, f"{error.args[0]}: Field required") from None
     except ProducerError as error:
-        # With a field it can never be taken; without one, a later call can.
+        # An error with a field is permanent; without one, a later call may succeed.
         raise HTTPException(422 if error.field else 503, str(error)) from None

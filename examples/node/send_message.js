@@ -3,8 +3,8 @@
 //     npm install
 //     BROKER_URL=redis://localhost:6379/0 node send_message.js "Hello, are you open today?"
 //
-// It prints the message_id once Redis has confirmed, or exits with 1: then send it again, with the
-// same message_id.
+// It prints the message_id once Redis has confirmed, otherwise it exits with 1: in that case send the
+// message again, with the same message_id.
 const { randomUUID } = require("node:crypto");
 const celery = require("celery-node");
 
@@ -13,7 +13,7 @@ const TIMEOUT_MS = 10_000;
 async function send(client, envelope) {
   const message = client.createTaskMessage(randomUUID(), "messages.receive", [], { envelope });
   await client.isReady();
-  // Not client.sendTask: it does not say whether Redis took the message.
+  // Not client.sendTask: it does not report whether Redis stored the message.
   await client.broker.publish(message.body, "", "inbound", message.headers, message.properties);
 }
 
@@ -23,7 +23,7 @@ async function main() {
     version: 1,
     channel: "web",
     user: "visitor-1",
-    // Your channel's own id of the message: sent twice, it is still one message.
+    // The channel's own id of the message, so that a repetition has no effect.
     message_id: process.env.MESSAGE_ID || randomUUID(),
     text: process.argv.slice(2).join(" ") || "Hello!",
     sent_at: new Date().toISOString(),

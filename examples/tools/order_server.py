@@ -1,4 +1,4 @@
-"""A tool behind a URL: verifies the signature, does each call once. Needs `standardwebhooks`.
+"""A tool behind a URL: verifies the signature, executes each call once. Needs `standardwebhooks`.
 
 ORDER_TOOLS_SECRET=whsec_... python order_server.py orders.db 8020
 """
@@ -24,25 +24,25 @@ VALUES ('4711', 'visitor-1', 'shipped'), ('4712', 'visitor-1', 'packed');
 
 
 def cancel(database: sqlite3.Connection, call: dict) -> tuple[int, dict]:
-    """Do it, inside the caller's transaction."""
+    """Cancel the order, inside the caller's transaction."""
     number = call["arguments"].get("number")
-    # `user` is signed by the worker; `arguments` are what the model made of a stranger's words.
+    # `user` is signed by the worker; the model derived `arguments` from a stranger's text.
     found = database.execute(
         "SELECT status FROM orders WHERE number = ? AND customer = ?", (str(number), call["user"])
     ).fetchone()
     if found is None:
         return 404, {"error": "this customer has no such order"}
     if found[0] == "shipped":
-        # Not 409: under a key that would say "the same call is still running".
+        # Not 409: with a key it would mean "the same call is still running".
         return 422, {"error": "the order is shipped already"}
     database.execute("UPDATE orders SET status = 'cancelled' WHERE number = ?", (str(number),))
     return 200, {"number": number, "status": "cancelled"}
 
 
 def answer_once(path: Path, key: str, call: dict) -> tuple[int, str]:
-    """Commit the change together with its answer; the same key again gets the same answer."""
+    """Commit the change together with its answer; return the same answer for the same key."""
     with closing(sqlite3.connect(path, timeout=5, isolation_level=None)) as database:
-        # The lock first: of two at once under one key, the second sees what the first has done.
+        # Lock first: of two calls at once with one key, the second sees the change of the first.
         database.execute("BEGIN IMMEDIATE")
         known = database.execute("SELECT status, body FROM answers WHERE key = ?", (key,))
         if (before := known.fetchone()) is not None:
@@ -55,22 +55,22 @@ def answer_once(path: Path, key: str, call: dict) -> tuple[int, str]:
 
 
 class Handler(BaseHTTPRequestHandler):
-    """POST only."""
+    """Handles POST."""
 
     def do_POST(self) -> None:
-        """Verify first; nothing of the body is believed before."""
+        """Verify the signature before reading the body."""
         size = int(self.headers.get("Content-Length", "0"))
         if size > MAX_BODY_BYTES:
             self.reply(413, json.dumps({"error": "too large"}))
             return
         body = self.rfile.read(size)
         try:
-            # ValueError: the library's for a header that is not even base64.
+            # ValueError: raised by the library for a header that is not base64.
             call = self.server.webhook.verify(body, dict(self.headers))
         except (WebhookVerificationError, ValueError):
             self.reply(401, json.dumps({"error": "bad signature"}))
             return
-        # webhook-id is the key too, and unlike Idempotency-Key it is signed.
+        # webhook-id is the same key, and unlike Idempotency-Key it is signed.
         self.reply(*answer_once(self.server.path, self.headers["webhook-id"], call))
 
     def reply(self, status: int, body: str) -> None:
@@ -83,7 +83,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(raw)
 
     def log_message(self, *_: object) -> None:
-        """Log nothing: lines would hold addresses."""
+        """Log nothing: lines would contain addresses."""
 
 
 def main(path: Path, port: int) -> None:

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from worker.tools.context import ToolContext, ToolError
 
-# Stands for a look into your own database.
+# Replace this with a query of your own database.
 ORDERS = {"4711": ("visitor-1", "shipped"), "4712": ("visitor-2", "packed")}
 
 
@@ -14,9 +14,9 @@ def order_status(
     number: Annotated[str, Field(description="The order number, four digits.")],
     context: ToolContext,
 ) -> dict[str, str]:
-    """Tell where an order of this customer is."""
+    """Return the status of an order of this customer."""
     owner, status = ORDERS.get(number, ("", ""))
-    # Who asks is in the context. The model would take whatever the customer claims.
+    # Check the user of the context: the model believes any claim of the customer.
     if owner != context.user:
         raise ToolError("This customer has no order of that number.")
     return {"number": number, "status": status}

@@ -102,6 +102,12 @@ def test_every_command_and_option_shown_exists(shown: str) -> None:
     assert {word.partition("=")[0] for word in words if word.startswith("-")} <= known
 
 
+def test_every_log_event_shown_exists() -> None:
+    shown = set(table_under("docs/how-to/read-the-logs.md", "## Events"))
+    source = "".join(file.read_text() for file in (ROOT / "worker").rglob("*.py"))
+    assert {event for event in shown if f'"{event}' not in source} == set()
+
+
 def test_readme_lists_every_command() -> None:
     listed = {name.removeprefix("worker ") for name in table_under("README.md", "## Commands")}
     assert listed == set(GROUP.commands)

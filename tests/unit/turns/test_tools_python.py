@@ -453,7 +453,7 @@ def test_a_function_is_found_by_its_path_and_takes_over_what_is_configured() -> 
     built = build_tools({"order_status": config}, {})["order_status"]
 
     assert (built.timeout_s, built.takes_key) == (3.0, True)
-    assert built.spec.as_item()["description"] == "Tell where an order of this customer is."
+    assert built.spec.as_item()["description"] == "Return the status of an order of this customer."
     mine = built.run(request('{"number": "4711"}'))
     assert mine.output == '{"number":"4711","status":"shipped"}'
     theirs = built.run(replace(request(), arguments='{"number": "4712"}'))
