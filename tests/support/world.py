@@ -22,7 +22,7 @@ from pydantic import SecretStr
 
 from tests.support.databases import libpq_url
 from tests.support.slots import taken
-from worker.bootstrap.operator import Operator, build_operator
+from worker.bootstrap.operator import Operator
 from worker.bootstrap.service import Service, build_service
 from worker.channels.channel import Channel
 from worker.config.settings import Settings
@@ -179,7 +179,7 @@ class World:
         agents.write_text(config)
         broker = RecordingBroker()
         service = build_service(self.settings(agents), broker=broker, channels=channels)
-        operator = build_operator(self.settings(agents))
+        operator = Operator(self.settings(agents))
         self._opened += [service, operator]
         service.background.beat()
         return HandDrivenWorker(

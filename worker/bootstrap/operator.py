@@ -1,7 +1,4 @@
-"""Builds what the commands of operators work with: the same stores and handlers, and no threads."""
-
-from collections.abc import Callable
-from dataclasses import dataclass
+"""Builds the operators' commands out of the worker's own stores and handlers, without threads."""
 
 from worker.config.agents_file import load_agents
 from worker.config.settings import Settings
@@ -26,70 +23,51 @@ from worker.store.reports.conversations import ConversationReports
 from worker.telnyx.client import TelnyxClient
 
 
-@dataclass(frozen=True, kw_only=True)
 class Operator:
-    """What a person's commands work with; it runs no turns."""
+    """The use cases behind the operators' commands; it runs no turns."""
 
-    users: UserStore
-    pause: PauseUser
-    dead_letters: DeadLetterStore
-    replay: Replay
-    ledger: ConversationReports
-    compare: CompareThread
-    reset: ResetConversation
-    adopt: AdoptConversation
-    say: SayToUser
-    erase: EraseUser
-    export: ExportUser
-    close: Callable[[], None]
-
-
-def build_operator(settings: Settings) -> Operator:
-    """Build the parts of the operators' commands. Raises `SettingsError`."""
-    routing, timing = load_agents(settings.agents_file)
-    database = Database(settings.database_url, pool_size=2, name="worker-cli")
-    telnyx = TelnyxClient(settings.telnyx_api_key, base_url=settings.telnyx_base_url)
-    users = UserStore(database)
-    dead_letters = DeadLetterStore(database)
-    ledger = ConversationReports(database)
-    slowest_s = max(one.call_timeout_s for one in routing.agents.values())
-    interventions = InterventionStore(
-        database, quiet_s=timing.quiet_s(slowest_s), settle_s=timing.settle_s
-    )
-
-    erasures, raw = ErasureStore(database), RawStore(database)
-
-    def close() -> None:
-        telnyx.close()
-        database.close()
-
-    return Operator(
-        users=users,
-        pause=PauseUser(users=users, telnyx=telnyx.conversations),
-        dead_letters=dead_letters,
-        replay=Replay(
-            letters=dead_letters,
+    def __init__(self, settings: Settings) -> None:
+        """Connect to nothing yet. Raises `SettingsError`."""
+        routing, timing = load_agents(settings.agents_file)
+        self._database = database = Database(settings.database_url, pool_size=2, name="worker-cli")
+        self._telnyx = TelnyxClient(settings.telnyx_api_key, base_url=settings.telnyx_base_url)
+        telnyx, namespace = self._telnyx.conversations, settings.namespace
+        slowest_s = max(one.call_timeout_s for one in routing.agents.values())
+        interventions = InterventionStore(
+            database, quiet_s=timing.quiet_s(slowest_s), settle_s=timing.settle_s
+        )
+        erasures, raw = ErasureStore(database), RawStore(database)
+        self.users = UserStore(database)
+        self.pause = PauseUser(users=self.users, telnyx=telnyx)
+        self.dead_letters = DeadLetterStore(database)
+        self.replay = Replay(
+            letters=self.dead_letters,
             accept=AcceptEnvelope(messages=MessageStore(database), routing=routing),
-        ),
-        ledger=ledger,
-        compare=CompareThread(ledger=ledger, telnyx=telnyx.conversations),
-        reset=ResetConversation(store=interventions),
-        adopt=AdoptConversation(
+        )
+        self.ledger = ConversationReports(database)
+        self.compare = CompareThread(ledger=self.ledger, telnyx=telnyx)
+        self.reset = ResetConversation(store=interventions)
+        self.adopt = AdoptConversation(
             store=interventions,
-            ledger=ledger,
-            telnyx=telnyx.conversations,
+            ledger=self.ledger,
+            telnyx=telnyx,
             routing=routing,
-            namespace=settings.namespace,
-        ),
-        say=SayToUser(store=interventions, saying=SayingStore(database), routing=routing),
-        erase=EraseUser(
+            namespace=namespace,
+        )
+        self.say = SayToUser(store=interventions, saying=SayingStore(database), routing=routing)
+        self.erase = EraseUser(
             store=erasures,
             interventions=interventions,
             raw=raw,
-            telnyx=telnyx.conversations,
+            telnyx=telnyx,
             routing=routing,
-            namespace=settings.namespace,
-        ),
-        export=ExportUser(store=ExportStore(database), erasures=erasures, raw=raw, routing=routing),
-        close=close,
-    )
+            namespace=namespace,
+        )
+        self.export = ExportUser(
+            store=ExportStore(database), erasures=erasures, raw=raw, routing=routing
+        )
+
+    def close(self) -> None:
+        """Close the connections to Telnyx and Postgres."""
+        self._telnyx.close()
+        self._database.close()

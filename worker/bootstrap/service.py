@@ -1,4 +1,4 @@
-"""The one place that builds things: from settings to the running parts of a worker."""
+"""Builds a worker process: from settings to its running parts."""
 
 import os
 import socket
@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from worker.bootstrap.shared import Base
+from worker.bootstrap.shared import SharedParts
 from worker.channels.build import ChannelConfigError, build_channels
 from worker.channels.channel import DEADLINE_S, Channel
 from worker.config.settings import Settings, SettingsError
@@ -42,7 +42,7 @@ from worker.store.turns.turns import TurnStore
 from worker.store.workers import WorkerStore
 
 LOCAL_DELIVERIES = 8
-"""Threads of a process that try deliveries again; first attempts are Celery tasks."""
+"""Threads of a process that retry deliveries; first attempts are Celery tasks."""
 
 STALLED = 70
 """Exit code of a worker that ended itself because it took nothing (EX_SOFTWARE of sysexits.h)."""
@@ -64,52 +64,55 @@ class Service:
 def build_service(
     settings: Settings, *, broker: BrokerClient, channels: Mapping[str, Channel] | None = None
 ) -> Service:
-    """Build a worker's parts; nothing is started and no connection made. Raises `SettingsError`.
+    """Build a worker's parts; connect to nothing and start nothing. Raises `SettingsError`.
 
-    `channels`: ways out by channel name, before those that the configuration names.
+    `channels`: by name; they take precedence over those of the configuration.
     """
-    base = Base.of(settings)
-    deliveries = DeliveryStore(base.database, lease_s=DEADLINE_S + base.timing.lease_margin_s)
+    shared = SharedParts(settings)
+    deliveries = DeliveryStore(shared.database, lease_s=DEADLINE_S + shared.timing.lease_margin_s)
     deliver = DeliverReplies(
         store=deliveries,
-        endpoints=EndpointStore(base.database),
-        routing=base.routing,
-        channels=_channels(base.routing, broker, channels),
+        endpoints=EndpointStore(shared.database),
+        routing=shared.routing,
+        channels=_channels(shared.routing, broker, channels),
     )
-    answer = _answer(base, broker)
-    dead_letters = DeadLetterStore(base.database)
+    answer = _answer(shared, broker)
+    dead_letters = DeadLetterStore(shared.database)
     own_pool = ThreadPoolExecutor(LOCAL_DELIVERIES, thread_name_prefix="delivery")
     sweep = Sweeper(
-        sweeps=base.sweeps,
-        slots=base.slots,
-        timing=base.timing,
+        sweeps=shared.sweeps,
+        slots=shared.slots,
+        timing=shared.timing,
         publish=broker.wake,
         run_here=LocalRunner(answer, most=settings.turn_slots, submit=broker.submit),
         deliveries=deliveries,
         deliver_here=LocalRunner(deliver, most=LOCAL_DELIVERIES, submit=own_pool.submit),
-        retention=_retention(base.own_database, settings.retention_days),
-        rate_limiter=_rate_limiter(base.routing, base.own_database),
+        retention=_retention(shared.own_database, settings.retention_days),
+        rate_limiter=_rate_limiter(shared.routing, shared.own_database),
     )
 
     def close() -> None:
         own_pool.shutdown(cancel_futures=True)
-        base.close()
+        shared.close()
 
     return Service(
         receive=ReceiveEnvelope(
-            accept=base.accept(base.database),
+            accept=shared.accept(shared.database),
             dead_letters=dead_letters,
             answer=answer,
-            slots=base.slots,
+            slots=shared.slots,
             starts=StartStore(
-                base.database, worker_id=base.worker_id, routing=base.routing, lease_s=base.lease_s
+                shared.database,
+                worker_id=shared.worker_id,
+                routing=shared.routing,
+                lease_s=shared.lease_s,
             ),
         ),
         answer=answer,
         deliver=deliver,
         dead_letters=dead_letters,
-        background=_background(base, broker, sweep),
-        start_telemetry=base.start_telemetry,
+        background=_background(shared, broker, sweep),
+        start_telemetry=shared.start_telemetry,
         close=close,
     )
 
@@ -119,75 +122,77 @@ def _rate_limiter(routing: Routing, database: Database) -> RateLimiter:
     return RateLimiter(rates=None if rate is None else RateStore(database, calls_per_second=rate))
 
 
-def _answer(base: Base, broker: BrokerClient) -> AnswerUser:
-    turns = TurnStore(base.database, worker_id=base.worker_id, lease_s=base.lease_s)
-    live_reply = PublishLiveReply(live=base.live, namespace=base.namespace)
-    conversations = base.telnyx.conversations
+def _answer(shared: SharedParts, broker: BrokerClient) -> AnswerUser:
+    turns = TurnStore(shared.database, worker_id=shared.worker_id, lease_s=shared.lease_s)
+    conversations = shared.telnyx.conversations
     settle = Settle(
         turns=turns,
         wake_delivery=broker.wake_delivery,
-        live_reply=live_reply,
+        live_reply=PublishLiveReply(live=shared.live, namespace=shared.namespace),
     )
     return AnswerUser(
         claims=ClaimStore(
-            base.database, worker_id=base.worker_id, routing=base.routing, lease_s=base.lease_s
+            shared.database,
+            worker_id=shared.worker_id,
+            routing=shared.routing,
+            lease_s=shared.lease_s,
         ),
         turns=turns,
         settle=settle,
         finder=ConversationFinder(
-            store=ConversationStore(base.database, lease_s=base.lease_s),
+            store=ConversationStore(shared.database, lease_s=shared.lease_s),
             telnyx=conversations,
-            namespace=base.namespace,
+            namespace=shared.namespace,
         ),
         reconcile=ReconcileTurn(
             turns=turns,
             settle=settle,
             telnyx=conversations,
-            models=base.telnyx.models,
-            timing=base.timing,
+            models=shared.telnyx.models,
+            timing=shared.timing,
         ),
-        run_tools=RunTools(
-            tools=base.tools,
-            turns=turns,
-            namespace=base.namespace,
-        ),
+        run_tools=RunTools(tools=shared.tools, turns=turns, namespace=shared.namespace),
         conversations=conversations,
-        responses=base.telnyx.responses,
-        routing=base.routing,
-        timing=base.timing,
-        slots=base.slots,
-        forget_wake=base.sweeps.forget_wake,
-        rate_limiter=_rate_limiter(base.routing, base.database),
+        responses=shared.telnyx.responses,
+        routing=shared.routing,
+        timing=shared.timing,
+        slots=shared.slots,
+        forget_wake=shared.sweeps.forget_wake,
+        rate_limiter=_rate_limiter(shared.routing, shared.database),
     )
 
 
-def _background(base: Base, broker: BrokerClient, sweep: Sweeper) -> Background:
+def _background(shared: SharedParts, broker: BrokerClient, sweep: Sweeper) -> Background:
     workers = WorkerStore(
-        base.own_database,
-        worker_id=base.worker_id,
+        shared.own_database,
+        worker_id=shared.worker_id,
         host=socket.gethostname(),
         pid=os.getpid(),
-        alive_s=base.timing.alive_s,
+        alive_s=shared.timing.alive_s,
     )
     watchdog = StallWatchdog(
-        broker=broker, slots=base.slots, timing=base.timing, exit=lambda: os._exit(STALLED)
+        broker=broker,
+        slots=shared.slots,
+        timing=shared.timing,
+        # `sys.exit` would end only its thread, and a stuck thread would keep the process alive.
+        exit=lambda: os._exit(STALLED),
     )
     drain = DrainInbox(
-        inbox=InboxStore(base.own_database),
-        accept=base.accept(base.own_database),
-        rouse=base.slots.roused.set,
+        inbox=InboxStore(shared.own_database),
+        accept=shared.accept(shared.own_database),
+        rouse=shared.slots.roused.set,
     )
     return Background(
         beat=workers.beat,
-        pin=StayOnOneCore(workers=workers) if base.pin_to_core else None,
+        pin=StayOnOneCore(workers=workers) if shared.pin_to_core else None,
         leave=workers.leave,
         forget_dead=workers.forget_dead,
         drain_inbox=drain,
-        listener=InboxListener(base.listen_url),
+        listener=InboxListener(shared.listen_url),
         sweep=sweep,
         watchdog=watchdog,
-        slots=base.slots,
-        timing=base.timing,
+        slots=shared.slots,
+        timing=shared.timing,
     )
 
 

@@ -1,4 +1,4 @@
-"""Delivering replies: in order per channel user, the attempt committed before it is made."""
+"""Delivers replies: in order per channel user, each attempt committed before it is made."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -33,7 +33,7 @@ from worker.store.delivery.deliveries import DeliveryStore
 from worker.store.delivery.endpoints import EndpointStore
 
 MAX_DELIVERIES = 50
-"""A task ends after so many, and the rest is another task's."""
+"""Attempts of one task; another task makes the rest."""
 
 
 _NOT_HERE = NotDelivered(reason="not in the configuration")
@@ -47,11 +47,11 @@ class DeliverReplies:
     endpoints: EndpointStore
     routing: Routing
     channels: Mapping[str, Channel]
-    """By name of channel or route. A reply of one that is not here waits for a worker that has it:
-    the configuration of another was newer, or somebody took a section out too early."""
+    """By name of channel or route. A reply for a missing one waits for a worker that has it: that
+    worker's configuration was newer, or a section was removed too early."""
 
     def __call__(self, user_id: ChannelUserId) -> int:
-        """Deliver what is due of this user, oldest first; gives the number of attempts."""
+        """Deliver this user's due replies, oldest first; return the number of attempts."""
         for attempts in range(MAX_DELIVERIES):
             claimed = self.store.claim(user_id)
             if claimed is None:
@@ -85,10 +85,10 @@ class DeliverReplies:
         )
         record_delivered(claimed, state, outcome, began_s=began_s)
         if isinstance(self._configured(claimed).delivery, WebhookDelivery):
-            self._note(claimed, outcome)
+            self._update_endpoint(claimed, outcome)
 
-    def _note(self, claimed: ClaimedDelivery, outcome: DeliveryOutcome) -> None:
-        """Keep the record of the endpoint behind the channel."""
+    def _update_endpoint(self, claimed: ClaimedDelivery, outcome: DeliveryOutcome) -> None:
+        """Update the record of the endpoint: failures close its gate or switch it off."""
         channel = claimed.policy_name
         if isinstance(outcome, Sent):
             if claimed.failing:
@@ -119,7 +119,9 @@ class DeliverReplies:
         reply, here = claimed.reply, traces.current_traceparent()
         try:
             return channel.deliver(reply if here is None else replace(reply, traceparent=here))
-        except Exception as error:  # noqa: BLE001 # a channel of a third party; its text may quote
+        # A third party's channel may raise anything, after the reply went out. Only the type is
+        # kept: the text may quote the reply.
+        except Exception as error:  # noqa: BLE001 - see above
             log.error("delivery.failed", delivery=reply.delivery_id, error=type(error).__name__)
             return Unclear(reason=type(error).__name__)
 

@@ -1,4 +1,4 @@
-"""Logs: JSON lines of event names and ids; never a text, an address or a key."""
+"""Logs: JSON lines with event names and ids; never a text, an address or a key."""
 
 import logging
 import sys
@@ -8,12 +8,12 @@ import structlog
 log: structlog.stdlib.BoundLogger = structlog.get_logger("worker")
 """The service's logger: `log.info("turn.answered", turn=7)`."""
 
-_SAID_TWICE = ("celery.worker.strategy", "celery.app.trace")
-"""Celery's "received" and "succeeded", two lines for each task: what it did says it itself."""
+_TASK_LOGGERS = ("celery.worker.strategy", "celery.app.trace")
+"""They log "received" and "succeeded" for each task; our own events cover the work."""
 
 
 def configure_logging(level: str = "INFO") -> None:
-    """Send everything, Celery's own lines too, to stderr: JSON, or colours on a terminal."""
+    """Log to stderr, Celery's own lines too: JSON, or colours on a terminal."""
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -44,14 +44,14 @@ def configure_logging(level: str = "INFO") -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    # It warns with Postgres's words, which may quote values. Errors reach us as exceptions.
+    # Its warnings are texts of Postgres, which may quote values. Errors arrive as exceptions.
     logging.getLogger("psycopg").setLevel(logging.ERROR)
-    for name in _SAID_TWICE:
+    for name in _TASK_LOGGERS:
         logging.getLogger(name).setLevel("WARNING" if level == "INFO" else "NOTSET")
 
 
 def log_warnings_only() -> None:
-    """For commands: their output is theirs, so only warnings are logged, to stderr."""
+    """Log only warnings, to stderr: stdout belongs to the output of a command."""
     structlog.configure(
         logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
         wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),

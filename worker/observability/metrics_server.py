@@ -1,7 +1,7 @@
-"""Where Prometheus fetches a process's metrics: a small HTTP server, and a file that names it.
+"""Serves a process's metrics to Prometheus, and writes a file by which Prometheus finds it.
 
-The file is for Prometheus's `file_sd`: one for each process, which goes with it. What a process
-that was killed left behind is removed by the next one of the same host.
+The file is for Prometheus's `file_sd`. Each process has one and removes it at its end; the file of
+a killed process is removed by the next process on the same host.
 """
 
 import json
@@ -19,22 +19,22 @@ _PREFIX = "worker-"
 
 
 class MetricsServer:
-    """Serves one registry; a port that is taken costs the metrics, never the worker."""
+    """Serves one registry; if the port is taken, the worker runs without metrics."""
 
     def __init__(
         self, registry: Collector, *, host: str, port: int, files: Path | None = None
     ) -> None:
-        """`port` 0 = any free one. `files` None = no file."""
+        """`port` 0 = any free port. `files` None = write no file."""
         self._registry = registry
         self._address = (host, port)
         self._files = files
         self._file: Path | None = None
         self._serving = ExitStack()
         self.port: int | None = None
-        """Where it serves; None = it does not."""
+        """The port in use; None = not serving."""
 
     def start(self) -> bool:
-        """Serve from now on, and say where; False = it could not be."""
+        """Serve, log the port and write the file; return False if the port is taken."""
         host, port = self._address
         try:
             server, thread = start_http_server(port, host, self._registry)
@@ -50,7 +50,8 @@ class MetricsServer:
         return True
 
     def stop(self) -> None:
-        """Hang up and remove the file."""
+        """Remove the file and stop serving."""
+        # The file first: Prometheus must not scrape a port that another process may take.
         if self._file is not None:
             self._file.unlink(missing_ok=True)
             self._file = None
@@ -67,28 +68,30 @@ class MetricsServer:
 def _write(folder: Path, port: int | None) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     host = socket.gethostname()
-    _forget_dead(folder, host)
+    _remove_dead(folder, host)
     target = [{"targets": [f"{host}:{port}"], "labels": {"job": "worker"}}]
     file = folder / f"{_PREFIX}{host}-{os.getpid()}.json"
-    draft = file.with_suffix(".new")  # Prometheus must not read half of it
+    # Written aside and renamed: Prometheus must not read half a file.
+    draft = file.with_suffix(".new")
     draft.write_text(json.dumps(target))
     return draft.replace(file)
 
 
-def _forget_dead(folder: Path, host: str) -> None:
-    """Remove the files of this host's processes that are gone."""
+def _remove_dead(folder: Path, host: str) -> None:
+    """Remove the files of processes of this host that have ended."""
     for file in folder.glob(f"{_PREFIX}*.json"):
-        # Not by the pattern: that of the host `app` fits files of the host `app-2`.
+        # The pattern cannot name the host: `worker-app-*` also matches files of the host `app-2`.
         of_host, _, pid = file.stem.rpartition("-")
-        if of_host == f"{_PREFIX}{host}" and pid.isdigit() and not _is_there(int(pid)):
+        if of_host == f"{_PREFIX}{host}" and pid.isdigit() and not _is_running(int(pid)):
             file.unlink(missing_ok=True)
 
 
-def _is_there(pid: int) -> bool:
+def _is_running(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
+    # It runs as another user.
     except PermissionError:
         return True
     return True

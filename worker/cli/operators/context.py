@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final, TypeVar
 
-from worker.bootstrap.operator import Operator, build_operator
+from worker.bootstrap.operator import Operator
 from worker.cli.errors import MISUSED, CommandError
 from worker.cli.settings import all_settings
 from worker.config.settings import SettingsError
@@ -22,7 +22,7 @@ def an_operator() -> Iterator[Operator]:
     """Build the use cases of operators. Raises `CommandError`."""
     log_warnings_only()
     try:
-        operator = build_operator(all_settings())
+        operator = Operator(all_settings())
     except SettingsError as error:
         raise CommandError(str(error), exit_code=MISUSED) from None
     try:

@@ -1,12 +1,13 @@
-"""The sweeper: finds due users that nobody works on and has them answered.
+"""The sweeper: finds due users that no worker has claimed, and has them answered.
 
-It runs in every worker and needs no broker. Whoever is due is told by a wake, so that any process
-may answer him; where none can be published, or where slots of this process are what people wait
-for, the turns run here.
+It runs in every worker and needs no broker. It publishes a wake for each due user, so that any
+process may answer. If wakes cannot be published, or if users wait for slots of this process, the
+turns run here.
 """
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from worker.domain.errors import BrokerAwayError, RetryableError
@@ -19,11 +20,11 @@ from worker.store.delivery.deliveries import DeliveryStore
 from worker.store.turns.due_users import Due, SweepStore
 
 SHORTEST_SLEEP_S = 0.02
-"""Between two looks, however often the sweeper is roused: slots that come free are many then."""
+"""Shortest pause between two looks, however often the sweeper is roused."""
 
 
 class LocalRunner:
-    """Runs work for channel users in this process, without a task of the broker's."""
+    """Runs work for channel users in this process, without a Celery task."""
 
     def __init__(
         self, work: Callable[..., object], *, most: int, submit: Callable[..., Future[None]]
@@ -35,11 +36,11 @@ class LocalRunner:
 
     @property
     def free(self) -> int:
-        """How many more should run at once."""
+        """How many more may run at once."""
         return self._most - len(self._running)
 
     def __call__(self, user_id: ChannelUserId, *about: str) -> None:
-        """Work for a user on a thread of the pool; the work is told what else is known."""
+        """Run the work for a user on a thread of the pool; `about` are its further arguments."""
         future = self._submit(self._run, user_id, *about)
         self._running.add(future)
         future.add_done_callback(self._running.discard)
@@ -66,13 +67,13 @@ class Sweeper:
     run_here: LocalRunner
     deliveries: DeliveryStore
     deliver_here: LocalRunner
-    """Runs deliveries whose wake got lost, and those that are to be tried again."""
+    """Runs deliveries whose wake got lost, and retries."""
     retention: Callable[[], None] | None = None
-    """Does a little of it where it is time; None = everything is kept."""
+    """Applies a little of the retention, once an hour; None = everything is kept."""
     rate_limiter: RateLimiter = field(default_factory=RateLimiter)
 
     def __call__(self) -> float:
-        """Wake whom there are free slots for; gives the seconds until the next look."""
+        """Wake as many users as there are free slots; return the seconds until the next look."""
         capacity = self.slots.capacity()
         limit = self.rate_limiter.capacity(capacity.free)
         swept = self.sweeps.pick(limit=limit, held=capacity.held, most=capacity.most)
@@ -94,17 +95,13 @@ class Sweeper:
         return min(max(next_s, SHORTEST_SLEEP_S), self.timing.sweep_s)
 
     def _start(self, due: Sequence[Due], *, here: bool) -> None:
-        """Have their turns started: by this process, or by whichever follows the wake.
-
-        Where this process was short of slots, it is these that have come free: a wake would cost
-        as much as half a turn, and might end up where there is none.
-        """
+        """Start their turns in this process (`here`), or in any process by a wake."""
+        # When users waited for slots of this process, its own slots have just come free. A wake
+        # would cost as much as half a turn, and might reach a process without a free slot.
         if not here:
-            try:
+            # Without a broker the turns run here: no message may wait for Redis.
+            with suppress(BrokerAwayError):
                 self.publish(due)
-            except BrokerAwayError:
-                pass
-            else:
                 return
         for one in due:
             self.run_here(*one)

@@ -1,4 +1,4 @@
-"""The background threads of a worker process."""
+"""The background threads of a worker process: heartbeat, sweeper, watchdog, inbox."""
 
 import threading
 from collections.abc import Callable
@@ -18,16 +18,16 @@ _Result = TypeVar("_Result")
 
 @dataclass(kw_only=True)
 class Background:
-    """The threads that every worker has beside Celery's: heartbeat, sweeper, watchdog, inbox."""
+    """Starts and stops the threads that a worker has besides Celery's."""
 
     beat: Callable[[float], None]
-    """Takes for how long the consumer has been stalled, in seconds."""
+    """Commits a heartbeat. Its argument: seconds that the consumer has been stalled."""
     pin: Callable[[], None] | None
-    """Keeps this process on one core; called between the first heartbeat and the first thread."""
+    """Binds this process to one core; called between the first heartbeat and the first thread."""
     leave: Callable[[], None]
     forget_dead: Callable[[], None]
     drain_inbox: Callable[[], bool]
-    """Gives whether there may be more."""
+    """Returns whether there may be more."""
     listener: InboxListener
     sweep: Callable[[], float]
     watchdog: StallWatchdog
@@ -39,6 +39,7 @@ class Background:
     def start(self) -> None:
         """Commit the first heartbeat, then start the threads. Raises `RetryableError`."""
         self.beat(0.0)
+        # After the heartbeat, which writes the row of this worker; before the threads inherit it.
         if self.pin is not None:
             self.pin()
         self.forget_dead()
@@ -54,17 +55,18 @@ class Background:
             self._threads.append(thread)
 
     def stop_claiming(self) -> None:
-        """Let no new turn start here; heartbeats go on for those that run."""
+        """Start no further turn here; heartbeats continue for those that run."""
         self.slots.close()
 
     def stop(self) -> None:
-        """End the threads and give this process's leases free."""
+        """End the threads and release this process's leases."""
         self.slots.close()
         self._stop.set()
         for thread in self._threads:
             thread.join(timeout=self.timing.heartbeat_s)
         try:
             self.leave()
+        # Without Postgres the leases end by themselves, a little later.
         except RetryableError:
             log.warning("worker.leave_failed")
 
@@ -79,7 +81,8 @@ class Background:
 
     def _drain_forever(self) -> None:
         while not self._stop.is_set() and not self.slots.closed:
-            if not _tried("inbox", self.drain_inbox, False):  # noqa: FBT003 - what it gives else
+            more = _tried("inbox", self.drain_inbox, False)  # noqa: FBT003 - result after an error
+            if not more:
                 self.listener.wait(self.timing.sweep_s, self._stop)
         self.listener.close()
 
@@ -91,11 +94,12 @@ class Background:
             if self.slots.closed:
                 return
             sleep_s = _tried("sweep", self.sweep, self.timing.sweep_s)
+            # However often it is roused: slots that come free are many under load.
             self._stop.wait(SHORTEST_SLEEP_S)
 
 
 def _tried(name: str, work: Callable[[], _Result], otherwise: _Result) -> _Result:
-    """Do one round of a thread's work; it goes on whatever fails, for nobody would miss it."""
+    """Run one round and log any error: a background thread that died would go unnoticed."""
     try:
         return work()
     except RetryableError as error:

@@ -1,9 +1,9 @@
-"""The stall watchdog: a worker that takes nothing while entries wait ends itself.
+"""The stall watchdog: ends a worker that takes nothing although entries wait.
 
     taking ──nothing taken, entries wait, Redis answers──▶ stalled ──stall_after_s──▶ drain, exit
 
-A half-open connection or a lost subscription leaves a process that looks healthy and works no more.
-Redis merely down is no stall: the worker stays up and sweeps.
+A half-open connection or a lost subscription leaves a process that looks healthy and does nothing.
+If Redis is merely down, the worker stays up and sweeps.
 """
 
 import time
@@ -32,11 +32,11 @@ class StallWatchdog:
 
     @property
     def stalled_s(self) -> float:
-        """For how long entries have waited and none was taken; 0 = all is well."""
+        """For how long entries have waited although none was taken; 0 = no stall."""
         return 0.0 if self._since is None else self.clock() - self._since
 
     def check(self) -> None:
-        """Look once; ends the process when the stall has lasted too long."""
+        """Check once; end the process if the stall has lasted too long."""
         if self._is_moving():
             self._since = None
         elif self._since is None:
@@ -50,11 +50,12 @@ class StallWatchdog:
             return True
         try:
             return self.broker.waiting_entries() == 0
+        # Nothing could be taken from a broker that is away, so this is no stall of ours.
         except BrokerAwayError:
             return True
 
     def _give_up(self) -> None:
-        """Claim no more, let running calls end, then go: whoever started us starts us anew."""
+        """Claim no more, let running calls end, then exit: the supervisor starts a new process."""
         log.error("worker.stalled", stalled_s=round(self.stalled_s))
         self.slots.close()
         deadline = self.clock() + self.timing.drain_s

@@ -1,4 +1,4 @@
-"""Which Telnyx conversation a channel user has: ours, else found by metadata, else created."""
+"""Finds a user's Telnyx conversation: the mapping in Postgres, else by metadata, else a new one."""
 
 import json
 from dataclasses import dataclass
@@ -12,11 +12,11 @@ from worker.store.turns.conversations import ConversationStore
 from worker.telnyx.conversations import Conversations
 
 USER_KEY = "worker_user"
-"""The metadata key that conversations are found again by."""
+"""The metadata key by which conversations are found again."""
 
 
 def user_tag(namespace: UUID, who: ChannelAddress, agent: str) -> str:
-    """Name a channel user and agent without saying who they are.
+    """Return a tag for a channel user and agent that does not reveal the address.
 
     `namespace` keeps staging and production apart on one Telnyx account.
     """
@@ -26,17 +26,19 @@ def user_tag(namespace: UUID, who: ChannelAddress, agent: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class ConversationFinder:
-    """Gives a claimed user his conversation; an extra empty one at Telnyx is harmless."""
+    """Finds or creates the conversation of a claimed user."""
 
     store: ConversationStore
     telnyx: Conversations
     namespace: UUID
 
     def find(self, claimed: Claimed) -> OpenConversation:
-        """Give the open conversation with its Telnyx id; commits the mapping before it asks Telnyx.
+        """Return the open conversation with its Telnyx id.
 
         Raises `RetryableError`, `OutcomeUnknownError` (look again later) and `StaleLeaseError`.
         """
+        # Committed before Telnyx is asked: its `remote_key` makes a repeated create the same one.
+        # If the answer is lost all the same, an empty conversation is left over, which is harmless.
         mapping = self.store.ensure(claimed.lease, claimed.agent.name)
         if mapping.telnyx_id is not None:
             return mapping
@@ -45,6 +47,7 @@ class ConversationFinder:
         return self.store.bind(claimed.lease, mapping.id, telnyx_id, base_user_messages=base)
 
     def _adopt(self, claimed: Claimed, tag: str) -> tuple[TelnyxConversationId, int] | None:
+        # A conversation that was reset keeps its tag, and must not be found again.
         used = self.store.used(claimed.lease)
         found = [one.id for one in self.telnyx.find({USER_KEY: tag}) if one.id not in used]
         if not found:

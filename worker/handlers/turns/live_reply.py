@@ -1,4 +1,4 @@
-"""Showing a reply while it is made, on channels where somebody watches it grow."""
+"""Publishes a reply while the model writes it, for frontends that show it as it grows."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ _SHOWN = frozenset({DeliveryState.PENDING, DeliveryState.SENT})
 
 @dataclass(frozen=True, kw_only=True)
 class PublishLiveReply:
-    """Publishes the text of agents that stream; a show beside the stored reply, which is the truth.
+    """Publishes the text of agents that stream; the reply that counts is the stored one.
 
     Attempts are numbered over all calls of a turn, so that a frontend knows the newer text.
     """
@@ -24,18 +24,18 @@ class PublishLiveReply:
     namespace: UUID
 
     def sink(self, claimed: Claimed) -> Callable[[str], None] | None:
-        """Give what takes the pieces of the call to be made; None = nobody watches."""
+        """Return the function that takes the pieces of the next call; None = nothing streams."""
         call = self._call(claimed)
         return call.text if call is not None else None
 
     def reset(self, claimed: Claimed) -> None:
-        """Let frontends forget what came of the turn so far."""
+        """Make frontends drop the text of this turn so far."""
         call = self._call(claimed)
         if call is not None:
             call.reset()
 
     def settled(self, claimed: Claimed, plan: Plan, state: DeliveryState | None) -> None:
-        """Tell frontends what a committed plan means. `state`: of the reply's delivery."""
+        """Publish the outcome of a committed plan. `state`: of the reply's delivery."""
         text = _text_of(plan) if state in _SHOWN else None
         if text is None or (isinstance(plan, Reply) and plan.source is ReplySource.ADOPTED):
             self.reset(claimed)
@@ -45,6 +45,7 @@ class PublishLiveReply:
     def _call(self, claimed: Claimed) -> LiveReply | None:
         if self.live is None or not claimed.agent.stream:
             return None
+        # The call of a committed intent is not among the turn's calls yet.
         earlier = len(claimed.turn.calls)
         attempt = earlier if claimed.intent is not None else max(earlier - 1, 0)
         name = topic(self.namespace, claimed.who)

@@ -1,10 +1,10 @@
-"""Keeping all workers' calls at one rate: a call waits for its permit, or leaves the user in line.
+"""Keeps the calls of all workers at one rate: a call waits for its permit, or its user stays due.
 
-    fresh     its message has just come in: where others wait already, it goes behind them
-    woken     a sweeper has sent it, and sweepers send no more than can go soon
-    under way its turn has begun, and a tool's output waits: it goes first, and waits for longest
+    fresh      its message has just arrived: it goes behind the users who wait already
+    woken      a sweeper has woken it, and sweepers wake no more than can go soon
+    under way  its turn has begun, and a tool's output waits: it goes first, and waits longest
 
-Those behind wait as due users in Postgres, the longest due first, not in a slot and not claimed.
+Users who wait are due users in Postgres, the longest due first; they hold no slot and no lease.
 """
 
 import threading
@@ -18,31 +18,31 @@ from worker.store.limits.rates import RateStore
 FRESH_S = 0.25
 WOKEN_S = 1.0
 UNDER_WAY_S = 5.0
-"""So long does each wait for its permit."""
+"""How long each of the three waits for its permit."""
 AHEAD_S = 0.75
-"""Sweepers send as many as can go within this. More than `FRESH_S`: so they keep the line moving,
-and what is fresh does not get past it."""
+"""Sweepers wake as many users as can go within this. It is more than `FRESH_S`, so that fresh
+messages do not overtake the users who wait."""
 LOOK_S = 0.25
-"""How soon a sweeper looks again while the line stands."""
+"""How soon a sweeper looks again while no permit is near."""
 GOOD_FOR_S = 1.0
-"""A permit that no call came of serves another call of the process for so long."""
+"""An unused permit may be used by another call of this process for this long."""
 
 
 @dataclass(kw_only=True)
 class RateLimiter:
-    """One for all who answer in a process, and one for its sweeper, on a pool of its own.
+    """One serves all turns of a process; its sweeper has another, on a pool of its own.
 
-    Without rates nothing waits, and nothing is asked.
+    Without `rates` nothing waits, and Postgres is not asked.
     """
 
     rates: RateStore | None = None
     sleep: Callable[[float], None] = time.sleep
     _spare: list[float] = field(default_factory=list)
-    """Permits that no call came of."""
+    """Unused permits: the times at which they became valid."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def acquire(self, patience_s: float) -> float | None:
-        """Wait for the permit of a call and give it; None = it is too far away.
+        """Wait for the permit of a call and return it; None = it is too far away.
 
         Raises `DatabaseAwayError`.
         """
@@ -59,13 +59,13 @@ class RateLimiter:
         return boottime()
 
     def release(self, permit: float) -> None:
-        """Leave a permit that no call came of to the next call of this process."""
+        """Leave an unused permit to the next call of this process."""
         if self.rates is not None:
             with self._lock:
                 self._spare.append(permit)
 
     def capacity(self, free: int) -> int:
-        """Give for how many of so many free slots calls can go soon. Raises `DatabaseAwayError`."""
+        """Return for how many of the free slots permits are near. Raises `DatabaseAwayError`."""
         if self.rates is None or free == 0:
             return free
         ahead_s = AHEAD_S - self.rates.lead_s()

@@ -1,4 +1,4 @@
-"""Reading Telnyx's side of a turn whose earlier call may have happened, before a second one."""
+"""Reads Telnyx's side of a turn whose earlier call may have happened, before a second call."""
 
 from dataclasses import dataclass, replace
 from http import HTTPStatus
@@ -46,14 +46,14 @@ from worker.telnyx.client import Models
 from worker.telnyx.conversations import Conversations
 
 MAX_REFUSED_USERS = 3
-"""So many users of one agent refused without a success between: the agent is at fault, not they."""
+"""Refused users of one agent, without a success between: then the agent is at fault, not they."""
 MIN_REFUSALS = 2
-"""Once is no proof: whatever was wrong with agent or account may be mended by the time we look."""
+"""One refusal proves nothing: a fault of agent or account may have been fixed since."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReconcileTurn:
-    """Decides by Telnyx's log whether the turn may be sent again, and settles it where not."""
+    """Decides by Telnyx's message log whether to send the turn again; settles it if not."""
 
     turns: TurnStore
     settle: Settle
@@ -62,7 +62,7 @@ class ReconcileTurn:
     timing: Timing
 
     def __call__(self, claimed: Claimed) -> Claimed | Settled:
-        """Give the claim where the turn goes on now, with what was found; else it was settled.
+        """Return the claim, with what was found, if the turn goes on now; else it is settled.
 
         Raises `StaleLeaseError`.
         """
@@ -82,7 +82,7 @@ class ReconcileTurn:
         return self.settle(claimed, None, plan)
 
     def _plan_stateless(self, claimed: Claimed) -> Plan | None:
-        """There is nothing to read: an unknown outcome allows one more send."""
+        """Plan without a conversation: nothing can be read, so one unknown call may be repeated."""
         unknown = sum(call.outcome_unknown for call in claimed.turn.doubtful_calls)
         if unknown > 1:
             return self._give_up(claimed, landed=None)
@@ -91,7 +91,7 @@ class ReconcileTurn:
     def _plan(self, claimed: Claimed) -> Plan | UseTools | None:
         conversation = claimed.conversation
         if conversation is None or conversation.telnyx_id is None:
-            raise ValueError("a look back needs a conversation")
+            raise ValueError("reconciling needs a conversation")
         thread = self.telnyx.messages(conversation.telnyx_id)
         history = self.turns.history(conversation.id)
         ages_s = {
@@ -141,12 +141,12 @@ class ReconcileTurn:
         age_s = (claimed.now - last.intent_at).total_seconds()
         refused = last.fault is not None
         if refused and claimed.conversation is not None and age_s < self.timing.settle_s:
-            # It may have been stored all the same, and the log lags behind: nothing rash.
+            # Telnyx may have stored it all the same, and its log lags behind.
             return Later(wait_s=self.timing.settle_s - age_s, reason="look again")
         if last.fault is not Fault.REQUEST:
             return None
         if last.status == HTTPStatus.NOT_FOUND:
-            # The conversation is there: the model or the address of the API is not.
+            # The conversation was just read, so the model or the address of the API is missing.
             return _wait_for_operator(claimed, last, "status 404")
         replaced = any(
             call.conversation_id != claimed.turn.conversation_id for call in claimed.turn.calls
@@ -162,7 +162,7 @@ class ReconcileTurn:
         if not self._is_confirmed(claimed):
             return None
         if claimed.turn.round > 0:
-            # The message is in the thread: what Telnyx refuses now is our own.
+            # The message is in the thread: Telnyx refuses our outputs of tools.
             return self._give_up(claimed, landed=claimed.turn.is_in_thread or None)
         if claimed.turn.messages > 1:
             return Split()
@@ -171,10 +171,10 @@ class ReconcileTurn:
         return GiveUp(reason=DeadLetterReason.REFUSED, fallback_text=None, landed=False)
 
     def _is_confirmed(self, claimed: Claimed) -> bool:
-        """Whether it was refused often enough, and not only while nobody was answered.
+        """Return whether the turn was refused often enough, and not only during an outage.
 
-        Where others were asked after the last refusal and got answers, but not before it, whatever
-        was wrong has been mended, and the refusals say nothing of today.
+        If others were answered after the last refusal but not before it, the fault has been fixed
+        since, and the refusals prove nothing.
         """
         refused = [one for one in claimed.turn.doubtful_calls if one.fault is Fault.REQUEST]
         if len(refused) < MIN_REFUSALS:
@@ -185,13 +185,14 @@ class ReconcileTurn:
         return self.turns.others_answered(claimed, since=before.id, until=last.id)
 
     def _model_is_withdrawn(self, claimed: Claimed, refused: CallRecord) -> bool:
-        """Whether Telnyx does not list the model, and it has answered nobody since the refusal.
+        """Return whether Telnyx does not list the model and it has answered nobody since.
 
-        A model that is not listed and answers all the same is somebody's own; the message is bad.
+        An unlisted model that still answers others is a private one; then the message is at fault.
         """
         try:
             offered = self.models.list_ids()
-        except PermanentError:  # no list, no evidence
+        # Without the list there is no evidence against the model.
+        except PermanentError:
             return False
         return claimed.agent.model not in offered and not self.turns.others_answered(
             claimed, since=refused.id
@@ -206,6 +207,6 @@ class ReconcileTurn:
 
 
 def _wait_for_operator(claimed: Claimed, refused: CallRecord, reason: str) -> Later:
-    """Close the agent's gate, and excuse the message: this refusal will not count against it."""
+    """Close the agent's gate; this refusal does not count against the message."""
     gate = GateClosing(name=f"agent:{claimed.agent.name}", reason=reason)
     return Later(wait_s=0.0, reason=reason, gate=gate, excused=refused.id)

@@ -1,4 +1,4 @@
-"""Running the tools that a model has asked for; each one's end is committed when it comes."""
+"""Runs the tools that the model asked for; the end of each is committed at once."""
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +18,7 @@ from worker.store.turns.turns import TurnStore
 from worker.tools.tool import Tool
 
 MAX_PARALLEL = 8
-"""So many tools of one turn run at once; the others wait for them."""
+"""Tools of one turn that run at once; the others wait."""
 
 NO_SUCH_TOOL = ToolResult(
     state="failed", output="error: there is no such tool", reason="no such tool"
@@ -38,16 +38,16 @@ RAISED = ToolResult(
 
 @dataclass(frozen=True, kw_only=True)
 class RunTools:
-    """Runs what has no output yet: at most once, or again under the same key where that is safe."""
+    """Runs the tools without an output: once, or again if the tool takes the idempotency key."""
 
     tools: Mapping[str, Tool]
     turns: TurnStore
     namespace: UUID
 
     def __call__(self, claimed: Claimed) -> Claimed:
-        """Run them and give the claim with their outputs.
+        """Run them and return the claim with their outputs.
 
-        Raises `StaleLeaseError` and `DatabaseAwayError`; a tool's failure is an output.
+        Raises `StaleLeaseError` and `DatabaseAwayError`; the failure of a tool is an output.
         """
         unfinished = claimed.turn.unfinished_tools
         if not unfinished:
@@ -61,7 +61,7 @@ class RunTools:
         if len(unfinished) == 1:
             finished = [run(unfinished[0])]
         else:
-            # What logs and spans know of the work around them lies in this thread's context.
+            # Log fields and the current span are in this thread's context; a pool has its own.
             contexts = [copy_context() for _ in unfinished]
             with ThreadPoolExecutor(min(len(unfinished), MAX_PARALLEL)) as pool:
                 finished = list(pool.map(lambda own, one: own.run(run, one), contexts, unfinished))
@@ -90,6 +90,7 @@ class RunTools:
     ) -> ToolResult:
         if tool is None:
             return NO_SUCH_TOOL
+        # Another token: an earlier worker started it, and may have died before or after its effect.
         if record.token != claimed.lease.token and not tool.takes_key:
             return LEFT_BEHIND
         request = ToolRequest(
@@ -102,6 +103,7 @@ class RunTools:
         )
         try:
             return tool.run(request)
+        # Only the type: the text of an exception may quote the arguments.
         except Exception as error:  # noqa: BLE001 - a defect of a tool must not stop the turn
             log.error("tool.raised", turn=record.turn_id, error=type(error).__name__)
             return RAISED

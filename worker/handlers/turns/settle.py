@@ -1,4 +1,4 @@
-"""Ending a turn's work: commit it, then tell whoever delivers."""
+"""Ends a turn's work: commits the plan, then wakes the delivery of its reply."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,19 +15,20 @@ from worker.store.turns.turns import TurnStore
 
 @dataclass(frozen=True, kw_only=True)
 class Settle:
-    """Commits a plan; a reply that is to be delivered is announced after the commit."""
+    """Commits a plan; a reply that is to be delivered gets its wake after the commit."""
 
     turns: TurnStore
     wake_delivery: Callable[[ChannelUserId], None]
-    """A hint that may get lost: the sweeper is the net."""
+    """Publishes a hint, which may get lost: the sweeper finds the delivery then."""
     live_reply: PublishLiveReply
 
     def __call__(self, claimed: Claimed, outcome: CallOutcome | None, plan: Plan) -> Settled:
-        """Commit how a call ended (None = there was none) and what follows.
+        """Commit the outcome of a call (None = there was none) and the plan that follows.
 
         Raises `StaleLeaseError`: nothing was written.
         """
         settled = self.turns.settle(claimed, outcome, plan)
+        # After the commit: a plan that was not written must not be reported or published.
         record_settled(claimed, outcome, plan)
         if settled.delivery is DeliveryState.PENDING:
             self.wake_delivery(claimed.lease.user_id)

@@ -1,7 +1,8 @@
-"""Turn slots: how many turns one process works at once, and how its agents share them.
+"""Turn slots: how many turns one process works on at once, and how its agents share them.
 
-Intake never waits for Telnyx: whoever finds no slot is committed with a due time, and lines up. The
-sweeper picks from the line; a slot that it has published a wake for is promised until that arrives.
+Intake never waits for Telnyx: without a free slot, a message is committed with a due time, and its
+user waits. The sweeper picks from the waiting users; a slot for which it has published a wake is
+promised until the wake arrives.
 """
 
 import threading
@@ -13,27 +14,27 @@ from dataclasses import dataclass
 from worker.net.clock import boottime
 
 PROMISE_S = 0.5
-"""For so long a slot waits for its wake, which another process may have taken."""
+"""How long a slot is kept for its wake, which another process may have taken."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capacity:
-    """What a sweeper may give away; promised slots count as taken."""
+    """The slots a sweeper may assign; promised ones count as taken."""
 
     free: int
     short: bool
-    """Whether people may be waiting who found no slot here, and not only for their time."""
+    """Whether users may be waiting because they found no slot here, and not for their due time."""
     held: Mapping[str, int]
-    """How many each agent has."""
+    """Slots that each agent has."""
     most: int
-    """How many one agent may have."""
+    """Slots that one agent may have."""
 
 
 class TurnSlots:
-    """A bounded number of slots; one that comes free rouses the sweeper where somebody waits.
+    """A bounded number of slots; a slot that comes free rouses the sweeper if a user waits.
 
-    Where there are several `agents`, none may have more than nine tenths: whoever writes to a quiet
-    one finds a slot at once.
+    With several `agents`, none may have more than nine tenths, so that a message to a quiet agent
+    finds a slot at once.
     """
 
     def __init__(
@@ -46,18 +47,18 @@ class TurnSlots:
         self._free = count
         self._held: Counter[str] = Counter()
         self._promised: dict[str, deque[float]] = {}
-        """Until when each promise holds, by agent."""
+        """The time at which each promise ends, by agent."""
         self._crowded: set[str] = set()
         """The agents for which more were due than the last pick could take."""
         self._lined_up: set[str] = set()
-        """Those for which somebody has lined up since that pick began."""
+        """The agents for which a user has begun to wait since that pick."""
         self._unseen = False
-        """Whether the last look found no slot to give away, and so nobody who waits."""
+        """Whether the last pick found no free slot, and so did not look for waiting users."""
         self._closed = False
         self.rate_limited = False
-        """Whether those in line wait for the moments of their calls, and not for slots."""
+        """Whether the waiting users need permits for their calls, and not slots."""
         self.roused = threading.Event()
-        """Set when somebody who waits could have a slot; the sweeper clears it."""
+        """Set when a waiting user could have a slot; the sweeper clears it."""
 
     @property
     def free(self) -> int:
@@ -71,15 +72,16 @@ class TurnSlots:
         return self._count - self._free
 
     def take_at_once(self, agent: str) -> bool:
-        """Take a slot for a message that has just come; nobody jumps the line of his agent."""
+        """Take a slot for a message that has just arrived; return whether there was one."""
         with self._lock:
+            # A new message must not overtake the users of its agent who wait already.
             if agent in self._crowded or agent in self._lined_up:
                 return False
             return self._take(agent, promised=len(self._promises_to(agent)))
 
     @contextmanager
     def woken(self, agent: str) -> Iterator[bool]:
-        """Hold a slot for a wake that has arrived; yields False where there was none."""
+        """Hold a slot for a wake that has arrived; yield False if there was none."""
         with self._lock:
             if promises := self._promises_to(agent):
                 promises.popleft()
@@ -102,7 +104,7 @@ class TurnSlots:
             self.roused.set()
 
     def note_waiting(self, agent: str) -> None:
-        """Say that somebody of this agent waits, which is committed."""
+        """Note that a user of this agent waits; the message is committed already."""
         with self._lock:
             self._lined_up.add(agent)
             wanted = self._has_capacity((agent,))
@@ -110,7 +112,7 @@ class TurnSlots:
             self.roused.set()
 
     def capacity(self) -> Capacity:
-        """Give what may be given away now: a pick begins."""
+        """Begin a pick: return the slots that it may assign."""
         with self._lock:
             self._crowded |= self._lined_up
             self._lined_up.clear()
@@ -121,7 +123,10 @@ class TurnSlots:
             return Capacity(free=free, short=short, held=self._held + promised, most=self._most)
 
     def promise(self, agents: Iterable[str], *, crowded: Collection[str]) -> None:
-        """End a pick that found room: for whom wakes are published, and of whom more were due."""
+        """End a pick that found capacity.
+
+        `agents`: one for each published wake. `crowded`: agents of which more users were due.
+        """
         until = self._clock() + PROMISE_S
         with self._lock:
             self._crowded = set(crowded)
@@ -129,14 +134,14 @@ class TurnSlots:
                 self._promised.setdefault(agent, deque()).append(until)
 
     def close(self) -> None:
-        """Let no further turn start; running ones go on."""
+        """Start no further turn; running ones continue."""
         with self._lock:
             self._closed = True
         self.roused.set()
 
     @property
     def closed(self) -> bool:
-        """Whether this process is going down."""
+        """Whether this process is stopping."""
         return self._closed
 
     def _take(self, agent: str, *, promised: int) -> bool:
@@ -148,7 +153,7 @@ class TurnSlots:
         return True
 
     def _has_capacity(self, agents: Collection[str]) -> bool:
-        """Whether one of these agents could have a slot that is not promised."""
+        """Return whether one of these agents could have a slot that is not promised."""
         if self.rate_limited or not agents:
             return False
         promised = self._all_promises()
@@ -160,7 +165,7 @@ class TurnSlots:
         return Counter({agent: len(self._promises_to(agent)) for agent in list(self._promised)})
 
     def _promises_to(self, agent: str) -> deque[float]:
-        """Give what is still promised; what is overdue is forgotten."""
+        """Return the promises that still hold; drop the ones that have ended."""
         promises, now = self._promised.get(agent, deque()), self._clock()
         while promises and promises[0] <= now:
             promises.popleft()
