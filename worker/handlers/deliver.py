@@ -56,19 +56,20 @@ class DeliverReplies:
             claimed = self.store.claim(user_id)
             if claimed is None:
                 return attempts
-            as_task = isinstance(self._configured(claimed).delivery, TaskDelivery)
+            configured = self.routing.channel(claimed.policy_name)
+            as_task = isinstance(configured.delivery, TaskDelivery)
             try:
                 with deliver_span(claimed, as_task=as_task):
-                    self._attempt(claimed)
+                    self._attempt(claimed, configured)
             except StaleLeaseError:
                 record_stale_delivery(claimed)
                 return attempts
         return MAX_DELIVERIES
 
-    def _attempt(self, claimed: ClaimedDelivery) -> None:
+    def _attempt(self, claimed: ClaimedDelivery, configured: ChannelPolicy) -> None:
         began_s = boottime()
         channel = self.channels.get(claimed.policy_name)
-        policy = self._policy(claimed, channel)
+        policy = _policy(configured, channel)
         refusal = refusal_of(claimed, policy)
         if refusal is not None:
             self.store.end(claimed, refusal)
@@ -84,7 +85,7 @@ class DeliverReplies:
             provider_status=None if isinstance(outcome, Sent) else outcome.reason,
         )
         record_delivered(claimed, state, outcome, began_s=began_s)
-        if isinstance(self._configured(claimed).delivery, WebhookDelivery):
+        if isinstance(configured.delivery, WebhookDelivery):
             self._update_endpoint(claimed, outcome)
 
     def _update_endpoint(self, claimed: ClaimedDelivery, outcome: DeliveryOutcome) -> None:
@@ -100,20 +101,6 @@ class DeliverReplies:
             channel, reason=outcome.reason, rests=rests, asked_s=asked_s or 0.0
         ):
             log.error("webhook.switched_off", channel=channel, reason=outcome.reason)
-
-    def _policy(self, claimed: ClaimedDelivery, channel: Channel | None) -> DeliveryPolicy:
-        configured = self._configured(claimed)
-        policy = DeliveryPolicy(
-            takes_key=channel is not None and channel.takes_key,
-            max_unclear_attempts=configured.max_unclear_deliveries,
-            max_age_s=configured.delivery_max_age_s,
-        )
-        if isinstance(configured.delivery, WebhookDelivery):
-            return replace(policy, waits_s=WEBHOOK_WAITS_S, key_valid_s=WEBHOOK_KEY_VALID_S)
-        return policy
-
-    def _configured(self, claimed: ClaimedDelivery) -> ChannelPolicy:
-        return self.routing.channel(claimed.policy_name)
 
     def _deliver(self, channel: Channel, claimed: ClaimedDelivery) -> DeliveryOutcome:
         reply, here = claimed.reply, traces.current_traceparent()
@@ -132,3 +119,14 @@ def _wait_s(claimed: ClaimedDelivery, outcome: DeliveryOutcome, policy: Delivery
             return wait_after(claimed, outcome, policy)
         case Sent() | Rejected():
             return 0.0
+
+
+def _policy(configured: ChannelPolicy, channel: Channel | None) -> DeliveryPolicy:
+    policy = DeliveryPolicy(
+        takes_key=channel is not None and channel.takes_key,
+        max_unclear_attempts=configured.max_unclear_deliveries,
+        max_age_s=configured.delivery_max_age_s,
+    )
+    if isinstance(configured.delivery, WebhookDelivery):
+        return replace(policy, waits_s=WEBHOOK_WAITS_S, key_valid_s=WEBHOOK_KEY_VALID_S)
+    return policy

@@ -19,7 +19,7 @@ from worker.domain.ids import CallId
 from worker.domain.turns.calls import NotSent
 from worker.domain.turns.claim import Intent
 from worker.domain.turns.next_step import Send
-from worker.handlers.telemetry.turns import record_post, record_tools_took, record_worked
+from worker.handlers.telemetry.turns import record_elsewhere, record_post, record_worked
 from worker.observability.metrics import REGISTRY, show_agents
 
 ALERTS = yaml.safe_load((ROOT / "deploy/prometheus/alerts.yml").read_text())
@@ -116,7 +116,7 @@ def test_our_own_time_is_that_of_the_claim_less_posts_and_tools() -> None:
         intent=Intent(call_id=CallId(1), round=0, attempt=0, instructions=None),
     )
     record_post(work, NotSent(reason="no connection"), seconds=2.0)
-    record_tools_took(1.0)
+    record_elsewhere(1.0)
     record_post(work, NotSent(reason="no connection"), seconds=3.0)
     record_worked(6.5)
     record_worked(0.25)

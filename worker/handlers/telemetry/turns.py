@@ -95,7 +95,8 @@ def record_worked(seconds: float) -> None:
     metrics.OWN.observe(max(seconds - elsewhere_s, 0.0))
 
 
-def _record_elsewhere(seconds: float) -> None:
+def record_elsewhere(seconds: float) -> None:
+    """Take the time of a POST or of tools off the time of this thread's claim."""
     _elsewhere.seconds = getattr(_elsewhere, "seconds", 0.0) + seconds
 
 
@@ -137,7 +138,7 @@ def record_post(claimed: Claimed, outcome: CallOutcome, *, seconds: float) -> No
     status = _status_of(outcome)
     metrics.POSTS.labels(agent, name, "none" if status is None else str(status)).inc()
     metrics.TELNYX.labels(agent).observe(seconds)
-    _record_elsewhere(seconds)
+    record_elsewhere(seconds)
     if claimed.committed_intent.attempt > 0:
         metrics.REPEATS.labels(agent).inc()
     if isinstance(outcome, Done):
@@ -221,11 +222,6 @@ def record_tool_ran(record: ToolRecord, result: ToolResult, *, configured: bool)
     )
 
 
-def record_tools_took(seconds: float) -> None:
-    """Take the time of this thread's tools off the turn's own."""
-    _record_elsewhere(seconds)
-
-
 def record_settled(claimed: Claimed, outcome: CallOutcome | None, plan: Plan) -> None:
     """Report how a claim ended: at error if a person has to act, at info if all is well.
 
@@ -264,15 +260,14 @@ def _call_fields(outcome: CallOutcome | None) -> dict[str, Any]:
     """Return the ids by which Telnyx's support finds the call on their side."""
     if outcome is None:
         return {}
-    fields: dict[str, Any] = {"outcome": type(outcome).__name__}
+    name = type(outcome).__name__
     match outcome:
-        case Done():
-            fields |= {"response": outcome.response_id, "request": outcome.request_id}
-        case Refused() | Unknown():
-            fields |= {"status": outcome.status, "request": outcome.request_id}
+        case Done(response_id=response, request_id=request):
+            return {"outcome": name, "response": response, "request": request}
+        case Refused(request_id=request) | Unknown(request_id=request):
+            return {"outcome": name, "status": outcome.status, "request": request}
         case NotSent():
-            pass
-    return fields
+            return {"outcome": name}
 
 
 def _needs_operator(outcome: CallOutcome | None) -> bool:

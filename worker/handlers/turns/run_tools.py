@@ -10,7 +10,7 @@ from worker.domain.states import ToolCallState
 from worker.domain.tools import ToolRequest, ToolResult
 from worker.domain.turns.claim import Claimed
 from worker.domain.turns.records import ToolRecord
-from worker.handlers.telemetry.turns import record_tool_ran, record_tools_took, tool_span
+from worker.handlers.telemetry.turns import record_elsewhere, record_tool_ran, tool_span
 from worker.net.clock import boottime
 from worker.observability import traces
 from worker.observability.logs import log
@@ -65,7 +65,7 @@ class RunTools:
             contexts = [copy_context() for _ in unfinished]
             with ThreadPoolExecutor(min(len(unfinished), MAX_PARALLEL)) as pool:
                 finished = list(pool.map(lambda own, one: own.run(run, one), contexts, unfinished))
-        record_tools_took(boottime() - started)
+        record_elsewhere(boottime() - started)
         ended = {(one.round, one.call_id): one for one in finished}
         tool_calls = tuple(
             ended.get((one.round, one.call_id), one) for one in claimed.turn.tool_calls
