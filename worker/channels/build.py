@@ -32,10 +32,6 @@ class ChannelConfigError(PermanentError):
         super().__init__(f"{kind}.{channel.removeprefix(ROUTE)}.delivery: {fault}")
 
 
-class _FaultError(ValueError):
-    """A fault in a section; `build_channels` knows of which channel."""
-
-
 def build_channels(
     configs: Mapping[str, Delivery],
     publish: Callable[[str, str, str, dict[str, Any]], None],
@@ -61,6 +57,7 @@ def build_channels(
                 case _:
                     assert_never(config)
         except ValueError as error:
+            # Only the cause that was named on purpose: others may quote a secret.
             raise ChannelConfigError(name, str(error)) from error.__cause__
     return built
 
@@ -79,10 +76,10 @@ def _check_public(url: httpx.URL) -> None:
     """Refuse at once an address that each delivery would refuse; names are only known then."""
     fix = "set allow_private = true if the receiver is in your own network"
     if url.scheme != "https":
-        raise _FaultError(f"url: http is not encrypted: give https, or {fix}")
+        raise ValueError(f"url: http is not encrypted: give https, or {fix}")
     address = _literal_address(url)
     if address is not None and not is_public(address):
-        raise _FaultError(f"url: this address is not public: {fix}")
+        raise ValueError(f"url: this address is not public: {fix}")
 
 
 def _literal_address(url: httpx.URL) -> str | None:
@@ -104,18 +101,18 @@ def _entry_point(config: EntryPointDelivery) -> Channel:
     found = entry_points(group=GROUP, name=name)
     if not found:
         known = sorted({one.name for one in entry_points(group=GROUP)})
-        raise _FaultError(
+        raise ValueError(
             f"entry_point: no installed package has {name!r} in the group {GROUP}: install it"
             + (f", or name one of {known}" if known else "")
         )
     if len(found) > 1:
-        raise _FaultError(f"entry_point: several installed packages have {name!r}: keep one")
+        raise ValueError(f"entry_point: several installed packages have {name!r}: keep one")
     (point,) = found
     try:
         factory = point.load()
     except Exception as error:  # the module's own code may raise anything
         fault = f"entry_point: {point.value} cannot be loaded ({type(error).__name__})"
-        raise _FaultError(f"{fault}: install what it needs") from error
+        raise ValueError(f"{fault}: install what it needs") from error
     return _made_by(factory, config)
 
 
@@ -123,17 +120,18 @@ def _made_by(factory: Callable[..., object], config: EntryPointDelivery) -> Chan
     try:
         inspect.signature(factory).bind(**config.options)
     except TypeError as error:  # names of keys, never their values
-        raise _FaultError(f"the options of {config.entry_point!r}: {error}") from None
+        raise ValueError(f"the options of {config.entry_point!r}: {error}") from None
     try:
         channel = factory(**config.options)
     except ValueError as error:  # as documented: a text that names the key and the fix
-        raise _FaultError(f"the options of {config.entry_point!r}: {error}") from None
+        raise ValueError(f"the options of {config.entry_point!r}: {error}") from None
     except Exception as error:  # somebody else's code may raise anything, and quote anything
         fault = f"{config.entry_point!r} could not be built ({type(error).__name__})"
-        raise _FaultError(f"entry_point: {fault}: see its documentation") from error
+        raise ValueError(f"entry_point: {fault}: see its documentation") from error
     if not isinstance(getattr(channel, "takes_key", None), bool) or not callable(
         getattr(channel, "deliver", None)
     ):
         fault = f"{config.entry_point!r} returned no channel"
-        raise _FaultError(f"entry_point: {fault}: it needs takes_key and deliver")
+        fault = f"entry_point: {fault}: it needs takes_key and deliver"
+        raise ValueError(fault)  # noqa: TRY004 a setting is at fault
     return channel  # type: ignore[return-value]  # just checked

@@ -39,6 +39,7 @@ def topic(namespace: UUID, who: ChannelAddress) -> str:
 
     The hashed name is compact JSON in UTF-8, so that frontends in other languages find it too.
     """
+    # Hashed: everybody who may list Redis's channels would read addresses otherwise.
     parts = [who.channel, who.recipient, who.address, who.thread]
     name = json.dumps(parts, ensure_ascii=False, separators=(",", ":"))
     return f"{PREFIX}{uuid5(namespace, name)}"
@@ -57,7 +58,8 @@ class LiveReplies:
     ) -> None:
         self.interval_s = interval_s
         self.clock = clock
-        # Timeouts in the URL are meant for Celery.
+        # Timeouts in the URL are meant for Celery. No retries, no CLIENT SETINFO, RESP2: each step
+        # more could time out within a turn.
         options: dict[str, Any] = {
             **parse_url(url),  # type: ignore[no-untyped-call]
             "max_connections": _CONNECTIONS,
@@ -66,7 +68,6 @@ class LiveReplies:
             "socket_connect_timeout": _TIMEOUT_S,
             "socket_keepalive": True,
             "retry": Retry(NoBackoff(), 0),
-            # RESP2: a connection starts with fewer commands, each of which may time out.
             "protocol": 2,
             "driver_info": None,
         }
@@ -82,6 +83,7 @@ class LiveReplies:
 
     def publish(self, topic: str, document: dict[str, object]) -> None:
         """Publish one document, or drop it if Redis does not answer."""
+        # Read without the lock: at worst one more call fails.
         if self.clock() < self._paused_until:
             return
         body = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
@@ -91,6 +93,7 @@ class LiveReplies:
             self._pause(type(error).__name__)
 
     def _pause(self, error: str) -> None:
+        # Many threads fail at once: one of them starts the pause and logs it.
         with self._lock:
             now = self.clock()
             if now < self._paused_until:

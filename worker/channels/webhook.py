@@ -64,6 +64,7 @@ class WebhookChannel:
             tls,
             max_body_bytes=MAX_BODY_BYTES,
             whole_answer=False,
+            # At each delivery, not only at the start: by now the name may lead elsewhere.
             allowed=None if allow_private else is_public,
             lookup=lookup,
         )

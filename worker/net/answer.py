@@ -1,14 +1,16 @@
-"""An HTTP answer: its head, its body part by part or whole, and its Retry-After."""
+"""An HTTP answer, how it is read, and its Retry-After."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Final
+from typing import Final, TypeAlias, TypeVar
 
 MAX_RETRY_AFTER_S: Final = 3600.0
 """A longer Retry-After counts as an hour: a typo of theirs must not stop us for days."""
+
+_Result = TypeVar("_Result")
 
 # Nine digits at most: ten are a point in time (seconds since 1970) in the wrong header.
 _SECONDS: Final = re.compile(r"\s*\d{1,9}(\.\d{1,9})?\s*", re.ASCII)
@@ -27,14 +29,11 @@ class Answer:
     body: bytes = b""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IncomingAnswer:
-    """An answer whose head has come and whose body is still to be read, once."""
+Read: TypeAlias = Callable[[Answer, Iterator[bytes]], _Result]
+"""Takes an answer's head and the parts of its body as they come, to be read once.
 
-    head: Answer
-    """Without a body."""
-    parts: Iterator[bytes]
-    """The body as it comes. Raises IncompleteAnswerError if the rest does not come."""
+The parts raise IncompleteAnswerError if the rest does not come.
+"""
 
 
 def parse_retry_after(headers: Mapping[str, str], now: datetime | None) -> float | None:

@@ -13,14 +13,14 @@ from typing import Final, TypeVar
 import httpcore
 import httpx
 
-from worker.net.answer import Answer, IncomingAnswer, IncompleteAnswerError
+from worker.net.answer import Answer, IncompleteAnswerError, Read
 from worker.net.deadline_socket import DeadlineSocket
 from worker.net.window import CallWindow
 
 ENDED_EARLY: Final = "ended early"
 NOT_HTTP: Final = "not HTTP"
 
-_Read = TypeVar("_Read")
+_Result = TypeVar("_Result")
 
 
 def silence_http_loggers() -> None:
@@ -59,11 +59,8 @@ class Connection:
         self._http: httpcore.HTTP11Connection | None = None
 
     def exchange(
-        self,
-        request: httpcore.Request,
-        window: CallWindow,
-        read: Callable[[IncomingAnswer], _Read],
-    ) -> _Read:
+        self, request: httpcore.Request, window: CallWindow, read: Read[_Result]
+    ) -> _Result:
         """Send once; return what `read` makes of the answer while it comes.
 
         Raises IncompleteAnswerError if no answer began (see `window.wrote`), ValueError if the
@@ -78,7 +75,7 @@ class Connection:
             reason = _why_broken(sock)
         else:
             try:
-                return read(IncomingAnswer(head=_head(response), parts=_parts(response, sock)))
+                return read(_head(response), _parts(response, sock))
             finally:
                 # Closes the connection unless the answer was read to its end.
                 response.close()

@@ -7,14 +7,14 @@ there is no pool, no connection for each thread, and nothing to close.
 
 import socket
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
 import httpcore
 import httpx
 
-from worker.net.answer import Answer, IncomingAnswer, IncompleteAnswerError
+from worker.net.answer import Answer, IncompleteAnswerError
 from worker.net.connection import Connection, address_of, core_url, silence_http_loggers
 from worker.net.dial import Lookup, bounded, dial, look_up
 from worker.net.window import CallWindow
@@ -111,10 +111,10 @@ class Endpoint:
             content=body,
         )
 
-    def _read(self, incoming: IncomingAnswer) -> Answer:
+    def _read(self, head: Answer, parts: Iterator[bytes]) -> Answer:
         body = bytearray()
         try:
-            for part in incoming.parts:
+            for part in parts:
                 body += part
                 # One byte more is kept: it shows the caller that there was more.
                 if len(body) > self._max_body_bytes:
@@ -122,4 +122,4 @@ class Endpoint:
         except IncompleteAnswerError:
             if self._whole_answer:
                 raise
-        return replace(incoming.head, body=bytes(body[: self._max_body_bytes + 1]))
+        return replace(head, body=bytes(body[: self._max_body_bytes + 1]))

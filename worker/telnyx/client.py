@@ -1,17 +1,10 @@
 """Telnyx's HTTP API as this service uses it, and nothing more of it."""
 
-from ssl import SSLContext
-from typing import Self
-
-from pydantic import SecretStr
+from functools import cached_property
 
 from worker.telnyx.answers.rows import rows_of
 from worker.telnyx.conversations import Conversations
-from worker.telnyx.http.connection_per_thread import (
-    CALL_TIMEOUT_S,
-    KEEPALIVE_S,
-    ConnectionPerThread,
-)
+from worker.telnyx.http.connection_per_thread import ConnectionPerThread
 from worker.telnyx.responses import Responses
 
 
@@ -28,40 +21,20 @@ class Models:
         return tuple(found for row in rows if isinstance(found := row.get("id"), str))
 
 
-class TelnyxClient:
+class TelnyxClient(ConnectionPerThread):
     """One for all threads of a process, built after any fork."""
 
-    def __init__(
-        self,
-        api_key: SecretStr,
-        *,
-        base_url: str,
-        tls: SSLContext | None = None,
-        timeout_s: float = CALL_TIMEOUT_S,
-        keepalive_s: float = KEEPALIVE_S,
-    ) -> None:
-        """`tls` None: the authorities that httpx brings. `timeout_s`: of all but a response."""
-        self._http = ConnectionPerThread(
-            base_url,
-            api_key,
-            tls=tls,
-            timeout_s=timeout_s,
-            keepalive_s=keepalive_s,
-        )
-        self.conversations = Conversations(self._http)
-        self.responses = Responses(self._http)
-        self.models = Models(self._http)
+    @cached_property
+    def conversations(self) -> Conversations:
+        """Conversations and their logs."""
+        return Conversations(self)
 
-    def __repr__(self) -> str:
-        host, port = self._http.address
-        return f"<TelnyxClient {host}:{port}>"
+    @cached_property
+    def responses(self) -> Responses:
+        """The Responses endpoint."""
+        return Responses(self)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the connections, when no call runs any more."""
-        self._http.close()
+    @cached_property
+    def models(self) -> Models:
+        """The list of models."""
+        return Models(self)

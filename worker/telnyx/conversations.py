@@ -69,6 +69,7 @@ class Conversations:
         since: object = None
         for _ in range(_MAX_PAGES):
             rows = rows_of("find", self._http.call("find", "GET", find_path(metadata, since)))
+            # `gte`, and rows of one instant may be split between pages: those seen come again.
             fresh = [row for row in rows if str(row.get("id")) not in seen]
             yield from fresh
             seen.update(str(row.get("id")) for row in fresh)

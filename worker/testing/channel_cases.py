@@ -116,6 +116,7 @@ class ChannelCases:
         with self.stage() as stage:
             reply = reply_of("once, please")
             _expect(Sent, _attempt(stage, reply), "it was taken")
+            # Without a key a repetition may arrive: the worker knows, and limits its attempts.
             if stage.channel.takes_key:
                 for _ in range(2):
                     _expect(Sent, _attempt(stage, reply), "a repetition has been taken before")
@@ -168,6 +169,7 @@ def _attempt(stage: Stage, reply: OutgoingReply) -> DeliveryOutcome:
     """Deliver once, within the deadline, without a word of it in the outcome."""
     _check(stage.deadline_s <= DEADLINE_S, f"deadline_s: an attempt may take {DEADLINE_S} s")
     started = time.monotonic()
+    # An attempt that outlives its lease would be made a second time by another worker.
     try:
         outcome = stage.channel.deliver(reply)
     except Exception as error:

@@ -34,25 +34,28 @@ def build_tools(configs: Mapping[str, ToolConfig], environ: Mapping[str, str]) -
         tls = tls_context(environ) if wanted else None
     except ValueError as error:
         raise ToolConfigError("*", str(error)) from None
-    return {name: _build(config, environ, tls) for name, config in configs.items()}
+    built: dict[str, Tool] = {}
+    for name, config in configs.items():
+        try:
+            built[name] = _build(config, environ, tls)
+        except ValueError as error:
+            raise ToolConfigError(name, str(error)) from error.__cause__
+    return built
 
 
 def _build(config: ToolConfig, environ: Mapping[str, str], tls: ssl.SSLContext | None) -> Tool:
     _check_parameters(config)
     if config.function is not None:
         try:
-            return PythonTool(config, _function(config, config.function))
+            return PythonTool(config, _function(config.function))
         except SignatureError as error:
-            raise ToolConfigError(config.name, f"function: {error}") from error
+            raise ValueError(f"function: {error}") from error
     if config.url is None or tls is None:
-        raise ToolConfigError(config.name, "give either function or url")
+        raise ValueError("give either function or url")
     variables = () if config.secret_env is None else (config.secret_env,)
     files = () if config.secret_file is None else (config.secret_file,)
-    try:
-        url = parse_url(config.url)
-        signer = signer_from(variables=variables, files=files, environ=environ)
-    except ValueError as error:
-        raise ToolConfigError(config.name, str(error)) from None
+    url = parse_url(config.url)
+    signer = signer_from(variables=variables, files=files, environ=environ)
     return HttpTool(config, url, signer, tls)
 
 
@@ -60,24 +63,25 @@ def _check_parameters(config: ToolConfig) -> None:
     schema = config.parameters
     if schema is None:
         if config.url is not None:
+            # A function brings them in its signature.
             fault = 'parameters: missing; a url needs them, {type = "object"} takes none'
-            raise ToolConfigError(config.name, fault)
+            raise ValueError(fault)
         return
     if schema.get("type") != "object":
-        raise ToolConfigError(config.name, 'parameters: the schema needs type = "object"')
+        raise ValueError('parameters: the schema needs type = "object"')
     properties, required = schema.get("properties", {}), schema.get("required", [])
     if not isinstance(properties, Mapping):
-        raise ToolConfigError(config.name, "parameters: properties must be a table")
+        raise ValueError("parameters: properties must be a table")  # noqa: TRY004 a setting is at fault
     if not isinstance(required, list) or not set(map(str, required)) <= properties.keys():
-        raise ToolConfigError(config.name, "parameters: required must list names of properties")
+        raise ValueError("parameters: required must list names of properties")
     try:
         json.dumps(schema, allow_nan=False)
     except (TypeError, ValueError):
-        fault = "parameters: not JSON; put dates and times into quotes"
-        raise ToolConfigError(config.name, fault) from None
+        # TOML has dates of its own, JSON has none.
+        raise ValueError("parameters: not JSON; put dates and times into quotes") from None
 
 
-def _function(config: ToolConfig, path: str) -> Callable[..., object]:
+def _function(path: str) -> Callable[..., object]:
     module_name, _, name = path.partition(":")
     try:
         module = importlib.import_module(module_name)
@@ -87,9 +91,9 @@ def _function(config: ToolConfig, path: str) -> Callable[..., object]:
             f"function: {module_name} cannot be imported ({type(error).__name__}{missing}): "
             "install it, or name its folder in PYTHONPATH"
         )
-        raise ToolConfigError(config.name, fault) from error
+        raise ValueError(fault) from error
     function = getattr(module, name, None)
     if not callable(function):
         fault = f"function: {module_name} has no function {name}: give module:function"
-        raise ToolConfigError(config.name, fault)
+        raise ValueError(fault)  # noqa: TRY004 a setting is at fault
     return cast("Callable[..., object]", function)

@@ -26,6 +26,7 @@ class ToolContext:
     def of(cls, request: ToolRequest) -> Self:
         """Take from a request the facts that a tool may know."""
         who = request.who
+        # The metadata as a copy: a function may change its own.
         return cls(
             idempotency_key=str(request.key),
             channel=who.channel,

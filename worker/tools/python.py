@@ -42,6 +42,7 @@ class PythonTool:
         if result == "busy":
             return failed("error: the tool is busy; not done", reason="busy")
         if result == "late":
+            # The thread goes on and may still do the thing.
             return unknown(reason="timeout")
         return result
 

@@ -67,6 +67,7 @@ class Signature:
 
 def _hints(function: Callable[..., object]) -> dict[str, Any]:
     try:
+        # Under `from __future__ import annotations` the signature itself has only texts.
         return typing.get_type_hints(function, include_extras=True)
     except Exception as error:  # annotations are code, and may raise anything
         raise SignatureError(
@@ -87,6 +88,7 @@ def _check(parameter: inspect.Parameter, hints: Mapping[str, object]) -> None:
 def _model_of(fields: Mapping[str, Any]) -> tuple[type[BaseModel], dict[str, object]]:
     try:
         with warnings.catch_warnings(action="ignore"):  # a parameter may be called `copy` or `json`
+            # An argument that the model invented is reported to it, not dropped.
             model: type[BaseModel] = create_model(
                 "Arguments", __config__=ConfigDict(extra="forbid"), **fields
             )

@@ -15,7 +15,7 @@ import httpcore
 from pydantic import SecretStr
 
 from tests.faults.state_machine.clock import Clock, SteppedLoop
-from worker.net.answer import Answer, IncomingAnswer, IncompleteAnswerError
+from worker.net.answer import Answer, IncompleteAnswerError, Read
 from worker.net.clock import boottime
 from worker.net.connection import Connection
 from worker.net.deadline_socket import DEADLINE_PASSED, SEND_DEADLINE_PASSED
@@ -34,7 +34,7 @@ from worker.telnyx.http.connection_per_thread import CALL_TIMEOUT_S, ConnectionP
 
 LISTED_AFTER_S = 1.0
 """A conversation made a moment ago is not in the list yet."""
-_Read = TypeVar("_Read")
+_Result = TypeVar("_Result")
 Pass = Callable[[str, str], None]
 """Called as (point, "before" or "after"): where a trap may spring."""
 
@@ -223,7 +223,7 @@ class InProcessHttp(ConnectionPerThread):
     """The way of one worker to `InProcessTelnyx`."""
 
     def __init__(self, telnyx: InProcessTelnyx, passing: Pass) -> None:
-        super().__init__(telnyx.base_url, SecretStr(telnyx.api_key))
+        super().__init__(SecretStr(telnyx.api_key), base_url=telnyx.base_url)
         self._in_process = _InProcessConnection(telnyx, passing)
 
     def _connection(self) -> Connection:
@@ -238,11 +238,8 @@ class _InProcessConnection(Connection):
         self._passing = passing
 
     def exchange(
-        self,
-        request: httpcore.Request,
-        window: CallWindow,
-        read: Callable[[IncomingAnswer], _Read],
-    ) -> _Read:
+        self, request: httpcore.Request, window: CallWindow, read: Read[_Result]
+    ) -> _Result:
         assert isinstance(request.stream, Iterable)
         asked = _Request(
             method=request.method.decode(),
@@ -253,7 +250,7 @@ class _InProcessConnection(Connection):
         said = self._telnyx.exchange(asked, window, self._passing)
         headers = {name.lower(): value for name, value in said.headers}
         head = Answer(status=said.status, headers=headers)
-        return read(IncomingAnswer(head=head, parts=iter([said.body])))
+        return read(head, iter([said.body]))
 
 
 def _endpoint(asked: _Request) -> str:

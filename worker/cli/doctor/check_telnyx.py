@@ -79,13 +79,9 @@ def sees_images(setup: Setup, model: str) -> bool:
 def listed(setup: Setup) -> Answer:
     """Return the whole answer of the list of models. Raises ValueError and WorkerError."""
     settings = setup.settings
-    http = ConnectionPerThread(
-        settings.telnyx_base_url, settings.telnyx_api_key, timeout_s=_PATIENCE_S
-    )
-    try:
+    key, url = settings.telnyx_api_key, settings.telnyx_base_url
+    with ConnectionPerThread(key, base_url=url, timeout_s=_PATIENCE_S) as http:
         return http.call(_WHAT, "GET", "/ai/openai/models")
-    finally:
-        http.close()
 
 
 def _rows(setup: Setup) -> dict[str, dict[str, object]]:

@@ -16,7 +16,6 @@ from worker.envelope.storable import may_be_unstorable, replace_unstorable
 from worker.net.answer import (
     MAX_RETRY_AFTER_S,
     Answer,
-    IncomingAnswer,
     IncompleteAnswerError,
     parse_retry_after,
 )
@@ -36,9 +35,9 @@ _CODE = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 _RESET = re.compile(r"\s*(\d{1,9}(?:\.\d{1,9})?)")
 
 
-def read_whole(incoming: IncomingAnswer) -> Answer:
+def read_whole(head: Answer, parts: Iterator[bytes]) -> Answer:
     """Read to the end. IncompleteAnswerError: it does not come, or is beyond MAX_ANSWER_BYTES."""
-    return replace(incoming.head, body=b"".join(at_most(MAX_ANSWER_BYTES, incoming.parts)))
+    return replace(head, body=b"".join(at_most(MAX_ANSWER_BYTES, parts)))
 
 
 def at_most(limit_bytes: int, parts: Iterable[bytes]) -> Iterator[bytes]:

@@ -16,6 +16,7 @@ from worker.telnyx.answers.rows import in_order, message_of, rows_of, unreadable
 
 PAGE_SIZE = 100
 """Telnyx's maximum."""
+# A server that ignores page numbers must not hold a turn for ever.
 _MAX_PAGES = 200
 _READINGS = 3
 

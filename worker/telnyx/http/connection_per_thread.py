@@ -9,15 +9,14 @@ no redirects, no cookies, no proxy, one overall deadline for each call.
 """
 
 import threading
-from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from ssl import SSLContext
-from typing import TypeVar
+from typing import Self, TypeVar
 
 from pydantic import SecretStr
 
-from worker.net.answer import Answer, IncomingAnswer, IncompleteAnswerError
+from worker.net.answer import Answer, IncompleteAnswerError, Read
 from worker.net.connection import Connection, address_of, core_url, silence_http_loggers
 from worker.net.dial import dial, tls_context
 from worker.net.post_once import JSON
@@ -33,7 +32,7 @@ KEEPALIVE_S = 4.0
 """Below the 5 s after which common servers (uvicorn, node) hang up: a request that crosses their
 FIN is lost, and a lost POST costs its reader T_QUIET."""
 
-_Read = TypeVar("_Read")
+_Result = TypeVar("_Result")
 
 
 class ConnectionPerThread:
@@ -41,15 +40,16 @@ class ConnectionPerThread:
 
     def __init__(
         self,
-        base_url: str,
         api_key: SecretStr,
         *,
+        base_url: str,
         tls: SSLContext | None = None,
         timeout_s: float = CALL_TIMEOUT_S,
         keepalive_s: float = KEEPALIVE_S,
     ) -> None:
+        """`tls` None: the authorities that httpx brings. `timeout_s`: the deadline of `call`."""
         base = parse_base_url(base_url)
-        self.address = address_of(base)
+        self._address = address_of(base)
         self._origin = core_url(base).origin
         self._requests = Requests(base, api_key)
         # Plain HTTP is a simulator.
@@ -57,6 +57,7 @@ class ConnectionPerThread:
         self._timeout_s = timeout_s
         self._keepalive_s = keepalive_s
         self._local = threading.local()
+        # For the list alone: a thread's own connection needs no lock.
         self._lock = threading.Lock()
         self._connections: list[tuple[threading.Thread, Connection]] = []
         self._closed = False
@@ -67,10 +68,10 @@ class ConnectionPerThread:
         path: str,
         body: bytes,
         window: CallWindow,
-        read: Callable[[IncomingAnswer], _Read],
+        read: Read[_Result],
         *,
         accept: bytes = JSON,
-    ) -> _Read:
+    ) -> _Result:
         """POST under the caller's window; return what `read` makes of the answer.
 
         Raises IncompleteAnswerError if no answer began, and what `read` raises.
@@ -114,7 +115,7 @@ class ConnectionPerThread:
         if connection is None:
             connection = self._local.connection = Connection(
                 self._origin,
-                partial(dial, self.address, self._tls),
+                partial(dial, self._address, self._tls),
                 keepalive_s=self._keepalive_s,
             )
             with self._lock:
@@ -128,6 +129,16 @@ class ConnectionPerThread:
             if not thread.is_alive():
                 connection.close()
         self._connections = [pair for pair in self._connections if pair[0].is_alive()]
+
+    def __repr__(self) -> str:
+        host, port = self._address
+        return f"<{type(self).__name__} {host}:{port}>"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Close all, for good. A call that still runs ends as if the connection broke."""

@@ -24,7 +24,8 @@ def parse_base_url(text: str) -> httpx.URL:
         raise ValueError(fault) from None
 
 
-@lru_cache(maxsize=16)  # all turns go to one path, and httpx takes long to read it
+# All turns go to one path, and httpx takes long to read it.
+@lru_cache(maxsize=16)
 def url_below(base: httpx.URL, path: str) -> httpcore.URL:
     """Return the URL of a path (with its query, already encoded) below the base.
 

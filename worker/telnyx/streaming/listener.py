@@ -74,6 +74,7 @@ class Listener:
         self._items_bytes += size
         if self._items_bytes > MAX_ANSWER_BYTES:
             raise IncompleteAnswerError(f"output larger than {MAX_ANSWER_BYTES} bytes")
+        # Items may end in another order than the one in which they belong.
         self._items[index if isinstance(index, int) else len(self._items)] = item
 
     def _judge(self, kind: str, document: Mapping[str, object]) -> Done | Unknown:

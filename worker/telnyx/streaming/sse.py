@@ -69,6 +69,7 @@ class EventDecoder:
 
     def _extend(self, more: bytes) -> None:
         self._line += more
+        # A line or an event without an end would fill the memory.
         if self._size_bytes + len(self._line) > self._max_event_bytes:
             raise IncompleteAnswerError(f"event larger than {self._max_event_bytes} bytes")
 

@@ -16,7 +16,7 @@ from http import HTTPStatus
 from itertools import chain
 
 from worker.domain.turns.calls import CallOutcome
-from worker.net.answer import Answer, IncomingAnswer, IncompleteAnswerError
+from worker.net.answer import Answer, IncompleteAnswerError
 from worker.net.connection import ENDED_EARLY
 from worker.net.window import CallWindow
 from worker.telnyx.answers.answer import MAX_ANSWER_BYTES, at_most, read_whole
@@ -35,13 +35,14 @@ _BOM = b"\xef\xbb\xbf"
 _SNIFFED_BYTES = 1024
 
 
-def read_plain(incoming: IncomingAnswer) -> CallOutcome:
+def read_plain(head: Answer, parts: Iterator[bytes]) -> CallOutcome:
     """Read and judge an answer that is not streamed. Raises IncompleteAnswerError."""
-    return classify(read_whole(incoming), now=datetime.now(UTC))
+    return classify(read_whole(head, parts), now=datetime.now(UTC))
 
 
 def read_streamed(
-    incoming: IncomingAnswer,
+    head: Answer,
+    parts: Iterator[bytes],
     *,
     window: CallWindow,
     idle_s: float | None,
@@ -52,21 +53,20 @@ def read_streamed(
     Raises IncompleteAnswerError for one that is not streamed. `idle_s`: the longest silence; None =
     the window alone ends it.
     """
-    head = incoming.head
     if head.status // 100 != HTTPStatus.OK // 100 or _is_json(head):
-        return read_plain(incoming)
+        return read_plain(head, parts)
     silence_s = math.inf if idle_s is None else idle_s
     window.expect_within(silence_s)
     listener = Listener(head, on_text, heard=lambda: window.expect_within(silence_s))
     try:
-        opening = _read_opening(incoming.parts)
+        opening = _read_opening(parts)
     except IncompleteAnswerError as error:
         return listener.unknown(str(error))
-    parts = chain([opening], incoming.parts)
+    parts = chain([opening], parts)
     # Some gateways answer with plain JSON under the content type of a stream.
     if opening.removeprefix(_BOM).lstrip().startswith(b"{"):
         window.expect_within(math.inf)
-        return read_plain(IncomingAnswer(head=head, parts=parts))
+        return read_plain(head, parts)
     return _listen(listener, at_most(MAX_STREAM_BYTES, parts), window)
 
 
