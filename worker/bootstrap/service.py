@@ -78,6 +78,7 @@ def build_service(
     )
     answer = _answer(shared, broker)
     dead_letters = DeadLetterStore(shared.database)
+    # Not on Celery's pool: a burst of retries must not take the threads of intake and turns.
     own_pool = ThreadPoolExecutor(LOCAL_DELIVERIES, thread_name_prefix="delivery")
     sweep = Sweeper(
         sweeps=shared.sweeps,
@@ -91,6 +92,7 @@ def build_service(
         rate_limiter=_rate_limiter(shared.routing, shared.own_database),
     )
 
+    # Deliveries that have not begun are dropped: they are due in Postgres.
     def close() -> None:
         own_pool.shutdown(cancel_futures=True)
         shared.close()

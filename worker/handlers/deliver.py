@@ -61,6 +61,7 @@ class DeliverReplies:
             try:
                 with deliver_span(claimed, as_task=as_task):
                     self._attempt(claimed, configured)
+            # Another worker delivers for this user now, and keeps the order.
             except StaleLeaseError:
                 record_stale_delivery(claimed)
                 return attempts

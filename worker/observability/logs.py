@@ -41,6 +41,7 @@ def configure_logging(level: str = "INFO") -> None:
             ],
         )
     )
+    # Replaced, not added to: a second handler would log each line twice.
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)

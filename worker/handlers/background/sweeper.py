@@ -48,6 +48,7 @@ class LocalRunner:
     def _run(self, user_id: ChannelUserId, *about: str) -> None:
         try:
             self._work(user_id, *about)
+        # It stays due in Postgres, so a later look finds it.
         except RetryableError as error:
             log.warning("work.deferred", user=user_id, error=str(error))
         except Exception as error:
@@ -77,6 +78,7 @@ class Sweeper:
         capacity = self.slots.capacity()
         limit = self.rate_limiter.capacity(capacity.free)
         swept = self.sweeps.pick(limit=limit, held=capacity.held, most=capacity.most)
+        # Without capacity nothing was picked, and the waiting agents stay noted.
         if limit:
             self.slots.promise((one.agent for one in swept.due), crowded=swept.crowded)
         self.slots.rate_limited = len(swept.due) == limit < capacity.free

@@ -37,6 +37,7 @@ def accept_span(
 def record_accepted(accepted: Accepted) -> None:
     """Report a committed message."""
     metrics.ACCEPTED.labels(accepted.result).inc()
+    # A batch of the inbox is committed outside its spans; then this does nothing.
     traces.note(
         lambda: {
             "worker.message": accepted.id,

@@ -38,8 +38,9 @@ from worker.observability.logs import log
 
 POST: Final = "POST /ai/openai/responses"
 
+# A thread works on one claim at a time, so its POSTs and tools are those of that claim.
 _elsewhere = threading.local()
-"""`seconds` that this thread's turn has spent in POSTs and tools so far."""
+"""`seconds` that this thread's claim has spent in POSTs and tools so far."""
 
 
 def record_not_claimed(user_id: ChannelUserId, claim: NotClaimed) -> None:
@@ -91,6 +92,7 @@ def record_claimed(claimed: Claimed) -> None:
 def record_worked(seconds: float) -> None:
     """Count the time of a whole claim; POSTs and tools of this thread are taken off."""
     elsewhere_s = getattr(_elsewhere, "seconds", 0.0)
+    # For the next claim of this thread.
     _elsewhere.seconds = 0.0
     metrics.OWN.observe(max(seconds - elsewhere_s, 0.0))
 
@@ -139,6 +141,7 @@ def record_post(claimed: Claimed, outcome: CallOutcome, *, seconds: float) -> No
     metrics.POSTS.labels(agent, name, "none" if status is None else str(status)).inc()
     metrics.TELNYX.labels(agent).observe(seconds)
     record_elsewhere(seconds)
+    # Attempts of one round count from 0; a new round of tools is no repetition.
     if claimed.committed_intent.attempt > 0:
         metrics.REPEATS.labels(agent).inc()
     if isinstance(outcome, Done):
@@ -232,6 +235,7 @@ def record_settled(claimed: Claimed, outcome: CallOutcome | None, plan: Plan) ->
     metrics.SETTLED.labels(claimed.agent.name, _plan_label(plan), outcome_name or "none").inc()
     traces.note(lambda: {"worker.plan": type(plan).__name__, "worker.outcome": outcome_name})
     fields: dict[str, Any] = {"user": claimed.lease.user_id, "turn": claimed.turn.id}
+    # Steps on a turn that an earlier claim opened have no batch.
     if not isinstance(claimed.step, Reconcile | GoOn) and claimed.step.batch:
         fields["messages"] = [one.id for one in claimed.step.batch]
     fields["call"] = claimed.intent and claimed.intent.call_id

@@ -88,6 +88,7 @@ class AnswerUser:
         with self.slots.woken(agent) as taken:
             if taken:
                 return self.with_slot(user_id, patience_s=WOKEN_S)
+        # Without this no sweeper would send another wake until the time of this one is over.
         self.forget_wake(user_id)
         self.slots.note_waiting(agent)
         return 0
@@ -122,6 +123,7 @@ class AnswerUser:
                 break
             t0 = boottime()
             claimed = self.claims.claim(user_id, lambda snapshot: next_step(snapshot, self.routing))
+            # Only `Send` calls the model at once; other steps take a permit before their POST.
             if isinstance(claimed, NotClaimed) or not isinstance(claimed.step, Send):
                 self.rate_limiter.release(permit)
             if isinstance(claimed, NotClaimed):
@@ -244,6 +246,7 @@ class AnswerUser:
                     text=claimed.turn.input_text,
                     metadata={HUMAN_KEY: "true"} if ours else None,
                 )
+            # Somebody has deleted the conversation at Telnyx.
             except NotFoundError:
                 return self.settle(claimed, None, Replace(reason="gone"))
         landed = None if conversation is None else not ours
@@ -255,6 +258,7 @@ class AnswerUser:
         """Call `do`; if Telnyx's conversations fail, settle the turn: it waits."""
         try:
             return do(claimed)
+        # Not failures of Telnyx: nothing may be written without the database or the lease.
         except (DatabaseAwayError, StaleLeaseError):
             raise
         except WorkerError as error:

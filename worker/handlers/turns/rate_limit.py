@@ -48,6 +48,7 @@ class RateLimiter:
         """
         if self.rates is None:
             return 0.0
+        # Permits are spaced over all workers, so one that goes unused would cost a whole call.
         spare = self._take_spare()
         if spare is not None:
             return spare

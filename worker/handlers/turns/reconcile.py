@@ -69,8 +69,10 @@ class ReconcileTurn:
         try:
             stateless = claimed.conversation is None
             plan = self._plan_stateless(claimed) if stateless else self._plan(claimed)
+        # Somebody has deleted the conversation at Telnyx.
         except NotFoundError:
             plan = Replace(reason="gone")
+        # Not failures of Telnyx: nothing may be written without the database or the lease.
         except (DatabaseAwayError, StaleLeaseError):
             raise
         except WorkerError as error:

@@ -43,6 +43,7 @@ class TurnSlots:
         self._lock = threading.Lock()
         self._clock = clock
         self._count = count
+        # One slot at least: with a count of one, nine tenths would be none.
         self._most = max(1, count * 9 // 10) if agents > 1 else count
         self._free = count
         self._held: Counter[str] = Counter()
@@ -50,7 +51,7 @@ class TurnSlots:
         """The time at which each promise ends, by agent."""
         self._crowded: set[str] = set()
         """The agents for which more were due than the last pick could take."""
-        self._lined_up: set[str] = set()
+        self._waiting: set[str] = set()
         """The agents for which a user has begun to wait since that pick."""
         self._unseen = False
         """Whether the last pick found no free slot, and so did not look for waiting users."""
@@ -75,7 +76,7 @@ class TurnSlots:
         """Take a slot for a message that has just arrived; return whether there was one."""
         with self._lock:
             # A new message must not overtake the users of its agent who wait already.
-            if agent in self._crowded or agent in self._lined_up:
+            if agent in self._crowded or agent in self._waiting:
                 return False
             return self._take(agent, promised=len(self._promises_to(agent)))
 
@@ -83,6 +84,7 @@ class TurnSlots:
     def woken(self, agent: str) -> Iterator[bool]:
         """Hold a slot for a wake that has arrived; yield False if there was none."""
         with self._lock:
+            # The wake arrived, so one promise is kept, whether or not a slot is left for it.
             if promises := self._promises_to(agent):
                 promises.popleft()
             taken = self._take(agent, promised=0)
@@ -99,14 +101,14 @@ class TurnSlots:
             self._held[agent] -= 1
             if not self._held[agent]:
                 del self._held[agent]
-            wanted = self._unseen or self._has_capacity(self._crowded | self._lined_up)
+            wanted = self._unseen or self._has_capacity(self._crowded | self._waiting)
         if wanted:
             self.roused.set()
 
     def note_waiting(self, agent: str) -> None:
         """Note that a user of this agent waits; the message is committed already."""
         with self._lock:
-            self._lined_up.add(agent)
+            self._waiting.add(agent)
             wanted = self._has_capacity((agent,))
         if wanted:
             self.roused.set()
@@ -114,11 +116,12 @@ class TurnSlots:
     def capacity(self) -> Capacity:
         """Begin a pick: return the slots that it may assign."""
         with self._lock:
-            self._crowded |= self._lined_up
-            self._lined_up.clear()
+            self._crowded |= self._waiting
+            self._waiting.clear()
             promised = self._all_promises()
             free = 0 if self._closed else max(0, self._free - promised.total())
             short = self._unseen or bool(self._crowded)
+            # With no slot to assign, the pick does not look for users: some may wait unseen.
             self._unseen = free == 0
             return Capacity(free=free, short=short, held=self._held + promised, most=self._most)
 

@@ -1,4 +1,4 @@
-"""What the log says of a turn's end, and how loudly."""
+"""The log line of a settled turn, and its level."""
 
 from collections.abc import Iterator
 
@@ -31,7 +31,7 @@ def every_level() -> Iterator[None]:
     structlog.configure(**before)
 
 
-def told(step: Send | Reconcile, outcome: CallOutcome | None, plan: Plan) -> dict[str, object]:
+def logged(step: Send | Reconcile, outcome: CallOutcome | None, plan: Plan) -> dict[str, object]:
     with capture_logs() as lines:
         record_settled(claimed(step), outcome, plan)
     (line,) = lines
@@ -39,8 +39,8 @@ def told(step: Send | Reconcile, outcome: CallOutcome | None, plan: Plan) -> dic
     return dict(line)
 
 
-def test_an_answer_is_told_with_the_ids_of_its_messages_and_of_telnyx() -> None:
-    line = told(
+def test_an_answer_is_logged_with_the_ids_of_its_messages_and_of_telnyx() -> None:
+    line = logged(
         Send(agent="default", batch=BATCH),
         Done(status="completed", text="hush", response_id="resp_1", request_id="r-1"),
         REPLY,
@@ -61,7 +61,7 @@ def test_an_answer_is_told_with_the_ids_of_its_messages_and_of_telnyx() -> None:
 
 
 def test_a_turn_that_was_opened_before_does_not_name_its_messages_again() -> None:
-    assert "messages" not in told(Reconcile(agent="default"), None, REPLY)
+    assert "messages" not in logged(Reconcile(agent="default"), None, REPLY)
 
 
 @pytest.mark.parametrize(
@@ -78,6 +78,6 @@ def test_a_turn_that_was_opened_before_does_not_name_its_messages_again() -> Non
 def test_the_level_says_whether_a_person_has_to_act(
     outcome: CallOutcome | None, plan: Plan, level: str
 ) -> None:
-    line = told(Reconcile(agent="default"), outcome, plan)
+    line = logged(Reconcile(agent="default"), outcome, plan)
     assert line["log_level"] == level
     assert line["reason"] == getattr(plan, "reason")  # noqa: B009 - all of these have one
