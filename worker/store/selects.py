@@ -1,6 +1,6 @@
 """Reads values through `select` over the mapped classes; the driver runs it, as all statements.
 
-For the wings that people read, not messages (docs/decisions/0030): a value's fields name the
+For the wings that people read, not messages (docs/decisions/0031): a value's fields name the
 columns, so that no statement and no mapper lists them once more.
 """
 
