@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+import pytest
+
 from tests.support.architecture import PICTURE, floors, picture
 from tests.support.databases import ROOT
 
@@ -55,10 +57,25 @@ def test_every_path_named_exists() -> None:
         assert [path for path in named if not (ROOT / path).exists()] == []
 
 
-def test_each_everyday_task_has_a_place() -> None:
-    tasks = CONTRIBUTING.partition("| to | go to |")[2].strip().splitlines()[1:]
-    assert len(tasks) == 12
-    assert [task for task in tasks if not NAMED_PATH.search(task)] == []
+def everyday_tasks() -> list[tuple[str, list[str], str]]:
+    """Return each task of the table with the paths of its place and the name to look for."""
+    rows = CONTRIBUTING.partition("| to | go to | look for |")[2].strip().splitlines()[1:]
+    cells = [re.split(r"\s*\|\s*", row.strip("| ")) for row in rows]
+    return [(task, NAMED_PATH.findall(place), name.strip("`")) for task, place, name in cells]
+
+
+def test_there_are_twelve_everyday_tasks() -> None:
+    assert len(everyday_tasks()) == 12
+
+
+@pytest.mark.parametrize(("task", "paths", "name"), everyday_tasks())
+def test_an_everyday_task_is_found_in_its_first_place(
+    task: str, paths: list[str], name: str
+) -> None:
+    place = ROOT / paths[0]
+    files = sorted(place.rglob("*.py")) if place.is_dir() else [place]
+    text = "".join(file.read_text() for file in files)
+    assert re.search(rf"\b{name}\b", text), (task, paths[0])
 
 
 def test_the_picture_shows_todays_folders_and_contracts() -> None:
