@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from worker.cli.errors import MISUSED, CommandError
-from worker.cli.local.sim import SimOrder, run
+from worker.cli.local.sim import run
 from worker.sandbox.simulator import read_log
 
 pytestmark = pytest.mark.slow
@@ -58,8 +58,8 @@ def test_it_serves_says_how_to_reach_it_and_ends_cleanly(tmp_path: Path) -> None
     assert "conversation_created" in [entry.event.kind for entry in read_log(log)]
 
 
-def order(port: int = 0, *switches: str) -> SimOrder:
-    return SimOrder(
+def serve(port: int = 0, *switches: str) -> None:
+    run(
         host="127.0.0.1",
         port=port,
         port_file=None,
@@ -81,7 +81,7 @@ def order(port: int = 0, *switches: str) -> SimOrder:
 )
 def test_a_switch_that_makes_no_sense_is_said_in_one_line(switch: str, said: str) -> None:
     with pytest.raises(CommandError) as caught:
-        run(order(0, switch))
+        serve(0, switch)
     assert str(caught.value) == f"--switch: {said}"
     assert caught.value.exit_code == MISUSED
 
@@ -90,5 +90,5 @@ def test_a_port_that_is_taken_is_said_in_one_line() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(CommandError, match=f"cannot start: .*{port}") as caught:
-            run(order(port))
+            serve(port)
     assert "\n" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""Where commands write: colours and moving parts on a terminal, plain whole lines elsewhere."""
+"""Output of commands: colours and progress bars on a terminal, plain whole lines elsewhere."""
 
 import json
 import re
@@ -38,13 +38,13 @@ def warn(line: str) -> None:
 
 
 def escape_for_terminal(text: str) -> str:
-    """Make what somebody wrote fit for a terminal and for markup."""
+    """Escape foreign text for a terminal and for markup."""
     return escape(_CONTROL.sub("\N{REPLACEMENT CHARACTER}", text))
 
 
 @contextmanager
 def progress_bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Show a bar on a terminal's stderr, nothing elsewhere; gives what advances it."""
+    """Show a bar on a terminal's stderr, nothing elsewhere; yields a function that advances it."""
     columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=err, disable=not err.is_terminal, transient=True) as bar:
         task = bar.add_task(title, total=total)

@@ -1,4 +1,4 @@
-"""How commands fail: one line on stderr, a code for scripts, no traceback for what is no bug.
+"""How commands fail: one line on stderr, a code for scripts, a traceback only for a bug.
 
 0    done                          2    a setting, an option or an argument is wrong
 1    it went wrong, or is down     130  Ctrl-C (143 SIGTERM)
@@ -28,21 +28,22 @@ class CommandError(Exception):
 
 @contextmanager
 def errors_as_one_line() -> Iterator[None]:
-    """Turn what commands raise on purpose into a line and an exit code."""
+    """Turn an error that a command raises on purpose into a line and an exit code."""
     try:
         yield
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
     except CommandError as error:
-        _tell(str(error))
+        _print_error(str(error))
         raise typer.Exit(error.exit_code) from None
-    except RetryableError as error:  # of stores: Postgres is away
-        _tell(f"{error}. Is it running, and is DATABASE_URL right?")
+    # Only stores raise it here: Postgres is away.
+    except RetryableError as error:
+        _print_error(f"{error}. Is it running, and is DATABASE_URL right?")
         raise typer.Exit(FAILED) from None
     except WorkerError as error:
-        _tell(str(error))
+        _print_error(str(error))
         raise typer.Exit(FAILED) from None
 
 
-def _tell(message: str) -> None:
+def _print_error(message: str) -> None:
     sys.stderr.write(f"worker: {message}\n")

@@ -16,3 +16,8 @@ User = Annotated[
 Limit = Annotated[int, typer.Option(min=1, help="At most this many.")]
 Host = Annotated[str, typer.Option(help="The address to listen on.")]
 Port = Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)]
+
+
+def given(**fields: str | None) -> dict[str, object]:
+    """Keep the options that were given: an envelope has no fields that nobody set."""
+    return {name: value for name, value in fields.items() if value}

@@ -1,6 +1,6 @@
-"""The settings a command needs, and no others: who only sends has no key of Telnyx.
+"""The settings a command needs, and no others: a machine that only sends has no Telnyx key.
 
-What is not needed is filled in with values that lead nowhere.
+Settings that are not needed get values that lead nowhere.
 """
 
 from typing import Literal

@@ -4,11 +4,11 @@ from datetime import UTC, datetime
 from typing import Final
 
 _UNITS: Final = ((172_800, 86_400, "d"), (7_200, 3_600, "h"), (120, 60, "min"))
-"""From so many seconds on, count in this unit: 90 s says more than 1 min."""
+"""Seconds from which on this unit is used: 90 s is more precise than 2 min."""
 
 
 def span(seconds: float) -> str:
-    """Give a length of time: `2.5 s`, `90 s`, `3 min`."""
+    """Format a length of time: `2.5 s`, `90 s`, `3 min`."""
     seconds = abs(seconds)
     for least, size, unit in _UNITS:
         if seconds >= least:
@@ -17,14 +17,14 @@ def span(seconds: float) -> str:
 
 
 def moment(at: datetime, now: datetime) -> str:
-    """Give a time and its distance: `12:00:03Z, in 2.0 s`; the date where it is another day."""
+    """Format a time and its distance: `12:00:03Z, in 2.0 s`; with the date if it is another day."""
     distance = (at - now).total_seconds()
-    told = f"in {span(distance)}" if distance > 0 else f"{span(distance)} ago"
-    return f"{clock(at, now)}, {told}"
+    phrase = f"in {span(distance)}" if distance > 0 else f"{span(distance)} ago"
+    return f"{clock(at, now)}, {phrase}"
 
 
 def clock(at: datetime, now: datetime) -> str:
-    """Give a time alone; the date where it is another day."""
+    """Format a time alone; with the date if it is another day."""
     at, now = at.astimezone(UTC), now.astimezone(UTC)
     form = "%H:%M:%SZ" if at.date() == now.date() else "%Y-%m-%d %H:%M:%SZ"
     return at.strftime(form)

@@ -14,12 +14,14 @@ It imports nothing of this project but `worker.envelope`, the one definition of 
 from worker.client.errors import ProducerError
 from worker.client.fields import AttachmentFields, MessageFields
 from worker.client.producer import Producer, Queued
-from worker.client.replies import Outcome, wait_for_reply
+from worker.client.replies import MessageKey, Outcome, Outcomes, wait_for_reply
 
 __all__ = [
     "AttachmentFields",
     "MessageFields",
+    "MessageKey",
     "Outcome",
+    "Outcomes",
     "Producer",
     "ProducerError",
     "Queued",

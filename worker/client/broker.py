@@ -1,5 +1,5 @@
 # mypy: disallow-untyped-calls=False
-"""The way in through a broker: Redis in batches of one round trip, others one by one, confirmed."""
+"""Sends through a broker, confirmed: to Redis in batches of one round trip, else one by one."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -17,7 +17,7 @@ _AMQP: Final = "amqp"
 
 
 class NotConfirmedError(Exception):
-    """The kind of failure, and how many of the messages are confirmed all the same."""
+    """The kind of failure, and how many of the messages are confirmed nevertheless."""
 
     def __init__(self, kind: str, *, confirmed: int = 0, sent: bool = True, stale: bool) -> None:
         super().__init__(kind)
@@ -25,13 +25,13 @@ class NotConfirmedError(Exception):
         self.sent = sent
         """Whether anything may have reached the other side."""
         self.stale = stale
-        """Whether it came from a connection that had lain idle: a fresh one may do better."""
+        """Whether the connection had been idle before: a fresh one may do better."""
 
 
 class BrokerWay:
     """One connection to the broker, opened by the first message and again after a failure.
 
-    `wait_s`: of every single wait for the broker; a call that fails has at most four of them.
+    `wait_s`: limit of each single wait for the broker; a call that fails has at most four.
     """
 
     def __init__(self, url: str, *, wait_s: float) -> None:
@@ -44,7 +44,8 @@ class BrokerWay:
 
     def publish(self, messages: Sequence[Checked]) -> None:
         """Queue messages in order. Raises `NotConfirmedError`; the connection is closed then."""
-        if self._pid != os.getpid():  # after a fork the socket is the parent's
+        # After a fork the socket is the parent's, who goes on to use it.
+        if self._pid != os.getpid():
             self._connection = None
         stale, begun, confirmed = self._connection is not None, False, 0
         try:
@@ -61,7 +62,7 @@ class BrokerWay:
         raise NotConfirmedError(kind, confirmed=confirmed, sent=begun, stale=stale)
 
     def close(self) -> None:
-        """Hang up without a word: the other side may be deaf."""
+        """Close the connection without a farewell: the other side may not answer any more."""
         connection, self._connection = self._connection, None
         if connection is None:
             return
@@ -81,7 +82,7 @@ class BrokerWay:
         self._producer = KombuProducer(self._connection, auto_declare=False)
 
     def _put(self, messages: Sequence[Checked]) -> Iterator[int]:
-        """Publish; tell how many are confirmed whenever that is known."""
+        """Publish; yield the number of confirmed messages whenever it is known."""
         one_by_one = not self._producer.supports_batch_publish
         with self._producer.batch(max_size=len(messages) + 1):
             for number, message in enumerate(messages, start=1):
@@ -94,7 +95,7 @@ class BrokerWay:
                     content_encoding="utf-8",
                     headers=fields,
                     correlation_id=fields["id"],
-                    # RabbitMQ drops what has no queue, and confirms that.
+                    # Without it RabbitMQ drops a message that has no queue, and confirms that.
                     mandatory=True,
                     confirm_timeout=self._wait_s,
                 )
@@ -112,7 +113,8 @@ def _options(url: str, wait_s: float) -> dict[str, Any]:
     try:
         driver = Connection(url).transport.driver_type
     except (KeyError, ValueError, ImportError):
-        driver = None  # the error may quote the URL, and with it a password
+        # Raised outside the handler: the error may quote the URL, and with it a password.
+        driver = None
     if driver is None:
         raise ProducerError(
             "broker_url: give redis://host:6379/0, rediss://... or amqp://...", field="broker_url"

@@ -20,7 +20,7 @@ _ENQUEUE: Final = """
     ORDER BY one.place
 """
 _WAITS: Final = 3
-"""So many waits fit into the timeout: for a dead connection, for a new one, for its answer."""
+"""Waits within the timeout: for a dead connection, for a new one, for its answer."""
 _FIXES: Final = {
     "42883": "the database has no function enqueue_message: run `worker migrate`",
     "42501": "this database user may not call enqueue_message: GRANT worker_producer TO it",
@@ -37,15 +37,16 @@ class DatabaseWay:
         self._pid = 0
 
     def publish(self, messages: Sequence[Checked]) -> list[int]:
-        """Put messages into the inbox, all or none; give their ids there.
+        """Put messages into the inbox, all or none; return their ids there.
 
-        Raises `NotConfirmedError`, and `ProducerError` for what no second attempt mends.
+        Raises `NotConfirmedError`, and `ProducerError` for a fault that stays.
         """
         try:
             import psycopg  # noqa: PLC0415 - a producer for the broker needs no driver
         except ImportError:
             raise ProducerError("database_url: install psycopg", field="database_url") from None
-        if self._pid != os.getpid():  # after a fork the socket is the parent's
+        # After a fork the socket is the parent's, who goes on to use it.
+        if self._pid != os.getpid():
             self._connection = None
         stale, begun = self._connection is not None, False
         document = f"[{','.join(message.text for message in messages)}]"
@@ -79,7 +80,8 @@ class DatabaseWay:
         self._connection = psycopg.connect(
             self._url,
             autocommit=True,
-            prepare_threshold=None,  # a transaction pooler may stand between
+            # A transaction pooler in between may give each statement another session.
+            prepare_threshold=None,
             connect_timeout=max(2, int(self._timeout_s / _WAITS)),
             application_name="worker.client",
         )
@@ -95,7 +97,8 @@ class DatabaseWay:
             yield
         finally:
             timer.cancel()
-            timer.join()  # or it might cut whatever has the number of the descriptor by then
+            # Or it might cut the next socket that gets the number of this descriptor.
+            timer.join()
 
 
 def _cut(descriptor: int) -> None:

@@ -4,8 +4,8 @@
 class ProducerError(Exception):
     """Something is not certainly queued. `str()` never holds a text, an address or a URL.
 
-    `field` names what to mend: this message is not queued, and never will be as it is. Without a
-    field it was not confirmed: send it again, which is safe.
+    `field` names the field to correct: this message is not queued, and never will be as it is.
+    Without a field it was not confirmed: send it again, which is safe.
     """
 
     def __init__(
@@ -13,7 +13,7 @@ class ProducerError(Exception):
     ) -> None:
         super().__init__(message)
         self.field = field
-        """The field at fault, or "envelope"; None = the message is good, the way in is not."""
+        """The field at fault, or "envelope"; None = the message is valid, but not confirmed."""
         self.confirmed = confirmed
         """How many of the call's messages are certainly queued: the first ones."""
         self.uncertain = uncertain

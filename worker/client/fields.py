@@ -1,4 +1,4 @@
-"""What a producer gives, by the names of the envelope. docs/reference/envelope.md says the rest."""
+"""The fields of a message for type checkers; docs/reference/envelope.md describes them."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime

@@ -9,7 +9,7 @@ from typing import Any, Final
 from uuid import uuid4
 
 from worker.client.errors import ProducerError
-from worker.envelope import VERSION, EnvelopeError, parse_envelope
+from worker.envelope import VERSION, Envelope, EnvelopeError, parse_envelope
 from worker.envelope.wire import DEPTH_AROUND, MAX_BODY_BYTES, MAX_DEPTH, RECEIVE, is_deeper
 
 _HIDDEN: Final = "(hidden)"
@@ -22,9 +22,7 @@ class Checked:
     """An envelope that a worker will take, written as JSON."""
 
     text: str
-    channel: str
-    user: str
-    message_id: str
+    envelope: Envelope
 
     @property
     def body(self) -> str:
@@ -37,34 +35,23 @@ def checked(fields: Mapping[str, object]) -> Checked:
     if not isinstance(fields, Mapping):
         raise ProducerError("envelope: give an object", field="envelope")
     text, document = _written({"version": VERSION, **fields})
-    fault = _fault_in(document, text)
-    # Not inside a handler: a cause or context of the error may quote the message.
-    if fault is not None:
-        raise ProducerError(str(fault), field=fault.field)
-    return Checked(
-        text=text,
-        channel=document["channel"],
-        user=document["user"],
-        message_id=document["message_id"],
-    )
-
-
-def _fault_in(document: dict[str, Any], text: str) -> EnvelopeError | None:
-    """Find the first fault. `text`: the same document as JSON."""
-    # The depth comes first: `parse_envelope` recurses into what it is given.
+    # The depth comes first: `parse_envelope` recurses into its argument.
     if is_deeper(text, MAX_DEPTH - DEPTH_AROUND):
-        return _too_large(f"{MAX_DEPTH - DEPTH_AROUND} lists and objects inside each other")
+        raise _too_large(f"{MAX_DEPTH - DEPTH_AROUND} lists and objects inside each other")
     try:
-        parse_envelope(document)
+        envelope = parse_envelope(document)
     except EnvelopeError as error:
-        return error
-    if len(text.encode()) + len(_BEFORE) + len(_AFTER) > MAX_BODY_BYTES:
-        return _too_large(f"{MAX_BODY_BYTES} bytes as JSON, with what is around it")
-    return None
+        fault = error
+    else:
+        if len(text.encode()) + len(_BEFORE) + len(_AFTER) > MAX_BODY_BYTES:
+            raise _too_large(f"{MAX_BODY_BYTES} bytes as JSON, with what is around it")
+        return Checked(text=text, envelope=envelope)
+    # Not inside the handler: frames of its traceback hold the message.
+    raise ProducerError(str(fault), field=fault.field)
 
 
-def _too_large(limit: str) -> EnvelopeError:
-    return EnvelopeError("too_large", "envelope", f"at most {limit}")
+def _too_large(limit: str) -> ProducerError:
+    return ProducerError(f"envelope: at most {limit}", field="envelope")
 
 
 def headers() -> dict[str, Any]:

@@ -1,11 +1,10 @@
-"""`Producer`: checks, sends, and says what is certain."""
+"""`Producer`: checks messages, sends them, and reports what is confirmed."""
 
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from types import TracebackType
 from typing import Final, Self
 
 from worker.client.broker import BrokerWay, NotConfirmedError
@@ -20,26 +19,26 @@ _BATCH_CHARACTERS: Final = 1024 * 1024
 _SECOND_ATTEMPT: Final = 0.6
 """The part of `timeout_s` that must be left for one."""
 _WAITS: Final = 4
-"""So many waits for the broker fit into `timeout_s`."""
+"""Waits for the broker within `timeout_s`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Queued:
-    """A message that is certainly queued, by the names that find its answer."""
+    """A message that is certainly queued: the names that find its answer."""
 
     channel: str
     user: str
     message_id: str
     inbox_id: int | None
-    """What `enqueue_message` returned; None = it went through the broker."""
+    """The row in the inbox; None = it went through the broker."""
 
 
 class Producer:
     """Sends messages to the service through its broker, or through its database.
 
     Any thread may call; calls take turns on the one connection. It opens with the first message,
-    and anew in a forked child. `timeout_s`: of one batch; a call raises when it waited so long for
-    its turn, or for the other side.
+    and anew in a forked child. `timeout_s`: of one batch; a call raises when it has waited that
+    long for its turn, or for the other side.
     """
 
     def __init__(
@@ -100,17 +99,17 @@ class Producer:
         )
         ids = self._publish([message])
         return Queued(
-            channel=message.channel,
-            user=message.user,
-            message_id=message.message_id,
+            channel=channel,
+            user=user,
+            message_id=message_id,
             inbox_id=ids[0] if ids else None,
         )
 
     def send_many(self, messages: Iterable[MessageFields | Mapping[str, object]]) -> int:
-        """Queue messages in order, a batch a round trip; give how many, all of them confirmed.
+        """Queue messages in order, a batch a round trip; return their number, all confirmed.
 
         Takes from the iterable as it goes. At the first fault it raises `ProducerError`, whose
-        `confirmed` says how many of the first are queued: go on from there.
+        `confirmed` is the number of messages from the start that are queued: go on from there.
         """
         confirmed = 0
         for batch, fault in _batches(messages):
@@ -133,12 +132,7 @@ class Producer:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _publish(self, batch: Sequence[Checked]) -> list[int] | None:

@@ -1,22 +1,30 @@
 """Waiting for the answer to a message, by looking at the view `message_outcomes`."""
 
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, fields
 from datetime import datetime
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from worker.client.errors import ProducerError
+
+if TYPE_CHECKING:
+    import psycopg
 
 _FIRST_PAUSE_S: Final = 0.05
 _LONGEST_PAUSE_S: Final = 0.5
 _CONNECT_S: Final = 10
-_LOOK: Final = """
-    SELECT message, outcome, text, source, delivery, accepted_at, finished_at, delivered_at
-    FROM message_outcomes
-    WHERE (%(message)s::bigint IS NULL OR message = %(message)s)
-      AND (%(message_id)s::text IS NULL OR (channel = %(channel)s AND recipient = %(recipient)s
-           AND "user" = %(user)s AND thread = %(thread)s AND message_id = %(message_id)s))
-"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageKey:
+    """The names that a producer has for a message; they identify one row."""
+
+    channel: str
+    recipient: str = ""
+    user: str
+    thread: str = ""
+    message_id: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,8 +35,10 @@ class Outcome:
     """The service's own id of it."""
     outcome: str
     """`answered`, `fallback`, or why there is no answer: see the reference of the envelope."""
+    turn: int | None
+    """The service's id of the turn that answered it; several messages may share one."""
     text: str | None
-    """The reply; None where there is none."""
+    """The reply; None if there is none."""
     source: str | None
     """`call`, `adopted`, `fallback` or `human`."""
     delivery: str | None
@@ -36,6 +46,76 @@ class Outcome:
     accepted_at: datetime
     finished_at: datetime
     delivered_at: datetime | None
+
+
+_COLUMNS: Final = ", ".join(field.name for field in fields(Outcome))
+_BY_ID: Final = f"SELECT {_COLUMNS} FROM message_outcomes WHERE message = %s"
+_BY_KEY: Final = f"""
+    SELECT asked.place, {_COLUMNS}
+    FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[])
+         WITH ORDINALITY AS asked (channel, recipient, "user", thread, message_id, place)
+    JOIN message_outcomes USING (channel, recipient, "user", thread, message_id)
+    WHERE outcome IS NOT NULL
+    ORDER BY asked.place
+"""
+
+
+class Outcomes:
+    """One connection to Postgres that reads how messages ended.
+
+    The database user needs SELECT on `message_outcomes`. Every method raises `ProducerError` if the
+    database cannot be asked.
+    """
+
+    def __init__(self, database_url: str) -> None:
+        self._url = database_url
+        self._connection: psycopg.Connection[dict[str, Any]] | None = None
+
+    def by_id(self, message: int) -> Outcome | None:
+        """Return how the message with the service's id ended; None = it has not."""
+        rows = self._rows(_BY_ID, (message,))
+        return Outcome(**rows[0]) if rows and rows[0]["outcome"] is not None else None
+
+    def by_key(self, keys: Sequence[MessageKey]) -> list[tuple[MessageKey, Outcome]]:
+        """Return those that have ended, in the order of `keys`."""
+        columns = zip(*map(astuple, keys), strict=True) if keys else [()] * 5
+        rows = self._rows(_BY_KEY, [list(column) for column in columns])
+        return [(keys[row.pop("place") - 1], Outcome(**row)) for row in rows]
+
+    def close(self) -> None:
+        """Close the connection; the next call opens another."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _rows(self, query: str, values: Sequence[object]) -> list[dict[str, Any]]:
+        try:
+            import psycopg  # noqa: PLC0415 - a producer that only sends needs no driver
+            from psycopg.rows import dict_row  # noqa: PLC0415
+        except ImportError:
+            raise ProducerError("database_url: install psycopg", field="database_url") from None
+        try:
+            if self._connection is None:
+                self._connection = psycopg.connect(
+                    self._url,
+                    autocommit=True,
+                    # A transaction pooler in between may give each statement another session.
+                    prepare_threshold=None,
+                    connect_timeout=_CONNECT_S,
+                    row_factory=dict_row,
+                )
+            return self._connection.execute(query.encode(), values).fetchall()
+        except psycopg.Error as error:
+            kind = type(error).__name__
+        # Not inside the handler: the driver's message may quote values.
+        self.close()
+        raise ProducerError(f"the database could not be asked ({kind})")
 
 
 def wait_for_reply(
@@ -49,47 +129,29 @@ def wait_for_reply(
     thread: str = "",
     timeout_s: float = 60.0,
 ) -> Outcome | None:
-    """Give how a message ended; None = it has not within `timeout_s`, or is not accepted yet.
+    """Return how a message ended; None = it has not within `timeout_s`, or is not accepted yet.
 
     Name it by the service's id (`message`), or by channel, user and message_id (and recipient and
-    thread, where it had them). The database user needs SELECT on `message_outcomes`. Raises
-    `ProducerError` where the database cannot be asked.
+    thread, if it had them). The database user needs SELECT on `message_outcomes`. Raises
+    `ProducerError` if the database cannot be asked.
     """
-    named = None not in (channel, user, message_id)
-    if (message is None) != named or (message is not None and message_id is not None):
+    key = None
+    if channel is not None and user is not None and message_id is not None:
+        key = MessageKey(
+            channel=channel, recipient=recipient, user=user, thread=thread, message_id=message_id
+        )
+    if (message is None) == (key is None) or (message is not None and message_id is not None):
         raise ProducerError("give either message, or channel, user and message_id", field="message")
-    try:
-        import psycopg  # noqa: PLC0415 - who only sends needs no driver
-        from psycopg.rows import dict_row  # noqa: PLC0415
-    except ImportError:
-        raise ProducerError("database_url: install psycopg", field="database_url") from None
-    values = {
-        "message": message,
-        "channel": channel,
-        "recipient": recipient,
-        "user": user,
-        "thread": thread,
-        "message_id": message_id,
-    }
     deadline, pause_s = time.monotonic() + timeout_s, _FIRST_PAUSE_S
-    try:
-        with psycopg.connect(
-            database_url,
-            autocommit=True,
-            prepare_threshold=None,
-            connect_timeout=_CONNECT_S,
-            row_factory=dict_row,
-        ) as connection:
-            while True:
-                row = connection.execute(_LOOK, values).fetchone()
-                if row is not None and row["outcome"] is not None:
-                    return Outcome(**row)
-                left_s = deadline - time.monotonic()
-                if left_s <= 0:
-                    return None
-                time.sleep(min(pause_s, left_s))
-                pause_s = min(pause_s * 1.5, _LONGEST_PAUSE_S)
-    except psycopg.Error as error:
-        kind = type(error).__name__
-    # Not inside the handler: the driver's message may quote values.
-    raise ProducerError(f"the database could not be asked ({kind})")
+    with Outcomes(database_url) as outcomes:
+        while True:
+            found = (
+                outcomes.by_id(message)
+                if message is not None
+                else next((one for _, one in outcomes.by_key([key] if key else [])), None)
+            )
+            left_s = deadline - time.monotonic()
+            if found is not None or left_s <= 0:
+                return found
+            time.sleep(min(pause_s, left_s))
+            pause_s = min(pause_s * 1.5, _LONGEST_PAUSE_S)

@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from celery import Celery
 from redis import Redis
 
 from tests.support.cli import Said, invoke
@@ -18,7 +19,6 @@ from tests.support.databases import libpq_url
 from tests.support.processes import eventually
 from tests.support.world import NAMESPACE, USER, HandDrivenWorker, World
 from worker.cli.operators.erase import queue_entries
-from worker.cli.send.producer import producer
 from worker.domain.deliveries import DeliveryOutcome, NotDelivered, OutgoingReply
 from worker.domain.ids import ChannelUserId
 from worker.handlers.privacy.erase import EraseUser
@@ -36,6 +36,13 @@ tools = ["refund"]
 [tools.refund]
 function = "tests.support.toolbox:refund"
 """
+
+
+def send_by_celery(world: World, *envelopes: dict[str, Any]) -> None:
+    """Queue documents unchecked, as any program with Celery can."""
+    with Celery(broker=world.broker_url, set_as_current=False) as app:
+        for envelope in envelopes:
+            app.send_task("messages.receive", kwargs={"envelope": envelope}, queue="inbound")
 
 
 @pytest.fixture
@@ -101,9 +108,7 @@ def live(world: World, mike: HandDrivenWorker, user: str) -> None:
     mike.receive({**said("of another version"), "version": 2})
     for envelope in (said("in the inbox"), {**said("in the inbox"), "version": 2}):
         world.database.run("INSERT INTO inbox (envelope) VALUES (%s)", json.dumps(envelope))
-    with producer(world.broker_url) as queue:
-        queue.send(said("on the queue"))
-        queue.send({"version": 2, "who": user, "what": word})
+    send_by_celery(world, said("on the queue"), {"version": 2, "who": user, "what": word})
     with Redis.from_url(world.broker_url) as redis:
         redis.lpush("inbound\x06\x166", f'{{"user": "{user}", "text": "{word}')
         redis.lpush("turns", json.dumps({"body": json.dumps([[], {"envelope": said("lost")}, {}])}))
@@ -364,8 +369,7 @@ def test_a_call_that_telnyx_may_still_carry_out_is_waited_for(world: World) -> N
     mike = world.worker()
     world.simulator.inject("dropped")
     mike.receive(world.envelope("canary"))
-    with producer(world.broker_url) as queue:
-        queue.send(world.envelope("canary"))
+    send_by_celery(world, world.envelope("canary"))
 
     said = run(world, "erase", WHO, "--yes", "--wait", "0")
     assert said.returncode == 1

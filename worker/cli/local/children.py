@@ -17,7 +17,7 @@ from worker.config.settings import secret_from_file
 from worker.net.child_process import ChildProcess
 
 WARM_STOP_S: Final = 100.0
-"""For the replies in flight: a call may take 75 s, and settling it some more."""
+"""Time for the replies in flight: a call may take 75 s, and settling it some more."""
 COLD_STOP_S: Final = 3.0
 _CELERY: Final = (sys.executable, "-m", "celery", "-A", "worker")
 
@@ -25,7 +25,8 @@ _CELERY: Final = (sys.executable, "-m", "celery", "-A", "worker")
 def start_worker(*, log: Path | None) -> ChildProcess:
     """Start a Celery worker with our environment."""
     name = f"worker-{secrets.token_hex(3)}@%h"
-    quick = ("--without-gossip", "--without-mingle")  # a second less; nothing needs them
+    # Nothing needs gossip and mingle, and without them the start takes a second less.
+    quick = ("--without-gossip", "--without-mingle")
     arguments = ("worker", *quick, "--hostname", name)
     env = {"PIN_TO_CORE": "true", **os.environ}
     return ChildProcess([*_CELERY, *arguments], env=env, log=log)
@@ -38,7 +39,7 @@ class FlowerAt:
     user: str = "worker"
     password: str = field(default_factory=lambda: secrets.token_urlsafe(9), repr=False)
     generated: bool = True
-    """Whether the password was made up here; one that was given is not shown."""
+    """Whether the password was generated here; a configured one is not shown."""
     host: str = "127.0.0.1"
     port: int = 0
 
@@ -57,9 +58,9 @@ class FlowerAt:
 
 
 def start_flower(at: FlowerAt, *, log: Path | None) -> ChildProcess:
-    """Start Flower, to look only: FLOWER_READ_ONLY=false gives it buttons that stop workers.
+    """Start Flower, read-only: FLOWER_READ_ONLY=false gives it buttons that stop workers.
 
-    What is secret goes by the environment: others can read command lines.
+    Secrets go by the environment: other users of the machine can read command lines.
     """
     env = (
         {"FLOWER_READ_ONLY": "true"}
@@ -77,7 +78,7 @@ def start_flower(at: FlowerAt, *, log: Path | None) -> ChildProcess:
 
 
 def free_port(wanted: int) -> int:
-    """Give the wanted port where nobody has it, else one that is free now."""
+    """Return the wanted port if it is free, else another free one."""
     for port in (wanted, 0):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,7 +1,7 @@
 """`worker demo`: a short script of messages through the whole service, then the proof.
 
 It always uses the sandbox of this folder, whatever the environment configures: a demo must not
-write to somebody's Postgres or spend his credit at Telnyx.
+write to somebody's Postgres or spend their credit at Telnyx.
 """
 
 import os
@@ -13,18 +13,17 @@ from worker.cli.console import print_line
 from worker.cli.errors import CommandError
 from worker.cli.local.demo_proof import check_all
 from worker.cli.local.demo_script import BURST_OF, SCRIPT, sent_at
-from worker.cli.local.demo_view import Stage
-from worker.cli.local.embedded import Parts, attached
+from worker.cli.local.demo_view import DemoView
+from worker.cli.local.embedded import EmbeddedServers, attached
 from worker.cli.local.service import service
-from worker.cli.send.producer import Producer, broker_is_away, producer
-from worker.cli.send.send import check
-from worker.cli.send.wait import OutcomeWatch, replies_in
+from worker.cli.send.producer import broker_is_away, check, producer
+from worker.cli.send.wait import OutcomeWatch, outcomes_in
 from worker.cli.settings import routing_of
+from worker.client import Outcomes, Producer
 from worker.config.settings import sandbox_dir
 from worker.domain.routing import Routing
 from worker.envelope.wire import INBOUND
 from worker.queue.broker import ERRORS, waiting_entries
-from worker.store.reports.outcomes import OutcomeStore
 
 _TIMEOUT_S: Final = 45.0
 _LOOK_EVERY_S: Final = 0.08
@@ -33,7 +32,7 @@ _CONNECTIONS: Final = ("DATABASE_URL", "BROKER_URL", "TELNYX_API_KEY", "TELNYX_B
 
 
 def run() -> None:
-    """Play, watch, check. Raises `CommandError` where a promise was not kept."""
+    """Play, watch, check. Raises `CommandError` if a promise was not kept."""
     began = time.monotonic()
     for name in (*_CONNECTIONS, "NAMESPACE"):
         os.environ.pop(name, None)
@@ -45,54 +44,53 @@ def run() -> None:
             "SANDBOX_DIR to another folder"
         )
     with (
-        service(Parts()) as settings,
+        service(EmbeddedServers()) as settings,
         producer(settings.broker_url) as queue,
-        replies_in(settings.database_url) as replies,
+        outcomes_in(settings.database_url) as outcomes,
     ):
         print_line(f"The service runs ({time.monotonic() - began:.1f} s). Messages go out:\n")
-        stage = _play(queue, replies, routing_of(settings))
+        view = _play(queue, outcomes, routing_of(settings))
         _await_empty_queue(settings.broker_url)
-        _prove(stage, replies)
+        _prove(view, settings.database_url)
         print_line(
             f"\n[green]All promises were kept[/], {time.monotonic() - began:.1f} s in all.\n"
         )
     _say_where_next(is_running=was_running)
 
 
-def _play(queue: Producer, replies: OutcomeStore, routing: Routing) -> Stage:
+def _play(queue: Producer, outcomes: Outcomes, routing: Routing) -> DemoView:
     """Send the script, some of it twice, until everything has its outcome."""
-    stage, watch = Stage(), OutcomeWatch(replies)
+    view, watch = DemoView(), OutcomeWatch(outcomes)
     began_at = datetime.now(UTC)
-    with stage.shown():
+    with view.shown():
         for place, line in enumerate(SCRIPT):
             if line.after_reply:
-                _await_replies(stage, watch, of=line.user)
+                _await_replies(view, watch, of=line.user)
             envelope = line.envelope(sent_at(began_at, place))
             key = check(envelope, routing)
-            for _ in range(2 if line.again else 1):
-                queue.send(envelope)
-            stage.send(key, line)
+            queue.send_many([envelope] * (2 if line.again else 1))
+            view.send(key, line)
             watch.add(key)
             time.sleep(line.pause_s)
-        _await_replies(stage, watch)
-    return stage
+        _await_replies(view, watch)
+    return view
 
 
-def _await_replies(stage: Stage, watch: OutcomeWatch, *, of: str | None = None) -> None:
+def _await_replies(view: DemoView, watch: OutcomeWatch, *, of: str | None = None) -> None:
     """Wait until every message, or every one of this person, has its outcome."""
     deadline = time.monotonic() + _TIMEOUT_S
-    while any(of in {None, key.who.address} for key in watch.open):
+    while any(of in {None, key.user} for key in watch.open):
         if time.monotonic() > deadline:
             raise CommandError(
                 f"{len(watch.open)} of {len(SCRIPT)} messages have no outcome after "
                 f"{_TIMEOUT_S:g} s: see {sandbox_dir() / 'logs'}"
             )
-        stage.land(watch.look())
+        view.land(watch.look())
         time.sleep(_LOOK_EVERY_S)
 
 
 def _await_empty_queue(broker_url: str) -> None:
-    """Let the repetition be worked too; where others send as well, do not wait for them long."""
+    """Wait until the repetition is worked too, but not long: others may send as well."""
     deadline = time.monotonic() + _DRAIN_TIMEOUT_S
     try:
         while any(waiting_entries(broker_url, [INBOUND]).values()):
@@ -103,16 +101,16 @@ def _await_empty_queue(broker_url: str) -> None:
         raise broker_is_away(error, broker_url) from error
 
 
-def _prove(stage: Stage, replies: OutcomeStore) -> None:
-    twice = [key for key, line in stage.sent.items() if line.again]
+def _prove(view: DemoView, database_url: str) -> None:
+    twice = [key for key, line in view.sent.items() if line.again]
     log = sandbox_dir() / "simulator" / "telnyx.jsonl"
-    checks = check_all(list(stage.sent), twice=twice, replies=replies, log=log)
+    checks = check_all(list(view.sent), twice=twice, database_url=database_url, log=log)
     print_line()
     for one in checks:
         print_line(
             f"[green]✓[/] {one.promise}" if one.kept else f"[red]✗ {one.promise}[/]: {one.found}"
         )
-    messages, turns = stage.merged(BURST_OF)
+    messages, turns = view.merged(BURST_OF)
     print_line(f"[green]✓[/] a burst of {messages} messages was answered in {turns} turn(s)")
     if not all(one.kept for one in checks):
         raise CommandError("the demo found a broken promise: please report it")

@@ -1,13 +1,18 @@
-"""What the demo proves: read from the tables and from the simulator's own log."""
+"""Checks the demo's promises against the tables and the simulator's own log."""
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
+from worker.bootstrap.reports import open_reports
+from worker.client import MessageKey, Outcome, Outcomes
 from worker.sandbox.simulator import overlaps, read_log
 from worker.sandbox.simulator.record.log import Entry, user_texts
-from worker.store.reports.outcomes import LandedTurn, MessageKey, OutcomeStore, Progress
+from worker.store.reports.outcomes import LandedTurn
+
+Rows: TypeAlias = Sequence[tuple[MessageKey, Outcome]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,39 +22,38 @@ class Check:
     promise: str
     kept: bool
     found: str = ""
-    """What was found instead."""
+    """The state that was found instead."""
 
 
 def check_all(
-    keys: Sequence[MessageKey], *, twice: Sequence[MessageKey], replies: OutcomeStore, log: Path
+    keys: Sequence[MessageKey], *, twice: Sequence[MessageKey], database_url: str, log: Path
 ) -> list[Check]:
     """Check the rows of these messages. `twice` are those of them that were sent two times."""
-    rows = replies.find(keys)
-    ours = {row.turn_id for row in rows if row.turn_id is not None}
-    conversations = replies.conversations_of(ours)
-    turns = replies.landed_turns(conversations)
+    with Outcomes(database_url) as outcomes, open_reports(database_url) as reports:
+        rows = outcomes.by_key(keys)
+        ours = {outcome.turn for _, outcome in rows if outcome.turn is not None}
+        turns = reports.outcomes.landed_beside(ours)
     entries = read_log(log)
     return [
         _every_message_answered(keys, rows),
         _one_reply_a_turn(rows, [turn for turn in turns if turn.id in ours]),
         _repetition_changed_nothing(rows, twice),
         _telnyx_saw_each_once(turns, entries),
-        _one_at_a_time(entries, {str(one) for one in conversations}),
+        _one_at_a_time(entries, {str(turn.conversation) for turn in turns}),
     ]
 
 
-def _every_message_answered(keys: Sequence[MessageKey], rows: Sequence[Progress]) -> Check:
-    answered = [row.key for row in rows if row.outcome == "answered" and row.turn_id is not None]
-    outcomes = Counter(str(row.outcome) for row in rows)
+def _every_message_answered(keys: Sequence[MessageKey], rows: Rows) -> Check:
+    answered = [key for key, one in rows if one.outcome == "answered" and one.turn is not None]
     return Check(
         promise=f"{len(keys)} messages: one row, one turn and one outcome each",
         kept=answered == list(keys),
-        found=f"{len(rows)} rows, outcomes {dict(outcomes)}",
+        found=f"{len(rows)} rows, outcomes {dict(Counter(one.outcome for _, one in rows))}",
     )
 
 
-def _one_reply_a_turn(rows: Sequence[Progress], ours: Sequence[LandedTurn]) -> Check:
-    members = Counter(row.turn_id for row in rows)
+def _one_reply_a_turn(rows: Rows, ours: Sequence[LandedTurn]) -> Check:
+    members = Counter(outcome.turn for _, outcome in rows)
     wrong = [turn.id for turn in ours if turn.replies != 1 or turn.messages != members[turn.id]]
     return Check(
         promise=f"{len(ours)} turns: one reply each",
@@ -58,8 +62,8 @@ def _one_reply_a_turn(rows: Sequence[Progress], ours: Sequence[LandedTurn]) -> C
     )
 
 
-def _repetition_changed_nothing(rows: Sequence[Progress], twice: Sequence[MessageKey]) -> Check:
-    seen = Counter(row.key for row in rows)
+def _repetition_changed_nothing(rows: Rows, twice: Sequence[MessageKey]) -> Check:
+    seen = Counter(key for key, _ in rows)
     return Check(
         promise=f"{len(twice)} message was sent twice: accepted once, answered once",
         kept=all(seen[key] == 1 for key in twice),

@@ -1,4 +1,4 @@
-"""What the demo's people write, and what the service is asked to make of it."""
+"""The messages that the demo's people write."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -11,7 +11,7 @@ SHOP_MAILBOX = "help@example.com"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
+class ScriptLine:
     """One message of the script."""
 
     channel: str
@@ -19,14 +19,14 @@ class Line:
     user: str
     text: str
     again: bool = False
-    """Send it a second time, the same `message_id`: nothing may come of it."""
+    """Send it a second time with the same `message_id`: that must change nothing."""
     after_reply: bool = False
-    """Wait for the reply to what this person wrote before."""
+    """Wait for the reply to this person's earlier messages."""
     pause_s: float = 0.05
-    """How long until the next message goes out."""
+    """Pause until the next message goes out."""
 
     def envelope(self, sent_at: datetime) -> dict[str, object]:
-        """Write it down as a producer does, with a fresh `message_id`."""
+        """Return the envelope that a producer sends, with a fresh `message_id`."""
         return {
             "version": VERSION,
             "channel": self.channel,
@@ -40,8 +40,8 @@ class Line:
 
 def _sms(
     user: str, text: str, *, again: bool = False, after_reply: bool = False, pause_s: float = 0.05
-) -> Line:
-    return Line(
+) -> ScriptLine:
+    return ScriptLine(
         channel="sms",
         recipient=SHOP_NUMBER,
         user=user,
@@ -52,8 +52,8 @@ def _sms(
     )
 
 
-def _mail(user: str, text: str, *, after_reply: bool = False) -> Line:
-    return Line(
+def _mail(user: str, text: str, *, after_reply: bool = False) -> ScriptLine:
+    return ScriptLine(
         channel="email", recipient=SHOP_MAILBOX, user=user, text=text, after_reply=after_reply
     )
 
@@ -76,5 +76,5 @@ BURST_OF = CAROL
 
 
 def sent_at(began_at: datetime, place: int) -> datetime:
-    """Give the time on the message at this place of the script; they keep their order by it."""
+    """Return the time on the message at this place of the script; it keeps them in order."""
     return began_at + timedelta(milliseconds=place)

@@ -1,7 +1,7 @@
-"""What is embedded where nothing is configured; the only way from the commands to the sandbox.
+"""Embeds the servers that are not configured; the only way from the commands to the sandbox.
 
-The sandbox is imported when a part of it is wanted, never otherwise: in production it is not
-installed.
+The sandbox is imported when a server is embedded, never otherwise: production does not install its
+packages.
 """
 
 import os
@@ -19,12 +19,12 @@ _SIMULATOR: Final = (
     *("--latency", "0.3", "--switch", "latency_sigma=0.4"),
     *("--switch", "show_prefix=false"),
 )
-"""Answers like a model's, after a while like a model's."""
+"""Answers that look like a model's and take as long."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
-    """Which parts are embedded."""
+class EmbeddedServers:
+    """Which servers are embedded."""
 
     postgres: bool = True
     redis: bool = True
@@ -32,7 +32,7 @@ class Parts:
 
     @classmethod
     def not_configured(cls) -> Self:
-        """Embed what the environment does not name; an empty variable names nothing."""
+        """Embed the servers that the environment does not name; an empty variable names none."""
         return cls(
             postgres=not is_configured("DATABASE_URL"),
             redis=not is_configured("BROKER_URL"),
@@ -44,7 +44,7 @@ class Parts:
         return self.postgres or self.redis or self.simulator
 
     def configured(self) -> tuple[Need, ...]:
-        """Name the settings that have to be right without us."""
+        """Return the settings that the environment has to provide."""
         named: dict[Need, bool] = {
             "database_url": self.postgres,
             "broker_url": self.redis,
@@ -55,7 +55,7 @@ class Parts:
 
 
 def attached() -> bool:
-    """Lead our environment to the sandbox that runs in this folder; False where none does."""
+    """Point our environment at the sandbox that runs in this folder; False if none does."""
     if not (sandbox_dir() / "lock").exists():
         return False
     from worker.sandbox.folder import running_sandbox  # noqa: PLC0415 - see above
@@ -68,10 +68,10 @@ def attached() -> bool:
 
 
 @contextmanager
-def embedded(parts: Parts) -> Iterator[None]:
-    """Run these parts, lead our environment to them, migrate the embedded database.
+def embedded(servers: EmbeddedServers) -> Iterator[None]:
+    """Run these servers, point our environment at them, migrate the embedded database.
 
-    Raises `CommandError` where a part does not start.
+    Raises `CommandError` if a server does not start.
     """
     try:
         from worker.sandbox.sandbox import Sandbox  # noqa: PLC0415 - see above
@@ -84,9 +84,9 @@ def embedded(parts: Parts) -> Iterator[None]:
         ) from None
     sandbox = Sandbox(
         sandbox_dir(),
-        postgres=parts.postgres,
-        redis=parts.redis,
-        simulator=parts.simulator,
+        postgres=servers.postgres,
+        redis=servers.redis,
+        simulator=servers.simulator,
         simulator_options=_SIMULATOR,
     )
     try:

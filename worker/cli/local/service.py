@@ -1,4 +1,4 @@
-"""A running service for `chat` and `demo`: the one that is there, else one started for a while."""
+"""A running service for `chat` and `demo`: the one that runs already, else one of our own."""
 
 import time
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from worker.cli import migrations
 from worker.cli.console import err
 from worker.cli.errors import CommandError
 from worker.cli.local.children import WARM_STOP_S, start_worker
-from worker.cli.local.embedded import Parts, attached, embedded
+from worker.cli.local.embedded import EmbeddedServers, attached, embedded
 from worker.cli.settings import settings_for
 from worker.config.settings import Settings, sandbox_dir
 from worker.net.child_process import ChildProcess
@@ -22,18 +22,19 @@ _LOOK_EVERY_S: Final = 0.05
 
 
 @contextmanager
-def service(parts: Parts) -> Iterator[Settings]:
-    """Give the way to a running service, with at least one worker.
+def service(servers: EmbeddedServers) -> Iterator[Settings]:
+    """Return the settings of a running service with at least one worker.
 
-    `parts` are embedded where no sandbox runs in this folder; none: the configured service is used.
+    `parts` are embedded if no sandbox runs in this folder; without any, the configured service is
+    used.
     """
     with ExitStack() as stack:
         with err.status("starting the service (the first time takes a few seconds more) …"):
-            if not parts or attached():
+            if not servers or attached():
                 settings = settings_for("database_url", "broker_url")
                 _await_any_worker(settings.database_url)
             else:
-                stack.enter_context(embedded(parts))
+                stack.enter_context(embedded(servers))
                 settings = settings_for("database_url", "broker_url")
                 migrations.require_newest(settings.database_url)
                 log = sandbox_dir() / "logs" / "worker.log"
@@ -44,7 +45,7 @@ def service(parts: Parts) -> Iterator[Settings]:
 
 
 def await_worker(database_url: str, worker: ChildProcess, log: Path | None) -> None:
-    """Return when it has its first heartbeat. Raises `CommandError` where it ends instead."""
+    """Return when it has its first heartbeat. Raises `CommandError` if it ends instead."""
     deadline = time.monotonic() + _WORKER_TIMEOUT_S
     with open_counts(database_url) as counts:
         while worker.pid not in {one.pid for one in counts.status.workers()}:

@@ -1,7 +1,7 @@
-"""`worker sim`: the simulator of Telnyx alone, in the foreground, for whoever builds a client."""
+"""`worker sim`: the simulator of Telnyx alone, in the foreground, to build a client against."""
 
-from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 from rich.markup import escape
@@ -11,22 +11,24 @@ from rich.table import Table
 from worker.cli.console import out, print_line
 from worker.cli.errors import MISUSED, CommandError
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SimOrder:
-    """What `worker sim` was asked for; port 0 = any free one, None = the setting's default."""
-
-    host: str
-    port: int
-    port_file: Path | None
-    seed: int | None
-    log: Path | None
-    latency_s: float | None
-    switches: list[str]
+if TYPE_CHECKING:
+    from worker.sandbox.simulator.serving.process import Place
 
 
-def run(order: SimOrder) -> None:
-    """Serve until SIGTERM or Ctrl-C. Raises `CommandError`."""
+def run(
+    *,
+    host: str,
+    port: int,
+    port_file: Path | None,
+    seed: int | None,
+    log: Path | None,
+    latency_s: float | None,
+    switches: list[str],
+) -> None:
+    """Serve until SIGTERM or Ctrl-C. Raises `CommandError`.
+
+    `port` 0 = any free one; `seed` and `latency_s` None = the setting's default.
+    """
     try:
         from worker.sandbox.simulator.behaviour.config import (  # noqa: PLC0415
             SimulatorConfig,
@@ -39,15 +41,15 @@ def run(order: SimOrder) -> None:
             f"{error.name} is not installed: install the extra `worker[sandbox]`",
             exit_code=MISUSED,
         ) from None
-    flags = {"seed": order.seed, "latency_s": order.latency_s}
+    flags = {"seed": seed, "latency_s": latency_s}
     given = {name: value for name, value in flags.items() if value is not None}
     try:
-        config = changed(SimulatorConfig(), {**given, **settings_of(order.switches)})
+        config = changed(SimulatorConfig(), {**given, **settings_of(switches)})
     except ValueError as error:
         raise CommandError(f"--switch: {_in_one_line(error)}", exit_code=MISUSED) from None
-    place = Place(host=order.host, port=order.port, port_file=order.port_file, log_path=order.log)
+    place = Place(host=host, port=port, port_file=port_file, log_path=log)
     try:
-        serve(config, place, lambda port: _announce(order, port, config.api_key))
+        serve(config, place, lambda real_port: _announce(place, real_port, config.api_key))
     except OSError as error:
         raise CommandError(f"the simulator cannot start: {error}") from None
     print_line("stopped")
@@ -63,14 +65,14 @@ def _in_one_line(error: ValueError) -> str:
     )
 
 
-def _announce(order: SimOrder, port: int, api_key: str) -> None:
-    host = f"[{order.host}]" if ":" in order.host else order.host
+def _announce(place: "Place", port: int, api_key: str) -> None:
+    host = f"[{place.host}]" if ":" in place.host else place.host
     root = f"http://{host}:{port}"
     table = Table.grid(padding=(0, 2))
     table.add_row("base URL", f"{root}/v2")
     table.add_row("key", api_key)
     table.add_row("controls", f"{root}/sim, without a key")
-    table.add_row("log", escape(str(order.log)) if order.log else f"{root}/sim/log")
+    table.add_row("log", escape(str(place.log_path)) if place.log_path else f"{root}/sim/log")
     table.add_row("stop", "Ctrl-C")
     out.print(Panel(table, title="Telnyx, simulated", expand=False))
     print_line("point a service at it:")

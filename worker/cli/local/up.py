@@ -1,7 +1,7 @@
-"""`worker up`: worker and Flower in the foreground, with whatever is not configured embedded.
+"""`worker up`: worker and Flower in the foreground; servers that are not configured are embedded.
 
     starting ──▶ running ──Ctrl-C──▶ finishing replies ──Ctrl-C──▶ stopping at once
-                    └── the worker died: say so, stop the rest, exit 1
+                    └── the worker died: report it, stop the rest, exit 1
 
 Promises: the worker stops first, then Flower, then the embedded servers; no process stays.
 """
@@ -10,7 +10,6 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
 from types import FrameType
 from typing import Final
 
@@ -27,22 +26,13 @@ from worker.cli.local.children import (
     start_flower,
     start_worker,
 )
-from worker.cli.local.embedded import Parts, embedded
+from worker.cli.local.embedded import EmbeddedServers, embedded
 from worker.cli.local.service import await_worker
 from worker.cli.settings import all_settings, routing_of, settings_for
 from worker.config.settings import sandbox_dir
 from worker.net.child_process import ChildProcess
 
 _TICK_S: Final = 0.2
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UpOrder:
-    """What `worker up` was asked for; port 0 = 5555, or any free one."""
-
-    migrate: bool
-    flower: bool
-    flower_port: int
 
 
 class StopRequests:
@@ -54,32 +44,37 @@ class StopRequests:
             signal.signal(number, self._note)
 
     def _note(self, _number: int, _frame: FrameType | None) -> None:
-        self.count += 1  # no lock and no output: a handler may interrupt whoever holds them
+        # No lock and no output: a handler may interrupt the code that holds them.
+        self.count += 1
 
 
-def run(order: UpOrder) -> None:
-    """Run until somebody stops it. Raises `CommandError`."""
-    parts = Parts.not_configured()
-    routing_of(settings_for(*parts.configured()))  # a bad setting stops before anything starts
+def run(*, migrate: bool, flower: bool, flower_port: int) -> None:
+    """Run until somebody stops it. Raises `CommandError`.
+
+    `flower_port`: 0 = 5555, or any free one.
+    """
+    servers = EmbeddedServers.not_configured()
+    # A bad setting ends the command before anything starts.
+    routing_of(settings_for(*servers.configured()))
     with ExitStack() as stack:
-        if parts:
+        if servers:
             print_line(f"starting what is not configured, in {sandbox_dir()} …")
-            stack.enter_context(embedded(parts))
+            stack.enter_context(embedded(servers))
         settings = all_settings()
-        if order.migrate:
+        if migrate:
             migrations.upgrade(settings.database_url)
         migrations.require_newest(settings.database_url)
-        flower_at = FlowerAt.chosen(order.flower_port) if order.flower else None
-        flower: ChildProcess | None = None
+        flower_at = FlowerAt.chosen(flower_port) if flower else None
+        flower_child: ChildProcess | None = None
         if flower_at is not None:
-            flower = start_flower(flower_at, log=None)
-            stack.callback(flower.stop, COLD_STOP_S)
+            flower_child = start_flower(flower_at, log=None)
+            stack.callback(flower_child.stop, COLD_STOP_S)
         worker = start_worker(log=None)
         stack.callback(worker.stop, COLD_STOP_S)
         await_worker(settings.database_url, worker, None)
-        out.print(_banner(parts, flower_at))
+        out.print(_banner(servers, flower_at))
         stops = StopRequests()
-        _supervise(worker, flower, stopping=lambda: stops.count > 0)
+        _supervise(worker, flower_child, stopping=lambda: stops.count > 0)
         print_line("stopping: replies in flight are finished first (Ctrl-C again: at once) …")
         _stop_worker(worker, at_once=lambda: stops.count > 1)
     print_line("stopped")
@@ -99,7 +94,7 @@ def _supervise(
 
 
 def _stop_worker(worker: ChildProcess, *, at_once: Callable[[], bool]) -> None:
-    """Let the worker finish what it has begun, for as long as nobody is in a hurry."""
+    """Let the worker finish its replies, until the second Ctrl-C."""
     worker.send_signal(signal.SIGTERM)
     deadline = time.monotonic() + WARM_STOP_S
     while not worker.wait(_TICK_S):
@@ -111,12 +106,12 @@ def _stop_worker(worker: ChildProcess, *, at_once: Callable[[], bool]) -> None:
             return
 
 
-def _banner(parts: Parts, flower: FlowerAt | None) -> Panel:
+def _banner(servers: EmbeddedServers, flower: FlowerAt | None) -> Panel:
     table = Table.grid(padding=(0, 2))
-    table.add_row("Postgres", _origin("DATABASE_URL", is_embedded=parts.postgres))
-    table.add_row("Redis", _origin("BROKER_URL", is_embedded=parts.redis))
+    table.add_row("Postgres", _origin("DATABASE_URL", is_embedded=servers.postgres))
+    table.add_row("Redis", _origin("BROKER_URL", is_embedded=servers.redis))
     telnyx = "[yellow]simulated[/]: set TELNYX_API_KEY for real answers"
-    table.add_row("Telnyx", telnyx if parts.simulator else "configured (TELNYX_API_KEY)")
+    table.add_row("Telnyx", telnyx if servers.simulator else "configured (TELNYX_API_KEY)")
     if flower is not None:
         password = flower.password if flower.generated else "(as in FLOWER_BASIC_AUTH)"
         table.add_row("Flower", f"http://{flower.host}:{flower.port}")

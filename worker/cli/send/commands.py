@@ -1,27 +1,35 @@
-"""The command `worker send`."""
+"""The commands for producers: send and schema."""
 
+import json
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from worker.cli.errors import MISUSED, CommandError
-from worker.cli.options import SEND, Json
+from worker.cli.options import SEND, Json, given
 from worker.cli.send.message_file import Spread
 
 
 def register(app: typer.Typer) -> None:
-    """Add it to the command line."""
+    """Add `send` to the command line."""
     app.command(rich_help_panel=SEND)(send)
+
+
+def register_schema(app: typer.Typer) -> None:
+    """Add `schema`, which the help lists last."""
+    app.command(rich_help_panel=SEND)(schema)
 
 
 def send(
     *,
     channel: Annotated[str | None, typer.Option(help="Such as sms, email, web.")] = None,
     user: Annotated[str | None, typer.Option(help="The person's address on it.")] = None,
-    text: Annotated[str | None, typer.Option(help="What the person writes.")] = None,
+    text: Annotated[str | None, typer.Option(help="The text of the message.")] = None,
     message_id: Annotated[
-        str | None, typer.Option(help="The channel's id of it; the same id again does nothing.")
+        str | None,
+        typer.Option(help="The channel's own id; the same id again does nothing."),
     ] = None,
     recipient: Annotated[str, typer.Option(help="Our address that was written to.")] = "",
     thread: Annotated[str, typer.Option(help="The mail thread or chat session.")] = "",
@@ -35,26 +43,28 @@ def send(
             exists=True,
             dir_okay=False,
             readable=True,
-            help="Send a line a message: .jsonl (envelopes, or parts of them that the other "
+            help="Send each line as a message: .jsonl (envelopes, or parts of them that the other "
             "options complete) or .tsv. Sending the same file again changes nothing.",
         ),
     ] = None,
     text_column: Annotated[
-        int | None, typer.Option(help="Of a .tsv, from 1; the last one if not given.")
+        int | None, typer.Option(help="Column of the .tsv with the text, from 1 (default: last).")
     ] = None,
     users: Annotated[
-        int | None, typer.Option(min=1, help="Spread a file's lines over so many invented users.")
+        int | None,
+        typer.Option(min=1, help="Spread a file's lines over as many invented users."),
     ] = None,
     spread: Annotated[
-        Spread, typer.Option(help="Each line the next user, or blocks of 15 lines each.")
+        Spread, typer.Option(help="One user a line in turn, or one for each block of 15 lines.")
     ] = Spread.ROUND_ROBIN,
     wait: Annotated[
-        bool, typer.Option("--wait", help="Wait until every message has its outcome; count them.")
+        bool,
+        typer.Option("--wait", help="Wait until every message has its outcome; count them."),
     ] = False,
-    timeout_s: Annotated[float, typer.Option("--timeout", help="Of --wait, in seconds.")] = 300.0,
+    timeout_s: Annotated[float, typer.Option("--timeout", help="Seconds for --wait.")] = 300.0,
     as_json: Json = False,
 ) -> None:
-    """Queue one message, or a file of them, as any producer would.
+    """Queue one message, or a file of them, as any producer does.
 
     One: worker send --channel sms --user +13125550001 --text Hello --wait
 
@@ -74,19 +84,32 @@ def send(
         expires_at=expires_at,
         reply_to=reply_to,
     )
-    after = command.After(wait=wait, timeout_s=timeout_s, as_json=as_json)
+    after = command.FinishOptions(wait=wait, timeout_s=timeout_s, as_json=as_json)
     if file is None:
-        command.send_one(command.envelope_of(flags), after)
+        command.send_one(flags, after)
         return
     if message_id is not None or (user is not None and users is not None):
         raise CommandError(
             "with --file, --message-id cannot be given, and only one of --user and --users",
             exit_code=MISUSED,
         )
-    order = command.FileOrder(file=file, text_column=text_column, users=users, spread=spread)
-    command.send_file(order, flags, after)
+    options = command.FileOptions(text_column=text_column, users=users, spread=spread)
+    command.send_file(file, options, flags, after)
 
 
-def given(**fields: str | None) -> dict[str, object]:
-    """Keep what was given: an envelope has no fields that nobody set."""
-    return {name: value for name, value in fields.items() if value}
+class Contract(StrEnum):
+    """The contracts with other programs that have a schema."""
+
+    ENVELOPE = "envelope"
+
+
+def schema(
+    _contract: Annotated[Contract, typer.Argument(metavar="envelope", help="What to print.")],
+) -> None:
+    """Print the JSON Schema (draft 2020-12) of what producers queue.
+
+    worker schema envelope > envelope.schema.json
+    """
+    from worker import envelope  # noqa: PLC0415 - so that --help is quick
+
+    typer.echo(json.dumps(envelope.schema(), indent=2))

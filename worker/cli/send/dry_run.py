@@ -1,4 +1,4 @@
-"""`worker simulate`: where an envelope would go and what would become of it. Nothing is touched."""
+"""`worker simulate`: routes an envelope and shows its outcome, without sending or writing."""
 
 import sys
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from worker.queue.gate.strict_json import TooDeepError, loads
 
 
 def run(path: str, *, as_json: bool) -> None:
-    """Show it. Raises `CommandError` for what would be a dead letter."""
+    """Show it. Raises `CommandError` for an envelope that would be a dead letter."""
     routing = routing_of(settings_for())
     try:
         outcome = dry_run(_document(_read(path)), routing, now=datetime.now(UTC))
@@ -43,7 +43,7 @@ def _read(path: str) -> bytes:
 
 
 def _document(raw: bytes) -> object:
-    """Read it as a worker does. Raises `EnvelopeError` where it is no JSON."""
+    """Read it as a worker does. Raises `EnvelopeError` if it is not JSON."""
     try:
         return loads(raw.decode())
     except TooDeepError:
@@ -94,7 +94,7 @@ def _lines(outcome: DryRun) -> Iterator[str]:
     }
     yield f"verdict       {happens[outcome.verdict]}"
     if outcome.detail:
-        yield f"mend          {outcome.detail}"
+        yield f"fix           {outcome.detail}"
     for one in outcome.unknown:
         meant = f": is {one.meant} meant?" if one.meant else ""
         yield f"unknown field {one.name}{meant}"
@@ -120,7 +120,7 @@ def _lines(outcome: DryRun) -> Iterator[str]:
 
 
 def delivery_of(delivery: Delivery | None) -> str:
-    """Name a way out: of a URL only the host, the rest may be a secret."""
+    """Describe a delivery. Of a URL it shows the host only: the rest may be a secret."""
     match delivery:
         case None:
             return "kept in Postgres, nothing is sent"

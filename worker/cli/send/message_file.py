@@ -1,7 +1,7 @@
-"""Reads a file of messages: .jsonl (an envelope or a part of one a line) or .tsv.
+"""Reads a file of messages: .jsonl (each line an envelope or a part of one) or .tsv.
 
-Everything about a message follows from the file's name, its time and the line's number, so the
-same file sent again is the same messages again, and changes nothing.
+The file's name, its time and the line's number determine the `message_id`. So the same file sent
+again is the same messages again, and changes nothing.
 """
 
 import json
@@ -21,23 +21,23 @@ _MAIL_LIKE: Final = frozenset({"email", "mail", "e-mail"})
 
 
 class Spread(StrEnum):
-    """How the lines of a file are given to users."""
+    """How the lines of a file are spread over users."""
 
     ROUND_ROBIN = "round-robin"
     BLOCKS = "blocks"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
-    """One line that is not empty: what it says, or why it cannot be read."""
+class FileLine:
+    """One line that is not empty: its fields, or the reason why it cannot be read."""
 
     number: int
     fields: Mapping[str, object] = field(default_factory=dict)
     fault: str = ""
 
 
-def read_lines(file: Path, *, text_column: int | None = None) -> Iterator[Line]:
-    """Read a file, a line at a time; what cannot be read comes as a fault, and the next goes on.
+def read_lines(file: Path, *, text_column: int | None = None) -> Iterator[FileLine]:
+    """Read a file, a line at a time; a line that cannot be read comes as a fault.
 
     `text_column` counts from 1, negative from the end; None = the last one. For .tsv only.
     """
@@ -48,11 +48,11 @@ def read_lines(file: Path, *, text_column: int | None = None) -> Iterator[Line]:
             if not bare.strip():
                 continue
             try:
-                yield Line(number=number, fields=read(bare.decode()))
+                yield FileLine(number=number, fields=read(bare.decode()))
             except UnicodeDecodeError:
-                yield Line(number=number, fault="the line is not UTF-8")
+                yield FileLine(number=number, fault="the line is not UTF-8")
             except ValueError as error:
-                yield Line(number=number, fault=str(error))
+                yield FileLine(number=number, fault=str(error))
 
 
 def count_lines(file: Path) -> int:
@@ -62,7 +62,7 @@ def count_lines(file: Path) -> int:
 
 
 def identity(file: Path) -> Callable[[int], dict[str, object]]:
-    """Give `message_id` and `sent_at` of a line by its number."""
+    """Return a function from a line's number to its `message_id` and `sent_at`."""
     began_at = datetime.fromtimestamp(file.stat().st_mtime, UTC)
 
     def of_line(number: int) -> dict[str, object]:
@@ -103,7 +103,8 @@ def _from_json(line: str) -> Mapping[str, object]:
     except RecursionError:
         raise ValueError("too many lists and objects inside each other") from None
     except ValueError:
-        raise ValueError("the line is not JSON") from None  # the original quotes it
+        # `from None`: the original quotes the line.
+        raise ValueError("the line is not JSON") from None
     if not isinstance(document, dict):
         raise ValueError("give an object")  # noqa: TRY004 - one kind of fault for the caller
     return document

@@ -1,68 +1,52 @@
-# mypy: disallow-untyped-calls=False
-"""Puts envelopes on the queue, as any other producer does: plain Celery, one connection."""
+"""Sends messages for commands: through the client, as any other program does."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Final
 
-from celery import Celery
-from kombu.entity import Queue
-
-from worker.cli.errors import CommandError
-from worker.envelope.wire import INBOUND, RECEIVE
-from worker.queue.broker import ERRORS, broker_name, is_amqp
-
-_HIDDEN: Final = "(hidden)"
-"""Stands in the message's headers for what somebody wrote: Flower and logs show these."""
-_REDIS: Final = {"socket_timeout": 5, "socket_connect_timeout": 3, "socket_keepalive": True}
-_AMQP: Final = {"confirm_publish": True, "read_timeout": 5, "write_timeout": 5}
-
-
-class Producer:
-    """An open connection to the broker."""
-
-    def __init__(self, app: Celery, connection: Any, broker_url: str) -> None:  # noqa: ANN401 - kombu has no types
-        self._app = app
-        self._url = broker_url
-        self._producer = app.amqp.Producer(connection)
-
-    def send(self, envelope: Mapping[str, object]) -> None:
-        """Queue one envelope. Raises `CommandError` when the broker does not take it."""
-        try:
-            self._app.send_task(
-                RECEIVE,
-                kwargs={"envelope": envelope},
-                queue=Queue(INBOUND, no_declare=True),  # the workers say what it is like
-                mandatory=True,  # on RabbitMQ: an error while there is no queue
-                argsrepr=_HIDDEN,
-                kwargsrepr=_HIDDEN,
-                producer=self._producer,
-                ignore_result=True,
-                retry=False,
-            )
-        except ERRORS as error:
-            raise broker_is_away(error, self._url) from error
+from worker.cli.errors import MISUSED, CommandError
+from worker.client import MessageKey, Producer, ProducerError
+from worker.client.message import checked
+from worker.domain.routing import Routing
+from worker.envelope import EnvelopeError
+from worker.handlers.intake.channel_address import channel_address
+from worker.queue.broker import broker_name
 
 
 @contextmanager
 def producer(broker_url: str) -> Iterator[Producer]:
-    """Connect to the broker. Raises `CommandError` when it is away."""
-    app = Celery("worker-cli", broker=broker_url, set_as_current=False)
-    app.conf.update(
-        task_serializer="json",
-        broker_transport_options=_AMQP if is_amqp(broker_url) else _REDIS,
+    """Open a producer. Raises `CommandError` if the broker does not take a message."""
+    try:
+        with Producer(broker_url=broker_url) as opened:
+            yield opened
+    except ProducerError as error:
+        raise broker_is_away(error, broker_url) from None
+
+
+def check(envelope: Mapping[str, object], routing: Routing) -> MessageKey:
+    """Check an envelope as a worker does; return the key of its row.
+
+    Raises `CommandError` that names the field at fault.
+    """
+    try:
+        message = checked(envelope)
+        kind = routing.channel(message.envelope.channel).kind
+        who = channel_address(message.envelope, kind)
+    except (ProducerError, EnvelopeError) as error:
+        raise CommandError(str(error), exit_code=MISUSED) from None
+    return MessageKey(
+        channel=who.channel,
+        recipient=who.recipient,
+        user=who.address,
+        thread=who.thread,
+        message_id=message.envelope.message_id,
     )
-    with app.connection_for_write() as connection:
-        try:
-            connection.ensure_connection(max_retries=1)
-        except ERRORS as error:
-            raise broker_is_away(error, broker_url) from error
-        yield Producer(app, connection, broker_url)
 
 
 def broker_is_away(error: Exception, broker_url: str) -> CommandError:
-    """Say so without the URL, which holds a password."""
-    kind = type(error.__cause__ or error).__name__
+    """Explain it without the URL, which holds a password."""
+    # Texts of a broker's errors may quote a message; those of the client never do.
+    of_client = isinstance(error, ProducerError)
+    kind = str(error) if of_client else type(error.__cause__ or error).__name__
     return CommandError(
         f"{broker_name(broker_url)}: {kind}. Is it running, and is BROKER_URL right?"
     )

@@ -1,4 +1,4 @@
-"""The conversations API without messages: create, list, show, change, delete."""
+"""The conversations API without messages: create, list, show, change, delete, and insights."""
 
 import json
 import re
@@ -11,6 +11,7 @@ from worker.sandbox.simulator.endpoints.listing import BadFilterError, listed
 from worker.sandbox.simulator.record.values import Conversation, Json
 from worker.sandbox.simulator.state.state import Exchange, State
 
+_NO_PAGES = {"total_pages": 0, "total_results": 0, "page_number": 1, "page_size": 20}
 _WORD = re.compile(r"\w+", re.ASCII)
 
 
@@ -122,3 +123,17 @@ def _metadata(given: object, config: SimulatorConfig) -> dict[str, str] | Answer
             return invalid((*loc, key), "ensure this value is shorter")
         kept[key] = value
     return kept
+
+
+def insights(state: State, exchange: Exchange) -> Answer:
+    """GET of a list of insights, of templates, of groups, or of their counts: there are none."""
+    if exchange.conversation_id is not None:
+        found = lookup(state, exchange)
+        if isinstance(found, Answer):
+            return found
+    path = exchange.path.partition("?")[0]
+    if path.endswith("/aggregates"):
+        return ok({"data": []})
+    if path.endswith(("insights", "insight-groups")):
+        return ok({"data": [], "meta": _NO_PAGES})
+    return refusal(404, "Insight Not Found", shape=state.config.ai_error_shape)

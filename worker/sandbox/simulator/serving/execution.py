@@ -5,7 +5,7 @@ from collections.abc import Callable
 from functools import partial
 
 from worker.sandbox.simulator.behaviour.plans import Endpoint, Storing, Wire
-from worker.sandbox.simulator.endpoints import conversations, insights, messages, responses, sending
+from worker.sandbox.simulator.endpoints import conversations, messages, responses, sending
 from worker.sandbox.simulator.endpoints.answers import (
     Answer,
     gateway_page,
@@ -23,7 +23,7 @@ _PLAIN: dict[Endpoint, Callable[[State, Exchange], Answer]] = {
     Endpoint.UPDATE: conversations.change,
     Endpoint.DELETE: conversations.delete,
     Endpoint.MESSAGES: messages.index,
-    Endpoint.INSIGHTS: insights.show,
+    Endpoint.INSIGHTS: conversations.insights,
     Endpoint.SENT: sending.show,
     Endpoint.PUBLIC_KEY: sending.public_key,
 }
