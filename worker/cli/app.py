@@ -13,7 +13,6 @@ from typer.core import TyperGroup
 from worker.cli.doctor import commands as doctor_command
 from worker.cli.errors import errors_as_one_line
 from worker.cli.inspect import commands as explain_commands
-from worker.cli.inspect import metrics_command
 from worker.cli.local import commands as local_command
 from worker.cli.operators import commands as operators
 from worker.cli.operators import conversation_commands
@@ -118,5 +117,4 @@ operators.register(app)
 explain_commands.register(app)
 conversation_commands.register(app)
 doctor_command.register(app)
-metrics_command.register(app)
 send_command.register_schema(app)

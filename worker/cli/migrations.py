@@ -1,4 +1,4 @@
-"""`worker migrate`, and whether a database stands where this version wants it."""
+"""`worker migrate`, and whether a database is at the migration that this version needs."""
 
 import logging
 from collections.abc import Iterator
@@ -17,11 +17,11 @@ from worker.cli.console import print_json, print_line
 from worker.cli.errors import MISUSED, CommandError
 
 _LOCK: Final = 7_733_571_002
-"""Of Postgres's advisory locks: two that migrate at once go one after the other."""
+"""Number of a Postgres advisory lock: two migrations at once run one after the other."""
 
 
 def run(database_url: str, *, check_only: bool, as_sql: bool, as_json: bool = False) -> None:
-    """Bring the database to the newest migration, or only say what that would mean."""
+    """Bring the database to the newest migration, or only report what that would do."""
     before, head = revision_of(database_url), head_revision()
     if as_sql:
         if before != head:
@@ -52,7 +52,7 @@ def upgrade(database_url: str) -> None:
 
 
 def require_newest(database_url: str) -> None:
-    """Raise `CommandError` unless the database stands at the newest migration."""
+    """Raise `CommandError` unless the database is at the newest migration."""
     current, head = revision_of(database_url), head_revision()
     if current != head:
         raise CommandError(
@@ -63,13 +63,13 @@ def require_newest(database_url: str) -> None:
 
 
 def revision_of(database_url: str) -> str | None:
-    """Give where the database stands. Raises `RetryableError` when it is away."""
+    """Return the database's migration. Raises `RetryableError` if Postgres is away."""
     with open_counts(database_url) as counts:
         return counts.status.revision()
 
 
 def head_revision() -> str:
-    """Give the newest migration. Raises `CommandError` where the migrations are not found."""
+    """Return the newest migration. Raises `CommandError` if there are no migrations."""
     head = ScriptDirectory.from_config(alembic_config()).get_current_head()
     if head is None:
         raise CommandError("there are no migrations in migrations/versions")
@@ -77,7 +77,7 @@ def head_revision() -> str:
 
 
 def alembic_config() -> Config:
-    """Give Alembic's configuration: of the checkout, else of this folder. Raises `CommandError`."""
+    """Return Alembic's configuration, of the checkout or this folder. Raises `CommandError`."""
     for folder in (Path(__file__).parents[2], Path.cwd()):
         if (folder / "alembic.ini").exists():
             return Config(folder / "alembic.ini")
@@ -89,6 +89,7 @@ def alembic_config() -> Config:
 
 def _alembic(database_url: str, target: str, *, as_sql: bool = False) -> None:
     config = alembic_config()
+    # At INFO Alembic logs each step, between the lines that this command prints.
     logging.getLogger("alembic").setLevel(logging.WARNING)
     try:
         with _connected(database_url) as connection:
@@ -104,11 +105,14 @@ def _alembic(database_url: str, target: str, *, as_sql: bool = False) -> None:
 
 @contextmanager
 def _connected(database_url: str) -> Iterator[Connection]:
+    # An engine of its own: Alembic needs SQLAlchemy's connections, and no statement timeout, as an
+    # index on a large table takes its time. Each migration sets its own timeouts.
     engine = create_engine(database_url, connect_args={"connect_timeout": 5})
     try:
         with engine.connect() as connection:
             connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _LOCK})
-            connection.commit()  # the lock is the session's; Alembic wants to begin by itself
+            # The lock is the session's, so it outlives this; Alembic begins its own transaction.
+            connection.commit()
             yield connection
     finally:
         engine.dispose()

@@ -96,7 +96,7 @@ def test_a_lease_counts_until_it_or_its_worker_ends(world: World) -> None:
     world.clock.advance(70)
     mike.service.background.beat(0.0)
     assert stuck(world) == []
-    world.clock.advance(70)  # mike died, and with him the lease, less than a minute ago
+    world.clock.advance(70)  # mike died, and with it the lease, less than a minute ago
     anna.service.background.beat(0.0)
     assert stuck(world) == []
     world.clock.advance(20)

@@ -306,7 +306,7 @@ def test_what_comes_while_a_turn_is_open_waits_behind_it(ground: Ground) -> None
     ground.receive(user="person-b")
     told = ground.why(ground.receive(user="person-b"))
     assert told["where"]["fate"] == "behind"
-    assert "of the same person comes first" in told["where"]["what"]
+    assert "of the same channel user comes first" in told["where"]["what"]
     assert told["turn_is_before_it"]
     ground.wait(QUIET_S + 1)
 

@@ -225,7 +225,11 @@ IN_LINE = replace(user(WAITING, due_at=at(-5)), calls_until=at(0.5))
             "gate account, because Telnyx a",
         ),
         (replace(WAITING, gates=(RATE,)), MessageStatus.GATE, "because Telnyx answered 429"),
-        (replace(HELD, message=WAITING.message), MessageStatus.BEHIND, "turn 5 of the same person"),
+        (
+            replace(HELD, message=WAITING.message),
+            MessageStatus.BEHIND,
+            "turn 5 of the same channel user",
+        ),
         (HELD, MessageStatus.TELNYX, "Telnyx is being asked"),
         (replace(HELD, calls=()), MessageStatus.WORKER, "in hand"),
         (TAKEN, MessageStatus.LOOK_BACK, "its worker died in call 9"),

@@ -1,18 +1,17 @@
 # ruff: noqa: PLC0415 - each command imports what it needs when it runs, so that --help is quick
-"""The commands that find out why: why, stuck and simulate."""
+"""The commands that only read: why, stuck, simulate and metrics."""
 
 from typing import Annotated
 
 import typer
 
-from worker.cli.options import OPERATE, Json
+from worker.cli.options import OPERATE, Host, Json, Port
 
 
 def register(app: typer.Typer) -> None:
     """Add these commands to the command line."""
-    app.command(rich_help_panel=OPERATE)(why)
-    app.command(rich_help_panel=OPERATE)(stuck)
-    app.command(rich_help_panel=OPERATE)(simulate)
+    for command in (why, stuck, simulate, metrics):
+        app.command(rich_help_panel=OPERATE)(command)
 
 
 def why(
@@ -20,19 +19,19 @@ def why(
         str,
         typer.Argument(
             metavar="MESSAGE",
-            help="Our number of it, the channel's own id, or CHANNEL:USER:MESSAGE-ID.",
+            help="Number of the message, the channel's own id, or CHANNEL:USER:MESSAGE-ID.",
         ),
     ],
     *,
     text: Annotated[
-        bool, typer.Option("--text", help="Also what was written, and the reply.")
+        bool, typer.Option("--text", help="Also print the texts of message and reply.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Show the whole life of one message: what it waits for, what happens next, how it came to it.
+    """Show the history of one message, why it waits, and what happens next.
 
-    Exits 1 where no accepted message has this id, and says where else it was found: in the inbox,
-    or refused among the dead letters. CHANNEL:USER:MESSAGE-ID is the quickest where there are many.
+    Exits 1 if no accepted message has this id, and names other places that have it: the inbox, or
+    the dead letters. With many messages, CHANNEL:USER:MESSAGE-ID is the quickest form.
     """
     from worker.cli.inspect import why as command
 
@@ -46,11 +45,11 @@ def stuck(
     ] = 60.0,
     as_json: Json = False,
 ) -> None:
-    """Show what waits for longer than it should, and what to do. Exits 1 where there is anything.
+    """Show what has waited for too long, and the command that helps. Exits 1 if something has.
 
-    Who is due and not taken up, has diverged, or is held in doubt; replies that are overdue; closed
-    gates with people behind them; an inbox that nobody empties; workers that died or stall. Never
-    shows what people wrote, nor who they are.
+    Lists users who are due and not claimed, have diverged, or have a call in doubt; overdue
+    replies; closed gates with users behind them; a full inbox; dead and stalled workers. Never
+    shows texts or addresses.
     """
     from worker.cli.inspect import stuck as command
 
@@ -64,10 +63,21 @@ def simulate(
     *,
     as_json: Json = False,
 ) -> None:
-    """Show where an envelope would go and what would become of it. Exits 1 for a dead letter.
+    """Show how an envelope would be routed and handled. Exits 1 if it would be a dead letter.
 
-    Calls nobody and writes nothing; needs no database. AGENTS_FILE is read as a worker reads it.
+    Sends nothing and writes nothing; needs no database. Reads AGENTS_FILE as a worker does.
     """
     from worker.cli.send import dry_run as command
 
     command.run(path, as_json=as_json)
+
+
+def metrics(*, port: Port = 9465, host: Host = "127.0.0.1") -> None:
+    """Serve counts and ages of the whole installation to Prometheus. Ctrl-C stops it.
+
+    Run one for each installation: it reads Postgres and the broker. Workers serve their own
+    counters at METRICS_PORT. Never shows texts or addresses.
+    """
+    from worker.cli.inspect import metrics as command
+
+    command.run(host=host, port=port)

@@ -1,4 +1,4 @@
-"""The container's health check: whether a worker of this host consumes, not merely lives."""
+"""The container's health check: whether the workers of this host take entries, not only live."""
 
 import socket
 
@@ -9,8 +9,9 @@ from worker.cli.settings import settings_for
 
 
 def run(*, max_stalled_s: float, as_json: bool) -> None:
-    """Exit 0 where every living worker of this host takes what waits in the broker."""
+    """Exit 0 if every living worker of this host takes the entries that wait in the broker."""
     settings = settings_for("database_url")
+    # Only this host: a container must not be restarted for the workers of another one.
     with open_counts(settings.database_url, name="worker-health") as counts:
         workers = counts.status.workers(socket.gethostname())
     if as_json:

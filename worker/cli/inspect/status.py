@@ -1,4 +1,4 @@
-"""`worker status`: is everything there, and what is it doing? Never a text, an address or a key."""
+"""`worker status`: whether everything is up, and counts. Never a text, an address or a key."""
 
 import time
 from collections.abc import Mapping
@@ -25,15 +25,15 @@ _WATCH_EVERY_S: Final = 2.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """One look. `healthy` = all that must be there is there."""
+    """State of the installation. `healthy` = everything that is needed is up."""
 
     healthy: bool
     problems: tuple[str, ...]
-    """What is down, a line each."""
+    """A line for each thing that is down."""
     revision: str | None
-    """Of the database; None = never migrated, or Postgres is away."""
+    """The database's migration; None = never migrated, or Postgres is away."""
     head: str | None
-    """The newest migration; None = not known here."""
+    """The newest migration; None = this installation has no migrations folder."""
     queues: Mapping[str, int] | None
     """Name -> entries that wait, and under `unacked` what a worker has; None = no broker."""
     overview: Overview | None = field(default=None)
@@ -56,7 +56,7 @@ def run(*, as_json: bool, watch: bool) -> None:
 
 
 def look(store: StatusStore, settings: Settings) -> Status:
-    """Ask Postgres and the broker; who does not answer becomes a problem, never an exception."""
+    """Ask Postgres and the broker; if one does not answer, that is a problem, no exception."""
     problems: list[str] = []
     revision, overview, ages = _from_postgres(store, problems)
     head = _head()
@@ -106,7 +106,8 @@ def _head() -> str | None:
     try:
         return migrations.head_revision()
     except CommandError:
-        return None  # installed without the migrations
+        # Installed as a package, without the migrations: then there is nothing to compare with.
+        return None
 
 
 def _watch(store: StatusStore, settings: Settings, *, as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""`worker why`: the whole life of one message, and what it waits for."""
+"""`worker why`: the history of one message, and why it waits."""
 
 from dataclasses import asdict
 

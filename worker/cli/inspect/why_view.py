@@ -1,6 +1,6 @@
-"""How the life of one message is shown: facts for scripts, a timeline for people.
+"""Shows the history of one message: facts for scripts, a timeline for people.
 
-What was written shows only where asked for; who wrote it never does.
+Texts are shown only on request, addresses never.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -21,11 +21,12 @@ from worker.handlers.intake.accept import NEVER_ANSWERED
 from worker.handlers.operators.explain import Explained
 
 _AS_THEY_ARE: Final = ("sent_at", "expires_at", "agent", "reply_to")
+# The model may have invented the name, with words of the sender in it.
 _NO_TOOL: Final = "(no tool of ours)"
 
 
 def facts_of(explained: Explained, tools: Collection[str], *, text: bool) -> dict[str, object]:
-    """Give everything as JSON has it. `tools`: the names that may be shown."""
+    """Return the JSON document. `tools`: the names that may be shown."""
     history = explained.history
     message = asdict(history.message)
     envelope = message.pop("envelope")
@@ -59,7 +60,7 @@ def _where(explanation: Explanation) -> dict[str, object]:
 
 
 def envelope_facts(envelope: Mapping[str, object], *, text: bool) -> dict[str, object]:
-    """Say what an envelope holds beside what was written and by whom."""
+    """Return the facts of an envelope that are neither texts nor addresses."""
     facts: dict[str, object] = {one: envelope[one] for one in _AS_THEY_ARE if envelope.get(one)}
     signals = _list(envelope.get("signals"))
     known = [one for one in signals if one in NEVER_ANSWERED]
@@ -73,7 +74,7 @@ def envelope_facts(envelope: Mapping[str, object], *, text: bool) -> dict[str, o
 
 
 def lines_of(explained: Explained, tools: Collection[str], *, text: bool) -> Iterator[str]:
-    """Give the lines for people: first where it stands, then how it came to that."""
+    """Yield the lines for people: the current state first, then the events."""
     history, told = explained.history, explained.explanation
     message, now = history.message, history.now
     outcome = f" ({message.outcome})" if message.outcome not in {None, message.state} else ""
@@ -123,7 +124,7 @@ def _notes(explained: Explained, tools: Collection[str], *, text: bool) -> Itera
 
 
 def _timeline(history: MessageHistory) -> list[tuple[datetime, str]]:
-    """Give what happened, in the order of time."""
+    """Return the events, in the order of time."""
     late = ", though sent before what was taken already" if history.message.late else ""
     rows = [(history.message.accepted_at, f"accepted{late}"), *_of_turn(history), *_of_end(history)]
     if history.delivery is not None:

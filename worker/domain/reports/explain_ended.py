@@ -1,11 +1,11 @@
-"""What became of a message whose turn has ended, and of its reply.
+"""Explains messages that have an outcome, and their replies. Defines the values of explanations.
 
-The values; and the half of `worker.domain.reports.explain_waiting` that looks at what is over.
+The other half is `worker.domain.reports.explain_waiting`.
 """
 
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum, unique
+from enum import StrEnum, auto, unique
 from typing import Final
 
 from worker.domain.reports.message_history import DeadLetterSummary, DeliverySummary, MessageHistory
@@ -20,52 +20,52 @@ from worker.domain.states import (
 
 @unique
 class MessageStatus(StrEnum):
-    """Where a message stands, for scripts: new ones may come, none changes its meaning."""
+    """The state of a message for scripts. New ones may come; none changes its meaning."""
 
-    ANSWERED = "answered"
-    DELIVERING = "delivering"
-    WITHHELD = "withheld"
-    SUPERSEDED = "superseded"
-    NOT_DELIVERED = "not_delivered"
-    HUMAN = "human"
-    SKIPPED = "skipped"
-    EXPIRED = "expired"
-    DEAD = "dead"
+    ANSWERED = auto()
+    DELIVERING = auto()
+    WITHHELD = auto()
+    SUPERSEDED = auto()
+    NOT_DELIVERED = auto()
+    HUMAN = auto()
+    SKIPPED = auto()
+    EXPIRED = auto()
+    DEAD = auto()
 
-    DEBOUNCE = "debounce"
-    WORKER = "worker"
-    BEHIND = "behind"
-    TELNYX = "telnyx"
-    TOOLS = "tools"
-    GATE = "gate"
-    RATE = "rate"
-    RETRY = "retry"
-    LOOK_BACK = "look_back"
-    CONVERSATION = "conversation"
-    PAUSED = "paused"
-    DIVERGED = "diverged"
-    ERASING = "erasing"
-    NO_AGENT = "no_agent"
-    STRANDED = "stranded"
+    DEBOUNCE = auto()
+    WORKER = auto()
+    BEHIND = auto()
+    TELNYX = auto()
+    TOOLS = auto()
+    GATE = auto()
+    RATE = auto()
+    RETRY = auto()
+    LOOK_BACK = auto()
+    CONVERSATION = auto()
+    PAUSED = auto()
+    DIVERGED = auto()
+    ERASING = auto()
+    NO_AGENT = auto()
+    STRANDED = auto()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
-    """What a message waits for, or how it ended; what happens next; what a person may do."""
+    """Why a message waits, or how it ended; the next step; commands for an operator."""
 
     status: MessageStatus
     what: str
     since: datetime | None = None
     until: datetime | None = None
-    """When that ends or is looked at again; in the past = it should have been."""
+    """When that ends or is checked again; in the past = it is overdue."""
     then: str = ""
-    """Empty = nothing more happens by itself."""
+    """The next step; empty = nothing more happens by itself."""
     commands: tuple[str, ...] = ()
 
 
 _SAY: Final = 'worker say {user} "TEXT"'
 _SKIPPED: Final = {
-    "overflow": "too many messages of this person waited (max_pending)",
+    "overflow": "too many messages of this channel user waited (max_pending)",
     "over_budget": "the budget of its agent was used up for that day (UTC), see worker usage",
     "unsupported_attachment": "an attachment is no image (other_attachments)",
 }
@@ -74,10 +74,25 @@ _DEAD: Final = {
     "refused": "Telnyx refused it as it stands, twice",
     "gave_up": "it was tried for too long, or too often without a clear answer",
 }
+_STATUS: Final = {
+    DeliveryState.SENT: MessageStatus.ANSWERED,
+    DeliveryState.WITHHELD: MessageStatus.WITHHELD,
+    DeliveryState.SUPERSEDED: MessageStatus.SUPERSEDED,
+}
+"""Status of an answered message by its delivery; otherwise NOT_DELIVERED."""
+_UNDELIVERED: Final = {
+    DeliveryState.WITHHELD: "the reply was withheld, for a person had taken over",
+    DeliveryState.SUPERSEDED: (
+        "the reply was not sent, for newer messages waited: the next one covers them"
+    ),
+    DeliveryState.FAILED: "the channel refused the reply, or it was tried too often",
+    DeliveryState.UNKNOWN: "the channel may have the reply or not, and it is not sent again",
+    DeliveryState.EXPIRED: "the reply could not be handed over in time (delivery_max_age_s)",
+}
 
 
 def ended(history: MessageHistory) -> Explanation:
-    """Say how a message ended, whose state is no longer `pending` or `in_turn`."""
+    """Explain a message whose state is not `pending` or `in_turn`."""
     message = history.message
     match message.state:
         case MessageState.DEAD:
@@ -85,7 +100,7 @@ def ended(history: MessageHistory) -> Explanation:
         case MessageState.HUMAN:
             return Explanation(
                 status=MessageStatus.HUMAN,
-                what="a person had taken over: it was left to him, and the model did not answer",
+                what="a person had taken over: it was left to them, and the model did not answer",
                 since=message.finished_at,
                 commands=(_SAY.format(user=history.user.id),),
             )
@@ -110,18 +125,17 @@ def _dead(history: MessageHistory) -> Explanation:
     last = history.calls[-1] if history.calls else None
     answer = f" (status {last.status})" if last is not None and last.status else ""
     what = f"dead letter, {reason}: {_DEAD.get(reason, 'see its reason')}{answer}"
-    if letter is None:
-        dealt = next((one for one in reversed(history.letters) if one.resolution), None)
-        over = f"dead letter {dealt.id} was {dealt.resolution}" if dealt else ""
+    if letter is not None:
         return Explanation(
-            status=MessageStatus.DEAD, what=what, since=history.message.finished_at, then=over
+            status=MessageStatus.DEAD,
+            what=what,
+            since=letter.created_at,
+            commands=(f"worker dead-letters replay {letter.id}",),
         )
-    return Explanation(
-        status=MessageStatus.DEAD,
-        what=what,
-        since=letter.created_at,
-        commands=(f"worker dead-letters replay {letter.id}",),
-    )
+    dealt = next((one for one in reversed(history.letters) if one.resolution), None)
+    then = f"dead letter {dealt.id} was {dealt.resolution}" if dealt else ""
+    since = history.message.finished_at
+    return Explanation(status=MessageStatus.DEAD, what=what, since=since, then=then)
 
 
 def _answered(history: MessageHistory) -> Explanation:
@@ -129,7 +143,7 @@ def _answered(history: MessageHistory) -> Explanation:
     failure = history.turn and history.turn.failure
     how = {
         ReplySource.ADOPTED: "answered; the answer was found in Telnyx's conversation",
-        ReplySource.FALLBACK: f"the fallback text was said ({failure})",
+        ReplySource.FALLBACK: f"the reply is the fallback text ({failure})",
     }.get(source or ReplySource.CALL, "answered")
     if delivery is None:
         return Explanation(
@@ -137,46 +151,22 @@ def _answered(history: MessageHistory) -> Explanation:
         )
     if delivery.state in {DeliveryState.PENDING, DeliveryState.SENDING}:
         return _delivering(history, delivery)
-    ends = {
-        DeliveryState.SENT: (
-            MessageStatus.ANSWERED,
-            f"{how}; the reply was handed over"
-            if delivery.attempts
-            else f"{how}; the reply is kept in Postgres, this channel has no delivery",
-        ),
-        DeliveryState.WITHHELD: (
-            MessageStatus.WITHHELD,
-            f"{how}; the reply was withheld, for a person had taken over",
-        ),
-        DeliveryState.SUPERSEDED: (
-            MessageStatus.SUPERSEDED,
-            f"{how}; the reply was not sent, for newer messages waited: the next one covers them",
-        ),
-        DeliveryState.FAILED: (
-            MessageStatus.NOT_DELIVERED,
-            f"{how}; the channel refused the reply, or it was tried too often",
-        ),
-        DeliveryState.UNKNOWN: (
-            MessageStatus.NOT_DELIVERED,
-            f"{how}; the channel may have the reply or not, and it is not sent again",
-        ),
-        DeliveryState.EXPIRED: (
-            MessageStatus.NOT_DELIVERED,
-            f"{how}; the reply could not be handed over in time (delivery_max_age_s)",
-        ),
-    }
-    status, what = ends.get(
-        delivery.state, (MessageStatus.NOT_DELIVERED, f"{how}; {delivery.state}")
-    )
+    if delivery.state is DeliveryState.SENT:
+        sent = "the reply was handed over"
+        kept = "the reply is kept in Postgres, this channel has no delivery"
+        what = sent if delivery.attempts else kept
+    else:
+        what = _UNDELIVERED.get(delivery.state, str(delivery.state))
+    status = _STATUS.get(delivery.state, MessageStatus.NOT_DELIVERED)
     return Explanation(
         status=status,
-        what=what + _told(delivery),
+        what=f"{how}; {what}{_provider_status(delivery)}",
         since=delivery.finished_at,
-        commands=_mends(history, status),
+        commands=_commands(history, status),
     )
 
 
-def _mends(history: MessageHistory, status: MessageStatus) -> tuple[str, ...]:
+def _commands(history: MessageHistory, status: MessageStatus) -> tuple[str, ...]:
     letter = _open_letter(history, DeadLetterKind.DELIVERY)
     if letter is not None:
         return (f"worker dead-letters replay {letter.id}",)
@@ -186,22 +176,22 @@ def _mends(history: MessageHistory, status: MessageStatus) -> tuple[str, ...]:
 
 
 def _delivering(history: MessageHistory, delivery: DeliverySummary) -> Explanation:
-    """Say what a reply waits for."""
+    """Explain a reply on its way."""
     what, until, then = "the reply is due to be handed over", delivery.due_at, ""
     gate = next((g for g in history.gates if g.name == f"webhook:{delivery.way_out}"), None)
     person = history.reply is not None and history.reply.source is ReplySource.HUMAN
     if delivery.ahead:
-        what, until = f"{delivery.ahead} earlier replies to this person go first", None
+        what, until = f"{delivery.ahead} earlier replies to this channel user go first", None
     elif delivery.lease_until is not None and delivery.lease_until > history.now:
         what = f"attempt {delivery.attempts} is under way"
-        until, then = delivery.lease_until, "an attempt that does not end is taken for unclear"
+        until, then = delivery.lease_until, "an attempt that does not end counts as unclear"
     elif gate is not None and gate.reason == SWITCHED_OFF:
         what, until = f"gate {gate.name}: its endpoint failed for days and is switched off", None
         then = "nothing is sent until the row is taken out of gates: docs/how-to/receive-replies.md"
     elif gate is not None:
         what, until = f"gate {gate.name} is closed: {gate.reason}", gate.closed_until
     elif delivery.attempts:
-        what = f"attempt {delivery.attempts} did not succeed{_told(delivery)}"
+        what = f"attempt {delivery.attempts} did not succeed{_provider_status(delivery)}"
         then = f"attempt {delivery.attempts + 1}"
     if history.user.paused_at is not None and not person:
         then = "it is withheld, for a person has taken over meanwhile"
@@ -214,7 +204,7 @@ def _delivering(history: MessageHistory, delivery: DeliverySummary) -> Explanati
     )
 
 
-def _told(delivery: DeliverySummary) -> str:
+def _provider_status(delivery: DeliverySummary) -> str:
     return f" ({delivery.provider_status})" if delivery.provider_status else ""
 
 

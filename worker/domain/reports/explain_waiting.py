@@ -1,10 +1,10 @@
-"""What a message waits for now and what happens next, decided from what Postgres holds.
+"""Explains why a message waits and what happens next, from the state in Postgres.
 
     any     ──▶ being erased
     pending ──▶ diverged ▸ behind an open turn ▸ (expires, or: no such agent ▸ gate ▸ paused)
                 ▸ debounce ▸ the rate of calls ▸ a worker
-    in_turn ──▶ diverged ▸ somebody is at it ▸ no such agent ▸ gate ▸ the rate of calls
-                ▸ what its last call came to
+    in_turn ──▶ diverged ▸ a worker has it ▸ no such agent ▸ gate ▸ the rate of calls
+                ▸ the outcome of its last call
     others  ──▶ `worker.domain.reports.explain_ended`
 
 The first match wins. Keep it in agreement with `worker.domain.turns.next_step`.
@@ -27,11 +27,14 @@ from worker.domain.timing import Timing
 from worker.domain.turns.next_step import gate_names
 
 _TO_A_PERSON: Final = "it is added to Telnyx's conversation and ends as human: nobody answers it"
+_STRANDED: Final = "nothing will take it up: the user has no due time, a defect of the service"
 _NOBODY_LIVES: Final = "no worker is alive: start one, then it goes on by itself"
 
 
+# The order of the cases is that of `next_step`: a message that is erased, ended or diverged is not
+# moved by gates, agents or workers, whatever their state.
 def explain(history: MessageHistory, routing: Routing, timing: Timing) -> Explanation:
-    """Say where a message stands."""
+    """Explain the state of a message."""
     if history.user.erasing_since is not None:
         return _erasing(history)
     if history.message.state not in {MessageState.PENDING, MessageState.IN_TURN}:
@@ -52,7 +55,7 @@ def explain(history: MessageHistory, routing: Routing, timing: Timing) -> Explan
 def _erasing(history: MessageHistory) -> Explanation:
     return Explanation(
         status=MessageStatus.ERASING,
-        what="its person is being erased, and that has not been finished; he is stopped",
+        what="its channel user is being erased and stopped; the erasure is not finished",
         since=history.user.erasing_since,
         commands=(f"worker erase {history.user.id}",),
     )
@@ -78,21 +81,23 @@ def _behind(turn: TurnSummary, before: Explanation) -> Explanation:
     return replace(
         before,
         status=MessageStatus.BEHIND,
-        what=f"turn {turn.id} of the same person comes first: {before.what}",
+        what=f"turn {turn.id} of the same channel user comes first: {before.what}",
         then=f"{before.then}; after it, this one" if before.then else "after it, this one",
     )
 
 
 def _pending(history: MessageHistory, routing: Routing) -> Explanation:
-    """Say what a message waits for that no turn has taken, while none is open."""
+    """Explain a message that no turn has taken, while no turn is open."""
     user, now = history.user, history.now
-    agent = user.next_agent or history.message.agent  # whoever comes first opens the line
+    # Not the message's own agent: the first pending message decides which agent's turn opens.
+    agent = user.next_agent or history.message.agent
     then = "its turn opens and Telnyx is asked"
     if history.message.before:
         then = f"{history.message.before} earlier messages go first, or with it in one turn"
     expires_at = history.message.expires_at
     if expires_at is not None and expires_at <= max(user.due_at or now, now):
-        then = "it ends as expired"  # whoever has to answer, and whether he may
+        # Before agent, gate and pause, which do not matter any more: expiry needs no call.
+        then = "it ends as expired"
     elif agent not in routing.agents:
         return _no_agent(history, agent)
     elif (gate := _gate(history, routing, agent)) is not None:
@@ -115,13 +120,13 @@ def _paused(history: MessageHistory, since: datetime) -> Explanation:
 
 
 def _due(history: MessageHistory, then: str) -> Explanation:
-    """Say what a message that nothing holds back waits for."""
+    """Explain a message that no gate and no pause holds back."""
     user, now = history.user, history.now
     if user.due_at is None:
         return Explanation(
             status=MessageStatus.STRANDED,
-            what="nothing will take it up: its person has no due time, which is a defect of ours",
-            then="the next message of this person takes it along",
+            what=_STRANDED,
+            then="the next message of this channel user takes it along",
         )
     if user.held_until is not None:
         what = "a worker has it in hand"
@@ -137,8 +142,9 @@ def _due(history: MessageHistory, then: str) -> Explanation:
 
 
 def _in_line(history: MessageHistory, routing: Routing, then: str) -> Explanation | None:
-    """Say that it is due and waits for its moment; None = it does not."""
+    """Explain a message that is due and waits for the rate limit; None = it does not."""
     user, rate = history.user, routing.calls_per_second
+    # Only what is due and free waits for the rate: all else waits longer for another reason.
     due = user.due_at is not None and user.due_at <= history.now and user.held_until is None
     if not due or rate is None or history.calls_until is None or history.calls_until <= history.now:
         return None
@@ -153,7 +159,7 @@ def _in_line(history: MessageHistory, routing: Routing, then: str) -> Explanatio
 def _in_turn(
     history: MessageHistory, turn: TurnSummary, routing: Routing, timing: Timing
 ) -> Explanation:
-    """Say what an open turn waits for."""
+    """Explain an open turn."""
     agent = routing.agents.get(turn.agent)
     last = history.calls[-1] if history.calls else None
     if history.user.held_until is not None:
@@ -197,13 +203,13 @@ def _at_work(history: MessageHistory, last: CallSummary | None) -> Explanation:
 def _resting(
     history: MessageHistory, turn: TurnSummary, last: CallSummary | None, quiet_s: float
 ) -> Explanation:
-    """Say why an open turn, that nobody has in hand and no gate holds, is not taken up yet."""
+    """Explain an open turn that no worker holds and no gate blocks."""
     then = _after(history, turn, last, quiet_s)
     due_at = history.user.due_at
     if due_at is None:
-        what = "nothing will take it up: its person has no due time, which is a defect of ours"
-        return Explanation(status=MessageStatus.STRANDED, what=what)
+        return Explanation(status=MessageStatus.STRANDED, what=_STRANDED)
     if last is None:
+        # Without a call, the turn can only have stopped at its conversation.
         what = "its Telnyx conversation could not be found, made or written to"
         if due_at <= history.now:
             what = "the next free worker takes it up"
@@ -237,9 +243,9 @@ def _came_to(last: CallSummary) -> str:
 def _after(
     history: MessageHistory, turn: TurnSummary, last: CallSummary | None, quiet_s: float
 ) -> str:
-    """Say what is done when the turn is taken up again."""
+    """Return the next step of the turn."""
     if turn.kind is TurnKind.HUMAN:
-        return "its words are added to Telnyx's conversation; nobody answers"
+        return "its text is added to Telnyx's conversation; nobody answers"
     if last is None or last.state is CallState.NOT_SENT:
         return "Telnyx is asked"
     if last.state is CallState.DONE:
@@ -260,7 +266,7 @@ def _is_doubtful(call: CallSummary) -> bool:
 
 
 def _gate(history: MessageHistory, routing: Routing, name: str) -> ClosedGate | None:
-    """Give the gate that holds this agent back for longest."""
+    """Return the gate that holds this agent back for longest."""
     agent = routing.agents.get(name)
     if agent is None:
         return None

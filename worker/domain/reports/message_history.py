@@ -1,4 +1,8 @@
-"""The whole life of one message, as Postgres holds it: what a person on call looks at."""
+"""The history of one message as Postgres has it, for a person on call.
+
+The names of the fields are the keys of `worker why --json`, and most of them are columns, which
+`worker.store.reports.message_history` selects by these names.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -45,35 +49,35 @@ class MessageSummary:
     late: bool
     """It was sent before something that had been taken already."""
     alone: bool
-    """It goes in a turn of its own: after a refused turn, or replayed."""
+    """It gets a turn of its own: after a refused turn, or replayed."""
     conflicts: int
-    """So often came the same id with another body; the first stands."""
+    """How often the same id came with another body; the first body is kept."""
     turn_id: TurnId | None
     envelope: Mapping[str, object]
-    """As it was accepted, with what was written. Never for a log."""
+    """As it was accepted, with the text. Never log it."""
     before: int
-    """Messages of the same person that wait, and come before it."""
+    """Pending messages of the same channel user that come before it."""
     trace_id: str | None = None
-    """OpenTelemetry's; None = it was not traced."""
+    """OpenTelemetry's trace id; None = it was not traced."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserSummary:
-    """The channel user, without who it is."""
+    """The channel user, without the address."""
 
     id: ChannelUserId
     due_at: datetime | None
     """When the next step may start; None = there is nothing to do."""
     waiting_due_at: datetime | None
-    """When the messages that no turn has taken may be."""
+    """When a turn may take the pending messages."""
     next_agent: str | None
-    """Whom the first message that waits, and has not expired, is for; None = none waits."""
+    """The agent of the first pending message that has not expired; None = none is pending."""
     held_until: datetime | None
-    """Until when a living worker may work on him; None = nobody does."""
+    """End of the lease of a living worker; None = no worker holds the user."""
     paused_at: datetime | None
     diverged_at: datetime | None
     erasing_since: datetime | None
-    """Since when he is being erased, which has not been finished; None = he is not."""
+    """Start of an erasure that is not finished; None = there is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +91,7 @@ class TurnSummary:
     agent_version: str
     messages: int
     landed: bool | None
-    """Whether it is a user message of Telnyx's conversation; None = not known."""
+    """Whether Telnyx's conversation has its user message; None = not known."""
     failure: str | None
     opened_at: datetime
     finished_at: datetime | None
@@ -110,7 +114,7 @@ class CallSummary:
     code: str | None
     reason: str | None
     fault: Fault | None
-    """Of a refused call."""
+    """The class of a refusal; None = the call was not refused."""
     request_id: str | None
     response_id: str | None
     input_tokens: int | None
@@ -125,7 +129,7 @@ class ToolSummary:
     round: int
     call_id: str
     name: str
-    """As the model wrote it: its own words, where no tool has that name."""
+    """As the model wrote it: free text if no tool has that name."""
     state: ToolCallState
     started_at: datetime
     finished_at: datetime | None
@@ -133,11 +137,12 @@ class ToolSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoggedEvent:
-    """Something out of the ordinary: what was read at Telnyx, or what an operator did."""
+    """A row of the attempt log: a reading of Telnyx's side, or an action of an operator."""
 
     at: datetime
     event: str
     turn_id: TurnId | None
+    """None = an action on the channel user."""
     facts: Mapping[str, object]
 
 
@@ -147,7 +152,7 @@ class ReplySummary:
 
     source: ReplySource
     text: str
-    """Never for a log."""
+    """Never log it."""
     created_at: datetime
 
 
@@ -158,19 +163,19 @@ class DeliverySummary:
     id: DeliveryId
     state: DeliveryState
     way_out: str
-    """Name of the channel, or of the route, that says how it is delivered."""
+    """The channel or route whose configuration the delivery follows."""
     attempts: int
     """Attempts begun."""
     first_attempt_at: datetime | None
     due_at: datetime | None
     lease_until: datetime | None
-    """Until when an attempt is under way; None or past = none is."""
+    """Until when an attempt runs; None or past = none runs."""
     provider_id: str | None
     provider_status: str | None
     created_at: datetime
     finished_at: datetime | None
     ahead: int
-    """Earlier replies to the same person that are not out yet."""
+    """Earlier replies to the same channel user that are not delivered yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,6 +185,7 @@ class DeadLetterSummary:
     id: DeadLetterId
     kind: DeadLetterKind
     reason: str
+    """A code of `worker.domain.reasons`, or the outcome of the message."""
     detail: str
     created_at: datetime
     resolution: Resolution | None
@@ -193,11 +199,12 @@ class ClosedGate:
     name: str
     closed_until: datetime
     reason: str
+    """`rate limit`, `status 401` or the like; of a webhook also `switched_off`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessageHistory:
-    """Everything about one message, of one moment."""
+    """Everything about one message, at one time."""
 
     now: datetime
     """The database's time, as all times here."""
@@ -208,18 +215,18 @@ class MessageHistory:
     turn: TurnSummary | None
     """The turn that took it; while it waits, the open turn before it."""
     calls: tuple[CallSummary, ...] = ()
-    """Of that turn, oldest first; so are the others."""
+    """The calls of `turn`, oldest first; tools and events likewise."""
     tools: tuple[ToolSummary, ...] = ()
     events: tuple[LoggedEvent, ...] = ()
     reply: ReplySummary | None = None
-    """Of the message's own turn."""
+    """The reply of the message's own turn, even if `turn` is another one."""
     delivery: DeliverySummary | None = None
     letters: tuple[DeadLetterSummary, ...] = ()
     gates: tuple[ClosedGate, ...] = ()
     calls_until: datetime | None = None
-    """Up to when every moment for a call is taken; None or past = a call may go at once."""
+    """Until when the rate limit is used up; None or past = a call may start at once."""
 
     @property
     def is_behind(self) -> bool:
-        """Whether `turn` is another one, which it waits for."""
+        """Whether `turn` is another one, which the message waits for."""
         return self.turn is not None and self.message.turn_id != self.turn.id

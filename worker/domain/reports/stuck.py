@@ -1,7 +1,7 @@
-"""What waits for longer than it should, and the command that helps: decided from one look.
+"""Decides what has waited for too long, and which command helps.
 
-People who are paused wait for a person, and who waits for more messages is not late; neither is
-stuck. A gate is only worth a line where somebody has waited behind it.
+Paused users wait for a person, and users within the debounce are not late: neither is stuck. A gate
+is listed only if somebody has waited behind it.
 """
 
 from collections.abc import Iterator
@@ -18,58 +18,76 @@ from worker.domain.turns.next_step import gate_names
 
 @unique
 class StuckKind(StrEnum):
-    """What is wrong, for scripts."""
+    """The kind of problem, for scripts."""
 
     NO_WORKER = "no_worker"
+    """Work waits, and no worker has a fresh heartbeat."""
     STALLED_WORKER = "stalled_worker"
     INBOX = "inbox"
     GATE = "gate"
+    """Somebody has waited behind a closed gate."""
     NO_AGENT = "no_agent"
     DIVERGED = "diverged"
+    """Listed at once: nothing but an operator can help."""
     ERASING = "erasing"
     OVERDUE = "overdue"
     DEAD_LEASE = "dead_lease"
+    """Overdue since the worker that held the user died."""
     DOUBT = "doubt"
+    """A call without a clear answer, for longer than reconciling takes."""
     STRANDED = "stranded"
     DELIVERY = "delivery"
 
 
+_WHY: Final = {
+    StuckKind.DIVERGED: "stopped: Telnyx's conversation is not what we know",
+    StuckKind.ERASING: "is being erased, and that was not finished: run it again",
+    StuckKind.OVERDUE: "due, and no worker has taken it up",
+    StuckKind.DEAD_LEASE: "its worker died, and no other has taken it up",
+    StuckKind.DOUBT: "a call without a clear answer is not resolved, although it could be by now",
+    StuckKind.STRANDED: "waits without a due time, which is a defect: its next message frees it",
+    StuckKind.DELIVERY: "its reply is due to be handed over, and no worker has taken it up",
+}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StuckUser:
-    """A channel user who is held up."""
+    """A channel user who has waited for too long."""
 
     kind: StuckKind
     user: ChannelUserId
     message: MessageRowId | None
-    """The oldest of his that waits; None = what one of our people said."""
+    """Their oldest waiting message; None = a message of our staff waits."""
     since: datetime
     all_of_kind: int
-    """So many are held up for this reason; not all of them may have been read."""
+    """How many users have this problem; not all of them may be listed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backlog:
-    """Those that wait for one agent, for delivery on one channel, or in the inbox."""
+    """What waits for one agent, for delivery on one channel, or in the inbox."""
 
     name: str
+    """The agent, the channel, `inbox`, or host/pid of a stalled worker."""
     count: int
     since: datetime
+    """Acceptance or creation of the oldest."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StuckSnapshot:
-    """One look at everything that has waited for longer than was asked."""
+    """Everything that has waited for longer than the given time."""
 
     now: datetime
     workers: int
     """Processes whose heartbeat is fresh."""
     stalled: tuple[Backlog, ...]
-    """Of them those that take nothing; named host/pid."""
+    """Workers that take nothing although entries wait, by host/pid."""
     gates: tuple[ClosedGate, ...]
     by_agent: tuple[Backlog, ...]
     """Messages without an outcome, by agent."""
     by_channel: tuple[Backlog, ...]
-    """Replies that are not out, by channel."""
+    """Undelivered replies, by channel."""
     inbox: Backlog | None
     users: tuple[StuckUser, ...]
 
@@ -86,61 +104,51 @@ class Stuck:
     message: MessageRowId | None = None
 
 
-_WHY: Final = {
-    StuckKind.DIVERGED: "stopped: Telnyx's conversation is not what we know",
-    StuckKind.ERASING: "is being erased, and that was not finished: run it again",
-    StuckKind.OVERDUE: "due, and no worker has taken it up",
-    StuckKind.DEAD_LEASE: "its worker died, and no other has taken it up",
-    StuckKind.DOUBT: "a call without a clear answer is not cleared up, though it could be by now",
-    StuckKind.STRANDED: "waits without a due time, which is a defect: its next message frees it",
-    StuckKind.DELIVERY: "its reply is due to be handed over, and no worker has taken it up",
-}
+def stuck(seen: StuckSnapshot, routing: Routing) -> tuple[Stuck, ...]:
+    """Return what is stuck: causes first, then the users they affect."""
+    return (*_causes(seen, routing), *_people(seen))
 
 
-def stuck(waits: StuckSnapshot, routing: Routing) -> tuple[Stuck, ...]:
-    """Say what is stuck, the causes before those who suffer from them."""
-    return (*_causes(waits, routing), *_people(waits))
-
-
-def _causes(waits: StuckSnapshot, routing: Routing) -> Iterator[Stuck]:
-    crowds = (*waits.by_agent, *waits.by_channel, *((waits.inbox,) if waits.inbox else ()))
-    if waits.workers == 0 and crowds:
+def _causes(seen: StuckSnapshot, routing: Routing) -> Iterator[Stuck]:
+    backlogs = (*seen.by_agent, *seen.by_channel, *((seen.inbox,) if seen.inbox else ()))
+    # Without a backlog it is no problem that no worker runs: this may be a quiet installation.
+    if seen.workers == 0 and backlogs:
         yield Stuck(
             kind=StuckKind.NO_WORKER,
-            why=f"no worker is alive, and {sum(one.count for one in crowds)} wait",
-            since=min(one.since for one in crowds),
+            why=f"no worker is alive, and {sum(one.count for one in backlogs)} wait",
+            since=min(one.since for one in backlogs),
             command="worker doctor",
         )
-    for one in waits.stalled:
+    for one in seen.stalled:
         yield Stuck(
             kind=StuckKind.STALLED_WORKER,
             why=f"worker {one.name} takes nothing while entries wait: it ends itself, else end it",
             since=one.since,
             command="worker health",
         )
-    if waits.inbox is not None:
+    if seen.inbox is not None:
         yield Stuck(
             kind=StuckKind.INBOX,
-            why=f"{waits.inbox.count} lie in the inbox and were not accepted",
-            since=waits.inbox.since,
+            why=f"{seen.inbox.count} envelopes wait in the inbox and were not accepted",
+            since=seen.inbox.since,
             command="worker status",
         )
-    for gate in waits.gates:
-        yield from _gate(gate, waits, routing)
-    for one in waits.by_agent:
+    for gate in seen.gates:
+        yield from _gate(gate, seen, routing)
+    for one in seen.by_agent:
         if one.name not in routing.agents:
             yield Stuck(
                 kind=StuckKind.NO_AGENT,
-                why=f"{one.count} wait for agent {one.name}, which the configuration has not",
+                why=f"{one.count} wait for agent {one.name}, which is not in the agents file",
                 since=one.since,
                 command="worker doctor",
             )
 
 
-def _gate(gate: ClosedGate, waits: StuckSnapshot, routing: Routing) -> Iterator[Stuck]:
+def _gate(gate: ClosedGate, seen: StuckSnapshot, routing: Routing) -> Iterator[Stuck]:
     behind = [
-        *(one for one in waits.by_agent if _passes(routing.agents.get(one.name), gate)),
-        *(one for one in waits.by_channel if gate.name == f"webhook:{one.name}"),
+        *(one for one in seen.by_agent if _passes(routing.agents.get(one.name), gate)),
+        *(one for one in seen.by_channel if gate.name == f"webhook:{one.name}"),
     ]
     if behind:
         yield Stuck(
@@ -156,8 +164,8 @@ def _passes(agent: Agent | None, gate: ClosedGate) -> bool:
     return agent is not None and gate.name in gate_names(agent=agent.name, model=agent.model)
 
 
-def _people(waits: StuckSnapshot) -> Iterator[Stuck]:
-    for one in waits.users:
+def _people(seen: StuckSnapshot) -> Iterator[Stuck]:
+    for one in seen.users:
         command = "worker status" if one.message is None else f"worker why {one.message}"
         if one.kind is StuckKind.DIVERGED:
             command = f"worker conversations show {one.user}"

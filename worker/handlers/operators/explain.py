@@ -1,4 +1,4 @@
-"""Explaining one message to a person on call: which one is meant, its life, and where it stands."""
+"""Explains one message to a person on call: finds it, reads its history, explains its state."""
 
 import unicodedata
 from collections.abc import Mapping
@@ -21,17 +21,17 @@ _MAX_ROW_ID: Final = 2**63 - 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explained:
-    """What there is to say about an accepted message."""
+    """An accepted message with its history and state."""
 
     history: MessageHistory
     explanation: Explanation
     unknown: tuple[UnknownField, ...]
-    """Fields of its envelope that have no meaning here."""
+    """Fields of its envelope that the service does not know."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotAccepted:
-    """Where a message that was never accepted may be found."""
+    """Rows that name a message which was never accepted."""
 
     inbox: tuple[InInbox, ...]
     refused: tuple[RefusedEnvelope, ...]
@@ -48,9 +48,9 @@ class ExplainMessage:
     timing: Timing
 
     def find(self, asked: str) -> tuple[Found, ...]:
-        """Find what is meant: our number, CHANNEL:USER:MESSAGE-ID, or the channel's own id.
+        """Find messages by our number, CHANNEL:USER:MESSAGE-ID, or the channel's own id.
 
-        The first of them that fits anything, in this order.
+        The first form that matches anything wins, in this order.
         """
         if asked.isascii() and asked.isdecimal() and int(asked) <= _MAX_ROW_ID:
             found = self.finding.by_row(int(asked))
@@ -58,7 +58,7 @@ class ExplainMessage:
                 return found
         asked = unicodedata.normalize("NFC", asked)
         channel, colon, rest = asked.partition(":")
-        # Both addresses and message ids may hold colons.
+        # Addresses and message ids may both contain colons, so every split is tried.
         places = [place for place, char in enumerate(rest) if char == ":"]
         if colon and places:
             pairs = [(rest[:place], rest[place + 1 :]) for place in places]
@@ -68,7 +68,7 @@ class ExplainMessage:
         return self.finding.by_message_id(asked)
 
     def __call__(self, message: MessageRowId) -> Explained | None:
-        """Explain an accepted message; None = it is gone."""
+        """Explain an accepted message; None if it does not exist."""
         history = self.histories.read(message)
         if history is None:
             return None
@@ -79,7 +79,7 @@ class ExplainMessage:
         )
 
     def not_accepted(self, asked: str) -> NotAccepted:
-        """Look for a message where it is before it is accepted, or instead of it."""
+        """Look for a message in the inbox and among dead letters."""
         names = {asked, unicodedata.normalize("NFC", asked)}
         parts = asked.split(":")
         names |= {":".join(parts[place:]) for place in range(2, len(parts))}

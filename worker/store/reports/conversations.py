@@ -1,4 +1,4 @@
-"""Our side of conversations, as operators read it: mappings and their turns. Reads only."""
+"""Our side of conversations, for operators: mappings and their turns. Reads only."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from worker.store.selects import fetch, select_as
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConversationSummary:
-    """One row of `conversations`, without who it is."""
+    """One row of `conversations`, without the address."""
 
     id: ConversationId
     user_id: ChannelUserId
@@ -32,7 +32,7 @@ class ConversationSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConversationTurn:
-    """One turn of a conversation, and what came of it."""
+    """One turn of a conversation, with its reply and calls."""
 
     id: TurnId
     kind: str
@@ -49,12 +49,12 @@ class ConversationTurn:
 
     @property
     def is_ours(self) -> bool:
-        """Whether one of our people said it: it is no user item of the thread."""
+        """Whether our staff wrote it: then the thread has no user item of it."""
         return self.kind == "human" and self.source == "human"
 
     @property
     def is_redacted(self) -> bool:
-        """Whether it is in the thread, and retention has taken its words out here."""
+        """Whether it is in the thread while retention has removed its text here."""
         return self.landed is True and not self.input_text
 
 

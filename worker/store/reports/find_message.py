@@ -37,6 +37,7 @@ class InInbox:
     id: int
     created_at: datetime
     now: datetime
+    """The database's time, which its age is computed with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +46,7 @@ class RefusedEnvelope:
 
     id: DeadLetterId
     reason: str
+    """A code of `worker.domain.reasons`."""
     detail: str
     raw: bytes
     """As it came, with the texts of the sender. Never log it."""

@@ -83,6 +83,7 @@ SELECT name, greatest(extract(epoch FROM closed_until - service_now()), 0) FROM 
 _DEAD_LETTERS = sql("""
 SELECT reason, count(*) FROM dead_letters WHERE resolution IS NULL GROUP BY reason
 """)
+# These two read whole tables: for a person who asks, never for a scrape.
 _MESSAGES = sql("SELECT state, count(*) FROM messages GROUP BY state")
 _DELIVERIES = sql("SELECT state, count(*) FROM deliveries GROUP BY state")
 

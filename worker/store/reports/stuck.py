@@ -1,4 +1,4 @@
-"""What has waited for longer than it should. Reads only."""
+"""Reads what has waited for longer than it should."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta

@@ -1,4 +1,4 @@
-"""What all tables share: naming of constraints, and each column type once."""
+"""Shared by all tables: names of constraints, and each column type once."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -16,6 +16,8 @@ NOW = text("service_now()")
 class Base(DeclarativeBase):
     """Root of the mapped classes."""
 
+    # Migrations refer to constraints by name. Without a convention Postgres would choose the names,
+    # and a downgrade would have to guess them.
     metadata = MetaData(
         naming_convention={
             "ix": "ix_%(table_name)s_%(column_0_N_name)s",

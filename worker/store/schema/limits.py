@@ -1,4 +1,4 @@
-"""What is shared to keep within limits: budget_days, rates."""
+"""Tables of limits that all workers share: budget_days, rates."""
 
 from datetime import date
 
@@ -9,23 +9,24 @@ from worker.store.schema.base import At, Base, Count, Str
 
 
 class BudgetDay(Base):
-    """What all users of an agent with a budget used on the latest day; the sum of its parts."""
+    """Use of an agent's budget on the latest day: the sum of the agent's parts."""
 
     __tablename__ = "budget_days"
 
     agent: Mapped[Str] = mapped_column(primary_key=True)
     part: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
-    """Which share of the users, so that they do not all wait for one row."""
+    """A share of the users: with one row, all transactions would wait for its lock."""
     day: Mapped[date] = mapped_column(Date)
-    """Of UTC."""
+    """In UTC."""
     messages: Mapped[Count]
     tokens: Mapped[Count]
 
 
 class Rate(Base):
-    """When the next call may go, of all workers; empty after a crash of Postgres, which is fine."""
+    """When the next call of any worker may start. Unlogged: a crash empties it, which is fine."""
 
     __tablename__ = "rates"
+    # UNLOGGED: each call updates the row, and its value is worthless after a crash.
     __table_args__ = {"prefixes": ["UNLOGGED"]}  # noqa: RUF012 - as SQLAlchemy takes it
 
     name: Mapped[Str] = mapped_column(primary_key=True)

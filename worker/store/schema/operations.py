@@ -1,4 +1,4 @@
-"""What operators read: gates, dead_letters, attempt_log, erasures, retention_passes."""
+"""Tables for operators: gates, dead_letters, attempt_log, erasures, retention_passes."""
 
 from sqlalchemy import CheckConstraint, ForeignKey, Index, LargeBinary, text
 from sqlalchemy.orm import Mapped, mapped_column
@@ -19,7 +19,7 @@ from worker.store.schema.base import (
 
 
 class Gate(Base):
-    """A closed door with a time on it: `account`, `model:…`, `agent:…`, `webhook:…`."""
+    """Holds calls back until a time: `account`, `model:…`, `agent:…`, `webhook:…`."""
 
     __tablename__ = "gates"
 
@@ -27,12 +27,12 @@ class Gate(Base):
     closed_until: Mapped[At]
     reason: Mapped[Str]
     strikes: Mapped[Count]
-    """Closings in a row without a success between; the next wait grows with it."""
+    """Closings in a row without a success in between; the next wait grows with it."""
     changed_at: Mapped[CreatedAt]
 
 
 class DeadLetter(Base):
-    """What no retry can help, kept with its reason until a person replays or dismisses it."""
+    """A message that retries cannot help, kept until a person replays or dismisses it."""
 
     __tablename__ = "dead_letters"
     __table_args__ = (
@@ -43,15 +43,17 @@ class DeadLetter(Base):
             + ") AND resolved_at IS NOT NULL OR resolution IS NULL AND resolved_at IS NULL",
             name="resolution",
         ),
+        # Replaying looks at the one that is set.
         CheckConstraint("num_nonnulls(message_row_id, delivery_id, raw) = 1", name="one_subject"),
         Index("ix_dead_letters_unresolved", "id", postgresql_where=text("resolution IS NULL")),
+        # One open dead letter a message: a second failure must not offer the message twice.
         Index(
             "uq_dead_letters_message",
             "message_row_id",
             unique=True,
             postgresql_where=text("resolution IS NULL AND message_row_id IS NOT NULL"),
         ),
-        # Whoever deletes a message or a delivery has Postgres look here, row by row.
+        # Foreign keys: without these two, each deleted message or delivery would scan this table.
         Index(
             "ix_dead_letters_message_row_id",
             "message_row_id",
@@ -73,14 +75,14 @@ class DeadLetter(Base):
     reason: Mapped[Str]
     """A stable code, see `worker/domain/reasons.py`."""
     detail: Mapped[Str] = mapped_column(server_default="")
-    """Which field and what it should be; never a value that somebody wrote."""
+    """The field and the expected value; never a value of the sender."""
     created_at: Mapped[CreatedAt]
     resolution: Mapped[Str | None]
     resolved_at: Mapped[At | None]
 
 
 class AttemptLog(Base):
-    """Append-only evidence of what was out of the ordinary: ids, tokens, states, never texts."""
+    """Append-only log of unusual events: ids, tokens, states, never texts."""
 
     __tablename__ = "attempt_log"
     __table_args__ = (Index("ix_attempt_log_channel_user_id", "channel_user_id", "id"),)
@@ -97,7 +99,7 @@ class AttemptLog(Base):
 
 
 class Erasure(Base):
-    """Proof that a channel user was erased, without a word of who it was."""
+    """Proof that a channel user was erased, without the address."""
 
     __tablename__ = "erasures"
     __table_args__ = (
@@ -111,16 +113,16 @@ class Erasure(Base):
 
     id: Mapped[BigIntKey]
     channel_user_id: Mapped[BigInt]
-    """A number that refers to nothing any more; no key of another table."""
+    """The number of a deleted row, so no foreign key."""
     requested_at: Mapped[CreatedAt]
     finished_at: Mapped[At | None]
-    """NULL = begun, and to be repeated: something is left."""
+    """NULL = begun and not finished: `worker erase` has to run again."""
     removed: Mapped[Json] = mapped_column(server_default=text("'{}'::jsonb"))
-    """How many, by name of the table; also `telnyx_conversations` and `queue_entries`."""
+    """Number of rows by table; also `telnyx_conversations` and `queue_entries`."""
 
 
 class RetentionPass(Base):
-    """When workers last began to take old texts out: one row, so that one of them does it."""
+    """Start of the last retention pass: one row, so that one worker at a time does it."""
 
     __tablename__ = "retention_passes"
 

@@ -1,4 +1,4 @@
-"""The way back: replies and their deliveries (the outbox)."""
+"""Tables of replies and their deliveries (the outbox)."""
 
 from sqlalchemy import ForeignKey, Index, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
@@ -31,12 +31,13 @@ class Reply(Base):
 
 
 class Delivery(Base):
-    """The handing of a reply to its channel; in order per channel user."""
+    """Hands a reply to its channel, in order per channel user."""
 
     __tablename__ = "deliveries"
     __table_args__ = (
         UniqueConstraint("reply_id"),
         one_of("state", DeliveryState),
+        # Finds the first undone delivery of a channel user: a later one has to wait for it.
         Index(
             "ix_deliveries_undone",
             "channel_user_id",
@@ -50,14 +51,14 @@ class Delivery(Base):
     reply_id: Mapped[BigInt] = mapped_column(ForeignKey("replies.id"))
     channel_user_id: Mapped[BigInt] = mapped_column(ForeignKey("channel_users.id"))
     channel: Mapped[Str]
-    """Whose configuration says how it goes out: the channel, or `route:NAME`."""
+    """The channel, or `route:NAME`, whose configuration the delivery follows."""
     idempotency_key: Mapped[RandomUuid]
     state: Mapped[Str] = mapped_column(server_default=DeliveryState.PENDING.value)
     attempts: Mapped[Count]
     due_at: Mapped[At | None]
-    """When it may next be tried; NULL = nothing is left to do."""
+    """Start of the next attempt; NULL = nothing is left to do."""
     first_attempt_at: Mapped[At | None]
-    """The idempotency key is good for a day from then on."""
+    """Start of the day for which the idempotency key is valid."""
     lease_token: Mapped[Count]
     lease_until: Mapped[At | None]
     provider_id: Mapped[Str | None]

@@ -1,4 +1,4 @@
-"""What was asked and what came back: conversations, turns, calls, tool_calls."""
+"""Tables of requests and answers: conversations, turns, calls, tool_calls."""
 
 from typing import Any
 
@@ -28,6 +28,7 @@ class Conversation(Base):
     __table_args__ = (
         UniqueConstraint("remote_key"),
         UniqueConstraint("telnyx_conversation_id"),
+        # One open mapping a user and agent: two workers that both create one end in a conflict.
         Index(
             "uq_conversations_open",
             "channel_user_id",
@@ -45,11 +46,11 @@ class Conversation(Base):
     """Idempotency-Key of the creation at Telnyx."""
     telnyx_conversation_id: Mapped[AnyUuid | None]
     base_user_messages: Mapped[Count]
-    """User messages that Telnyx's log held when we adopted or re-based it."""
+    """Number of user messages in Telnyx's log when the conversation was adopted or re-based."""
     instructions_hash: Mapped[Str | None]
-    """Of the instructions last sent on it; NULL = none were sent yet."""
+    """Hash of the instructions last sent on it; NULL = none were sent yet."""
     owes_outputs: Mapped[bool] = mapped_column(server_default=false())
-    """The thread has tool calls that were never answered: the next turn begins with those."""
+    """The thread has tool calls without an output: the next turn begins with their outputs."""
     opened_at: Mapped[CreatedAt]
     closed_at: Mapped[At | None]
     close_reason: Mapped[Str | None]
@@ -62,12 +63,14 @@ class Turn(Base):
     __table_args__ = (
         one_of("kind", TurnKind),
         one_of("state", TurnState),
+        # One open turn a channel user, even if a lease should fail.
         Index(
             "uq_turns_open",
             "channel_user_id",
             unique=True,
             postgresql_where=text("state = 'open'"),
         ),
+        # With the id, as turns of a conversation are read in the order they were opened.
         Index("ix_turns_conversation_id", "conversation_id", "id"),
         Index("ix_turns_channel_user_id", "channel_user_id", "id"),
         Index(
@@ -84,7 +87,7 @@ class Turn(Base):
     """NULL until the conversation is known, and for good where the channel is stateless."""
     agent: Mapped[Str]
     agent_version: Mapped[Str]
-    """Hash of the agent's definition that answers."""
+    """Hash of the definition of the agent that answers."""
     kind: Mapped[Str] = mapped_column(server_default=TurnKind.MODEL.value)
     input_text: Mapped[Str]
     parts: Mapped[list[dict[str, Any]]] = mapped_column(JSONB, server_default=text("'[]'::jsonb"))
@@ -97,7 +100,7 @@ class Turn(Base):
     opened_at: Mapped[CreatedAt]
     finished_at: Mapped[At | None]
     redacted_at: Mapped[At | None]
-    """When retention took the texts out of it and of what belongs to it; NULL = they are there."""
+    """When retention removed the texts of the turn and its rows; NULL = they are kept."""
 
 
 class Call(Base):
@@ -106,6 +109,7 @@ class Call(Base):
     __tablename__ = "calls"
     __table_args__ = (
         one_of("state", CallState),
+        # The last fence against two requests at once: a second intent violates this.
         Index(
             "uq_calls_intended",
             "channel_user_id",
@@ -124,7 +128,7 @@ class Call(Base):
     token: Mapped[BigInt]
     worker_id: Mapped[AnyUuid | None]
     instructions_hash: Mapped[Str | None]
-    """Of the instructions that went with it; NULL = none did."""
+    """Hash of the instructions in the request; NULL = it had none."""
     intent_at: Mapped[CreatedAt]
     finished_at: Mapped[At | None]
     state: Mapped[Str] = mapped_column(server_default=CallState.INTENDED.value)
@@ -156,8 +160,8 @@ class ToolCall(Base):
     output: Mapped[Str | None]
     state: Mapped[Str] = mapped_column(server_default=ToolCallState.STARTED.value)
     token: Mapped[Count]
-    """Of the lease that started it."""
+    """Fencing token of the lease that started it."""
     answered_at: Mapped[At | None]
-    """When a later call had carried its output to the thread; NULL = the thread lacks it."""
+    """When a later call brought its output to the thread; NULL = the thread lacks it."""
     started_at: Mapped[CreatedAt]
     finished_at: Mapped[At | None]

@@ -1,4 +1,4 @@
-"""Who works, who writes, and what was written: workers, channel_users, messages, inbox."""
+"""Tables of workers, channel users and incoming messages."""
 
 from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
@@ -34,7 +34,7 @@ class Worker(Base):
     machine: Mapped[AnyUuid | None]
     """The kernel's boot id: the same for all containers of one machine."""
     core: Mapped[BigInt | None]
-    """Where the process stays; None = wherever it is put."""
+    """The core that the process is pinned to; NULL = it is not pinned."""
 
 
 class ChannelUser(Base):
@@ -47,6 +47,7 @@ class ChannelUser(Base):
     __tablename__ = "channel_users"
     __table_args__ = (
         UniqueConstraint("channel", "recipient", "address", "thread"),
+        # Partial, as most users have nothing to do: a sweep reads the due ones, not all users.
         Index("ix_channel_users_due_at", "due_at", postgresql_where=text("due_at IS NOT NULL")),
         Index(
             "ix_channel_users_agent_due_at",
@@ -54,6 +55,8 @@ class ChannelUser(Base):
             "due_at",
             postgresql_where=text("due_at IS NOT NULL"),
         ),
+        # Each message updates this row several times: free space on its page keeps the new versions
+        # there.
         {"postgresql_with": {"fillfactor": 80}},
     )
 
@@ -64,13 +67,13 @@ class ChannelUser(Base):
     thread: Mapped[Str] = mapped_column(server_default="")
     created_at: Mapped[CreatedAt]
     agent: Mapped[Str] = mapped_column(server_default="")
-    """Of the newest message: to whose share of the slots the next turn counts. A hint."""
+    """Agent of the newest message, whose share of the slots the next turn uses. A hint."""
     next_seq: Mapped[BigInt] = mapped_column(server_default=text("1"))
     due_at: Mapped[At | None]
     waiting_since: Mapped[At | None]
     """Acceptance of the oldest message that no turn has taken yet; bounds the debounce."""
     waiting_due_at: Mapped[At | None]
-    """When the messages that no turn has taken yet may be: `due_at`, once the open turn has ended.
+    """When a turn may take the pending messages: `due_at`, once the open turn has ended.
 
     On this row and not derived from `messages`, because an update that waited for the row's lock
     sees the row anew but other tables as they were before the wait.
@@ -78,7 +81,7 @@ class ChannelUser(Base):
     taken_until: Mapped[At | None]
     """The latest `order_at` that a turn has taken; a message from before it is late."""
     woken_at: Mapped[At | None]
-    """When somebody was last told to work on this user; keeps sweepers from doing it again."""
+    """When a wake was last published for this user; keeps sweepers from repeating it."""
     open_turn_id: Mapped[BigInt | None]
     """The open turn, kept on this row because only the row itself is re-read under its lock."""
     lease_token: Mapped[Count]
@@ -88,7 +91,7 @@ class ChannelUser(Base):
     )
     lease_until: Mapped[At | None]
     superseding_since: Mapped[At | None]
-    """When a reply was first held back because newer messages waited; NULL = none is."""
+    """When a reply was first held back for newer messages; NULL = none is held back."""
     paused_at: Mapped[At | None]
     """A person has taken over."""
     diverged_at: Mapped[At | None]
@@ -102,9 +105,11 @@ class Message(Base):
         UniqueConstraint("channel_user_id", "message_id"),
         UniqueConstraint("channel_user_id", "seq"),
         one_of("state", MessageState),
+        # Metrics and reports group by outcome: a state without its outcome would vanish from them.
         CheckConstraint(
             "(state IN ('pending', 'in_turn')) = (outcome IS NULL)", name="outcome_when_ended"
         ),
+        # Partial: it stays small while the table grows. In the order in which a turn takes them.
         Index(
             "ix_messages_pending",
             "channel_user_id",
@@ -113,6 +118,7 @@ class Message(Base):
             postgresql_where=text("state = 'pending'"),
         ),
         Index("ix_messages_turn_id", "turn_id", postgresql_where=text("turn_id IS NOT NULL")),
+        # For retention, which walks what has ended; rows leave the index as they are redacted.
         Index(
             "ix_messages_unredacted",
             "finished_at",
@@ -129,7 +135,7 @@ class Message(Base):
     seq: Mapped[BigInt]
     """Order of acceptance within the channel user; gaps mean nothing."""
     order_at: Mapped[At]
-    """What pending messages are sorted by: `sent_at` where given and past, else the acceptance."""
+    """Sort key of pending messages: `sent_at` if given and past, else the acceptance."""
     agent: Mapped[Str]
     envelope: Mapped[Json]
     expires_at: Mapped[At | None]
@@ -139,9 +145,9 @@ class Message(Base):
     late: Mapped[bool] = mapped_column(server_default=text("false"))
     """Sent before something that was already being answered when this arrived."""
     alone: Mapped[bool] = mapped_column(server_default=text("false"))
-    """It was part of a turn that Telnyx refused, and goes by itself from now on."""
+    """It was part of a turn that Telnyx refused, and gets a turn of its own."""
     conflicts: Mapped[Count]
-    """How often the same `message_id` came again with another body; the first body stands."""
+    """How often the same `message_id` came with another body; the first body is kept."""
     accepted_at: Mapped[CreatedAt]
     finished_at: Mapped[At | None]
     redacted_at: Mapped[At | None]
