@@ -197,7 +197,7 @@ def test_a_conversation_is_not_counted_anew_where_words_are_gone(world: World) -
 
     conversation = world.simulator.conversations()[0].id
     store = mike.operator.adopt
-    user = mike.operator.users.find(user_id=1)[0].id
+    user = mike.operator.users.find(user_id=1)[0]
     with pytest.raises(Exception, match="words are gone here: reset instead"):
         store(user, mike.operator.ledger.find()[0].telnyx_id)  # type: ignore[arg-type]
     shown = mike.operator.compare(mike.operator.ledger.find()[0])

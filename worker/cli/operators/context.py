@@ -44,9 +44,9 @@ def one_user(operator: Operator, who: str) -> ChannelUserId:
     if not found:
         raise CommandError("there is no such channel user")
     if len(found) > 1:
-        ids = ", ".join(str(user.id) for user in found)
+        ids = ", ".join(map(str, found))
         raise CommandError(f"several fit (other recipients or threads): choose one of {ids}")
-    return found[0].id
+    return found[0]
 
 
 def until_free(attempt: Callable[[], _Result], *, wait_s: float) -> _Result:

@@ -1,7 +1,6 @@
 """`worker retention`: runs now the pass that workers run each hour."""
 
 from collections import Counter
-from collections.abc import Mapping
 
 from worker.bootstrap.status import open_database
 from worker.cli.console import print_json, print_line, progress_bar
@@ -21,9 +20,9 @@ def run(*, dry_run: bool, as_json: bool) -> None:
     with open_database(settings.database_url) as database:
         store = RetentionStore(database, keep_days=settings.retention_days)
         apply = ApplyRetention(store=store)
-        counts = _counted(apply)
+        counts = sum(map(Counter, apply(dry_run=True)), Counter[str]())
         if not dry_run:
-            counts = _removed(apply, total=sum(counts.values()))
+            counts = _removed(apply, total=counts.total())
     verb = "would_be_removed" if dry_run else "removed"
     if as_json:
         print_json({"older_than_days": settings.retention_days, verb: counts})
@@ -33,17 +32,10 @@ def run(*, dry_run: bool, as_json: bool) -> None:
     print_line(f"older than {settings.retention_days} days, {said}: {listed or 'nothing'}")
 
 
-def _counted(apply: ApplyRetention) -> Mapping[str, int]:
-    counts: Counter[str] = Counter()
-    for batch in apply(dry_run=True):
-        counts.update(batch)
-    return dict(counts)
-
-
-def _removed(apply: ApplyRetention, *, total: int) -> Mapping[str, int]:
+def _removed(apply: ApplyRetention, *, total: int) -> Counter[str]:
     counts: Counter[str] = Counter()
     with progress_bar("retention", total) as advance:
         for batch in apply():
             counts.update(batch)
             advance(sum(batch.values()))
-    return dict(counts)
+    return counts

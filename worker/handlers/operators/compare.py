@@ -6,7 +6,7 @@ held at the start. So a message that somebody else added makes its row and all l
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
+from typing import Literal, TypeAlias
 
 from worker.domain.ids import TurnId
 from worker.domain.turns.reconcile import HUMAN_KEY, same_text
@@ -18,25 +18,16 @@ from worker.store.reports.conversations import (
 )
 from worker.telnyx.conversations import Conversations
 
-
-class Match(StrEnum):
-    """The result for one row of the comparison.
-
-    differs       another text than that of the turn in this place
-    before        a message that the thread held when it was adopted
-    not counted   a turn that may have landed, or is being answered
-    answer        assistant or tools, answering the user message above
-    said          a message of our staff
-    """
-
-    MATCHES = "matches"
-    DIFFERS = "differs"
-    BEFORE = "before"
-    NOT_COUNTED = "not counted"
-    ANSWER = "answer"
-    SAID = "said"
-    ONLY_THERE = "only there"
-    ONLY_HERE = "only here"
+Match: TypeAlias = Literal[
+    "matches",
+    "differs",  # another text than that of the turn in this place
+    "before",  # a message that the thread held when it was adopted
+    "not counted",  # a turn that may have landed, or is being answered
+    "answer",  # assistant or tools, answering the user message above
+    "said",  # a message of our staff
+    "only there",
+    "only here",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +74,7 @@ def compare(
 
 
 def _only_here(turn: ConversationTurn) -> ComparedRow:
-    return ComparedRow(verdict=Match.ONLY_HERE, message=None, turn=turn)
+    return ComparedRow(verdict="only here", message=None, turn=turn)
 
 
 def _paired(
@@ -95,20 +86,20 @@ def _paired(
     number = -base
     for message in thread:
         turn: ConversationTurn | None = None
-        verdict = Match.ANSWER
+        verdict: Match = "answer"
         if message.role == "user":
             if number < 0:
-                verdict = Match.BEFORE
+                verdict = "before"
             elif number < len(landed):
                 turn = landed[number]
                 same = turn.is_redacted or same_text(message.text, turn.input_text)
-                verdict = Match.MATCHES if same else Match.DIFFERS
+                verdict = "matches" if same else "differs"
             else:
                 turn = _take(loose, message.text)
-                verdict = Match.NOT_COUNTED if turn else Match.ONLY_THERE
+                verdict = "not counted" if turn else "only there"
             number += 1
         elif HUMAN_KEY in message.metadata:
-            verdict, turn = Match.SAID, _take(said, message.text)
+            verdict, turn = "said", _take(said, message.text)
         yield ComparedRow(verdict=verdict, message=message, turn=turn)
 
 

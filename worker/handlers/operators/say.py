@@ -14,7 +14,7 @@ from worker.handlers.operators.take_user import (
 )
 from worker.observability.logs import log
 from worker.store.operators.interventions import InterventionStore, LockedUser
-from worker.store.operators.say import Said, SayingStore, StaffMessage
+from worker.store.operators.say import Said, SayingStore
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,15 +54,14 @@ class SayToUser:
         policy = self.routing.channel(user.who.channel)
         name = agent or self._speaker(user)
         conversation = user.conversation(name) if policy.persist and not deliver_only else None
-        message = StaffMessage(
-            text=text,
+        said = self.saying.say(
+            user.lease,
+            text,
             key=key,
             agent=self.routing.agent(name),
-            channel=policy.name,
-            first_state=policy.first_delivery_state,
+            policy=policy,
             conversation=conversation.id if conversation else None,
         )
-        said = self.saying.say(user.lease, message)
         log.info("staff_message.committed", user=user_id, turn=said.turn, delivery=said.delivery)
         return said
 

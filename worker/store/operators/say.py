@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from worker.domain.ids import ChannelUserId, ConversationId, DeliveryId, TurnId
-from worker.domain.routing import Agent
-from worker.domain.states import DeliveryState, ReplySource
+from worker.domain.routing import Agent, ChannelPolicy
+from worker.domain.states import ReplySource
 from worker.domain.turns.records import Lease
 from worker.store.database import Database
 from worker.store.operators.interventions import note
@@ -45,20 +45,6 @@ WHERE t.channel_user_id = :user_id AND t.kind = 'human' AND d.idempotency_key = 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StaffMessage:
-    """A message of our staff to a channel user."""
-
-    text: str
-    key: UUID
-    """The idempotency key of its delivery; a second message with this key is not sent."""
-    agent: Agent
-    channel: str
-    first_state: DeliveryState
-    conversation: ConversationId | None
-    """Added to the log of this one; None = only delivered."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Said:
     """A committed message of our staff."""
 
@@ -81,30 +67,43 @@ class SayingStore:
         with self._database.statement() as connection:
             return _find(connection, user_id, key)
 
-    def say(self, lease: Lease, message: StaffMessage) -> Said:
-        """Commit turn, reply and delivery, or nothing. Raises `StaleLeaseError`."""
+    def say(
+        self,
+        lease: Lease,
+        text: str,
+        *,
+        key: UUID,
+        agent: Agent,
+        policy: ChannelPolicy,
+        conversation: ConversationId | None,
+    ) -> Said:
+        """Commit turn, reply and delivery, or nothing. Raises `StaleLeaseError`.
+
+        `key`: idempotency key of the delivery; a second message with it is not sent. The text is
+        added to the log of `conversation`; None = only delivered.
+        """
+        in_thread = conversation is not None
         values = {
             "user_id": lease.user_id,
-            "conversation_id": message.conversation,
-            "agent": message.agent.name,
-            "agent_version": message.agent.version,
-            "text": message.text,
-            "stays_open": message.conversation is not None,
-            "channel": message.channel,
-            "key": message.key,
-            "state": message.first_state,
+            "conversation_id": conversation,
+            "agent": agent.name,
+            "agent_version": agent.version,
+            "text": text,
             "source": ReplySource.HUMAN,
+            "stays_open": in_thread,
+            "channel": policy.name,
+            "key": key,
+            "state": policy.first_delivery_state,
         }
         with self._database.transaction() as connection:
             check_lease(connection, lease, lease_for=None)
             # Again, under the lock: two commands with one key may have passed the first look.
-            before = _find(connection, lease.user_id, message.key)
+            before = _find(connection, lease.user_id, key)
             if before is not None:
                 return before
             row = connection.execute(_SAY, values).one()
             turn = TurnId(row.turn_id)
             note(connection, "said", lease, turn=turn, facts={"delivery": row.id})
-        in_thread = message.conversation is not None
         return Said(turn=turn, delivery=DeliveryId(row.id), in_thread=in_thread)
 
 

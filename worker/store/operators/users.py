@@ -1,14 +1,11 @@
 """Finds, pauses and resumes channel users."""
 
-from dataclasses import dataclass
-from datetime import datetime
-
 from worker.domain.ids import ChannelUserId, TelnyxConversationId
 from worker.store.database import Database
 from worker.store.sql import sql
 
 _FIND = sql("""
-SELECT id, channel, paused_at, diverged_at FROM channel_users
+SELECT id FROM channel_users
 WHERE (CAST(:id AS bigint) IS NULL OR id = :id)
   AND (CAST(:channel AS text) IS NULL OR channel = :channel)
   AND (CAST(:address AS text) IS NULL OR address = :address)
@@ -24,16 +21,6 @@ WHERE channel_user_id = :id AND closed_at IS NULL AND telnyx_conversation_id IS 
 """)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UserState:
-    """The state of a channel user, without the address."""
-
-    id: ChannelUserId
-    channel: str
-    paused_at: datetime | None
-    diverged_at: datetime | None
-
-
 class UserStore:
     """Channel users."""
 
@@ -47,19 +34,11 @@ class UserStore:
         channel: str | None = None,
         address: str | None = None,
         limit: int = 10,
-    ) -> tuple[UserState, ...]:
-        """Return the channel users that match all given arguments."""
+    ) -> tuple[ChannelUserId, ...]:
+        """Return the channel users that match all given arguments, at most `limit`."""
         values = {"id": user_id, "channel": channel, "address": address, "limit": limit}
         with self._database.statement() as connection:
-            return tuple(
-                UserState(
-                    id=ChannelUserId(row.id),
-                    channel=row.channel,
-                    paused_at=row.paused_at,
-                    diverged_at=row.diverged_at,
-                )
-                for row in connection.execute(_FIND, values)
-            )
+            return tuple(ChannelUserId(row.id) for row in connection.execute(_FIND, values))
 
     def pause(self, user_id: ChannelUserId) -> None:
         """Pause: nothing is answered, and a reply on its way is withheld."""

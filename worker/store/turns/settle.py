@@ -19,6 +19,10 @@ _END_CALL = """
         request_id = :request_id, response_id = :response_id, output = CAST(:output AS jsonb),
         input_tokens = :input_tokens, output_tokens = :output_tokens, finished_at = service_now()
 """
+_CALL_COLUMNS = (
+    *("call_state", "call_reason", "status", "code", "request_id", "response_id", "output"),
+    *("input_tokens", "output_tokens"),
+)
 END_CALL = sql(_END_CALL + "WHERE calls.id = :call_id")
 """Ends a call whose turn continues at once; the caller has checked the lease."""
 
@@ -37,27 +41,34 @@ fenced AS (
     + """    FROM fenced WHERE calls.id = :call_id
 )"""
 )
-_RELEASED = """lease_owner = NULL, lease_until = NULL,
-        open_turn_id = NULL, due_at = waiting_due_at, superseding_since = NULL"""
+_UNLEASED = "lease_owner = NULL, lease_until = NULL"
+_RELEASED = _UNLEASED + ", open_turn_id = NULL, due_at = waiting_due_at, superseding_since = NULL"
 # A reply is held back while newer messages wait, for at most :max_wait in a row. `waiting_since`
 # alone does not prove that one waits: a skipped or repeated message sets it, too.
-_SUPERSEDING = """lease_owner = NULL, lease_until = NULL,
-        open_turn_id = NULL, due_at = waiting_due_at,
+_SUPERSEDING = (
+    _UNLEASED
+    + """, open_turn_id = NULL, due_at = waiting_due_at,
         superseding_since = CASE WHEN :supersede AND waiting_since IS NOT NULL
             AND EXISTS (SELECT FROM messages newer
                 WHERE newer.channel_user_id = :user_id AND newer.state = 'pending')
             AND coalesce(superseding_since, service_now()) > service_now() - :max_wait
             THEN coalesce(superseding_since, service_now()) END"""
+)
+_NO_DELIVERY = " SELECT NULL AS delivery_state, due_in_s FROM fenced"
+
+
+def _ends(release: str) -> str:
+    """Return the start of a statement that ends a call; `release` is set in the user's row."""
+    return "WITH " + _CALL_ENDS.format(release=release)
+
+
 _LATER = sql(
-    "WITH "
-    + _CALL_ENDS.format(
-        release="lease_owner = NULL, lease_until = NULL, due_at = service_now() + :wait"
-    )
+    _ends(_UNLEASED + ", due_at = service_now() + :wait")
     + """
 , excused AS (
     UPDATE calls SET reason = 'account' FROM fenced WHERE calls.id = :excused
 )"""
-    + " SELECT NULL AS delivery_state, due_in_s FROM fenced"
+    + _NO_DELIVERY
 )
 _TURN_ENDS = """
 , turn AS (
@@ -74,8 +85,7 @@ _TURN_ENDS = """
     FROM turn WHERE messages.turn_id = turn.id RETURNING messages.id
 )"""
 _ANSWERED = sql(
-    "WITH "
-    + _CALL_ENDS.format(release=_SUPERSEDING)
+    _ends(_SUPERSEDING)
     + _TURN_ENDS
     + reply_with_delivery(
         beside=", fenced",
@@ -87,27 +97,20 @@ _ANSWERED = sql(
     + " SELECT delivery.state AS delivery_state, fenced.due_in_s FROM fenced, delivery"
 )
 _DIED = sql(
-    "WITH "
-    + _CALL_ENDS.format(release=_RELEASED)
+    _ends(_RELEASED)
     + _TURN_ENDS
     + """
 , letters AS (
     INSERT INTO dead_letters (kind, message_row_id, reason, created_at)
     SELECT 'message', id, :failure, service_now() FROM messages_ended
-)
-SELECT NULL AS delivery_state, due_in_s FROM fenced"""
+)"""
+    + _NO_DELIVERY
 )
 
 
-_RECORDED = sql(
-    "WITH "
-    + _CALL_ENDS.format(release=_RELEASED)
-    + _TURN_ENDS
-    + " SELECT NULL AS delivery_state, due_in_s FROM fenced"
-)
+_RECORDED = sql(_ends(_RELEASED) + _TURN_ENDS + _NO_DELIVERY)
 _REPLACED = sql(
-    "WITH "
-    + _CALL_ENDS.format(release="lease_owner = NULL, lease_until = NULL, due_at = service_now()")
+    _ends(_UNLEASED + ", due_at = service_now()")
     + """
 , turn AS (
     UPDATE turns t SET conversation_id = NULL FROM fenced, turns was
@@ -119,14 +122,13 @@ _REPLACED = sql(
     INSERT INTO attempt_log (event, channel_user_id, turn_id, token, facts)
     SELECT 'conversation.replaced', :user_id, :turn_id, :token,
         jsonb_build_object('conversation', id, 'reason', CAST(:reason AS text)) FROM closed
-)
-SELECT NULL AS delivery_state, due_in_s FROM fenced"""
+)"""
+    + _NO_DELIVERY
 )
 _SPLIT = sql(
-    "WITH "
-    + _CALL_ENDS.format(
-        release="""lease_owner = NULL, lease_until = NULL, open_turn_id = NULL,
-        due_at = service_now(), waiting_due_at = service_now(),
+    _ends(
+        _UNLEASED
+        + """, open_turn_id = NULL, due_at = service_now(), waiting_due_at = service_now(),
         waiting_since = coalesce(waiting_since, service_now())"""
     )
     + """
@@ -137,20 +139,17 @@ _SPLIT = sql(
 ), back AS (
     UPDATE messages SET state = 'pending', turn_id = NULL, alone = true
     FROM turn WHERE messages.turn_id = turn.id
-)
-SELECT NULL AS delivery_state, due_in_s FROM fenced"""
+)"""
+    + _NO_DELIVERY
 )
 _DIVERGED = sql(
-    "WITH "
-    + _CALL_ENDS.format(
-        release="lease_owner = NULL, lease_until = NULL, diverged_at = service_now()"
-    )
+    _ends(_UNLEASED + ", diverged_at = service_now()")
     + """
 , noted AS (
     INSERT INTO attempt_log (event, channel_user_id, turn_id, token, facts)
     SELECT 'diverged', :user_id, :turn_id, :token, CAST(:facts AS jsonb) FROM fenced
-)
-SELECT NULL AS delivery_state, due_in_s FROM fenced"""
+)"""
+    + _NO_DELIVERY
 )
 
 
@@ -163,9 +162,14 @@ def settle_statement(claimed: Claimed, plan: Plan) -> tuple[Statement, dict[str,
             values = _reply_values(claimed, fallback, ReplySource.FALLBACK)
             return _ANSWERED, values | {"failure": plan.reason, "landed": plan.landed}
         case GiveUp():
-            return _DIED, _dead_values(plan)
+            values = _ended_values(
+                TurnState.FAILED, MessageState.DEAD, plan.reason, landed=plan.landed
+            )
+            return _DIED, values | {"failure": plan.reason}
         case Recorded():
-            return _RECORDED, _recorded_values(plan)
+            return _RECORDED, _ended_values(
+                TurnState.ANSWERED, MessageState.HUMAN, "human", landed=plan.landed
+            )
         case Later():
             values = {"wait": timedelta(seconds=plan.wait_s), "excused": plan.excused}
             return _LATER, values
@@ -180,19 +184,11 @@ def settle_statement(claimed: Claimed, plan: Plan) -> tuple[Statement, dict[str,
 def call_values(claimed: Claimed, outcome: CallOutcome | None) -> dict[str, object]:
     """Return the values that every such statement takes: the turn, and how its call ended."""
     values: dict[str, object] = {
+        **dict.fromkeys(_CALL_COLUMNS),
         "user_id": claimed.lease.user_id,
         "token": claimed.lease.token,
         "turn_id": claimed.turn.id,
         "call_id": claimed.intent.call_id if claimed.intent else None,
-        "call_state": None,
-        "call_reason": None,
-        "status": None,
-        "code": None,
-        "request_id": None,
-        "response_id": None,
-        "output": None,
-        "input_tokens": None,
-        "output_tokens": None,
     }
     match outcome:
         case None:
@@ -229,12 +225,9 @@ def call_values(claimed: Claimed, outcome: CallOutcome | None) -> dict[str, obje
 
 def _reply_values(claimed: Claimed, text_: str, source: ReplySource) -> dict[str, object]:
     fallback = source is ReplySource.FALLBACK
-    return {
-        "turn_state": TurnState.FAILED if fallback else TurnState.ANSWERED,
-        "landed": True,
-        "failure": None,
-        "message_state": MessageState.ANSWERED,
-        "outcome": "fallback" if fallback else "answered",
+    state = TurnState.FAILED if fallback else TurnState.ANSWERED
+    outcome = "fallback" if fallback else "answered"
+    return _ended_values(state, MessageState.ANSWERED, outcome, landed=True) | {
         "text": text_,
         "source": source,
         "channel": claimed.delivery_policy.name,
@@ -244,21 +237,13 @@ def _reply_values(claimed: Claimed, text_: str, source: ReplySource) -> dict[str
     }
 
 
-def _recorded_values(plan: Recorded) -> dict[str, object]:
+def _ended_values(
+    turn: TurnState, messages: MessageState, outcome: str, *, landed: bool | None
+) -> dict[str, object]:
     return {
-        "turn_state": TurnState.ANSWERED,
-        "landed": plan.landed,
+        "turn_state": turn,
+        "landed": landed,
         "failure": None,
-        "message_state": MessageState.HUMAN,
-        "outcome": "human",
-    }
-
-
-def _dead_values(plan: GiveUp) -> dict[str, object]:
-    return {
-        "turn_state": TurnState.FAILED,
-        "landed": plan.landed,
-        "failure": plan.reason,
-        "message_state": MessageState.DEAD,
-        "outcome": plan.reason,
+        "message_state": messages,
+        "outcome": outcome,
     }
