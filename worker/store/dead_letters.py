@@ -6,15 +6,17 @@ from datetime import datetime
 from worker.domain.ids import ChannelUserId, DeadLetterId, DeliveryId, MessageRowId
 from worker.domain.states import DeadLetterKind, Resolution
 from worker.store.database import Database
-from worker.store.sql import Connection, Row, sql
+from worker.store.rows import value_of
+from worker.store.sql import Connection, sql
 
 _KEEP = sql("""
 INSERT INTO dead_letters (kind, raw, queue, reason, detail, created_at)
 VALUES ('envelope', :raw, :queue, :reason, :detail, service_now())
 """)
 _SELECT = """
-SELECT l.id, l.kind, l.message_row_id, l.delivery_id, l.raw, l.queue, l.reason, l.detail,
-    l.created_at, l.resolution, coalesce(m.channel_user_id, d.channel_user_id) AS user_id
+SELECT l.id, l.kind, l.message_row_id AS message, l.delivery_id AS delivery, l.raw, l.queue,
+    l.reason, l.detail, l.created_at, l.resolution,
+    coalesce(m.channel_user_id, d.channel_user_id) AS user_id
 FROM dead_letters l
 LEFT JOIN messages m ON m.id = l.message_row_id
 LEFT JOIN deliveries d ON d.id = l.delivery_id
@@ -93,13 +95,13 @@ class DeadLetterStore:
         """
         values = {"reason": reason, "resolved": resolved, "after": after, "limit": limit}
         with self._database.statement() as connection:
-            return tuple(_letter(row) for row in connection.execute(_LIST, values))
+            return tuple(value_of(DeadLetter, row) for row in connection.execute(_LIST, values))
 
     def get(self, letter: DeadLetterId) -> DeadLetter | None:
         """Return one dead letter."""
         with self._database.statement() as connection:
             row = connection.execute(_GET, {"id": letter}).one_or_none()
-        return None if row is None else _letter(row)
+        return None if row is None else value_of(DeadLetter, row)
 
     def dismiss(self, letter: DeadLetterId) -> bool:
         """Close a dead letter for good; False = it is closed already."""
@@ -134,19 +136,3 @@ def keep_on(connection: Connection, *, reason: str, raw: bytes, detail: str, que
 def _resolve(connection: Connection, letter: DeadLetterId, resolution: Resolution) -> bool:
     values = {"id": letter, "resolution": resolution}
     return connection.execute(_RESOLVE, values).one_or_none() is not None
-
-
-def _letter(row: Row) -> DeadLetter:
-    return DeadLetter(
-        id=DeadLetterId(row.id),
-        kind=DeadLetterKind(row.kind),
-        reason=row.reason,
-        detail=row.detail,
-        queue=row.queue,
-        created_at=row.created_at,
-        resolution=None if row.resolution is None else Resolution(row.resolution),
-        user_id=row.user_id,
-        message=row.message_row_id,
-        delivery=row.delivery_id,
-        raw=row.raw,
-    )

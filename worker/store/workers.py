@@ -7,6 +7,7 @@ from uuid import UUID
 
 from worker.domain.ids import WorkerId
 from worker.store.database import Database
+from worker.store.rows import value_of
 from worker.store.sql import Connection, sql
 
 _BEAT = sql("""
@@ -35,8 +36,8 @@ DELETE FROM workers w WHERE alive_until < service_now() - interval '1 day'
 """)
 
 _ALIVE = sql("""
-SELECT host, pid, extract(epoch FROM service_now() - started_at) AS up_s,
-    coalesce(extract(epoch FROM service_now() - stalled_since), 0) AS stalled_s
+SELECT host, pid, CAST(extract(epoch FROM service_now() - started_at) AS float8) AS up_s,
+    CAST(coalesce(extract(epoch FROM service_now() - stalled_since), 0) AS float8) AS stalled_s
 FROM workers WHERE alive_until >= service_now() AND host = coalesce(CAST(:host AS text), host)
 ORDER BY started_at
 """)
@@ -55,12 +56,8 @@ class LivingWorker:
 
 def living_workers(connection: Connection, host: str | None = None) -> tuple[LivingWorker, ...]:
     """Return the living workers of one host or of all, the oldest first."""
-    return tuple(
-        LivingWorker(
-            host=row.host, pid=row.pid, up_s=float(row.up_s), stalled_s=float(row.stalled_s)
-        )
-        for row in connection.execute(_ALIVE, {"host": host})
-    )
+    rows = connection.execute(_ALIVE, {"host": host})
+    return tuple(value_of(LivingWorker, row) for row in rows)
 
 
 class WorkerStore:

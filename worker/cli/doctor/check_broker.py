@@ -100,6 +100,7 @@ def _rabbitmq(url: str) -> Finding:
 
 @contextmanager
 def _opened(setup: Setup) -> Iterator[Redis]:
+    # No retries: a check has a deadline, and the first failure is the finding.
     with Redis.from_url(
         setup.settings.broker_url,
         socket_timeout=_PATIENCE_S,

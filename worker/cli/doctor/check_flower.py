@@ -41,6 +41,7 @@ def protection(_: Setup) -> Finding:
 
 def _status(base: httpx.URL, page: str) -> int:
     url = base.copy_with(path=base.path.rstrip("/") + (page or "/"))
+    # A redirect leads to the login page, so it proves protection. A proxy would answer instead.
     return httpx.get(url, timeout=_PATIENCE_S, follow_redirects=False, trust_env=False).status_code
 
 

@@ -60,6 +60,7 @@ class Setup:
 def _read_settings() -> tuple[Settings, dict[str, str]]:
     wrong: dict[str, str] = {}
     given: dict[str, object] = {}
+    # One field at a time: validators that read several fields name only the first wrong one.
     while True:
         try:
             settings = Settings(_env_file=sandbox_dir() / "env", **given)  # type: ignore[arg-type]

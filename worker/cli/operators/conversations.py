@@ -134,6 +134,7 @@ def say_to(
     as_json: bool,
 ) -> None:
     """Send a message of our staff; exit code 0 = it is committed, and is delivered like a reply."""
+    # Always a key: if the outcome of the COMMIT is unknown, the command can be repeated with it.
     key = key or uuid4()
     with _at_work() as operator:
         user_id = one_user(operator, who)

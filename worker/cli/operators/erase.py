@@ -66,6 +66,7 @@ def _refuse_waiting(broker_url: str) -> None:
 
 
 def _ask(user_id: ChannelUserId, found: Mapping[str, int]) -> None:
+    # Without a terminal the end of stdin must not count as an answer.
     if not sys.stdin.isatty():
         raise CommandError("this cannot be undone: give --yes", exit_code=MISUSED)
     question = f"Erase channel user {user_id} for good ({_listed(found)})?"

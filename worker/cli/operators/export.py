@@ -30,6 +30,7 @@ def run(who: str, out: Path | None) -> None:
 
 def _write(out: Path, pieces: Iterator[str]) -> None:
     """Leave the complete document, or no file."""
+    # O_EXCL follows no link that somebody has put there; 0600, for it holds personal data.
     descriptor = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123 - of a descriptor

@@ -89,6 +89,7 @@ def gate_names(*, agent: str, model: str) -> tuple[str, str, str]:
 
 def next_step(snapshot: Snapshot, routing: Routing) -> Step:
     """Decide the next step of one channel user."""
+    # Only pending messages expire: an open turn may be at Telnyx, and is answered however late.
     expired = tuple(one.id for one in snapshot.pending if _has_expired(one, snapshot.now))
     pending = tuple(one for one in snapshot.pending if one.id not in expired)
     if snapshot.turn is None and not pending:
@@ -98,6 +99,7 @@ def next_step(snapshot: Snapshot, routing: Routing) -> Step:
     if agent is None:  # removed from the configuration while messages waited for it
         later = snapshot.now + timedelta(seconds=UNKNOWN_AGENT_WAIT_S)
         return Release(due_at=later, expired=expired, trouble="unknown agent")
+    # Before the open turn is looked at: a gate holds back its retries, too.
     closed = [snapshot.gates.get(name) for name in gate_names(agent=agent.name, model=agent.model)]
     closed_until = max((until for until in closed if until and until > snapshot.now), default=None)
     if closed_until is not None:
@@ -116,8 +118,10 @@ def next_step(snapshot: Snapshot, routing: Routing) -> Step:
 def _go_on(snapshot: Snapshot, turn: OpenTurn, agent: str, routing: Routing) -> Step:
     if turn.kind is TurnKind.HUMAN:
         return Record(agent=agent)
+    # Before any other step: whatever is sent without a look at the log may be sent twice.
     if turn.doubtful_calls:
         return Reconcile(agent=agent)
+    # Even if paused: the thread waits for outputs of tools, which only a call can carry.
     if turn.round > 0 and _is_ready(snapshot, agent, routing):
         return GoOn(agent=agent)
     if snapshot.paused and turn.round == 0:
@@ -142,6 +146,7 @@ def _why_close(snapshot: Snapshot, agent: Agent, policy: ChannelPolicy) -> str |
     conversation = snapshot.conversation
     if conversation is None or not policy.persist:
         return None
+    # Before Telnyx refuses a call because the context is full.
     if conversation.turns >= agent.max_turns:
         return "rotated"
     last = conversation.last_turn_at

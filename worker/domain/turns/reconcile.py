@@ -136,6 +136,7 @@ def same_text(one: str, other: str) -> bool:
 
 
 def _folded(text: str) -> str:
+    # Telnyx may normalise letter forms and space; such a message must not count as foreign.
     folded = unicodedata.normalize("NFKC", text).casefold()
     return "".join(
         char for char in folded if not char.isspace() and unicodedata.category(char)[0] != "C"
@@ -150,11 +151,13 @@ def reconcile(
     extras = users[expected.user_messages :]
     quiet = expected.newest_call_s >= quiet_s
     again = timing.look_again_s(expected.newest_call_s)
+    # Fewer than we know of: the read is stale, so nothing follows from it before T_QUIET.
     if len(users) < expected.user_messages + expected.in_thread:
         if quiet:
             return Reconciliation(verdict=Diverged(reason="user messages are missing"))
         return Reconciliation(verdict=LookAgain(wait_s=again, landed=False))
     if not extras:
+        # The right number proves nothing if Telnyx merged this turn into the newest message.
         newest = log[users[-1]].text if users else None
         if newest is not None and not _is_known(newest, expected.landed):
             return Reconciliation(
@@ -181,6 +184,7 @@ def _with_late_arrivals(
     quiet_s: float,
 ) -> Reconciliation:
     """Attribute surplus user messages to earlier turns that ended, and look at the rest."""
+    # Each ended turn explains one message: people write the same text twice.
     waiting = list(expected.ended)
     arrived: dict[int, TurnId] = {}
     for index in extras:

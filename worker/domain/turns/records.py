@@ -113,6 +113,7 @@ class OpenTurn:
     @property
     def doubtful_calls(self) -> tuple[CallRecord, ...]:
         """Calls of this round that may have reached the turn's present conversation."""
+        # A call on a conversation that was replaced since cannot appear in the present one.
         return tuple(
             call
             for call in self.calls

@@ -20,6 +20,7 @@ def plan_after(
         case NotSent():
             return Later(wait_s=backoff_s(attempt), reason=outcome.reason)
         case Unknown():
+            # Soon: `reconcile` comes first, and may adopt the answer long before a resend is safe.
             return Later(wait_s=timing.look_again_s(0.0), reason=outcome.reason)
         case Done():
             return _after_answer(outcome, agent, round_)
@@ -30,6 +31,7 @@ def plan_after(
 def _after_answer(done: Done, agent: Agent, round_: int) -> Plan | UseTools:
     if done.tool_calls and done.status == "completed" and round_ < agent.max_tool_rounds:
         return UseTools(calls=done.tool_calls)
+    # A text beside tool calls is no reply: the model wants their outputs first.
     usable = done.status == "completed" or (done.status == "incomplete" and agent.partial_text)
     if usable and done.text.strip() and not done.tool_calls:
         return Reply(text=done.text, source=ReplySource.CALL)
@@ -44,6 +46,7 @@ def _after_answer(done: Done, agent: Agent, round_: int) -> Plan | UseTools:
 def _after_refusal(refused: Refused, agent: Agent, *, attempt: int, timing: Timing) -> Plan:
     match refused.fault:
         case Fault.ACCOUNT:
+            # Messages wait: a bad key or an empty account must not turn them into dead letters.
             gate = GateClosing(name="account", reason=f"status {refused.status}")
             return Later(wait_s=0.0, reason="account", gate=gate)
         case Fault.RATE:
@@ -52,6 +55,7 @@ def _after_refusal(refused: Refused, agent: Agent, *, attempt: int, timing: Timi
             )
             return Later(wait_s=0.0, reason="rate limit", gate=gate)
         case Fault.SERVER:
+            # Telnyx may have stored the turn and failed later: `settle_s` lets the log show it.
             return Later(
                 wait_s=max(timing.settle_s, backoff_s(attempt), refused.retry_after_s or 0.0),
                 reason=f"status {refused.status}",

@@ -103,6 +103,7 @@ class AdoptConversation:
         if was is not None:
             _refuse_other(was, user_id, agent)
         tag = user_tag(self.namespace, user.who, agent)
+        # By the tag, else two channel users could continue one conversation.
         metadata = self.telnyx.get(telnyx_id).metadata
         if metadata.get(USER_KEY, tag) != tag and not force:
             raise NotPossibleError("it has the tag of another channel user or agent: see --force")

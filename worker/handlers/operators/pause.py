@@ -21,6 +21,7 @@ class PauseUser:
 
     def pause(self, user_id: ChannelUserId) -> bool:
         """Stop answering; return whether Telnyx was updated, too. Only our own state matters."""
+        # Ours first: workers read it. Telnyx only mirrors it, and may be away.
         self.users.pause(user_id)
         log.info("user.paused", user=user_id)
         return self._mirror(user_id, disabled=True)

@@ -43,6 +43,7 @@ class SayToUser:
         `NotNowError`, `NotPossibleError` and `StaleLeaseError`: nothing was committed.
         """
         _check_text(text)
+        # Before the user is taken: a repeated command must succeed even while they are busy.
         before = self.saying.find(user_id, key)
         if before is not None:
             return before

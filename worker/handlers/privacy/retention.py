@@ -56,6 +56,7 @@ class HourlyRetention:
         if self._pass is None:
             if boottime() < self._due_at:
                 return
+            # Before the question, so that a database that is away is not asked with every sweep.
             self._due_at = boottime() + LOOK_EVERY_S
             if not self.apply.store.begin(every_s=EVERY_S):
                 return

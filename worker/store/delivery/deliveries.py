@@ -43,6 +43,7 @@ SELECT c.id, c.idempotency_key, c.lease_token, c.begun, c.first_attempt_at, c.in
     EXISTS (SELECT FROM gates g WHERE g.name = 'webhook:' || c.channel) AS failing
 FROM claimed c JOIN replies r ON r.id = c.reply_id JOIN channel_users u ON u.id = c.channel_user_id
 """)
+# A rejected reply becomes a dead letter at once: another attempt would be rejected, too.
 _END = sql("""
 WITH ended AS (
     UPDATE deliveries SET state = :state, lease_until = NULL, provider_id = :provider_id,

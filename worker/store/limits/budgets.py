@@ -16,6 +16,7 @@ from worker.domain.turns.records import OpenTurn, Snapshot
 from worker.store.limits.expiry import end_unanswered
 from worker.store.sql import Connection, Row, sql
 
+# More rows a day and agent, fewer turns that wait for the commit of another.
 PARTS = 16
 
 _TODAY = "CAST(service_now() AT TIME ZONE 'UTC' AS date)"

@@ -23,6 +23,7 @@ _ALL = sql("SELECT name, closed_until FROM gates")
 _CLOSED = sql("""
 SELECT name, closed_until, reason FROM gates WHERE closed_until > service_now() ORDER BY name
 """)
+# `greatest`: of two refusals the longer Retry-After counts, whichever comes last.
 _CLOSE = sql(f"""
 INSERT INTO gates AS g (name, closed_until, reason, strikes, changed_at)
 VALUES (:name, service_now() + coalesce(:wait, :first), :reason, 1, service_now())

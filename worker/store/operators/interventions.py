@@ -17,7 +17,7 @@ from worker.domain.ids import ChannelUserId, ConversationId, TelnyxConversationI
 from worker.domain.messages import ChannelAddress
 from worker.domain.turns.records import Lease, OpenConversation, OpenTurn
 from worker.store.database import Database
-from worker.store.rows import address_of, conversation_value
+from worker.store.rows import address_of, conversation_value, value_of
 from worker.store.sql import Connection, sql
 from worker.store.turns.lease import check_lease
 from worker.store.turns.snapshot import close_conversation, read_turn
@@ -58,7 +58,8 @@ INSERT INTO attempt_log (event, channel_user_id, turn_id, token, facts)
 VALUES (:event, :user_id, :turn_id, :token, CAST(:facts AS jsonb))
 """)
 _OWNER = sql("""
-SELECT id, channel_user_id, agent, base_user_messages, closed_at IS NOT NULL AS closed, owes_outputs
+SELECT id, channel_user_id AS user_id, agent, base_user_messages,
+    closed_at IS NOT NULL AS closed, owes_outputs
 FROM conversations WHERE telnyx_conversation_id = :telnyx_id
 """)
 # The Telnyx conversation moves to another row: turns of this one no longer count as landed in it.
@@ -189,16 +190,7 @@ class InterventionStore:
         """Return the mapping of a Telnyx conversation."""
         with self._database.statement() as connection:
             row = connection.execute(_OWNER, {"telnyx_id": telnyx_id}).one_or_none()
-        if row is None:
-            return None
-        return ConversationOwner(
-            id=ConversationId(row.id),
-            user_id=ChannelUserId(row.channel_user_id),
-            agent=row.agent,
-            base_user_messages=row.base_user_messages,
-            closed=row.closed,
-            owes_outputs=row.owes_outputs,
-        )
+        return None if row is None else value_of(ConversationOwner, row)
 
     def adopt(
         self, lease: Lease, adoption: Adoption, *, closing: OpenConversation | None

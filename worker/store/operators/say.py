@@ -16,7 +16,7 @@ from worker.domain.states import ReplySource
 from worker.domain.turns.records import Lease
 from worker.store.database import Database
 from worker.store.operators.interventions import note
-from worker.store.rows import reply_with_delivery
+from worker.store.rows import reply_with_delivery, value_of
 from worker.store.sql import Connection, sql
 from worker.store.turns.lease import check_lease
 
@@ -38,7 +38,7 @@ WITH turn AS (
     + " SELECT delivery.id, turn.id AS turn_id FROM delivery, turn"
 )
 _SAID = sql("""
-SELECT t.id AS turn_id, d.id, t.conversation_id IS NOT NULL AS in_thread
+SELECT t.id AS turn, d.id AS delivery, t.conversation_id IS NOT NULL AS in_thread
 FROM turns t JOIN replies r ON r.turn_id = t.id JOIN deliveries d ON d.reply_id = r.id
 WHERE t.channel_user_id = :user_id AND t.kind = 'human' AND d.idempotency_key = :key
 """)
@@ -109,11 +109,4 @@ class SayingStore:
 
 def _find(connection: Connection, user_id: ChannelUserId, key: UUID) -> Said | None:
     row = connection.execute(_SAID, {"user_id": user_id, "key": key}).one_or_none()
-    if row is None:
-        return None
-    return Said(
-        turn=TurnId(row.turn_id),
-        delivery=DeliveryId(row.id),
-        in_thread=row.in_thread,
-        again=True,
-    )
+    return None if row is None else value_of(Said, row, again=True)

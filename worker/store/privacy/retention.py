@@ -93,6 +93,7 @@ SELECT (SELECT count(*) FROM candidates) AS seen, (SELECT finished_at FROM last)
 """
 )
 # Other rows refer only to messages with a turn, which a dead one always had.
+# SKIP LOCKED: a row that a worker holds is left to the next pass.
 _OLD_MESSAGES = """
 WITH old AS (
     SELECT id, finished_at FROM messages

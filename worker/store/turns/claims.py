@@ -30,6 +30,7 @@ from worker.store.turns.snapshot import close_conversation, read_snapshot
 Decide: TypeAlias = Callable[[Snapshot], Step]
 
 
+# A dead process stops its heartbeat within seconds; its leases may last for minutes.
 _FREE = """(lease_owner IS NULL OR lease_until < service_now() OR NOT EXISTS (
       SELECT FROM workers w WHERE w.id = u.lease_owner AND w.alive_until >= service_now()))"""
 _CLAIM = sql(f"""
@@ -54,6 +55,7 @@ UPDATE channel_users SET lease_owner = NULL, lease_until = NULL, due_at = :due_a
     waiting_due_at = CASE WHEN :empty THEN NULL ELSE waiting_due_at END
 WHERE id = :user_id
 """)
+# The user was free, so the worker that wrote the intent is gone, and whether it sent is unknown.
 _LEFT_INTENDED = sql("""
 UPDATE calls SET state = 'unknown', reason = 'its worker died', finished_at = service_now()
 WHERE turn_id = :turn_id AND state = 'intended'

@@ -14,6 +14,7 @@ _INSERT = sql("""
 INSERT INTO conversations (channel_user_id, agent) VALUES (:user_id, :agent)
 RETURNING id, agent, remote_key, telnyx_conversation_id, base_user_messages, instructions_hash
 """)
+# Once only: turns are counted by the messages of the Telnyx conversation they landed in.
 _BIND = sql("""
 UPDATE conversations SET telnyx_conversation_id = :telnyx_id, base_user_messages = :base
 WHERE id = :id AND telnyx_conversation_id IS NULL

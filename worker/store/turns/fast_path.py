@@ -95,6 +95,8 @@ class StartStore:
         """
         policy = self._routing.channel(message.who.channel)
         agent = self._routing.agent(message.agent)
+        # A debounced message has to wait, a skipped one gets no turn, a stateless channel has no
+        # mapping; a budget and a shared rate have to be read before a turn opens.
         if message.hold_s > 0 or message.skip is not None or not policy.persist:
             return None
         if agent.budget is not None or self._routing.calls_per_second is not None:

@@ -15,6 +15,7 @@ from worker.domain.turns.next_step import Prepare, Record, Send
 from worker.domain.turns.records import Lease, OpenConversation, OpenTurn, Snapshot
 from worker.store.sql import Connection, sql
 
+# `taken_until` only grows: a message that sorts before it is known to have arrived late.
 _OPEN_TURN = """
 WITH turn AS (
     INSERT INTO turns

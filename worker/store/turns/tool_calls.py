@@ -22,6 +22,7 @@ FROM tool_calls c JOIN turns t ON t.id = c.turn_id
 WHERE t.conversation_id = :conversation_id AND t.state <> 'open' AND c.answered_at IS NULL
 ORDER BY c.id
 """)
+# DO NOTHING: calls that were adopted from the thread may have been inserted by the first worker.
 _INSERT = sql("""
 INSERT INTO tool_calls
     (turn_id, round, call_id, name, arguments, token, state, output, started_at, finished_at)
@@ -39,6 +40,7 @@ UPDATE tool_calls c SET answered_at = service_now() FROM turns t
 WHERE t.id = c.turn_id AND c.answered_at IS NULL
   AND (t.id = :turn_id OR (t.conversation_id = :conversation_id AND t.state <> 'open'))
 """)
+# A flag of the conversation, so that a claim need not search the tool calls of all its turns.
 _OWES = sql("""
 UPDATE conversations SET owes_outputs = EXISTS (
     SELECT FROM tool_calls c JOIN turns t ON t.id = c.turn_id
