@@ -91,11 +91,11 @@ def reset(who: str, *, agent: str | None, as_json: bool) -> None:
             {"user": user_id, "agent": done.agent, "closed": done.closed, "open_turn": done.turn}
         )
     elif done.closed is None:
-        print_line("no conversation is open: the next turn begins a fresh one")
+        print_line("no conversation is open: the next turn starts a new one")
     else:
-        print_line(f"conversation {done.closed} is closed: the next turn begins a fresh one")
+        print_line(f"conversation {done.closed} is closed: the next turn starts a new one")
         if done.turn is not None:
-            print_line(f"turn {done.turn} was open, and goes on with that")
+            print_line(f"turn {done.turn} was open, and continues with that")
 
 
 def adopt(who: str, telnyx_id: UUID, *, agent: str | None, force: bool, as_json: bool) -> None:
@@ -112,11 +112,11 @@ def adopt(who: str, telnyx_id: UUID, *, agent: str | None, force: bool, as_json:
         print_json({**facts, "open_turn": done.turn, "telnyx_told": done.tagged})
         return
     print_line(
-        f"channel user {user_id} goes on with {telnyx_id}, as conversation {done.conversation}"
+        f"channel user {user_id} continues with {telnyx_id}, as conversation {done.conversation}"
     )
     print_line(f"what users wrote there before: {done.base_user_messages} messages")
     if done.turn is not None:
-        print_line(f"turn {done.turn} was open, and goes on there")
+        print_line(f"turn {done.turn} was open, and continues there")
     if not done.tagged:
         print_line(
             "Telnyx did not take our tag; the mapping holds, the same command tries it again"
