@@ -1,4 +1,4 @@
-"""The sandbox's folder: who holds it, and how other commands find what runs in it.
+"""The sandbox's folder: its holder, and how other commands find the servers in it.
 
     lock        the holder's pid, locked while it or one of its servers lives. The servers inherit
                 the lock, so a new start cannot meet those of a killed holder as they finish
@@ -19,12 +19,14 @@ from uuid import uuid4
 
 from worker.sandbox.server import SandboxError
 
-_LIVING_HOLDER_TIMEOUT_S = 1.0  # `running_sandbox` takes the lock for an instant
-_DEAD_HOLDER_TIMEOUT_S = 30.0  # its servers finish
+# `running_sandbox` takes the lock for an instant.
+_LIVING_HOLDER_TIMEOUT_S = 1.0
+# Its servers finish.
+_DEAD_HOLDER_TIMEOUT_S = 30.0
 
 
 def running_sandbox(directory: Path) -> dict[str, str]:
-    """Read the settings of the sandbox that runs in this folder; empty where none does."""
+    """Read the settings of the sandbox that runs in this folder; empty if none runs."""
     try:
         descriptor = os.open(directory / "lock", os.O_RDONLY)
     except FileNotFoundError:
@@ -32,7 +34,8 @@ def running_sandbox(directory: Path) -> dict[str, str]:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        with suppress(FileNotFoundError):  # it is just starting or stopping
+        # It is just starting or stopping.
+        with suppress(FileNotFoundError):
             lines = (directory / "env").read_text().splitlines()
             return dict(line.split("=", 1) for line in lines)
     finally:

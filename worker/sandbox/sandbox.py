@@ -1,7 +1,7 @@
 """The sandbox: Postgres, Redis and the simulator of Telnyx, kept in one folder.
 
 Promises: it starts whole or not at all, and after `stop`, a failed start, or the death of this
-process by whatever signal no server is left. The data stay; see folder.py for what lies where.
+process by any signal no server is left. The data stay; see folder.py for the files.
 """
 
 import sys
@@ -66,7 +66,7 @@ class SimulatorProcess(EmbeddedServer):
 
     @property
     def base_url(self) -> str:
-        """What stands for https://api.telnyx.com/v2."""
+        """The URL in place of https://api.telnyx.com/v2."""
         return f"http://127.0.0.1:{self._port_file.read_text().strip()}/v2"
 
     def start(self) -> None:
@@ -100,7 +100,7 @@ class Sandbox:
     """Starts the parts asked for on entry and stops them on exit.
 
     `simulator_options`: further arguments of the simulator's command line.
-    Raises SandboxError where a part does not start or another process has the folder.
+    Raises SandboxError if a part does not start or another process has the folder.
     """
 
     def __init__(
@@ -151,7 +151,8 @@ class Sandbox:
         logs.mkdir(parents=True, exist_ok=True)
         keep_open = (stack.enter_context(held(self.directory)),)
         env_file = self.directory / "env"
-        env_file.unlink(missing_ok=True)  # of a holder that was killed
+        # A holder that was killed has left its own.
+        env_file.unlink(missing_ok=True)
         if self._wanted["simulator"]:
             self.simulator = SimulatorProcess(
                 self.directory / "simulator",

@@ -16,7 +16,7 @@ class SandboxError(Exception):
 class EmbeddedServer(ABC):
     """One server over `data_dir`, which the first start makes and `stop` keeps.
 
-    `log`: where the server writes; None = beside the data.
+    `log`: the server's own log; None = beside the data.
     `keep_open`: see ChildProcess.
     """
 
@@ -45,13 +45,13 @@ class EmbeddedServer(ABC):
         """Start it, and return when it is ready. Raises `SandboxError`."""
 
     def stop(self) -> None:
-        """Let it write what it holds and end; the data stay."""
+        """Let it write its memory to disk and end; the data stay."""
         if self._child is not None:
             self._child.stop()
             self._child = None
 
     def kill(self) -> None:
-        """Send SIGKILL: what it had written to its files survives."""
+        """Send SIGKILL: only its files survive."""
         if self._child is not None:
             self._child.kill()
 

@@ -45,7 +45,7 @@ class FlowerAt:
 
     @classmethod
     def chosen(cls, port: int) -> Self:
-        """Take user and password from FLOWER_BASIC_AUTH or its file, where set, and a port."""
+        """Take user and password from FLOWER_BASIC_AUTH or its file, if set, and a port."""
         try:
             auth = secret_from_file("FLOWER_BASIC_AUTH") or os.environ.get("FLOWER_BASIC_AUTH", "")
         except ValueError as error:

@@ -58,10 +58,10 @@ def run(
 def _in_one_line(error: ValueError) -> str:
     if not isinstance(error, ValidationError):
         return str(error)
-    told = error.errors(include_url=False, include_input=False)
+    faults = error.errors(include_url=False, include_input=False)
     return "; ".join(
         ": ".join((*map(str, each["loc"]), each["msg"].removeprefix("Value error, ")))
-        for each in told
+        for each in faults
     )
 
 

@@ -1,1 +1,1 @@
-"""How the simulator decides what to answer."""
+"""How the simulator chooses its answers."""

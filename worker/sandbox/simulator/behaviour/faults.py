@@ -81,7 +81,7 @@ class FaultBook:
         self._waiting: list[_Waiting] = []
 
     def inject(self, order: FaultOrder) -> None:
-        """Add an order; ValueError where its fault or its changes make no sense."""
+        """Add an order; ValueError if its fault or its changes make no sense."""
         self._waiting.append(_Waiting(order, plan_of(order.fault, order.changes)))
 
     def clear(self) -> None:
@@ -101,7 +101,7 @@ class FaultBook:
         header: str | None,
         chances: Mapping[str, float],
     ) -> Choice:
-        """Decide what this request meets; ValueError on a header that makes no sense."""
+        """Choose the fault that this request meets; ValueError on a header that makes no sense."""
         if header is not None:
             name, changes = _parsed(header)
             return Choice(plan=plan_of(name, changes), fault=name, source="header")

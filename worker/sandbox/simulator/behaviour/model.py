@@ -1,4 +1,4 @@
-"""The model: what it answers is a function of the history, and says which history that was."""
+"""The model: its answer is a function of the history, and shows which history that was."""
 
 import re
 import time
@@ -14,7 +14,7 @@ _SHORT = 80
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Script:
-    """What to say where the newest words contain `text`: a reply, or calls of tools."""
+    """The answer to input that contains `text`: a reply, or calls of tools."""
 
     text: str
     reply: str | None = None

@@ -86,7 +86,7 @@ def set_model_available(state: State, model: str, *, available: bool) -> None:
 
 
 def add_script(state: State, script: Script) -> None:
-    """Tell the model what to say."""
+    """Script an answer of the model."""
     state.scripts.append(script)
     state.steered("add_script", **asdict(script))
 

@@ -1,4 +1,4 @@
-"""What goes back over the wire, and the shapes in which Telnyx says no."""
+"""The answers that go back over the wire, and the shapes of Telnyx's refusals."""
 
 import json
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ _CODES = {
     500: ("10007", "Unexpected error"),
     503: ("10037", "Service unavailable"),
 }
-"""Telnyx's codes of a status, where it documents any; the texts are ours."""
+"""Telnyx's codes of a status, if it documents any; the texts are ours."""
 
 _TITLES = {
     "10002": "Invalid phone number",
@@ -66,7 +66,7 @@ def ok(payload: object) -> Answer:
 
 
 def refusal(status: int, detail: str, *, shape: ErrorShape, code: str | None = None) -> Answer:
-    """Say no in one of the three shapes of an error."""
+    """Refuse in one of the three shapes of an error."""
     usual, title = _CODES.get(status, ("10007", HTTPStatus(status).phrase))
     code = code or usual
     entry = {
@@ -90,7 +90,7 @@ def refusal(status: int, detail: str, *, shape: ErrorShape, code: str | None = N
 
 
 def declined(code: str, status: int, detail: str, pointer: str) -> Answer:
-    """Say no to a text message. `pointer`: which field of the body, as in RFC 6901."""
+    """Refuse a text message. `pointer`: which field of the body, as in RFC 6901."""
     entry = {
         "code": code,
         "title": _TITLES[code],
@@ -102,7 +102,7 @@ def declined(code: str, status: int, detail: str, pointer: str) -> Answer:
 
 
 def invalid(loc: Sequence[str | int], message: str, kind: str = "value_error") -> Answer:
-    """422 as FastAPI says it."""
+    """Return a 422 in FastAPI's shape."""
     detail = [{"loc": list(loc), "msg": message, "type": kind}]
     return Answer(status=422, body=_dumped({"detail": detail}))
 
@@ -131,7 +131,7 @@ def planned_refusal(plan: Plan, shape: ErrorShape) -> Answer:
 
 
 def gateway_page(status: int) -> Answer:
-    """Return what a proxy in front of Telnyx says."""
+    """Return the answer of a proxy in front of Telnyx."""
     phrase = HTTPStatus(status).phrase
     page = f"<html><head><title>{status} {phrase}</title></head><body>{phrase}</body></html>"
     return Answer(status=status, body=page.encode(), content_type="text/html")

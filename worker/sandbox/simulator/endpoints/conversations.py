@@ -74,7 +74,7 @@ def delete(state: State, exchange: Exchange) -> Answer:
 
 
 def lookup(state: State, exchange: Exchange) -> Conversation | Answer:
-    """Find the conversation of the path: 422 where it is no uuid, 404 where it is not there."""
+    """Find the conversation of the path: 422 if it is no uuid, 404 if it does not exist."""
     wanted = canonical_uuid(exchange.conversation_id)
     if wanted is None:
         return invalid(("path", "conversation_id"), "value is not a valid uuid", "type_error.uuid")
@@ -85,7 +85,7 @@ def lookup(state: State, exchange: Exchange) -> Conversation | Answer:
 
 
 def canonical_uuid(text: object) -> str | None:
-    """Return a uuid in lower case with hyphens; None where `text` is none."""
+    """Return a uuid in lower case with hyphens; None if `text` is none."""
     try:
         return str(UUID(text)) if isinstance(text, str) else None
     except ValueError:
@@ -93,7 +93,7 @@ def canonical_uuid(text: object) -> str | None:
 
 
 def json_object(exchange: Exchange) -> Json | Answer:
-    """Return the body; 422 where it is no JSON object. No body at all is an empty object."""
+    """Return the body; 422 if it is no JSON object. No body at all is an empty object."""
     if not exchange.raw:
         return {}
     if isinstance(exchange.payload, dict):

@@ -14,7 +14,7 @@ _SILENT = {"input_file", "input_audio", "refusal", "summary_text", "reasoning_te
 
 
 class BadInputError(ValueError):
-    """The input is not what the Responses format allows. `loc` says where, as FastAPI does."""
+    """The input is not what the Responses format allows. `loc` is the path to it, as in FastAPI."""
 
     def __init__(self, loc: Sequence[str | int], message: str) -> None:
         super().__init__(message)
@@ -22,7 +22,7 @@ class BadInputError(ValueError):
 
 
 def drafts(said: object, config: SimulatorConfig) -> tuple[Draft, ...]:
-    """Turn `input` into messages, one for each item; BadInputError where it cannot be."""
+    """Turn `input` into messages, one for each item; BadInputError if it cannot be."""
     if said is None:
         return ()
     if isinstance(said, str):
@@ -98,7 +98,7 @@ def _stored(text: str, config: SimulatorConfig) -> str:
 
 
 def rearranged(found: Sequence[Draft], items: Items) -> tuple[Draft, ...]:
-    """Split or merge what the user said, as the fault wants it; other messages stay."""
+    """Split or merge the user's messages, as the fault wants it; other messages stay."""
     match items:
         case Items.AS_SENT:
             return tuple(found)

@@ -39,9 +39,9 @@ class BadFilterError(ValueError):
 def listed(
     conversations: Iterable[Conversation], query: Query, config: SimulatorConfig
 ) -> tuple[Conversation, ...]:
-    """Return what the query selects, in its order; BadFilterError where it cannot be understood.
+    """Return the rows that the query selects, in its order; BadFilterError if it is malformed.
 
-    With `bad_filter` set to something else than `error`, what cannot be understood selects nothing
+    With `bad_filter` set to something else than `error`, an unknown filter selects nothing
     or is ignored.
     """
     tests: list[Test] = []

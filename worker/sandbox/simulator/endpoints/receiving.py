@@ -71,7 +71,7 @@ async def _posted(state: State, event: Json, copies: int, signing: Signing) -> N
 
 
 def keyword(text: str, how: Literal["first_word", "whole", "exact"]) -> str | None:
-    """Return what Telnyx answers by itself: STOP, START or HELP; None where it does not."""
+    """Return Telnyx's own answer to STOP, START or HELP; None for any other text."""
     if how == "exact":
         return _WORDS.get(text)
     whole = " ".join(text.upper().split())

@@ -120,8 +120,8 @@ def _store_input(state: State, exchange: Exchange, call: Call) -> None:
         return
     role = state.config.instructions_listed
     if call.instructions and role != "hidden" and _is_told(state, key, call.instructions):
-        told = Draft(role=role, text=call.instructions, origin="instructions")
-        state.store.add(exchange.number, key, [told])
+        draft = Draft(role=role, text=call.instructions, origin="instructions")
+        state.store.add(exchange.number, key, [draft])
     said = rearranged(call.said, items)
     thread = [each for each in state.store.thread(key) if each.origin != "instructions"]
     if items is Items.MERGED and said and thread and thread[-1].role == said[-1].role == "user":

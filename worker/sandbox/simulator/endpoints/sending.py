@@ -1,4 +1,4 @@
-"""POST /messages and GET /messages/{id}: a text message that is queued, and what becomes of it.
+"""POST /messages and GET /messages/{id}: a text message that is queued, and its way to the phone.
 
 queued ──▶ sent ──▶ delivered | delivery_failed        with an event each, in whatever order
 """
@@ -75,7 +75,7 @@ def public_key(state: State, _exchange: Exchange) -> Answer:
 
 
 async def _carried(state: State, exchange: Exchange, sms: Sms) -> None:
-    """Let it reach its recipient or not, and tell both."""
+    """Let it reach its recipient or not, and report both to the webhook."""
     plan = exchange.plan
     await asyncio.sleep(state.config.delivery_s)
     sent = replace(sms, status="sent", sent_at=datetime.now(UTC))
@@ -105,7 +105,7 @@ def _is_reversed(state: State, plan: Plan) -> bool:
 
 
 def _addressed(state: State, body: Json) -> Answer | None:
-    """Return what is wrong with the two numbers."""
+    """Return the refusal of the two numbers; None if both are right."""
     recipient, sender = body.get("to"), body.get("from")
     if recipient is None:
         return declined("10004", 422, "The 'to' parameter is required.", "/to")
@@ -123,7 +123,7 @@ def _addressed(state: State, body: Json) -> Answer | None:
 
 
 def _filled(body: Json) -> Answer | None:
-    """Return what is wrong with the contents."""
+    """Return the refusal of the contents; None if they are right."""
     text, media = body.get("text"), body.get("media_urls") or []
     if not isinstance(text, str | None):
         return declined("10015", 422, "The 'text' should be a string.", "/text")

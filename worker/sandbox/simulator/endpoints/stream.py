@@ -29,8 +29,8 @@ def streamed(response: Json, *, fault: Stream, done_marker: bool) -> Answer:
             error = {"type": "error", "code": "server_error", "message": "It broke.", "param": None}
             chunks = [*chunks[:middle], _encoded(error, middle)]
         case Stream.ERROR_OBJECT:
-            told = {"error": {"message": "It broke.", "type": "server_error", "code": None}}
-            chunks = [*chunks[:middle], f"data: {json.dumps(told)}\n\n".encode()]
+            failure = {"error": {"message": "It broke.", "type": "server_error", "code": None}}
+            chunks = [*chunks[:middle], f"data: {json.dumps(failure)}\n\n".encode()]
         case Stream.FAILED | Stream.INCOMPLETE:
             chunks = [*chunks[:middle], _encoded(_unhappy(response, fault), middle)]
         case Stream.NORMAL | Stream.JSON:

@@ -1,7 +1,7 @@
 """What can happen at the simulator: the typed lines of its append-only log.
 
     received ──▶ (fault) ──▶ stored* ──▶ ended ──▶ sent | dropped      in most cases
-    received ──▶ (fault) ──▶ dropped ──▶ stored* ──▶ ended             where a fault stores late
+    received ──▶ (fault) ──▶ dropped ──▶ stored* ──▶ ended             if a fault stores late
 
 A request is known by the sequence number of its `RequestReceived`. It is at work at Telnyx from
 there to its `ExecutionEnded`, after which it changes nothing any more.
@@ -15,7 +15,7 @@ from worker.sandbox.simulator.record.sms import Sms
 from worker.sandbox.simulator.record.values import Conversation, Json, Message
 
 Outcome: TypeAlias = Literal["delivered", "failed", "not_local", "overflow"]
-"""Of one attempt; the last two were never sent."""
+"""Outcome of one attempt; the last two were never sent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +24,15 @@ class Started:
 
     kind: Literal["started"] = "started"
     seed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Steered:
+    """A test or a person changed the simulator: faults, key, models, settings, scripts."""
+
+    kind: Literal["steered"] = "steered"
+    action: str
+    detail: Json = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +52,7 @@ class RequestReceived:
     body_digest: str
     """SHA-256 of the raw body, hex."""
     body: Any = None
-    """The parsed body; None where there was none or it was not JSON."""
+    """The parsed body; None if there was none or it was not JSON."""
 
     @property
     def input_items(self) -> tuple[Json, ...]:
@@ -55,6 +64,30 @@ class RequestReceived:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerSent:
+    """A whole answer went to a connection that was open; whether it arrived, nobody knows."""
+
+    kind: Literal["answer_sent"] = "answer_sent"
+    request: int
+    status: int
+    body_bytes: int
+    body_digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerDropped:
+    """No answer, or not the whole of one."""
+
+    kind: Literal["answer_dropped"] = "answer_dropped"
+    request: int
+    reason: Literal["client_left", "fault", "shutdown"]
+    status: int | None = None
+    """The status that the answer would have had; None if there was none."""
+    body_bytes: int = 0
+    """How much of the body was written."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FaultChosen:
     """This request meets a fault."""
 
@@ -63,6 +96,62 @@ class FaultChosen:
     name: str
     source: Literal["header", "injected", "chance"]
     plan: Json
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdempotencyKept:
+    """A successful answer was kept for replays of its key."""
+
+    kind: Literal["idempotency_kept"] = "idempotency_kept"
+    request: int
+    scope: str
+    """Method, path and key."""
+    fingerprint: str
+    kept_at: datetime
+    status: int
+    body: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutionEnded:
+    """From here on the request changes nothing any more. Logged before its answer is written."""
+
+    kind: Literal["execution_ended"] = "execution_ended"
+    request: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebhookAttempted:
+    """An event was posted, or was not."""
+
+    kind: Literal["webhook_attempted"] = "webhook_attempted"
+    event_id: str
+    event_type: str
+    url: str | None
+    attempt: int
+    """From 1, counted on over both URLs; 0 = it was not even tried."""
+    outcome: Outcome
+    status: int | None
+    """None: no answer in time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OptOutChanged:
+    """Somebody sent STOP or START."""
+
+    kind: Literal["opt_out_changed"] = "opt_out_changed"
+    number: str
+    opted_out: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SmsStored:
+    """A text message was sent or received, or its status has changed: the last one counts."""
+
+    kind: Literal["sms_stored"] = "sms_stored"
+    request: int | None
+    """None: it came from a phone."""
+    sms: Sms
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,95 +208,6 @@ class MessageExtended:
     index: int
     text: str
     """The whole text now."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IdempotencyKept:
-    """A successful answer was kept for replays of its key."""
-
-    kind: Literal["idempotency_kept"] = "idempotency_kept"
-    request: int
-    scope: str
-    """Method, path and key."""
-    fingerprint: str
-    kept_at: datetime
-    status: int
-    body: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SmsStored:
-    """A text message was sent or received, or its status has changed: the last one counts."""
-
-    kind: Literal["sms_stored"] = "sms_stored"
-    request: int | None
-    """None: it came from a phone."""
-    sms: Sms
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OptOutChanged:
-    """Somebody sent STOP or START."""
-
-    kind: Literal["opt_out_changed"] = "opt_out_changed"
-    number: str
-    opted_out: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WebhookAttempted:
-    """An event was posted, or was not."""
-
-    kind: Literal["webhook_attempted"] = "webhook_attempted"
-    event_id: str
-    event_type: str
-    url: str | None
-    attempt: int
-    """From 1, counted on over both URLs; 0 = it was not even tried."""
-    outcome: Outcome
-    status: int | None
-    """None: no answer in time."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExecutionEnded:
-    """From here on the request changes nothing any more. Logged before its answer is written."""
-
-    kind: Literal["execution_ended"] = "execution_ended"
-    request: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AnswerSent:
-    """A whole answer went to a connection that was open; whether it arrived, nobody knows."""
-
-    kind: Literal["answer_sent"] = "answer_sent"
-    request: int
-    status: int
-    body_bytes: int
-    body_digest: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AnswerDropped:
-    """No answer, or not the whole of one."""
-
-    kind: Literal["answer_dropped"] = "answer_dropped"
-    request: int
-    reason: Literal["client_left", "fault", "shutdown"]
-    status: int | None = None
-    """What the answer would have said; None where there was none."""
-    body_bytes: int = 0
-    """How much of the body was written."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Steered:
-    """A test or a person changed the simulator: faults, key, models, settings, scripts."""
-
-    kind: Literal["steered"] = "steered"
-    action: str
-    detail: Json = field(default_factory=dict)
 
 
 Event: TypeAlias = (

@@ -6,7 +6,7 @@ happens, so a killed simulator has lost nothing but, at worst, the line it was w
 
 How the invariants of a turn are read from it:
 
-    what a user said reached Telnyx in order, once each        `user_texts`
+    a user's texts reached Telnyx in order, once each          `user_texts`
     a reply belongs to exactly that history                    `MessageStored.prefix` of outputs
     which conversations were ever written to                   `written_conversations`
     no two requests of a conversation at work at once          `overlaps`
@@ -81,7 +81,7 @@ class EventLog:
         return tuple(self._kept) if self._path is None else read_log(self._path)
 
     def close(self) -> None:
-        """Let the file go; what happens afterwards is not written down."""
+        """Close the file; later events are not recorded."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
@@ -130,7 +130,7 @@ def _pairs(spans: dict[int, tuple[str, float, float]], slack_s: float) -> Iterab
 
 
 def user_texts(entries: Iterable[Entry], conversation_id: str) -> tuple[str, ...]:
-    """Return what the user of a conversation said, as Telnyx stored it, in that order."""
+    """Return the user's texts of a conversation, as Telnyx stored them, in that order."""
     return tuple(
         event.message.text or ""
         for event in _stored(entries)

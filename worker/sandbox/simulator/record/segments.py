@@ -1,4 +1,4 @@
-"""How many parts a text message has: GSM 03.38 where it can, else UCS-2.
+"""How many parts a text message has: GSM 03.38 if possible, else UCS-2.
 
 Numbers: Telnyx's page on encoding: 160 or 153 a part in GSM-7, 70 or 67 in UCS-2.
 """

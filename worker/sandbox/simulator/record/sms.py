@@ -1,4 +1,4 @@
-"""A text message, sent or received, and the events that tell of it."""
+"""A text message, sent or received, and the events about it."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -82,7 +82,8 @@ class Sms:
     def _moment(self, moment: datetime | None) -> str | None:
         if moment is None:
             return None
-        if self.direction == "inbound":  # the two are documented with different endings
+        # The two are documented with different endings.
+        if self.direction == "inbound":
             return moment.isoformat(timespec="milliseconds")
         return timestamp(moment, 3)
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, Literal, TypeAlias
 
 Json: TypeAlias = dict[str, Any]
-"""A JSON object whose shape is the business of whoever reads it."""
+"""A JSON object whose shape its readers check."""
 
 Origin: TypeAlias = Literal["input", "output", "reasoning", "instructions", "added", "foreign"]
 """How a message came into a thread: by a response's input or output, as the model's reasoning, as
@@ -84,9 +84,9 @@ def prefix_hash(messages: Iterable[Draft]) -> str:
     A reply carries the hash of all messages before its output, its own input included. Instructions
     and reasoning do not count, because whether Telnyx lists them is not known.
     """
-    told = [
+    heads = [
         [said.role, said.text, [[call.name, call.arguments] for call in said.tool_calls]]
         for said in messages
         if said.origin not in {"instructions", "reasoning"}
     ]
-    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:12]
+    return hashlib.sha256(json.dumps(heads).encode()).hexdigest()[:12]

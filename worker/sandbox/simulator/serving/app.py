@@ -113,7 +113,7 @@ async def _received(state: State, request: web.Request) -> Exchange:
 
 
 def _turned_away(state: State, exchange: Exchange, request: web.Request) -> Answer | None:
-    """Return what is said before anything is done; None = the request may pass."""
+    """Return the refusal before any work; None = the request may pass."""
     given = request.headers.get("authorization", "")
     if given != f"Bearer {state.config.api_key}":
         return unauthorized()
@@ -157,7 +157,7 @@ def _routed(request: web.Request) -> tuple[Endpoint, str | None]:
 
 
 def _parsed(raw: bytes) -> object:
-    """Return the JSON; None where it is none, or has text that is no Unicode."""
+    """Return the JSON; None if it is not JSON, or has text that is no Unicode."""
     try:
         payload: object = json.loads(raw)
         json.dumps(payload, ensure_ascii=False).encode()

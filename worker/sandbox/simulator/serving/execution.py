@@ -1,4 +1,4 @@
-"""Carrying out one request as its plan wants: what is stored, when, and what is said about it."""
+"""Carries out one request by its plan: stores, answers and logs."""
 
 import asyncio
 from collections.abc import Callable
@@ -44,7 +44,8 @@ async def carry_out(state: State, exchange: Exchange) -> Answer | None:
             state.spawn(_later(state, exchange))
             answer = None
     if plan.wire is Wire.REFUSAL:
-        classic = exchange.endpoint is Endpoint.SEND  # the messaging API knows no other shape
+        # The messaging API knows no other shape.
+        classic = exchange.endpoint is Endpoint.SEND
         return planned_refusal(plan, "classic" if classic else state.config.fault_error_shape)
     return answer
 
@@ -58,7 +59,7 @@ async def _later(state: State, exchange: Exchange) -> None:
 
 
 async def _within_edge(state: State, exchange: Exchange) -> Answer | None:
-    """Run it; where it takes too long, the edge answers and it runs on."""
+    """Run it; if it takes too long, the edge answers and it runs on."""
     work = asyncio.ensure_future(_operate(state, exchange))
     try:
         await asyncio.wait({work}, timeout=state.config.edge_timeout_s)

@@ -1,4 +1,4 @@
-"""The simulator as what a process does, until SIGTERM or Ctrl-C."""
+"""Runs the simulator as a process, until SIGTERM or Ctrl-C."""
 
 import asyncio
 import json
@@ -15,7 +15,7 @@ from worker.sandbox.simulator.state.state import State
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where it listens and what it writes."""
+    """The address it listens on, and the files it writes."""
 
     host: str = "127.0.0.1"
     port: int = 0
@@ -23,11 +23,11 @@ class Place:
     port_file: Path | None = None
     """Holds the port from the moment it serves."""
     log_path: Path | None = None
-    """Of the log, which keeps the threads from one run to the next; None = neither is kept."""
+    """The log, which keeps the threads from one run to the next; None = neither is kept."""
 
 
 def run(config: SimulatorConfig, place: Place, ready: Callable[[int], None]) -> None:
-    """Serve until a signal. `ready` is called with the port. OSError where it cannot listen."""
+    """Serve until a signal. `ready` is called with the port. OSError if it cannot listen."""
     if place.log_path is not None:
         place.log_path.parent.mkdir(parents=True, exist_ok=True)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -36,7 +36,7 @@ def run(config: SimulatorConfig, place: Place, ready: Callable[[int], None]) -> 
 
 
 def settings_of(pairs: Iterable[str]) -> dict[str, object]:
-    """Read `NAME=VALUE`; a value that is no JSON is a text. ValueError where there is no `=`."""
+    """Read `NAME=VALUE`; a value that is no JSON is a text. ValueError if there is no `=`."""
     settings: dict[str, object] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
@@ -58,7 +58,7 @@ async def _serve(state: State, place: Place, ready: Callable[[int], None]) -> No
     def listening(port: int) -> None:
         ready(port)
         if place.port_file is not None:
-            # Whoever waits for the file must never read half a number.
+            # A reader that waits for the file must never read half a number.
             draft = place.port_file.with_name(place.port_file.name + ".new")
             draft.write_text(f"{port}\n")
             draft.replace(place.port_file)

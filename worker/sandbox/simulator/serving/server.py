@@ -1,4 +1,4 @@
-"""Serving a state on a port, until told to stop: on the caller's event loop."""
+"""Serves a state on a port until `stop`, on the caller's event loop."""
 
 import asyncio
 from collections.abc import Callable

@@ -38,7 +38,7 @@ class Simulator:
         self._port = 0
 
     def start(self, port: int = 0) -> None:
-        """Serve on the loopback address; 0 = a free port. OSError where it cannot. Once only."""
+        """Serve on the loopback address; 0 = a free port. OSError if it cannot. Once only."""
         ready: Future[int] = Future()
         self._thread = Thread(target=self._run, args=(port, ready), name="simulator", daemon=True)
         self._thread.start()
@@ -85,13 +85,15 @@ class Simulator:
         return self._call(self._state.store.conversations)
 
     def messages(self, conversation_id: str) -> tuple[Message, ...]:
-        """Return a thread as it is, in the order of storing; empty where there is none."""
+        """Return a thread as it is, in the order of storing; empty if there is none."""
         return self._call(lambda: self._state.store.thread(conversation_id))
 
     def log(self) -> tuple[Entry, ...]:
         """Return everything that happened, runs of earlier processes on this log included."""
-        self._call(lambda: None)  # whatever the loop is in the middle of has been written then
-        return self._state.log.entries()  # not on the loop, which a long log would hold up
+        # After this turn of the loop, all that it had begun is written.
+        self._call(lambda: None)
+        # Not on the loop, which a long log would hold up.
+        return self._state.log.entries()
 
     def overlaps(self, *, slack_s: float = 0.0) -> tuple[Overlap, ...]:
         """Return requests for a response that were at work on one conversation at once."""
@@ -136,7 +138,7 @@ class Simulator:
         self._call(lambda: self._state.reconfigure(changes))
 
     def script(self, script: Script) -> None:
-        """Tell the model what to say where the newest words contain the script's text."""
+        """Script the model's answer to input that contains the script's text."""
         self._call(lambda: admin.add_script(self._state, script))
 
     def append_foreign_message(self, conversation_id: str, text: str, role: str = "user") -> None:
@@ -150,7 +152,7 @@ class Simulator:
 
     @property
     def public_key(self) -> str:
-        """What `GET /public_key` says: base64 of the key that events are signed with."""
+        """The answer of `GET /public_key`: base64 of the key that events are signed with."""
         return self._state.webhooks.public_key
 
     def receive_sms(self, inbound: InboundSms) -> str:

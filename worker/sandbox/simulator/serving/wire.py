@@ -27,7 +27,7 @@ class Delivery:
         self._written = 0
 
     async def put(self, answer: Answer | None) -> web.StreamResponse:
-        """Deliver as the plan wants; return what aiohttp needs to go on with the connection."""
+        """Deliver as the plan wants; return the response that aiohttp needs to go on."""
         match self._exchange.plan.wire:
             case Wire.DROP:
                 return self._drop(answer)
@@ -61,7 +61,8 @@ class Delivery:
             complete = await self._write(response, answer)
             if complete:
                 await response.write_eof()
-        except (ConnectionError, RuntimeError):  # aiohttp says both of a closed connection
+        # For a closed connection, aiohttp raises either of these.
+        except (ConnectionError, RuntimeError):
             self._dropped("client_left", answer)
             return response
         if not complete:

@@ -10,7 +10,7 @@ _LOOK_S = 0.05
 
 
 class Departures:
-    """Whoever waits for a client to leave."""
+    """Waits for clients to leave."""
 
     def __init__(self) -> None:
         self._waiting: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
@@ -18,7 +18,7 @@ class Departures:
         self._closed = False
 
     async def wait(self, gone: Callable[[], bool]) -> None:
-        """Return when `gone` says so, or when the simulator stops."""
+        """Return when `gone` is true, or when the simulator stops."""
         if gone() or self._closed:
             return
         left = asyncio.get_running_loop().create_future()

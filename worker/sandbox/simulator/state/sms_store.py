@@ -24,7 +24,7 @@ class SmsStore:
         return self._messages.get(sms_id)
 
     def put(self, request: int | None, sms: Sms) -> None:
-        """Store a message, or what has become of it."""
+        """Store a message, or its new status."""
         self._record(SmsStored(request=request, sms=sms))
 
     def is_opted_out(self, number: str) -> bool:

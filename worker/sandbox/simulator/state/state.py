@@ -34,7 +34,7 @@ class Exchange:
     headers: dict[str, str]
     raw: bytes
     payload: object
-    """The parsed body; None where there was none or it was not JSON."""
+    """The parsed body; None if there was none or it was not JSON."""
     conversation_id: str | None
     gone: Callable[[], bool]
     """Whether the client has closed its connection."""
@@ -45,7 +45,7 @@ class Exchange:
 
 
 class State:
-    """The parts, and what several of them need."""
+    """The parts of the simulator, and the values that several of them need."""
 
     def __init__(self, config: SimulatorConfig, log_path: Path | None) -> None:
         self.config = config
@@ -60,7 +60,7 @@ class State:
         self.running_keys: dict[str, str] = {}
         """Idempotency keys whose first request has not ended, with the fingerprint of its body."""
         self.turnstiles: dict[str, asyncio.Lock] = {}
-        """Of conversations, where requests are served one after the other."""
+        """Locks of conversations that are served one request after the other."""
         self.departures = Departures()
         self._dice = random.Random(f"latency {config.seed}")  # noqa: S311 - no secret
         self._tasks: set[asyncio.Task[None]] = set()
@@ -71,7 +71,7 @@ class State:
         self.log.append(Steered(action=action, detail=dict(detail)))
 
     def reconfigure(self, changes: Json) -> None:
-        """Change settings while it runs; ValueError on what they cannot be."""
+        """Change settings while it runs; ValueError for an impossible value."""
         self.config = changed(self.config, changes)
         self.steered("reconfigure", **changes)
 
@@ -111,7 +111,7 @@ class State:
         task.add_done_callback(self._tasks.discard)
 
     async def stop(self) -> None:
-        """Give up what still goes on."""
+        """Cancel the work that still runs."""
         await self.departures.close()
         for task in tuple(self._tasks):
             task.cancel()

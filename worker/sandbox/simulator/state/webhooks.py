@@ -4,7 +4,7 @@
        │ anything else
        └──▶ wait, again ──3 times──▶ the failover URL, 3 times ──▶ lost
 
-Bounded: so many deliveries wait, so many run at once; none outlives the simulator.
+Bounded: limits on waiting and on running deliveries; none outlives the simulator.
 """
 
 import asyncio
