@@ -16,6 +16,7 @@ from worker.handlers.background.sweeper import LocalRunner, Sweeper
 from worker.handlers.background.threads import Background
 from worker.handlers.background.watchdog import StallWatchdog
 from worker.handlers.deliver import DeliverReplies
+from worker.handlers.intake.accept import AcceptEnvelope
 from worker.handlers.intake.drain_inbox import DrainInbox
 from worker.handlers.intake.receive import ReceiveEnvelope
 from worker.handlers.privacy.retention import ApplyRetention, HourlyRetention
@@ -33,6 +34,7 @@ from worker.store.delivery.deliveries import DeliveryStore
 from worker.store.delivery.endpoints import EndpointStore
 from worker.store.intake.inbox import InboxStore
 from worker.store.intake.inbox_listener import InboxListener
+from worker.store.intake.messages import MessageStore
 from worker.store.limits.rates import RateStore
 from worker.store.privacy.retention import RetentionStore
 from worker.store.turns.claims import ClaimStore
@@ -99,7 +101,7 @@ def build_service(
 
     return Service(
         receive=ReceiveEnvelope(
-            accept=shared.accept(shared.database),
+            accept=AcceptEnvelope(messages=MessageStore(shared.database), routing=shared.routing),
             dead_letters=dead_letters,
             answer=answer,
             slots=shared.slots,
@@ -181,7 +183,7 @@ def _background(shared: SharedParts, broker: BrokerClient, sweep: Sweeper) -> Ba
     )
     drain = DrainInbox(
         inbox=InboxStore(shared.own_database),
-        accept=shared.accept(shared.own_database),
+        routing=shared.routing,
         rouse=shared.slots.roused.set,
     )
     return Background(

@@ -10,14 +10,12 @@ from worker.config.agents_file import load_agents
 from worker.config.settings import Settings, SettingsError
 from worker.domain.ids import WorkerId
 from worker.domain.routing import Routing
-from worker.handlers.intake.accept import AcceptEnvelope
 from worker.handlers.turns.slots import TurnSlots
 from worker.observability import metrics, traces
 from worker.observability.logs import log
 from worker.observability.metrics_server import MetricsServer
 from worker.queue.broker import is_amqp
 from worker.store.database import Database
-from worker.store.intake.messages import MessageStore
 from worker.store.turns.due_users import SweepStore
 from worker.telnyx.client import TelnyxClient
 from worker.tools.build import ToolConfigError, build_tools
@@ -56,10 +54,6 @@ class SharedParts:
         metrics.show_slots(free=lambda: slots.free, taken=lambda: slots.busy)
         metrics.show_agents(tuple(self.routing.agents))
         self._metrics_server = _metrics_server(settings)
-
-    def accept(self, database: Database) -> AcceptEnvelope:
-        """Build the use case that accepts envelopes, on one of the two pools."""
-        return AcceptEnvelope(messages=MessageStore(database), routing=self.routing)
 
     def start_telemetry(self) -> None:
         """Serve metrics and send spans, if the settings ask for it."""

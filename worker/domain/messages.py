@@ -72,8 +72,6 @@ class NewMessage:
     """Limit of waiting messages per user; beyond it, this one is skipped."""
     skip: str | None = None
     """An outcome that it has from the start, so that it is not answered; None = none yet."""
-    traceparent: str | None = None
-    """W3C trace context for its turn and its delivery."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,7 +27,8 @@ from worker.domain.deliveries import (
     Unclear,
 )
 from worker.domain.errors import BrokerAwayError
-from worker.domain.turns.claim import Claimed, NotClaimed, Settled, Started
+from worker.domain.messages import Accepted
+from worker.domain.turns.claim import Claimed, NotClaimed, Settled
 from worker.domain.turns.records import Lease
 from worker.store.database import Database as Pool
 from worker.store.turns.due_users import Due
@@ -149,11 +150,12 @@ class Watch:
             return NotClaimed(due_in_s=0.0)
         return result
 
-    def started(self, args: tuple[Any, ...], result: Started | None) -> object:
+    def started(self, args: tuple[Any, ...], result: tuple[Accepted, Claimed] | None) -> object:
         if result is not None:
+            accepted, claimed = result
             self.counts["started at once"] += 1
             self.acknowledged(args, result)
-            self._newest[result.accepted.user_id] = result.claimed.lease.token
+            self._newest[accepted.user_id] = claimed.lease.token
         return result
 
     def written(self, args: tuple[Any, ...], result: object) -> object:

@@ -224,13 +224,13 @@ def test_a_claim_that_waited_while_more_was_accepted_claims_again(
     drain = mike.service.background.drain_inbox
     answering = threading.Thread(target=mike.service.answer, args=(accepted.user_id,))
 
-    def judge(document: object) -> NewMessage:
-        message = parse_and_route(document, drain.accept.routing)
+    def judge(document: object) -> tuple[NewMessage, None]:
+        message = parse_and_route(document, drain.routing)
         if message.message_id == "m-3":  # the second has locked the row
             answering.start()
             waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
             assert eventually(lambda: world.database.value(waiting) > 0)
-        return message
+        return message, None
 
     drain.inbox.drain(judge)
     answering.join()

@@ -10,7 +10,7 @@ from tests.support.databases import libpq_url
 from tests.support.processes import eventually
 from tests.support.world import HandDrivenWorker, World
 from worker.domain.messages import NewMessage
-from worker.domain.turns.claim import Started
+from worker.domain.turns.claim import Claimed
 from worker.domain.turns.next_step import next_step
 from worker.handlers.intake.accept import parse_and_route
 
@@ -41,8 +41,9 @@ def newcomer(world: World, worker: HandDrivenWorker, **fields: object) -> NewMes
     return parse_and_route(document, worker.service.answer.routing)
 
 
-def start(worker: HandDrivenWorker, message: NewMessage) -> Started | None:
-    return worker.service.receive.starts.start(message)
+def start(worker: HandDrivenWorker, message: NewMessage) -> Claimed | None:
+    started = worker.service.receive.starts.start(message)
+    return None if started is None else started[1]
 
 
 def everything(world: World) -> list[object]:
@@ -63,8 +64,8 @@ def test_it_leaves_what_accepting_and_claiming_leave(world: World, mike: HandDri
     one = newcomer(world, mike)
     started = start(mike, one)
     assert started is not None
-    (message,) = started.claimed.step.batch  # type: ignore[union-attr]
-    assert message.accepted_at == started.claimed.now, "for the time in the queue"
+    (message,) = started.step.batch  # type: ignore[union-attr]
+    assert message.accepted_at == started.now, "for the time in the queue"
     accepted = anna.service.receive.accept.commit(
         newcomer(world, anna, user="else", message_id=one.message_id), starts_itself=True
     )
@@ -157,7 +158,7 @@ def test_it_does_nothing_where_the_user_changed_while_it_waited_for_his_row(
     world: World, mike: HandDrivenWorker
 ) -> None:
     """What it has read of other tables is older than his row then."""
-    found: list[Started | None] = []
+    found: list[Claimed | None] = []
     message = newcomer(world, mike)
     with psycopg.connect(libpq_url(world.database.url)) as other:
         other.execute("UPDATE channel_users SET lease_token = lease_token + 1")

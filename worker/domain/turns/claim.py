@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import TypeAlias
 
 from worker.domain.ids import CallId, MessageRowId
-from worker.domain.messages import Accepted, ChannelAddress
+from worker.domain.messages import ChannelAddress
 from worker.domain.routing import Agent, ChannelPolicy
 from worker.domain.states import DeliveryState
 from worker.domain.turns.next_step import GoOn, Prepare, Reconcile, Record, Send
@@ -87,11 +87,3 @@ class Settled:
     """The first state of the reply's delivery; None = there is no reply."""
     due_in_s: float | None
     """Seconds until the channel user's next step may start; None = there is none."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Started:
-    """An accepted message whose turn may be sent at once."""
-
-    accepted: Accepted
-    claimed: Claimed

@@ -1,12 +1,12 @@
-"""Accepting one envelope: check, route, commit. From then on its message has one outcome."""
+"""Accepts one envelope: check, route, commit. A committed message ends in exactly one outcome."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from worker.domain.messages import Accepted, Attachment, NewMessage, is_image
 from worker.domain.reasons import DeadLetterReason
 from worker.domain.routing import ChannelPolicy, Routing, UnknownAgentError, UnknownRouteError
-from worker.domain.turns.claim import Started
+from worker.domain.turns.claim import Claimed
 from worker.envelope import Envelope, EnvelopeError, parse_envelope
 from worker.envelope.wire import INBOUND
 from worker.handlers.intake.channel_address import channel_address
@@ -16,14 +16,16 @@ from worker.store.intake.messages import MessageStore
 from worker.store.turns.fast_path import StartStore
 
 UNSUPPORTED_ATTACHMENT = "unsupported_attachment"
-"""Outcome of a message whose attachment the model cannot look at, where the channel says so."""
+"""Outcome of a message with an attachment other than an image, on a channel that skips those."""
 NEVER_ANSWERED = frozenset({"opt_out", "opt_in", "help", "auto_reply", "bulk", "bounce"})
-"""Signals of messages that no model answers: the carrier has, or two machines would for ever."""
+"""Signals of messages that no model answers."""
+# A carrier answers opt-outs and HELP itself. An answer to an automatic reply would be answered by
+# the machine on the other side, for ever.
 
 
 @dataclass(frozen=True, kw_only=True)
 class AcceptEnvelope:
-    """From a document to a committed message."""
+    """Commits messages; one instance serves all threads."""
 
     messages: MessageStore
     routing: Routing
@@ -33,39 +35,38 @@ class AcceptEnvelope:
     ) -> Accepted:
         """Commit a message; a repetition changes nothing. Raises `DatabaseAwayError`.
 
-        `starts_itself`: the caller starts its turn, where it is first in line. `traceparent`: the
-        producer's.
+        `starts_itself`: the caller starts the turn if the message is first in line. `traceparent`:
+        the producer's.
         """
         with accept_span(queue=INBOUND, parent=traceparent):
-            traced = in_current_trace(message, otherwise=traceparent)
-            accepted = self.messages.accept(traced, starts_itself=starts_itself)
+            accepted = self.messages.accept(
+                message,
+                starts_itself=starts_itself,
+                traceparent=traces.current_traceparent() or traceparent,
+            )
             record_accepted(accepted)
         return accepted
 
     def start(
         self, message: NewMessage, starts: StartStore, *, traceparent: str | None
-    ) -> Started | Accepted:
-        """Commit a message, and in the usual case the start of its turn with it.
+    ) -> tuple[Accepted, Claimed | None]:
+        """Commit a message and, in the common case, the start of its turn with it.
 
-        Where it gives `Accepted`, the caller starts the turn if the message is first in line.
+        Without a claim, the caller starts the turn if the message is first in line.
         """
         with accept_span(queue=INBOUND, parent=traceparent):
-            traced = in_current_trace(message, otherwise=traceparent)
-            started = starts.start(traced)
-            accepted = started.accepted if started else None
-            accepted = accepted or self.messages.accept(traced, starts_itself=True)
+            # Whatever follows from the message belongs to the span of its acceptance.
+            trace = traces.current_traceparent() or traceparent
+            accepted, claimed = starts.start(message, traceparent=trace) or (
+                self.messages.accept(message, starts_itself=True, traceparent=trace),
+                None,
+            )
             record_accepted(accepted)
-        return started or accepted
-
-
-def in_current_trace(message: NewMessage, *, otherwise: str | None = None) -> NewMessage:
-    """Return the message with the current span's traceparent; without a span, with `otherwise`."""
-    traceparent = traces.current_traceparent() or otherwise
-    return message if traceparent is None else replace(message, traceparent=traceparent)
+        return accepted, claimed
 
 
 def parse_and_route(document: object, routing: Routing) -> NewMessage:
-    """Check an envelope and say who answers it, from the configuration alone.
+    """Check an envelope and choose its agent, from the configuration alone.
 
     Raises `EnvelopeError`.
     """
@@ -83,6 +84,7 @@ def parse_and_route(document: object, routing: Routing) -> NewMessage:
     except UnknownRouteError:
         fix = "the agents file has no section [routes.NAME] of that name"
         raise EnvelopeError(DeadLetterReason.UNKNOWN_ROUTE, "reply_to", fix) from None
+    # Without `sent_at` there is nothing to sort by, so nothing to wait for.
     reorder_s = policy.reorder_s if envelope.sent_at is not None else 0.0
     return NewMessage(
         who=channel_address(envelope, policy.kind),
@@ -105,7 +107,7 @@ def parse_and_route(document: object, routing: Routing) -> NewMessage:
 
 
 def _why_skipped(envelope: Envelope, policy: ChannelPolicy) -> str | None:
-    """Give the outcome of a message that is never answered; None where it is."""
+    """Return the outcome of a message that is never answered; None = it is."""
     signal = next((one for one in envelope.signals if one in NEVER_ANSWERED), None)
     if signal is None and policy.other_attachments == "skip":
         only_images = all(is_image(one.content_type) for one in envelope.attachments)

@@ -1,15 +1,17 @@
-"""Draining the inbox of producers that speak SQL."""
+"""Drains the inbox, which SQL producers write to."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from worker.domain.errors import PermanentError
-from worker.domain.messages import NewMessage
+from worker.domain.messages import Accepted
 from worker.domain.reasons import DeadLetterReason
+from worker.domain.routing import Routing
 from worker.envelope import EnvelopeError
-from worker.handlers.intake.accept import AcceptEnvelope, in_current_trace, parse_and_route
+from worker.handlers.intake.accept import parse_and_route
 from worker.handlers.telemetry.intake import accept_span, record_accepted, record_refused
-from worker.store.intake.inbox import QUEUE, InboxStore, Refused
+from worker.observability import traces
+from worker.store.intake.inbox import QUEUE, InboxStore, Judged, Refused
 
 NOT_TAKEN = Refused(
     reason=DeadLetterReason.NOT_STORABLE, detail="envelope: Postgres refuses to store it"
@@ -18,18 +20,15 @@ NOT_TAKEN = Refused(
 
 @dataclass(frozen=True, kw_only=True)
 class DrainInbox:
-    """The use case; one instance serves the thread that drains."""
+    """Accepts envelopes from the inbox; used by one thread."""
 
     inbox: InboxStore
-    accept: AcceptEnvelope
+    routing: Routing
     rouse: Callable[[], None]
-    """Lets the sweeper look at once."""
+    """Makes the sweeper look at once."""
 
     def __call__(self) -> bool:
-        """Accept what lies there, a batch; gives whether there may be more.
-
-        Raises `DatabaseAwayError`.
-        """
+        """Accept a batch; return whether there may be more. Raises `DatabaseAwayError`."""
         try:
             accepted = self.inbox.drain(self._judge)
         except PermanentError:
@@ -41,23 +40,20 @@ class DrainInbox:
         self.rouse()
         return True
 
-    def _drain_one(self) -> tuple[()] | None:
-        """Go on where one of a batch is refused: one by one, and the bad one is set aside."""
+    def _drain_one(self) -> tuple[Accepted, ...] | None:
+        """Accept one envelope after Postgres refused a batch; set it aside if it is the cause."""
         try:
-            accepted = self.inbox.drain(self._judge, limit=1)
+            return self.inbox.drain(self._judge, limit=1)
         except PermanentError:
             self.inbox.set_oldest_aside(NOT_TAKEN)
             return ()
-        for one in accepted or ():
-            record_accepted(one)
-        return None if accepted is None else ()
 
-    def _judge(self, document: object) -> NewMessage | Refused:
+    def _judge(self, document: object) -> Judged:
         try:
-            message = parse_and_route(document, self.accept.routing)
+            message = parse_and_route(document, self.routing)
         except EnvelopeError as error:
             record_refused(error.reason, queue=QUEUE)
             return Refused(reason=DeadLetterReason(error.reason), detail=str(error))
-        # Its trace begins here: what is committed is a batch of them.
+        # A span for each message, though a transaction commits a batch: each begins a trace.
         with accept_span(queue=QUEUE, parent=None):
-            return in_current_trace(message)
+            return message, traces.current_traceparent()

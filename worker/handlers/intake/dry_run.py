@@ -1,4 +1,4 @@
-"""What would become of an envelope: checked and routed as accepting does; nothing is written."""
+"""Dry run of an envelope: checked and routed as accepting does; nothing is written."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,10 +14,10 @@ from worker.handlers.intake.unknown_fields import UnknownField, unknown_fields
 
 @unique
 class Verdict(StrEnum):
-    """What would happen, as far as the envelope and the configuration say."""
+    """The result as far as the envelope and the configuration decide it."""
 
     ANSWERED = "answered"
-    """The model is asked; whether it answers, nobody knows beforehand."""
+    """The model would be called; its answer cannot be foreseen."""
     SKIPPED = "skipped"
     EXPIRED = "expired"
     DEAD_LETTER = "dead_letter"
@@ -25,30 +25,30 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """Where a valid envelope goes."""
+    """The route of a valid envelope."""
 
     message: NewMessage
     agent: Agent
     policy: ChannelPolicy
     delivery_policy: ChannelPolicy
-    """Says how the reply is delivered: the channel's policy, or that of its route."""
+    """The policy that decides about delivery: the channel's, or that of `reply_to`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DryRun:
-    """The verdict; `route` is None for what would be a dead letter."""
+    """The result; `route` is None for a dead letter."""
 
     verdict: Verdict
     why: str | None = None
-    """The message's outcome, or the reason of the dead letter; None = it would be answered."""
+    """The outcome of the message, or the reason of the dead letter; None = it would be answered."""
     detail: str | None = None
-    """Of a dead letter: which field, and what to give."""
+    """For a dead letter: the field and the fix."""
     route: Route | None = None
     unknown: tuple[UnknownField, ...] = ()
 
 
 def dry_run(document: object, routing: Routing, *, now: datetime) -> DryRun:
-    """Say what would become of an envelope that was accepted at `now` and waited for nothing."""
+    """Return the result for an envelope that is accepted at `now` and waits for nothing."""
     unknown = unknown_fields(map(str, document)) if isinstance(document, Mapping) else ()
     try:
         message = parse_and_route(document, routing)

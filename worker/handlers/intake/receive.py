@@ -1,11 +1,10 @@
-"""Receiving one envelope: check, route, accept; then, where nothing stands before it, answer it."""
+"""Receives one envelope: accepts it and, if nothing waits before it, answers it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from worker.domain.messages import Accepted, NewMessage
 from worker.domain.reasons import DeadLetterReason
-from worker.domain.turns.claim import Started
 from worker.envelope import EnvelopeError
 from worker.handlers.intake.accept import AcceptEnvelope, parse_and_route
 from worker.handlers.telemetry.intake import record_refused
@@ -36,8 +35,8 @@ class ReceiveEnvelope:
     ) -> Accepted | None:
         """Accept an envelope and, on the fast path, answer it; None = it became a dead letter.
 
-        `raw` gives the bytes as they arrived; `traceparent` is the producer's. Raises
-        `RetryableError` when Postgres is away: his message must then not be acknowledged.
+        `raw` returns the bytes as they arrived; `traceparent` is the producer's. Raises
+        `RetryableError` if Postgres is away: the queue entry must then not be acknowledged.
         """
         try:
             message = parse_and_route(document, self.accept.routing)
@@ -58,12 +57,13 @@ class ReceiveEnvelope:
             self.slots.release(message.agent)
 
     def _accept_and_answer(self, message: NewMessage, traceparent: str | None) -> Accepted:
-        """Accept a message and answer it, where nothing stands before it."""
+        """Accept a message and answer it if nothing waits before it."""
+        # The clock is read before the commit: the grace to send counts from the intent, which the
+        # same statement commits.
         t0 = boottime()
-        accepted = self.accept.start(message, self.starts, traceparent=traceparent)
-        if isinstance(accepted, Started):
-            self.answer.go_on(accepted.claimed, t0)
-            return accepted.accepted
-        if accepted.first_in_line:
+        accepted, claimed = self.accept.start(message, self.starts, traceparent=traceparent)
+        if claimed is not None:
+            self.answer.go_on(claimed, t0)
+        elif accepted.first_in_line:
             self.answer.with_slot(accepted.user_id, due_in_s=accepted.due_in_s)
         return accepted

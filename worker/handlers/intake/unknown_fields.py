@@ -1,4 +1,4 @@
-"""Names in an envelope that we do not know: kept, never read, and often typos."""
+"""Unknown fields of an envelope: they are stored, never read, and often typos."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import Final
 from worker.envelope import Envelope
 
 _LIKE: Final = 0.7
-"""So alike are two names that one may be a typo of the other; `recipent` and `recipient`: 0.94."""
+"""Similarity from which a name may be a typo of another; `recipent` and `recipient` have 0.94."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +21,7 @@ class UnknownField:
 
 
 def unknown_fields(names: Iterable[str]) -> tuple[UnknownField, ...]:
-    """Pick the names that no envelope has, and guess what was meant."""
+    """Return the names that no envelope has, each with the most similar known one."""
     known = list(Envelope.model_fields)
     return tuple(
         UnknownField(name=name, meant=next(iter(get_close_matches(name, known, 1, _LIKE)), None))

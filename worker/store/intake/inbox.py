@@ -1,7 +1,7 @@
-"""Messages of producers that speak SQL: taken out of `inbox` and accepted, in one transaction.
+"""Messages of SQL producers: moved from `inbox` to `messages` in one transaction.
 
-One worker drains at a time, so that what one program put in one after the other is accepted like
-that. Whoever comes second finds nothing to do.
+One worker drains at a time, so that a program's messages are accepted in the order in which it
+inserted them. A second worker finds nothing to do.
 """
 
 import json
@@ -16,11 +16,11 @@ from worker.store.intake.messages import accept_on
 from worker.store.sql import Connection, Row, sql
 
 QUEUE = "inbox"
-"""Where its dead letters say that they came from."""
+"""The `queue` of its dead letters."""
 MAX_BATCH = 50
-"""So many are accepted in one transaction: their channel users wait for no longer."""
+"""Envelopes per transaction. It holds the locks of their channel users until its end."""
 
-# Held until the end of the transaction, and lost with it; 4871 is an arbitrary number.
+# Held until the end of the transaction, also if the worker dies; 4871 is an arbitrary number.
 _ALONE = sql("SELECT pg_try_advisory_xact_lock(4871, 1)")
 _OLDEST = sql("SELECT id, envelope FROM inbox ORDER BY id LIMIT :limit")
 _DELETE = sql("DELETE FROM inbox WHERE id = ANY(:ids)")
@@ -28,13 +28,14 @@ _DELETE = sql("DELETE FROM inbox WHERE id = ANY(:ids)")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refused:
-    """An envelope that is none; `detail` names the field and the mend, never a value."""
+    """An invalid envelope. `detail` names the field and the fix, never the value."""
 
     reason: str
     detail: str
 
 
-Judge: TypeAlias = Callable[[object], NewMessage | Refused]
+Judged: TypeAlias = tuple[NewMessage, str | None] | Refused
+"""A message and its W3C trace context (None = not traced), or the fault of its envelope."""
 
 
 class InboxStore:
@@ -43,11 +44,13 @@ class InboxStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def drain(self, judge: Judge, *, limit: int = MAX_BATCH) -> tuple[Accepted, ...] | None:
-        """Accept the oldest, at most `limit`; None = nothing lies there, or another worker drains.
+    def drain(
+        self, judge: Callable[[object], Judged], *, limit: int = MAX_BATCH
+    ) -> tuple[Accepted, ...] | None:
+        """Accept the oldest, at most `limit`; None = it is empty, or another worker drains it.
 
-        `judge` runs inside the transaction: it must be pure. Raises `PermanentError` where Postgres
-        refuses one of them: nothing was taken then.
+        `judge` runs inside the transaction and must be fast. Raises `PermanentError` if Postgres
+        refuses one of them; nothing is accepted then.
         """
         with self._database.transaction() as connection:
             rows = _take(connection, limit)
@@ -60,7 +63,7 @@ class InboxStore:
             )
 
     def set_oldest_aside(self, refused: Refused) -> None:
-        """Make a dead letter of the oldest, which no statement takes."""
+        """Turn the oldest envelope, which Postgres refuses, into a dead letter."""
         with self._database.transaction() as connection:
             for row in _take(connection, 1):
                 _accept(connection, row, refused)
@@ -74,9 +77,10 @@ def _take(connection: Connection, limit: int) -> Sequence[Row]:
     return rows
 
 
-def _accept(connection: Connection, row: Row, judged: NewMessage | Refused) -> Accepted | None:
-    if isinstance(judged, NewMessage):
-        return accept_on(connection, judged, starts_itself=False)
+def _accept(connection: Connection, row: Row, judged: Judged) -> Accepted | None:
+    if not isinstance(judged, Refused):
+        message, traceparent = judged
+        return accept_on(connection, message, starts_itself=False, traceparent=traceparent)
     raw = json.dumps(row.envelope, ensure_ascii=False).encode()
     keep_on(connection, reason=judged.reason, raw=raw, detail=judged.detail, queue=QUEUE)
     return None

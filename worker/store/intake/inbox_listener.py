@@ -1,7 +1,7 @@
-"""Hearing at once that something was put into the inbox: LISTEN on a connection of its own.
+"""Waits for inserts into the inbox with LISTEN, on a connection of its own.
 
-A hint, like a wake: who hears nothing looks once a second. A pooler in transaction mode forgets who
-listens, so the connection goes past it (LISTEN_DATABASE_URL).
+A notification is a hint, like a wake: without any, the inbox is read once a second. A pooler in
+transaction mode drops LISTEN, so this connection bypasses it (LISTEN_DATABASE_URL).
 """
 
 import threading
@@ -15,7 +15,7 @@ _CONNECT_S = 5
 
 
 class InboxListener:
-    """For one thread."""
+    """One connection; used by one thread."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -23,7 +23,7 @@ class InboxListener:
         self._is_deaf = False
 
     def wait(self, timeout_s: float, stop: threading.Event) -> None:
-        """Return when something may have come, or after `timeout_s`; never raises."""
+        """Return when there may be a new envelope, or after `timeout_s`. Never raises."""
         try:
             connection = self._connection or self._connect()
             for _ in connection.notifies(timeout=timeout_s, stop_after=1):
@@ -37,7 +37,7 @@ class InboxListener:
             stop.wait(timeout_s)
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()

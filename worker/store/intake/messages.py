@@ -1,4 +1,4 @@
-"""Accepting inbound messages: once per channel user and message_id, in order of acceptance."""
+"""Accepts inbound messages: once per channel user and message_id, in order of acceptance."""
 
 from datetime import timedelta
 
@@ -7,10 +7,10 @@ from worker.domain.messages import Accepted, NewMessage
 from worker.store.database import Database
 from worker.store.sql import Connection, sql
 
-# One statement, so one transaction and one round trip. `due_at` stays while a turn is open: its end
-# takes `waiting_due_at` over. All decisions read the locked row, never another table's snapshot.
-# Where the same message_id comes twice at the same instant, the second burns a seq and says on the
-# user's row that something waits; the next claim sees that nothing does.
+# One statement, so one transaction and one round trip. `due_at` is unchanged while a turn is open:
+# the end of the turn sets it to `waiting_due_at`. All decisions read the locked row, never the
+# snapshot of another table. If the same message_id comes twice at the same instant, the second one
+# uses up a seq and marks the user as waiting; the next claim finds that nothing waits.
 _ACCEPT = sql("""
 WITH known AS (
     SELECT m.id, m.channel_user_id, m.envelope = CAST(:envelope AS jsonb) AS same
@@ -72,17 +72,24 @@ class MessageStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def accept(self, message: NewMessage, *, starts_itself: bool) -> Accepted:
+    def accept(
+        self, message: NewMessage, *, starts_itself: bool, traceparent: str | None = None
+    ) -> Accepted:
         """Commit one message; a repetition changes nothing.
 
-        `starts_itself` says that the caller has room to start the turn, so that sweepers need not.
+        `starts_itself`: the caller has capacity to start the turn, so that sweepers need not.
+        `traceparent`: W3C trace context of the acceptance; None = not traced.
         """
         with self._database.statement() as connection:
-            return accept_on(connection, message, starts_itself=starts_itself)
+            return accept_on(
+                connection, message, starts_itself=starts_itself, traceparent=traceparent
+            )
 
 
-def accept_on(connection: Connection, message: NewMessage, *, starts_itself: bool) -> Accepted:
-    """Accept in a transaction of the caller, or in one of its own where that is not begun."""
+def accept_on(
+    connection: Connection, message: NewMessage, *, starts_itself: bool, traceparent: str | None
+) -> Accepted:
+    """Accept a message in the caller's transaction; without one, in its own."""
     values = {
         "channel": message.who.channel,
         "recipient": message.who.recipient,
@@ -98,10 +105,12 @@ def accept_on(connection: Connection, message: NewMessage, *, starts_itself: boo
         "expires_at": message.expires_at,
         "max_pending": message.max_pending,
         "skip": message.skip,
-        "traceparent": message.traceparent,
+        "traceparent": traceparent,
     }
     row = connection.execute(_ACCEPT, values).one_or_none()
-    if row is None:  # the same message_id was committed while this statement waited
+    # The same message_id was committed while this statement waited for the row: the snapshot that
+    # `known` reads was older. A new statement sees it.
+    if row is None:
         row = connection.execute(_ACCEPT, values).one()
     return Accepted(
         id=MessageRowId(row.id),

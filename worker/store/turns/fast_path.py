@@ -11,7 +11,7 @@ from datetime import timedelta
 from worker.domain.ids import CallId, ChannelUserId, ConversationId, MessageRowId, TurnId, WorkerId
 from worker.domain.messages import Accepted, NewMessage, PendingMessage, input_parts, input_text
 from worker.domain.routing import Agent, ChannelPolicy, Routing
-from worker.domain.turns.claim import Claimed, Intent, Started
+from worker.domain.turns.claim import Claimed, Intent
 from worker.domain.turns.next_step import Send, gate_names
 from worker.domain.turns.records import Lease, OpenTurn
 from worker.net.clock import boottime
@@ -88,7 +88,9 @@ class StartStore:
         self._routing = routing
         self._lease = timedelta(seconds=lease_s)
 
-    def start(self, message: NewMessage) -> Started | None:
+    def start(
+        self, message: NewMessage, *, traceparent: str | None = None
+    ) -> tuple[Accepted, Claimed] | None:
         """Accept a message and start its turn, or change nothing.
 
         None = this is not the usual case: accept the message, then claim the user.
@@ -102,7 +104,7 @@ class StartStore:
         if agent.budget is not None or self._routing.calls_per_second is not None:
             return None
         text, parts = input_text([message]), input_parts([message])
-        values = self._values(message, agent, policy)
+        values = self._values(message, agent, policy, traceparent)
         values |= {"input_text": text, "parts": json.dumps(parts)}
         with self._database.statement() as connection:
             row = connection.execute(_START, values).one_or_none()
@@ -117,12 +119,12 @@ class StartStore:
             messages=1,
             conversation_id=ConversationId(row.id),
             reply_to=message.reply_to,
-            traceparents=() if message.traceparent is None else (message.traceparent,),
+            traceparents=() if traceparent is None else (traceparent,),
         )
         return self._started(message, turn, row)
 
     def _values(
-        self, message: NewMessage, agent: Agent, policy: ChannelPolicy
+        self, message: NewMessage, agent: Agent, policy: ChannelPolicy, traceparent: str | None
     ) -> dict[str, object]:
         return {
             "channel": message.who.channel,
@@ -133,7 +135,7 @@ class StartStore:
             "agent": agent.name,
             "agent_version": agent.version,
             "envelope": message.envelope,
-            "traceparent": message.traceparent,
+            "traceparent": traceparent,
             "sent_at": message.sent_at,
             "expires_at": message.expires_at,
             "instructions_hash": agent.instructions_hash if agent.instructions else None,
@@ -144,7 +146,7 @@ class StartStore:
             "lease": self._lease,
         }
 
-    def _started(self, message: NewMessage, turn: OpenTurn, row: Row) -> Started:
+    def _started(self, message: NewMessage, turn: OpenTurn, row: Row) -> tuple[Accepted, Claimed]:
         agent = self._routing.agent(turn.agent)
         policy = self._routing.channel(message.who.channel)
         accepted = Accepted(
@@ -176,7 +178,7 @@ class StartStore:
             gates=(),
             claimed_at_s=boottime(),
         )
-        return Started(accepted=accepted, claimed=claimed)
+        return accepted, claimed
 
 
 def _interval(seconds: float | None) -> timedelta | None:
