@@ -97,6 +97,7 @@ class AgentSection(Section):
 class DeliverySection(BaseModel):
     """`[channels.NAME.delivery]`: a Celery task, a webhook, or a third party's channel."""
 
+    # Not a `Section`: a third party's channel has options of its own, which we cannot know.
     model_config = ConfigDict(extra="allow", frozen=True)
 
     task: Annotated[str, Field(min_length=1)] | None = None
@@ -161,6 +162,7 @@ class AgentsFile(Section):
     agents: dict[str, AgentSection] = Field(default_factory=dict)
     channels: dict[str, ChannelSection] = Field(default_factory=dict)
     routes: dict[str, RouteSection] = Field(default_factory=dict)
+    # The Responses API refuses other names of functions.
     tools: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")], ToolSection] = Field(
         default_factory=dict
     )
@@ -185,6 +187,7 @@ def load_agents(path: Path | None) -> tuple[Routing, Timing]:
     try:
         timing = Timing(**parsed.timing)  # type: ignore[arg-type]
     except TypeError:
+        # A dataclass names an unknown argument only in the text of its error.
         bad = sorted(parsed.timing.keys() - Timing.__dataclass_fields__.keys())
         raise SettingsError(f"AGENTS_FILE: {path}: timing: unknown {bad}") from None
     return _routing(parsed, path.parent), timing
@@ -195,6 +198,7 @@ def _routing(parsed: AgentsFile, folder: Path) -> Routing:
     agents = {name: _agent(name, section, folder) for name, section in sections.items()}
     ways = {**parsed.channels, **{ROUTE + name: one for name, one in parsed.routes.items()}}
     channels = {name: _channel(name, section, folder) for name, section in ways.items()}
+    # Checked at start: a message for a missing agent would become a dead letter.
     named = {parsed.default_agent: "default_agent"}
     for name, policy in channels.items():
         for agent in filter(None, [policy.agent, *policy.recipient_agents.values()]):
@@ -229,6 +233,7 @@ def _agent(name: str, section: AgentSection, folder: Path) -> Agent:
             ) from None
         except UnicodeDecodeError:
             raise SettingsError(f"AGENTS_FILE: agents.{name}: {file} is not UTF-8") from None
+    # The remaining fields have the same name in the section and in the value.
     ours = {"name", "instructions", "options", "tools", "tools_hash", "budget"}
     kept = Agent.__dataclass_fields__.keys() - ours
     options = section.request_fields() | section.options
@@ -243,6 +248,7 @@ def _agent(name: str, section: AgentSection, folder: Path) -> Agent:
 
 
 def _tool(name: str, section: ToolSection, folder: Path) -> ToolConfig:
+    # A receiver of signed POSTs gets the key in a header; of a function we cannot assume anything.
     honours_key = section.honours_key
     fields = section.model_dump(exclude={"honours_key", "secret_file"})
     return ToolConfig(
@@ -275,6 +281,7 @@ def _delivery(section: DeliverySection | None, folder: Path) -> Delivery | None:
 def _channel(name: str, section: RouteSection, folder: Path) -> ChannelPolicy:
     fields = section.model_dump(exclude={"recipients", "delivery"})
     delivery = _delivery(section.delivery, folder)
+    # Webhooks are retried for more than a day, so the default of the other channels is too short.
     unset = "delivery_max_age_s" not in section.model_fields_set
     if isinstance(delivery, WebhookDelivery) and unset:
         fields["delivery_max_age_s"] = WEBHOOK_MAX_AGE_S

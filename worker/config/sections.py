@@ -30,6 +30,7 @@ class ToolSection(Section):
             raise ValueError("give either function or url")
         if self.url is not None and (self.secret_env is None) == (self.secret_file is None):
             raise ValueError("a url needs either secret_env or secret_file, to sign with")
+        # For a function the schema comes from its signature.
         if self.url is not None and self.parameters is None:
             raise ValueError("a url needs parameters, the JSON Schema of its arguments")
         return self

@@ -73,6 +73,8 @@ class Settings(BaseSettings):
     telnyx_base_url: str = Field(
         default="https://api.telnyx.com/v2", description="the address of Telnyx's API"
     )
+    # No default: installations that share a Telnyx account and a namespace adopt each other's
+    # conversations.
     namespace: UUID = Field(
         description="a UUID of this installation; staging and production need different ones"
     )
@@ -82,6 +84,8 @@ class Settings(BaseSettings):
     concurrency: Annotated[int, Field(gt=RESERVED_THREADS)] = Field(
         default=216, description="threads of a process; 16 fewer turns run at once"
     )
+    # Behind a transaction pooler, the next transaction may run in a server process that has another
+    # statement under the same name, or none.
     database_prepare: bool = Field(
         default=False, description="true if no transaction pooler is between workers and Postgres"
     )
@@ -115,6 +119,7 @@ class Settings(BaseSettings):
     @field_validator(*SECRETS, mode="before")
     @classmethod
     def _readable(cls, value: object) -> object:
+        # Raised here and not by the source, so that pydantic names the field.
         if isinstance(value, ValueError):
             raise value
         return value
@@ -194,6 +199,7 @@ def load_settings() -> Settings:
 
 def wrong_setting(error: ValidationError) -> str:
     """Return one line that names the setting and how to fix it."""
+    # Without the input: it may be a password.
     fault = error.errors(include_url=False, include_input=False)[0]
     field = str(fault["loc"][0])
     name = field.upper()

@@ -153,6 +153,7 @@ def state_after(
             return DeliveryState.PENDING
         case Unclear():
             again = _may_repeat(claimed, policy, begun=claimed.attempts + 1)
+            # It stays `sending`, not `pending`: the next attempt must know that this one may count.
             return DeliveryState.SENDING if again else DeliveryState.UNKNOWN
 
 
@@ -168,6 +169,7 @@ def wait_after(
     else:
         own_s = policy.waits_s[min(claimed.attempts, len(policy.waits_s) - 1)]
     age_s = (claimed.now - claimed.created_at).total_seconds()
+    # At that age the next look lets the reply expire, so it must not sleep through it.
     left_s = max(policy.max_age_s - age_s, 0.0)
     return min(max(own_s, outcome.retry_after_s or 0.0), left_s)
 
@@ -182,5 +184,6 @@ def _may_repeat(
     """Return whether an attempt of unclear outcome may be followed by another."""
     if not policy.takes_key:
         return (claimed.attempts if begun is None else begun) < policy.max_unclear_attempts
+    # From the first attempt: the provider forgets the key a day after it first saw it.
     first = claimed.first_attempt_at or claimed.now
     return claimed.now - first < timedelta(seconds=policy.key_valid_s)

@@ -94,6 +94,7 @@ class PendingMessage:
 
     def goes_with(self, other: "PendingMessage") -> bool:
         """Return whether one reply can answer both."""
+        # A turn has one reply, which one agent writes and one route delivers.
         return (self.agent, self.reply_to) == (other.agent, other.reply_to)
 
 
@@ -107,6 +108,7 @@ def next_batch(pending: Sequence[PendingMessage]) -> tuple[PendingMessage, ...]:
     size_bytes = 0
     # Only a leading run: to pick out a later message would break the user's order.
     for message in takewhile(lambda one: one.goes_with(pending[0]), pending):
+        # One more for the newline that joins them.
         size_bytes += len(message.text.encode()) + 1
         full = size_bytes > MAX_TURN_BYTES or len(taken) == MAX_TURN_MESSAGES
         if taken and (full or message.alone or taken[-1].alone):
@@ -146,6 +148,7 @@ def input_parts(messages: Sequence[NewMessage | PendingMessage]) -> tuple[dict[s
 
 def user_item(text: str, parts: Sequence[dict[str, object]]) -> dict[str, object]:
     """Build the one user item that a turn sends."""
+    # One item however many messages: reconciling counts the user items of a conversation.
     return {"role": "user", "content": [{"type": "input_text", "text": text}, *parts]}
 
 

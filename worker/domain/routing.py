@@ -46,6 +46,7 @@ class Budget:
         return self.messages is not None or self.tokens is not None
 
 
+# Without slots: the two hashes are cached in `__dict__`, because every claim reads them.
 @dataclass(frozen=True, kw_only=True)
 class Agent:
     """A named set of model and instructions."""
@@ -98,10 +99,12 @@ def hash_of(tools: Iterable[ToolConfig]) -> str:
         [one.name, one.description, one.parameters and dict(one.parameters), one.function, one.url]
         for one in tools
     ]
+    # Sorted: the order of keys in the file must not look like a change.
     return _digest(json.dumps(fields, sort_keys=True)) if fields else ""
 
 
 def _digest(text: str) -> str:
+    # 64 bits suffice to notice a change; the digest is stored with every turn.
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -70,6 +70,7 @@ class InboxStore:
 
 
 def _take(connection: Connection, limit: int) -> Sequence[Row]:
+    # The lock is tried, not waited for: a waiting drainer would hold a connection for nothing.
     if not connection.execute(_ALONE).scalar_one():
         return ()
     rows = connection.execute(_OLDEST, {"limit": limit}).fetchall()

@@ -48,6 +48,7 @@ class InboxListener:
             autocommit=True,
             connect_timeout=_CONNECT_S,
             application_name="worker-inbox",
+            # Nothing is sent while it listens, so only these probes notice a dead connection.
             keepalives_idle=10,
             keepalives_interval=5,
             keepalives_count=3,
