@@ -9,7 +9,8 @@ from sqlalchemy import func, select
 
 from worker.domain.ids import ChannelUserId, ConversationId, TelnyxConversationId, TurnId
 from worker.store.database import Database
-from worker.store.schema import Call, ChannelUser, Conversation, Delivery, Reply, Turn
+from worker.store.schema.turns import Call, Conversation, Delivery, Reply, Turn
+from worker.store.schema.users import ChannelUser
 from worker.store.selects import fetch, select_as
 
 

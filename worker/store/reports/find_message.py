@@ -10,7 +10,8 @@ from sqlalchemy import func, select, tuple_
 from worker.domain.ids import ChannelUserId, DeadLetterId, MessageRowId
 from worker.domain.states import DeadLetterKind, Resolution
 from worker.store.database import Database
-from worker.store.schema import ChannelUser, DeadLetter, InboxEntry, Message
+from worker.store.schema.operations import DeadLetter
+from worker.store.schema.users import ChannelUser, InboxEntry, Message
 from worker.store.selects import fetch, select_as
 
 MAX_FOUND = 10

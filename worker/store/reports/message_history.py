@@ -21,7 +21,9 @@ from worker.domain.states import CallState
 from worker.store.database import Database
 from worker.store.limits.gates import closed_gates
 from worker.store.rows import value_of
-from worker.store.schema import Call, Conversation, DeadLetter, Message, ToolCall, Turn
+from worker.store.schema.operations import DeadLetter
+from worker.store.schema.turns import Call, Conversation, ToolCall, Turn
+from worker.store.schema.users import Message
 from worker.store.selects import fetch, select_as
 from worker.store.sql import Connection, Row, sql
 

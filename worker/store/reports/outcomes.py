@@ -8,7 +8,8 @@ from sqlalchemy import func, select
 
 from worker.domain.ids import TelnyxConversationId, TurnId
 from worker.store.database import Database
-from worker.store.schema import Conversation, Message, Reply, Turn
+from worker.store.schema.turns import Conversation, Reply, Turn
+from worker.store.schema.users import Message
 from worker.store.selects import fetch, select_as
 
 

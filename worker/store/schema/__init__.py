@@ -1,29 +1,7 @@
 """The tables. Names are the contract with operators."""
 
+# `Base` knows the tables of the modules that were imported, so all of them are imported here.
+from worker.store.schema import operations, turns, users
 from worker.store.schema.base import Base
-from worker.store.schema.limits import BudgetDay, Rate
-from worker.store.schema.operations import AttemptLog, DeadLetter, Erasure, Gate, RetentionPass
-from worker.store.schema.replies import Delivery, Reply
-from worker.store.schema.turns import Call, Conversation, ToolCall, Turn
-from worker.store.schema.users import ChannelUser, InboxEntry, Message, Worker
 
-__all__ = [
-    "AttemptLog",
-    "Base",
-    "BudgetDay",
-    "Call",
-    "ChannelUser",
-    "Conversation",
-    "DeadLetter",
-    "Delivery",
-    "Erasure",
-    "Gate",
-    "InboxEntry",
-    "Message",
-    "Rate",
-    "Reply",
-    "RetentionPass",
-    "ToolCall",
-    "Turn",
-    "Worker",
-]
+__all__ = ["Base", "operations", "turns", "users"]

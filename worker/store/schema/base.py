@@ -5,7 +5,17 @@ from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, DateTime, Identity, MetaData, Text, Uuid, text
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    DateTime,
+    Identity,
+    Index,
+    MetaData,
+    Text,
+    false,
+    text,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, mapped_column
 
@@ -27,22 +37,29 @@ class Base(DeclarativeBase):
             "pk": "pk_%(table_name)s",
         }
     )
+    # Postgres's own defaults would be varchar, integer, json, and times without a zone.
+    type_annotation_map = {  # noqa: RUF012 - as SQLAlchemy takes it
+        str: Text,
+        int: BigInteger,
+        datetime: DateTime(timezone=True),
+        dict[str, Any]: JSONB,
+    }
 
 
-BigIntKey = Annotated[int, mapped_column(BigInteger, Identity(always=True), primary_key=True)]
-BigInt = Annotated[int, mapped_column(BigInteger)]
-UuidKey = Annotated[UUID, mapped_column(Uuid, primary_key=True)]
-AnyUuid = Annotated[UUID, mapped_column(Uuid)]
-RandomUuid = Annotated[UUID, mapped_column(Uuid, server_default=text("gen_random_uuid()"))]
-Str = Annotated[str, mapped_column(Text)]
-Json = Annotated[dict[str, Any], mapped_column(JSONB)]
-At = Annotated[datetime, mapped_column(DateTime(timezone=True))]
-"""An instant, aware, in UTC."""
-CreatedAt = Annotated[datetime, mapped_column(DateTime(timezone=True), server_default=NOW)]
-Count = Annotated[int, mapped_column(BigInteger, server_default=text("0"))]
+BigIntKey = Annotated[int, mapped_column(Identity(always=True), primary_key=True)]
+RandomUuid = Annotated[UUID, mapped_column(server_default=text("gen_random_uuid()"))]
+Facts = Annotated[dict[str, Any], mapped_column(server_default=text("'{}'::jsonb"))]
+CreatedAt = Annotated[datetime, mapped_column(server_default=NOW)]
+Flag = Annotated[bool, mapped_column(server_default=false())]
+Count = Annotated[int, mapped_column(server_default=text("0"))]
 
 
 def one_of(column: str, values: Iterable[str]) -> CheckConstraint:
     """Build the check that `column` holds one of `values`; named after the column."""
     listed = ", ".join(f"'{value}'" for value in values)
     return CheckConstraint(f"{column} IN ({listed})", name=column)
+
+
+def partial(name: str, *columns: str, when: str) -> Index:
+    """Build an index of the rows that `when` selects; it is unique if its name begins with `uq`."""
+    return Index(name, *columns, unique=name.startswith("uq_"), postgresql_where=text(when))

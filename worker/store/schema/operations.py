@@ -1,21 +1,13 @@
-"""Tables for operators: gates, dead_letters, attempt_log, erasures, retention_passes."""
+"""Tables for operators and of limits: gates, dead letters, the attempt log, erasures, rates."""
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, LargeBinary, text
+from datetime import date, datetime
+from uuid import UUID
+
+from sqlalchemy import CheckConstraint, Date, ForeignKey, Index, LargeBinary, SmallInteger
 from sqlalchemy.orm import Mapped, mapped_column
 
 from worker.domain.states import DeadLetterKind, Resolution
-from worker.store.schema.base import (
-    AnyUuid,
-    At,
-    Base,
-    BigInt,
-    BigIntKey,
-    Count,
-    CreatedAt,
-    Json,
-    Str,
-    one_of,
-)
+from worker.store.schema.base import Base, BigIntKey, Count, CreatedAt, Facts, one_of, partial
 
 
 class Gate(Base):
@@ -23,9 +15,9 @@ class Gate(Base):
 
     __tablename__ = "gates"
 
-    name: Mapped[Str] = mapped_column(primary_key=True)
-    closed_until: Mapped[At]
-    reason: Mapped[Str]
+    name: Mapped[str] = mapped_column(primary_key=True)
+    closed_until: Mapped[datetime]
+    reason: Mapped[str]
     strikes: Mapped[Count]
     """Closings in a row without a success in between; the next wait grows with it."""
     changed_at: Mapped[CreatedAt]
@@ -45,40 +37,33 @@ class DeadLetter(Base):
         ),
         # Replaying looks at the one that is set.
         CheckConstraint("num_nonnulls(message_row_id, delivery_id, raw) = 1", name="one_subject"),
-        Index("ix_dead_letters_unresolved", "id", postgresql_where=text("resolution IS NULL")),
+        partial("ix_dead_letters_unresolved", "id", when="resolution IS NULL"),
         # One open dead letter a message: a second failure must not offer the message twice.
-        Index(
+        partial(
             "uq_dead_letters_message",
             "message_row_id",
-            unique=True,
-            postgresql_where=text("resolution IS NULL AND message_row_id IS NOT NULL"),
+            when="resolution IS NULL AND message_row_id IS NOT NULL",
         ),
         # Foreign keys: without these two, each deleted message or delivery would scan this table.
-        Index(
-            "ix_dead_letters_message_row_id",
-            "message_row_id",
-            postgresql_where=text("message_row_id IS NOT NULL"),
+        partial(
+            "ix_dead_letters_message_row_id", "message_row_id", when="message_row_id IS NOT NULL"
         ),
-        Index(
-            "ix_dead_letters_delivery_id",
-            "delivery_id",
-            postgresql_where=text("delivery_id IS NOT NULL"),
-        ),
+        partial("ix_dead_letters_delivery_id", "delivery_id", when="delivery_id IS NOT NULL"),
     )
 
     id: Mapped[BigIntKey]
-    kind: Mapped[Str]
-    message_row_id: Mapped[BigInt | None] = mapped_column(ForeignKey("messages.id"))
-    delivery_id: Mapped[BigInt | None] = mapped_column(ForeignKey("deliveries.id"))
+    kind: Mapped[str]
+    message_row_id: Mapped[int | None] = mapped_column(ForeignKey("messages.id"))
+    delivery_id: Mapped[int | None] = mapped_column(ForeignKey("deliveries.id"))
     raw: Mapped[bytes | None] = mapped_column(LargeBinary)
-    queue: Mapped[Str] = mapped_column(server_default="")
-    reason: Mapped[Str]
+    queue: Mapped[str] = mapped_column(server_default="")
+    reason: Mapped[str]
     """A stable code, see `worker/domain/reasons.py`."""
-    detail: Mapped[Str] = mapped_column(server_default="")
+    detail: Mapped[str] = mapped_column(server_default="")
     """The field and the expected value; never a value of the sender."""
     created_at: Mapped[CreatedAt]
-    resolution: Mapped[Str | None]
-    resolved_at: Mapped[At | None]
+    resolution: Mapped[str | None]
+    resolved_at: Mapped[datetime | None]
 
 
 class AttemptLog(Base):
@@ -89,13 +74,13 @@ class AttemptLog(Base):
 
     id: Mapped[BigIntKey]
     at: Mapped[CreatedAt]
-    event: Mapped[Str]
-    channel_user_id: Mapped[BigInt | None]
-    turn_id: Mapped[BigInt | None]
-    call_id: Mapped[BigInt | None]
-    token: Mapped[BigInt | None]
-    worker_id: Mapped[AnyUuid | None]
-    facts: Mapped[Json] = mapped_column(server_default=text("'{}'::jsonb"))
+    event: Mapped[str]
+    channel_user_id: Mapped[int | None]
+    turn_id: Mapped[int | None]
+    call_id: Mapped[int | None]
+    token: Mapped[int | None]
+    worker_id: Mapped[UUID | None]
+    facts: Mapped[Facts]
 
 
 class Erasure(Base):
@@ -103,21 +88,16 @@ class Erasure(Base):
 
     __tablename__ = "erasures"
     __table_args__ = (
-        Index(
-            "uq_erasures_unfinished",
-            "channel_user_id",
-            unique=True,
-            postgresql_where=text("finished_at IS NULL"),
-        ),
+        partial("uq_erasures_unfinished", "channel_user_id", when="finished_at IS NULL"),
     )
 
     id: Mapped[BigIntKey]
-    channel_user_id: Mapped[BigInt]
+    channel_user_id: Mapped[int]
     """The number of a deleted row, so no foreign key."""
     requested_at: Mapped[CreatedAt]
-    finished_at: Mapped[At | None]
+    finished_at: Mapped[datetime | None]
     """NULL = begun and not finished: `worker erase` has to run again."""
-    removed: Mapped[Json] = mapped_column(server_default=text("'{}'::jsonb"))
+    removed: Mapped[Facts]
     """Number of rows by table; also `telnyx_conversations` and `queue_entries`."""
 
 
@@ -126,6 +106,31 @@ class RetentionPass(Base):
 
     __tablename__ = "retention_passes"
 
-    id: Mapped[BigInt] = mapped_column(primary_key=True, autoincrement=False)
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     """Always 1."""
-    began_at: Mapped[At]
+    began_at: Mapped[datetime]
+
+
+class BudgetDay(Base):
+    """Use of an agent's budget on the latest day: the sum of the agent's parts."""
+
+    __tablename__ = "budget_days"
+
+    agent: Mapped[str] = mapped_column(primary_key=True)
+    part: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    """A share of the users: with one row, all transactions would wait for its lock."""
+    day: Mapped[date] = mapped_column(Date)
+    """In UTC."""
+    messages: Mapped[Count]
+    tokens: Mapped[Count]
+
+
+class Rate(Base):
+    """When the next call of any worker may start. Unlogged: a crash empties it, which is fine."""
+
+    __tablename__ = "rates"
+    # UNLOGGED: each call updates the row, and its value is worthless after a crash.
+    __table_args__ = {"prefixes": ["UNLOGGED"]}  # noqa: RUF012 - as SQLAlchemy takes it
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    free_at: Mapped[datetime]

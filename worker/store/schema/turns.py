@@ -1,23 +1,30 @@
-"""Tables of requests and answers: conversations, turns, calls, tool_calls."""
+"""Tables of requests and answers: conversations, turns, calls, tool calls, replies, deliveries."""
 
+from datetime import datetime
 from typing import Any
+from uuid import UUID
 
-from sqlalchemy import ForeignKey, Index, UniqueConstraint, false, text
+from sqlalchemy import ForeignKey, Index, Integer, UniqueConstraint, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from worker.domain.states import CallState, ToolCallState, TurnKind, TurnState
+from worker.domain.states import (
+    CallState,
+    DeliveryState,
+    ReplySource,
+    ToolCallState,
+    TurnKind,
+    TurnState,
+)
 from worker.store.schema.base import (
-    AnyUuid,
-    At,
     Base,
-    BigInt,
     BigIntKey,
     Count,
     CreatedAt,
+    Flag,
     RandomUuid,
-    Str,
     one_of,
+    partial,
 )
 
 
@@ -29,31 +36,25 @@ class Conversation(Base):
         UniqueConstraint("remote_key"),
         UniqueConstraint("telnyx_conversation_id"),
         # One open mapping a user and agent: two workers that both create one end in a conflict.
-        Index(
-            "uq_conversations_open",
-            "channel_user_id",
-            "agent",
-            unique=True,
-            postgresql_where=text("closed_at IS NULL"),
-        ),
+        partial("uq_conversations_open", "channel_user_id", "agent", when="closed_at IS NULL"),
         Index("ix_conversations_channel_user_id", "channel_user_id"),
     )
 
     id: Mapped[BigIntKey]
-    channel_user_id: Mapped[BigInt] = mapped_column(ForeignKey("channel_users.id"))
-    agent: Mapped[Str]
+    channel_user_id: Mapped[int] = mapped_column(ForeignKey("channel_users.id"))
+    agent: Mapped[str]
     remote_key: Mapped[RandomUuid]
     """Idempotency-Key of the creation at Telnyx."""
-    telnyx_conversation_id: Mapped[AnyUuid | None]
+    telnyx_conversation_id: Mapped[UUID | None]
     base_user_messages: Mapped[Count]
     """Number of user messages in Telnyx's log when the conversation was adopted or re-based."""
-    instructions_hash: Mapped[Str | None]
+    instructions_hash: Mapped[str | None]
     """Hash of the instructions last sent on it; NULL = none were sent yet."""
-    owes_outputs: Mapped[bool] = mapped_column(server_default=false())
+    owes_outputs: Mapped[Flag]
     """The thread has tool calls without an output: the next turn begins with their outputs."""
     opened_at: Mapped[CreatedAt]
-    closed_at: Mapped[At | None]
-    close_reason: Mapped[Str | None]
+    closed_at: Mapped[datetime | None]
+    close_reason: Mapped[str | None]
 
 
 class Turn(Base):
@@ -64,42 +65,37 @@ class Turn(Base):
         one_of("kind", TurnKind),
         one_of("state", TurnState),
         # One open turn a channel user, even if a lease should fail.
-        Index(
-            "uq_turns_open",
-            "channel_user_id",
-            unique=True,
-            postgresql_where=text("state = 'open'"),
-        ),
+        partial("uq_turns_open", "channel_user_id", when="state = 'open'"),
         # With the id, as turns of a conversation are read in the order they were opened.
         Index("ix_turns_conversation_id", "conversation_id", "id"),
         Index("ix_turns_channel_user_id", "channel_user_id", "id"),
-        Index(
+        partial(
             "ix_turns_unredacted",
             "finished_at",
             "id",
-            postgresql_where=text("finished_at IS NOT NULL AND redacted_at IS NULL"),
+            when="finished_at IS NOT NULL AND redacted_at IS NULL",
         ),
     )
 
     id: Mapped[BigIntKey]
-    channel_user_id: Mapped[BigInt] = mapped_column(ForeignKey("channel_users.id"))
-    conversation_id: Mapped[BigInt | None] = mapped_column(ForeignKey("conversations.id"))
+    channel_user_id: Mapped[int] = mapped_column(ForeignKey("channel_users.id"))
+    conversation_id: Mapped[int | None] = mapped_column(ForeignKey("conversations.id"))
     """NULL until the conversation is known, and for good where the channel is stateless."""
-    agent: Mapped[Str]
-    agent_version: Mapped[Str]
+    agent: Mapped[str]
+    agent_version: Mapped[str]
     """Hash of the definition of the agent that answers."""
-    kind: Mapped[Str] = mapped_column(server_default=TurnKind.MODEL.value)
-    input_text: Mapped[Str]
+    kind: Mapped[str] = mapped_column(server_default=TurnKind.MODEL.value)
+    input_text: Mapped[str]
     parts: Mapped[list[dict[str, Any]]] = mapped_column(JSONB, server_default=text("'[]'::jsonb"))
     """Further content parts of the user item (images), as they are sent."""
-    state: Mapped[Str] = mapped_column(server_default=TurnState.OPEN.value)
+    state: Mapped[str] = mapped_column(server_default=TurnState.OPEN.value)
     landed: Mapped[bool | None]
     """Whether its user item is in Telnyx's log; NULL = not known."""
-    failure: Mapped[Str | None]
+    failure: Mapped[str | None]
     """Why it has no answer of the model; NULL while open and when answered."""
     opened_at: Mapped[CreatedAt]
-    finished_at: Mapped[At | None]
-    redacted_at: Mapped[At | None]
+    finished_at: Mapped[datetime | None]
+    redacted_at: Mapped[datetime | None]
     """When retention removed the texts of the turn and its rows; NULL = they are kept."""
 
 
@@ -110,36 +106,31 @@ class Call(Base):
     __table_args__ = (
         one_of("state", CallState),
         # The last fence against two requests at once: a second intent violates this.
-        Index(
-            "uq_calls_intended",
-            "channel_user_id",
-            unique=True,
-            postgresql_where=text("state = 'intended'"),
-        ),
+        partial("uq_calls_intended", "channel_user_id", when="state = 'intended'"),
         UniqueConstraint("turn_id", "round", "attempt"),
     )
 
     id: Mapped[BigIntKey]
-    channel_user_id: Mapped[BigInt] = mapped_column(ForeignKey("channel_users.id"))
-    turn_id: Mapped[BigInt] = mapped_column(ForeignKey("turns.id"))
-    conversation_id: Mapped[BigInt | None] = mapped_column(ForeignKey("conversations.id"))
+    channel_user_id: Mapped[int] = mapped_column(ForeignKey("channel_users.id"))
+    turn_id: Mapped[int] = mapped_column(ForeignKey("turns.id"))
+    conversation_id: Mapped[int | None] = mapped_column(ForeignKey("conversations.id"))
     round: Mapped[Count]
     attempt: Mapped[Count]
-    token: Mapped[BigInt]
-    worker_id: Mapped[AnyUuid | None]
-    instructions_hash: Mapped[Str | None]
+    token: Mapped[int]
+    worker_id: Mapped[UUID | None]
+    instructions_hash: Mapped[str | None]
     """Hash of the instructions in the request; NULL = it had none."""
     intent_at: Mapped[CreatedAt]
-    finished_at: Mapped[At | None]
-    state: Mapped[Str] = mapped_column(server_default=CallState.INTENDED.value)
-    reason: Mapped[Str | None]
-    status: Mapped[int | None]
-    code: Mapped[Str | None]
-    request_id: Mapped[Str | None]
-    response_id: Mapped[Str | None]
+    finished_at: Mapped[datetime | None]
+    state: Mapped[str] = mapped_column(server_default=CallState.INTENDED.value)
+    reason: Mapped[str | None]
+    status: Mapped[int | None] = mapped_column(Integer)
+    code: Mapped[str | None]
+    request_id: Mapped[str | None]
+    response_id: Mapped[str | None]
     output: Mapped[list[dict[str, Any]] | None] = mapped_column(JSONB)
-    input_tokens: Mapped[BigInt | None]
-    output_tokens: Mapped[BigInt | None]
+    input_tokens: Mapped[int | None]
+    output_tokens: Mapped[int | None]
 
 
 class ToolCall(Base):
@@ -152,16 +143,63 @@ class ToolCall(Base):
     )
 
     id: Mapped[BigIntKey]
-    turn_id: Mapped[BigInt] = mapped_column(ForeignKey("turns.id"))
+    turn_id: Mapped[int] = mapped_column(ForeignKey("turns.id"))
     round: Mapped[Count]
-    call_id: Mapped[Str]
-    name: Mapped[Str]
-    arguments: Mapped[Str]
-    output: Mapped[Str | None]
-    state: Mapped[Str] = mapped_column(server_default=ToolCallState.STARTED.value)
+    call_id: Mapped[str]
+    name: Mapped[str]
+    arguments: Mapped[str]
+    output: Mapped[str | None]
+    state: Mapped[str] = mapped_column(server_default=ToolCallState.STARTED.value)
     token: Mapped[Count]
     """Fencing token of the lease that started it."""
-    answered_at: Mapped[At | None]
+    answered_at: Mapped[datetime | None]
     """When a later call brought its output to the thread; NULL = the thread lacks it."""
     started_at: Mapped[CreatedAt]
-    finished_at: Mapped[At | None]
+    finished_at: Mapped[datetime | None]
+
+
+class Reply(Base):
+    """The one answer of a turn."""
+
+    __tablename__ = "replies"
+    __table_args__ = (UniqueConstraint("turn_id"), one_of("source", ReplySource))
+
+    id: Mapped[BigIntKey]
+    turn_id: Mapped[int] = mapped_column(ForeignKey("turns.id"))
+    text: Mapped[str]
+    source: Mapped[str]
+    created_at: Mapped[CreatedAt]
+
+
+class Delivery(Base):
+    """Hands a reply to its channel, in order per channel user."""
+
+    __tablename__ = "deliveries"
+    __table_args__ = (
+        UniqueConstraint("reply_id"),
+        one_of("state", DeliveryState),
+        # Finds the first undone delivery of a channel user: a later one has to wait for it.
+        partial(
+            "ix_deliveries_undone", "channel_user_id", "id", when="state IN ('pending', 'sending')"
+        ),
+        partial("ix_deliveries_due_at", "due_at", when="due_at IS NOT NULL"),
+    )
+
+    id: Mapped[BigIntKey]
+    reply_id: Mapped[int] = mapped_column(ForeignKey("replies.id"))
+    channel_user_id: Mapped[int] = mapped_column(ForeignKey("channel_users.id"))
+    channel: Mapped[str]
+    """The channel, or `route:NAME`, whose configuration the delivery follows."""
+    idempotency_key: Mapped[RandomUuid]
+    state: Mapped[str] = mapped_column(server_default=DeliveryState.PENDING.value)
+    attempts: Mapped[Count]
+    due_at: Mapped[datetime | None]
+    """Start of the next attempt; NULL = nothing is left to do."""
+    first_attempt_at: Mapped[datetime | None]
+    """Start of the day for which the idempotency key is valid."""
+    lease_token: Mapped[Count]
+    lease_until: Mapped[datetime | None]
+    provider_id: Mapped[str | None]
+    provider_status: Mapped[str | None]
+    created_at: Mapped[CreatedAt]
+    finished_at: Mapped[datetime | None]

@@ -1,22 +1,14 @@
 """Tables of workers, channel users and incoming messages."""
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, text
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import CheckConstraint, ForeignKey, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from worker.domain.states import MessageState
-from worker.store.schema.base import (
-    AnyUuid,
-    At,
-    Base,
-    BigInt,
-    BigIntKey,
-    Count,
-    CreatedAt,
-    Json,
-    Str,
-    UuidKey,
-    one_of,
-)
+from worker.store.schema.base import Base, BigIntKey, Count, CreatedAt, Flag, one_of, partial
 
 
 class Worker(Base):
@@ -24,16 +16,16 @@ class Worker(Base):
 
     __tablename__ = "workers"
 
-    id: Mapped[UuidKey]
-    host: Mapped[Str]
-    pid: Mapped[BigInt]
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    host: Mapped[str]
+    pid: Mapped[int]
     started_at: Mapped[CreatedAt]
-    alive_until: Mapped[At]
-    stalled_since: Mapped[At | None]
+    alive_until: Mapped[datetime]
+    stalled_since: Mapped[datetime | None]
     """Since when entries wait in the broker and this process takes none."""
-    machine: Mapped[AnyUuid | None]
+    machine: Mapped[UUID | None]
     """The kernel's boot id: the same for all containers of one machine."""
-    core: Mapped[BigInt | None]
+    core: Mapped[int | None]
     """The core that the process is pinned to; NULL = it is not pinned."""
 
 
@@ -48,53 +40,46 @@ class ChannelUser(Base):
     __table_args__ = (
         UniqueConstraint("channel", "recipient", "address", "thread"),
         # Partial, as most users have nothing to do: a sweep reads the due ones, not all users.
-        Index("ix_channel_users_due_at", "due_at", postgresql_where=text("due_at IS NOT NULL")),
-        Index(
-            "ix_channel_users_agent_due_at",
-            "agent",
-            "due_at",
-            postgresql_where=text("due_at IS NOT NULL"),
-        ),
+        partial("ix_channel_users_due_at", "due_at", when="due_at IS NOT NULL"),
+        partial("ix_channel_users_agent_due_at", "agent", "due_at", when="due_at IS NOT NULL"),
         # Each message updates this row several times: free space on its page keeps the new versions
         # there.
         {"postgresql_with": {"fillfactor": 80}},
     )
 
     id: Mapped[BigIntKey]
-    channel: Mapped[Str]
-    recipient: Mapped[Str] = mapped_column(server_default="")
-    address: Mapped[Str]
-    thread: Mapped[Str] = mapped_column(server_default="")
+    channel: Mapped[str]
+    recipient: Mapped[str] = mapped_column(server_default="")
+    address: Mapped[str]
+    thread: Mapped[str] = mapped_column(server_default="")
     created_at: Mapped[CreatedAt]
-    agent: Mapped[Str] = mapped_column(server_default="")
+    agent: Mapped[str] = mapped_column(server_default="")
     """Agent of the newest message, whose share of the slots the next turn uses. A hint."""
-    next_seq: Mapped[BigInt] = mapped_column(server_default=text("1"))
-    due_at: Mapped[At | None]
-    waiting_since: Mapped[At | None]
+    next_seq: Mapped[int] = mapped_column(server_default=text("1"))
+    due_at: Mapped[datetime | None]
+    waiting_since: Mapped[datetime | None]
     """Acceptance of the oldest message that no turn has taken yet; bounds the debounce."""
-    waiting_due_at: Mapped[At | None]
+    waiting_due_at: Mapped[datetime | None]
     """When a turn may take the pending messages: `due_at`, once the open turn has ended.
 
     On this row and not derived from `messages`, because an update that waited for the row's lock
     sees the row anew but other tables as they were before the wait.
     """
-    taken_until: Mapped[At | None]
+    taken_until: Mapped[datetime | None]
     """The latest `order_at` that a turn has taken; a message from before it is late."""
-    woken_at: Mapped[At | None]
+    woken_at: Mapped[datetime | None]
     """When a wake was last published for this user; keeps sweepers from repeating it."""
-    open_turn_id: Mapped[BigInt | None]
+    open_turn_id: Mapped[int | None]
     """The open turn, kept on this row because only the row itself is re-read under its lock."""
     lease_token: Mapped[Count]
     """The fencing token: only grows."""
-    lease_owner: Mapped[AnyUuid | None] = mapped_column(
-        ForeignKey("workers.id", ondelete="SET NULL")
-    )
-    lease_until: Mapped[At | None]
-    superseding_since: Mapped[At | None]
+    lease_owner: Mapped[UUID | None] = mapped_column(ForeignKey("workers.id", ondelete="SET NULL"))
+    lease_until: Mapped[datetime | None]
+    superseding_since: Mapped[datetime | None]
     """When a reply was first held back for newer messages; NULL = none is held back."""
-    paused_at: Mapped[At | None]
+    paused_at: Mapped[datetime | None]
     """A person has taken over."""
-    diverged_at: Mapped[At | None]
+    diverged_at: Mapped[datetime | None]
 
 
 class Message(Base):
@@ -110,49 +95,43 @@ class Message(Base):
             "(state IN ('pending', 'in_turn')) = (outcome IS NULL)", name="outcome_when_ended"
         ),
         # Partial: it stays small while the table grows. In the order in which a turn takes them.
-        Index(
-            "ix_messages_pending",
-            "channel_user_id",
-            "order_at",
-            "seq",
-            postgresql_where=text("state = 'pending'"),
+        partial(
+            "ix_messages_pending", "channel_user_id", "order_at", "seq", when="state = 'pending'"
         ),
-        Index("ix_messages_turn_id", "turn_id", postgresql_where=text("turn_id IS NOT NULL")),
+        partial("ix_messages_turn_id", "turn_id", when="turn_id IS NOT NULL"),
         # For retention, which walks what has ended; rows leave the index as they are redacted.
-        Index(
+        partial(
             "ix_messages_unredacted",
             "finished_at",
             "id",
-            postgresql_where=text(
-                "turn_id IS NULL AND finished_at IS NOT NULL AND redacted_at IS NULL"
-            ),
+            when="turn_id IS NULL AND finished_at IS NOT NULL AND redacted_at IS NULL",
         ),
     )
 
     id: Mapped[BigIntKey]
-    channel_user_id: Mapped[BigInt] = mapped_column(ForeignKey("channel_users.id"))
-    message_id: Mapped[Str]
-    seq: Mapped[BigInt]
+    channel_user_id: Mapped[int] = mapped_column(ForeignKey("channel_users.id"))
+    message_id: Mapped[str]
+    seq: Mapped[int]
     """Order of acceptance within the channel user; gaps mean nothing."""
-    order_at: Mapped[At]
+    order_at: Mapped[datetime]
     """Sort key of pending messages: `sent_at` if given and past, else the acceptance."""
-    agent: Mapped[Str]
-    envelope: Mapped[Json]
-    expires_at: Mapped[At | None]
-    state: Mapped[Str] = mapped_column(server_default=MessageState.PENDING.value)
-    outcome: Mapped[Str | None]
-    turn_id: Mapped[BigInt | None] = mapped_column(ForeignKey("turns.id"))
-    late: Mapped[bool] = mapped_column(server_default=text("false"))
+    agent: Mapped[str]
+    envelope: Mapped[dict[str, Any]]
+    expires_at: Mapped[datetime | None]
+    state: Mapped[str] = mapped_column(server_default=MessageState.PENDING.value)
+    outcome: Mapped[str | None]
+    turn_id: Mapped[int | None] = mapped_column(ForeignKey("turns.id"))
+    late: Mapped[Flag]
     """Sent before something that was already being answered when this arrived."""
-    alone: Mapped[bool] = mapped_column(server_default=text("false"))
+    alone: Mapped[Flag]
     """It was part of a turn that Telnyx refused, and gets a turn of its own."""
     conflicts: Mapped[Count]
     """How often the same `message_id` came with another body; the first body is kept."""
     accepted_at: Mapped[CreatedAt]
-    finished_at: Mapped[At | None]
-    redacted_at: Mapped[At | None]
+    finished_at: Mapped[datetime | None]
+    redacted_at: Mapped[datetime | None]
     """When retention emptied the envelope; NULL = it is there."""
-    traceparent: Mapped[Str | None]
+    traceparent: Mapped[str | None]
     """The W3C context of its acceptance: turn and delivery go on in its trace."""
 
 
@@ -162,5 +141,5 @@ class InboxEntry(Base):
     __tablename__ = "inbox"
 
     id: Mapped[BigIntKey]
-    envelope: Mapped[Json]
+    envelope: Mapped[dict[str, Any]]
     created_at: Mapped[CreatedAt]
