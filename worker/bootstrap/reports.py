@@ -9,9 +9,8 @@ from worker.config.settings import Settings
 from worker.domain.routing import Routing
 from worker.domain.timing import Timing
 from worker.handlers.operators.explain import ExplainMessage
-from worker.store.reports.find_message import FindMessageStore
-from worker.store.reports.message_history import MessageHistoryStore
-from worker.store.reports.outcomes import OutcomeStore
+from worker.store.reports.conversations import ConversationReports
+from worker.store.reports.message_history import MessageReports
 from worker.store.reports.stuck import StuckStore
 from worker.store.reports.usage import UsageStore
 from worker.telnyx.client import TelnyxClient
@@ -22,16 +21,13 @@ class Reports:
     """The reports over Postgres. They share one connection: use them one after the other."""
 
     stuck: StuckStore
-    outcomes: OutcomeStore
+    conversations: ConversationReports
     usage: UsageStore
-    find_message: FindMessageStore
-    history: MessageHistoryStore
+    messages: MessageReports
 
     def explain(self, routing: Routing, timing: Timing) -> ExplainMessage:
         """Build the use case behind `worker why`."""
-        return ExplainMessage(
-            finding=self.find_message, histories=self.history, routing=routing, timing=timing
-        )
+        return ExplainMessage(messages=self.messages, routing=routing, timing=timing)
 
 
 @contextmanager
@@ -40,10 +36,9 @@ def open_reports(url: str) -> Iterator[Reports]:
     with open_database(url) as database:
         yield Reports(
             stuck=StuckStore(database),
-            outcomes=OutcomeStore(database),
+            conversations=ConversationReports(database),
             usage=UsageStore(database),
-            find_message=FindMessageStore(database),
-            history=MessageHistoryStore(database),
+            messages=MessageReports(database),
         )
 
 

@@ -12,7 +12,7 @@ from worker.domain.timing import Timing
 from worker.handlers.turns.rate_limit import UNDER_WAY_S
 from worker.store.database import Database
 from worker.store.limits.rates import RateStore
-from worker.store.reports.message_history import MessageHistoryStore
+from worker.store.reports.message_history import MessageReports
 
 RATE = 5.0
 AGENTS = f"""
@@ -65,7 +65,7 @@ def reserve(worker: HandDrivenWorker, calls: int) -> None:
 def fate_of_the_newest(world: World, worker: HandDrivenWorker) -> MessageStatus:
     newest = MessageRowId(world.database.value("SELECT max(id) FROM messages"))
     database = Database(world.database.url, pool_size=1)
-    history = MessageHistoryStore(database).read(newest)
+    history = MessageReports(database).read(newest)
     database.close()
     assert history is not None
     return explain(history, worker.service.answer.routing, Timing()).status

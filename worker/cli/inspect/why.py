@@ -9,7 +9,7 @@ from worker.cli.inspect.why_view import facts_of, lines_of
 from worker.cli.settings import agents_of, settings_for
 from worker.cli.times import moment
 from worker.handlers.operators.explain import NotAccepted
-from worker.store.reports.find_message import Found
+from worker.store.reports.message_history import Found
 
 
 def run(asked: str, *, text: bool, as_json: bool) -> None:
@@ -49,7 +49,8 @@ def _tell_not_accepted(elsewhere: NotAccepted, *, as_json: bool) -> None:
     if as_json:
         refused = [asdict(one) for one in elsewhere.refused]
         for one in refused:
-            del one["raw"]
+            # The bytes hold texts of the sender; kind and time of resolution have no key here.
+            del one["raw"], one["kind"], one["resolved_at"]
         print_json({"inbox": [asdict(one) for one in elsewhere.inbox], "dead_letters": refused})
         return
     for waiting in elsewhere.inbox:

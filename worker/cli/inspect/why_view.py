@@ -42,7 +42,7 @@ def facts_of(explained: Explained, tools: Collection[str], *, text: bool) -> dic
         "user": asdict(history.user),
         "turn": asdict(history.turn) if history.turn else None,
         "turn_is_before_it": history.is_behind,
-        "calls": [asdict(one) for one in history.calls],
+        "calls": [_call(one) for one in history.calls],
         "tools": [asdict(one) | {"name": _tool(one.name, tools)} for one in history.tools],
         "events": [asdict(one) for one in history.events],
         "reply": reply,
@@ -51,6 +51,13 @@ def facts_of(explained: Explained, tools: Collection[str], *, text: bool) -> dic
         "gates": [asdict(one) for one in history.gates],
         "workers": history.workers,
     }
+
+
+def _call(call: CallSummary) -> dict[str, object]:
+    facts = asdict(call)
+    # It is the turn's, or that of one which was replaced since: the key has never been shown.
+    del facts["conversation_id"]
+    return facts
 
 
 def _where(explanation: Explanation) -> dict[str, object]:

@@ -10,7 +10,7 @@ from worker.bootstrap.reports import open_reports
 from worker.client import MessageKey, Outcome, Outcomes
 from worker.sandbox.simulator import overlaps, read_log
 from worker.sandbox.simulator.record.log import Entry, user_texts
-from worker.store.reports.outcomes import LandedTurn
+from worker.store.reports.conversations import LandedTurn
 
 Rows: TypeAlias = Sequence[tuple[MessageKey, Outcome]]
 
@@ -32,7 +32,7 @@ def check_all(
     with Outcomes(database_url) as outcomes, open_reports(database_url) as reports:
         rows = outcomes.by_key(keys)
         ours = {outcome.turn for _, outcome in rows if outcome.turn is not None}
-        turns = reports.outcomes.landed_beside(ours)
+        turns = reports.conversations.landed_beside(ours)
     entries = read_log(log)
     return [
         _every_message_answered(keys, rows),

@@ -98,25 +98,19 @@ def ended(history: MessageHistory) -> Explanation:
         case MessageState.DEAD:
             return _dead(history)
         case MessageState.HUMAN:
-            return Explanation(
-                status=MessageStatus.HUMAN,
-                what="a person had taken over: it was left to them, and the model did not answer",
-                since=message.finished_at,
-                commands=(_SAY.format(user=history.user.id),),
-            )
+            status, since = MessageStatus.HUMAN, message.finished_at
+            what = "a person had taken over: it was left to them, and the model did not answer"
         case MessageState.SKIPPED:
             why = _SKIPPED.get(message.outcome or "", f"it has the signal {message.outcome}")
             what = f"not answered: {why}"
             return Explanation(status=MessageStatus.SKIPPED, what=what, since=message.finished_at)
         case MessageState.EXPIRED:
-            return Explanation(
-                status=MessageStatus.EXPIRED,
-                what="too old when its turn would have opened (expires_at, or max_age_s)",
-                since=message.expires_at,
-                commands=(_SAY.format(user=history.user.id),),
-            )
+            status, since = MessageStatus.EXPIRED, message.expires_at
+            what = "too old when its turn would have opened (expires_at, or max_age_s)"
         case _:
             return _answered(history)
+    say = _SAY.format(user=history.user.id)
+    return Explanation(status=status, what=what, since=since, commands=(say,))
 
 
 def _dead(history: MessageHistory) -> Explanation:
@@ -125,17 +119,14 @@ def _dead(history: MessageHistory) -> Explanation:
     last = history.calls[-1] if history.calls else None
     answer = f" (status {last.status})" if last is not None and last.status else ""
     what = f"dead letter, {reason}: {_DEAD.get(reason, 'see its reason')}{answer}"
-    if letter is not None:
-        return Explanation(
-            status=MessageStatus.DEAD,
-            what=what,
-            since=letter.created_at,
-            commands=(f"worker dead-letters replay {letter.id}",),
-        )
     dealt = next((one for one in reversed(history.letters) if one.resolution), None)
-    then = f"dead letter {dealt.id} was {dealt.resolution}" if dealt else ""
-    since = history.message.finished_at
-    return Explanation(status=MessageStatus.DEAD, what=what, since=since, then=then)
+    return Explanation(
+        status=MessageStatus.DEAD,
+        what=what,
+        since=letter.created_at if letter else history.message.finished_at,
+        then=f"dead letter {dealt.id} was {dealt.resolution}" if dealt and not letter else "",
+        commands=(f"worker dead-letters replay {letter.id}",) if letter else (),
+    )
 
 
 def _answered(history: MessageHistory) -> Explanation:

@@ -29,6 +29,15 @@ from worker.domain.turns.next_step import gate_names
 _TO_A_PERSON: Final = "it is added to Telnyx's conversation and ends as human: nobody answers it"
 _STRANDED: Final = "nothing will take it up: the user has no due time, a defect of the service"
 _NOBODY_LIVES: Final = "no worker is alive: start one, then it goes on by itself"
+_CAME_TO: Final = {
+    CallState.INTENDED: "its worker died in call {call.id}, which Telnyx may have carried out",
+    CallState.UNKNOWN: (
+        "call {call.id} has no clear answer ({call.reason}); it may have been carried out"
+    ),
+    CallState.NOT_SENT: "call {call.id} did not leave ({call.reason})",
+    CallState.REFUSED: "Telnyx answered {call.status}{code}",
+    CallState.DONE: "call {call.id} was answered, and the turn goes on",
+}
 
 
 # The order of the cases is that of `next_step`: a message that is erased, ended or diverged is not
@@ -128,17 +137,18 @@ def _due(history: MessageHistory, then: str) -> Explanation:
             what=_STRANDED,
             then="the next message of this channel user takes it along",
         )
+    status, since = MessageStatus.WORKER, None
+    until: datetime | None = user.due_at
     if user.held_until is not None:
-        what = "a worker has it in hand"
-        return Explanation(status=MessageStatus.WORKER, what=what, until=user.held_until, then=then)
-    if user.due_at <= now:
-        what = "the next free worker takes it"
-        return Explanation(status=MessageStatus.WORKER, what=what, since=user.due_at, then=then)
-    if user.due_at == user.waiting_due_at:
+        what, until = "a worker has it in hand", user.held_until
+    elif user.due_at <= now:
+        what, since, until = "the next free worker takes it", user.due_at, None
+    elif user.due_at == user.waiting_due_at:
+        status = MessageStatus.DEBOUNCE
         what = "it waits for more messages (debounce, or for one sent earlier)"
-        return Explanation(status=MessageStatus.DEBOUNCE, what=what, until=user.due_at, then=then)
-    what = "it was held back by a gate that is open again"
-    return Explanation(status=MessageStatus.GATE, what=what, until=user.due_at, then=then)
+    else:
+        status, what = MessageStatus.GATE, "it was held back by a gate that is open again"
+    return Explanation(status=status, what=what, since=since, until=until, then=then)
 
 
 def _in_line(history: MessageHistory, routing: Routing, then: str) -> Explanation | None:
@@ -215,29 +225,14 @@ def _resting(
             what = "the next free worker takes it up"
         return Explanation(status=MessageStatus.CONVERSATION, what=what, until=due_at, then=then)
     return Explanation(
-        status=MessageStatus.LOOK_BACK if _is_doubtful(last) else MessageStatus.RETRY,
-        what=_came_to(last),
+        status=MessageStatus.LOOK_BACK if last.outcome_unknown else MessageStatus.RETRY,
+        what=_CAME_TO[last.state].format(
+            call=last, code=f", code {last.code}" if last.code else ""
+        ),
         since=last.finished_at or last.intent_at,
         until=due_at,
         then=then,
     )
-
-
-def _came_to(last: CallSummary) -> str:
-    match last.state:
-        case CallState.INTENDED:
-            return f"its worker died in call {last.id}, which Telnyx may have carried out"
-        case CallState.UNKNOWN:
-            return (
-                f"call {last.id} has no clear answer ({last.reason}); it may have been carried out"
-            )
-        case CallState.NOT_SENT:
-            return f"call {last.id} did not leave ({last.reason})"
-        case CallState.REFUSED:
-            code = f", code {last.code}" if last.code else ""
-            return f"Telnyx answered {last.status}{code}"
-        case CallState.DONE:
-            return f"call {last.id} was answered, and the turn goes on"
 
 
 def _after(
@@ -253,16 +248,10 @@ def _after(
     if turn.conversation_id is None:  # a stateless channel: there is nothing to read
         return "it is sent again, or given up"
     look = "Telnyx's conversation is read; an answer that is there is adopted"
-    if not _is_doubtful(last):
-        return f"{look}, else it is sent again"
     quiet_at = last.intent_at + timedelta(seconds=quiet_s)
-    if quiet_at <= history.now:
-        return f"{look}, else it is sent again"
-    return f"{look}, else it is sent again, but not before {quiet_at:%H:%M:%S}Z"
-
-
-def _is_doubtful(call: CallSummary) -> bool:
-    return call.state in {CallState.INTENDED, CallState.UNKNOWN}
+    waits = last.outcome_unknown and quiet_at > history.now
+    but = f", but not before {quiet_at:%H:%M:%S}Z" if waits else ""
+    return f"{look}, else it is sent again{but}"
 
 
 def _gate(history: MessageHistory, routing: Routing, name: str) -> ClosedGate | None:

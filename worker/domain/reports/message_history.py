@@ -10,7 +10,6 @@ from datetime import datetime
 from uuid import UUID
 
 from worker.domain.ids import (
-    CallId,
     ChannelUserId,
     ConversationId,
     DeadLetterId,
@@ -19,7 +18,6 @@ from worker.domain.ids import (
     TurnId,
 )
 from worker.domain.states import (
-    CallState,
     DeadLetterKind,
     DeliveryState,
     MessageState,
@@ -29,7 +27,7 @@ from worker.domain.states import (
     TurnKind,
     TurnState,
 )
-from worker.domain.turns.calls import Fault
+from worker.domain.turns.records import CallRecord
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +57,16 @@ class MessageSummary:
     """Pending messages of the same channel user that come before it."""
     trace_id: str | None = None
     """OpenTelemetry's trace id; None = it was not traced."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplySummary:
+    """The turn's reply."""
+
+    source: ReplySource
+    text: str
+    """Never log it."""
+    created_at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,21 +108,12 @@ class TurnSummary:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CallSummary:
+class CallSummary(CallRecord):
     """One intended POST."""
 
-    id: CallId
-    round: int
-    attempt: int
-    """Counts the calls of one round from 0."""
-    state: CallState
-    intent_at: datetime
     finished_at: datetime | None
-    status: int | None
     code: str | None
     reason: str | None
-    fault: Fault | None
-    """The class of a refusal; None = the call was not refused."""
     request_id: str | None
     response_id: str | None
     input_tokens: int | None
@@ -147,25 +146,14 @@ class LoggedEvent:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReplySummary:
-    """The turn's reply."""
-
-    source: ReplySource
-    text: str
-    """Never log it."""
-    created_at: datetime
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class DeliverySummary:
-    """The handing of the reply to its channel."""
+    """The handing of the reply to its channel; `attempts` are those begun."""
 
     id: DeliveryId
     state: DeliveryState
     way_out: str
     """The channel or route whose configuration the delivery follows."""
     attempts: int
-    """Attempts begun."""
     first_attempt_at: datetime | None
     due_at: datetime | None
     lease_until: datetime | None

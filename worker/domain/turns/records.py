@@ -26,6 +26,7 @@ class CallRecord:
     id: CallId
     round: int
     attempt: int
+    """Counts the calls of one round from 0."""
     state: CallState
     intent_at: datetime
     conversation_id: ConversationId | None = None

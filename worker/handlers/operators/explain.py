@@ -13,8 +13,12 @@ from worker.domain.routing import Routing
 from worker.domain.timing import Timing
 from worker.handlers.intake.unknown_fields import UnknownField, unknown_fields
 from worker.handlers.operators.replay import NotReplayableError, envelope_in
-from worker.store.reports.find_message import FindMessageStore, Found, InInbox, RefusedEnvelope
-from worker.store.reports.message_history import MessageHistoryStore
+from worker.store.reports.message_history import (
+    Found,
+    InInbox,
+    MessageReports,
+    RefusedEnvelope,
+)
 
 _MAX_ROW_ID: Final = 2**63 - 1
 
@@ -42,8 +46,7 @@ class NotAccepted:
 class ExplainMessage:
     """The use case behind `worker why`; it changes nothing."""
 
-    finding: FindMessageStore
-    histories: MessageHistoryStore
+    messages: MessageReports
     routing: Routing
     timing: Timing
 
@@ -53,7 +56,7 @@ class ExplainMessage:
         The first form that matches anything wins, in this order.
         """
         if asked.isascii() and asked.isdecimal() and int(asked) <= _MAX_ROW_ID:
-            found = self.finding.by_row(int(asked))
+            found = self.messages.by_row(int(asked))
             if found:
                 return found
         asked = unicodedata.normalize("NFC", asked)
@@ -62,14 +65,14 @@ class ExplainMessage:
         places = [place for place, char in enumerate(rest) if char == ":"]
         if colon and places:
             pairs = [(rest[:place], rest[place + 1 :]) for place in places]
-            found = self.finding.by_address(channel, pairs)
+            found = self.messages.by_address(channel, pairs)
             if found:
                 return found
-        return self.finding.by_message_id(asked)
+        return self.messages.by_message_id(asked)
 
     def __call__(self, message: MessageRowId) -> Explained | None:
         """Explain an accepted message; None if it does not exist."""
-        history = self.histories.read(message)
+        history = self.messages.read(message)
         if history is None:
             return None
         return Explained(
@@ -84,8 +87,8 @@ class ExplainMessage:
         parts = asked.split(":")
         names |= {":".join(parts[place:]) for place in range(2, len(parts))}
         return NotAccepted(
-            inbox=tuple(one for name in sorted(names) for one in self.finding.in_inbox(name)),
-            refused=tuple(one for one in self.finding.refused() if _message_id(one.raw) in names),
+            inbox=tuple(one for name in sorted(names) for one in self.messages.in_inbox(name)),
+            refused=tuple(one for one in self.messages.refused() if _message_id(one.raw) in names),
         )
 
 

@@ -1,6 +1,6 @@
-"""Our side of conversations, for operators: mappings and their turns. Reads only."""
+"""Our side of conversations, for operators and the demo: mappings, their turns. Reads only."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 from worker.domain.ids import ChannelUserId, ConversationId, TelnyxConversationId, TurnId
 from worker.store.database import Database
 from worker.store.schema.turns import Call, Conversation, Delivery, Reply, Turn
-from worker.store.schema.users import ChannelUser
+from worker.store.schema.users import ChannelUser, Message
 from worker.store.selects import fetch, select_as
 
 
@@ -59,6 +59,17 @@ class ConversationTurn:
         return self.landed is True and not self.input_text
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LandedTurn:
+    """A turn whose user item is in Telnyx's log."""
+
+    id: TurnId
+    conversation: TelnyxConversationId
+    input_text: str
+    replies: int
+    messages: int
+
+
 _SUMMARIES: Final = select_as(
     ConversationSummary,
     Conversation,
@@ -80,6 +91,18 @@ _TURNS: Final = (
     )
     .outerjoin(Reply, Reply.turn_id == Turn.id)
     .outerjoin(Delivery, Delivery.reply_id == Reply.id)
+    .order_by(Turn.id)
+)
+_LANDED: Final = (
+    select_as(
+        LandedTurn,
+        Turn,
+        conversation=Conversation.telnyx_conversation_id,
+        replies=select(func.count()).where(Reply.turn_id == Turn.id).scalar_subquery(),
+        messages=select(func.count()).where(Message.turn_id == Turn.id).scalar_subquery(),
+    )
+    .join(Conversation, Conversation.id == Turn.conversation_id)
+    .where(Turn.landed.is_(True))
     .order_by(Turn.id)
 )
 
@@ -123,3 +146,10 @@ class ConversationReports:
         asked = _TURNS.where(Turn.conversation_id == conversation)
         with self._database.statement() as connection:
             return fetch(connection, ConversationTurn, asked)
+
+    def landed_beside(self, turns: Collection[int]) -> Sequence[LandedTurn]:
+        """Return all landed turns of the conversations that these turns belong to, in order."""
+        # `correlate(None)`: or its `turns` would be those of the query around it.
+        theirs = select(Turn.conversation_id).where(Turn.id.in_(turns)).correlate(None)
+        with self._database.statement() as connection:
+            return fetch(connection, LandedTurn, _LANDED.where(Conversation.id.in_(theirs)))

@@ -14,7 +14,7 @@ from worker.domain.reports.message_history import ClosedGate
 from worker.store.database import Database
 from worker.store.limits.gates import closed_gates
 from worker.store.rows import value_of
-from worker.store.sql import Connection, Statement, sql
+from worker.store.sql import Connection, Row, Statement, sql
 from worker.store.workers import LivingWorker, living_workers
 
 _BOUND = sql(
@@ -104,23 +104,6 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class InWork:
-    """Work that has begun: open turns, and calls with a committed intent."""
-
-    turns: int
-    calls: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoppedUsers:
-    """Channel users who wait for an operator."""
-
-    diverged: int
-    erasing: int
-    """Their erasure has begun and is not finished."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Overview:
     """The first questions of an operator."""
 
@@ -206,15 +189,15 @@ class StatusStore:
         """Return the rows that no worker has accepted; None if there is none."""
         return next(iter(self._waiting(_INBOX, after)), None)
 
-    def stopped(self) -> StoppedUsers:
-        """Return how many channel users wait for an operator."""
+    def stopped(self) -> Row:
+        """Count the users who wait for an operator: `diverged`, or `erasing` and not finished."""
         with self._ask() as connection:
-            return value_of(StoppedUsers, connection.execute(_STOPPED).one())
+            return connection.execute(_STOPPED).one()
 
-    def in_work(self) -> InWork:
-        """Return how much work has begun."""
+    def in_work(self) -> Row:
+        """Count the work that has begun: open `turns`, and `calls` with a committed intent."""
         with self._ask() as connection:
-            return value_of(InWork, connection.execute(_IN_WORK).one())
+            return connection.execute(_IN_WORK).one()
 
     def gates(self) -> Mapping[str, float]:
         """Return for how many seconds each gate is still closed; 0 = open, no call passed yet."""
