@@ -82,28 +82,12 @@ class Producer:
         `message_id`: the channel's own id of the message, the key against duplicates. Only fields
         that are given become part of the envelope.
         """
-        optional = {
-            "recipient": recipient,
-            "thread": thread,
-            "agent": agent,
-            "sent_at": sent_at,
-            "expires_at": expires_at,
-            "signals": signals,
-            "attachments": attachments,
-            "reply_to": reply_to,
-            "metadata": metadata,
-        }
-        message = checked(
-            {"channel": channel, "user": user, "message_id": message_id, "text": text}
-            | {name: value for name, value in optional.items() if value is not None}
-        )
-        ids = self._publish([message])
-        return Queued(
-            channel=channel,
-            user=user,
-            message_id=message_id,
-            inbox_id=ids[0] if ids else None,
-        )
+        # The parameters are the fields of an envelope, by name.
+        named = {name: value for name, value in locals().items() if name != "self"}
+        given = {name: value for name, value in named.items() if value is not None}
+        ids = self._publish([checked(given)])
+        inbox_id = ids[0] if ids else None
+        return Queued(channel=channel, user=user, message_id=message_id, inbox_id=inbox_id)
 
     def send_many(self, messages: Iterable[MessageFields | Mapping[str, object]]) -> int:
         """Queue messages in order, a batch a round trip; return their number, all confirmed.

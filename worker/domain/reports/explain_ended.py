@@ -3,7 +3,7 @@
 The other half is `worker.domain.reports.explain_waiting`.
 """
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from datetime import datetime
 from enum import StrEnum, auto, unique
 from typing import Final
@@ -49,12 +49,13 @@ class MessageStatus(StrEnum):
     STRANDED = auto()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Explanation:
     """Why a message waits, or how it ended; the next step; commands for an operator."""
 
     status: MessageStatus
     what: str
+    _: KW_ONLY
     since: datetime | None = None
     until: datetime | None = None
     """When that ends or is checked again; in the past = it is overdue."""
@@ -103,14 +104,14 @@ def ended(history: MessageHistory) -> Explanation:
         case MessageState.SKIPPED:
             why = _SKIPPED.get(message.outcome or "", f"it has the signal {message.outcome}")
             what = f"not answered: {why}"
-            return Explanation(status=MessageStatus.SKIPPED, what=what, since=message.finished_at)
+            return Explanation(MessageStatus.SKIPPED, what, since=message.finished_at)
         case MessageState.EXPIRED:
             status, since = MessageStatus.EXPIRED, message.expires_at
             what = "too old when its turn would have opened (expires_at, or max_age_s)"
         case _:
             return _answered(history)
     say = _SAY.format(user=history.user.id)
-    return Explanation(status=status, what=what, since=since, commands=(say,))
+    return Explanation(status, what, since=since, commands=(say,))
 
 
 def _dead(history: MessageHistory) -> Explanation:
@@ -137,9 +138,7 @@ def _answered(history: MessageHistory) -> Explanation:
         ReplySource.FALLBACK: f"the reply is the fallback text ({failure})",
     }.get(source or ReplySource.CALL, "answered")
     if delivery is None:
-        return Explanation(
-            status=MessageStatus.ANSWERED, what=how, since=history.message.finished_at
-        )
+        return Explanation(MessageStatus.ANSWERED, how, since=history.message.finished_at)
     if delivery.state in {DeliveryState.PENDING, DeliveryState.SENDING}:
         return _delivering(history, delivery)
     if delivery.state is DeliveryState.SENT:
@@ -149,12 +148,8 @@ def _answered(history: MessageHistory) -> Explanation:
     else:
         what = _UNDELIVERED.get(delivery.state, str(delivery.state))
     status = _STATUS.get(delivery.state, MessageStatus.NOT_DELIVERED)
-    return Explanation(
-        status=status,
-        what=f"{how}; {what}{_provider_status(delivery)}",
-        since=delivery.finished_at,
-        commands=_commands(history, status),
-    )
+    what, commands = f"{how}; {what}{_provider_status(delivery)}", _commands(history, status)
+    return Explanation(status, what, since=delivery.finished_at, commands=commands)
 
 
 def _commands(history: MessageHistory, status: MessageStatus) -> tuple[str, ...]:
@@ -186,13 +181,8 @@ def _delivering(history: MessageHistory, delivery: DeliverySummary) -> Explanati
         then = f"attempt {delivery.attempts + 1}"
     if history.user.paused_at is not None and not person:
         then = "it is withheld, for a person has taken over meanwhile"
-    return Explanation(
-        status=MessageStatus.DELIVERING,
-        what=f"answered, and being delivered: {what}",
-        since=delivery.created_at,
-        until=until,
-        then=then,
-    )
+    what, since = f"answered, and being delivered: {what}", delivery.created_at
+    return Explanation(MessageStatus.DELIVERING, what, since=since, until=until, then=then)
 
 
 def _provider_status(delivery: DeliverySummary) -> str:

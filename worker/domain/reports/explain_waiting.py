@@ -62,12 +62,9 @@ def explain(history: MessageHistory, routing: Routing, timing: Timing) -> Explan
 
 
 def _erasing(history: MessageHistory) -> Explanation:
-    return Explanation(
-        status=MessageStatus.ERASING,
-        what="its channel user is being erased and stopped; the erasure is not finished",
-        since=history.user.erasing_since,
-        commands=(f"worker erase {history.user.id}",),
-    )
+    what = "its channel user is being erased and stopped; the erasure is not finished"
+    since, commands = history.user.erasing_since, (f"worker erase {history.user.id}",)
+    return Explanation(MessageStatus.ERASING, what, since=since, commands=commands)
 
 
 def _diverged(history: MessageHistory) -> Explanation:
@@ -75,8 +72,8 @@ def _diverged(history: MessageHistory) -> Explanation:
     why = f": {noted.facts.get('reason')}" if noted else ""
     user = history.user.id
     return Explanation(
-        status=MessageStatus.DIVERGED,
-        what=f"Telnyx's conversation is not what we know{why}; an operator has to decide",
+        MessageStatus.DIVERGED,
+        f"Telnyx's conversation is not what we know{why}; an operator has to decide",
         since=history.user.diverged_at,
         commands=(
             f"worker conversations show {user}",
@@ -119,8 +116,8 @@ def _pending(history: MessageHistory, routing: Routing) -> Explanation:
 def _paused(history: MessageHistory, since: datetime) -> Explanation:
     user = history.user.id
     return Explanation(
-        status=MessageStatus.PAUSED,
-        what="a person has taken over (worker pause)",
+        MessageStatus.PAUSED,
+        "a person has taken over (worker pause)",
         since=since,
         until=history.user.due_at,
         then=_TO_A_PERSON,
@@ -132,11 +129,8 @@ def _due(history: MessageHistory, then: str) -> Explanation:
     """Explain a message that no gate and no pause holds back."""
     user, now = history.user, history.now
     if user.due_at is None:
-        return Explanation(
-            status=MessageStatus.STRANDED,
-            what=_STRANDED,
-            then="the next message of this channel user takes it along",
-        )
+        then = "the next message of this channel user takes it along"
+        return Explanation(MessageStatus.STRANDED, _STRANDED, then=then)
     status, since = MessageStatus.WORKER, None
     until: datetime | None = user.due_at
     if user.held_until is not None:
@@ -148,7 +142,7 @@ def _due(history: MessageHistory, then: str) -> Explanation:
         what = "it waits for more messages (debounce, or for one sent earlier)"
     else:
         status, what = MessageStatus.GATE, "it was held back by a gate that is open again"
-    return Explanation(status=status, what=what, since=since, until=until, then=then)
+    return Explanation(status, what, since=since, until=until, then=then)
 
 
 def _in_line(history: MessageHistory, routing: Routing, then: str) -> Explanation | None:
@@ -158,12 +152,8 @@ def _in_line(history: MessageHistory, routing: Routing, then: str) -> Explanatio
     due = user.due_at is not None and user.due_at <= history.now and user.held_until is None
     if not due or rate is None or history.calls_until is None or history.calls_until <= history.now:
         return None
-    return Explanation(
-        status=MessageStatus.RATE,
-        what=f"calls go out at {rate:g} a second (calls_per_second), and others are before it",
-        since=user.due_at,
-        then=then,
-    )
+    what = f"calls go out at {rate:g} a second (calls_per_second), and others are before it"
+    return Explanation(MessageStatus.RATE, what, since=user.due_at, then=then)
 
 
 def _in_turn(
@@ -193,21 +183,13 @@ def _in_turn(
 def _at_work(history: MessageHistory, last: CallSummary | None) -> Explanation:
     until = history.user.held_until
     if last is not None and last.state is CallState.INTENDED:
-        return Explanation(
-            status=MessageStatus.TELNYX,
-            what=f"Telnyx is being asked (call {last.id})",
-            since=last.intent_at,
-            until=until,
-            then="its answer is written and delivered; a timeout is read back, not repeated blind",
-        )
+        what, since = f"Telnyx is being asked (call {last.id})", last.intent_at
+        then = "its answer is written and delivered; a timeout is read back, not repeated blind"
+        return Explanation(MessageStatus.TELNYX, what, since=since, until=until, then=then)
     if any(one.state is ToolCallState.STARTED for one in history.tools):
-        return Explanation(
-            status=MessageStatus.TOOLS,
-            what="tools run",
-            until=until,
-            then="Telnyx is told what came of them",
-        )
-    return Explanation(status=MessageStatus.WORKER, what="a worker has it in hand", until=until)
+        then = "Telnyx is told what came of them"
+        return Explanation(MessageStatus.TOOLS, "tools run", until=until, then=then)
+    return Explanation(MessageStatus.WORKER, "a worker has it in hand", until=until)
 
 
 def _resting(
@@ -217,22 +199,18 @@ def _resting(
     then = _after(history, turn, last, quiet_s)
     due_at = history.user.due_at
     if due_at is None:
-        return Explanation(status=MessageStatus.STRANDED, what=_STRANDED)
+        return Explanation(MessageStatus.STRANDED, _STRANDED)
     if last is None:
         # Without a call, the turn can only have stopped at its conversation.
         what = "its Telnyx conversation could not be found, made or written to"
         if due_at <= history.now:
             what = "the next free worker takes it up"
-        return Explanation(status=MessageStatus.CONVERSATION, what=what, until=due_at, then=then)
-    return Explanation(
-        status=MessageStatus.LOOK_BACK if last.outcome_unknown else MessageStatus.RETRY,
-        what=_CAME_TO[last.state].format(
-            call=last, code=f", code {last.code}" if last.code else ""
-        ),
-        since=last.finished_at or last.intent_at,
-        until=due_at,
-        then=then,
-    )
+        return Explanation(MessageStatus.CONVERSATION, what, until=due_at, then=then)
+    status = MessageStatus.LOOK_BACK if last.outcome_unknown else MessageStatus.RETRY
+    code = f", code {last.code}" if last.code else ""
+    what = _CAME_TO[last.state].format(call=last, code=code)
+    since = last.finished_at or last.intent_at
+    return Explanation(status, what, since=since, until=due_at, then=then)
 
 
 def _after(
@@ -271,19 +249,13 @@ def _held_back(gate: ClosedGate, then: str) -> Explanation:
         why = f"Telnyx answered {gate.reason.removeprefix('status ')}"
     else:
         why = gate.reason
-    return Explanation(
-        status=MessageStatus.GATE,
-        what=f"held back with everybody behind gate {gate.name}, because {why}",
-        until=gate.closed_until,
-        then=then,
-        commands=() if gate.reason == "rate limit" else ("worker doctor",),
-    )
+    what = f"held back with everybody behind gate {gate.name}, because {why}"
+    commands = () if gate.reason == "rate limit" else ("worker doctor",)
+    until = gate.closed_until
+    return Explanation(MessageStatus.GATE, what, until=until, then=then, commands=commands)
 
 
 def _no_agent(history: MessageHistory, name: str) -> Explanation:
-    return Explanation(
-        status=MessageStatus.NO_AGENT,
-        what=f"the configuration has no agent {name}: put it back into the agents file",
-        until=history.user.due_at,
-        then="it goes on when workers were started with it",
-    )
+    what = f"the configuration has no agent {name}: put it back into the agents file"
+    then = "it goes on when workers were started with it"
+    return Explanation(MessageStatus.NO_AGENT, what, until=history.user.due_at, then=then)

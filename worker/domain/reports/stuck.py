@@ -4,8 +4,8 @@ Paused users wait for a person, and users within the debounce are not late: neit
 is listed only if somebody has waited behind it.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import KW_ONLY, dataclass
 from datetime import datetime
 from enum import StrEnum, unique
 from typing import Final
@@ -92,7 +92,7 @@ class StuckSnapshot:
     users: tuple[StuckUser, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Stuck:
     """One line of `worker stuck`."""
 
@@ -100,6 +100,7 @@ class Stuck:
     why: str
     since: datetime
     command: str
+    _: KW_ONLY
     user: ChannelUserId | None = None
     message: MessageRowId | None = None
 
@@ -113,36 +114,21 @@ def _causes(seen: StuckSnapshot, routing: Routing) -> Iterator[Stuck]:
     backlogs = (*seen.by_agent, *seen.by_channel, *((seen.inbox,) if seen.inbox else ()))
     # Without a backlog it is no problem that no worker runs: this may be a quiet installation.
     if seen.workers == 0 and backlogs:
-        yield Stuck(
-            kind=StuckKind.NO_WORKER,
-            why=f"no worker is alive, and {sum(one.count for one in backlogs)} wait",
-            since=min(one.since for one in backlogs),
-            command="worker doctor",
-        )
+        count, since = _sum(backlogs)
+        why = f"no worker is alive, and {count} wait"
+        yield Stuck(StuckKind.NO_WORKER, why, since, "worker doctor")
     for one in seen.stalled:
-        yield Stuck(
-            kind=StuckKind.STALLED_WORKER,
-            why=f"worker {one.name} takes nothing while entries wait: it ends itself, else end it",
-            since=one.since,
-            command="worker health",
-        )
+        why = f"worker {one.name} takes nothing while entries wait: it ends itself, else end it"
+        yield Stuck(StuckKind.STALLED_WORKER, why, one.since, "worker health")
     if seen.inbox is not None:
-        yield Stuck(
-            kind=StuckKind.INBOX,
-            why=f"{seen.inbox.count} envelopes wait in the inbox and were not accepted",
-            since=seen.inbox.since,
-            command="worker status",
-        )
+        why = f"{seen.inbox.count} envelopes wait in the inbox and were not accepted"
+        yield Stuck(StuckKind.INBOX, why, seen.inbox.since, "worker status")
     for gate in seen.gates:
         yield from _gate(gate, seen, routing)
     for one in seen.by_agent:
         if one.name not in routing.agents:
-            yield Stuck(
-                kind=StuckKind.NO_AGENT,
-                why=f"{one.count} wait for agent {one.name}, which is not in the agents file",
-                since=one.since,
-                command="worker doctor",
-            )
+            why = f"{one.count} wait for agent {one.name}, which is not in the agents file"
+            yield Stuck(StuckKind.NO_AGENT, why, one.since, "worker doctor")
 
 
 def _gate(gate: ClosedGate, seen: StuckSnapshot, routing: Routing) -> Iterator[Stuck]:
@@ -151,12 +137,13 @@ def _gate(gate: ClosedGate, seen: StuckSnapshot, routing: Routing) -> Iterator[S
         *(one for one in seen.by_channel if gate.name == f"webhook:{one.name}"),
     ]
     if behind:
-        yield Stuck(
-            kind=StuckKind.GATE,
-            why=f"{sum(one.count for one in behind)} wait behind gate {gate.name}: {gate.reason}",
-            since=min(one.since for one in behind),
-            command="worker doctor",
-        )
+        count, since = _sum(behind)
+        why = f"{count} wait behind gate {gate.name}: {gate.reason}"
+        yield Stuck(StuckKind.GATE, why, since, "worker doctor")
+
+
+def _sum(backlogs: Sequence[Backlog]) -> tuple[int, datetime]:
+    return sum(one.count for one in backlogs), min(one.since for one in backlogs)
 
 
 def _passes(agent: Agent | None, gate: ClosedGate) -> bool:
@@ -171,11 +158,5 @@ def _people(seen: StuckSnapshot) -> Iterator[Stuck]:
             command = f"worker conversations show {one.user}"
         elif one.kind is StuckKind.ERASING:
             command = f"worker erase {one.user}"
-        yield Stuck(
-            kind=one.kind,
-            why=_WHY[one.kind],
-            since=one.since,
-            command=command,
-            user=one.user,
-            message=one.message,
-        )
+        why = _WHY[one.kind]
+        yield Stuck(one.kind, why, one.since, command, user=one.user, message=one.message)
