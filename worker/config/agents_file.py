@@ -46,6 +46,9 @@ _OneOrMore: TypeAlias = Annotated[
 ]
 
 
+_Effort: TypeAlias = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
+
+
 class AgentSection(Section):
     """`[agents.NAME]`: a named set of model, instructions and tools."""
 
@@ -60,9 +63,7 @@ class AgentSection(Section):
     stream_idle_s: PositiveFloat = 30.0
     tools: list[str] = Field(default_factory=list)
     max_tool_rounds: Annotated[int, Field(ge=1, le=32)] = 8
-    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = (
-        None
-    )
+    reasoning_effort: _Effort | None = None
     service_tier: Literal["default", "priority", "flex"] | None = None
     region: Literal["USA", "EU", "AUS", "UAE"] | None = None
     region_mode: Literal["preferred", "strict"] | None = None
@@ -235,15 +236,13 @@ def _agent(name: str, section: AgentSection, folder: Path) -> Agent:
             raise SettingsError(f"AGENTS_FILE: agents.{name}: {file} is not UTF-8") from None
     # The remaining fields have the same name in the section and in the value.
     ours = {"name", "instructions", "options", "tools", "tools_hash", "budget"}
-    kept = Agent.__dataclass_fields__.keys() - ours
-    options = section.request_fields() | section.options
     return Agent(
         name=name,
         instructions=instructions,
-        options=options,
+        options=section.request_fields() | section.options,
         tools=tuple(section.tools),
         budget=None if section.budget is None else Budget(**section.budget.model_dump()),
-        **section.model_dump(include=set(kept)),
+        **section.model_dump(include=Agent.__dataclass_fields__.keys() - ours),
     )
 
 
@@ -262,20 +261,15 @@ def _tool(name: str, section: ToolSection, folder: Path) -> ToolConfig:
 def _delivery(section: DeliverySection | None, folder: Path) -> Delivery | None:
     if section is None:
         return None
+    # The section has checked itself: the fields of one kind are set, and no others.
     if section.entry_point is not None:
-        return EntryPointDelivery(
-            entry_point=section.entry_point, options=dict(section.model_extra or {})
-        )
+        options = dict(section.model_extra or {})
+        return EntryPointDelivery(entry_point=section.entry_point, options=options)
     if section.url is not None:
-        return WebhookDelivery(
-            url=section.url,
-            secret_env=section.secret_env,
-            secret_file=tuple(folder / file for file in section.secret_file),
-            allow_private=section.allow_private,
-        )
-    if section.task is not None and section.queue is not None:
-        return TaskDelivery(task=section.task, queue=section.queue)
-    raise AssertionError  # the section has checked itself
+        files = tuple(folder / file for file in section.secret_file)
+        fields = section.model_dump(include={"url", "secret_env", "allow_private"})
+        return WebhookDelivery(secret_file=files, **fields)
+    return TaskDelivery(**section.model_dump(include={"task", "queue"}))
 
 
 def _channel(name: str, section: RouteSection, folder: Path) -> ChannelPolicy:
