@@ -19,7 +19,7 @@ from tests.support.raw_server import RawServer, answers, http, raw_server
 from tests.support.tcp_proxy import postgres_socket
 from tests.support.transaction_pooler import Options, transaction_pooler
 from tests.support.world import NAMESPACE
-from worker.cli.doctor.setup import Setup
+from worker.cli.doctor.examine import Setup
 from worker.config.agents_file import DEFAULT_MODEL, load_agents
 from worker.config.settings import Settings
 from worker.sandbox.postgres import EmbeddedPostgres

@@ -1,9 +1,11 @@
 """Builds the operators' commands out of the worker's own stores and handlers, without threads."""
 
+from functools import partial
+
 from worker.config.agents_file import load_agents
 from worker.config.settings import Settings
 from worker.handlers.intake.accept import AcceptEnvelope
-from worker.handlers.operators.compare import CompareThread
+from worker.handlers.operators.compare import compare
 from worker.handlers.operators.conversations import AdoptConversation, ResetConversation
 from worker.handlers.operators.pause import PauseUser
 from worker.handlers.operators.replay import Replay
@@ -45,7 +47,7 @@ class Operator:
             accept=AcceptEnvelope(messages=MessageStore(database), routing=routing),
         )
         self.ledger = ConversationReports(database)
-        self.compare = CompareThread(ledger=self.ledger, telnyx=telnyx)
+        self.compare = partial(compare, ledger=self.ledger, telnyx=telnyx)
         self.reset = ResetConversation(store=interventions)
         self.adopt = AdoptConversation(
             store=interventions,

@@ -10,12 +10,15 @@ from typing import Annotated, Any, Final
 import typer
 from typer.core import TyperGroup
 
-from worker.cli.doctor import commands as doctor_command
-from worker.cli.errors import errors_as_one_line
-from worker.cli.inspect import commands as explain_commands
+from worker.cli.console import print_json, print_line
+from worker.cli.doctor.commands import doctor
+from worker.cli.errors import CommandError, errors_as_one_line
+from worker.cli.inspect.commands import health, metrics, simulate, status, stuck, why
 from worker.cli.local import commands as local_command
-from worker.cli.operators import commands as operators
-from worker.cli.operators import conversation_commands
+from worker.cli.operators.commands import erase, export, pause, resume, retention
+from worker.cli.operators.conversations import say, threads
+from worker.cli.operators.dead_letters import letters
+from worker.cli.operators.usage import usage
 from worker.cli.options import OPERATE, Json
 from worker.cli.send import commands as send_command
 
@@ -93,28 +96,33 @@ def migrate(
     from worker.cli.settings import settings_for
 
     url = settings_for("database_url").database_url
-    migrations.run(url, check_only=check, as_sql=sql, as_json=as_json)
+    before, head = migrations.revision_of(url), migrations.head_revision()
+    if sql:
+        if before != head:
+            migrations.upgrade(url, f"{before or 'base'}:head", as_sql=True)
+        return
+    if not check:
+        migrations.upgrade(url)
+    if as_json and check:
+        print_json({"revision": before, "head": head, "up_to_date": before == head})
+    elif as_json:
+        print_json({"revision": head, "was": before})
+    elif check:
+        print_line(f"the database is at {before or 'nothing yet'}, the newest migration is {head}")
+    elif before == head:
+        print_line(f"nothing to do: the database is at {head}")
+    else:
+        print_line(f"migrated from {before or 'an empty database'} to {head}")
+    if check and before != head:
+        raise CommandError("migrations are missing: run `worker migrate`")
 
 
-@app.command(rich_help_panel=OPERATE)
-def status(
-    *,
-    as_json: Json = False,
-    watch: Annotated[
-        bool, typer.Option("--watch", help="Look again every two seconds, until Ctrl-C.")
-    ] = False,
-) -> None:
-    """Show the state of all parts: counts, ages, reasons. Exits 1 if something is down.
-
-    Never shows texts or addresses.
-    """
-    from worker.cli.inspect import status as command
-
-    command.run(as_json=as_json, watch=watch)
-
-
-operators.register(app)
-explain_commands.register(app)
-conversation_commands.register(app)
-doctor_command.register(app)
+# The help lists the commands in this order, after the groups.
+for command in (
+    *(status, health, pause, resume, erase, export, retention),
+    *(why, stuck, simulate, metrics, say, usage, doctor),
+):
+    app.command(rich_help_panel=OPERATE)(command)
+app.add_typer(letters, name="dead-letters", rich_help_panel=OPERATE)
+app.add_typer(threads, name="conversations", rich_help_panel=OPERATE)
 send_command.register_schema(app)

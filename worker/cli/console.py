@@ -2,13 +2,15 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Final
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
@@ -40,6 +42,27 @@ def warn(line: str) -> None:
 def escape_for_terminal(text: str) -> str:
     """Escape foreign text for a terminal and for markup."""
     return escape(_CONTROL.sub("\N{REPLACEMENT CHARACTER}", text))
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Mapping[str, object]], none: str) -> None:
+    """Print a row for each mapping, of these keys; `none` is printed if there are no rows."""
+    table = Table(*(name.removesuffix("_at").replace("_", " ") for name in columns))
+    for row in rows:
+        table.add_row(*(cell(row[name]) for name in columns))
+    out.print(table if rows else none)
+
+
+def cell(value: object) -> str:
+    """Return a value of any kind as safe text for a person."""
+    if isinstance(value, list | tuple):
+        return ", ".join(map(cell, value))
+    text = f"{value:%Y-%m-%d %H:%M:%SZ}" if isinstance(value, datetime) else str(value)
+    return "" if value is None else escape_for_terminal(text)
+
+
+def counts_as_text(counts: Mapping[str, int]) -> str:
+    """List counts of tables or of other things by name."""
+    return ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in counts.items())
 
 
 @contextmanager

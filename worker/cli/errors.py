@@ -11,7 +11,7 @@ from typing import Final
 
 import typer
 
-from worker.domain.errors import RetryableError, WorkerError
+from worker.domain.errors import DatabaseAwayError, WorkerError
 
 FAILED: Final = 1
 MISUSED: Final = 2
@@ -36,8 +36,7 @@ def errors_as_one_line() -> Iterator[None]:
     except CommandError as error:
         _print_error(str(error))
         raise typer.Exit(error.exit_code) from None
-    # Only stores raise it here: Postgres is away.
-    except RetryableError as error:
+    except DatabaseAwayError as error:
         _print_error(f"{error}. Is it running, and is DATABASE_URL right?")
         raise typer.Exit(FAILED) from None
     except WorkerError as error:

@@ -13,42 +13,10 @@ from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from worker.bootstrap.status import open_counts
-from worker.cli.console import print_json, print_line
 from worker.cli.errors import MISUSED, CommandError
 
 _LOCK: Final = 7_733_571_002
 """Number of a Postgres advisory lock: two migrations at once run one after the other."""
-
-
-def run(database_url: str, *, check_only: bool, as_sql: bool, as_json: bool = False) -> None:
-    """Bring the database to the newest migration, or only report what that would do."""
-    before, head = revision_of(database_url), head_revision()
-    if as_sql:
-        if before != head:
-            _alembic(database_url, f"{before or 'base'}:head", as_sql=True)
-        return
-    if check_only:
-        if as_json:
-            print_json({"revision": before, "head": head, "up_to_date": before == head})
-        else:
-            print_line(
-                f"the database is at {before or 'nothing yet'}, the newest migration is {head}"
-            )
-        if before != head:
-            raise CommandError("migrations are missing: run `worker migrate`")
-        return
-    upgrade(database_url)
-    if as_json:
-        print_json({"revision": head, "was": before})
-    elif before == head:
-        print_line(f"nothing to do: the database is at {head}")
-    else:
-        print_line(f"migrated from {before or 'an empty database'} to {head}")
-
-
-def upgrade(database_url: str) -> None:
-    """Bring the database to the newest migration. Raises `CommandError`."""
-    _alembic(database_url, "head")
 
 
 def require_newest(database_url: str) -> None:
@@ -87,7 +55,8 @@ def alembic_config() -> Config:
     )
 
 
-def _alembic(database_url: str, target: str, *, as_sql: bool = False) -> None:
+def upgrade(database_url: str, target: str = "head", *, as_sql: bool = False) -> None:
+    """Bring the database to the newest migration, or print the SQL. Raises `CommandError`."""
     config = alembic_config()
     # At INFO Alembic logs each step, between the lines that this command prints.
     logging.getLogger("alembic").setLevel(logging.WARNING)

@@ -16,7 +16,7 @@ VALUES ('envelope', :raw, :queue, :reason, :detail, service_now())
 _SELECT = """
 SELECT l.id, l.kind, l.message_row_id AS message, l.delivery_id AS delivery, l.raw, l.queue,
     l.reason, l.detail, l.created_at, l.resolution,
-    coalesce(m.channel_user_id, d.channel_user_id) AS user_id
+    coalesce(m.channel_user_id, d.channel_user_id) AS "user"
 FROM dead_letters l
 LEFT JOIN messages m ON m.id = l.message_row_id
 LEFT JOIN deliveries d ON d.id = l.delivery_id
@@ -63,11 +63,11 @@ class DeadLetter:
     detail: str
     queue: str
     created_at: datetime
-    resolution: Resolution | None
-    user_id: ChannelUserId | None
+    user: ChannelUserId | None
     """None = it never became a message."""
     message: MessageRowId | None
     delivery: DeliveryId | None
+    resolution: Resolution | None
     raw: bytes | None
     """The bytes as they arrived: personal data, never for a log."""
 

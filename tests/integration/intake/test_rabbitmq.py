@@ -23,7 +23,7 @@ from tests.support.processes import open_folder
 from tests.support.rabbitmq import IS_HERE, running_rabbitmq
 from tests.support.tcp_proxy import Mode, TcpProxy
 from worker.cli.doctor.check_broker import CHECKS
-from worker.cli.doctor.setup import Setup
+from worker.cli.doctor.examine import Setup
 from worker.cli.settings import NOWHERE
 from worker.client import Producer, ProducerError
 from worker.config.agents_file import load_agents

@@ -55,8 +55,7 @@ from worker.cli.doctor import (
 )
 from worker.cli.doctor.check_dialect import played
 from worker.cli.doctor.effective_celery import Effective
-from worker.cli.doctor.examine import Check, Result, examine
-from worker.cli.doctor.setup import Setup
+from worker.cli.doctor.examine import Check, Result, Setup, examine
 from worker.config.agents_file import DEFAULT_MODEL as MODEL
 from worker.domain.reports.finding import Level, ok
 from worker.sandbox.postgres import EmbeddedPostgres

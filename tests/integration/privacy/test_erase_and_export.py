@@ -18,7 +18,7 @@ from tests.support.cli import Said, invoke
 from tests.support.databases import libpq_url
 from tests.support.processes import eventually
 from tests.support.world import NAMESPACE, USER, HandDrivenWorker, World
-from worker.cli.operators.erase import queue_entries
+from worker.cli.operators.commands import queue_entries
 from worker.domain.deliveries import DeliveryOutcome, NotDelivered, OutgoingReply
 from worker.domain.ids import ChannelUserId
 from worker.handlers.privacy.erase import EraseUser

@@ -15,7 +15,7 @@ from bench.plans import Plan, caught, explain
 from tests.support.databases import fresh_database, libpq_url
 from tests.support.world import HandDrivenWorker, World, running_world
 from worker.bootstrap.status import open_counts
-from worker.cli.inspect.gauges import parts_of
+from worker.cli.inspect.metrics import parts_of
 from worker.domain.ids import ChannelUserId
 from worker.handlers.privacy.retention import ApplyRetention
 from worker.sandbox.postgres import EmbeddedPostgres

@@ -7,7 +7,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.watched import CANARY, Watched, scraped, watched
 from worker.bootstrap.status import open_counts
-from worker.cli.inspect.gauges import parts_of
+from worker.cli.inspect.metrics import parts_of
 from worker.sandbox.postgres import EmbeddedPostgres
 from worker.sandbox.redis import EmbeddedRedis
 

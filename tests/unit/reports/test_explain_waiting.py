@@ -367,15 +367,15 @@ def test_where_no_worker_lives_that_is_what_to_mend() -> None:
 
 def test_a_dead_letter_is_replayed_unless_somebody_has_dealt_with_it() -> None:
     dead = message(TAKEN, state=MessageState.DEAD, outcome="refused")
-    assert told(replace(dead, letters=(LETTER,))).commands == ("worker dead-letters replay 8",)
+    assert told(replace(dead, dead_letters=(LETTER,))).commands == ("worker dead-letters replay 8",)
     dealt = replace(LETTER, resolution=Resolution.DISMISSED, resolved_at=NOW)
-    said = told(replace(dead, letters=(dealt,)))
+    said = told(replace(dead, dead_letters=(dealt,)))
     assert (said.commands, said.then) == ((), "dead letter 8 was dismissed")
 
 
 def test_a_reply_that_was_refused_is_replayed_by_its_own_dead_letter() -> None:
     letter = replace(LETTER, kind=DeadLetterKind.DELIVERY)
-    said = told(replace(delivered(DeliveryState.FAILED), letters=(letter,)))
+    said = told(replace(delivered(DeliveryState.FAILED), dead_letters=(letter,)))
     assert (said.status, said.commands) == (
         MessageStatus.NOT_DELIVERED,
         ("worker dead-letters replay 8",),

@@ -13,8 +13,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from tests.support.claimed import claimed
 from tests.support.databases import ROOT
 from tests.support.processes import eventually
-from worker.cli.inspect.gauges import METRICS, Samples
-from worker.cli.inspect.metrics import Overall
+from worker.cli.inspect.metrics import METRICS, Overall, Samples
 from worker.domain.ids import CallId
 from worker.domain.turns.calls import NotSent
 from worker.domain.turns.claim import Intent

@@ -1,7 +1,6 @@
 """The broker, Redis or RabbitMQ: reachable, writable, durable."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any, Final
 
 from amqp.exceptions import AccessRefused
@@ -11,8 +10,7 @@ from redis.exceptions import AuthenticationError, RedisError
 from redis.retry import Retry
 
 from worker.cli.doctor.check_settings import AGENTS
-from worker.cli.doctor.examine import Check
-from worker.cli.doctor.setup import Setup
+from worker.cli.doctor.examine import Check, Setup
 from worker.domain.reports.finding import Finding, fault, ok, unchecked, warning
 from worker.queue.broker import ERRORS, is_amqp, rabbitmq_version
 
@@ -98,17 +96,15 @@ def _rabbitmq(url: str) -> Finding:
     return ok(f"RabbitMQ {found}")
 
 
-@contextmanager
-def _opened(setup: Setup) -> Iterator[Redis]:
+def _opened(setup: Setup) -> Redis:
     # No retries: a check has a deadline, and the first failure is the finding.
-    with Redis.from_url(
+    return Redis.from_url(
         setup.settings.broker_url,
         socket_timeout=_PATIENCE_S,
         socket_connect_timeout=_PATIENCE_S,
         retry=Retry(NoBackoff(), 0),
         decode_responses=True,
-    ) as redis:
-        yield redis
+    )
 
 
 def _info(setup: Setup, section: str) -> Mapping[str, Any]:
@@ -120,9 +116,10 @@ def _config(setup: Setup, name: str) -> str | None:
     """Return one parameter; None if a managed Redis refuses to show it."""
     with _opened(setup) as redis:
         try:
-            return redis.config_get(name).get(name)
+            found: str | None = redis.config_get(name).get(name)
         except RedisError:
             return None
+    return found
 
 
 CHECKS: Final = (

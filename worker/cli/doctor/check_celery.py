@@ -3,14 +3,12 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from functools import cache
 from typing import Final
 
 from worker.cli.doctor.check_settings import AGENTS
 from worker.cli.doctor.effective_celery import Effective
-from worker.cli.doctor.examine import Check
-from worker.cli.doctor.setup import Setup
+from worker.cli.doctor.examine import Check, Setup
 from worker.domain.errors import PermanentError
 from worker.domain.reports.finding import Finding, fault, ok
 from worker.handlers.turns.answer import MAX_TASK_S
@@ -23,7 +21,7 @@ _BUILD_S: Final = 15.0
 _NEEDS: Final = ("DATABASE_URL", "BROKER_URL", "TELNYX_API_KEY", "NAMESPACE", "other settings")
 
 
-def broker(_: Setup, found: Effective) -> Finding:
+def broker(found: Effective) -> Finding:
     """Check that Celery uses the broker that the other checks look at."""
     if found.ours_is_read and found.ours_is_written:
         return ok("that of BROKER_URL")
@@ -31,7 +29,7 @@ def broker(_: Setup, found: Effective) -> Finding:
     return fault("another than that of BROKER_URL", fix)
 
 
-def results(_: Setup, found: Effective) -> Finding:
+def results(found: Effective) -> Finding:
     """Check that Celery stores no results: nothing reads them, and they would fill Redis."""
     if found.stores_results:
         return fault("results are stored", "unset CELERY_RESULT_BACKEND")
@@ -74,17 +72,18 @@ def checks() -> tuple[Check, ...]:
         answered()
         return ok("can be built")
 
-    def judged(judge: Callable[[Setup, Effective], Finding]) -> Callable[[Setup], Finding]:
-        return lambda setup: judge(setup, answered())
-
     return (
         Check(group=_GROUP, name=APP, look=build, needs=_NEEDS, timeout_s=_BUILD_S + 1),
-        Check(group=_GROUP, name="Celery's broker", look=judged(broker), needs=(APP,)),
-        Check(group=_GROUP, name="result backend", look=judged(results), needs=(APP,)),
+        Check(
+            group=_GROUP, name="Celery's broker", look=lambda _: broker(answered()), needs=(APP,)
+        ),
+        Check(
+            group=_GROUP, name="result backend", look=lambda _: results(answered()), needs=(APP,)
+        ),
         Check(
             group=_GROUP,
             name="visibility timeout",
-            look=judged(visibility),
+            look=lambda setup: visibility(setup, answered()),
             needs=(APP, AGENTS),
         ),
     )

@@ -6,8 +6,7 @@ from typing import Final
 
 from worker.bootstrap.reports import build_telnyx
 from worker.cli.doctor.check_telnyx import sees_images
-from worker.cli.doctor.examine import Result, result
-from worker.cli.doctor.setup import Setup
+from worker.cli.doctor.examine import Result, Setup, result
 from worker.domain.reports.dialect import EXPECTED
 from worker.domain.reports.finding import Finding, Level, unchecked
 from worker.domain.routing import Routing

@@ -7,8 +7,7 @@ from typing import Final
 
 import httpx
 
-from worker.cli.doctor.examine import Check
-from worker.cli.doctor.setup import Setup
+from worker.cli.doctor.examine import Check, Setup
 from worker.domain.reports.finding import Finding, fault, ok, warning
 
 _DEFAULT: Final = "http://127.0.0.1:5555"

@@ -8,8 +8,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy.exc import ArgumentError
 
 from worker.bootstrap.status import open_database
-from worker.cli.doctor.examine import Check
-from worker.cli.doctor.setup import Setup
+from worker.cli.doctor.examine import Check, Setup
 from worker.cli.errors import CommandError
 from worker.cli.migrations import alembic_config, head_revision
 from worker.domain.errors import DatabaseAwayError
@@ -136,11 +135,8 @@ def permissions(setup: Setup) -> Finding:
 
 def notifications(setup: Setup) -> Finding:
     """Check that LISTEN receives NOTIFY."""
-    with (
-        _opened(setup.settings.database_url) as listening,
-        _opened(setup.settings.database_url) as speaking,
-        listening.statement() as ear,
-    ):
+    url = setup.settings.database_url
+    with _opened(url) as listening, _opened(url) as speaking, listening.statement() as ear:
         ear.driver.execute("LISTEN worker_doctor")
         with speaking.statement() as mouth:
             mouth.driver.execute("NOTIFY worker_doctor")
@@ -168,10 +164,8 @@ def pooler(setup: Setup) -> Finding:
     While another client holds the process that served us, a pooler in transaction mode has to use a
     different one.
     """
-    with (
-        _opened(setup.settings.database_url) as ours,
-        _opened(setup.settings.database_url) as others,
-    ):
+    url = setup.settings.database_url
+    with _opened(url) as ours, _opened(url) as others:
         with ours.transaction() as one:
             pids = {_pid_of(one)}
         for _ in range(3):
@@ -203,17 +197,10 @@ def _settings(one: Connection, *names: str) -> dict[str, str]:
 
 CHECKS: Final = (
     Check(group=_GROUP, name=CONNECTION, look=connection, needs=("DATABASE_URL",)),
-    *(
-        Check(group=_GROUP, name=name, look=look, needs=(CONNECTION,))
-        for name, look in (("database clock", clock), ("migrations", migrations))
-    ),
+    Check(group=_GROUP, name="database clock", look=clock, needs=(CONNECTION,)),
+    Check(group=_GROUP, name="migrations", look=migrations, needs=(CONNECTION,)),
     Check(group=_GROUP, name="permissions", look=permissions, needs=(CONNECTION, "migrations")),
-    *(
-        Check(group=_GROUP, name=name, look=look, needs=(CONNECTION,))
-        for name, look in (
-            ("notifications", notifications),
-            ("timeouts", timeouts),
-            ("pooler", pooler),
-        )
-    ),
+    Check(group=_GROUP, name="notifications", look=notifications, needs=(CONNECTION,)),
+    Check(group=_GROUP, name="timeouts", look=timeouts, needs=(CONNECTION,)),
+    Check(group=_GROUP, name="pooler", look=pooler, needs=(CONNECTION,)),
 )

@@ -5,8 +5,7 @@ from functools import partial
 from typing import Final
 from uuid import UUID
 
-from worker.cli.doctor.examine import Check
-from worker.cli.doctor.setup import Setup
+from worker.cli.doctor.examine import Check, Setup
 from worker.domain.reports.finding import Finding, fault, ok, warning
 from worker.domain.routing import ROUTE
 from worker.tools.build import ToolConfigError, build_tools
@@ -19,7 +18,9 @@ AGENTS: Final = "agents file"
 def required(setup: Setup, *, field: str) -> Finding:
     """Check a setting without a default."""
     if line := setup.wrong.get(field):
-        return _from_line(line)
+        # "NAME is not set: do this", or "NAME: do this"
+        found, _, fix = line.partition(": ")
+        return fault(found.partition(" ")[2] or "wrong", fix)
     if setup.settings.model_dump()[field] == UUID(int=0):
         return fault("a placeholder", "make a UUID for this installation: uuidgen")
     name = f"{field.upper()}_FILE"
@@ -57,12 +58,6 @@ def tools(setup: Setup) -> Finding:
         names = ", ".join(unused)
         return warning(f"no agent uses {names}", "name it in an agent's `tools`, or take it out")
     return ok(f"{len(built)} can be built")
-
-
-def _from_line(line: str) -> Finding:
-    """Split "NAME is not set: do this", or "NAME: do this", into fault and fix."""
-    found, _, fix = line.partition(": ")
-    return fault(found.partition(" ")[2] or "wrong", fix)
 
 
 CHECKS: Final = (

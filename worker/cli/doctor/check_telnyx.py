@@ -6,8 +6,7 @@ from typing import Final
 
 from worker.cli.doctor.check_postgres import judge_skew
 from worker.cli.doctor.check_settings import AGENTS
-from worker.cli.doctor.examine import Check
-from worker.cli.doctor.setup import Setup
+from worker.cli.doctor.examine import Check, Setup
 from worker.domain.errors import NotFoundError, OperatorError, WorkerError
 from worker.domain.reports.finding import Finding, fault, ok, unchecked
 from worker.net.answer import Answer

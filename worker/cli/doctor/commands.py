@@ -1,15 +1,15 @@
+# ruff: noqa: PLC0415 - heavy imports wait until the command runs, so that --help is quick
 """The command `worker doctor`."""
 
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
-from worker.cli.options import OPERATE, Json
-
-
-def register(app: typer.Typer) -> None:
-    """Add it to the command line."""
-    app.command(rich_help_panel=OPERATE)(doctor)
+from worker.cli.console import print_json, print_line
+from worker.cli.errors import CommandError
+from worker.cli.options import Json
+from worker.domain.reports.finding import Level
 
 
 def doctor(
@@ -27,6 +27,18 @@ def doctor(
 
     Works with settings missing or broken, and with everything down. Exits 1 if it finds a fault.
     """
-    from worker.cli.doctor import doctor as command  # noqa: PLC0415 - so that --help is quick
+    from worker.cli.doctor.doctor import diagnose, line_of
+    from worker.cli.doctor.examine import Setup
 
-    command.run(as_json=as_json, telnyx_writes=not no_telnyx_writes)
+    results = []
+    for one in diagnose(Setup.read(), telnyx_writes=not no_telnyx_writes):
+        results.append(one)
+        if not as_json:
+            print_line(line_of(one))
+    counts = {level: sum(one.level is level for one in results) for level in Level}
+    if as_json:
+        print_json({"healthy": not counts[Level.FAULT], "checks": [asdict(one) for one in results]})
+    else:
+        print_line(", ".join(f"{level}: {count}" for level, count in counts.items()))
+    if counts[Level.FAULT]:
+        raise CommandError(f"{counts[Level.FAULT]} of {len(results)} checks found a fault")

@@ -5,10 +5,9 @@ but a conversation of its own at Telnyx, and prints no address, key or text.
 """
 
 from collections.abc import Iterator
-from dataclasses import asdict
 from typing import Final
 
-from worker.cli.console import escape_for_terminal, print_json, print_line
+from worker.cli.console import escape_for_terminal
 from worker.cli.doctor import (
     check_broker,
     check_celery,
@@ -18,9 +17,7 @@ from worker.cli.doctor import (
     check_settings,
     check_telnyx,
 )
-from worker.cli.doctor.examine import Check, Result, examine
-from worker.cli.doctor.setup import Setup
-from worker.cli.errors import CommandError
+from worker.cli.doctor.examine import Check, Result, Setup, examine
 from worker.domain.errors import WorkerError
 from worker.domain.reports.finding import Level
 
@@ -44,22 +41,6 @@ def checks() -> tuple[Check, ...]:
     )
 
 
-def run(*, as_json: bool, telnyx_writes: bool) -> None:
-    """Check everything. Raises `CommandError` if there is a fault."""
-    lines = []
-    for line in diagnose(Setup.read(), telnyx_writes=telnyx_writes):
-        lines.append(line)
-        if not as_json:
-            print_line(_shown(line))
-    counts = {level: sum(line.level is level for line in lines) for level in Level}
-    if as_json:
-        print_json({"healthy": not counts[Level.FAULT], "checks": [asdict(line) for line in lines]})
-    else:
-        print_line(", ".join(f"{level}: {count}" for level, count in counts.items()))
-    if counts[Level.FAULT]:
-        raise CommandError(f"{counts[Level.FAULT]} of {len(lines)} checks found a fault")
-
-
 def diagnose(setup: Setup, *, telnyx_writes: bool) -> Iterator[Result]:
     """Yield every line as soon as it is known."""
     found: dict[str, Level] = {}
@@ -77,7 +58,8 @@ def diagnose(setup: Setup, *, telnyx_writes: bool) -> Iterator[Result]:
             yield check_dialect.not_played(str(error))
 
 
-def _shown(line: Result) -> str:
+def line_of(line: Result) -> str:
+    """Return a line of the report, with markup."""
     level = line.level.upper() if line.level is Level.FAULT else str(line.level)
     what = f"{line.group:<9} {escape_for_terminal(line.name)}: {escape_for_terminal(line.found)}"
     fix = f" [bold]->[/] {escape_for_terminal(line.fix)}" if line.fix else ""

@@ -1,16 +1,84 @@
-"""Runs checks one after the other, each within its time; no fault of one stops the others."""
+"""Parts that all checks share: the settings as far as they can be read, and a run in bounded time.
 
-from collections.abc import Callable, Iterable, Iterator
+A broken setting must not hide the others, and no fault of one check stops the next.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from threading import Thread
-from typing import Final
+from typing import Final, Self
 
-from worker.cli.doctor.setup import Setup
+from pydantic import ValidationError
+
+from worker.cli.settings import NOWHERE
+from worker.config.agents_file import load_agents
+from worker.config.settings import Settings, SettingsError, sandbox_dir, wrong_setting
 from worker.domain.errors import WorkerError
 from worker.domain.reports.finding import Finding, Level, fault, unchecked
+from worker.domain.routing import Routing
+from worker.domain.timing import Timing
 
 CHECK_S: Final = 5.0
 UNREACHABLE: Final = "see whether it can be reached from here: name, port, firewall"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """Settings and agents. Unreadable settings get values that connect to nothing."""
+
+    settings: Settings
+    wrong: Mapping[str, str]
+    """Field -> one line that names it and the fix; these got other values."""
+    agents: tuple[Routing, Timing] | None
+    """None = the agents file is wrong."""
+    agents_fault: str = ""
+
+    @classmethod
+    def read(cls) -> Self:
+        """Read the environment and the running sandbox's file; raises nothing that they hold."""
+        settings, wrong = _read_settings()
+        agents, fault = None, ""
+        try:
+            if "agents_file" not in wrong:
+                agents = load_agents(settings.agents_file)
+        except SettingsError as error:
+            fault = str(error)
+        except (ValueError, TypeError, OSError) as error:
+            fault = f"AGENTS_FILE: {type(error).__name__}"
+        return cls(settings=settings, wrong=wrong, agents=agents, agents_fault=fault)
+
+    @property
+    def routing(self) -> Routing:
+        """Agents and channels; for checks that need the agents file."""
+        return self._read_agents[0]
+
+    @property
+    def timing(self) -> Timing:
+        """The waits; for checks that need the agents file."""
+        return self._read_agents[1]
+
+    @property
+    def _read_agents(self) -> tuple[Routing, Timing]:
+        if self.agents is None:
+            raise SettingsError("the agents file could not be read")
+        return self.agents
+
+
+def _read_settings() -> tuple[Settings, dict[str, str]]:
+    wrong: dict[str, str] = {}
+    given: dict[str, object] = {}
+    # One field at a time: validators that read several fields name only the first wrong one.
+    while True:
+        try:
+            settings = Settings(_env_file=sandbox_dir() / "env", **given)  # type: ignore[arg-type]
+        except ValidationError as error:
+            field = str(error.errors()[0]["loc"][0])
+            if field in wrong:
+                raise SettingsError(wrong_setting(error)) from None
+            wrong[field] = wrong_setting(error)
+            given[field] = NOWHERE.get(field, Settings.model_fields[field].default)
+        else:
+            return settings, wrong
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

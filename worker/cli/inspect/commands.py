@@ -1,17 +1,73 @@
-# ruff: noqa: PLC0415 - each command imports what it needs when it runs, so that --help is quick
-"""The commands that only read: why, stuck, simulate and metrics."""
+# ruff: noqa: PLC0415 - heavy imports wait until the command runs, so that --help is quick
+"""The commands that only read: status, health, why, stuck, simulate and metrics."""
 
+import socket
+import threading
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
-from worker.cli.options import OPERATE, Host, Json, Port
+from worker.cli.console import escape_for_terminal, print_json, print_line, print_table
+from worker.cli.errors import CommandError
+from worker.cli.options import Host, Json, Port
+from worker.cli.times import clock, span
 
 
-def register(app: typer.Typer) -> None:
-    """Add these commands to the command line."""
-    for command in (why, stuck, simulate, metrics):
-        app.command(rich_help_panel=OPERATE)(command)
+def status(
+    *,
+    as_json: Json = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Look again every two seconds, until Ctrl-C.")
+    ] = False,
+) -> None:
+    """Show the state of all parts: counts, ages, reasons. Exits 1 if something is down.
+
+    Never shows texts or addresses.
+    """
+    from worker.bootstrap.status import open_counts
+    from worker.cli.inspect.status import keep_showing, look, show
+    from worker.cli.settings import settings_for
+
+    settings = settings_for("database_url", "broker_url")
+    with open_counts(settings.database_url) as counts:
+        if watch:
+            keep_showing(counts.status, settings, as_json=as_json)
+        seen = look(counts.status, settings)
+    show(seen, as_json=as_json)
+    if not seen.healthy:
+        raise CommandError("; ".join(seen.problems))
+
+
+def health(
+    *,
+    max_stalled_s: Annotated[
+        float, typer.Option("--max-stalled", help="Seconds of stall that are still healthy.")
+    ] = 30.0,
+    as_json: Json = False,
+) -> None:
+    """Exit 0 if the workers of this host take waiting messages; for container health checks.
+
+    A worker with a fresh heartbeat that takes nothing while entries wait is not healthy. One whose
+    Redis is down is: it goes on with the work in Postgres.
+    """
+    from worker.bootstrap.status import open_counts
+    from worker.cli.settings import settings_for
+
+    settings = settings_for("database_url")
+    # Only this host: a container must not be restarted for the workers of another one.
+    with open_counts(settings.database_url, name="worker-health") as counts:
+        workers = counts.status.workers(socket.gethostname())
+    if as_json:
+        print_json([{"pid": one.pid, "stalled_s": round(one.stalled_s, 1)} for one in workers])
+    if not workers:
+        raise CommandError("no worker of this host has a fresh heartbeat")
+    stalled = [one for one in workers if one.stalled_s > max_stalled_s]
+    if stalled:
+        pids = ", ".join(f"{one.pid} for {one.stalled_s:.0f} s" for one in stalled)
+        raise CommandError(f"entries wait in the broker and are not taken: pid {pids}")
+    if not as_json:
+        print_line(f"{len(workers)} worker(s) of this host take what comes")
 
 
 def why(
@@ -33,9 +89,35 @@ def why(
     Exits 1 if no accepted message has this id, and names other places that have it: the inbox, or
     the dead letters. With many messages, CHANNEL:USER:MESSAGE-ID is the quickest form.
     """
-    from worker.cli.inspect import why as command
+    from worker.bootstrap.reports import open_reports
+    from worker.cli.inspect.why_view import facts_of, lines_of, print_not_accepted
+    from worker.cli.settings import agents_of, settings_for
 
-    command.run(asked, text=text, as_json=as_json)
+    settings = settings_for("database_url")
+    routing, timing = agents_of(settings)
+    with open_reports(settings.database_url) as reports:
+        explain = reports.explain(routing, timing)
+        found = explain.find(asked)
+        if len(found) > 1:
+            numbers = ", ".join(
+                f"{one.id} ({one.channel}, user {one.user_id}, {one.accepted_at:%Y-%m-%d %H:%M}Z)"
+                for one in found
+            )
+            raise CommandError(f"several messages have this id: choose one of {numbers}")
+        explained = explain(found[0].id) if found else None
+        elsewhere = None if explained else explain.not_accepted(asked)
+    if elsewhere is not None:
+        print_not_accepted(*elsewhere, as_json=as_json)
+    if explained is None:
+        raise CommandError(
+            "no accepted message has this id; give our number, CHANNEL:USER:MESSAGE-ID or the"
+            " channel's own id. One that is still in Redis has no row yet: see worker status"
+        )
+    if as_json:
+        print_json(facts_of(explained, routing.tools, text=text))
+        return
+    for line in lines_of(explained, routing.tools, text=text):
+        print_line(escape_for_terminal(line))
 
 
 def stuck(
@@ -51,9 +133,32 @@ def stuck(
     replies; closed gates with users behind them; a full inbox; dead and stalled workers. Never
     shows texts or addresses.
     """
-    from worker.cli.inspect import stuck as command
+    from worker.bootstrap.reports import open_reports
+    from worker.cli.settings import agents_of, settings_for
+    from worker.domain.reports import stuck as domain
 
-    command.run(after_s=after_s, as_json=as_json)
+    settings = settings_for("database_url")
+    routing, timing = agents_of(settings)
+    quiet_s = timing.quiet_s(max(one.call_timeout_s for one in routing.agents.values()))
+    with open_reports(settings.database_url) as reports:
+        waits = reports.stuck.look(after_s=after_s, quiet_s=quiet_s)
+    found, more, now = domain.stuck(waits, routing), domain.not_read(waits), waits.now
+    if as_json:
+        print_json({"now": now, "stuck": [asdict(one) for one in found], "more": more})
+    elif found:
+        rows = [
+            asdict(one)
+            | {"since": clock(one.since, now), "for": span((now - one.since).total_seconds())}
+            | {"try": one.command}
+            for one in found
+        ]
+        print_table(("since", "for", "user", "message", "why", "try"), rows, "")
+        for kind, count in more.items():
+            print_line(f"{kind}: {count} more channel users")
+    else:
+        print_line(f"nothing has waited for more than {span(after_s)} that should not")
+    if found:
+        raise CommandError(f"stuck: {len(found) + sum(more.values())}")
 
 
 def simulate(
@@ -78,6 +183,24 @@ def metrics(*, port: Port = 9465, host: Host = "127.0.0.1") -> None:
     Run one for each installation: it reads Postgres and the broker. Workers serve their own
     counters at METRICS_PORT. Never shows texts or addresses.
     """
-    from worker.cli.inspect import metrics as command
+    from prometheus_client import CollectorRegistry
 
-    command.run(host=host, port=port)
+    from worker.bootstrap.status import open_counts
+    from worker.cli.inspect.metrics import Overall, parts_of
+    from worker.cli.settings import settings_for
+    from worker.observability.logs import configure_logging
+    from worker.observability.metrics_server import MetricsServer
+
+    settings = settings_for("database_url", "broker_url")
+    configure_logging(settings.log_level)
+    registry = CollectorRegistry()
+    with open_counts(settings.database_url, name="worker-metrics", is_bounded=True) as counts:
+        registry.register(Overall(parts_of(counts, settings.broker_url)))
+        server = MetricsServer(registry, host=host, port=port)
+        try:
+            if not server.start():
+                raise CommandError(f"port {port} on {host} is in use: choose another --port")
+            print_line(f"http://{host}:{server.port}/metrics")
+            threading.Event().wait()
+        finally:
+            server.stop()

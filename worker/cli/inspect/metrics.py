@@ -5,23 +5,61 @@ missing, and `worker_scrape_error{part="..."}` is 1 until it answers again.
 """
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
-from typing import Final
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, TypeAlias
 
-from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from worker.bootstrap.status import open_counts
-from worker.cli.console import print_line
-from worker.cli.errors import CommandError
-from worker.cli.inspect.gauges import METRICS, Samples, parts_of
-from worker.cli.settings import settings_for
+from worker.bootstrap.status import Counts
 from worker.domain.errors import WorkerError
+from worker.domain.states import DeliveryState, MessageState
 from worker.net.clock import boottime
-from worker.observability.logs import configure_logging, log
-from worker.observability.metrics_server import MetricsServer
+from worker.observability.logs import log
+from worker.queue.broker import QUEUES, waiting_entries
+from worker.store.reports.status import StatusStore, Waiting, oldest_s
 
+METRICS: Final[Mapping[str, tuple[str, ...]]] = {
+    "worker_processes_alive": ("Workers with a fresh heartbeat",),
+    "worker_processes_stalled": ("Living workers that take nothing while entries wait",),
+    "worker_oldest_unanswered_seconds": (
+        "Age of the oldest message without an outcome; stopped users do not count",
+    ),
+    "worker_messages_unanswered": ("Messages without an outcome: pending, or in a turn", "state"),
+    "worker_diverged_users": ("Users who wait for an operator",),
+    "worker_erasures_unfinished": (
+        "Users whose erasure was started and not finished; run `worker erase` again",
+    ),
+    "worker_turns_open": ("Open turns",),
+    "worker_calls_in_flight": ("Calls to Telnyx with a committed intent",),
+    "worker_gates_closed": ("Gates that hold workers back",),
+    "worker_gate_closed_seconds": (
+        "Time until a gate opens; 0 = open, but no call has succeeded since",
+        "gate",
+    ),
+    "worker_deliveries_undone": ("Unfinished deliveries, pending or sending", "state"),
+    "worker_oldest_undelivered_seconds": ("Age of the oldest unfinished delivery; 0 = none",),
+    "worker_dead_letters_open": ("Dead letters that nobody has resolved",),
+    "worker_dead_letters": ("The same, by reason", "reason"),
+    "worker_inbox_messages": ("Envelopes of SQL producers that no worker has accepted yet",),
+    "worker_oldest_inbox_seconds": ("Age of the oldest row of the inbox; 0 = none",),
+    "worker_messages_last_hour": (
+        "Messages accepted within the last hour, by state and outcome",
+        "state",
+        "outcome",
+    ),
+    "worker_deliveries_last_hour": ("Deliveries created within the last hour, by state", "state"),
+    "worker_tokens_today": ("Tokens of the calls made since midnight UTC", "agent", "direction"),
+    "worker_queue_entries": (
+        "Entries at the broker by queue; unacked = taken by a worker and not finished",
+        "queue",
+    ),
+    "worker_scrape_error": ("1 if this part could not be read, or not in time", "part"),
+    "worker_scrape_seconds": ("Duration of the last read of a part", "part"),
+}
+"""Name -> help, then the names of its labels."""
+Samples: TypeAlias = Iterable[tuple[str, tuple[str, ...], float]]
+"""Name, values of the labels, value."""
 BUDGET_S: Final = 5.0
 """No part begins later than this after the scrape did: Prometheus gives up after ten seconds."""
 WAIT_S: Final = 8.0
@@ -88,34 +126,13 @@ class _Scrape(threading.Thread):
             began_s = self._clock()
             if began_s - self.began_s >= BUDGET_S:
                 return
-            samples = _asked(part, ask)
+            samples: Samples | None = None
+            try:
+                samples = list(ask())
+            except Exception as error:  # noqa: BLE001 - one part fails alone: the others matter all the more
+                why = str(error) if isinstance(error, WorkerError) else type(error).__name__
+                log.warning("metrics.part_failed", part=part, error=why)
             self.answers[part] = (self._clock() - began_s, samples)
-
-
-def _asked(part: str, ask: Callable[[], Samples]) -> Samples | None:
-    try:
-        return list(ask())
-    except Exception as error:  # noqa: BLE001 - one part fails alone: the others matter all the more
-        why = str(error) if isinstance(error, WorkerError) else type(error).__name__
-        log.warning("metrics.part_failed", part=part, error=why)
-        return None
-
-
-def run(*, host: str, port: int) -> None:
-    """Serve until the process is stopped. Raises `CommandError`."""
-    settings = settings_for("database_url", "broker_url")
-    configure_logging(settings.log_level)
-    registry = CollectorRegistry()
-    with open_counts(settings.database_url, name="worker-metrics", is_bounded=True) as counts:
-        registry.register(Overall(parts_of(counts, settings.broker_url)))
-        server = MetricsServer(registry, host=host, port=port)
-        try:
-            if not server.start():
-                raise CommandError(f"port {port} on {host} is in use: choose another --port")
-            print_line(f"http://{host}:{server.port}/metrics")
-            threading.Event().wait()
-        finally:
-            server.stop()
 
 
 def _families() -> dict[str, GaugeMetricFamily]:
@@ -123,3 +140,77 @@ def _families() -> dict[str, GaugeMetricFamily]:
         name: GaugeMetricFamily(name, about, labels=labels)
         for name, (about, *labels) in METRICS.items()
     }
+
+
+def parts_of(counts: Counts, broker_url: str) -> dict[str, Callable[[], Samples]]:
+    """Return the parts of a scrape, each with a function that asks Postgres or the broker."""
+    status, gauges = counts.status, counts.gauges
+    return {
+        "broker": lambda: _each("queue_entries", waiting_entries(broker_url, QUEUES).items()),
+        "processes": lambda: _processes(status),
+        "unanswered": lambda: _unanswered(status),
+        "calls": lambda: _calls(status),
+        "gates": lambda: _gates(status),
+        "deliveries": lambda: _deliveries(status),
+        "dead_letters": lambda: _dead_letters(status),
+        "inbox": lambda: _inbox(status),
+        "messages": lambda: _each("messages_last_hour", gauges.messages_last_hour()),
+        "replies": lambda: _each("deliveries_last_hour", gauges.deliveries_last_hour()),
+        "tokens": lambda: _each("tokens_today", gauges.tokens_today()),
+    }
+
+
+def _each(name: str, rows: Iterable[Sequence[Any]]) -> Samples:
+    """Return a sample for each row, which ends with the value; None = a sum of nothing."""
+    return [(f"worker_{name}", tuple(labels), float(value or 0)) for *labels, value in rows]
+
+
+def _processes(status: StatusStore) -> Samples:
+    workers = status.workers()
+    yield "worker_processes_alive", (), len(workers)
+    yield "worker_processes_stalled", (), sum(one.stalled_s > 0 for one in workers)
+
+
+def _unanswered(status: StatusStore) -> Samples:
+    waiting, stopped = status.unanswered(), status.stopped()
+    yield from _by_state("messages_unanswered", waiting, MessageState.PENDING, MessageState.IN_TURN)
+    oldest = oldest_s(one for one in waiting if not one.stopped)
+    yield "worker_oldest_unanswered_seconds", (), oldest or 0
+    yield "worker_diverged_users", (), stopped.diverged
+    yield "worker_erasures_unfinished", (), stopped.erasing
+
+
+def _calls(status: StatusStore) -> Samples:
+    work = status.in_work()
+    yield "worker_turns_open", (), work.turns
+    yield "worker_calls_in_flight", (), work.calls
+
+
+def _gates(status: StatusStore) -> Samples:
+    closed_s = status.gates()
+    yield "worker_gates_closed", (), sum(one > 0 for one in closed_s.values())
+    yield from _each("gate_closed_seconds", closed_s.items())
+
+
+def _deliveries(status: StatusStore) -> Samples:
+    waiting = status.undelivered()
+    yield from _by_state("deliveries_undone", waiting, DeliveryState.PENDING, DeliveryState.SENDING)
+    yield "worker_oldest_undelivered_seconds", (), oldest_s(waiting) or 0
+
+
+def _dead_letters(status: StatusStore) -> Samples:
+    by_reason = status.dead_letters()
+    yield "worker_dead_letters_open", (), sum(by_reason.values())
+    yield from _each("dead_letters", by_reason.items())
+
+
+def _inbox(status: StatusStore) -> Samples:
+    rows = status.inbox()
+    yield "worker_inbox_messages", (), rows.count if rows else 0
+    yield "worker_oldest_inbox_seconds", (), rows.age_s if rows else 0
+
+
+def _by_state(name: str, waiting: Iterable[Waiting], *states: str) -> Samples:
+    # A state in which nothing waits is shown as 0: a series that vanishes ends no alert.
+    for state in states:
+        yield f"worker_{name}", (state,), sum(one.count for one in waiting if one.state == state)

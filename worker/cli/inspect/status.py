@@ -9,11 +9,9 @@ from rich.console import Group
 from rich.live import Live
 from rich.table import Table
 
-from worker.bootstrap.status import open_counts
 from worker.cli import migrations
 from worker.cli.console import out, print_json
 from worker.cli.errors import CommandError
-from worker.cli.settings import settings_for
 from worker.cli.times import span
 from worker.config.settings import Settings
 from worker.domain.errors import WorkerError
@@ -23,83 +21,55 @@ from worker.store.reports.status import Ages, Overview, StatusStore
 _WATCH_EVERY_S: Final = 2.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Status:
     """State of the installation. `healthy` = everything that is needed is up."""
 
-    healthy: bool
-    problems: tuple[str, ...]
+    healthy: bool = False
+    problems: list[str] = field(default_factory=list)
     """A line for each thing that is down."""
-    revision: str | None
+    revision: str | None = None
     """The database's migration; None = never migrated, or Postgres is away."""
     head: str | None
     """The newest migration; None = this installation has no migrations folder."""
-    queues: Mapping[str, int] | None
+    queues: Mapping[str, int] | None = None
     """Name -> entries that wait, and under `unacked` what a worker has; None = no broker."""
-    overview: Overview | None = field(default=None)
+    overview: Overview | None = None
     ages: Ages | None = None
-
-
-def run(*, as_json: bool, watch: bool) -> None:
-    """Show it, once or until Ctrl-C. Raises `CommandError` where something is down."""
-    settings = settings_for("database_url", "broker_url")
-    with open_counts(settings.database_url) as counts:
-        status = look(counts.status, settings)
-        if watch:
-            _watch(counts.status, settings, as_json=as_json)
-        elif as_json:
-            print_json(asdict(status))
-        else:
-            out.print(_screen(status))
-    if not status.healthy:
-        raise CommandError("; ".join(status.problems))
 
 
 def look(store: StatusStore, settings: Settings) -> Status:
     """Ask Postgres and the broker; if one does not answer, that is a problem, no exception."""
-    problems: list[str] = []
-    revision, overview, ages = _from_postgres(store, problems)
-    head = _head()
-    if overview is not None and head is not None and revision != head:
-        problems.append(f"migrations are missing (at {revision}, wanted {head}): worker migrate")
-    if overview is not None and not overview.workers:
-        problems.append("no worker is alive")
-    if ages is not None and ages.stalled_workers:
-        problems.append(f"{ages.stalled_workers} worker(s) take nothing while entries wait")
-    queues = _from_broker(settings.broker_url, problems)
-    return Status(
-        healthy=not problems,
-        problems=tuple(problems),
-        revision=revision,
-        head=head,
-        queues=queues,
-        overview=overview,
-        ages=ages,
-    )
-
-
-def _from_postgres(
-    store: StatusStore, problems: list[str]
-) -> tuple[str | None, Overview | None, Ages | None]:
-    revision = None
+    status = Status(head=_head())
     try:
-        revision = store.revision()
-        if revision is None:
-            problems.append("the database was never migrated: worker migrate")
-            return None, None, None
-        overview = store.overview()
-        return revision, overview, store.ages(overview.workers)
+        _ask_postgres(store, status)
     except WorkerError as error:
-        problems.append(str(error))
-        return revision, None, None
-
-
-def _from_broker(broker_url: str, problems: list[str]) -> Mapping[str, int] | None:
+        status.problems.append(str(error))
     try:
-        return waiting_entries(broker_url, QUEUES)
+        status.queues = waiting_entries(settings.broker_url, QUEUES)
     except ERRORS as error:
-        problems.append(f"{broker_name(broker_url)}: {type(error).__name__}")
-        return None
+        kind = type(error).__name__
+        status.problems.append(f"{broker_name(settings.broker_url)}: {kind}")
+    status.healthy = not status.problems
+    return status
+
+
+def _ask_postgres(store: StatusStore, status: Status) -> None:
+    status.revision = at = store.revision()
+    if at is None:
+        status.problems.append("the database was never migrated: worker migrate")
+        return
+    overview = store.overview()
+    status.ages = ages = store.ages(overview.workers)
+    status.overview = overview
+    if status.head not in {None, at}:
+        status.problems.append(
+            f"migrations are missing (at {at}, wanted {status.head}): worker migrate"
+        )
+    if not overview.workers:
+        status.problems.append("no worker is alive")
+    if ages.stalled_workers:
+        status.problems.append(f"{ages.stalled_workers} worker(s) take nothing while entries wait")
 
 
 def _head() -> str | None:
@@ -110,14 +80,19 @@ def _head() -> str | None:
         return None
 
 
-def _watch(store: StatusStore, settings: Settings, *, as_json: bool) -> None:
+def show(status: Status, *, as_json: bool) -> None:
+    """Print it once."""
+    if as_json:
+        print_json(asdict(status))
+    else:
+        out.print(_screen(status))
+
+
+def keep_showing(store: StatusStore, settings: Settings, *, as_json: bool) -> None:
+    """Look again and again until Ctrl-C; on a terminal, always in the same place."""
     if as_json or not out.is_terminal:
         while True:
-            status = look(store, settings)
-            if as_json:
-                print_json(asdict(status))
-            else:
-                out.print(_screen(status))
+            show(look(store, settings), as_json=as_json)
             time.sleep(_WATCH_EVERY_S)
     with Live(_screen(look(store, settings)), console=out, auto_refresh=False, screen=True) as live:
         while True:

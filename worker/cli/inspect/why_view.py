@@ -3,13 +3,13 @@
 Texts are shown only on request, addresses never.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import Final
 
+from worker.cli.console import print_json, warn
 from worker.cli.times import clock, moment, span
-from worker.domain.reports.explain_ended import Explanation
 from worker.domain.reports.message_history import (
     CallSummary,
     DeliverySummary,
@@ -19,6 +19,7 @@ from worker.domain.reports.message_history import (
 from worker.domain.states import CallState
 from worker.handlers.intake.accept import NEVER_ANSWERED
 from worker.handlers.operators.explain import Explained
+from worker.store.reports.message_history import InInbox, RefusedEnvelope
 
 _AS_THEY_ARE: Final = ("sent_at", "expires_at", "agent", "reply_to")
 # The model may have invented the name, with words of the sender in it.
@@ -27,49 +28,33 @@ _NO_TOOL: Final = "(no tool of ours)"
 
 def facts_of(explained: Explained, tools: Collection[str], *, text: bool) -> dict[str, object]:
     """Return the JSON document. `tools`: the names that may be shown."""
-    history = explained.history
-    message = asdict(history.message)
-    envelope = message.pop("envelope")
-    reply = asdict(history.reply) if history.reply else None
-    if reply is not None and not text:
-        reply.pop("text")
+    history, status = explained.history, asdict(explained.explanation)
+    facts = asdict(history)
+    envelope = facts["message"].pop("envelope")
+    del facts["calls_until"]  # a limit of the whole installation
+    for call in facts["calls"]:
+        # It is the turn's, or that of one which was replaced since: the key has never been shown.
+        del call["conversation_id"]
+    for tool in facts["tools"]:
+        tool["name"] = _tool(tool["name"], tools)
+    if history.reply is not None and not text:
+        del facts["reply"]["text"]
     return {
-        "now": history.now,
-        "where": _where(explained.explanation),
-        "message": message,
+        "now": facts.pop("now"),
+        # Scripts have known the status as `fate` since the first version.
+        "where": {"fate": status.pop("status"), **status},
         "envelope": envelope_facts(envelope, text=text),
         "unknown_fields": [asdict(one) for one in explained.unknown],
-        "user": asdict(history.user),
-        "turn": asdict(history.turn) if history.turn else None,
         "turn_is_before_it": history.is_behind,
-        "calls": [_call(one) for one in history.calls],
-        "tools": [asdict(one) | {"name": _tool(one.name, tools)} for one in history.tools],
-        "events": [asdict(one) for one in history.events],
-        "reply": reply,
-        "delivery": asdict(history.delivery) if history.delivery else None,
-        "dead_letters": [asdict(one) for one in history.letters],
-        "gates": [asdict(one) for one in history.gates],
-        "workers": history.workers,
+        **facts,
     }
-
-
-def _call(call: CallSummary) -> dict[str, object]:
-    facts = asdict(call)
-    # It is the turn's, or that of one which was replaced since: the key has never been shown.
-    del facts["conversation_id"]
-    return facts
-
-
-def _where(explanation: Explanation) -> dict[str, object]:
-    # Scripts have known the status as `fate` since the first version.
-    facts = asdict(explanation)
-    return {"fate": facts.pop("status"), **facts}
 
 
 def envelope_facts(envelope: Mapping[str, object], *, text: bool) -> dict[str, object]:
     """Return the facts of an envelope that are neither texts nor addresses."""
     facts: dict[str, object] = {one: envelope[one] for one in _AS_THEY_ARE if envelope.get(one)}
-    signals = _list(envelope.get("signals"))
+    asked = envelope.get("signals")
+    signals = asked if isinstance(asked, list) else []
     known = [one for one in signals if one in NEVER_ANSWERED]
     facts["text_bytes"] = len(str(envelope.get("text", "")).encode())
     facts |= {"signals": known} if known else {}
@@ -104,6 +89,28 @@ def lines_of(explained: Explained, tools: Collection[str], *, text: bool) -> Ite
     yield from _notes(explained, tools, text=text)
 
 
+def print_not_accepted(
+    inbox: Sequence[InInbox], refused: Sequence[RefusedEnvelope], *, as_json: bool
+) -> None:
+    """Print where else an id was found: rows of the inbox, and dead letters."""
+    if as_json:
+        letters = [asdict(one) for one in refused]
+        for letter in letters:
+            # The bytes hold texts of the sender; kind and time of resolution have no key here.
+            del letter["raw"], letter["kind"], letter["resolved_at"]
+        print_json({"inbox": [asdict(one) for one in inbox], "dead_letters": letters})
+        return
+    for waiting in inbox:
+        at = moment(waiting.created_at, waiting.now)
+        warn(f"row {waiting.id} of inbox has it, since {at}: no worker has accepted it yet")
+    for one in refused:
+        over = f", {one.resolution}" if one.resolution else ""
+        warn(
+            f"dead letter {one.id} has it{over}: {one.reason}, {one.detail}"
+            f" (worker dead-letters show {one.id})"
+        )
+
+
 def _notes(explained: Explained, tools: Collection[str], *, text: bool) -> Iterator[str]:
     history, message = explained.history, explained.history.message
     yield ""
@@ -133,10 +140,15 @@ def _notes(explained: Explained, tools: Collection[str], *, text: bool) -> Itera
 def _timeline(history: MessageHistory) -> list[tuple[datetime, str]]:
     """Return the events, in the order of time."""
     late = ", though sent before what was taken already" if history.message.late else ""
-    rows = [(history.message.accepted_at, f"accepted{late}"), *_of_turn(history), *_of_end(history)]
+    message, reply = history.message, history.reply
+    rows = [(message.accepted_at, f"accepted{late}"), *_of_turn(history)]
+    if reply is not None:
+        rows.append((reply.created_at, f"reply written, source {reply.source}"))
+    if message.finished_at is not None:
+        rows.append((message.finished_at, f"message {message.state}, outcome {message.outcome}"))
     if history.delivery is not None:
         rows += _delivered(history.delivery)
-    for letter in history.letters:
+    for letter in history.dead_letters:
         rows.append((letter.created_at, f"dead letter {letter.id}: {letter.reason}"))
         if letter.resolved_at is not None:
             rows.append((letter.resolved_at, f"dead letter {letter.id} was {letter.resolution}"))
@@ -160,14 +172,6 @@ def _of_turn(history: MessageHistory) -> Iterator[tuple[datetime, str]]:
     if turn.finished_at is not None:
         why = f": {turn.failure}" if turn.failure else ""
         yield turn.finished_at, f"turn {turn.id} {turn.state}{why}"
-
-
-def _of_end(history: MessageHistory) -> Iterator[tuple[datetime, str]]:
-    message = history.message
-    if history.reply is not None:
-        yield history.reply.created_at, f"reply written, source {history.reply.source}"
-    if message.finished_at is not None:
-        yield message.finished_at, f"message {message.state}, outcome {message.outcome}"
 
 
 def _asked(call: CallSummary) -> str:
@@ -208,7 +212,3 @@ def _turn(turn: TurnSummary) -> str:
 
 def _tool(name: str, tools: Collection[str]) -> str:
     return name if name in tools else _NO_TOOL
-
-
-def _list(value: object) -> list[object]:
-    return value if isinstance(value, list) else []

@@ -1,42 +1,26 @@
-# ruff: noqa: PLC0415 - each command imports what it needs when it runs, so that --help is quick
-"""The commands of people on call, and those about personal data."""
+# ruff: noqa: PLC0415 - heavy imports wait until the command runs, so that --help is quick
+"""`worker pause`, `resume`, `erase`, `export`, `retention`: people take over; personal data."""
 
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from worker.cli.options import OPERATE, DryRun, Json, Limit, User
+from worker.cli.console import counts_as_text, print_json, print_line, progress_bar, warn
+from worker.cli.errors import MISUSED, CommandError
+from worker.cli.operators.context import an_operator, one_user, until_free
+from worker.cli.options import DryRun, Json, User
+from worker.domain.errors import DatabaseAwayError, RetryableError
 
-Numbers = Annotated[list[int], typer.Argument(metavar="ID...", help="As `list` shows them.")]
-
-letters = typer.Typer(
-    no_args_is_help=True, help="Messages that no retry can help: list, show, replay, dismiss."
-)
-
-
-def register(app: typer.Typer) -> None:
-    """Add these commands to the command line."""
-    for command in (health, pause, resume, erase, export, retention):
-        app.command(rich_help_panel=OPERATE)(command)
-    app.add_typer(letters, name="dead-letters", rich_help_panel=OPERATE)
-
-
-def health(
-    *,
-    max_stalled_s: Annotated[
-        float, typer.Option("--max-stalled", help="Seconds of stall that are still healthy.")
-    ] = 30.0,
-    as_json: Json = False,
-) -> None:
-    """Exit 0 if the workers of this host take waiting messages; for container health checks.
-
-    A worker with a fresh heartbeat that takes nothing while entries wait is not healthy. One whose
-    Redis is down is: it goes on with the work in Postgres.
-    """
-    from worker.cli.inspect import health as command
-
-    command.run(max_stalled_s=max_stalled_s, as_json=as_json)
+if TYPE_CHECKING:
+    from worker.domain.ids import ChannelUserId
+    from worker.handlers.privacy.retention import ApplyRetention
+    from worker.queue.entries import QueueEntries
 
 
 def pause(who: User, *, as_json: Json = False) -> None:
@@ -44,63 +28,25 @@ def pause(who: User, *, as_json: Json = False) -> None:
 
     Messages that arrive meanwhile are added to Telnyx's thread and end as `human`.
     """
-    from worker.cli.operators import pause as command
-
-    command.run(who, resume=False, as_json=as_json)
+    _change(who, "paused", as_json=as_json)
 
 
 def resume(who: User, *, as_json: Json = False) -> None:
     """Let the model answer new messages again; the backlog is not answered."""
-    from worker.cli.operators import pause as command
-
-    command.run(who, resume=True, as_json=as_json)
+    _change(who, "answered again", as_json=as_json)
 
 
-@letters.command("list")
-def list_letters(
-    *,
-    reason: Annotated[str | None, typer.Option(help="Only those with this reason.")] = None,
-    everything: Annotated[
-        bool, typer.Option("--all", help="Also those that are replayed or dismissed.")
-    ] = False,
-    limit: Limit = 100,
-    as_json: Json = False,
-) -> None:
-    """List dead letters, oldest first. Never shows what people wrote."""
-    from worker.cli.operators import dead_letters
-
-    dead_letters.list_letters(reason=reason, everything=everything, limit=limit, as_json=as_json)
-
-
-@letters.command("show")
-def show_letter(
-    number: Annotated[int, typer.Argument(metavar="ID")],
-    *,
-    raw: Annotated[
-        bool, typer.Option("--raw", help="Also its bytes, which hold personal data.")
-    ] = False,
-    as_json: Json = False,
-) -> None:
-    """Show one dead letter."""
-    from worker.cli.operators import dead_letters
-
-    dead_letters.show_letter(number, raw=raw, as_json=as_json)
-
-
-@letters.command("replay")
-def replay_letters(numbers: Numbers) -> None:
-    """Replay dead letters once the cause is fixed. Replaying one twice has no further effect."""
-    from worker.cli.operators import dead_letters
-
-    dead_letters.replay(numbers)
-
-
-@letters.command("dismiss")
-def dismiss_letters(numbers: Numbers) -> None:
-    """Close dead letters for good; they stay in the table."""
-    from worker.cli.operators import dead_letters
-
-    dead_letters.dismiss(numbers)
+def _change(who: str, state: str, *, as_json: bool) -> None:
+    with an_operator() as operator:
+        user_id = one_user(operator, who)
+        change = operator.pause.pause if state == "paused" else operator.pause.resume
+        mirrored = change(user_id)
+    if as_json:
+        print_json({"user": user_id, "state": state, "telnyx_told": mirrored})
+        return
+    print_line(f"channel user {user_id} is {state}")
+    if not mirrored:
+        print_line("Telnyx could not be told (ai_disabled); that changes nothing here")
 
 
 def erase(
@@ -118,9 +64,71 @@ def erase(
     Cannot be undone. Safe to repeat. If it exits with 1, run it again; the message says what is
     left.
     """
-    from worker.cli.operators import erase as command
+    from worker.cli.settings import all_settings
 
-    command.run(who, yes=yes, dry_run=dry_run, wait_s=wait_s, as_json=as_json)
+    with an_operator() as operator, queue_entries(all_settings().broker_url) as queues:
+        user_id = one_user(operator, who)
+        found = operator.erase.count(user_id, queues)
+        if dry_run:
+            _report(user_id, "would_be_removed", found, as_json=as_json)
+            return
+        if not yes:
+            _ask(user_id, found)
+        try:
+            removed = until_free(lambda: operator.erase(user_id, queues), wait_s=wait_s)
+        except DatabaseAwayError:
+            raise
+        # The user is busy, or Telnyx failed; the text names the fix.
+        except RetryableError as error:
+            raise CommandError(f"{error}. Until then none of their messages is answered") from None
+    _report(user_id, "removed", removed, as_json=as_json)
+
+
+@contextmanager
+def queue_entries(broker_url: str) -> "Iterator[QueueEntries | None]":
+    """Connect to the broker; None = a RabbitMQ, whose queues are empty. Raises `CommandError`."""
+    from redis import Redis, RedisError
+
+    from worker.cli.send.producer import broker_is_away
+    from worker.queue.broker import ERRORS, QUEUES, is_amqp, waiting_entries
+    from worker.queue.entries import QueueEntries
+
+    if is_amqp(broker_url):
+        try:
+            waiting = sum(waiting_entries(broker_url, QUEUES).values())
+        except ERRORS as error:
+            raise broker_is_away(error, broker_url) from error
+        if waiting:
+            raise CommandError(
+                f"{waiting} entries wait in RabbitMQ, and some may belong to this channel user:"
+                " let the workers take them, then run it again"
+            )
+        yield None
+        return
+    try:
+        with Redis.from_url(broker_url, socket_timeout=15, socket_connect_timeout=3) as redis:
+            yield QueueEntries(redis)
+    except RedisError as error:  # not OSError: that may be the caller's, whose stdout is closed
+        raise broker_is_away(error, broker_url) from error
+
+
+def _ask(user_id: "ChannelUserId", found: Mapping[str, int]) -> None:
+    # Without a terminal the end of stdin must not count as an answer.
+    if not sys.stdin.isatty():
+        raise CommandError("this cannot be undone: give --yes", exit_code=MISUSED)
+    question = f"Erase channel user {user_id} for good ({counts_as_text(found)})?"
+    if not typer.confirm(question, err=True):
+        raise CommandError("nothing was removed")
+
+
+def _report(
+    user_id: "ChannelUserId", verb: str, counts: Mapping[str, int], *, as_json: bool
+) -> None:
+    if as_json:
+        print_json({"user": user_id, verb: counts})
+        return
+    state = "is erased; removed" if verb == "removed" else "has"
+    print_line(f"channel user {user_id} {state}: {counts_as_text(counts)}")
 
 
 def export(
@@ -131,9 +139,32 @@ def export(
     ] = None,
 ) -> None:
     """Write everything held about one channel user, as JSON. It includes their messages."""
-    from worker.cli.operators import export as command
+    with an_operator() as operator:
+        user_id = one_user(operator, who)
+        pieces = operator.export(user_id)
+        if out is None:
+            sys.stdout.writelines(pieces)
+            return
+        try:
+            _write(out, pieces)
+        except FileExistsError:
+            raise CommandError(f"--out: {out} is there already", exit_code=MISUSED) from None
+        except OSError as error:
+            raise CommandError(f"--out: {error.strerror}", exit_code=MISUSED) from None
+    warn(f"channel user {user_id} is in {out}: it holds the texts of their messages")
 
-    command.run(who, out)
+
+def _write(out: Path, pieces: Iterator[str]) -> None:
+    """Leave the complete document, or no file."""
+    # O_EXCL follows no link that somebody has put there; 0600, for it holds personal data.
+    descriptor = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123 - of a descriptor
+            file.writelines(pieces)
+    except BaseException:
+        with suppress(OSError):
+            out.unlink()
+        raise
 
 
 def retention(*, dry_run: DryRun = False, as_json: Json = False) -> None:
@@ -141,6 +172,34 @@ def retention(*, dry_run: DryRun = False, as_json: Json = False) -> None:
 
     The rows stay. It may be interrupted at any time; the next run continues.
     """
-    from worker.cli.operators import retention as command
+    from worker.bootstrap.status import open_database
+    from worker.cli.settings import settings_for
+    from worker.handlers.privacy.retention import ApplyRetention
+    from worker.store.privacy.retention import RetentionStore
 
-    command.run(dry_run=dry_run, as_json=as_json)
+    settings = settings_for("database_url")
+    days = settings.retention_days
+    if days is None:
+        raise CommandError(
+            "RETENTION_DAYS is not set: everything is kept for ever", exit_code=MISUSED
+        )
+    with open_database(settings.database_url) as database:
+        apply = ApplyRetention(store=RetentionStore(database, keep_days=days))
+        counts = sum(map(Counter, apply(dry_run=True)), Counter[str]())
+        if not dry_run:
+            counts = _removed(apply, total=counts.total())
+    verb = "would_be_removed" if dry_run else "removed"
+    if as_json:
+        print_json({"older_than_days": days, verb: counts})
+        return
+    said = verb.replace("_", " ")
+    print_line(f"older than {days} days, {said}: {counts_as_text(counts) or 'nothing'}")
+
+
+def _removed(apply: "ApplyRetention", *, total: int) -> Counter[str]:
+    counts: Counter[str] = Counter()
+    with progress_bar("retention", total) as advance:
+        for batch in apply():
+            counts.update(batch)
+            advance(sum(batch.values()))
+    return counts

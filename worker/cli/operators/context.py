@@ -1,25 +1,29 @@
+# ruff: noqa: PLC0415 - modules of commands import this one, and --help must be quick
 """The service as operators' commands use it, and the channel user that a command names."""
 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
-from worker.bootstrap.operator import Operator
 from worker.cli.errors import MISUSED, CommandError
-from worker.cli.settings import all_settings
-from worker.config.settings import SettingsError
-from worker.domain.ids import ChannelUserId
-from worker.handlers.operators.take_user import NotNowError
-from worker.observability.logs import log_warnings_only
+
+if TYPE_CHECKING:
+    from worker.bootstrap.operator import Operator
+    from worker.domain.ids import ChannelUserId
 
 _RETRY_EVERY_S: Final = 0.2
 _Result = TypeVar("_Result")
 
 
 @contextmanager
-def an_operator() -> Iterator[Operator]:
+def an_operator() -> "Iterator[Operator]":
     """Build the use cases of operators. Raises `CommandError`."""
+    from worker.bootstrap.operator import Operator
+    from worker.cli.settings import all_settings
+    from worker.config.settings import SettingsError
+    from worker.observability.logs import log_warnings_only
+
     log_warnings_only()
     try:
         operator = Operator(all_settings())
@@ -31,7 +35,7 @@ def an_operator() -> Iterator[Operator]:
         operator.close()
 
 
-def one_user(operator: Operator, who: str) -> ChannelUserId:
+def one_user(operator: "Operator", who: str) -> "ChannelUserId":
     """Return the user that `who` names, an id or CHANNEL:ADDRESS. Raises `CommandError`."""
     channel, colon, address = who.partition(":")
     if not colon and not who.isdecimal():
@@ -54,6 +58,8 @@ def until_free(attempt: Callable[[], _Result], *, wait_s: float) -> _Result:
 
     Raises `NotNowError`, at once if the wait would take longer.
     """
+    from worker.handlers.operators.take_user import NotNowError
+
     deadline = time.monotonic() + wait_s
     while True:
         try:

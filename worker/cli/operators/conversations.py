@@ -1,142 +1,167 @@
-"""`worker conversations`: list, show, reset, adopt; and `worker say`."""
+"""The commands about conversations: list, show, reset and adopt them; and `worker say`."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import datetime
+from dataclasses import asdict
 from functools import partial
+from typing import TYPE_CHECKING, Annotated, Final
 from uuid import UUID, uuid4
 
-from rich.table import Table
+import typer
 
-from worker.bootstrap.operator import Operator
-from worker.cli.console import escape_for_terminal, out, print_json, print_line, warn
+from worker.cli.console import cell, print_json, print_line, print_table, warn
 from worker.cli.errors import MISUSED, CommandError
 from worker.cli.operators.context import an_operator, one_user, until_free
-from worker.domain.errors import DatabaseAwayError, NotFoundError, RetryableError
+from worker.cli.options import Json, Limit, User
+from worker.domain.errors import DatabaseAwayError, NotFoundError
 from worker.domain.ids import TelnyxConversationId
-from worker.handlers.operators.compare import ComparedRow
-from worker.store.reports.conversations import ConversationSummary, ConversationTurn
+
+if TYPE_CHECKING:
+    from worker.bootstrap.operator import Operator
+    from worker.handlers.operators.compare import ComparedRow
+    from worker.store.reports.conversations import ConversationSummary
+
+Agent = Annotated[str | None, typer.Option(help="The agent of the conversation.")]
+_OF_TURN: Final = ("kind", "state", "landed", "calls", "source", "delivery")
+
+threads = typer.Typer(
+    no_args_is_help=True, help="Telnyx conversations of channel users: list, show, reset, adopt."
+)
 
 
-@contextmanager
-def _at_work() -> Iterator[Operator]:
-    with an_operator() as operator:
-        try:
-            yield operator
-        except DatabaseAwayError:
-            raise
-        except (
-            RetryableError
-        ) as error:  # the user is busy, or Telnyx failed; the text says what to do
-            raise CommandError(str(error)) from None
-
-
-def list_all(
-    who: str | None,
+@threads.command("list")
+def list_conversations(
+    who: Annotated[
+        str | None, typer.Argument(metavar="USER", help="Only those of this channel user.")
+    ] = None,
     *,
-    channel: str | None,
-    agent: str | None,
-    closed: bool,
-    limit: int,
-    as_json: bool,
+    channel: Annotated[str | None, typer.Option(help="Only those of this channel.")] = None,
+    agent: Annotated[str | None, typer.Option(help="Only those of this agent.")] = None,
+    closed: Annotated[bool, typer.Option("--all/--open", help="Also closed ones.")] = False,
+    limit: Limit = 100,
+    as_json: Json = False,
 ) -> None:
-    """List mappings, the newest first."""
-    with _at_work() as operator:
+    """List the Telnyx conversation of each channel user, newest first. Shows no addresses."""
+    with an_operator() as operator:
         user_id = None if who is None else one_user(operator, who)
         found = operator.ledger.find(
             user_id=user_id, channel=channel, agent=agent, closed=closed, limit=limit
         )
+    rows = [asdict(one) for one in found]
     if as_json:
-        print_json([_facts(one) for one in found])
+        print_json(rows)
         return
-    names = ("id", "user", "channel", "agent", "telnyx_id", "opened_at", "closed_at", "why")
-    table = Table(*(name.removesuffix("_at").replace("_", " ") for name in (*names, "turns")))
-    for one in found:
-        facts = _facts(one)
-        table.add_row(*(escape_for_terminal(_brief(facts[name])) for name in (*names, "turns")))
-    out.print(table if found else "no conversations")
+    columns = ("id", "user", "channel", "agent", "telnyx_id", "opened_at", "closed_at", "why")
+    print_table((*columns, "turns"), rows, "no conversations")
 
 
-def show(who: str, *, agent: str | None, texts: bool, as_json: bool) -> None:
-    """Show one thread beside our turns; with texts, which are personal data, only on request."""
-    with _at_work() as operator:
+@threads.command("show")
+def show_conversation(
+    who: Annotated[
+        str,
+        typer.Argument(metavar="USER|ID", help="A channel user, or Telnyx's id of a conversation."),
+    ],
+    *,
+    agent: Agent = None,
+    texts: Annotated[bool, typer.Option("--texts", help="Also the texts of messages.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show Telnyx's thread beside our turns: rows that match, and rows that one side lacks."""
+    with an_operator() as operator:
         mapping = _mapping(operator, who, agent)
         try:
-            rows = operator.compare(mapping)
+            rows = [_row(row, texts=texts) for row in operator.compare(mapping)]
         except NotFoundError:
             raise CommandError(
                 f"Telnyx has no conversation {mapping.telnyx_id} any more: reset it"
             ) from None
-    listed = [_row(row, texts=texts) for row in rows]
     if as_json:
-        print_json({"conversation": _facts(mapping), "rows": listed})
+        print_json({"conversation": asdict(mapping), "rows": rows})
         return
-    for name, value in _facts(mapping).items():
-        print_line(f"{name:<19} {escape_for_terminal(_brief(value))}")
+    for name, value in asdict(mapping).items():
+        print_line(f"{name:<19} {cell(value)}")
     columns = ["verdict", "role", "chars", "turn", "state", "landed", "calls", "source", "delivery"]
-    columns += ["text"] if texts else []
-    table = Table(*columns)
-    for row in listed:
-        table.add_row(*(escape_for_terminal(_brief(row[name])) for name in columns))
-    out.print(table if rows else "neither side has anything")
+    print_table(columns + ["text"] * texts, rows, "neither side has anything")
 
 
-def reset(who: str, *, agent: str | None, as_json: bool) -> None:
-    """Close the open conversation of one channel user."""
-    with _at_work() as operator:
-        user_id = one_user(operator, who)
-        done = operator.reset(user_id, agent)
+@threads.command("reset")
+def reset_conversation(who: User, *, agent: Agent = None, as_json: Json = False) -> None:
+    """Close the conversation; the next turn starts a new one. Ends a divergence.
+
+    An open turn continues with the new conversation. Refuses while a worker is busy with the
+    channel user, or while Telnyx may still execute a call.
+    """
+    with an_operator() as operator:
+        done = operator.reset(one_user(operator, who), agent)
     if as_json:
-        print_json(
-            {"user": user_id, "agent": done.agent, "closed": done.closed, "open_turn": done.turn}
-        )
+        print_json(asdict(done))
     elif done.closed is None:
         print_line("no conversation is open: the next turn starts a new one")
     else:
         print_line(f"conversation {done.closed} is closed: the next turn starts a new one")
-        if done.turn is not None:
-            print_line(f"turn {done.turn} was open, and continues with that")
+        if done.open_turn is not None:
+            print_line(f"turn {done.open_turn} was open, and continues with that")
 
 
-def adopt(who: str, telnyx_id: UUID, *, agent: str | None, force: bool, as_json: bool) -> None:
-    """Map one channel user to a Telnyx conversation."""
-    with _at_work() as operator:
+@threads.command("adopt")
+def adopt_conversation(
+    who: User,
+    telnyx_id: Annotated[UUID, typer.Argument(metavar="TELNYX-ID")],
+    *,
+    agent: Agent = None,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Adopt it even if it is tagged for another channel user."),
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Continue with this Telnyx conversation as it is now. Ends a divergence.
+
+    With the id of the open conversation its messages are counted anew, so that messages written
+    there by others no longer count as a divergence.
+    """
+    with an_operator() as operator:
         user_id = one_user(operator, who)
         try:
             done = operator.adopt(user_id, TelnyxConversationId(telnyx_id), agent, force=force)
         except NotFoundError:
             raise CommandError(f"Telnyx has no conversation {telnyx_id}") from None
     if as_json:
-        facts = {"user": user_id, "agent": done.agent, "conversation": done.conversation}
-        facts |= {"base_user_messages": done.base_user_messages}
-        print_json({**facts, "open_turn": done.turn, "telnyx_told": done.tagged})
+        print_json(asdict(done))
         return
     print_line(
         f"channel user {user_id} continues with {telnyx_id}, as conversation {done.conversation}"
     )
     print_line(f"what users wrote there before: {done.base_user_messages} messages")
-    if done.turn is not None:
-        print_line(f"turn {done.turn} was open, and continues there")
-    if not done.tagged:
+    if done.open_turn is not None:
+        print_line(f"turn {done.open_turn} was open, and continues there")
+    if not done.telnyx_told:
         print_line(
             "Telnyx did not take our tag; the mapping holds, the same command tries it again"
         )
 
 
-def say_to(
-    who: str,
-    text: str,
+def say(
+    who: User,
+    text: Annotated[str, typer.Argument(metavar="TEXT")],
     *,
-    agent: str | None,
-    deliver_only: bool,
-    key: UUID | None,
-    wait_s: float,
-    as_json: bool,
+    agent: Agent = None,
+    deliver_only: Annotated[
+        bool, typer.Option("--deliver-only", help="Do not add it to Telnyx's thread.")
+    ] = False,
+    key: Annotated[
+        UUID | None, typer.Option(help="A UUID; a second message with the same one is not sent.")
+    ] = None,
+    wait_s: Annotated[
+        float, typer.Option("--wait", min=0, help="Seconds to wait for an open turn.")
+    ] = 10.0,
+    as_json: Json = False,
 ) -> None:
-    """Send a message of our staff; exit code 0 = it is committed, and is delivered like a reply."""
+    """Write to a channel user yourself, also while they are paused.
+
+    Workers deliver the message, and add it to Telnyx's thread before they answer anything else.
+    """
     # Always a key: if the outcome of the COMMIT is unknown, the command can be repeated with it.
     key = key or uuid4()
-    with _at_work() as operator:
+    with an_operator() as operator:
         user_id = one_user(operator, who)
         say_it = partial(operator.say, user_id, text, agent, key=key, deliver_only=deliver_only)
         try:
@@ -145,8 +170,7 @@ def say_to(
             warn(f"the same command with --key {key} is safe, whether it was said or not")
             raise
     if as_json:
-        facts = {"user": user_id, "turn": said.turn, "delivery": said.delivery, "key": str(key)}
-        print_json({**facts, "in_thread": said.in_thread, "again": said.again})
+        print_json({"user": user_id, "key": key, **asdict(said)})
         return
     print_line(
         f"{'had been said' if said.again else 'said'}: turn {said.turn}, delivery {said.delivery}"
@@ -155,7 +179,7 @@ def say_to(
         print_line("it is only delivered, not added to a thread at Telnyx")
 
 
-def _mapping(operator: Operator, who: str, agent: str | None) -> ConversationSummary:
+def _mapping(operator: "Operator", who: str, agent: str | None) -> "ConversationSummary":
     """Return the open mapping that `who` names, else the newest closed one."""
     try:
         telnyx_id = TelnyxConversationId(UUID(who))
@@ -177,49 +201,10 @@ def _mapping(operator: Operator, who: str, agent: str | None) -> ConversationSum
     return found[0]
 
 
-def _facts(one: ConversationSummary) -> dict[str, object]:
-    return {
-        "id": one.id,
-        "user": one.user_id,
-        "channel": one.channel,
-        "agent": one.agent,
-        "telnyx_id": one.telnyx_id,
-        "opened_at": one.opened_at,
-        "closed_at": one.closed_at,
-        "why": one.close_reason,
-        "base_user_messages": one.base_user_messages,
-        "turns": one.turns,
-    }
-
-
-def _row(row: ComparedRow, *, texts: bool) -> dict[str, object]:
+def _row(row: "ComparedRow", *, texts: bool) -> dict[str, object]:
     message, turn = row.message, row.turn
     text = message.text if message else turn.input_text if turn else ""
-    facts: dict[str, object] = {
-        "verdict": row.verdict,
-        "role": message.role if message else None,
-        "chars": len(text),
-        **_turn_facts(turn),
-    }
+    facts: dict[str, object] = {"verdict": row.verdict, "role": message and message.role}
+    facts |= {"chars": len(text), "turn": turn and turn.id}
+    facts |= {name: getattr(turn, name, [] if name == "calls" else None) for name in _OF_TURN}
     return facts | ({"text": text} if texts else {})
-
-
-def _turn_facts(turn: ConversationTurn | None) -> dict[str, object]:
-    return {
-        "turn": turn and turn.id,
-        "kind": turn and turn.kind,
-        "state": turn and turn.state,
-        "landed": turn and turn.landed,
-        "calls": list(turn.calls) if turn else [],
-        "source": turn and turn.source,
-        "delivery": turn and turn.delivery,
-    }
-
-
-def _brief(value: object) -> str:
-    """Return the text of a table cell."""
-    if value is None:
-        return ""
-    if isinstance(value, list):
-        return ", ".join(str(one) for one in value)
-    return value.strftime("%Y-%m-%d %H:%M:%SZ") if isinstance(value, datetime) else str(value)

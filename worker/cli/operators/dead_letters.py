@@ -1,40 +1,60 @@
 """`worker dead-letters`: list, show, replay, dismiss."""
 
+from dataclasses import asdict
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
 
-from rich.table import Table
+import typer
 
-from worker.cli.console import escape_for_terminal, out, print_json, print_line
+from worker.cli.console import escape_for_terminal, print_json, print_line, print_table
 from worker.cli.errors import CommandError
 from worker.cli.operators.context import an_operator
+from worker.cli.options import Json, Limit
+from worker.cli.times import span
 from worker.domain.errors import WorkerError
 from worker.domain.ids import DeadLetterId
-from worker.store.dead_letters import DeadLetter
+
+if TYPE_CHECKING:
+    from worker.store.dead_letters import DeadLetter
+
+Numbers = Annotated[list[int], typer.Argument(metavar="ID...", help="As `list` shows them.")]
+
+letters = typer.Typer(
+    no_args_is_help=True, help="Messages that no retry can help: list, show, replay, dismiss."
+)
 
 
-def list_letters(*, reason: str | None, everything: bool, limit: int, as_json: bool) -> None:
-    """List dead letters, oldest first."""
+@letters.command("list")
+def list_letters(
+    *,
+    reason: Annotated[str | None, typer.Option(help="Only those with this reason.")] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Also those that are replayed or dismissed.")
+    ] = False,
+    limit: Limit = 100,
+    as_json: Json = False,
+) -> None:
+    """List dead letters, oldest first. Never shows what people wrote."""
     with an_operator() as operator:
-        letters = operator.dead_letters.find(reason=reason, resolved=everything, limit=limit)
+        found = operator.dead_letters.find(reason=reason, resolved=everything, limit=limit)
     if as_json:
-        print_json([_facts(letter) for letter in letters])
+        print_json([_facts(letter) for letter in found])
         return
-    table = Table("id", "kind", "reason", "age", "channel user", "detail", "resolution")
-    for letter in letters:
-        table.add_row(
-            str(letter.id),
-            letter.kind,
-            letter.reason,
-            _age(letter),
-            str(letter.user_id or ""),
-            escape_for_terminal(letter.detail),
-            letter.resolution or "",
-        )
-    out.print(table if letters else "no dead letters")
+    rows = [asdict(one) | {"channel_user": one.user, "age": _age(one)} for one in found]
+    columns = ("id", "kind", "reason", "age", "channel_user", "detail", "resolution")
+    print_table(columns, rows, "no dead letters")
 
 
-def show_letter(number: int, *, raw: bool, as_json: bool) -> None:
-    """Show one dead letter; with its bytes, which hold personal data, only on request."""
+@letters.command("show")
+def show_letter(
+    number: Annotated[int, typer.Argument(metavar="ID")],
+    *,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Also its bytes, which hold personal data.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Show one dead letter."""
     with an_operator() as operator:
         letter = operator.dead_letters.get(DeadLetterId(number))
     if letter is None:
@@ -51,8 +71,9 @@ def show_letter(number: int, *, raw: bool, as_json: bool) -> None:
         print_line(f"{'raw':<12} {len(letter.raw)} bytes, shown by --raw")
 
 
-def replay(numbers: list[int]) -> None:
-    """Replay dead letters one by one; exit code 1 if one could not be replayed."""
+@letters.command("replay")
+def replay_letters(numbers: Numbers) -> None:
+    """Replay dead letters once the cause is fixed. Replaying one twice has no further effect."""
     failed = 0
     with an_operator() as operator:
         for number in numbers:
@@ -67,7 +88,8 @@ def replay(numbers: list[int]) -> None:
         raise CommandError(f"{failed} of {len(numbers)} were not replayed")
 
 
-def dismiss(numbers: list[int]) -> None:
+@letters.command("dismiss")
+def dismiss_letters(numbers: Numbers) -> None:
     """Close dead letters for good; they stay in the table."""
     with an_operator() as operator:
         missed = [n for n in numbers if not operator.dead_letters.dismiss(DeadLetterId(n))]
@@ -77,24 +99,11 @@ def dismiss(numbers: list[int]) -> None:
     print_line(f"dismissed {len(numbers)}")
 
 
-def _facts(letter: DeadLetter) -> dict[str, object]:
-    return {
-        "id": letter.id,
-        "kind": letter.kind,
-        "reason": letter.reason,
-        "detail": letter.detail,
-        "queue": letter.queue,
-        "created_at": letter.created_at.isoformat(),
-        "user": letter.user_id,
-        "message": letter.message,
-        "delivery": letter.delivery,
-        "resolution": letter.resolution,
-    }
+def _age(letter: "DeadLetter") -> str:
+    return span((datetime.now(UTC) - letter.created_at).total_seconds())
 
 
-def _age(letter: DeadLetter) -> str:
-    seconds = int((datetime.now(UTC) - letter.created_at).total_seconds())
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= size:
-            return f"{seconds // size} {unit}"
-    return f"{max(seconds, 0)} s"
+def _facts(letter: "DeadLetter") -> dict[str, object]:
+    facts = asdict(letter) | {"created_at": letter.created_at.isoformat()}
+    del facts["raw"]
+    return facts

@@ -120,7 +120,7 @@ def _dead(history: MessageHistory) -> Explanation:
     last = history.calls[-1] if history.calls else None
     answer = f" (status {last.status})" if last is not None and last.status else ""
     what = f"dead letter, {reason}: {_DEAD.get(reason, 'see its reason')}{answer}"
-    dealt = next((one for one in reversed(history.letters) if one.resolution), None)
+    dealt = next((one for one in reversed(history.dead_letters) if one.resolution), None)
     return Explanation(
         status=MessageStatus.DEAD,
         what=what,
@@ -190,4 +190,6 @@ def _provider_status(delivery: DeliverySummary) -> str:
 
 
 def _open_letter(history: MessageHistory, kind: DeadLetterKind) -> DeadLetterSummary | None:
-    return next((one for one in history.letters if one.kind is kind and not one.resolution), None)
+    return next(
+        (one for one in history.dead_letters if one.kind is kind and not one.resolution), None
+    )

@@ -209,7 +209,7 @@ class MessageHistory:
     reply: ReplySummary | None = None
     """The reply of the message's own turn, even if `turn` is another one."""
     delivery: DeliverySummary | None = None
-    letters: tuple[DeadLetterSummary, ...] = ()
+    dead_letters: tuple[DeadLetterSummary, ...] = ()
     gates: tuple[ClosedGate, ...] = ()
     calls_until: datetime | None = None
     """Until when the rate limit is used up; None or past = a call may start at once."""

@@ -4,6 +4,7 @@ Paused users wait for a person, and users within the debounce are not late: neit
 is listed only if somebody has waited behind it.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass
 from datetime import datetime
@@ -103,6 +104,14 @@ class Stuck:
     _: KW_ONLY
     user: ChannelUserId | None = None
     message: MessageRowId | None = None
+
+
+def not_read(seen: StuckSnapshot) -> dict[StuckKind, int]:
+    """Count the users that were not read, by kind; those whose lease died count as overdue."""
+    merged = {StuckKind.DEAD_LEASE: StuckKind.OVERDUE}
+    shown = Counter(merged.get(one.kind, one.kind) for one in seen.users)
+    all_ = {merged.get(one.kind, one.kind): one.all_of_kind for one in seen.users}
+    return {kind: all_[kind] - shown[kind] for kind in all_ if all_[kind] > shown[kind]}
 
 
 def stuck(seen: StuckSnapshot, routing: Routing) -> tuple[Stuck, ...]:

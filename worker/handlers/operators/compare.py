@@ -39,27 +39,16 @@ class ComparedRow:
     turn: ConversationTurn | None
 
 
-@dataclass(frozen=True, kw_only=True)
-class CompareThread:
-    """The use case behind `worker conversations show`."""
-
-    ledger: ConversationReports
-    telnyx: Conversations
-
-    def __call__(self, mapping: ConversationSummary) -> list[ComparedRow]:
-        """Read both sides and compare them. Raises `NotFoundError`: the thread is gone."""
-        thread: Sequence[ThreadMessage] = ()
-        if mapping.telnyx_id is not None:
-            thread = self.telnyx.messages(mapping.telnyx_id)
-        turns = self.ledger.turns(mapping.id)
-        return compare(thread, turns, base=mapping.base_user_messages)
-
-
 def compare(
-    thread: Sequence[ThreadMessage], turns: Sequence[ConversationTurn], *, base: int
+    mapping: ConversationSummary, *, ledger: ConversationReports, telnyx: Conversations
 ) -> list[ComparedRow]:
-    """Pair messages with turns; a turn without message is listed in the order of its opening."""
-    paired = list(_paired(thread, turns, base))
+    """Read both sides and pair messages with turns. Raises `NotFoundError`: the thread is gone.
+
+    A turn without message is listed in the order of its opening.
+    """
+    thread = telnyx.messages(mapping.telnyx_id) if mapping.telnyx_id is not None else ()
+    turns = ledger.turns(mapping.id)
+    paired = list(_paired(thread, turns, mapping.base_user_messages))
     seen = {row.turn.id for row in paired if row.turn}
     left = [turn for turn in turns if turn.id not in seen]
     rows: list[ComparedRow] = []

@@ -28,25 +28,27 @@ from worker.telnyx.conversations import Conversations
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reset:
-    """The result of a reset."""
+    """The result of a reset, with the fields of its JSON."""
 
+    user: ChannelUserId
     agent: str | None
-    closed: ConversationId | None
+    closed: ConversationId | None = None
     """None = no conversation was open."""
-    turn: TurnId | None
+    open_turn: TurnId | None = None
     """The open turn, which continues with a new conversation."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adopted:
-    """The result of an adoption."""
+    """The result of an adoption, with the fields of its JSON."""
 
+    user: ChannelUserId
     agent: str
     conversation: ConversationId
     base_user_messages: int
-    turn: TurnId | None
+    open_turn: TurnId | None
     """The open turn, which continues there."""
-    tagged: bool
+    telnyx_told: bool
     """Whether Telnyx stored our tag; the mapping is valid without it."""
 
 
@@ -59,17 +61,15 @@ class ResetConversation:
     def __call__(self, user_id: ChannelUserId, agent: str | None = None) -> Reset:
         """Reset. Raises `NotNowError`, `NotPossibleError` and `StaleLeaseError`."""
         user = take_for_changes(self.store, user_id)
-        if not user.open:
-            return Reset(agent=agent, closed=None, turn=None)
-        agent = agent_of(user, agent)
-        conversation = user.conversation(agent)
+        agent = agent_of(user, agent) if user.open else agent
+        conversation = user.conversation(agent) if agent else None
         if conversation is None:
-            return Reset(agent=agent, closed=None, turn=None)
+            return Reset(user=user_id, agent=agent)
         turn = user.turn if user.turn and user.turn.agent == agent else None
         turn_id = turn.id if turn else None
         self.store.reset(user.lease, conversation, turn=turn_id)
         log.info("conversation.reset", user=user_id, conversation=conversation.id, turn=turn_id)
-        return Reset(agent=agent, closed=conversation.id, turn=turn_id)
+        return Reset(user=user_id, agent=agent, closed=conversation.id, open_turn=turn_id)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,11 +123,12 @@ class AdoptConversation:
         log.info("conversation.adopted", user=user_id, conversation=conversation)
         ours = {USER_KEY: tag, "channel": user.who.channel, "agent": agent, "source": "worker"}
         return Adopted(
+            user=user_id,
             agent=agent,
             conversation=conversation,
             base_user_messages=adoption.base_user_messages,
-            turn=adoption.turn,
-            tagged=self._tag(telnyx_id, {**metadata, **ours}),
+            open_turn=adoption.turn,
+            telnyx_told=self._tag(telnyx_id, {**metadata, **ours}),
         )
 
     def _may_be_there(

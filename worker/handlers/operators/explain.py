@@ -33,15 +33,6 @@ class Explained:
     """Fields of its envelope that the service does not know."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NotAccepted:
-    """Rows that name a message which was never accepted."""
-
-    inbox: tuple[InInbox, ...]
-    refused: tuple[RefusedEnvelope, ...]
-    """Dead letters with this id, the newest first."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class ExplainMessage:
     """The use case behind `worker why`; it changes nothing."""
@@ -81,15 +72,13 @@ class ExplainMessage:
             unknown=unknown_fields(history.message.envelope),
         )
 
-    def not_accepted(self, asked: str) -> NotAccepted:
-        """Look for a message in the inbox and among dead letters."""
+    def not_accepted(self, asked: str) -> tuple[list[InInbox], list[RefusedEnvelope]]:
+        """Look for a message in the inbox and among dead letters, the newest first."""
         names = {asked, unicodedata.normalize("NFC", asked)}
         parts = asked.split(":")
         names |= {":".join(parts[place:]) for place in range(2, len(parts))}
-        return NotAccepted(
-            inbox=tuple(one for name in sorted(names) for one in self.messages.in_inbox(name)),
-            refused=tuple(one for one in self.messages.refused() if _message_id(one.raw) in names),
-        )
+        inbox = [one for name in sorted(names) for one in self.messages.in_inbox(name)]
+        return inbox, [one for one in self.messages.refused() if _message_id(one.raw) in names]
 
 
 def _message_id(raw: bytes) -> str | None:

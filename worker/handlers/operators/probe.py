@@ -10,7 +10,7 @@ import base64
 import struct
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -20,7 +20,6 @@ from worker.domain.reports import dialect
 from worker.domain.reports.dialect import users_of
 from worker.domain.reports.finding import Finding, fault, ok, unchecked, warning
 from worker.domain.tools import ToolSpec
-from worker.domain.turns.calls import Done
 from worker.handlers.operators.probe_conversation import (
     SOURCE,
     Log,
@@ -62,21 +61,21 @@ def play(
 
     `patience_s`: the longest wait for each change that should become visible.
     """
-    thread = ProbeConversation(
+    probes = _Probes(
         client=client,
         model=model,
         patience_s=patience_s,
         call_timeout_s=call_timeout_s,
         ends_at=time.monotonic() + deadline_s,
+        sees_images=sees_images,
     )
-    return dialect.report(_Probes(thread=thread, sees_images=sees_images).play())
+    return dialect.report(probes.play())
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Probes:
-    """The points, in order."""
+@dataclass(kw_only=True)
+class _Probes(ProbeConversation):
+    """The points, in order, on this conversation."""
 
-    thread: ProbeConversation
     sees_images: bool
 
     def play(self) -> _Findings:
@@ -97,39 +96,36 @@ class _Probes:
         return found
 
     def _create(self) -> _Findings:
-        self.thread.create()
+        self.create()
         return {}
 
     def _find(self) -> _Findings:
-        thread = self.thread
-
         def is_found() -> bool:
-            return any(one.id == thread.id for one in thread.client.conversations.find(thread.tag))
+            return any(one.id == self.id for one in self.client.conversations.find(self.tag))
 
-        delay_s = thread.delay_until(is_found)
-        return {"metadata filter": dialect.judge_search(delay_s, thread.patience_s)}
+        delay_s = self.delay_until(is_found)
+        return {"metadata filter": dialect.judge_search(delay_s, self.patience_s)}
 
     def _update(self) -> _Findings:
-        thread, conversations = self.thread, self.thread.client.conversations
+        conversations = self.client.conversations
         try:
-            conversations.update_metadata(thread.id, thread.tag)
-            kept = conversations.get(thread.id).metadata
+            conversations.update_metadata(self.id, self.tag)
+            kept = conversations.get(self.id).metadata
         finally:
             # By this key a stray conversation is found; an update with our tag may have dropped it.
-            conversations.update_metadata(thread.id, thread.metadata)
+            conversations.update_metadata(self.id, self.metadata)
         merges = SOURCE.items() <= kept.items()
         return {"metadata update": ok("merges" if merges else "replaces")}
 
     def _first_turn(self) -> _Findings:
-        thread = self.thread
-        answer = thread.ask(user_item(TEXT, ()), instructions=INSTRUCTIONS)
+        answer = self.ask(user_item(TEXT, ()), instructions=INSTRUCTIONS)
         findings = {"turn": ok("answered")}
 
         def is_whole(log: Log) -> bool:
             return bool(users_of(log)) and any(one.role == "assistant" for one in log)
 
-        log, delay_s = thread.log_when(is_whole)
-        findings["read after write"] = dialect.judge_delay(delay_s, thread.patience_s)
+        log, delay_s = self.log_when(is_whole)
+        findings["read after write"] = dialect.judge_delay(delay_s, self.patience_s)
         if delay_s is not None:
             findings |= dialect.judge_first_turn(log, TEXT, INSTRUCTIONS, answer)
         return findings
@@ -151,30 +147,31 @@ class _Probes:
 
     def _stream(self) -> _Findings:
         pieces: list[str] = []
-        answer = self.thread.ask(user_item(STREAM_TEXT, ()), on_text=pieces.append)
+        answer = self.ask(user_item(STREAM_TEXT, ()), on_text=pieces.append)
         return {"streaming": dialect.judge_stream(pieces, answer)}
 
     def _tool_round(self) -> _Findings:
-        thread = self.thread
-        asked = thread.ask(user_item(TOOL_TEXT, ()), tools=(TOOL,))
+        asked = self.ask(user_item(TOOL_TEXT, ()), tools=(TOOL,))
         if not asked.tool_calls:
             why = unchecked("the model did not call")
             return dict.fromkeys(("tool round", "tool calls", "tool outputs"), why)
-        thread.ask(*_outputs(asked), tools=(TOOL,))
-        log, _ = thread.log_when(_is_round_over)
+        kind = {"type": "function_call_output", "output": TOOL_OUTPUT}
+        outputs = [{**kind, "call_id": call.call_id} for call in asked.tool_calls]
+        self.ask(*outputs, tools=(TOOL,))
+        log, _ = self.log_when(_is_round_over)
         findings = dialect.judge_tools(log, asked.tool_calls, TOOL_OUTPUT)
         return {"tool round": ok("answered"), **findings}
 
     def _after(self, item: dict[str, object]) -> tuple[int, Log]:
         """Send one item; return the number of user messages before it, and the log after it."""
-        before = len(users_of(self.thread.log()))
-        self.thread.ask(item)
-        log, _ = self.thread.log_when(lambda log: len(users_of(log)) > before)
+        before = len(users_of(self.log()))
+        self.ask(item)
+        log, _ = self.log_when(lambda log: len(users_of(log)) > before)
         return before, log
 
     def _clean_up(self) -> _Findings:
         try:
-            self.thread.delete()
+            self.delete()
         except WorkerError as error:
             meaning = "delete it yourself: its metadata has source = worker-doctor"
             return {"conversation": warning(f"not deleted: {error}", meaning)}
@@ -194,13 +191,6 @@ def _is_round_over(log: Log) -> bool:
     """Whether the log holds tool calls, and an end after them."""
     called = any(one.tool_calls for one in log)
     return called and log[-1].role == "assistant" and not log[-1].tool_calls
-
-
-def _outputs(asked: Done) -> Sequence[dict[str, object]]:
-    return [
-        {"type": "function_call_output", "call_id": call.call_id, "output": TOOL_OUTPUT}
-        for call in asked.tool_calls
-    ]
 
 
 def _red_square(side: int = 64) -> str:

@@ -16,18 +16,19 @@ from worker.store.selects import fetch, select_as
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConversationSummary:
-    """One row of `conversations`, without the address."""
+    """One row of `conversations`, without the address; its fields are those of the JSON."""
 
     id: ConversationId
-    user_id: ChannelUserId
+    user: ChannelUserId
     channel: str
     agent: str
     telnyx_id: TelnyxConversationId | None
     """None = not found or made yet, or given to a later mapping."""
-    base_user_messages: int
     opened_at: datetime
     closed_at: datetime | None
-    close_reason: str | None
+    why: str | None
+    """The reason of its closing."""
+    base_user_messages: int
     turns: int
 
 
@@ -74,8 +75,9 @@ _SUMMARIES: Final = select_as(
     ConversationSummary,
     Conversation,
     ChannelUser,
-    user_id=Conversation.channel_user_id,
+    user=Conversation.channel_user_id,
     telnyx_id=Conversation.telnyx_conversation_id,
+    why=Conversation.close_reason,
     turns=select(func.count()).where(Turn.conversation_id == Conversation.id).scalar_subquery(),
 ).join(ChannelUser, ChannelUser.id == Conversation.channel_user_id)
 _TURNS: Final = (

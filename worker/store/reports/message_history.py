@@ -216,7 +216,7 @@ def _history(connection: Connection, row: Row) -> MessageHistory:
         if replied is None
         else value_of(ReplySummary, replied, created_at=replied.replied_at),
         delivery=delivery,
-        letters=fetch(connection, DeadLetterSummary, letters),
+        dead_letters=fetch(connection, DeadLetterSummary, letters),
         gates=closed_gates(connection),
         calls_until=row.calls_until,
     )
