@@ -27,8 +27,8 @@ from worker.queue.broker import (
     queue_options,
 )
 from worker.queue.broker_client import BrokerClient
+from worker.queue.gate.entry import RejectedEntry
 from worker.queue.gate.install import install_gate
-from worker.queue.gate.rejected_entry import RejectedEntry
 from worker.queue.lifecycle import RunService, connect_signals
 
 

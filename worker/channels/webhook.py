@@ -7,8 +7,8 @@
     no answer before a byte                 NotDelivered
     429, 502, 504, or slow to fail          besides: the whole channel rests
 
-The first word is `net.endpoint_status`'s. The status is the answer, the body does not count. When
-to try again is not decided here. `webhook-id` is the idempotency key, the same on each attempt; the
+The first word is `EndpointStatus`'s. The status is the answer, the body does not count. When to try
+again is not decided here. `webhook-id` is the idempotency key, the same on each attempt; the
 signature is made anew, because receivers refuse old ones.
 """
 
@@ -28,11 +28,10 @@ from worker.domain.deliveries import (
     Sent,
     Unclear,
 )
-from worker.net.answer import Answer, parse_retry_after
+from worker.net.answer import Answer, IncompleteAnswerError, parse_retry_after
 from worker.net.clock import boottime
 from worker.net.dial import Lookup, look_up
-from worker.net.endpoint_status import EndpointStatus, endpoint_status
-from worker.net.post_once import Endpoint, NoAnswer
+from worker.net.post_once import Endpoint, EndpointStatus, endpoint_status
 from worker.net.public_addresses import is_public
 from worker.net.signing import Signer
 from worker.net.window import CallWindow
@@ -82,23 +81,20 @@ class WebhookChannel:
         body = json.dumps(reply_document(reply), separators=(",", ":"))
         begun = boottime()
         trace = {"traceparent": reply.traceparent} if reply.traceparent else {}
-        outcome = self._endpoint.post(
-            body.encode("ascii"),
-            self._signer.headers(str(reply.idempotency_key), body) | trace,
-            CallWindow.since(
-                begun,
-                timeout_s=self._deadline_s,
-                send_grace_s=self._deadline_s * _CONNECT_SHARE,
-            ),
-        )
-        return _judge(outcome, slow=boottime() - begun > self._deadline_s * _SLOW_SHARE)
+        headers = self._signer.headers(str(reply.idempotency_key), body) | trace
+        connect_s = self._deadline_s * _CONNECT_SHARE
+        window = CallWindow.since(begun, timeout_s=self._deadline_s, send_grace_s=connect_s)
+        slow_from = begun + self._deadline_s * _SLOW_SHARE
+        try:
+            answer = self._endpoint.post(body.encode("ascii"), headers, window)
+        except IncompleteAnswerError as error:
+            kind = Unclear if window.wrote else NotDelivered
+            return kind(reason=str(error), throttled=boottime() > slow_from)
+        return _judge(answer, slow=boottime() > slow_from)
 
 
-def _judge(outcome: Answer | NoAnswer, *, slow: bool) -> DeliveryOutcome:
-    if isinstance(outcome, NoAnswer):
-        kind = Unclear if outcome.wrote else NotDelivered
-        return kind(reason=outcome.reason, throttled=slow)
-    status, reason = endpoint_status(outcome.status), f"status {outcome.status}"
+def _judge(answer: Answer, *, slow: bool) -> DeliveryOutcome:
+    status, reason = endpoint_status(answer.status), f"status {answer.status}"
     if status is EndpointStatus.TAKEN:
         return Sent()
     if status is EndpointStatus.GONE:
@@ -106,6 +102,6 @@ def _judge(outcome: Answer | NoAnswer, *, slow: bool) -> DeliveryOutcome:
     return (Unclear if status is EndpointStatus.OPEN else NotDelivered)(
         reason=reason,
         # Zero asks for nothing: the schedule has a pause of its own.
-        retry_after_s=parse_retry_after(outcome.headers, datetime.now(UTC)) or None,
-        throttled=slow or outcome.status in _THROTTLES,
+        retry_after_s=parse_retry_after(answer.headers, datetime.now(UTC)) or None,
+        throttled=slow or answer.status in _THROTTLES,
     )

@@ -78,7 +78,8 @@ class DatabaseWay:
 
         self._pid = os.getpid()
         self._connection = psycopg.connect(
-            self._url,
+            # Also SQLAlchemy's spelling of the address, as the service's own setting may have it.
+            self._url.replace("postgresql+psycopg://", "postgresql://", 1),
             autocommit=True,
             # A transaction pooler in between may give each statement another session.
             prepare_threshold=None,

@@ -103,7 +103,7 @@ class Outcomes:
         try:
             if self._connection is None:
                 self._connection = psycopg.connect(
-                    self._url,
+                    self._url.replace("postgresql+psycopg://", "postgresql://", 1),
                     autocommit=True,
                     # A transaction pooler in between may give each statement another session.
                     prepare_threshold=None,

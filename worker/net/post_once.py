@@ -8,7 +8,8 @@ there is no pool, no connection for each thread, and nothing to close.
 import socket
 import ssl
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from enum import Enum, auto
 from typing import Final
 
 import httpcore
@@ -21,16 +22,6 @@ from worker.net.window import CallWindow
 
 JSON: Final = b"application/json"
 USER_AGENT: Final = b"message-worker"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NoAnswer:
-    """No complete answer came."""
-
-    reason: str
-    """Short, never a byte of what was sent or came."""
-    wrote: bool
-    """The other side may have seen something of the request."""
 
 
 def parse_url(text: str) -> httpx.URL:
@@ -78,15 +69,14 @@ class Endpoint:
         self._lookup = lookup
         silence_http_loggers()
 
-    def post(
-        self, body: bytes, headers: Mapping[str, str], window: CallWindow
-    ) -> Answer | NoAnswer:
-        """POST once. The answer's body has at most one byte more than `max_body_bytes`."""
+    def post(self, body: bytes, headers: Mapping[str, str], window: CallWindow) -> Answer:
+        """POST once. The answer's body has at most one byte more than `max_body_bytes`.
+
+        Raises IncompleteAnswerError; the other side saw nothing unless `window.wrote`.
+        """
         connection = Connection(self._url.origin, self._dial)
         try:
             return connection.exchange(self._request(body, headers), window, self._read)
-        except IncompleteAnswerError as error:
-            return NoAnswer(reason=str(error), wrote=window.wrote)
         finally:
             connection.close()
 
@@ -123,3 +113,43 @@ class Endpoint:
             if self._whole_answer:
                 raise
         return replace(head, body=bytes(body[: self._max_body_bytes + 1]))
+
+
+class EndpointStatus(Enum):
+    """The effect of a request on an endpoint that we POST to, a tool or a webhook.
+
+    2xx                            TAKEN      it was done
+    408 425 429                    LATER      nothing was done; it may be sent again
+    409                            BUSY       nothing was done, or this key is at work over there
+    410                            GONE       nothing was done, and never will be
+    301 307 308, any other 4xx     REFUSED    nothing was done
+    5xx, any other 3xx             OPEN       it may have been done
+    """
+
+    # 302 and 303 are OPEN because they may answer a POST that was carried out; a 301, 307 or 308
+    # asks for the same POST elsewhere, so it was not carried out here. No redirect is followed: the
+    # address that it names was never checked.
+
+    TAKEN = auto()
+    LATER = auto()
+    BUSY = auto()
+    GONE = auto()
+    REFUSED = auto()
+    OPEN = auto()
+
+
+def endpoint_status(status: int) -> EndpointStatus:
+    """Return the effect that an HTTP status reports."""
+    match status // 100, status:
+        case 2, _:
+            return EndpointStatus.TAKEN
+        case _, 408 | 425 | 429:
+            return EndpointStatus.LATER
+        case _, 409:
+            return EndpointStatus.BUSY
+        case _, 410:
+            return EndpointStatus.GONE
+        case (4, _) | (_, 301 | 307 | 308):
+            return EndpointStatus.REFUSED
+        case _:
+            return EndpointStatus.OPEN

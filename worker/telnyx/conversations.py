@@ -10,8 +10,13 @@ from worker.domain.ids import TelnyxConversationId
 from worker.domain.turns.thread import Conversation, ThreadMessage
 from worker.net.answer import Answer
 from worker.telnyx.answers.answer import request_id
-from worker.telnyx.answers.message_log import read_log
-from worker.telnyx.answers.rows import conversation_in, conversation_of, rows_of, unreadable
+from worker.telnyx.answers.rows import (
+    conversation_in,
+    conversation_of,
+    read_log,
+    rows_of,
+    unreadable,
+)
 from worker.telnyx.http.connection_per_thread import ConnectionPerThread
 from worker.telnyx.http.request import encode
 

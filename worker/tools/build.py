@@ -13,7 +13,6 @@ from worker.net.post_once import parse_url
 from worker.net.signing import signer_from
 from worker.tools.http import HttpTool
 from worker.tools.python import PythonTool
-from worker.tools.signature import SignatureError
 from worker.tools.tool import Tool
 
 
@@ -46,10 +45,7 @@ def build_tools(configs: Mapping[str, ToolConfig], environ: Mapping[str, str]) -
 def _build(config: ToolConfig, environ: Mapping[str, str], tls: ssl.SSLContext | None) -> Tool:
     _check_parameters(config)
     if config.function is not None:
-        try:
-            return PythonTool(config, _function(config.function))
-        except SignatureError as error:
-            raise ValueError(f"function: {error}") from error
+        return PythonTool(config, _function(config.function))
     if config.url is None or tls is None:
         raise ValueError("give either function or url")
     variables = () if config.secret_env is None else (config.secret_env,)

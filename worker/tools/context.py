@@ -2,9 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Self
-
-from worker.domain.tools import ToolRequest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,20 +18,6 @@ class ToolContext:
     thread: str
     metadata: Mapping[str, str]
     """Metadata of the turn's newest message, as its producer sent it."""
-
-    @classmethod
-    def of(cls, request: ToolRequest) -> Self:
-        """Take from a request the facts that a tool may know."""
-        who = request.who
-        # The metadata as a copy: a function may change its own.
-        return cls(
-            idempotency_key=str(request.key),
-            channel=who.channel,
-            recipient=who.recipient,
-            user=who.address,
-            thread=who.thread,
-            metadata=dict(request.metadata),
-        )
 
 
 class ToolError(Exception):

@@ -11,7 +11,7 @@
     BUSY if the tool honours its key        the same: that key is still at work over there
     BUSY otherwise                          failed: the tool refused
 
-The first word is `net.endpoint_status`'s. Nothing is sent for arguments that are no JSON object.
+The first word is `EndpointStatus`'s. Nothing is sent for arguments that are no JSON object.
 """
 
 import codecs
@@ -25,13 +25,12 @@ from typing import Final
 import httpx
 
 from worker.domain.tools import MAX_OUTPUT_BYTES, ToolConfig, ToolRequest, ToolResult, ToolSpec
-from worker.net.answer import Answer, parse_retry_after
+from worker.net.answer import Answer, IncompleteAnswerError, parse_retry_after
 from worker.net.clock import boottime
-from worker.net.endpoint_status import EndpointStatus, endpoint_status
-from worker.net.post_once import Endpoint, NoAnswer
+from worker.net.post_once import Endpoint, EndpointStatus, endpoint_status
 from worker.net.signing import Signer
 from worker.net.window import CallWindow
-from worker.tools.results import BAD_ARGUMENTS, done, failed, unknown
+from worker.tools.tool import BAD_ARGUMENTS, done, failed, unknown
 
 VERSION: Final = 1
 """Version of the request's body."""
@@ -85,8 +84,7 @@ class HttpTool:
             )
         open_ends: list[_NoVerdict] = []
         for tries_left in range(len(self._waits_s), -1, -1):
-            outcome = self._try(body, request, finish_by, tries_left)
-            verdict = _judge(outcome, takes_key=self.takes_key)
+            verdict = self._try(body, request, finish_by, tries_left)
             if isinstance(verdict, ToolResult):
                 return verdict
             open_ends.append(verdict)
@@ -98,15 +96,18 @@ class HttpTool:
 
     def _try(
         self, body: str, request: ToolRequest, finish_by: float, tries_left: int
-    ) -> Answer | NoAnswer:
+    ) -> ToolResult | _NoVerdict:
         """Send once. A dead address costs a share of the time; a slow server may have all of it."""
         now, key = boottime(), str(request.key)
         trace = {"traceparent": request.traceparent} if request.traceparent else {}
-        return self._endpoint.post(
-            body.encode("ascii"),
-            {"Idempotency-Key": key, **self._signer.headers(key, body), **trace},
-            CallWindow(send_by=now + (finish_by - now) / (tries_left + 1), finish_by=finish_by),
-        )
+        headers = {"Idempotency-Key": key, **self._signer.headers(key, body), **trace}
+        send_by = now + (finish_by - now) / (tries_left + 1)
+        window = CallWindow(send_by=send_by, finish_by=finish_by)
+        try:
+            answer = self._endpoint.post(body.encode("ascii"), headers, window)
+        except IncompleteAnswerError as error:
+            return _NoVerdict(reason=str(error), may_have_happened=window.wrote)
+        return _judge(answer, takes_key=self.takes_key)
 
 
 def _body(request: ToolRequest) -> str | None:
@@ -148,20 +149,18 @@ def _without_verdict(open_ends: Sequence[_NoVerdict]) -> ToolResult:
     return failed(f"error: the tool did not take the call ({reason}); not done", reason=reason)
 
 
-def _judge(outcome: Answer | NoAnswer, *, takes_key: bool) -> ToolResult | _NoVerdict:
-    if isinstance(outcome, NoAnswer):
-        return _NoVerdict(reason=outcome.reason, may_have_happened=outcome.wrote)
-    status, reason = endpoint_status(outcome.status), f"status {outcome.status}"
+def _judge(answer: Answer, *, takes_key: bool) -> ToolResult | _NoVerdict:
+    status, reason = endpoint_status(answer.status), f"status {answer.status}"
     if status is EndpointStatus.TAKEN:
-        return _done(outcome.body)
+        return _done(answer.body)
     still_at_work = status is EndpointStatus.BUSY and takes_key
     if status in {EndpointStatus.LATER, EndpointStatus.OPEN} or still_at_work:
         return _NoVerdict(
             reason=reason,
             may_have_happened=status is not EndpointStatus.LATER,
-            wait_s=parse_retry_after(outcome.headers, None) or 0.0,
+            wait_s=parse_retry_after(answer.headers, None) or 0.0,
         )
-    error = _error_in(outcome.body)
+    error = _error_in(answer.body)
     text = f"error: the tool refused: {reason}" + (f": {error}" if error else "")
     return failed(text, reason=reason)
 

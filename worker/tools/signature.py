@@ -15,10 +15,6 @@ from worker.tools.context import ToolContext
 _SHOWN_FAULTS = 10
 
 
-class SignatureError(Exception):
-    """The function cannot be a tool; `str()` names the fault and the fix."""
-
-
 class ArgumentsError(Exception):
     """The model's arguments do not fit; `str()` is for the model: fields and their faults."""
 
@@ -34,9 +30,11 @@ class Signature:
     """The parameters of one function: those for the model, and those for the context."""
 
     def __init__(self, function: Callable[..., object]) -> None:
-        """Read it once. Raises SignatureError."""
+        """Read it once. ValueError: it cannot be a tool; the text names the fault and the fix."""
         if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
-            raise SignatureError("the function is async: give a plain one, it runs in a thread")
+            raise ValueError(
+                "function: the function is async: give a plain one, it runs in a thread"
+            )
         fields: dict[str, Any] = {}
         context: list[str] = []
         hints = _hints(function)
@@ -70,19 +68,19 @@ def _hints(function: Callable[..., object]) -> dict[str, Any]:
         # Under `from __future__ import annotations` the signature itself has only texts.
         return typing.get_type_hints(function, include_extras=True)
     except Exception as error:  # annotations are code, and may raise anything
-        raise SignatureError(
-            f"its annotations cannot be read ({type(error).__name__}): "
+        raise ValueError(
+            f"function: its annotations cannot be read ({type(error).__name__}): "
             "every name in them must exist in its module"
         ) from error
 
 
 def _check(parameter: inspect.Parameter, hints: Mapping[str, object]) -> None:
     if parameter.kind not in {parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY}:
-        raise SignatureError(
-            f"parameter {parameter.name!r} cannot be given by name: use a plain parameter"
+        raise ValueError(
+            f"function: parameter {parameter.name!r} cannot be given by name: use a plain parameter"
         )
     if parameter.name not in hints:
-        raise SignatureError(f"parameter {parameter.name!r} has no type annotation: add one")
+        raise ValueError(f"function: parameter {parameter.name!r} has no type annotation: add one")
 
 
 def _model_of(fields: Mapping[str, Any]) -> tuple[type[BaseModel], dict[str, object]]:
@@ -95,13 +93,15 @@ def _model_of(fields: Mapping[str, Any]) -> tuple[type[BaseModel], dict[str, obj
             schema = model.model_json_schema(schema_generator=_WithoutTitles)
     except Exception as error:  # pydantic raises PydanticUserError, NameError, TypeError and others
         reason = str(error).splitlines()[0] if str(error) else ""
-        raise SignatureError(
-            f"its parameters cannot be described as JSON ({type(error).__name__}: {reason}): "
-            "use types and names that pydantic takes"
+        raise ValueError(
+            "function: its parameters cannot be described as JSON"
+            f" ({type(error).__name__}: {reason}): use types and names that pydantic takes"
         ) from error
     if dropped := sorted(fields.keys() - model.model_fields.keys()):
         # pydantic keeps names with a leading underscore to itself, silently.
-        raise SignatureError(f"parameter {dropped[0]!r} has a name that pydantic hides: rename it")
+        raise ValueError(
+            f"function: parameter {dropped[0]!r} has a name that pydantic hides: rename it"
+        )
     schema.pop("title", None)
     return model, schema
 

@@ -29,6 +29,19 @@ def test_a_message_sent_through_sql_is_answered_and_found(world: World, database
     assert wait_for_reply(database_url, message=outcome.message) == outcome
 
 
+def test_an_address_in_sqlalchemys_spelling_works_as_well(world: World, database_url: str) -> None:
+    spelled = database_url.replace("postgresql://", "postgresql+psycopg://", 1)
+    assert spelled != database_url
+    with Producer(database_url=spelled) as producer:
+        producer.send(channel="web", user="ann", message_id="m-1", text="hello")
+    worker = world.worker()
+    worker.service.background.drain_inbox()
+    worker.answer()
+    outcome = wait_for_reply(spelled, channel="web", user="ann", message_id="m-1", timeout_s=20)
+    assert outcome is not None
+    assert outcome.outcome == "answered"
+
+
 def test_a_batch_through_sql_keeps_its_order(world: World, database_url: str) -> None:
     with Producer(database_url=database_url) as producer:
         sent = producer.send_many(

@@ -36,8 +36,8 @@ from worker.domain.deliveries import (
 )
 from worker.domain.errors import BrokerAwayError
 from worker.domain.ids import ChannelUserId
-from worker.net.answer import Answer
-from worker.net.post_once import Endpoint, NoAnswer
+from worker.net.answer import Answer, IncompleteAnswerError
+from worker.net.post_once import Endpoint
 from worker.net.signing import Signer
 from worker.net.window import CallWindow
 from worker.testing.channel_cases import ChannelCases, Stage, Weather, reply_of
@@ -375,9 +375,10 @@ def test_the_connection_goes_to_the_address_that_was_checked() -> None:
         url = httpx.URL(f"http://crm.example:{server.port}/")
         endpoint = Endpoint(url, None, max_body_bytes=10, allowed=allowed, lookup=lookup)
         assert isinstance(endpoint.post(b"{}", {}, CallWindow.starting_now(SLACK_S)), Answer)
-        assert endpoint.post(b"{}", {}, CallWindow.starting_now(SLACK_S)) == NoAnswer(
-            reason="address not allowed", wrote=False
-        )
+        window = CallWindow.starting_now(SLACK_S)
+        with pytest.raises(IncompleteAnswerError, match=r"^address not allowed$"):
+            endpoint.post(b"{}", {}, window)
+        assert not window.wrote
     assert checked == ["127.0.0.2", "127.0.0.1", "127.0.0.3"]
     assert looked_up == ["crm.example"] * 2
     assert server.connections == 1

@@ -18,10 +18,9 @@ from celery.signals import after_setup_logger
 
 from worker.domain.errors import RetryableError
 from worker.queue.gate.base_task import DeadLetteringTask, OnDefect
-from worker.queue.gate.entry import Entry
+from worker.queue.gate.entry import Entry, RejectedEntry
 from worker.queue.gate.gate import EntryGate
 from worker.queue.gate.install import install_gate
-from worker.queue.gate.rejected_entry import RejectedEntry
 
 HERE = Path(os.environ["INTAKE_DIR"])
 ACCEPTS = {

@@ -14,8 +14,8 @@ from tests.support.slots import taken
 from tests.support.world import HandDrivenWorker, World
 from worker.domain.messages import Accepted
 from worker.domain.reasons import DeadLetterReason
+from worker.queue.gate.entry import RejectedEntry
 from worker.queue.gate.gate import DEAD_LETTER_TASK, EntryGate
-from worker.queue.gate.rejected_entry import RejectedEntry
 
 WIDE = "".join(chr(0x10000 + 7919 * n % 0xFFFFD) for n in range(998))
 """Characters that Postgres cannot make smaller."""

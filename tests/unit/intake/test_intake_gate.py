@@ -15,9 +15,8 @@ from structlog.testing import capture_logs
 
 from worker.domain.reasons import DeadLetterReason
 from worker.queue.gate import entry, gate
-from worker.queue.gate.entry import Entry, EntryRefusedError
+from worker.queue.gate.entry import Entry, EntryRefusedError, RejectedEntry
 from worker.queue.gate.gate import DEAD_LETTER_TASK, HIDDEN, Admitted, EntryGate
-from worker.queue.gate.rejected_entry import RejectedEntry
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "redis_entries"
 INDEX: list[dict[str, Any]] = json.loads((FIXTURES / "index.json").read_text())

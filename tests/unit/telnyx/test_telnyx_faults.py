@@ -16,7 +16,7 @@ from worker.domain.errors import (
     WorkerError,
 )
 from worker.net.answer import Answer
-from worker.telnyx.answers.errors import error_of_answer
+from worker.telnyx.answers.classify import error_of_answer
 
 NOW = datetime(2026, 10, 22, 12, 0, tzinfo=UTC)
 HTML = b"<html>"

@@ -11,8 +11,7 @@ from worker.domain.errors import RetryableError
 from worker.domain.turns.calls import ToolCall
 from worker.domain.turns.thread import ThreadMessage
 from worker.net.answer import Answer
-from worker.telnyx.answers.message_log import read_log
-from worker.telnyx.answers.rows import in_order, message_of
+from worker.telnyx.answers.rows import in_order, message_of, read_log
 
 Row = dict[str, object]
 

@@ -18,9 +18,7 @@ from worker.domain.messages import ChannelAddress
 from worker.domain.tools import MAX_OUTPUT_BYTES, ToolConfig, ToolRequest, ToolResult
 from worker.tools.build import ToolConfigError, build_tools
 from worker.tools.context import ToolContext, ToolError
-from worker.tools.python import PythonTool
-from worker.tools.signature import SignatureError
-from worker.tools.threads import MAX_STUCK
+from worker.tools.python import MAX_STUCK, PythonTool
 
 ROOT = Path(__file__).parents[3]
 KEY = UUID("7b2f3c1e-0d5a-5c8e-9a43-2f1f6a1b0c9d")
@@ -154,7 +152,7 @@ def nowhere(number: "Nowhere") -> None:  # type: ignore[name-defined]  # noqa: F
 def test_a_function_that_cannot_be_a_tool_is_refused_with_the_mend(
     function: Callable[..., object], fault: str
 ) -> None:
-    with pytest.raises(SignatureError, match=re.escape(fault)):
+    with pytest.raises(ValueError, match=re.escape(f"function: {fault}")):
         tool(function)
 
 

@@ -14,7 +14,7 @@ from worker.domain.reasons import DeadLetterReason
 from worker.domain.routing import Delivery, EntryPointDelivery, TaskDelivery, WebhookDelivery
 from worker.envelope import EnvelopeError
 from worker.handlers.intake.dry_run import DryRun, Route, Verdict, dry_run
-from worker.queue.gate.strict_json import TooDeepError, loads
+from worker.queue.gate.entry import TooDeepError, loads
 
 
 def run(path: str, *, as_json: bool) -> None:

@@ -1,19 +1,20 @@
 """Accepts one envelope: check, route, commit. A committed message ends in exactly one outcome."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from difflib import get_close_matches
+from typing import Final
 
 from worker.domain.messages import Accepted, Attachment, NewMessage, is_image
 from worker.domain.reasons import DeadLetterReason
 from worker.domain.routing import ChannelPolicy, Routing, UnknownAgentError, UnknownRouteError
-from worker.domain.turns.claim import Claimed
 from worker.envelope import Envelope, EnvelopeError, parse_envelope
 from worker.envelope.wire import INBOUND
 from worker.handlers.intake.channel_address import channel_address
 from worker.handlers.telemetry.intake import accept_span, record_accepted
 from worker.observability import traces
 from worker.store.intake.messages import MessageStore
-from worker.store.turns.fast_path import StartStore
 
 UNSUPPORTED_ATTACHMENT = "unsupported_attachment"
 """Outcome of a message with an attachment other than an image, on a channel that skips those."""
@@ -46,23 +47,6 @@ class AcceptEnvelope:
             )
             record_accepted(accepted)
         return accepted
-
-    def start(
-        self, message: NewMessage, starts: StartStore, *, traceparent: str | None
-    ) -> tuple[Accepted, Claimed | None]:
-        """Commit a message and, in the common case, the start of its turn with it.
-
-        Without a claim, the caller starts the turn if the message is first in line.
-        """
-        with accept_span(queue=INBOUND, parent=traceparent):
-            # Whatever follows from the message belongs to the span of its acceptance.
-            trace = traces.current_traceparent() or traceparent
-            accepted, claimed = starts.start(message, traceparent=trace) or (
-                self.messages.accept(message, starts_itself=True, traceparent=trace),
-                None,
-            )
-            record_accepted(accepted)
-        return accepted, claimed
 
 
 def parse_and_route(document: object, routing: Routing) -> NewMessage:
@@ -121,3 +105,26 @@ def _expiry(envelope: Envelope, policy: ChannelPolicy) -> datetime | None:
     if policy.max_age_s is None or envelope.sent_at is None:
         return None
     return envelope.sent_at + timedelta(seconds=policy.max_age_s)
+
+
+_LIKE: Final = 0.7
+"""Similarity from which a name may be a typo of another; `recipent` and `recipient` have 0.94."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnknownField:
+    """A field of an envelope that has no meaning here."""
+
+    name: str
+    meant: str | None
+    """The field that it may be a typo of."""
+
+
+def unknown_fields(names: Iterable[str]) -> tuple[UnknownField, ...]:
+    """Return the names that no envelope has, each with the most similar known one."""
+    known = list(Envelope.model_fields)
+    return tuple(
+        UnknownField(name=name, meant=next(iter(get_close_matches(name, known, 1, _LIKE)), None))
+        for name in names
+        if name not in Envelope.model_fields
+    )

@@ -8,8 +8,7 @@ from enum import StrEnum, unique
 from worker.domain.messages import NewMessage
 from worker.domain.routing import Agent, ChannelPolicy, Routing
 from worker.envelope import EnvelopeError
-from worker.handlers.intake.accept import parse_and_route
-from worker.handlers.intake.unknown_fields import UnknownField, unknown_fields
+from worker.handlers.intake.accept import UnknownField, parse_and_route, unknown_fields
 
 
 @unique

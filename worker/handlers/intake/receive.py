@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from worker.domain.messages import Accepted, NewMessage
 from worker.domain.reasons import DeadLetterReason
 from worker.envelope import EnvelopeError
+from worker.envelope.wire import INBOUND
 from worker.handlers.intake.accept import AcceptEnvelope, parse_and_route
-from worker.handlers.telemetry.intake import record_refused
+from worker.handlers.telemetry.intake import accept_span, record_accepted, record_refused
 from worker.handlers.turns.answer import MAX_SLEEP_S, AnswerUser
 from worker.handlers.turns.slots import TurnSlots
 from worker.net.clock import boottime
+from worker.observability import traces
 from worker.store.dead_letters import DeadLetterStore
 from worker.store.turns.fast_path import StartStore
 
@@ -61,7 +63,15 @@ class ReceiveEnvelope:
         # The clock is read before the commit: the grace to send counts from the intent, which the
         # same statement commits.
         t0 = boottime()
-        accepted, claimed = self.accept.start(message, self.starts, traceparent=traceparent)
+        with accept_span(queue=INBOUND, parent=traceparent):
+            # Whatever follows from the message belongs to the span of its acceptance.
+            trace = traces.current_traceparent() or traceparent
+            # In the common case, the start of the turn is committed with the message.
+            accepted, claimed = self.starts.start(message, traceparent=trace) or (
+                self.accept.messages.accept(message, starts_itself=True, traceparent=trace),
+                None,
+            )
+            record_accepted(accepted)
         if claimed is not None:
             self.answer.go_on(claimed, t0)
         elif accepted.first_in_line:

@@ -11,7 +11,7 @@ from worker.domain.reports.explain_waiting import explain
 from worker.domain.reports.message_history import MessageHistory
 from worker.domain.routing import Routing
 from worker.domain.timing import Timing
-from worker.handlers.intake.unknown_fields import UnknownField, unknown_fields
+from worker.handlers.intake.accept import UnknownField, unknown_fields
 from worker.handlers.operators.replay import NotReplayableError, envelope_in
 from worker.store.reports.message_history import (
     Found,

@@ -22,8 +22,8 @@ from structlog.contextvars import bound_contextvars
 
 from worker.domain.errors import RetryableError
 from worker.domain.reasons import DeadLetterReason
+from worker.queue.gate.entry import RejectedEntry
 from worker.queue.gate.message import PrivateRequest
-from worker.queue.gate.rejected_entry import RejectedEntry
 
 _FRAMES = 6
 

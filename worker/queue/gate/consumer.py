@@ -14,9 +14,9 @@ from celery.worker.consumer import Consumer
 
 from worker.domain.reasons import DeadLetterReason as Reason
 from worker.observability.logs import log
+from worker.queue.gate.entry import RejectedEntry
 from worker.queue.gate.gate import DEAD_LETTER_TASK, Admitted, EntryGate
 from worker.queue.gate.message import GatedMessage
-from worker.queue.gate.rejected_entry import RejectedEntry
 
 HEARTBEAT_S = 5
 """A RabbitMQ that misses two of them counts as dead."""

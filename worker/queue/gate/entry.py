@@ -13,16 +13,18 @@ The error holds fixed words and numbers, never a piece of the entry: it is logge
 """
 
 import base64
+import json
+import math
 import re
 import uuid
 from dataclasses import dataclass
-from typing import Any, Final, Self
+from typing import Any, Final, NoReturn, Self
 
 from worker.domain.errors import PermanentError
 from worker.domain.reasons import DeadLetterReason as Reason
 from worker.envelope.storable import is_storable, may_be_unstorable
+from worker.envelope.wire import MAX_DEPTH, is_deeper
 from worker.observability.traces import TRACEPARENT
-from worker.queue.gate import strict_json
 
 _UTF8_NAMES: Final = frozenset({"", "utf-8", "utf8", "us-ascii", "ascii", "binary"})
 """Values of `content-encoding` under which JSON is UTF-8; some clients call all bytes "binary"."""
@@ -91,7 +93,7 @@ class Entry:
         }
         return cls(
             task=task,
-            task_id=task_id if _is_uuid(task_id) else str(uuid.uuid5(_FOREIGN_IDS, task_id)),
+            task_id=task_id if _UUID.fullmatch(task_id) else str(uuid.uuid5(_FOREIGN_IDS, task_id)),
             links=links,
             args=args,
             kwargs=kwargs,
@@ -102,6 +104,37 @@ class Entry:
         )
 
 
+class TooDeepError(ValueError):
+    """Nested deeper than `MAX_DEPTH`."""
+
+
+def loads(text: str) -> Any:  # noqa: ANN401 - JSON
+    """Read JSON as RFC 8259 defines it. Raises ValueError, which may quote the text: never show it.
+
+    kombu's `{"__type__": …, "__value__": …}` has no special meaning here: it would turn a
+    stranger's JSON into Python values, or into an exception.
+    """
+    # Python's own limit depends on how deep the caller's stack is, so depth is measured first.
+    if is_deeper(text, MAX_DEPTH):
+        raise TooDeepError
+    return _DECODER.decode(text)
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    # `float("1e999")` is infinity, which Postgres's jsonb refuses.
+    if math.isinf(number):
+        raise ValueError("not a finite number")
+    return number
+
+
+def _refuse(_constant: str) -> NoReturn:
+    raise ValueError("NaN and Infinity are not JSON")
+
+
+_DECODER = json.JSONDecoder(parse_float=_finite, parse_constant=_refuse)
+
+
 def _decoded(data: bytes, *, not_text: Reason, not_json: Reason) -> Any:  # noqa: ANN401 - JSON
     try:
         text = data.decode()
@@ -109,8 +142,8 @@ def _decoded(data: bytes, *, not_text: Reason, not_json: Reason) -> Any:  # noqa
         # `from None`, here and below: the original error quotes the bytes.
         raise EntryRefusedError(not_text, "not UTF-8") from None
     try:
-        value = strict_json.loads(text)
-    except strict_json.TooDeepError:
+        value = loads(text)
+    except TooDeepError:
         raise EntryRefusedError(Reason.TOO_DEEP, "nested too deep") from None
     except ValueError:
         raise EntryRefusedError(not_json, "not JSON") from None
@@ -183,5 +216,31 @@ def _arguments(payload: object) -> tuple[list[Any], dict[str, Any]]:
             raise EntryRefusedError(Reason.BODY_NOT_TRIPLE, "not [args, kwargs, embed]")
 
 
-def _is_uuid(text: str) -> bool:
-    return _UUID.fullmatch(text) is not None
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RejectedEntry:
+    """The bytes and the reason. `detail` is in fixed words; `queue` is the one it came from."""
+
+    raw: bytes
+    reason: Reason
+    detail: str
+    queue: str
+
+    def as_args(self) -> list[str]:
+        """Return JSON values that keep any bytes intact."""
+        # Entries of earlier releases may still be queued or unacked: the order and the form of
+        # these four must not change.
+        return [base64.b64encode(self.raw).decode(), self.reason.value, self.detail, self.queue]
+
+    @classmethod
+    def from_args(cls, args: list[Any]) -> Self:
+        """Read the form of `as_args`. Raises ValueError otherwise: strangers may call the task."""
+        match args:
+            case [str() as raw, str() as reason, str() as detail, str() as queue]:
+                return cls(
+                    raw=base64.b64decode(raw, validate=True),
+                    reason=Reason(reason),
+                    detail=detail,
+                    queue=queue,
+                )
+            case _:
+                raise ValueError("not the arguments of dead_letters.keep")

@@ -22,8 +22,7 @@ from typing import Any, Final
 from worker.domain.reasons import DeadLetterReason as Reason
 from worker.envelope.wire import MAX_BODY_BYTES
 from worker.observability.logs import log
-from worker.queue.gate.entry import Entry, EntryRefusedError
-from worker.queue.gate.rejected_entry import RejectedEntry
+from worker.queue.gate.entry import Entry, EntryRefusedError, RejectedEntry
 
 DEAD_LETTER_TASK: Final = "dead_letters.keep"
 HIDDEN: Final = "(hidden)"
@@ -95,7 +94,7 @@ class EntryGate:
         except Exception as error:  # noqa: BLE001 - a defect of ours costs one entry, not the worker
             reason, detail = Reason.NOT_UNDERSTOOD, type(error).__name__
         else:
-            return _wrapped(entry, queue, priority)
+            return _admitted(entry, queue, priority)
         rejected = RejectedEntry(raw=raw, reason=reason, detail=detail, queue=queue)
         return self.set_aside(rejected, priority=priority)
 
@@ -108,17 +107,20 @@ class EntryGate:
             queue=rejected.queue,
             size_bytes=len(rejected.raw),
         )
-        payload = [rejected.as_args(), {}, {}]
-        text = json.dumps(payload)
-        fields = _message(
-            text,
+        args = rejected.as_args()
+        text = json.dumps([args, {}, {}])
+        call = Entry(
+            task=DEAD_LETTER_TASK,
+            task_id=str(uuid.uuid4()),
+            links={},
+            args=args,
+            kwargs={},
+            body=text.encode(),
+            body_text=text,
             body_encoding="utf-8",
-            headers={"task": DEAD_LETTER_TASK, "id": str(uuid.uuid4())},
-            queue=rejected.queue,
-            priority=priority,
             redelivered=False,
         )
-        return Admitted(fields, body=text.encode(), payload=payload)
+        return _admitted(call, rejected.queue, priority)
 
     def _check_task(self, entry: Entry, queue: str) -> None:
         tasks = self._tasks()
@@ -146,34 +148,16 @@ def _check_rejected(entry: Entry) -> None:
         raise EntryRefusedError(Reason.BAD_ARGUMENTS, "not written by this service") from None
 
 
-def _wrapped(entry: Entry, queue: str, priority: int) -> Admitted:
-    fields = _message(
-        entry.body_text,
-        body_encoding=entry.body_encoding,
-        headers={"task": entry.task, "id": entry.task_id, **entry.links},
-        queue=queue,
-        priority=priority,
-        redelivered=entry.redelivered,
-    )
-    return Admitted(fields, body=entry.body, payload=[entry.args, entry.kwargs, {}])
-
-
-def _message(
-    body: str,
-    *,
-    body_encoding: str,
-    headers: dict[str, str],
-    queue: str,
-    priority: int,
-    redelivered: bool,
-) -> dict[str, Any]:
+def _admitted(entry: Entry, queue: str, priority: int) -> Admitted:
+    redelivered = entry.redelivered
+    headers = {"task": entry.task, "id": entry.task_id, **entry.links}
     shown = {"lang": "py", "argsrepr": HIDDEN, "kwargsrepr": HIDDEN, "redelivered": redelivered}
     # The default exchange with the queue as routing key: kombu then restores it to this very list.
     where = {"exchange": "", "routing_key": queue, "redelivered": redelivered}
-    return {
+    fields = {
         # `headers` first, and `task` first in it: see _REJECTED_BEGINS.
         "headers": headers | shown,
-        "body": body,
+        "body": entry.body_text,
         "content-type": "application/json",
         "content-encoding": "utf-8",
         "properties": {
@@ -181,6 +165,7 @@ def _message(
             "delivery_info": where,
             "delivery_mode": 2,
             "priority": priority,
-            "body_encoding": body_encoding,
+            "body_encoding": entry.body_encoding,
         },
     }
+    return Admitted(fields, body=entry.body, payload=[entry.args, entry.kwargs, {}])

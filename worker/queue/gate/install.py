@@ -23,9 +23,9 @@ from worker.envelope.wire import MAX_BODY_BYTES
 from worker.queue.gate.amqp_transport import GatedAmqpsTransport, GatedAmqpTransport
 from worker.queue.gate.base_task import DeadLetteringTask, OnDefect, keep_dead_letter
 from worker.queue.gate.consumer import GuardedConsumer
+from worker.queue.gate.entry import RejectedEntry
 from worker.queue.gate.gate import DEAD_LETTER_TASK, EntryGate
 from worker.queue.gate.redis_transport import GatedTransport, UnackedEntries
-from worker.queue.gate.rejected_entry import RejectedEntry
 
 _TRANSPORTS: Final = {
     "redis": GatedTransport,

@@ -23,7 +23,7 @@ from worker.net.post_once import JSON
 from worker.net.window import CallWindow
 from worker.observability import traces
 from worker.telnyx.answers.answer import read_whole
-from worker.telnyx.answers.errors import error_of_answer, error_without_answer
+from worker.telnyx.answers.classify import error_of_answer, error_without_answer
 from worker.telnyx.http.request import Requests, parse_base_url
 
 CALL_TIMEOUT_S = 10.0
