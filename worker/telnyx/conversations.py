@@ -17,8 +17,7 @@ from worker.telnyx.answers.rows import (
     rows_of,
     unreadable,
 )
-from worker.telnyx.http.connection_per_thread import ConnectionPerThread
-from worker.telnyx.http.request import encode
+from worker.telnyx.http.connection_per_thread import ConnectionPerThread, encode
 
 PATH = "/ai/conversations"
 _LIMIT = 100

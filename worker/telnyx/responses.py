@@ -9,8 +9,7 @@ from worker.domain.turns.calls import CallOutcome, NotSent, Unknown
 from worker.net.answer import IncompleteAnswerError
 from worker.net.post_once import JSON
 from worker.net.window import CallWindow
-from worker.telnyx.http.connection_per_thread import ConnectionPerThread
-from worker.telnyx.http.request import EVENT_STREAM, encode
+from worker.telnyx.http.connection_per_thread import EVENT_STREAM, ConnectionPerThread, encode
 from worker.telnyx.streaming.stream import read_plain, read_streamed
 
 PATH = "/ai/openai/responses"

@@ -22,6 +22,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from structlog.testing import capture_logs
 
 from tests.support.raw_server import RawServer, Serve, answers, http, raw_server, reset
+from tests.support.signers import signer_of
 from tests.support.tcp_proxy import Mode, TcpProxy
 from tests.support.world import HandDrivenWorker, World
 from worker.channels.task import TaskChannel
@@ -38,7 +39,6 @@ from worker.domain.errors import BrokerAwayError
 from worker.domain.ids import ChannelUserId
 from worker.net.answer import Answer, IncompleteAnswerError
 from worker.net.post_once import Endpoint
-from worker.net.signing import Signer
 from worker.net.window import CallWindow
 from worker.testing.channel_cases import ChannelCases, Stage, Weather, reply_of
 
@@ -95,7 +95,7 @@ def parts_of(raw: bytes) -> tuple[dict[str, str], bytes]:
 
 def channel_at(url: str, *secrets: str, **changes: Any) -> WebhookChannel:  # noqa: ANN401 any option
     options = {"allow_private": True, "deadline_s": DEADLINE_S, **changes}
-    return WebhookChannel(httpx.URL(url), Signer.of(*(secrets or (SECRET,))), None, **options)
+    return WebhookChannel(httpx.URL(url), signer_of(*(secrets or (SECRET,))), None, **options)
 
 
 def outcome_of(serve: Serve, **changes: Any) -> tuple[DeliveryOutcome, RawServer]:  # noqa: ANN401 any option
@@ -405,7 +405,7 @@ def test_the_certificate_is_the_names_wherever_the_address_came_from(
     with raw_server(serve) as server:
         channel = WebhookChannel(
             httpx.URL(f"https://{named}:{server.port}/"),
-            Signer.of(SECRET),
+            signer_of(SECRET),
             ssl.create_default_context(cafile=cert),
             allow_private=True,
             lookup=lambda _, port: [(socket.AF_INET, ("127.0.0.1", port))],

@@ -19,11 +19,11 @@ from worker.domain.errors import OutcomeUnknownError, RetryableError, WorkerErro
 from worker.domain.ids import TelnyxConversationId
 from worker.domain.turns.calls import Done, Fault, Refused, Unknown
 from worker.net.answer import Answer, IncompleteAnswerError
-from worker.net.connection import Connection, core_url
+from worker.net.connection import Connection
 from worker.net.window import CallWindow
 from worker.telnyx.answers.answer import read_whole
 from worker.telnyx.client import TelnyxClient
-from worker.telnyx.http.request import Requests, parse_base_url
+from worker.telnyx.http.connection_per_thread import ConnectionPerThread
 from worker.telnyx.responses import ResponseRequest
 
 KEY_TEXT = "KEY0123456789_secret"
@@ -366,9 +366,8 @@ def exchange(data: bytes, *more: bytes) -> list[Answer | IncompleteAnswerError]:
             theirs.shutdown(socket.SHUT_WR)
         return ours
 
-    base = parse_base_url("http://127.0.0.1:1/v2")
-    request = Requests(base, KEY).build("GET", "/x", None)
-    connection = Connection(core_url(base).origin, dial)
+    request = ConnectionPerThread(KEY, base_url="http://127.0.0.1:1/v2").request("GET", "/x", None)
+    connection = Connection(request.url.origin, dial)
     results: list[Answer | IncompleteAnswerError] = []
     for _ in range(1 + len(more)):
         try:

@@ -22,9 +22,9 @@ import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from tests.support.raw_server import RawServer, Serve, answers, http, raw_server, reset
+from tests.support.signers import signer_of
 from worker.domain.messages import ChannelAddress
 from worker.domain.tools import MAX_OUTPUT_BYTES, ToolConfig, ToolRequest, ToolResult
-from worker.net.signing import Signer
 from worker.tools.build import ToolConfigError, build_tools
 from worker.tools.http import HttpTool
 from worker.tools.tool import Tool
@@ -63,7 +63,7 @@ def tls_context() -> ssl.SSLContext:
 def tool_at(url: str, **changes: Any) -> Tool:  # noqa: ANN401 any field
     """The tool as it is built, but with short waits."""
     config = replace(CONFIG, url=url, **changes)
-    return HttpTool(config, httpx.URL(url), Signer.of(SECRET), tls_context(), waits_s=WAITS_S)
+    return HttpTool(config, httpx.URL(url), signer_of(SECRET), tls_context(), waits_s=WAITS_S)
 
 
 def run(serve: Serve, **changes: Any) -> tuple[ToolResult, RawServer]:  # noqa: ANN401 any field

@@ -13,7 +13,7 @@ from worker.domain.timing import Timing
 from worker.net.connection import address_of
 from worker.net.window import CallWindow
 from worker.telnyx.conversations import find_path
-from worker.telnyx.http.request import encode, parse_base_url, url_below
+from worker.telnyx.http.connection_per_thread import encode, parse_base_url, url_below
 from worker.telnyx.responses import ResponseRequest
 
 CONVERSATION = TelnyxConversationId(UUID("6a09cdc3-8948-47f0-aa62-74ac943d6c58"))

@@ -357,7 +357,7 @@ def test_too_many_stuck_runs_keep_a_tool_from_starting_until_one_ends(
     while hanging.run(request()).reason == "busy":
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    while hanging._threads._stuck:
+    while hanging._stuck:
         assert time.monotonic() < deadline
         time.sleep(0.01)
 

@@ -11,8 +11,7 @@ from worker.domain.errors import NotFoundError, OperatorError, WorkerError
 from worker.domain.reports.finding import Finding, fault, ok, unchecked
 from worker.net.answer import Answer
 from worker.telnyx.answers.rows import rows_of
-from worker.telnyx.http.connection_per_thread import ConnectionPerThread
-from worker.telnyx.http.request import parse_base_url
+from worker.telnyx.http.connection_per_thread import ConnectionPerThread, parse_base_url
 
 _GROUP: Final = "telnyx"
 KEY: Final = "API key"

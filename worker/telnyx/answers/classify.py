@@ -176,12 +176,6 @@ def _list(value: object) -> list[object]:
     return value if isinstance(value, list) else []
 
 
-def error_without_answer(what: str, reason: str, *, may_have_happened: bool) -> WorkerError:
-    """Return the error of an exchange without a complete answer."""
-    kind = OutcomeUnknownError if may_have_happened else RetryableError
-    return kind(f"{what}: {reason}")
-
-
 def error_of_answer(what: str, answer: Answer, *, writes: bool, now: datetime) -> WorkerError:
     """Return the error of a complete answer that is not 2xx."""
     document = read_object(answer.body)
