@@ -1,36 +1,41 @@
 """`worker simulate`: routes an envelope and shows its outcome, without sending or writing."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from worker.cli.console import escape_for_terminal, print_json, print_line
 from worker.cli.errors import MISUSED, CommandError
 from worker.cli.settings import routing_of, settings_for
+from worker.domain.messages import NewMessage
 from worker.domain.reasons import DeadLetterReason
-from worker.domain.routing import Delivery, EntryPointDelivery, TaskDelivery, WebhookDelivery
+from worker.domain.routing import (
+    ROUTE,
+    Delivery,
+    EntryPointDelivery,
+    Routing,
+    TaskDelivery,
+    WebhookDelivery,
+)
 from worker.envelope import EnvelopeError
-from worker.handlers.intake.dry_run import DryRun, Route, Verdict, dry_run
+from worker.handlers.intake.accept import parse_and_route, unknown_fields
 from worker.queue.gate.entry import TooDeepError, loads
 
 
 def run(path: str, *, as_json: bool) -> None:
     """Show it. Raises `CommandError` for an envelope that would be a dead letter."""
-    routing = routing_of(settings_for())
-    try:
-        outcome = dry_run(_document(_read(path)), routing, now=datetime.now(UTC))
-    except EnvelopeError as error:
-        outcome = DryRun(verdict=Verdict.DEAD_LETTER, why=error.reason, detail=str(error))
+    facts = _outcome(_read(path), routing_of(settings_for()))
     if as_json:
-        print_json(_facts(outcome))
+        print_json(facts)
     else:
-        for line in _lines(outcome):
+        for line in _lines(facts):
             print_line(escape_for_terminal(line))
-    if outcome.verdict is Verdict.DEAD_LETTER:
-        raise CommandError(f"this would be a dead letter: {outcome.detail}")
+    if facts["verdict"] == "dead_letter":
+        raise CommandError(f"this would be a dead letter: {facts['detail']}")
 
 
 def _read(path: str) -> bytes:
@@ -54,23 +59,36 @@ def _document(raw: bytes) -> object:
         raise EnvelopeError(DeadLetterReason.BODY_NOT_JSON, "envelope", fix) from None
 
 
-def _facts(outcome: DryRun) -> dict[str, object]:
-    facts: dict[str, object] = {
-        "verdict": outcome.verdict,
-        "why": outcome.why,
-        "detail": outcome.detail,
-        "unknown_fields": [asdict(one) for one in outcome.unknown],
-    }
-    return facts | (_route(outcome.route) if outcome.route else {})
+def _outcome(raw: bytes, routing: Routing) -> dict[str, Any]:
+    """Check and route as accepting does; the envelope counts as one that waits for nothing.
+
+    `why`: the outcome of the message, or the reason of the dead letter. `detail`: the field and
+    the fix.
+    """
+    facts: dict[str, Any] = {"verdict": "answered", "why": None, "detail": None}
+    facts["unknown_fields"] = []
+    try:
+        document = _document(raw)
+        if isinstance(document, Mapping):
+            facts["unknown_fields"] = [asdict(one) for one in unknown_fields(map(str, document))]
+        message = parse_and_route(document, routing)
+    except EnvelopeError as error:
+        return facts | {"verdict": "dead_letter", "why": error.reason, "detail": str(error)}
+    if message.skip is not None:
+        facts |= {"verdict": "skipped", "why": message.skip}
+    elif message.expires_at is not None and message.expires_at <= datetime.now(UTC):
+        facts |= {"verdict": "expired", "why": "expired"}
+    return facts | _route(message, routing)
 
 
-def _route(route: Route) -> dict[str, object]:
-    message, policy = route.message, route.policy
+def _route(message: NewMessage, routing: Routing) -> dict[str, Any]:
+    policy = routing.channel(message.who.channel)
+    way_out = routing.delivery_policy(message.who.channel, message.reply_to)
     return {
         "channel_user": asdict(message.who),
         "message_id": message.message_id,
-        "agent": route.agent.name,
-        "model": route.agent.model,
+        "agent": message.agent,
+        "model": routing.agent(message.agent).model,
         "kind": policy.kind,
         "hold_s": message.hold_s,
         "debounce_s": policy.debounce_s,
@@ -80,43 +98,41 @@ def _route(route: Route) -> dict[str, object]:
         "max_pending": message.max_pending,
         "persist": policy.persist,
         "supersede": policy.supersede,
-        "way_out": route.delivery_policy.name,
-        "delivery": delivery_of(route.delivery_policy.delivery),
+        "way_out": way_out.name,
+        "delivery": delivery_of(way_out.delivery),
     }
 
 
-def _lines(outcome: DryRun) -> Iterator[str]:
+def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
     happens = {
-        Verdict.ANSWERED: "the model is asked, and its answer delivered",
-        Verdict.SKIPPED: f"kept, and not answered: outcome {outcome.why}",
-        Verdict.EXPIRED: "kept, and not answered: it is too old",
-        Verdict.DEAD_LETTER: f"dead letter, reason {outcome.why}",
+        "answered": "the model is asked, and its answer delivered",
+        "skipped": f"kept, and not answered: outcome {facts['why']}",
+        "expired": "kept, and not answered: it is too old",
+        "dead_letter": f"dead letter, reason {facts['why']}",
     }
-    yield f"verdict       {happens[outcome.verdict]}"
-    if outcome.detail:
-        yield f"fix           {outcome.detail}"
-    for one in outcome.unknown:
-        meant = f": is {one.meant} meant?" if one.meant else ""
-        yield f"unknown field {one.name}{meant}"
-    if outcome.route is None:
+    yield f"verdict       {happens[facts['verdict']]}"
+    if facts["detail"]:
+        yield f"fix           {facts['detail']}"
+    for one in facts["unknown_fields"]:
+        meant = f": is {one['meant']} meant?" if one["meant"] else ""
+        yield f"unknown field {one['name']}{meant}"
+    if facts["verdict"] == "dead_letter":
         return
-    message, policy = outcome.route.message, outcome.route.policy
-    who, agent = message.who, outcome.route.agent
-    parts = (("recipient", who.recipient), ("thread", who.thread))
-    more = "".join(f", {name} {value}" for name, value in parts if value)
-    yield f"channel user  {who.channel}:{who.address}{more}"
-    yield f"agent         {agent.name}, model {agent.model}"
+    who = facts["channel_user"]
+    more = "".join(f", {name} {who[name]}" for name in ("recipient", "thread") if who[name])
+    yield f"channel user  {who['channel']}:{who['address']}{more}"
+    yield f"agent         {facts['agent']}, model {facts['model']}"
     yield (
-        f"waits         {message.hold_s:g} s for others (debounce {policy.debounce_s:g} s, reorder"
-        f" {policy.reorder_s:g} s where sent_at is given), at most {message.max_wait_s:g} s"
+        f"waits         {facts['hold_s']:g} s for others (debounce {facts['debounce_s']:g} s,"
+        f" reorder {facts['reorder_s']:g} s where sent_at is given),"
+        f" at most {facts['max_wait_s']:g} s"
     )
-    yield f"expires       {message.expires_at or 'never'}"
-    yield f"skipped       where {message.max_pending} of this person wait already (overflow)"
-    thread = "kept at Telnyx" if policy.persist else "none, each turn stands alone"
+    yield f"expires       {facts['expires_at'] or 'never'}"
+    yield f"skipped       where {facts['max_pending']} of this person wait already (overflow)"
+    thread = "kept at Telnyx" if facts["persist"] else "none, each turn stands alone"
     yield f"conversation  {thread}"
-    delivery = outcome.route.delivery_policy
-    by_route = f" ({delivery.name})" if delivery is not policy else ""
-    yield f"delivery      {delivery_of(delivery.delivery)}{by_route}"
+    by_route = f" ({facts['way_out']})" if facts["way_out"].startswith(ROUTE) else ""
+    yield f"delivery      {facts['delivery']}{by_route}"
 
 
 def delivery_of(delivery: Delivery | None) -> str:

@@ -1,1 +1,1 @@
-"""Use cases of intake: receive, accept, drain the inbox, dry run."""
+"""Use cases of intake: receive, accept, drain the inbox."""
