@@ -20,7 +20,7 @@ from worker.domain.errors import DatabaseAwayError, RetryableError
 if TYPE_CHECKING:
     from worker.domain.ids import ChannelUserId
     from worker.handlers.privacy.retention import ApplyRetention
-    from worker.queue.entries import QueueEntries
+    from worker.queue.broker import QueueEntries
 
 
 def pause(who: User, *, as_json: Json = False) -> None:
@@ -90,8 +90,7 @@ def queue_entries(broker_url: str) -> "Iterator[QueueEntries | None]":
     from redis import Redis, RedisError
 
     from worker.cli.send.producer import broker_is_away
-    from worker.queue.broker import ERRORS, QUEUES, is_amqp, waiting_entries
-    from worker.queue.entries import QueueEntries
+    from worker.queue.broker import ERRORS, QUEUES, QueueEntries, is_amqp, waiting_entries
 
     if is_amqp(broker_url):
         try:
