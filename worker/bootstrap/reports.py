@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from worker.bootstrap.status import open_database
 from worker.config.settings import Settings
 from worker.domain.routing import Routing
 from worker.domain.timing import Timing
 from worker.handlers.operators.explain import ExplainMessage
+from worker.store.database import Database
 from worker.store.reports.conversations import ConversationReports
 from worker.store.reports.message_history import MessageReports
 from worker.store.reports.stuck import StuckStore
@@ -16,14 +16,14 @@ from worker.store.reports.usage import UsageStore
 from worker.telnyx.client import TelnyxClient
 
 
-@dataclass(frozen=True, kw_only=True)
 class Reports:
     """The reports over Postgres. They share one connection: use them one after the other."""
 
-    stuck: StuckStore
-    conversations: ConversationReports
-    usage: UsageStore
-    messages: MessageReports
+    def __init__(self, database: Database) -> None:
+        self.stuck = StuckStore(database)
+        self.conversations = ConversationReports(database)
+        self.usage = UsageStore(database)
+        self.messages = MessageReports(database)
 
     def explain(self, routing: Routing, timing: Timing) -> ExplainMessage:
         """Build the use case behind `worker why`."""
@@ -34,12 +34,7 @@ class Reports:
 def open_reports(url: str) -> Iterator[Reports]:
     """Open the reports over a pool of one connection and close it afterwards."""
     with open_database(url) as database:
-        yield Reports(
-            stuck=StuckStore(database),
-            conversations=ConversationReports(database),
-            usage=UsageStore(database),
-            messages=MessageReports(database),
-        )
+        yield Reports(database)
 
 
 def build_telnyx(settings: Settings) -> TelnyxClient:

@@ -2,19 +2,18 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from worker.store.database import Database
 from worker.store.reports.gauges import GaugeStore
 from worker.store.reports.status import StatusStore
 
 
-@dataclass(frozen=True, kw_only=True)
 class Counts:
     """Counts over Postgres. They share one connection: use them one after the other."""
 
-    status: StatusStore
-    gauges: GaugeStore
+    def __init__(self, database: Database, *, is_bounded: bool = False) -> None:
+        self.status = StatusStore(database, is_bounded=is_bounded)
+        self.gauges = GaugeStore(database)
 
 
 @contextmanager
@@ -40,6 +39,4 @@ def open_counts(
     `is_bounded`: those of `status` give up after two seconds, as those of `gauges` always do.
     """
     with open_database(url, name=name) as database:
-        yield Counts(
-            status=StatusStore(database, is_bounded=is_bounded), gauges=GaugeStore(database)
-        )
+        yield Counts(database, is_bounded=is_bounded)

@@ -11,15 +11,13 @@ from pathlib import Path
 from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import (
-    Field,
-    PositiveInt,
-    SecretStr,
-    ValidationError,
-    field_validator,
+from pydantic import Field, PositiveInt, SecretStr, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
 )
-from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from worker.domain.errors import PermanentError
 
@@ -32,27 +30,6 @@ SECRETS = ("database_url", "listen_database_url", "broker_url", "telnyx_api_key"
 
 class SettingsError(PermanentError):
     """A setting is missing or wrong; `str()` is one line that names it and the fix."""
-
-
-class SecretFiles(PydanticBaseSettingsSource):
-    """Reads the files that DATABASE_URL_FILE and the like name.
-
-    A fault becomes the value of its field: only a command that needs the setting then fails.
-    """
-
-    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        """Return a setting's value, or the fault of its file; None = no file is named."""
-        del field
-        try:
-            value: object = secret_from_file(field_name.upper())
-        except ValueError as error:
-            value = error
-        return value, field_name, False
-
-    def __call__(self) -> dict[str, Any]:
-        """Return the settings that come from files."""
-        found = {name: self.get_field_value(FieldInfo(), name)[0] for name in SECRETS}
-        return {name: value for name, value in found.items() if value is not None}
 
 
 class Settings(BaseSettings):
@@ -114,7 +91,8 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - a folder of files
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Read files before the environment, so that they notice if both are set."""
-        return init_settings, SecretFiles(settings_cls), env_settings, dotenv_settings
+        files = InitSettingsSource(settings_cls, _secrets_from_files())
+        return init_settings, files, env_settings, dotenv_settings
 
     @field_validator(*SECRETS, mode="before")
     @classmethod
@@ -184,6 +162,20 @@ def secret_from_file(name: str) -> str | None:
     if not text:
         raise ValueError(f"the file that {name}_FILE names is empty")
     return text
+
+
+def _secrets_from_files() -> dict[str, Any]:
+    """Read the files that DATABASE_URL_FILE and the like name.
+
+    A fault becomes the value of its field: only a command that needs the setting then fails.
+    """
+    found: dict[str, Any] = {}
+    for name in SECRETS:
+        try:
+            found[name] = secret_from_file(name.upper())
+        except ValueError as error:
+            found[name] = error
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def load_settings() -> Settings:

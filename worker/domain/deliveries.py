@@ -146,7 +146,9 @@ def state_after(
             return DeliveryState.SENT
         case Rejected():
             return DeliveryState.FAILED
-        case NotDelivered() | Unclear() if _is_given_up(claimed, policy):
+        case NotDelivered() | Unclear() if policy.waits_s is not None and claimed.attempts >= len(
+            policy.waits_s
+        ):
             # `failed` even if unclear: thanks to the key an operator can retry it without harm.
             return DeliveryState.FAILED
         case NotDelivered():
@@ -172,10 +174,6 @@ def wait_after(
     # At that age the next look lets the reply expire, so it must not sleep through it.
     left_s = max(policy.max_age_s - age_s, 0.0)
     return min(max(own_s, outcome.retry_after_s or 0.0), left_s)
-
-
-def _is_given_up(claimed: ClaimedDelivery, policy: DeliveryPolicy) -> bool:
-    return policy.waits_s is not None and claimed.attempts >= len(policy.waits_s)
 
 
 def _may_repeat(

@@ -92,11 +92,6 @@ class PendingMessage:
     traceparent: str | None = None
     """W3C trace context of its acceptance; None = not traced."""
 
-    def goes_with(self, other: "PendingMessage") -> bool:
-        """Return whether one reply can answer both."""
-        # A turn has one reply, which one agent writes and one route delivers.
-        return (self.agent, self.reply_to) == (other.agent, other.reply_to)
-
 
 def next_batch(pending: Sequence[PendingMessage]) -> tuple[PendingMessage, ...]:
     """Return the messages that the next turn answers: the first ones of `pending`, in order.
@@ -106,8 +101,10 @@ def next_batch(pending: Sequence[PendingMessage]) -> tuple[PendingMessage, ...]:
     """
     taken: list[PendingMessage] = []
     size_bytes = 0
+    # A turn has one reply, which one agent writes and one route delivers.
+    way = [(one.agent, one.reply_to) for one in pending[:1]]
     # Only a leading run: to pick out a later message would break the user's order.
-    for message in takewhile(lambda one: one.goes_with(pending[0]), pending):
+    for message in takewhile(lambda one: (one.agent, one.reply_to) in way, pending):
         # One more for the newline that joins them.
         size_bytes += len(message.text.encode()) + 1
         full = size_bytes > MAX_TURN_BYTES or len(taken) == MAX_TURN_MESSAGES

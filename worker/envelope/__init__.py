@@ -151,13 +151,9 @@ class Envelope(BaseModel):
         return value
 
     @model_validator(mode="after")
-    def _says_something(self) -> Self:
+    def _whole(self) -> Self:
         if not self.text and not self.attachments:
             raise ValueError("text may be empty only with attachments")
-        return self
-
-    @model_validator(mode="after")
-    def _person_fits_an_index(self) -> Self:
         if _size(self.user + self.recipient + self.thread) > MAX_KEY_BYTES:
             raise ValueError(
                 f"user, recipient and thread together: at most {MAX_KEY_BYTES} bytes of UTF-8"

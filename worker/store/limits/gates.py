@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 from worker.domain.reports.message_history import ClosedGate
 from worker.domain.turns.plan import GateClosing
+from worker.store.rows import value_of
 from worker.store.sql import Connection, sql
 
 FIRST_WAIT_S = 15.0
@@ -44,10 +45,7 @@ def read_gates(connection: Connection) -> Mapping[str, datetime]:
 
 def closed_gates(connection: Connection) -> tuple[ClosedGate, ...]:
     """Return the gates that are closed now, by name."""
-    return tuple(
-        ClosedGate(name=row.name, closed_until=row.closed_until, reason=row.reason)
-        for row in connection.execute(_CLOSED)
-    )
+    return tuple(value_of(ClosedGate, row) for row in connection.execute(_CLOSED))
 
 
 def reopen_gates(connection: Connection, names: Collection[str]) -> None:
