@@ -12,6 +12,7 @@ from sqlalchemy import Select, SQLColumnExpression, select
 from sqlalchemy.dialects.postgresql.psycopg import dialect
 from sqlalchemy.orm import DeclarativeBase
 
+from worker.store.database import Database
 from worker.store.rows import Value, value_of
 from worker.store.sql import Connection, Row
 
@@ -48,3 +49,14 @@ def fetch(
 ) -> tuple[Value, ...]:
     """Execute a `select` and build a value from each row."""
     return tuple(value_of(value, row, **more) for row in rows_of(connection, asked))
+
+
+class Reader:
+    """Root of the stores that read values, each with one statement."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def _fetch(self, value: type[Value], asked: Select[Any]) -> tuple[Value, ...]:
+        with self._database.statement() as connection:
+            return fetch(connection, value, asked)

@@ -71,7 +71,11 @@ def judge_first_turn(
     told = [one for one in log if same_text(one.text, instructions)]
     users = [one for one in users_of(log) if one not in told]
     return {
-        "user items": judge_user_items(len(users)),
+        "user items": ok("one")
+        if len(users) == 1
+        else fault(
+            f"{len(users)} for one turn", f"turns cannot be counted in the log: {NEVER_AGAIN}"
+        ),
         "text": judge_text([one.text for one in users], said),
         "instructions": _judge_instructions({one.role for one in told}),
         "reply": _judge_reply(log, answer),
@@ -81,13 +85,6 @@ def judge_first_turn(
 def users_of(log: Sequence[ThreadMessage]) -> list[ThreadMessage]:
     """Return the messages that count as the channel user's."""
     return [one for one in log if one.role == "user"]
-
-
-def judge_user_items(count: int) -> Finding:
-    """Judge the number of user messages of one turn."""
-    if count == 1:
-        return ok("one")
-    return fault(f"{count} for one turn", f"turns cannot be counted in the log: {NEVER_AGAIN}")
 
 
 def judge_text(texts: Sequence[str], said: str) -> Finding:

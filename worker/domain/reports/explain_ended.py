@@ -81,7 +81,8 @@ _STATUS: Final = {
     DeliveryState.SUPERSEDED: MessageStatus.SUPERSEDED,
 }
 """Status of an answered message by its delivery; otherwise NOT_DELIVERED."""
-_UNDELIVERED: Final = {
+_DELIVERED: Final = {
+    DeliveryState.SENT: "the reply was handed over",
     DeliveryState.WITHHELD: "the reply was withheld, for a person had taken over",
     DeliveryState.SUPERSEDED: (
         "the reply was not sent, for newer messages waited: the next one covers them"
@@ -141,24 +142,17 @@ def _answered(history: MessageHistory) -> Explanation:
         return Explanation(MessageStatus.ANSWERED, how, since=history.message.finished_at)
     if delivery.state in {DeliveryState.PENDING, DeliveryState.SENDING}:
         return _delivering(history, delivery)
-    if delivery.state is DeliveryState.SENT:
-        sent = "the reply was handed over"
-        kept = "the reply is kept in Postgres, this channel has no delivery"
-        what = sent if delivery.attempts else kept
-    else:
-        what = _UNDELIVERED.get(delivery.state, str(delivery.state))
+    what = _DELIVERED.get(delivery.state, str(delivery.state))
+    if delivery.state is DeliveryState.SENT and not delivery.attempts:
+        what = "the reply is kept in Postgres, this channel has no delivery"
     status = _STATUS.get(delivery.state, MessageStatus.NOT_DELIVERED)
-    what, commands = f"{how}; {what}{_provider_status(delivery)}", _commands(history, status)
+    commands: tuple[str, ...] = ()
+    if letter := _open_letter(history, DeadLetterKind.DELIVERY):
+        commands = (f"worker dead-letters replay {letter.id}",)
+    elif status in {MessageStatus.WITHHELD, MessageStatus.NOT_DELIVERED}:
+        commands = (_SAY.format(user=history.user.id),)
+    what = f"{how}; {what}{_provider_status(delivery)}"
     return Explanation(status, what, since=delivery.finished_at, commands=commands)
-
-
-def _commands(history: MessageHistory, status: MessageStatus) -> tuple[str, ...]:
-    letter = _open_letter(history, DeadLetterKind.DELIVERY)
-    if letter is not None:
-        return (f"worker dead-letters replay {letter.id}",)
-    if status in {MessageStatus.WITHHELD, MessageStatus.NOT_DELIVERED}:
-        return (_SAY.format(user=history.user.id),)
-    return ()
 
 
 def _delivering(history: MessageHistory, delivery: DeliverySummary) -> Explanation:

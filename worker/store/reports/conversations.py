@@ -8,10 +8,9 @@ from typing import Final
 from sqlalchemy import func, select
 
 from worker.domain.ids import ChannelUserId, ConversationId, TelnyxConversationId, TurnId
-from worker.store.database import Database
 from worker.store.schema.turns import Call, Conversation, Delivery, Reply, Turn
 from worker.store.schema.users import ChannelUser, Message
-from worker.store.selects import fetch, select_as
+from worker.store.selects import Reader, select_as
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,11 +108,8 @@ _LANDED: Final = (
 )
 
 
-class ConversationReports:
+class ConversationReports(Reader):
     """Conversations and their turns."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
     def find(
         self,
@@ -133,25 +129,21 @@ class ConversationReports:
         asked = _SUMMARIES.where(*(column == one for column, one in wanted if one is not None))
         if not closed:
             asked = asked.where(Conversation.closed_at.is_(None))
-        with self._database.statement() as connection:
-            asked = asked.order_by(Conversation.id.desc()).limit(limit)
-            return fetch(connection, ConversationSummary, asked)
+        asked = asked.order_by(Conversation.id.desc()).limit(limit)
+        return self._fetch(ConversationSummary, asked)
 
     def get(self, telnyx_id: TelnyxConversationId) -> ConversationSummary | None:
         """Return the conversation that a Telnyx conversation is mapped to."""
         asked = _SUMMARIES.where(Conversation.telnyx_conversation_id == telnyx_id)
-        with self._database.statement() as connection:
-            return next(iter(fetch(connection, ConversationSummary, asked)), None)
+        return next(iter(self._fetch(ConversationSummary, asked)), None)
 
     def turns(self, conversation: ConversationId) -> Sequence[ConversationTurn]:
         """Return the turns of a conversation, in the order they were opened."""
         asked = _TURNS.where(Turn.conversation_id == conversation)
-        with self._database.statement() as connection:
-            return fetch(connection, ConversationTurn, asked)
+        return self._fetch(ConversationTurn, asked)
 
     def landed_beside(self, turns: Collection[int]) -> Sequence[LandedTurn]:
         """Return all landed turns of the conversations that these turns belong to, in order."""
         # `correlate(None)`: or its `turns` would be those of the query around it.
         theirs = select(Turn.conversation_id).where(Turn.id.in_(turns)).correlate(None)
-        with self._database.statement() as connection:
-            return fetch(connection, LandedTurn, _LANDED.where(Conversation.id.in_(theirs)))
+        return self._fetch(LandedTurn, _LANDED.where(Conversation.id.in_(theirs)))

@@ -21,13 +21,12 @@ from worker.domain.reports.message_history import (
     UserSummary,
 )
 from worker.domain.states import CallState, DeadLetterKind
-from worker.store.database import Database
 from worker.store.limits.gates import closed_gates
 from worker.store.rows import value_of
 from worker.store.schema.operations import DeadLetter
 from worker.store.schema.turns import Call, Conversation, ToolCall, Turn
 from worker.store.schema.users import ChannelUser, InboxEntry, Message
-from worker.store.selects import fetch, select_as
+from worker.store.selects import Reader, fetch, select_as
 from worker.store.sql import Connection, Row, sql
 
 MAX_FOUND = 10
@@ -126,11 +125,8 @@ _TOOLS: Final = select_as(ToolSummary, ToolCall).order_by(ToolCall.id)
 _LETTERS: Final = select_as(DeadLetterSummary, DeadLetter).order_by(DeadLetter.id)
 
 
-class MessageReports:
+class MessageReports(Reader):
     """Finds messages by their names, and reads their histories, for a person on call."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
     def read(self, message: MessageRowId) -> MessageHistory | None:
         """Read the history of one message; None if no message has this number."""
@@ -141,15 +137,13 @@ class MessageReports:
 
     def by_row(self, row_id: int) -> tuple[Found, ...]:
         """Find a message by our number."""
-        with self._database.statement() as connection:
-            return fetch(connection, Found, _FOUND.where(Message.id == row_id))
+        return self._fetch(Found, _FOUND.where(Message.id == row_id))
 
     def by_address(self, channel: str, pairs: Sequence[tuple[str, str]]) -> tuple[Found, ...]:
         """Find messages by address and the channel's own id; any of the `pairs`."""
         either = tuple_(ChannelUser.address, Message.message_id).in_(pairs)
         asked = _FOUND.where(ChannelUser.channel == channel, either)
-        with self._database.statement() as connection:
-            return fetch(connection, Found, asked)
+        return self._fetch(Found, asked)
 
     def by_message_id(self, message_id: str) -> tuple[Found, ...]:
         """Find messages by the channel's own id alone. Slow if there are many messages."""
@@ -164,16 +158,14 @@ class MessageReports:
         )
         same = (named.c.channel_user_id, named.c.message_id)
         asked = _FOUND.where(tuple_(Message.channel_user_id, Message.message_id) == tuple_(*same))
-        with self._database.statement() as connection:
-            return fetch(connection, Found, asked)
+        return self._fetch(Found, asked)
 
     def in_inbox(self, message_id: str) -> tuple[InInbox, ...]:
         """Find rows of the inbox."""
         same_id = InboxEntry.envelope["message_id"].astext == message_id
         asked = select_as(InInbox, InboxEntry, now=func.service_now()).where(same_id)
-        with self._database.statement() as connection:
-            asked = asked.order_by(InboxEntry.id).limit(MAX_FOUND)
-            return fetch(connection, InInbox, asked)
+        asked = asked.order_by(InboxEntry.id).limit(MAX_FOUND)
+        return self._fetch(InInbox, asked)
 
     def refused(self) -> tuple[RefusedEnvelope, ...]:
         """Return the newest envelopes that were refused, the newest first."""
@@ -182,9 +174,8 @@ class MessageReports:
             DeadLetter.kind == DeadLetterKind.ENVELOPE,
             func.octet_length(DeadLetter.raw) <= _MAX_BYTES,
         )
-        with self._database.statement() as connection:
-            asked = asked.order_by(DeadLetter.id.desc()).limit(MAX_READ)
-            return fetch(connection, RefusedEnvelope, asked)
+        asked = asked.order_by(DeadLetter.id.desc()).limit(MAX_READ)
+        return self._fetch(RefusedEnvelope, asked)
 
 
 def _history(connection: Connection, row: Row) -> MessageHistory:
@@ -194,12 +185,8 @@ def _history(connection: Connection, row: Row) -> MessageHistory:
     delivery = None
     if replied is not None and replied.id is not None:
         delivery = value_of(DeliverySummary, replied)
-    about = {
-        "user_id": row.user_id,
-        "turn_id": turn_id,
-        "accepted_at": row.accepted_at,
-        "finished_at": row.finished_at,
-    }
+    about = {name: getattr(row, name) for name in ("user_id", "accepted_at", "finished_at")}
+    about["turn_id"] = turn_id
     # Not `== None` for a missing delivery: that is IS NULL, which fits every other dead letter.
     of_delivery = DeadLetter.delivery_id.in_([delivery.id] if delivery else [])
     letters = _LETTERS.where(or_(DeadLetter.message_row_id == row.id, of_delivery))
