@@ -19,7 +19,7 @@ from worker.handlers.deliver import DeliverReplies
 from worker.handlers.intake.accept import AcceptEnvelope
 from worker.handlers.intake.drain_inbox import DrainInbox
 from worker.handlers.intake.receive import ReceiveEnvelope
-from worker.handlers.privacy.retention import ApplyRetention, HourlyRetention
+from worker.handlers.privacy.retention import HourlyRetention
 from worker.handlers.turns.answer import AnswerUser
 from worker.handlers.turns.find_conversation import ConversationFinder
 from worker.handlers.turns.live_reply import PublishLiveReply
@@ -203,8 +203,7 @@ def _background(shared: SharedParts, broker: BrokerClient, sweep: Sweeper) -> Ba
 def _retention(database: Database, keep_days: int | None) -> HourlyRetention | None:
     if keep_days is None:
         return None
-    store = RetentionStore(database, keep_days=keep_days)
-    return HourlyRetention(apply=ApplyRetention(store=store))
+    return HourlyRetention(store=RetentionStore(database, keep_days=keep_days))
 
 
 def _channels(

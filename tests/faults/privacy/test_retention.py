@@ -16,7 +16,6 @@ from tests.support.world import (
 )
 from worker.bootstrap.service import build_service
 from worker.config.settings import Settings
-from worker.handlers.privacy.retention import ApplyRetention
 from worker.store.database import Database
 from worker.store.privacy.retention import BATCH, RetentionStore
 
@@ -260,12 +259,12 @@ def test_a_pass_ends_where_another_process_is_at_it_and_a_person_waits(world: Wo
     say(world, mike, "hello")
     plant(world, 1)
     database = Database(world.database.url, pool_size=1)
-    apply = ApplyRetention(store=RetentionStore(database, keep_days=DAYS))
+    store = RetentionStore(database, keep_days=DAYS)
     try:
         with psycopg.connect(libpq_url(world.database.url)) as other:
             other.execute("SELECT pg_advisory_xact_lock(4871, 2)")
-            assert list(apply(waits=False)) == []
-        assert [dict(one) for one in apply() if one] == [{"turns": 1}]
+            assert list(store.run(waits=False)) == []
+        assert [dict(one) for one in store.run() if one] == [{"turns": 1}]
     finally:
         database.close()
 

@@ -17,7 +17,6 @@ from tests.support.world import HandDrivenWorker, World, running_world
 from worker.bootstrap.status import open_counts
 from worker.cli.inspect.metrics import parts_of
 from worker.domain.ids import ChannelUserId
-from worker.handlers.privacy.retention import ApplyRetention
 from worker.sandbox.postgres import EmbeddedPostgres
 from worker.sandbox.simulator.behaviour.config import SimulatorConfig
 from worker.store.database import Database
@@ -117,7 +116,7 @@ def test_every_index_that_forbids_nothing_is_read_by_some_statement(world: World
         StatusStore(database).overview()
         mike.operator.dead_letters.find()
         mike.operator.reset(ChannelUserId(5))
-        for _ in ApplyRetention(store=RetentionStore(database, keep_days=89))():
+        for _ in RetentionStore(database, keep_days=89).run():
             pass
         erasures = mike.operator.erase
         erasures.store.stop(ChannelUserId(7))

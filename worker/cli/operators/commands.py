@@ -19,8 +19,9 @@ from worker.domain.errors import DatabaseAwayError, RetryableError
 
 if TYPE_CHECKING:
     from worker.domain.ids import ChannelUserId
-    from worker.handlers.privacy.retention import ApplyRetention
     from worker.queue.broker import QueueEntries
+    from worker.store.privacy.retention import RetentionStore
+    from worker.queue.entries import QueueEntries
 
 
 def pause(who: User, *, as_json: Json = False) -> None:
@@ -173,7 +174,6 @@ def retention(*, dry_run: DryRun = False, as_json: Json = False) -> None:
     """
     from worker.bootstrap.status import open_database
     from worker.cli.settings import settings_for
-    from worker.handlers.privacy.retention import ApplyRetention
     from worker.store.privacy.retention import RetentionStore
 
     settings = settings_for("database_url")
@@ -183,10 +183,10 @@ def retention(*, dry_run: DryRun = False, as_json: Json = False) -> None:
             "RETENTION_DAYS is not set: everything is kept for ever", exit_code=MISUSED
         )
     with open_database(settings.database_url) as database:
-        apply = ApplyRetention(store=RetentionStore(database, keep_days=days))
-        counts = sum(map(Counter, apply(dry_run=True)), Counter[str]())
+        store = RetentionStore(database, keep_days=days)
+        counts = sum(map(Counter, store.run(dry_run=True)), Counter[str]())
         if not dry_run:
-            counts = _removed(apply, total=counts.total())
+            counts = _removed(store, total=counts.total())
     verb = "would_be_removed" if dry_run else "removed"
     if as_json:
         print_json({"older_than_days": days, verb: counts})
@@ -195,10 +195,10 @@ def retention(*, dry_run: DryRun = False, as_json: Json = False) -> None:
     print_line(f"older than {days} days, {said}: {counts_as_text(counts) or 'nothing'}")
 
 
-def _removed(apply: "ApplyRetention", *, total: int) -> Counter[str]:
+def _removed(store: "RetentionStore", *, total: int) -> Counter[str]:
     counts: Counter[str] = Counter()
     with progress_bar("retention", total) as advance:
-        for batch in apply():
+        for batch in store.run():
             counts.update(batch)
             advance(sum(batch.values()))
     return counts

@@ -47,7 +47,7 @@ class EraseUser:
         found = Counter(self.store.count(user_id))
         found["dead_letters"] += sum(1 for _ in self.raw.letters(belongs))
         found["inbox"] = sum(1 for _ in self.raw.inbox(belongs))
-        found["telnyx_conversations"] = len(self.store.at_telnyx(user_id).conversations)
+        found["telnyx_conversations"] = len(self.store.at_telnyx(user_id)[0])
         found["queue_entries"] = queues.remove(belongs, dry_run=True) if queues else 0
         return {name: number for name, number in found.items() if number}
 
@@ -69,9 +69,9 @@ class EraseUser:
         if queues:
             self.store.note(user_id, "queue_entries", self._forget_taken(queues, belongs))
         self._forget_at_telnyx(user_id, who)
-        inbox = [one.id for one in self.raw.inbox(belongs)]
+        inbox = [row_id for row_id, _ in self.raw.inbox(belongs)]
         self.store.note(user_id, "inbox", self.raw.delete_inbox(inbox))
-        letters = [one.id for one in self.raw.letters(belongs)]
+        letters = [row_id for row_id, _ in self.raw.letters(belongs)]
         self.store.note(user_id, "dead_letters", self.raw.delete_letters(letters))
         removed = self.store.remove(lease)
         log.info("user.erased", user=user_id)
@@ -92,11 +92,10 @@ class EraseUser:
         return queues.forget(keys)
 
     def _forget_at_telnyx(self, user_id: ChannelUserId, who: ChannelAddress) -> None:
-        known = self.store.at_telnyx(user_id)
+        found, agents = self.store.at_telnyx(user_id)
         deleted = 0
         try:
-            found = list(known.conversations)
-            for agent in sorted(known.agents | set(self.routing.agents)):
+            for agent in sorted(agents | set(self.routing.agents)):
                 tag = user_tag(self.namespace, who, agent)
                 # Found by metadata, too: the answer to a creation may have been lost.
                 found += [one.id for one in self.telnyx.find({USER_KEY: tag})]

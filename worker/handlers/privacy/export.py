@@ -10,7 +10,7 @@ from worker.domain.routing import Routing
 from worker.handlers.privacy.ownership import Ownership
 from worker.store.privacy.erasures import ErasureStore
 from worker.store.privacy.exports import ExportStore
-from worker.store.privacy.raw_bytes import RawEntry, RawStore
+from worker.store.privacy.raw_bytes import RawStore
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +47,7 @@ def _listed(name: str, documents: Iterator[str]) -> Iterator[str]:
     yield "]"
 
 
-def _document(entry: RawEntry) -> str:
-    content = entry.content.decode("utf-8", "backslashreplace")
-    return json.dumps({"id": entry.id, "content": content}, ensure_ascii=False)
+def _document(entry: tuple[int, bytes]) -> str:
+    row_id, raw = entry
+    content = raw.decode("utf-8", "backslashreplace")
+    return json.dumps({"id": row_id, "content": content}, ensure_ascii=False)

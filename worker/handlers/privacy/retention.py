@@ -6,46 +6,18 @@ from dataclasses import dataclass, field
 
 from worker.net.clock import boottime
 from worker.observability.logs import log
-from worker.store.privacy.retention import Cursor, RetentionStore
+from worker.store.privacy.retention import RetentionStore
 
 EVERY_S = 3600.0
 LOOK_EVERY_S = 60.0
 """The interval at which each process asks whether a pass is due."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class ApplyRetention:
-    """One pass over everything."""
-
-    store: RetentionStore
-
-    def __call__(self, *, waits: bool = True, dry_run: bool = False) -> Iterator[Mapping[str, int]]:
-        """Run a batch for each item of the iterator, which is the number of rows by table.
-
-        It may be abandoned at any point; the next pass continues. `waits` False: it ends if another
-        process is running one. `dry_run`: it only counts.
-        """
-        parts = (
-            self.store.turns,
-            self.store.messages,
-            self.store.dead_letters,
-            self.store.attempt_log,
-        )
-        for part in parts:
-            cursor: Cursor | None = Cursor()
-            while cursor is not None:
-                batch = part(cursor, waits=waits, dry_run=dry_run)
-                if batch is None:
-                    return
-                yield batch.counts
-                cursor = batch.next
-
-
 @dataclass(kw_only=True)
 class HourlyRetention:
     """A pass an hour, by one of all processes: a batch for each look of its sweeper."""
 
-    apply: ApplyRetention
+    store: RetentionStore
     _due_at: float = 0.0
     """The first look is at once."""
     _pass: Iterator[Mapping[str, int]] | None = None
@@ -58,10 +30,10 @@ class HourlyRetention:
                 return
             # Before the question, so that a database that is away is not asked with every sweep.
             self._due_at = boottime() + LOOK_EVERY_S
-            if not self.apply.store.begin(every_s=EVERY_S):
+            if not self.store.begin(every_s=EVERY_S):
                 return
             self._removed.clear()
-            self._pass = self.apply(waits=False)
+            self._pass = self.store.run(waits=False)
         try:
             counts = next(self._pass, None)
         except Exception:

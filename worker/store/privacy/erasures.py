@@ -9,7 +9,6 @@ of a new channel user.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from worker.domain.errors import NotFoundError
 from worker.domain.ids import ChannelUserId, TelnyxConversationId
@@ -20,6 +19,7 @@ from worker.store.privacy.retention import WAIT
 from worker.store.rows import address_of
 from worker.store.sql import Connection, sql
 from worker.store.turns.lease import lock_for_removal
+from worker.store.workers import living_workers
 
 _WHO = sql("SELECT channel, recipient, address, thread FROM channel_users WHERE id = :user_id")
 # Like a divergence: no sweep finds the user, and no claim takes them.
@@ -46,7 +46,6 @@ SELECT EXISTS (SELECT FROM deliveries
 _AT_TELNYX = sql("""
 SELECT telnyx_conversation_id, agent FROM conversations WHERE channel_user_id = :user_id ORDER BY id
 """)
-_WORKERS = sql("SELECT EXISTS (SELECT FROM workers WHERE alive_until >= service_now())")
 # Deleting a conversation or a user makes Postgres scan `calls` and `deliveries` for references: an
 # index for that would cost every message, and erasing is rare.
 _PATIENCE = sql("SELECT set_config('statement_timeout', '10min', true)")
@@ -87,20 +86,7 @@ _COUNT = sql(
         f"(SELECT count(*) FROM {table} WHERE {rows}) AS {table}" for table, rows in _ROWS.items()
     )
 )
-_DELETE = {
-    table: sql(f"""
-        WITH gone AS (DELETE FROM {table} WHERE {rows} RETURNING 1) SELECT count(*) FROM gone""")
-    for table, rows in _ROWS.items()
-}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AtTelnyx:
-    """The conversations of a channel user that Telnyx may hold."""
-
-    conversations: tuple[TelnyxConversationId, ...]
-    agents: frozenset[str]
-    """The agents of these conversations, and of those that have no id yet."""
+_DELETE = {table: sql(f"DELETE FROM {table} WHERE {rows}") for table, rows in _ROWS.items()}
 
 
 class ErasureStore:
@@ -120,8 +106,7 @@ class ErasureStore:
     def count(self, user_id: ChannelUserId) -> dict[str, int]:
         """Count the user's rows by table."""
         with self._database.statement() as connection:
-            row = connection.execute(_COUNT, {"user_id": user_id}).one()
-        return {table: int(getattr(row, table)) for table in _ROWS}
+            return dict(connection.execute(_COUNT, {"user_id": user_id}).one()._asdict())
 
     def stop(self, user_id: ChannelUserId) -> None:
         """Let nothing new start for the user, and record the request. Safe to repeat."""
@@ -137,20 +122,19 @@ class ErasureStore:
             connection.execute(_CANCEL, {"user_id": user_id})
             return bool(connection.execute(_DELIVERING, {"user_id": user_id}).scalar_one())
 
-    def at_telnyx(self, user_id: ChannelUserId) -> AtTelnyx:
-        """Return the user's conversations, closed ones too."""
+    def at_telnyx(self, user_id: ChannelUserId) -> tuple[list[TelnyxConversationId], set[str]]:
+        """Return the user's conversations at Telnyx, closed ones too, and the agents of all.
+
+        A mapping that was not bound to a conversation yet has an agent, too.
+        """
         with self._database.statement() as connection:
             rows = connection.execute(_AT_TELNYX, {"user_id": user_id}).fetchall()
-        known = (row.telnyx_conversation_id for row in rows)
-        return AtTelnyx(
-            conversations=tuple(TelnyxConversationId(one) for one in known if one is not None),
-            agents=frozenset(row.agent for row in rows),
-        )
+        return [one for one, _ in rows if one is not None], {agent for _, agent in rows}
 
     def workers_live(self) -> bool:
         """Whether any worker process is alive."""
         with self._database.statement() as connection:
-            return bool(connection.execute(_WORKERS).scalar_one())
+            return bool(living_workers(connection))
 
     def note(self, user_id: ChannelUserId, name: str, number: int) -> None:
         """Add a removal elsewhere to the proof."""
@@ -184,8 +168,8 @@ class ErasureStore:
 
 
 def _delete(connection: Connection, table: str, user_id: ChannelUserId) -> None:
-    gone = connection.execute(_DELETE[table], {"user_id": user_id}).scalar_one()
-    _note(connection, user_id, table, int(gone))
+    gone = connection.execute(_DELETE[table], {"user_id": user_id}).rowcount
+    _note(connection, user_id, table, gone)
 
 
 def _note(connection: Connection, user_id: ChannelUserId, name: str, number: int) -> None:

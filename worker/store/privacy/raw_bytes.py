@@ -5,7 +5,6 @@ Only their content says to whom they belong, so they are scanned page by page; `
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import TypeAlias
 
 from worker.store.database import Database
@@ -17,40 +16,28 @@ _LETTERS = sql("""
 SELECT id, raw AS content FROM dead_letters WHERE raw IS NOT NULL AND id > :after
 ORDER BY id LIMIT :limit
 """)
-_DELETE_LETTERS = sql("""
-WITH gone AS (DELETE FROM dead_letters WHERE id = ANY(:ids) RETURNING 1) SELECT count(*) FROM gone
-""")
+_DELETE_LETTERS = sql("DELETE FROM dead_letters WHERE id = ANY(:ids)")
 _INBOX = sql("SELECT id, envelope AS content FROM inbox WHERE id > :after ORDER BY id LIMIT :limit")
-_DELETE_INBOX = sql("""
-WITH gone AS (DELETE FROM inbox WHERE id = ANY(:ids) RETURNING 1) SELECT count(*) FROM gone
-""")
+_DELETE_INBOX = sql("DELETE FROM inbox WHERE id = ANY(:ids)")
 
 Belongs: TypeAlias = Callable[[bytes], bool]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RawEntry:
-    """The bytes of a dead letter or inbox row; `id` is that of the row."""
-
-    id: int
-    content: bytes
-
-
 class RawStore:
-    """Bytes of dead letters, and envelopes of the inbox."""
+    """Bytes of dead letters, and envelopes of the inbox, each with the id of its row."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def letters(self, belongs: Belongs) -> Iterator[RawEntry]:
+    def letters(self, belongs: Belongs) -> Iterator[tuple[int, bytes]]:
         """Yield the dead letters whose bytes belong to a user."""
         return self._scan(_LETTERS, belongs)
 
-    def inbox(self, belongs: Belongs) -> Iterator[RawEntry]:
+    def inbox(self, belongs: Belongs) -> Iterator[tuple[int, bytes]]:
         """Yield the envelopes of the inbox that belong to a user."""
         return self._scan(_INBOX, belongs)
 
-    def _scan(self, statement: Statement, belongs: Belongs) -> Iterator[RawEntry]:
+    def _scan(self, statement: Statement, belongs: Belongs) -> Iterator[tuple[int, bytes]]:
         after = 0
         while True:
             with self._database.statement() as connection:
@@ -58,17 +45,16 @@ class RawStore:
             if not rows:
                 return
             after = rows[-1].id
-            for row in rows:
-                raw = row.content
+            for row_id, raw in rows:
                 # `jsonb` arrives parsed, `bytea` as bytes.
                 content = raw if isinstance(raw, bytes) else json.dumps(raw).encode()
                 if belongs(content):
-                    yield RawEntry(id=row.id, content=content)
+                    yield row_id, content
 
     def delete_letters(self, ids: Sequence[int]) -> int:
         """Delete dead letters, and return their number."""
         with self._database.statement() as connection:
-            return int(connection.execute(_DELETE_LETTERS, {"ids": list(ids)}).scalar_one())
+            return connection.execute(_DELETE_LETTERS, {"ids": list(ids)}).rowcount
 
     def delete_inbox(self, ids: Sequence[int]) -> int:
         """Delete envelopes, and return their number.
@@ -76,4 +62,4 @@ class RawStore:
         It waits for a worker that is draining one of them, which has become a message then.
         """
         with self._database.statement() as connection:
-            return int(connection.execute(_DELETE_INBOX, {"ids": list(ids)}).scalar_one())
+            return connection.execute(_DELETE_INBOX, {"ids": list(ids)}).rowcount

@@ -17,12 +17,11 @@ Texts that are still needed are kept:
 Each batch is one short transaction, and no two of them run at the same time.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
 
 from worker.store.database import Database
-from worker.store.sql import Connection, Row, Statement, sql
+from worker.store.sql import Row, Statement, sql
 
 BATCH = 200
 
@@ -63,13 +62,13 @@ WITH candidates AS (
     SELECT finished_at, id FROM candidates ORDER BY finished_at DESC, id DESC LIMIT 1
 )
 """
-_SEE_TURNS = sql(
-    _OLD_TURNS
-    + """
+_SEEN_TURNS = """
 SELECT (SELECT count(*) FROM candidates) AS seen, (SELECT finished_at FROM last) AS after_at,
     (SELECT id FROM last) AS after_id, (SELECT count(*) FROM old) AS turns,
-    (SELECT count(*) FROM messages m JOIN old ON m.turn_id = old.id) AS messages
+    (SELECT count(*) FROM {messages}) AS messages
 """
+_SEE_TURNS = sql(
+    _OLD_TURNS + _SEEN_TURNS.format(messages="messages m JOIN old ON m.turn_id = old.id")
 )
 _REDACT_TURNS = sql(
     _OLD_TURNS
@@ -87,10 +86,8 @@ _REDACT_TURNS = sql(
     UPDATE turns t SET input_text = '', parts = '[]', redacted_at = service_now()
     FROM old WHERE t.id = old.id
 )
-SELECT (SELECT count(*) FROM candidates) AS seen, (SELECT finished_at FROM last) AS after_at,
-    (SELECT id FROM last) AS after_id, (SELECT count(*) FROM old) AS turns,
-    (SELECT count(*) FROM written) AS messages
 """
+    + _SEEN_TURNS.format(messages="written")
 )
 # Other rows refer only to messages with a turn, which a dead one always had.
 # SKIP LOCKED: a row that a worker holds is left to the next pass.
@@ -138,33 +135,17 @@ WITH gone AS (
 )
 SELECT count(*) AS attempt_log, count(*) AS seen FROM gone
 """)
-_TABLES = ("turns", "messages", "dead_letters", "attempt_log")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cursor:
-    """The position of a walk through a table."""
-
-    at: datetime | None = None
-    """None = at the beginning."""
-    id: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Batch:
-    """The result of one batch."""
-
-    counts: Mapping[str, int] = field(default_factory=dict)
-    """Rows by table; tables without any are left out."""
-    next: Cursor | None = None
-    """The position of the next batch; None = this was the last."""
+_PARTS = (
+    (_SEE_TURNS, _REDACT_TURNS),
+    (_SEE_MESSAGES, _REDACT_MESSAGES),
+    (_COUNT_LETTERS, _DROP_LETTERS),
+    (_COUNT_LOG, _DROP_LOG),
+)
+"""Of each part of a pass the statement that only counts, and the one that removes."""
 
 
 class RetentionStore:
-    """Removes texts older than `keep_days`. Every method but `begin` runs one batch.
-
-    `waits` False: a batch returns None if another process is running one.
-    """
+    """Removes texts older than `keep_days`."""
 
     def __init__(self, database: Database, *, keep_days: int) -> None:
         self._database = database
@@ -176,49 +157,29 @@ class RetentionStore:
             values = {"every": timedelta(seconds=every_s)}
             return connection.execute(_BEGIN, values).one_or_none() is not None
 
-    def turns(self, cursor: Cursor, *, waits: bool, dry_run: bool) -> Batch | None:
-        """Remove the texts of ended turns, and those of their messages, calls and replies."""
-        return self._walk(_SEE_TURNS if dry_run else _REDACT_TURNS, cursor, waits=waits)
+    def run(self, *, waits: bool = True, dry_run: bool = False) -> Iterator[Mapping[str, int]]:
+        """Run a batch for each item of the iterator, which is the number of rows by table.
 
-    def messages(self, cursor: Cursor, *, waits: bool, dry_run: bool) -> Batch | None:
-        """Empty the envelopes of messages that ended without a turn."""
-        return self._walk(_SEE_MESSAGES if dry_run else _REDACT_MESSAGES, cursor, waits=waits)
+        It may be abandoned at any point; the next pass continues. `waits` False: it ends if another
+        process is running one. `dry_run`: it only counts.
+        """
+        for counts, removes in _PARTS:
+            values: dict[str, object] = {"keep": self._keep, "limit": BATCH}
+            values |= {"after_at": "-infinity", "after_id": 0}
+            seen = BATCH
+            while seen >= BATCH:
+                row = self._batch(counts if dry_run else removes, values, waits=waits)
+                if row is None:
+                    return
+                found = row._asdict()
+                seen = found.pop("seen", 0)
+                values |= {name: found.pop(name, None) for name in ("after_at", "after_id")}
+                yield {table: number for table, number in found.items() if number}
 
-    def dead_letters(self, _: Cursor, *, waits: bool, dry_run: bool) -> Batch | None:
-        """Delete dead letters that are replayed or dismissed."""
-        return self._drop(_COUNT_LETTERS if dry_run else _DROP_LETTERS, waits=waits)
-
-    def attempt_log(self, _: Cursor, *, waits: bool, dry_run: bool) -> Batch | None:
-        """Delete old rows of the attempt log."""
-        return self._drop(_COUNT_LOG if dry_run else _DROP_LOG, waits=waits)
-
-    def _walk(self, statement: Statement, cursor: Cursor, *, waits: bool) -> Batch | None:
-        after_at = "-infinity" if cursor.at is None else cursor.at
-        values = {"keep": self._keep, "limit": BATCH, "after_at": after_at, "after_id": cursor.id}
+    def _batch(self, statement: Statement, values: dict[str, object], *, waits: bool) -> Row | None:
         with self._database.transaction() as connection:
-            if not _alone(connection, waits=waits):
+            if waits:
+                connection.execute(WAIT)
+            elif not connection.execute(_TRY).scalar_one():
                 return None
-            row = connection.execute(statement, values).one()
-        if row.seen < BATCH:
-            return Batch(counts=_counts(row))
-        return Batch(counts=_counts(row), next=Cursor(at=row.after_at, id=row.after_id))
-
-    def _drop(self, statement: Statement, *, waits: bool) -> Batch | None:
-        with self._database.transaction() as connection:
-            if not _alone(connection, waits=waits):
-                return None
-            row = connection.execute(statement, {"keep": self._keep, "limit": BATCH}).one()
-        is_full = getattr(row, "seen", 0) >= BATCH
-        return Batch(counts=_counts(row), next=Cursor() if is_full else None)
-
-
-def _alone(connection: Connection, *, waits: bool) -> bool:
-    if waits:
-        connection.execute(WAIT)
-        return True
-    return bool(connection.execute(_TRY).scalar_one())
-
-
-def _counts(row: Row) -> dict[str, int]:
-    found = {table: int(getattr(row, table, 0)) for table in _TABLES}
-    return {table: number for table, number in found.items() if number}
+            return connection.execute(statement, values).one()
