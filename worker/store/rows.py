@@ -4,14 +4,16 @@ from collections.abc import Mapping
 from dataclasses import fields
 from enum import Enum
 from functools import cache
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-from worker.domain.ids import ConversationId, TelnyxConversationId
 from worker.domain.messages import Attachment, ChannelAddress
-from worker.domain.turns.records import OpenConversation
 from worker.store.sql import Row
 
 Value = TypeVar("Value")
+
+CONVERSATION = """id, agent, remote_key, telnyx_conversation_id AS telnyx_id, base_user_messages,
+    instructions_hash"""
+"""The columns of an `OpenConversation`."""
 
 
 def reply_with_delivery(
@@ -44,19 +46,6 @@ def address_of(row: Row) -> ChannelAddress:
     )
 
 
-def conversation_value(row: Row) -> OpenConversation:
-    """Return the value of a row of `conversations`."""
-    remote = row.telnyx_conversation_id
-    return OpenConversation(
-        id=ConversationId(row.id),
-        agent=row.agent,
-        remote_key=row.remote_key,
-        telnyx_id=None if remote is None else TelnyxConversationId(remote),
-        base_user_messages=row.base_user_messages,
-        instructions_hash=row.instructions_hash,
-    )
-
-
 def attachments_of(documents: Any) -> tuple[Attachment, ...]:  # noqa: ANN401 - checked JSON
     """Return the fields we know; producers may write more, which the envelope keeps."""
     return tuple(
@@ -76,20 +65,24 @@ def value_of(value: type[Value], row: Row, **more: object) -> Value:
     Raises `TypeError` if a field without a default has no column, and `ValueError` if a column
     holds a string that its enum does not know.
     """
-    columns, enums = row._asdict() | more, _enums(value)  # type: ignore[arg-type] # hashable
-    names = [one.name for one in fields(value) if one.name in columns]  # type: ignore[arg-type]
-    found = {name: columns[name] for name in names}
-    kinds = ((name, enums[name]) for name in names if name in enums)
-    found |= {name: kind(found[name]) for name, kind in kinds if found[name] is not None}
+    columns = row._asdict() | more
+    found = {}
+    for name, kind in _kinds(value).items():  # type: ignore[arg-type] # hashable
+        if name in columns:
+            column = columns[name]
+            found[name] = column if kind is None or column is None else kind(column)
     return value(**found)
 
 
 @cache
-def _enums(value: type[object]) -> Mapping[str, type[Enum]]:
-    """Return the fields that hold an enum, whose columns are text; its ids are plain numbers."""
-    return {
-        name: kind
-        for name, hint in get_type_hints(value).items()
-        for kind in (hint, *get_args(hint))
-        if isinstance(kind, type) and issubclass(kind, Enum)
-    }
+def _kinds(value: type[object]) -> Mapping[str, type[Enum] | type[tuple[object, ...]] | None]:
+    """Return the enum of each field whose column is text, and `tuple` if it is an array."""
+    hints = get_type_hints(value)
+    return {one.name: _kind(hints[one.name]) for one in fields(value)}  # type: ignore[arg-type]
+
+
+def _kind(hint: Any) -> type[Enum] | type[tuple[object, ...]] | None:  # noqa: ANN401 - a type hint
+    if get_origin(hint) is tuple:
+        return tuple
+    kinds = (one for one in (hint, *get_args(hint)) if isinstance(one, type))
+    return next((one for one in kinds if issubclass(one, Enum)), None)

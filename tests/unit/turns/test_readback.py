@@ -14,7 +14,6 @@ from worker.domain.turns.reconcile import (
     Adopt,
     AdoptCalls,
     Diverged,
-    EndedTurn,
     Expectation,
     LookAgain,
     Reconciliation,
@@ -73,9 +72,7 @@ def look(
         text=TurnText(text=text, with_images=images),
         newest_call_s=age_s,
         newest_unknown_s=unknown_s,
-        ended=tuple(
-            EndedTurn(id=TurnId(n + 1), text=TurnText(text=one)) for n, one in enumerate(ended)
-        ),
+        ended=tuple(TurnText(id=TurnId(n + 1), text=one) for n, one in enumerate(ended)),
         landed=tuple(TurnText(text=one, with_images=images) for one in known),
         in_thread=recorded is not None,
         recorded=tuple(recorded or ()),

@@ -35,30 +35,26 @@ class Release:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Send:
+class _Turn:
+    agent: str
+    batch: tuple[PendingMessage, ...] = ()
+    expired: tuple[MessageRowId, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Send(_Turn):
     """Commit the intent and POST."""
 
-    agent: str
-    batch: tuple[PendingMessage, ...] = ()
-    expired: tuple[MessageRowId, ...] = ()
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
+class Record(_Turn):
     """Add the turn's text to Telnyx's log, so that the thread stays complete; no call is made."""
 
-    agent: str
-    batch: tuple[PendingMessage, ...] = ()
-    expired: tuple[MessageRowId, ...] = ()
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Prepare:
+class Prepare(_Turn):
     """Find or create the Telnyx conversation, then commit the intent and POST."""
 
-    agent: str
-    batch: tuple[PendingMessage, ...] = ()
-    expired: tuple[MessageRowId, ...] = ()
     close: str | None = None
     """The reason to close the open conversation first; None = none is open, or it is not ready."""
 

@@ -30,6 +30,8 @@ HUMAN_KEY = "worker_human"
 class TurnText:
     """The text of a turn's user item."""
 
+    id: TurnId | None = None
+    """None = the open turn, which the records do not list yet."""
     text: str
     with_images: bool = False
     """Telnyx may append words of its own to the text for them."""
@@ -42,20 +44,12 @@ class TurnText:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EndedTurn:
-    """An earlier turn of the same thread that may have landed or not."""
-
-    id: TurnId
-    text: TurnText
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class History:
     """The ended turns of one conversation."""
 
     landed: tuple[TurnText, ...]
     """Those in Telnyx's log, oldest first."""
-    ended: tuple[EndedTurn, ...]
+    ended: tuple[TurnText, ...]
     """Those that may be there, oldest first."""
 
 
@@ -70,7 +64,7 @@ class Expectation:
     """Seconds since the newest intent that may have reached Telnyx."""
     newest_unknown_s: float | None
     """The same for calls with an unknown outcome; None = there are none."""
-    ended: tuple[EndedTurn, ...] = ()
+    ended: tuple[TurnText, ...] = ()
     """Oldest first."""
     landed: tuple[TurnText, ...] = ()
     """Our turns that are known to be among the k."""
@@ -188,8 +182,8 @@ def _with_late_arrivals(
     waiting = list(expected.ended)
     arrived: dict[int, TurnId] = {}
     for index in extras:
-        turn = next((one for one in waiting if one.text.matches(log[index].text)), None)
-        if turn is not None:
+        turn = next((one for one in waiting if one.matches(log[index].text)), None)
+        if turn is not None and turn.id is not None:
             waiting.remove(turn)
             arrived[index] = turn.id
     if not arrived:

@@ -14,7 +14,8 @@ from worker.domain.turns.calls import CallOutcome, Done
 from worker.domain.turns.next_step import Prepare, Send, Step
 from worker.domain.turns.records import OpenTurn, Snapshot
 from worker.store.limits.expiry import end_unanswered
-from worker.store.sql import Connection, Row, sql
+from worker.store.rows import value_of
+from worker.store.sql import Connection, sql
 
 # More rows a day and agent, fewer turns that wait for the commit of another.
 PARTS = 16
@@ -35,10 +36,10 @@ SELECT EXISTS (SELECT FROM today WHERE failure = :outcome) AS told,
     (SELECT superseding_since IS NOT NULL FROM channel_users WHERE id = :user_id) AS owes_reply,
     (SELECT count(*) FROM today JOIN messages m ON m.turn_id = today.id
      WHERE m.state IN ('answered', 'dead')) AS user_messages,
-    (SELECT coalesce(sum(coalesce(c.input_tokens, 0) + coalesce(c.output_tokens, 0)), 0)
-     FROM today JOIN calls c ON c.turn_id = today.id) AS user_tokens,
-    (SELECT coalesce(sum(messages), 0) FROM spent) AS messages,
-    (SELECT coalesce(sum(tokens), 0) FROM spent) AS tokens
+    CAST((SELECT coalesce(sum(coalesce(c.input_tokens, 0) + coalesce(c.output_tokens, 0)), 0)
+     FROM today JOIN calls c ON c.turn_id = today.id) AS bigint) AS user_tokens,
+    CAST((SELECT coalesce(sum(messages), 0) FROM spent) AS bigint) AS messages,
+    CAST((SELECT coalesce(sum(tokens), 0) FROM spent) AS bigint) AS tokens
 """)
 # A row holds its latest day only: an earlier day is never read again, and a later one was written
 # with a wrong clock.
@@ -67,7 +68,7 @@ def within_budget(connection: Connection, snapshot: Snapshot, step: Step, routin
     if agent.budget is None:
         return step
     row = connection.execute(_USED, _values(snapshot.lease.user_id, agent)).one()
-    used = _used(row)
+    used = value_of(Used, row)
     allowed = step if row.owes_reply else within(snapshot, step, capacity(agent.budget, used))
     if isinstance(allowed, Send | Prepare):
         if agent.budget.counts_all:
@@ -108,13 +109,3 @@ def _values(user_id: ChannelUserId, agent: Agent) -> dict[str, object]:
         "part": user_id % PARTS,
         "outcome": OVER_BUDGET,
     }
-
-
-def _used(row: Row) -> Used:
-    return Used(
-        user_messages=row.user_messages,
-        user_tokens=int(row.user_tokens),
-        messages=int(row.messages),
-        tokens=int(row.tokens),
-        told=row.told,
-    )

@@ -17,7 +17,7 @@ from worker.domain.ids import ChannelUserId, ConversationId, TelnyxConversationI
 from worker.domain.messages import ChannelAddress
 from worker.domain.turns.records import Lease, OpenConversation, OpenTurn
 from worker.store.database import Database
-from worker.store.rows import address_of, conversation_value, value_of
+from worker.store.rows import CONVERSATION, address_of, value_of
 from worker.store.sql import Connection, sql
 from worker.store.turns.lease import check_lease
 from worker.store.turns.snapshot import close_conversation, read_turn
@@ -27,20 +27,21 @@ SELECT channel, recipient, address, thread, lease_token, open_turn_id,
     diverged_at IS NOT NULL AS diverged, EXISTS (SELECT FROM erasures e
         WHERE e.channel_user_id = u.id AND e.finished_at IS NULL) AS erasing, service_now() AS now,
     CASE WHEN EXISTS (SELECT FROM workers w
-        WHERE w.id = u.lease_owner AND w.alive_until >= service_now()) THEN lease_until END
-        AS held_until
+        WHERE w.id = u.lease_owner AND w.alive_until >= service_now())
+        AND lease_until > service_now() THEN lease_until END AS held_until
 FROM channel_users u WHERE id = :user_id FOR UPDATE
 """)
 # An ended turn counts only if its user item may still appear in a thread.
 _DOUBT = sql("""
-SELECT max(c.intent_at + CASE WHEN c.state = 'refused' THEN :settle ELSE :quiet END)
-FROM turns t JOIN calls c ON c.turn_id = t.id
+SELECT max(until) FROM turns t JOIN calls c ON c.turn_id = t.id, LATERAL (
+    SELECT c.intent_at + CASE WHEN c.state = 'refused' THEN :settle ELSE :quiet END AS until) AS one
 WHERE t.channel_user_id = :user_id AND c.state IN ('intended', 'unknown', 'refused')
+  AND until > service_now()
   AND (t.state = 'open' OR (t.landed IS NULL AND c.conversation_id IS NOT NULL))
 """)
-_OPEN = sql("""
-SELECT id, agent, remote_key, telnyx_conversation_id, base_user_messages, instructions_hash
-FROM conversations WHERE channel_user_id = :user_id AND closed_at IS NULL ORDER BY id
+_OPEN = sql(f"""
+SELECT {CONVERSATION} FROM conversations
+WHERE channel_user_id = :user_id AND closed_at IS NULL ORDER BY id
 """)
 _TAKE = sql("""
 UPDATE channel_users SET lease_token = lease_token + 1, lease_owner = NULL, lease_until = NULL
@@ -141,10 +142,7 @@ class InterventionStore:
 
     def __init__(self, database: Database, *, quiet_s: float, settle_s: float) -> None:
         self._database = database
-        self._waits = {
-            "quiet": timedelta(seconds=quiet_s),
-            "settle": timedelta(seconds=settle_s),
-        }
+        self._waits = {"quiet": timedelta(seconds=quiet_s), "settle": timedelta(seconds=settle_s)}
 
     def take(self, user_id: ChannelUserId) -> LockedUser:
         """Raise the token if the user is free, which fences off workers. Raises `NotFoundError`."""
@@ -161,19 +159,16 @@ class InterventionStore:
         if row is None:
             raise NotFoundError("there is no such channel user")
         values = {"user_id": user_id, **self._waits}
-        doubt_until = connection.execute(_DOUBT, values).scalar_one()
         turn_id = row.open_turn_id
-        opened = connection.execute(_OPEN, {"user_id": user_id})
-        return LockedUser(
+        opened = connection.execute(_OPEN, values)
+        return value_of(
+            LockedUser,
+            row,
             lease=Lease(user_id=user_id, token=row.lease_token),
             who=address_of(row),
-            now=row.now,
-            turn=None if turn_id is None else read_turn(connection, TurnId(turn_id)),
-            open=tuple(conversation_value(one) for one in opened),
-            diverged=row.diverged,
-            erasing=row.erasing,
-            held_until=_if_after(row.now, row.held_until),
-            doubt_until=_if_after(row.now, doubt_until),
+            turn=None if turn_id is None else read_turn(connection, turn_id),
+            open=tuple(value_of(OpenConversation, one) for one in opened),
+            doubt_until=connection.execute(_DOUBT, values).scalar_one(),
         )
 
     def reset(self, lease: Lease, conversation: OpenConversation, *, turn: TurnId | None) -> None:
@@ -224,18 +219,12 @@ class InterventionStore:
 
 
 def _move_turn(connection: Connection, adoption: Adoption, *, to: ConversationId) -> None:
-    if adoption.turn is None:
-        return
-    if not adoption.turn_may_be_there:
-        connection.execute(_DETACH, {"turn_id": adoption.turn})
-        return
-    values: dict[str, int | None] = {
-        "turn_id": adoption.turn,
-        "to": to,
-        "was": adoption.was,
-    }
-    connection.execute(_MOVE_TURN, values)
-    connection.execute(_MOVE_CALLS, values)
+    values = {"turn_id": adoption.turn, "to": to, "was": adoption.was}
+    if adoption.turn is not None and adoption.turn_may_be_there:
+        connection.execute(_MOVE_TURN, values)
+        connection.execute(_MOVE_CALLS, values)
+    elif adoption.turn is not None:
+        connection.execute(_DETACH, values)
 
 
 def _go_on(connection: Connection, lease: Lease, turn: TurnId | None) -> None:
@@ -255,7 +244,3 @@ def note(
     """Record in the attempt log that an operator stepped in: ids, never texts."""
     values = {"event": event, "user_id": lease.user_id, "turn_id": turn, "token": lease.token}
     connection.execute(_NOTE, {**values, "facts": json.dumps(facts)})
-
-
-def _if_after(now: datetime, time: datetime | None) -> datetime | None:
-    return time if time is not None and time > now else None

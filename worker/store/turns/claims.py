@@ -129,15 +129,7 @@ class ClaimStore:
         )
         if not isinstance(step, Send) or intent is not None:
             return claimed
-        intent = insert_intent(
-            connection,
-            snapshot.lease,
-            turn,
-            snapshot.conversation,
-            agent,
-            worker_id=self._worker_id,
-        )
-        return replace(claimed, intent=intent)
+        return insert_intent(connection, claimed, worker_id=self._worker_id)
 
 
 def _release(connection: Connection, snapshot: Snapshot, step: Release) -> NotClaimed:

@@ -5,20 +5,20 @@ from datetime import timedelta
 from worker.domain.ids import ConversationId, TelnyxConversationId
 from worker.domain.turns.records import Lease, OpenConversation
 from worker.store.database import Database
-from worker.store.rows import conversation_value
+from worker.store.rows import CONVERSATION, value_of
 from worker.store.sql import sql
 from worker.store.turns.lease import check_lease
 from worker.store.turns.snapshot import read_conversation
 
-_INSERT = sql("""
+_INSERT = sql(f"""
 INSERT INTO conversations (channel_user_id, agent) VALUES (:user_id, :agent)
-RETURNING id, agent, remote_key, telnyx_conversation_id, base_user_messages, instructions_hash
+RETURNING {CONVERSATION}
 """)
 # Once only: turns are counted by the messages of the Telnyx conversation they landed in.
-_BIND = sql("""
+_BIND = sql(f"""
 UPDATE conversations SET telnyx_conversation_id = :telnyx_id, base_user_messages = :base
 WHERE id = :id AND telnyx_conversation_id IS NULL
-RETURNING id, agent, remote_key, telnyx_conversation_id, base_user_messages, instructions_hash
+RETURNING {CONVERSATION}
 """)
 _USED = sql("""
 SELECT telnyx_conversation_id FROM conversations
@@ -41,7 +41,7 @@ class ConversationStore:
             if found is not None:
                 return found
             values = {"user_id": lease.user_id, "agent": agent}
-            return conversation_value(connection.execute(_INSERT, values).one())
+            return value_of(OpenConversation, connection.execute(_INSERT, values).one())
 
     def used(self, lease: Lease) -> frozenset[TelnyxConversationId]:
         """Return all Telnyx conversations the user ever had: closed ones stay closed."""
@@ -61,4 +61,4 @@ class ConversationStore:
         with self._database.transaction() as connection:
             check_lease(connection, lease, lease_for=self._lease)
             values = {"id": conversation, "telnyx_id": telnyx_id, "base": base_user_messages}
-            return conversation_value(connection.execute(_BIND, values).one())
+            return value_of(OpenConversation, connection.execute(_BIND, values).one())

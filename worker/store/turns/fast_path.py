@@ -13,10 +13,9 @@ from worker.domain.messages import Accepted, NewMessage, PendingMessage, input_p
 from worker.domain.routing import Agent, ChannelPolicy, Routing
 from worker.domain.turns.claim import Claimed, Intent
 from worker.domain.turns.next_step import Send, gate_names
-from worker.domain.turns.records import Lease, OpenTurn
+from worker.domain.turns.records import Lease, OpenConversation, OpenTurn
 from worker.net.clock import boottime
 from worker.store.database import Database
-from worker.store.rows import conversation_value
 from worker.store.sql import Row, sql
 
 # `quiet` finds the usual case in the statement's snapshot. An UPDATE that waited for its row reads
@@ -171,7 +170,15 @@ class StartStore:
             channel=policy,
             delivery_policy=self._routing.delivery_policy(policy.name, turn.reply_to),
             turn=turn,
-            conversation=conversation_value(row),
+            # Field by field: this is the hot path, and `value_of` costs more.
+            conversation=OpenConversation(
+                id=row.id,
+                agent=row.agent,
+                remote_key=row.remote_key,
+                telnyx_id=row.telnyx_conversation_id,
+                base_user_messages=row.base_user_messages,
+                instructions_hash=row.instructions_hash,
+            ),
             paused=False,
             step=Send(agent=agent.name, batch=(pending,)),
             intent=Intent(call_id=CallId(row.call_id), round=0, attempt=0, instructions=None),

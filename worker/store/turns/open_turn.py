@@ -10,9 +10,9 @@ from worker.domain.ids import CallId, TurnId, WorkerId
 from worker.domain.messages import input_parts, input_text
 from worker.domain.routing import Agent
 from worker.domain.states import TurnKind
-from worker.domain.turns.claim import Intent
+from worker.domain.turns.claim import Claimed, Intent
 from worker.domain.turns.next_step import Prepare, Record, Send
-from worker.domain.turns.records import Lease, OpenConversation, OpenTurn, Snapshot
+from worker.domain.turns.records import OpenConversation, OpenTurn, Snapshot
 from worker.store.sql import Connection, sql
 
 # `taken_until` only grows: a message that sorts before it is known to have arrived late.
@@ -129,36 +129,26 @@ def _instructions_for(
     return agent.instructions
 
 
-def insert_intent(
-    connection: Connection,
-    lease: Lease,
-    turn: OpenTurn,
-    conversation: OpenConversation | None,
-    agent: Agent,
-    *,
-    worker_id: WorkerId,
-) -> Intent:
+def insert_intent(connection: Connection, claimed: Claimed, *, worker_id: WorkerId) -> Claimed:
     """Insert the turn's next call; with the instructions unless the thread has them.
 
-    From now on the turn belongs to this conversation.
+    From now on the turn belongs to the claim's conversation.
     """
+    turn, conversation, agent = claimed.turn, claimed.conversation, claimed.agent
     if conversation is not None and turn.conversation_id != conversation.id:
         connection.execute(_ATTACH, {"turn_id": turn.id, "conversation_id": conversation.id})
     instructions = _instructions_for(agent, conversation, turn)
     attempt = sum(call.round == turn.round for call in turn.calls)
     values = {
-        "user_id": lease.user_id,
+        "user_id": claimed.lease.user_id,
         "turn_id": turn.id,
         "conversation_id": conversation.id if conversation else None,
         "round": turn.round,
         "attempt": attempt,
-        "token": lease.token,
+        "token": claimed.lease.token,
         "worker_id": worker_id,
         "instructions_hash": agent.instructions_hash if instructions else None,
     }
-    return Intent(
-        call_id=CallId(connection.execute(_INTEND, values).scalar_one()),
-        round=turn.round,
-        attempt=attempt,
-        instructions=instructions,
-    )
+    call_id = CallId(connection.execute(_INTEND, values).scalar_one())
+    intent = Intent(call_id=call_id, round=turn.round, attempt=attempt, instructions=instructions)
+    return replace(claimed, intent=intent)

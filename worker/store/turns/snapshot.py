@@ -5,22 +5,11 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from worker.domain.ids import (
-    CallId,
-    ChannelUserId,
-    ConversationId,
-    MessageRowId,
-    TurnId,
-)
-from worker.domain.messages import (
-    MAX_TURN_MESSAGES,
-    PendingMessage,
-)
-from worker.domain.states import CallState, TurnKind
-from worker.domain.turns.calls import Fault
+from worker.domain.ids import ChannelUserId, ConversationId, MessageRowId, TurnId
+from worker.domain.messages import MAX_TURN_MESSAGES, PendingMessage
 from worker.domain.turns.records import CallRecord, Lease, OpenConversation, OpenTurn, Snapshot
 from worker.store.limits.gates import read_gates
-from worker.store.rows import address_of, attachments_of, conversation_value
+from worker.store.rows import address_of, attachments_of, value_of
 from worker.store.sql import Connection, Row, sql
 from worker.store.turns import tool_calls
 
@@ -40,7 +29,7 @@ FROM calls
 WHERE turn_id = :turn_id ORDER BY id
 """)
 _OPEN_CONVERSATION = """
-    c.id, c.agent, c.remote_key, c.telnyx_conversation_id, c.base_user_messages,
+    c.id, c.agent, c.remote_key, c.telnyx_conversation_id AS telnyx_id, c.base_user_messages,
     c.instructions_hash, c.owes_outputs,
     (SELECT count(*) FROM turns t WHERE t.conversation_id = c.id) AS turns,
     (SELECT finished_at FROM turns t WHERE t.conversation_id = c.id ORDER BY id DESC LIMIT 1)
@@ -106,19 +95,11 @@ def read_snapshot(connection: Connection, user_id: ChannelUserId, claimed: Row) 
 
 def read_turn(connection: Connection, turn_id: TurnId) -> OpenTurn:
     """Read an open turn with its calls and tool calls, oldest first."""
-    row = connection.execute(_TURN, {"turn_id": turn_id}).one()
-    return OpenTurn(
-        id=turn_id,
-        agent=row.agent,
-        input_text=row.input_text,
-        parts=tuple(row.parts),
-        opened_at=row.opened_at,
-        messages=row.messages,
-        kind=TurnKind(row.kind),
-        conversation_id=row.conversation_id,
-        reply_to=row.reply_to,
-        traceparents=tuple(row.traceparents),
-        calls=tuple(_call(call) for call in connection.execute(_CALLS, {"turn_id": turn_id})),
+    values = {"turn_id": turn_id}
+    return value_of(
+        OpenTurn,
+        connection.execute(_TURN, values).one(),
+        calls=tuple(value_of(CallRecord, call) for call in connection.execute(_CALLS, values)),
         tool_calls=tool_calls.of_turn(connection, turn_id),
     )
 
@@ -133,12 +114,8 @@ def read_conversation(
 
 
 def _open_conversation(connection: Connection, row: Row) -> OpenConversation:
-    return replace(
-        conversation_value(row),
-        turns=row.turns,
-        last_turn_at=row.last_turn_at,
-        owed=tool_calls.owed(connection, row.id) if row.owes_outputs else (),
-    )
+    owed = tool_calls.owed(connection, row.id) if row.owes_outputs else ()
+    return value_of(OpenConversation, row, owed=owed)
 
 
 def _pending(document: Mapping[str, Any]) -> PendingMessage:
@@ -153,19 +130,6 @@ def _pending(document: Mapping[str, Any]) -> PendingMessage:
         traceparent=document["traceparent"],
         expires_at=None if expires_at is None else datetime.fromisoformat(expires_at),
         attachments=attachments_of(document["attachments"]),
-    )
-
-
-def _call(row: Row) -> CallRecord:
-    return CallRecord(
-        id=CallId(row.id),
-        round=row.round,
-        attempt=row.attempt,
-        state=CallState(row.state),
-        intent_at=row.intent_at,
-        status=row.status,
-        conversation_id=row.conversation_id,
-        fault=Fault(row.fault) if row.fault else None,
     )
 
 

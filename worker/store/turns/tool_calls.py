@@ -10,15 +10,13 @@ from worker.domain.ids import ConversationId, TurnId
 from worker.domain.states import ToolCallState
 from worker.domain.turns.calls import ToolCall
 from worker.domain.turns.records import ToolRecord
-from worker.store.sql import Connection, Row, sql
+from worker.store.rows import value_of
+from worker.store.sql import Connection, sql
 
-_OF_TURN = sql("""
-SELECT turn_id, round, call_id, name, arguments, token, state, output
-FROM tool_calls WHERE turn_id = :turn_id ORDER BY id
-""")
-_OWED = sql("""
-SELECT c.turn_id, c.round, c.call_id, c.name, c.arguments, c.token, c.state, c.output
-FROM tool_calls c JOIN turns t ON t.id = c.turn_id
+_RECORD = "c.turn_id, c.round, c.call_id, c.name, c.arguments, c.token, c.state, c.output"
+_OF_TURN = sql(f"SELECT {_RECORD} FROM tool_calls c WHERE turn_id = :turn_id ORDER BY id")
+_OWED = sql(f"""
+SELECT {_RECORD} FROM tool_calls c JOIN turns t ON t.id = c.turn_id
 WHERE t.conversation_id = :conversation_id AND t.state <> 'open' AND c.answered_at IS NULL
 ORDER BY c.id
 """)
@@ -51,12 +49,14 @@ WHERE id = :conversation_id
 
 def of_turn(connection: Connection, turn_id: TurnId) -> tuple[ToolRecord, ...]:
     """Read the tool calls of a turn, oldest first."""
-    return tuple(map(_record, connection.execute(_OF_TURN, {"turn_id": turn_id})))
+    rows = connection.execute(_OF_TURN, {"turn_id": turn_id})
+    return tuple(value_of(ToolRecord, row) for row in rows)
 
 
 def owed(connection: Connection, conversation_id: ConversationId) -> tuple[ToolRecord, ...]:
     """Read the tool calls of ended turns whose outputs the thread lacks."""
-    return tuple(map(_record, connection.execute(_OWED, {"conversation_id": conversation_id})))
+    rows = connection.execute(_OWED, {"conversation_id": conversation_id})
+    return tuple(value_of(ToolRecord, row) for row in rows)
 
 
 def insert(
@@ -106,16 +106,3 @@ def mark_answered(
 def note_debt(connection: Connection, conversation_id: ConversationId) -> None:
     """Record whether the thread lacks outputs, with which the next turn then starts."""
     connection.execute(_OWES, {"conversation_id": conversation_id})
-
-
-def _record(row: Row) -> ToolRecord:
-    return ToolRecord(
-        turn_id=TurnId(row.turn_id),
-        round=row.round,
-        call_id=row.call_id,
-        name=row.name,
-        arguments=row.arguments,
-        token=row.token,
-        state=ToolCallState(row.state),
-        output=row.output,
-    )

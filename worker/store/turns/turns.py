@@ -11,12 +11,13 @@ from worker.domain.tools import ToolResult
 from worker.domain.turns.calls import CallOutcome, Done, ToolCall
 from worker.domain.turns.claim import Claimed, Settled
 from worker.domain.turns.plan import GiveUp, Later, Plan, Reply
-from worker.domain.turns.reconcile import EndedTurn, History, TurnText
+from worker.domain.turns.reconcile import History, TurnText
 from worker.domain.turns.records import Lease, OpenConversation, ToolRecord
 from worker.store.database import Database
 from worker.store.limits.budgets import count_tokens, counted_tokens
 from worker.store.limits.gates import close_gate, reopen_gates
-from worker.store.sql import Connection, Row, sql
+from worker.store.rows import value_of
+from worker.store.sql import Connection, sql
 from worker.store.turns import tool_calls
 from worker.store.turns.lease import check_lease
 from worker.store.turns.open_turn import insert_intent
@@ -27,7 +28,7 @@ _HAND_OVER = sql("""
 UPDATE turns SET kind = 'human', conversation_id = :conversation_id WHERE id = :turn_id
 """)
 _HISTORY = sql("""
-SELECT id, input_text, parts <> '[]' AS with_images, landed FROM turns
+SELECT id, input_text AS text, parts <> '[]' AS with_images, landed FROM turns
 WHERE conversation_id = :conversation_id AND state <> 'open' AND landed IS NOT FALSE ORDER BY id
 """)
 NOT_RUN = "error: this was not run"
@@ -70,15 +71,7 @@ class TurnStore:
         ready = replace(claimed, conversation=conversation)
         with self._database.transaction() as connection:
             check_lease(connection, claimed.lease, lease_for=self._lease)
-            intent = insert_intent(
-                connection,
-                claimed.lease,
-                claimed.turn,
-                conversation,
-                claimed.agent,
-                worker_id=self._worker_id,
-            )
-        return replace(ready, intent=intent)
+            return insert_intent(connection, ready, worker_id=self._worker_id)
 
     def mark_human(self, claimed: Claimed, conversation: OpenConversation | None) -> None:
         """Commit that a person answers this turn, before its text is added to Telnyx's log."""
@@ -169,13 +162,10 @@ class TurnStore:
         """Return the ended turns that the log of a conversation should, or may, hold."""
         with self._database.statement() as connection:
             rows = connection.execute(_HISTORY, {"conversation_id": conversation}).fetchall()
+        landed = tuple(value_of(TurnText, row) for row in rows if row.landed)
         return History(
-            landed=tuple(_text_of(row) for row in rows if row.landed),
-            ended=tuple(
-                EndedTurn(id=TurnId(row.id), text=_text_of(row))
-                for row in rows
-                if row.landed is None
-            ),
+            landed=landed,
+            ended=tuple(value_of(TurnText, row) for row in rows if not row.landed),
         )
 
     def mark_landed(self, lease: Lease, turns: Collection[TurnId]) -> None:
@@ -200,10 +190,6 @@ class TurnStore:
         values = {"agent": claimed.agent.name, "since": since, "until": until}
         with self._database.statement() as connection:
             return bool(connection.execute(_OTHERS_ANSWERED, values).scalar_one())
-
-
-def _text_of(row: Row) -> TurnText:
-    return TurnText(text=row.input_text, with_images=row.with_images)
 
 
 def _owed(claimed: Claimed) -> tuple[ToolRecord, ...]:
