@@ -9,11 +9,10 @@ from hypothesis import strategies as st
 from worker.domain.ids import TurnId
 from worker.domain.timing import Timing
 from worker.domain.turns.calls import ToolCall
+from worker.domain.turns.plan import Diverge, UseTools
 from worker.domain.turns.reconcile import (
     HUMAN_KEY,
     Adopt,
-    AdoptCalls,
-    Diverged,
     Expectation,
     LookAgain,
     Reconciliation,
@@ -91,7 +90,7 @@ def test_fewer_user_messages_than_there_were_is_a_stale_read_and_looked_at_again
 
 def test_fewer_user_messages_than_there_were_after_t_quiet_is_not_our_thread() -> None:
     verdict = look(user("a"), k=2, age_s=QUIET_S).verdict
-    assert isinstance(verdict, Diverged)
+    assert isinstance(verdict, Diverge)
     assert "missing" in verdict.reason
 
 
@@ -131,9 +130,9 @@ def test_what_telnyx_did_to_the_spelling_does_not_matter() -> None:
 def test_telnyx_may_have_words_of_its_own_for_images() -> None:
     log = (user("hello [image]"), reply("nice"))
     assert look(*log, images=True).verdict == Adopt(text="nice")
-    assert isinstance(look(*log).verdict, Diverged)
+    assert isinstance(look(*log).verdict, Diverge)
     assert look(*log, k=1, known=["hello"], images=True).verdict == Resend()
-    assert isinstance(look(user("[image]"), reply("nice"), images=True).verdict, Diverged)
+    assert isinstance(look(user("[image]"), reply("nice"), images=True).verdict, Diverge)
 
 
 @pytest.mark.parametrize(
@@ -157,12 +156,12 @@ def test_calls_of_tools_that_we_know_nothing_of_are_adopted(
     rest: tuple[ThreadMessage, ...],
 ) -> None:
     log = (user("hello"), reply("let me see"), calling("c1", "c2"), *rest)
-    assert look(*log, unknown_s=1.0).verdict == AdoptCalls(calls=(tool_call("c1"), tool_call("c2")))
+    assert look(*log, unknown_s=1.0).verdict == UseTools(calls=(tool_call("c1"), tool_call("c2")))
 
 
 def test_the_calls_of_the_next_round_are_adopted_though_they_have_the_ids_of_the_last() -> None:
     log = (user("hello"), calling("c1"), TOOL, calling("c1", "c2"))
-    assert look(*log, recorded=["c1"], unknown_s=1.0).verdict == AdoptCalls(
+    assert look(*log, recorded=["c1"], unknown_s=1.0).verdict == UseTools(
         calls=(tool_call("c1"), tool_call("c2"))
     )
 
@@ -188,7 +187,7 @@ def test_a_thread_that_lacks_what_we_saw_in_it_is_stale_and_then_not_ours(
 ) -> None:
     early = look(*log, recorded=["c1", "c2"], age_s=8.0).verdict
     assert isinstance(early, LookAgain)
-    assert isinstance(look(*log, recorded=["c1", "c2"], age_s=QUIET_S).verdict, Diverged)
+    assert isinstance(look(*log, recorded=["c1", "c2"], age_s=QUIET_S).verdict, Diverge)
 
 
 def test_what_one_of_our_people_wrote_is_neither_an_answer_nor_the_end_of_one() -> None:
@@ -202,7 +201,7 @@ def test_the_same_word_twice_is_told_apart_by_its_place() -> None:
     twice = (*answered_once, user("ok"), reply("second"))
     assert look(*answered_once, k=1, text="ok").verdict == Resend()
     assert look(*twice, k=1, text="ok").verdict == Adopt(text="second")
-    assert isinstance(look(*twice, k=0, text="ok").verdict, Diverged)
+    assert isinstance(look(*twice, k=0, text="ok").verdict, Diverge)
 
 
 def test_a_message_of_somebody_else_is_never_taken_for_ours() -> None:
@@ -211,17 +210,17 @@ def test_a_message_of_somebody_else_is_never_taken_for_ours() -> None:
         (user("hello"), reply("x"), user("who is this?")),
         (user("who is this?"), user("hello"), reply("x")),
     ):
-        assert isinstance(look(*log, age_s=QUIET_S).verdict, Diverged)
+        assert isinstance(look(*log, age_s=QUIET_S).verdict, Diverge)
 
 
 def test_an_item_that_telnyx_split_is_not_ours_any_more() -> None:
-    assert isinstance(look(user("hel"), user("lo"), reply("x")).verdict, Diverged)
+    assert isinstance(look(user("hel"), user("lo"), reply("x")).verdict, Diverge)
 
 
 def test_an_item_that_telnyx_merged_into_the_one_before_is_noticed() -> None:
     merged = (user("before hello"), reply("x"))
     verdict = look(*merged, k=1, age_s=QUIET_S, unknown_s=QUIET_S, known=["before"]).verdict
-    assert isinstance(verdict, Diverged)
+    assert isinstance(verdict, Diverge)
     intact = look(user("before"), reply("x"), k=1, known=["before"]).verdict
     assert intact == Resend()
 
@@ -243,7 +242,7 @@ def test_late_arrivals_with_one_text_are_marked_in_order_and_no_more_than_there_
     ok = (user("ok"), reply("x"))
     found = look(*ok, *ok, text="hello", ended=["ok", "ok", "ok"])
     assert found.landed == (TurnId(1), TurnId(2))
-    assert isinstance(look(*ok, *ok, text="hello", ended=["ok"]).verdict, Diverged)
+    assert isinstance(look(*ok, *ok, text="hello", ended=["ok"]).verdict, Diverge)
 
 
 words = st.text(st.characters(codec="utf-8"), min_size=1, max_size=8).filter(

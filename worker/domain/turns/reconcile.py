@@ -2,11 +2,11 @@
 
 Verdicts:
     Adopt       it landed and was answered: this is the reply
-    AdoptCalls  it landed, and the model asks for tools that are not recorded yet
+    UseTools    it landed, and the model asks for tools that are not recorded yet
     Resend      it is not there, and can no longer arrive
     LookAgain   it may still arrive, or its answer may
     Unanswered  it landed, and an answer can no longer arrive
-    Diverged    the log contradicts our records: a person must decide
+    Diverge     the log contradicts our records: a person must decide
 
 The turn is recognised by its ordinal, never by searching for its text: people write "ok" twice.
 """
@@ -20,6 +20,7 @@ from typing import TypeAlias
 from worker.domain.ids import TurnId
 from worker.domain.timing import Timing
 from worker.domain.turns.calls import ToolCall
+from worker.domain.turns.plan import Diverge, UseTools
 from worker.domain.turns.thread import ThreadMessage
 
 HUMAN_KEY = "worker_human"
@@ -82,13 +83,6 @@ class Adopt:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AdoptCalls:
-    """The thread holds the turn, and tool calls of the model that wait for their outputs."""
-
-    calls: tuple[ToolCall, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Resend:
     """The items of the last call are not in the thread, and may be sent again now."""
 
@@ -106,14 +100,7 @@ class Unanswered:
     """The user item is there, and an answer can no longer arrive."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Diverged:
-    """The log cannot be explained by our turns. `reason` never quotes it."""
-
-    reason: str
-
-
-Verdict: TypeAlias = Adopt | AdoptCalls | Resend | LookAgain | Unanswered | Diverged
+Verdict: TypeAlias = Adopt | UseTools | Resend | LookAgain | Unanswered | Diverge
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,14 +135,14 @@ def reconcile(
     # Fewer than we know of: the read is stale, so nothing follows from it before T_QUIET.
     if len(users) < expected.user_messages + expected.in_thread:
         if quiet:
-            return Reconciliation(verdict=Diverged(reason="user messages are missing"))
+            return Reconciliation(verdict=Diverge(reason="user messages are missing"))
         return Reconciliation(verdict=LookAgain(wait_s=again, landed=False))
     if not extras:
         # The right number proves nothing if Telnyx merged this turn into the newest message.
         newest = log[users[-1]].text if users else None
         if newest is not None and not _is_known(newest, expected.landed):
             return Reconciliation(
-                verdict=Diverged(reason="the newest user message is not what it was")
+                verdict=Diverge(reason="the newest user message is not what it was")
             )
         return Reconciliation(verdict=_not_there(expected, again_s=again, quiet_s=quiet_s))
     if len(extras) == 1 and expected.text.matches(log[extras[0]].text):
@@ -187,7 +174,7 @@ def _with_late_arrivals(
             waiting.remove(turn)
             arrived[index] = turn.id
     if not arrived:
-        return Reconciliation(verdict=Diverged(reason="user messages that are not ours"))
+        return Reconciliation(verdict=Diverge(reason="user messages that are not ours"))
     ours = [message for index, message in enumerate(log) if not _belongs_to(index, log, arrived)]
     rest = reconcile(ours, replace(expected, ended=tuple(waiting)), timing, quiet_s=quiet_s)
     return Reconciliation(verdict=rest.verdict, landed=(*arrived.values(), *rest.landed))
@@ -232,14 +219,14 @@ def _judge_answer(
     fresh, missing = _compare(asked, expected.recorded)
     if missing:
         if quiet:
-            return Diverged(reason="tool calls are missing")
+            return Diverge(reason="tool calls are missing")
         return LookAgain(wait_s=again_s, landed=True)
     last = said[-1] if said else None
     if last is None or last.role != "assistant":
         return Unanswered() if quiet else LookAgain(wait_s=again_s, landed=True)
     if last.tool_calls:
         if fresh:
-            return AdoptCalls(calls=fresh)
+            return UseTools(calls=fresh)
         return _not_there(expected, again_s=again_s, quiet_s=quiet_s)
     texts = [one.text for one in said if one.role == "assistant" and not one.tool_calls]
     return Adopt(text="\n".join(texts))

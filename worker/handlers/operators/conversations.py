@@ -21,7 +21,7 @@ from worker.handlers.operators.take_user import (
 )
 from worker.handlers.turns.find_conversation import USER_KEY, user_tag
 from worker.observability.logs import log
-from worker.store.operators.interventions import Adoption, ConversationOwner, InterventionStore
+from worker.store.operators.interventions import ConversationOwner, InterventionStore
 from worker.store.reports.conversations import ConversationReports
 from worker.telnyx.conversations import Conversations
 
@@ -110,24 +110,25 @@ class AdoptConversation:
         users = [one.text for one in self.telnyx.messages(telnyx_id) if one.role == "user"]
         turn = user.turn if user.turn and user.turn.agent == agent else None
         there = self._may_be_there(turn, was, users)
-        adoption = Adoption(
+        base = len(users) - there
+        conversation = self.store.adopt(
+            user.lease,
+            telnyx_id,
             agent=agent,
-            telnyx_id=telnyx_id,
-            base_user_messages=len(users) - there,
+            base=base,
             was=was.id if was else None,
+            closing=user.conversation(agent),
             turn=turn.id if turn else None,
             turn_may_be_there=there,
         )
-        closing = user.conversation(agent)
-        conversation = self.store.adopt(user.lease, adoption, closing=closing)
         log.info("conversation.adopted", user=user_id, conversation=conversation)
         ours = {USER_KEY: tag, "channel": user.who.channel, "agent": agent, "source": "worker"}
         return Adopted(
             user=user_id,
             agent=agent,
             conversation=conversation,
-            base_user_messages=adoption.base_user_messages,
-            open_turn=adoption.turn,
+            base_user_messages=base,
+            open_turn=turn.id if turn else None,
             telnyx_told=self._tag(telnyx_id, {**metadata, **ours}),
         )
 

@@ -28,8 +28,6 @@ from worker.domain.turns.plan import (
 )
 from worker.domain.turns.reconcile import (
     Adopt,
-    AdoptCalls,
-    Diverged,
     Expectation,
     LookAgain,
     Resend,
@@ -121,12 +119,10 @@ class ReconcileTurn:
         match verdict:
             case Adopt():
                 return Reply(text=verdict.text, source=ReplySource.ADOPTED)
-            case AdoptCalls():
-                return UseTools(calls=verdict.calls)
+            case UseTools() | Diverge():
+                return verdict
             case Unanswered():
                 return replace(self._give_up(claimed, landed=True), outputs_landed=True)
-            case Diverged():
-                return Diverge(reason=verdict.reason)
             case LookAgain():
                 # Not given up before T_QUIET: the next turn's call would overlap with this one's.
                 return Later(wait_s=verdict.wait_s, reason="look again")

@@ -2,7 +2,6 @@
 
 from datetime import timedelta
 
-from worker.domain.ids import ChannelUserId, MessageRowId
 from worker.domain.messages import Accepted, NewMessage
 from worker.store.database import Database
 from worker.store.sql import Connection, sql
@@ -59,7 +58,8 @@ WITH known AS (
     RETURNING id
 )
 SELECT inserted.id AS id, accepted.id AS user_id, true AS fresh, false AS conflicting,
-       accepted.first_in_line, extract(epoch FROM accepted.due_at - service_now()) AS due_in_s
+       accepted.first_in_line,
+       CAST(greatest(extract(epoch FROM accepted.due_at - service_now()), 0) AS float8) AS due_in_s
 FROM inserted, accepted
 UNION ALL
 SELECT id, channel_user_id, false, NOT same, false, 0 FROM known
@@ -112,11 +112,4 @@ def accept_on(
     # `known` reads was older. A new statement sees it.
     if row is None:
         row = connection.execute(_ACCEPT, values).one()
-    return Accepted(
-        id=MessageRowId(row.id),
-        user_id=ChannelUserId(row.user_id),
-        fresh=row.fresh,
-        conflicting=row.conflicting,
-        first_in_line=row.first_in_line,
-        due_in_s=max(0.0, float(row.due_in_s)),
-    )
+    return Accepted(**row._asdict())

@@ -67,7 +67,7 @@ FROM conversations WHERE telnyx_conversation_id = :telnyx_id
 _GIVE_UP = sql("""
 UPDATE conversations SET telnyx_conversation_id = NULL,
     closed_at = coalesce(closed_at, service_now()), close_reason = coalesce(close_reason, 'adopted')
-WHERE id = :id
+WHERE id = :was
 """)
 _ADOPT = sql("""
 INSERT INTO conversations (channel_user_id, agent, telnyx_conversation_id, base_user_messages)
@@ -122,21 +122,6 @@ class ConversationOwner:
     """The thread lacks outputs of tools."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Adoption:
-    """A Telnyx conversation to continue with."""
-
-    agent: str
-    telnyx_id: TelnyxConversationId
-    base_user_messages: int
-    was: ConversationId | None
-    """The mapping of the same user that had it."""
-    turn: TurnId | None
-    """The agent's open turn, which continues there."""
-    turn_may_be_there: bool
-    """Its calls move along, so that `reconcile` looks for it before it is sent again."""
-
-
 class InterventionStore:
     """Channel users that an operator has taken."""
 
@@ -188,43 +173,45 @@ class InterventionStore:
         return None if row is None else value_of(ConversationOwner, row)
 
     def adopt(
-        self, lease: Lease, adoption: Adoption, *, closing: OpenConversation | None
+        self,
+        lease: Lease,
+        telnyx_id: TelnyxConversationId,
+        *,
+        agent: str,
+        base: int,
+        was: ConversationId | None,
+        closing: OpenConversation | None,
+        turn: TurnId | None,
+        turn_may_be_there: bool,
     ) -> ConversationId:
         """Map the user to a Telnyx conversation, always with a new row.
 
-        So `reconcile` counts from `base_user_messages` alone; turns that landed earlier are in it.
+        So `reconcile` counts from `base`, its user messages, alone; turns that landed earlier are
+        in it. `was`: the mapping of the same user that had it. `turn`: the agent's open turn, which
+        continues there; if it may be there, its calls move along, so that `reconcile` looks for it
+        before it is sent again.
         """
         with self._database.transaction() as connection:
-            _go_on(connection, lease, adoption.turn)
+            _go_on(connection, lease, turn)
             if closing is not None:
                 close_conversation(connection, closing.id, reason="adopted")
-            if adoption.was is not None:
-                connection.execute(_GIVE_UP, {"id": adoption.was})
-            values = {
-                "user_id": lease.user_id,
-                "agent": adoption.agent,
-                "telnyx_id": adoption.telnyx_id,
-                "base": adoption.base_user_messages,
-            }
-            row = connection.execute(_ADOPT, values).one_or_none()
-            if row is None:
+            values = {"user_id": lease.user_id, "agent": agent, "telnyx_id": telnyx_id}
+            values |= {"turn_id": turn, "was": was, "base": base}
+            if was is not None:
+                connection.execute(_GIVE_UP, values)
+            adopted = connection.execute(_ADOPT, values).scalar_one_or_none()
+            if adopted is None:
                 raise ConflictError(
                     "this conversation has just been mapped to another channel user"
                 )
-            _move_turn(connection, adoption, to=ConversationId(row.id))
-            facts: dict[str, object] = {"conversation": row.id, "telnyx": str(adoption.telnyx_id)}
-            facts |= {"was": adoption.was, "base": adoption.base_user_messages}
-            note(connection, "conversation.adopted", lease, turn=adoption.turn, facts=facts)
-        return ConversationId(row.id)
-
-
-def _move_turn(connection: Connection, adoption: Adoption, *, to: ConversationId) -> None:
-    values = {"turn_id": adoption.turn, "to": to, "was": adoption.was}
-    if adoption.turn is not None and adoption.turn_may_be_there:
-        connection.execute(_MOVE_TURN, values)
-        connection.execute(_MOVE_CALLS, values)
-    elif adoption.turn is not None:
-        connection.execute(_DETACH, values)
+            if turn is not None and turn_may_be_there:
+                connection.execute(_MOVE_TURN, values | {"to": adopted})
+                connection.execute(_MOVE_CALLS, values | {"to": adopted})
+            elif turn is not None:
+                connection.execute(_DETACH, values)
+            facts = {"conversation": adopted, "telnyx": str(telnyx_id), "was": was, "base": base}
+            note(connection, "conversation.adopted", lease, turn=turn, facts=facts)
+        return ConversationId(adopted)
 
 
 def _go_on(connection: Connection, lease: Lease, turn: TurnId | None) -> None:

@@ -18,7 +18,7 @@ from worker.store.database import Database
 from worker.store.privacy.retention import WAIT
 from worker.store.rows import address_of
 from worker.store.sql import Connection, sql
-from worker.store.turns.lease import lock_for_removal
+from worker.store.turns.lease import check_lease
 from worker.store.workers import living_workers
 
 _WHO = sql("SELECT channel, recipient, address, thread FROM channel_users WHERE id = :user_id")
@@ -152,7 +152,7 @@ class ErasureStore:
                 with self._alone() as connection:
                     _delete(connection, table, lease.user_id)
         with self._alone() as connection:
-            lock_for_removal(connection, lease)
+            check_lease(connection, lease, lease_for=None, removes=True)
             for table in _DELETE:
                 _delete(connection, table, lease.user_id)
             row = connection.execute(_FINISH, {"user_id": lease.user_id}).one()

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from worker.domain.errors import StaleLeaseError
 from worker.domain.turns.records import Lease
-from worker.store.sql import Connection, Statement, sql
+from worker.store.sql import Connection, sql
 
 # `greatest` ignores NULL: without `:lease` the lease ends when it ended before.
 _CHECK = sql("""
@@ -23,22 +23,13 @@ SELECT id FROM channel_users WHERE id = :user_id AND lease_token = :token FOR UP
 """)
 
 
-def check_lease(connection: Connection, lease: Lease, *, lease_for: timedelta | None) -> None:
+def check_lease(
+    connection: Connection, lease: Lease, *, lease_for: timedelta | None, removes: bool = False
+) -> None:
     """Lock the user's row, check the token and extend the lease; None = do not extend it.
 
-    Raises `StaleLeaseError`.
+    `removes`: also let nothing new refer to the row. Raises `StaleLeaseError`.
     """
-    _fence(connection, _CHECK, lease, lease_for)
-
-
-def lock_for_removal(connection: Connection, lease: Lease) -> None:
-    """Check the token and let nobody refer to the user's row. Raises `StaleLeaseError`."""
-    _fence(connection, _LOCK, lease, None)
-
-
-def _fence(
-    connection: Connection, statement: Statement, lease: Lease, lease_for: timedelta | None
-) -> None:
     values = {"user_id": lease.user_id, "token": lease.token, "lease": lease_for}
-    if connection.execute(statement, values).one_or_none() is None:
+    if connection.execute(_LOCK if removes else _CHECK, values).one_or_none() is None:
         raise StaleLeaseError("another worker has just taken this channel user: try again")

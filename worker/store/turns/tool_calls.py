@@ -8,7 +8,9 @@ from collections.abc import Sequence
 
 from worker.domain.ids import ConversationId, TurnId
 from worker.domain.states import ToolCallState
+from worker.domain.tools import ToolResult
 from worker.domain.turns.calls import ToolCall
+from worker.domain.turns.claim import Claimed
 from worker.domain.turns.records import ToolRecord
 from worker.store.rows import value_of
 from worker.store.sql import Connection, sql
@@ -61,46 +63,41 @@ def owed(connection: Connection, conversation_id: ConversationId) -> tuple[ToolR
 
 def insert(
     connection: Connection,
+    claimed: Claimed,
     calls: Sequence[ToolCall],
     *,
-    turn_id: TurnId,
-    round_: int,
-    token: int,
     not_run: str | None = None,
 ) -> None:
     """Insert calls that the model has asked for. `not_run`: the output of calls never to be run."""
-    state = ToolCallState.STARTED if not_run is None else ToolCallState.FAILED
     rows = [{"call_id": c.call_id, "name": c.name, "arguments": c.arguments} for c in calls]
     values = {
-        "turn_id": turn_id,
-        "round": round_,
-        "token": token,
-        "state": state,
+        "turn_id": claimed.turn.id,
+        "round": claimed.turn.round,
+        "token": claimed.lease.token,
+        "state": ToolCallState.STARTED if not_run is None else ToolCallState.FAILED,
         "output": not_run,
         "calls": json.dumps(rows),
     }
     connection.execute(_INSERT, values)
 
 
-def finish(
-    connection: Connection, record: ToolRecord, *, state: ToolCallState, output: str
-) -> None:
+def finish(connection: Connection, record: ToolRecord, result: ToolResult) -> None:
     """Record the result of a tool call."""
     values = {
         "turn_id": record.turn_id,
         "round": record.round,
         "call_id": record.call_id,
-        "state": state,
-        "output": output,
+        "state": result.state,
+        "output": result.output,
     }
     connection.execute(_FINISH, values)
 
 
-def mark_answered(
-    connection: Connection, *, turn_id: TurnId, conversation_id: ConversationId | None
-) -> None:
+def mark_answered(connection: Connection, claimed: Claimed) -> None:
     """Record that a call has carried all outputs to the thread."""
-    connection.execute(_ANSWERED, {"turn_id": turn_id, "conversation_id": conversation_id})
+    conversation_id = claimed.conversation.id if claimed.conversation else None
+    values = {"turn_id": claimed.turn.id, "conversation_id": conversation_id}
+    connection.execute(_ANSWERED, values)
 
 
 def note_debt(connection: Connection, conversation_id: ConversationId) -> None:

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from worker.domain.errors import StaleLeaseError
 from worker.domain.ids import CallId, ConversationId, TurnId, WorkerId
-from worker.domain.states import DeliveryState, ToolCallState
+from worker.domain.states import DeliveryState
 from worker.domain.tools import ToolResult
 from worker.domain.turns.calls import CallOutcome, Done, ToolCall
 from worker.domain.turns.claim import Claimed, Settled
@@ -135,13 +135,8 @@ class TurnStore:
                 if tokens is not None:
                     count_tokens(connection, claimed.lease.user_id, claimed.agent, turn, tokens)
             if turn.tool_calls or _owed(claimed):
-                conversation_id = claimed.conversation.id if claimed.conversation else None
-                tool_calls.mark_answered(
-                    connection, turn_id=turn.id, conversation_id=conversation_id
-                )
-            tool_calls.insert(
-                connection, calls, turn_id=turn.id, round_=turn.round, token=claimed.lease.token
-            )
+                tool_calls.mark_answered(connection, claimed)
+            tool_calls.insert(connection, claimed, calls)
             turn = read_turn(connection, turn.id)
         return replace(claimed, turn=turn, intent=None)
 
@@ -149,8 +144,7 @@ class TurnStore:
         """Commit the result of a tool call. Raises `StaleLeaseError`."""
         with self._database.transaction() as connection:
             check_lease(connection, lease, lease_for=self._lease)
-            state = ToolCallState(result.state)
-            tool_calls.finish(connection, record, state=state, output=result.output)
+            tool_calls.finish(connection, record, result)
 
     def newest_metadata(self, turn_id: TurnId) -> dict[str, str]:
         """Return the metadata that the producer sent with the turn's newest message."""
@@ -206,21 +200,14 @@ def _settle_tools(
     connection: Connection, claimed: Claimed, outcome: CallOutcome | None, plan: Plan
 ) -> None:
     """Record which outputs the thread lacks, now that the turn has ended or waits."""
-    conversation, turn = claimed.conversation, claimed.turn
+    conversation = claimed.conversation
     if conversation is None or not _has_tools(claimed, plan):
         return
     not_run = plan.not_run if isinstance(plan, GiveUp) else ()
     carried = isinstance(plan, GiveUp) and plan.outputs_landed
     if isinstance(plan, Reply) or isinstance(outcome, Done) or carried:
-        tool_calls.mark_answered(connection, turn_id=turn.id, conversation_id=conversation.id)
+        tool_calls.mark_answered(connection, claimed)
     if not_run:
-        tool_calls.insert(
-            connection,
-            not_run,
-            turn_id=turn.id,
-            round_=turn.round,
-            token=claimed.lease.token,
-            not_run=NOT_RUN,
-        )
+        tool_calls.insert(connection, claimed, not_run, not_run=NOT_RUN)
     if isinstance(plan, Reply | GiveUp):
         tool_calls.note_debt(connection, conversation.id)
