@@ -26,21 +26,6 @@ _CALL_COLUMNS = (
 END_CALL = sql(_END_CALL + "WHERE calls.id = :call_id")
 """Ends a call whose turn continues at once; the caller has checked the lease."""
 
-# The fence, the end of the call and the release of the user in one round trip. Every other CTE must
-# read `fenced`, or what reads it: one that does not would also write with a stale token.
-_CALL_ENDS = (
-    """
-fenced AS (
-    UPDATE channel_users SET {release}
-    WHERE id = :user_id AND lease_token = :token
-    RETURNING id, paused_at, superseding_since,
-        CASE WHEN diverged_at IS NULL THEN extract(epoch FROM due_at - service_now()) END
-            AS due_in_s
-), ended AS ("""
-    + _END_CALL
-    + """    FROM fenced WHERE calls.id = :call_id
-)"""
-)
 _UNLEASED = "lease_owner = NULL, lease_until = NULL"
 _RELEASED = _UNLEASED + ", open_turn_id = NULL, due_at = waiting_due_at, superseding_since = NULL"
 # A reply is held back while newer messages wait, for at most :max_wait in a row. `waiting_since`
@@ -57,9 +42,19 @@ _SUPERSEDING = (
 _NO_DELIVERY = " SELECT NULL AS delivery_state, due_in_s FROM fenced"
 
 
+# The fence, the end of the call and the release of the user in one round trip. Every other CTE must
+# read `fenced`, or what reads it: one that does not would also write with a stale token.
 def _ends(release: str) -> str:
     """Return the start of a statement that ends a call; `release` is set in the user's row."""
-    return "WITH " + _CALL_ENDS.format(release=release)
+    return f"""
+WITH fenced AS (
+    UPDATE channel_users SET {release}
+    WHERE id = :user_id AND lease_token = :token
+    RETURNING id, paused_at, superseding_since,
+        CASE WHEN diverged_at IS NULL THEN extract(epoch FROM due_at - service_now()) END
+            AS due_in_s
+), ended AS ({_END_CALL} FROM fenced WHERE calls.id = :call_id
+)"""
 
 
 _LATER = sql(
