@@ -6,7 +6,7 @@ from enum import Enum
 from functools import cache
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-from worker.domain.messages import Attachment, ChannelAddress
+from worker.domain.messages import Attachment, ChannelAddress, NewMessage
 from worker.store.sql import Row
 
 Value = TypeVar("Value")
@@ -44,6 +44,22 @@ def address_of(row: Row) -> ChannelAddress:
     return ChannelAddress(
         channel=row.channel, recipient=row.recipient, address=row.address, thread=row.thread
     )
+
+
+def values_of_message(message: NewMessage, traceparent: str | None) -> dict[str, object]:
+    """Return the values with which a message is inserted."""
+    return {
+        "channel": message.who.channel,
+        "recipient": message.who.recipient,
+        "address": message.who.address,
+        "thread": message.who.thread,
+        "message_id": message.message_id,
+        "agent": message.agent,
+        "envelope": message.envelope,
+        "sent_at": message.sent_at,
+        "expires_at": message.expires_at,
+        "traceparent": traceparent,
+    }
 
 
 def attachments_of(documents: Any) -> tuple[Attachment, ...]:  # noqa: ANN401 - checked JSON

@@ -4,6 +4,7 @@ from datetime import timedelta
 
 from worker.domain.messages import Accepted, NewMessage
 from worker.store.database import Database
+from worker.store.rows import values_of_message
 from worker.store.sql import Connection, sql
 
 # One statement, so one transaction and one round trip. `due_at` is unchanged while a turn is open:
@@ -90,22 +91,12 @@ def accept_on(
     connection: Connection, message: NewMessage, *, starts_itself: bool, traceparent: str | None
 ) -> Accepted:
     """Accept a message in the caller's transaction; without one, in its own."""
-    values = {
-        "channel": message.who.channel,
-        "recipient": message.who.recipient,
-        "address": message.who.address,
-        "thread": message.who.thread,
-        "message_id": message.message_id,
-        "agent": message.agent,
-        "envelope": message.envelope,
-        "sent_at": message.sent_at,
+    values = values_of_message(message, traceparent) | {
         "hold": timedelta(seconds=message.hold_s),
         "max_wait": timedelta(seconds=max(message.max_wait_s, message.hold_s)),
         "starts_itself": starts_itself,
-        "expires_at": message.expires_at,
         "max_pending": message.max_pending,
         "skip": message.skip,
-        "traceparent": traceparent,
     }
     row = connection.execute(_ACCEPT, values).one_or_none()
     # The same message_id was committed while this statement waited for the row: the snapshot that

@@ -16,6 +16,7 @@ from worker.domain.turns.next_step import Send, gate_names
 from worker.domain.turns.records import Lease, OpenConversation, OpenTurn
 from worker.net.clock import boottime
 from worker.store.database import Database
+from worker.store.rows import values_of_message
 from worker.store.sql import Row, sql
 
 # `quiet` finds the usual case in the statement's snapshot. An UPDATE that waited for its row reads
@@ -103,7 +104,7 @@ class StartStore:
         if agent.budget is not None or self._routing.calls_per_second is not None:
             return None
         text, parts = input_text([message]), input_parts([message])
-        values = self._values(message, agent, policy, traceparent)
+        values = values_of_message(message, traceparent) | self._values(agent, policy)
         values |= {"input_text": text, "parts": json.dumps(parts)}
         with self._database.statement() as connection:
             row = connection.execute(_START, values).one_or_none()
@@ -122,24 +123,13 @@ class StartStore:
         )
         return self._started(message, turn, row)
 
-    def _values(
-        self, message: NewMessage, agent: Agent, policy: ChannelPolicy, traceparent: str | None
-    ) -> dict[str, object]:
+    def _values(self, agent: Agent, policy: ChannelPolicy) -> dict[str, object]:
+        idle_s = policy.idle_reset_s
         return {
-            "channel": message.who.channel,
-            "recipient": message.who.recipient,
-            "address": message.who.address,
-            "thread": message.who.thread,
-            "message_id": message.message_id,
-            "agent": agent.name,
             "agent_version": agent.version,
-            "envelope": message.envelope,
-            "traceparent": traceparent,
-            "sent_at": message.sent_at,
-            "expires_at": message.expires_at,
             "instructions_hash": agent.instructions_hash if agent.instructions else None,
             "max_turns": agent.max_turns,
-            "idle_reset": _interval(policy.idle_reset_s),
+            "idle_reset": None if idle_s is None else timedelta(seconds=idle_s),
             "gates": list(gate_names(agent=agent.name, model=agent.model)),
             "worker_id": self._worker_id,
             "lease": self._lease,
@@ -170,15 +160,7 @@ class StartStore:
             channel=policy,
             delivery_policy=self._routing.delivery_policy(policy.name, turn.reply_to),
             turn=turn,
-            # Field by field: this is the hot path, and `value_of` costs more.
-            conversation=OpenConversation(
-                id=row.id,
-                agent=row.agent,
-                remote_key=row.remote_key,
-                telnyx_id=row.telnyx_conversation_id,
-                base_user_messages=row.base_user_messages,
-                instructions_hash=row.instructions_hash,
-            ),
+            conversation=_conversation(row),
             paused=False,
             step=Send(agent=agent.name, batch=(pending,)),
             intent=Intent(call_id=CallId(row.call_id), round=0, attempt=0, instructions=None),
@@ -188,5 +170,13 @@ class StartStore:
         return accepted, claimed
 
 
-def _interval(seconds: float | None) -> timedelta | None:
-    return None if seconds is None else timedelta(seconds=seconds)
+def _conversation(row: Row) -> OpenConversation:
+    # Field by field: this is the hot path, and `value_of` costs more.
+    return OpenConversation(
+        id=row.id,
+        agent=row.agent,
+        remote_key=row.remote_key,
+        telnyx_id=row.telnyx_conversation_id,
+        base_user_messages=row.base_user_messages,
+        instructions_hash=row.instructions_hash,
+    )

@@ -1,7 +1,6 @@
 """Reads the snapshot of one channel user: everything their next step depends on."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -64,32 +63,27 @@ WHERE id = :id AND closed_at IS NULL
 
 def read_snapshot(connection: Connection, user_id: ChannelUserId, claimed: Row) -> Snapshot:
     """Read the snapshot of a user whose row the caller has just locked by claiming it."""
-    snapshot = Snapshot(
+    turn, pending = None, None
+    if claimed.open_turn_id is not None:
+        turn = read_turn(connection, claimed.open_turn_id)
+        conversation = read_conversation(connection, user_id, turn.agent)
+        gates = read_gates(connection)
+    else:
+        # One more than a turn takes, to know whether messages remain.
+        values = {"user_id": user_id, "limit": MAX_TURN_MESSAGES + 1}
+        row = connection.execute(_WAITING, values).one()
+        pending = row.pending
+        conversation = None if row.id is None else _open_conversation(connection, row)
+        gates = {name: datetime.fromisoformat(at) for name, at in (row.gates or {}).items()}
+    return Snapshot(
         lease=Lease(user_id=user_id, token=claimed.lease_token),
         who=address_of(claimed),
         now=claimed.now,
-        turn=None,
-        pending=(),
-        conversation=None,
+        turn=turn,
+        pending=tuple(map(_pending, pending or ())),
+        conversation=conversation,
         paused=claimed.paused_at is not None,
-        gates={},
-    )
-    if claimed.open_turn_id is not None:
-        turn = read_turn(connection, TurnId(claimed.open_turn_id))
-        return replace(
-            snapshot,
-            turn=turn,
-            conversation=read_conversation(connection, user_id, turn.agent),
-            gates=read_gates(connection),
-        )
-    # One more than a turn takes, to know whether messages remain.
-    values = {"user_id": user_id, "limit": MAX_TURN_MESSAGES + 1}
-    row = connection.execute(_WAITING, values).one()
-    return replace(
-        snapshot,
-        pending=tuple(map(_pending, row.pending or ())),
-        conversation=None if row.id is None else _open_conversation(connection, row),
-        gates={name: datetime.fromisoformat(at) for name, at in (row.gates or {}).items()},
+        gates=gates,
     )
 
 
