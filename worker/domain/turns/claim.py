@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeAlias
 
-from worker.domain.ids import CallId, MessageRowId
+from worker.domain.ids import CallId
 from worker.domain.messages import ChannelAddress
 from worker.domain.routing import Agent, ChannelPolicy
 from worker.domain.states import DeliveryState
-from worker.domain.turns.next_step import GoOn, Prepare, Reconcile, Record, Send
+from worker.domain.turns.next_step import GoOn, Prepare, Reconcile, Record, Release, Send
 from worker.domain.turns.records import Lease, OpenConversation, OpenTurn
 
 
@@ -33,12 +33,8 @@ class NotClaimed:
     """Another worker has the user, or nothing is due; `due_in_s` None = nothing waits."""
 
     due_in_s: float | None = None
-    trouble: str | None = None
-    """The fault that an operator has to fix first."""
-    expired: tuple[MessageRowId, ...] = ()
-    """Messages that ended here unanswered because they were too old."""
-    over_budget: tuple[MessageRowId, ...] = ()
-    """Messages that ended here because the agent's budget of the day is used up."""
+    release: Release | None = None
+    """The step, with the messages that ended here; None = the user was not read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,7 +29,9 @@ class Release:
 
     due_at: datetime | None = None
     expired: tuple[MessageRowId, ...] = ()
+    """Messages that end unanswered because they are too old."""
     over_budget: tuple[MessageRowId, ...] = ()
+    """Messages that end because the agent's budget of the day is used up."""
     trouble: str | None = None
     """The fault that an operator has to fix; None = none."""
 

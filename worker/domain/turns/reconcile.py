@@ -45,16 +45,6 @@ class TurnText:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class History:
-    """The ended turns of one conversation."""
-
-    landed: tuple[TurnText, ...]
-    """Those in Telnyx's log, oldest first."""
-    ended: tuple[TurnText, ...]
-    """Those that may be there, oldest first."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Expectation:
     """Our records of the thread and of the turn's calls on it."""
 

@@ -45,12 +45,15 @@ _elsewhere = threading.local()
 
 def record_not_claimed(user_id: ChannelUserId, claim: NotClaimed) -> None:
     """Report the messages that a claim ended without a turn, and what it waits for."""
-    if claim.expired:
-        log.info("message.expired", user=user_id, messages=list(claim.expired))
-    if claim.over_budget:
-        log.info("message.over_budget", user=user_id, messages=list(claim.over_budget))
-    if claim.trouble:
-        log.error("turn.waits_for_operator", user=user_id, why=claim.trouble)
+    step = claim.release
+    if step is None:
+        return
+    if step.expired:
+        log.info("message.expired", user=user_id, messages=list(step.expired))
+    if step.over_budget:
+        log.info("message.over_budget", user=user_id, messages=list(step.over_budget))
+    if step.trouble:
+        log.error("turn.waits_for_operator", user=user_id, why=step.trouble)
 
 
 def turn_span(claimed: Claimed) -> AbstractContextManager[None]:

@@ -93,19 +93,19 @@ class ReconcileTurn:
         if conversation is None or conversation.telnyx_id is None:
             raise ValueError("reconciling needs a conversation")
         thread = self.telnyx.messages(conversation.telnyx_id)
-        history = self.turns.history(conversation.id)
+        landed, ended = self.turns.history(conversation.id)
         ages_s = {
             call.id: (claimed.now - call.intent_at).total_seconds()
             for call in claimed.turn.doubtful_calls
         }
         unknown_s = [ages_s[c.id] for c in claimed.turn.doubtful_calls if c.outcome_unknown]
         expected = Expectation(
-            user_messages=conversation.base_user_messages + len(history.landed),
+            user_messages=conversation.base_user_messages + len(landed),
             text=TurnText(text=claimed.turn.input_text, with_images=bool(claimed.turn.parts)),
             newest_call_s=min(ages_s.values()),
             newest_unknown_s=min(unknown_s, default=None),
-            ended=history.ended,
-            landed=history.landed,
+            ended=ended,
+            landed=landed,
             in_thread=claimed.turn.is_in_thread,
             recorded=tuple(call.call_id for call in claimed.turn.tool_calls),
         )

@@ -138,9 +138,4 @@ def _release(connection: Connection, snapshot: Snapshot, step: Release) -> NotCl
     values = {"user_id": snapshot.lease.user_id, "due_at": step.due_at, "empty": empty}
     connection.execute(_RELEASE, values)
     due_in_s = None if step.due_at is None else (step.due_at - snapshot.now).total_seconds()
-    return NotClaimed(
-        due_in_s=due_in_s,
-        trouble=step.trouble,
-        expired=step.expired,
-        over_budget=step.over_budget,
-    )
+    return NotClaimed(due_in_s=due_in_s, release=step)

@@ -11,7 +11,7 @@ from worker.domain.tools import ToolResult
 from worker.domain.turns.calls import CallOutcome, Done, ToolCall
 from worker.domain.turns.claim import Claimed, Settled
 from worker.domain.turns.plan import GiveUp, Later, Plan, Reply
-from worker.domain.turns.reconcile import History, TurnText
+from worker.domain.turns.reconcile import TurnText
 from worker.domain.turns.records import Lease, OpenConversation, ToolRecord
 from worker.store.database import Database
 from worker.store.limits.budgets import count_tokens, counted_tokens
@@ -152,15 +152,17 @@ class TurnStore:
             found = connection.execute(_METADATA, {"turn_id": turn_id}).scalar_one_or_none()
         return dict(found or {})
 
-    def history(self, conversation: ConversationId) -> History:
-        """Return the ended turns that the log of a conversation should, or may, hold."""
+    def history(
+        self, conversation: ConversationId
+    ) -> tuple[tuple[TurnText, ...], tuple[TurnText, ...]]:
+        """Return the ended turns that are in the log of a conversation, and those that may be.
+
+        Both oldest first.
+        """
         with self._database.statement() as connection:
             rows = connection.execute(_HISTORY, {"conversation_id": conversation}).fetchall()
         landed = tuple(value_of(TurnText, row) for row in rows if row.landed)
-        return History(
-            landed=landed,
-            ended=tuple(value_of(TurnText, row) for row in rows if not row.landed),
-        )
+        return landed, tuple(value_of(TurnText, row) for row in rows if row.landed is None)
 
     def mark_landed(self, lease: Lease, turns: Collection[TurnId]) -> None:
         """Commit that earlier turns did land. Raises `StaleLeaseError`."""
