@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from worker.domain.ids import ChannelUserId
     from worker.queue.broker import QueueEntries
     from worker.store.privacy.retention import RetentionStore
-    from worker.queue.entries import QueueEntries
 
 
 def pause(who: User, *, as_json: Json = False) -> None:
