@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from worker.cli.errors import MISUSED, CommandError
-from worker.cli.local.sim import run
+from worker.cli.local.sim import sim
 from worker.sandbox.simulator import read_log
 
 pytestmark = pytest.mark.slow
@@ -59,14 +59,14 @@ def test_it_serves_says_how_to_reach_it_and_ends_cleanly(tmp_path: Path) -> None
 
 
 def serve(port: int = 0, *switches: str) -> None:
-    run(
+    sim(
         host="127.0.0.1",
         port=port,
         port_file=None,
         seed=None,
         log=None,
         latency_s=None,
-        switches=list(switches),
+        switch=list(switches),
     )
 
 

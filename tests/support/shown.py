@@ -23,7 +23,7 @@ from tests.support.processes import eventually
 from tests.support.raw_server import answers, http, raw_server
 from tests.support.receiver import Receiver, receiver
 from tests.support.world import NAMESPACE, Database
-from worker.cli.local.children import free_port
+from worker.cli.local.service import free_port
 from worker.sandbox.simulator import Simulator, SimulatorConfig
 
 INSPECTED = (

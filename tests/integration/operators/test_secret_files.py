@@ -10,7 +10,7 @@ import pytest
 from tests.support.cli import bare_env, invoke
 from tests.support.secret_files import GIVEN, OTHERS, in_files
 from worker.cli.errors import CommandError
-from worker.cli.local.children import FlowerAt
+from worker.cli.local.service import FlowerAt
 
 FLOWERS_AUTH = "import worker.celery, os; print(os.environ['FLOWER_BASIC_AUTH'])"
 

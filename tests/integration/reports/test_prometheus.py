@@ -17,7 +17,7 @@ import pytest
 from tests.support.databases import ROOT
 from tests.support.processes import eventually
 from tests.support.watched import Watched, scraped, watched
-from worker.cli.local.children import free_port
+from worker.cli.local.service import free_port
 from worker.net.child_process import ChildProcess
 from worker.sandbox.postgres import EmbeddedPostgres
 from worker.sandbox.redis import EmbeddedRedis

@@ -16,8 +16,7 @@ from worker.cli.console import escape_for_terminal, out, print_line, warn
 from worker.cli.errors import CommandError
 from worker.cli.local.embedded import EmbeddedServers
 from worker.cli.local.service import service
-from worker.cli.send.producer import check, producer
-from worker.cli.send.wait import OutcomeWatch, outcomes_in
+from worker.cli.send.producer import OutcomeWatch, check, outcomes_in, producer
 from worker.cli.settings import routing_of, settings_for
 from worker.client import Outcome, Producer
 from worker.domain.routing import Routing

@@ -1,15 +1,67 @@
-"""Shows the demo: a table that fills on a terminal, a line for each reply elsewhere."""
+"""The demo's messages, and how it shows them: a table that fills, or a line for each reply."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
+from uuid import uuid4
 
 from rich.live import Live
 from rich.table import Table
 
 from worker.cli.console import escape_for_terminal, out, print_line
-from worker.cli.local.demo_script import ScriptLine
 from worker.client import MessageKey, Outcome
+from worker.envelope import VERSION
+
+SHOPS = {"sms": "+13125550100", "email": "help@example.com"}
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptLine:
+    """One message of the script."""
+
+    user: str
+    text: str
+    again: bool = False
+    """Send it a second time with the same `message_id`: that must change nothing."""
+    after_reply: bool = False
+    """Wait for the reply to this person's earlier messages."""
+    pause_s: float = 0.05
+    """Pause until the next message goes out."""
+
+    @property
+    def channel(self) -> str:
+        """The channel on which such an address writes."""
+        return "email" if "@" in self.user else "sms"
+
+    def envelope(self, sent_at: datetime) -> dict[str, object]:
+        """Return the envelope that a producer sends, with a fresh `message_id`."""
+        return {
+            "version": VERSION,
+            "channel": self.channel,
+            "recipient": SHOPS[self.channel],
+            "user": self.user,
+            "message_id": f"demo-{uuid4()}",
+            "text": self.text,
+            "sent_at": sent_at.isoformat(),
+        }
+
+
+ANN, BEN, CAROL = "+13125550101", "+13125550102", "+13125550103"
+DORA, EMIL = "dora@example.com", "emil@example.com"
+SCRIPT = (
+    ScriptLine(ANN, "Hi, are you open today?"),
+    ScriptLine(DORA, "Where is my order 4711?"),
+    ScriptLine(BEN, "Do you deliver to Evanston?", again=True),
+    # A burst: four messages as fast as thumbs go. They wait for each other and share one reply.
+    ScriptLine(CAROL, "Hey", pause_s=0.02),
+    ScriptLine(CAROL, "one more thing", pause_s=0.02),
+    ScriptLine(CAROL, "about my booking", pause_s=0.02),
+    ScriptLine(CAROL, "can I move it to Friday?", pause_s=0.02),
+    ScriptLine(EMIL, "Please send me the invoice for May."),
+    ScriptLine(ANN, "And tomorrow?", after_reply=True),
+    ScriptLine(DORA, "It should have come on Monday.", after_reply=True),
+)
 
 
 @dataclass(kw_only=True)
@@ -46,18 +98,12 @@ class DemoView:
                 print_line(f"      {_cell(one, repeated=repeated)}")
         self._draw()
 
-    def merged(self, user: str) -> tuple[int, int]:
-        """Count the messages of one person, and the turns that answered them."""
-        ended = [self.ended[key] for key, line in self.sent.items() if line.user == user]
-        return len(ended), len({one.turn for one in ended})
-
     def _draw(self) -> None:
         if self._live is not None:
             self._live.update(self._table())
 
     def _table(self) -> Table:
-        table = Table(expand=True)
-        table.add_column("channel")
+        table = Table("channel", expand=True)
         table.add_column("from", no_wrap=True)
         table.add_column("message", ratio=2)
         table.add_column("reply", ratio=3)
@@ -66,27 +112,21 @@ class DemoView:
         for key, line in self.sent.items():
             ended = self.ended.get(key)
             twice = " [dim](sent twice)[/]" if line.again else ""
-            took = "" if ended is None else _seconds(ended)
-            reply = _cell(ended, repeated=ended is not None and ended.turn in shown)
+            reply, took = _cell(ended, repeated=ended is not None and ended.turn in shown), ""
+            if ended is not None:
+                took = f"{(ended.finished_at - ended.accepted_at).total_seconds():.2f}"
+                shown.add(ended.turn)
             table.add_row(
                 line.channel, line.user, escape_for_terminal(line.text) + twice, reply, took
             )
-            if ended is not None:
-                shown.add(ended.turn)
         return table
-
-
-def _seconds(ended: Outcome) -> str:
-    return f"{(ended.finished_at - ended.accepted_at).total_seconds():.2f}"
 
 
 def _cell(ended: Outcome | None, *, repeated: bool) -> str:
     if ended is None:
         return "[dim]…[/]"
-    return "[dim]↑ the same reply, to all of these[/]" if repeated else _reply(ended)
-
-
-def _reply(ended: Outcome) -> str:
+    if repeated:
+        return "[dim]↑ the same reply, to all of these[/]"
     if ended.text is None:
         return f"[red]no reply: {ended.outcome}[/]"
     return f"[cyan]{escape_for_terminal(ended.text)}[/]"

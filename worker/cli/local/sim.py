@@ -1,41 +1,53 @@
+# ruff: noqa: PLC0415 - production does not install the sandbox, and --help is quick
 """`worker sim`: the simulator of Telnyx alone, in the foreground, to build a client against."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from pydantic import ValidationError
+import typer
 from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
 from worker.cli.console import out, print_line
 from worker.cli.errors import MISUSED, CommandError
+from worker.cli.options import Host, Port
 
 if TYPE_CHECKING:
     from worker.sandbox.simulator.serving.process import Place
 
 
-def run(
+def sim(
     *,
-    host: str,
-    port: int,
-    port_file: Path | None,
-    seed: int | None,
-    log: Path | None,
-    latency_s: float | None,
-    switches: list[str],
+    port: Port = 8765,
+    host: Host = "127.0.0.1",
+    port_file: Annotated[
+        Path | None, typer.Option(help="Write the port here once it serves.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Seed for latencies, random faults and the webhook key.")
+    ] = None,
+    log: Annotated[
+        Path | None,
+        typer.Option(help="Keep the state in this file; the next start continues from it."),
+    ] = None,
+    latency_s: Annotated[
+        float | None,
+        typer.Option("--latency", min=0, help="Seconds until the model answers."),
+    ] = None,
+    switch: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="A setting of the simulator; repeatable."),
+    ] = None,
 ) -> None:
-    """Serve until SIGTERM or Ctrl-C. Raises `CommandError`.
+    """Run only the simulated Telnyx, to build or test a client. Ctrl-C stops it.
 
-    `port` 0 = any free one; `seed` and `latency_s` None = the setting's default.
+    worker sim --latency 0.5 --switch list_visible_after_s=5
     """
     try:
-        from worker.sandbox.simulator.behaviour.config import (  # noqa: PLC0415
-            SimulatorConfig,
-            changed,
-        )
-        from worker.sandbox.simulator.serving.process import Place, settings_of  # noqa: PLC0415
-        from worker.sandbox.simulator.serving.process import run as serve  # noqa: PLC0415
+        from worker.sandbox.simulator.behaviour.config import SimulatorConfig, changed
+        from worker.sandbox.simulator.serving.process import Place, settings_of
+        from worker.sandbox.simulator.serving.process import run as serve
     except ImportError as error:
         raise CommandError(
             f"{error.name} is not installed: install the extra `worker[sandbox]`",
@@ -44,7 +56,7 @@ def run(
     flags = {"seed": seed, "latency_s": latency_s}
     given = {name: value for name, value in flags.items() if value is not None}
     try:
-        config = changed(SimulatorConfig(), {**given, **settings_of(switches)})
+        config = changed(SimulatorConfig(), {**given, **settings_of(switch or [])})
     except ValueError as error:
         raise CommandError(f"--switch: {_in_one_line(error)}", exit_code=MISUSED) from None
     place = Place(host=host, port=port, port_file=port_file, log_path=log)
@@ -56,6 +68,8 @@ def run(
 
 
 def _in_one_line(error: ValueError) -> str:
+    from pydantic import ValidationError
+
     if not isinstance(error, ValidationError):
         return str(error)
     faults = error.errors(include_url=False, include_input=False)

@@ -1,3 +1,4 @@
+# ruff: noqa: PLC0415 - the command imports what it needs when it runs, so that --help is quick
 """`worker up`: worker and Flower in the foreground; servers that are not configured are embedded.
 
     starting ──▶ running ──Ctrl-C──▶ finishing replies ──Ctrl-C──▶ stopping at once
@@ -8,113 +9,101 @@ Promises: the worker stops first, then Flower, then the embedded servers; no pro
 
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from contextlib import ExitStack
-from types import FrameType
-from typing import Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
 
+import typer
 from rich.panel import Panel
 from rich.table import Table
 
-from worker.cli import migrations
 from worker.cli.console import out, print_line
 from worker.cli.errors import CommandError
-from worker.cli.local.children import (
-    COLD_STOP_S,
-    WARM_STOP_S,
-    FlowerAt,
-    start_flower,
-    start_worker,
-)
-from worker.cli.local.embedded import EmbeddedServers, embedded
-from worker.cli.local.service import await_worker
-from worker.cli.settings import all_settings, routing_of, settings_for
-from worker.config.settings import sandbox_dir
-from worker.net.child_process import ChildProcess
+
+if TYPE_CHECKING:
+    from worker.cli.local.embedded import EmbeddedServers
+    from worker.cli.local.service import FlowerAt
+    from worker.net.child_process import ChildProcess
 
 _TICK_S: Final = 0.2
 
 
-class StopRequests:
-    """Counts Ctrl-C, SIGTERM and a closed terminal from here on, instead of dying of them."""
+def up(
+    *,
+    migrate: Annotated[
+        bool, typer.Option("--migrate", help="Migrate the configured database first.")
+    ] = False,
+    flower: Annotated[
+        bool, typer.Option("--flower/--no-flower", help="Run Flower, the web page to watch.")
+    ] = True,
+    flower_port: Annotated[
+        int, typer.Option(help="Flower's port; 0 takes 5555, or a free one.", min=0, max=65535)
+    ] = 0,
+) -> None:
+    """Run the service here: a worker, and Flower to watch it. Ctrl-C stops both.
 
-    def __init__(self) -> None:
-        self.count = 0
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, self._note)
-
-    def _note(self, _number: int, _frame: FrameType | None) -> None:
-        # No lock and no output: a handler may interrupt the code that holds them.
-        self.count += 1
-
-
-def run(*, migrate: bool, flower: bool, flower_port: int) -> None:
-    """Run until somebody stops it. Raises `CommandError`.
-
-    `flower_port`: 0 = 5555, or any free one.
+    Servers that are not configured are embedded and kept in .sandbox: a Postgres without
+    DATABASE_URL, a Redis without BROKER_URL, a simulated Telnyx without TELNYX_API_KEY. In
+    production start the worker itself: celery -A worker worker.
     """
-    servers = EmbeddedServers.not_configured()
+    from worker.cli import migrations
+    from worker.cli.local import service
+    from worker.cli.local.embedded import EmbeddedServers, embedded
+    from worker.cli.settings import all_settings, routing_of, settings_for
+    from worker.config.settings import sandbox_dir
+
+    servers, folder = EmbeddedServers.not_configured(), sandbox_dir()
     # A bad setting ends the command before anything starts.
     routing_of(settings_for(*servers.configured()))
     with ExitStack() as stack:
         if servers:
-            print_line(f"starting what is not configured, in {sandbox_dir()} …")
+            print_line(f"starting what is not configured, in {folder} …")
             stack.enter_context(embedded(servers))
         settings = all_settings()
         if migrate:
             migrations.upgrade(settings.database_url)
         migrations.require_newest(settings.database_url)
-        flower_at = FlowerAt.chosen(flower_port) if flower else None
-        flower_child: ChildProcess | None = None
+        flower_at = service.FlowerAt.chosen(flower_port) if flower else None
+        flower_child = None
         if flower_at is not None:
-            flower_child = start_flower(flower_at, log=None)
-            stack.callback(flower_child.stop, COLD_STOP_S)
-        worker = start_worker(log=None)
-        stack.callback(worker.stop, COLD_STOP_S)
-        await_worker(settings.database_url, worker, None)
-        out.print(_banner(servers, flower_at))
-        stops = StopRequests()
-        _supervise(worker, flower_child, stopping=lambda: stops.count > 0)
+            flower_child = service.start_flower(flower_at, log=None)
+            stack.callback(flower_child.stop, service.COLD_STOP_S)
+        worker = service.start_worker(log=None)
+        stack.callback(worker.stop, service.COLD_STOP_S)
+        service.await_worker(settings.database_url, worker, None)
+        out.print(_banner(servers, flower_at, folder))
+        # Ctrl-C, SIGTERM and a closed terminal are counted from here on, and end nothing. No lock
+        # and no output in a handler: it may interrupt the code that holds them.
+        stops: list[int] = []
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, lambda stop, _frame: stops.append(stop))
+        _supervise(worker, flower_child, stops)
         print_line("stopping: replies in flight are finished first (Ctrl-C again: at once) …")
-        _stop_worker(worker, at_once=lambda: stops.count > 1)
+        service.stop_worker(worker, stops)
     print_line("stopped")
 
 
-def _supervise(
-    worker: ChildProcess, flower: ChildProcess | None, *, stopping: Callable[[], bool]
-) -> None:
-    flower_runs = flower is not None
-    while not stopping():
+def _supervise(worker: "ChildProcess", flower: "ChildProcess | None", stops: Sequence[int]) -> None:
+    while not stops:
         if worker.exit_code is not None:
             raise CommandError(f"the worker ended by itself, with exit code {worker.exit_code}")
-        if flower_runs and flower is not None and flower.exit_code is not None:
-            flower_runs = False
+        if flower is not None and flower.exit_code is not None:
+            flower = None
             print_line("[yellow]Flower ended by itself; the worker goes on without it[/]")
         time.sleep(_TICK_S)
 
 
-def _stop_worker(worker: ChildProcess, *, at_once: Callable[[], bool]) -> None:
-    """Let the worker finish its replies, until the second Ctrl-C."""
-    worker.send_signal(signal.SIGTERM)
-    deadline = time.monotonic() + WARM_STOP_S
-    while not worker.wait(_TICK_S):
-        if at_once() or time.monotonic() > deadline:
-            print_line("stopping at once; what was in flight is taken up at the next start")
-            worker.send_signal(signal.SIGQUIT)
-            if not worker.wait(COLD_STOP_S):
-                worker.send_signal(signal.SIGKILL)
-            return
-
-
-def _banner(servers: EmbeddedServers, flower: FlowerAt | None) -> Panel:
+def _banner(servers: "EmbeddedServers", flower: "FlowerAt | None", folder: Path) -> Panel:
     table = Table.grid(padding=(0, 2))
-    table.add_row("Postgres", _origin("DATABASE_URL", is_embedded=servers.postgres))
-    table.add_row("Redis", _origin("BROKER_URL", is_embedded=servers.redis))
+    embedded = f"[yellow]embedded[/], kept in {folder}"
+    table.add_row("Postgres", embedded if servers.postgres else "as in DATABASE_URL")
+    table.add_row("Redis", embedded if servers.redis else "as in BROKER_URL")
     telnyx = "[yellow]simulated[/]: set TELNYX_API_KEY for real answers"
     table.add_row("Telnyx", telnyx if servers.simulator else "configured (TELNYX_API_KEY)")
     if flower is not None:
         password = flower.password if flower.generated else "(as in FLOWER_BASIC_AUTH)"
-        table.add_row("Flower", f"http://{flower.host}:{flower.port}")
+        table.add_row("Flower", f"http://127.0.0.1:{flower.port}")
         table.add_row("", f"user {flower.user}  password {password}")
     table.add_row("", "")
     table.add_row("try it", "in a second terminal, in this folder:")
@@ -122,7 +111,3 @@ def _banner(servers: EmbeddedServers, flower: FlowerAt | None) -> Panel:
     table.add_row("", "[bold]worker chat[/]   [bold]worker status[/]")
     table.add_row("stop", "Ctrl-C")
     return Panel(table, title="the service is up", expand=False)
-
-
-def _origin(variable: str, *, is_embedded: bool) -> str:
-    return f"[yellow]embedded[/], kept in {sandbox_dir()}" if is_embedded else f"as in {variable}"

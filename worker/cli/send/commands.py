@@ -1,15 +1,28 @@
+# ruff: noqa: PLC0415 - each command imports what it needs when it runs, so that --help is quick
 """The commands for producers: send and schema."""
 
 import json
+import time
+from collections import Counter
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Final
+from uuid import uuid4
 
 import typer
 
+from worker.cli.console import escape_for_terminal, print_json, print_line, progress_bar
 from worker.cli.errors import MISUSED, CommandError
 from worker.cli.options import SEND, Json, given
-from worker.cli.send.message_file import Spread
+from worker.cli.send.message_file import FileSend, Spread
+
+if TYPE_CHECKING:
+    from worker.cli.send.producer import OutcomeWatch
+    from worker.client import MessageKey, Outcome
+    from worker.config.settings import Settings
+
+_LOOK_EVERY_S: Final = 0.2
 
 
 def register(app: typer.Typer) -> None:
@@ -70,9 +83,16 @@ def send(
 
     Many: worker send --file messages.tsv --channel sms --users 200 --wait
     """
-    from worker.cli.send import send as command  # noqa: PLC0415 - so that --help is quick
+    from worker.cli.send.producer import check, producer
+    from worker.cli.settings import routing_of, settings_for
+    from worker.envelope import VERSION
 
-    flags = given(
+    if file is not None and (message_id is not None or (user is not None and users is not None)):
+        raise CommandError(
+            "with --file, --message-id cannot be given, and only one of --user and --users",
+            exit_code=MISUSED,
+        )
+    flags = {"version": VERSION} | given(
         channel=channel,
         user=user,
         text=text,
@@ -84,17 +104,83 @@ def send(
         expires_at=expires_at,
         reply_to=reply_to,
     )
-    after = command.FinishOptions(wait=wait, timeout_s=timeout_s, as_json=as_json)
+    settings = settings_for("broker_url", "database_url") if wait else settings_for("broker_url")
+    key_of = partial(check, routing=routing_of(settings))
+    finish = partial(_finish, settings, wait=wait, timeout_s=timeout_s, as_json=as_json)
     if file is None:
-        command.send_one(flags, after)
+        # A message without an id gets one.
+        envelope = {"message_id": str(uuid4()), **flags}
+        try:
+            key = key_of(envelope)
+        except CommandError as error:
+            raise CommandError(f"not sent: {error}", exit_code=MISUSED) from None
+        with producer(settings.broker_url) as queue:
+            queue.send_many([envelope])
+        line = f"sent, message_id {escape_for_terminal(key.message_id)}"
+        finish([key], line, {"sent": 1, "message_id": key.message_id})
         return
-    if message_id is not None or (user is not None and users is not None):
+    run = FileSend(
+        file=file, flags=flags, check=key_of, text_column=text_column, users=users, spread=spread
+    )
+    with producer(settings.broker_url) as queue:
+        queue.send_many(run.envelopes())
+    sent, refused = len(run.keys), run.refused
+    finish(run.keys, f"{sent} sent, {refused} not sent", {"sent": sent, "not_sent": refused})
+    if refused:
+        raise CommandError(f"{refused} lines of {file.name} were not sent")
+
+
+def _finish(
+    settings: "Settings",
+    keys: "list[MessageKey]",
+    line: str,
+    report: dict[str, object],
+    *,
+    wait: bool,
+    timeout_s: float,
+    as_json: bool,
+) -> None:
+    """Wait if asked to, and print. Raises `CommandError` if some have no outcome in time."""
+    from worker.cli.send.producer import OutcomeWatch, outcomes_in
+
+    if not as_json:
+        print_line(line)
+    if not wait:
+        if as_json:
+            print_json(report)
+        return
+    with outcomes_in(settings.database_url) as outcomes:
+        watch = OutcomeWatch(outcomes, keys)
+        ended = _wait_for_all(watch, timeout_s=timeout_s)
+    counts = Counter(one.outcome for one in ended)
+    reply = ended[0].text if len(keys) == 1 and ended else None
+    if as_json:
+        waited = {"outcomes": counts, "without_outcome": len(watch.open)}
+        print_json(report | waited | ({"reply": reply} if len(keys) == 1 else {}))
+    else:
+        print_line(", ".join(f"{n} {name}" for name, n in counts.items()) or "no outcome yet")
+        if reply is not None:
+            print_line(f"reply: {escape_for_terminal(reply)}")
+    if watch.open:
         raise CommandError(
-            "with --file, --message-id cannot be given, and only one of --user and --users",
-            exit_code=MISUSED,
+            f"{len(watch.open)} without an outcome after {timeout_s:g} s. `worker status` "
+            "shows whether a worker is alive, and the messages it could not accept: dead letters"
         )
-    options = command.FileOptions(text_column=text_column, users=users, spread=spread)
-    command.send_file(file, options, flags, after)
+
+
+def _wait_for_all(watch: "OutcomeWatch", *, timeout_s: float) -> "list[Outcome]":
+    """Wait until nothing is open or the time is over; return the outcomes that came."""
+    outcomes: list[Outcome] = []
+    deadline = time.monotonic() + timeout_s
+    with progress_bar("outcomes", len(watch.open)) as tick:
+        while watch.open:
+            ended = watch.look()
+            tick(len(ended))
+            outcomes += [outcome for _, outcome in ended]
+            if not watch.open or time.monotonic() > deadline:
+                break
+            time.sleep(_LOOK_EVERY_S)
+    return outcomes
 
 
 class Contract(StrEnum):
@@ -110,6 +196,6 @@ def schema(
 
     worker schema envelope > envelope.schema.json
     """
-    from worker import envelope  # noqa: PLC0415 - so that --help is quick
+    from worker import envelope
 
     typer.echo(json.dumps(envelope.schema(), indent=2))

@@ -10,12 +10,18 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+from worker.cli.console import progress_bar, warn
 from worker.cli.errors import MISUSED, CommandError
+
+# Not at run time: the command's help imports this module, and the client takes its time.
+if TYPE_CHECKING:
+    from worker.client import MessageKey
 
 BLOCK_LINES: Final = 15
 """How many adjacent lines go to one user with `Spread.BLOCKS`."""
+_FAULTS_SHOWN: Final = 20
 _PHONE_LIKE: Final = frozenset({"sms", "mms", "rcs", "whatsapp", "voice", "telephone"})
 _MAIL_LIKE: Final = frozenset({"email", "mail", "e-mail"})
 
@@ -34,6 +40,55 @@ class FileLine:
     number: int
     fields: Mapping[str, object] = field(default_factory=dict)
     fault: str = ""
+
+
+@dataclass(kw_only=True)
+class FileSend:
+    """One run over a file: the messages that go out, and the lines that do not."""
+
+    file: Path
+    flags: Mapping[str, object]
+    """Fields of every line that does not have them itself."""
+    check: Callable[[Mapping[str, object]], "MessageKey"]
+    """Raises `CommandError` for an envelope that a worker would refuse."""
+    text_column: int | None
+    users: int | None
+    """Spread the lines over this number of invented users; None = the line or a flag names one."""
+    spread: Spread
+    keys: list["MessageKey"] = field(default_factory=list)
+    refused: int = 0
+
+    def envelopes(self) -> Iterator[dict[str, object]]:
+        """Return the valid envelopes, a line at a time; warn about each other line."""
+        of_line = identity(self.file)
+        with progress_bar("sending", count_lines(self.file)) as tick:
+            for line in read_lines(self.file, text_column=self.text_column):
+                tick(1)
+                try:
+                    envelope = self._completed(line, of_line(line.number))
+                    self.keys.append(self.check(envelope))
+                except CommandError as error:
+                    self._refuse(line, str(error))
+                else:
+                    yield envelope
+
+    def _completed(self, line: FileLine, of_line: Mapping[str, object]) -> dict[str, object]:
+        """Complete a line: its own fields win, then the flags, then what its number determines."""
+        if line.fault:
+            raise CommandError(line.fault)
+        envelope = {**of_line, **self.flags, **line.fields}
+        if "user" not in envelope and self.users is not None:
+            number = user_of_line(line.number, users=self.users, spread=self.spread)
+            envelope["user"] = address(str(envelope.get("channel", "")), number)
+        return envelope
+
+    def _refuse(self, line: FileLine, fault: str) -> None:
+        """Warn about a line that is not sent; after a while only count."""
+        self.refused += 1
+        if self.refused <= _FAULTS_SHOWN:
+            warn(f"{self.file.name}: line {line.number}: {fault}")
+        elif self.refused == _FAULTS_SHOWN + 1:
+            warn("more lines have faults, from here on they are only counted")
 
 
 def read_lines(file: Path, *, text_column: int | None = None) -> Iterator[FileLine]:

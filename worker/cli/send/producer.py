@@ -1,10 +1,10 @@
-"""Sends messages for commands: through the client, as any other program does."""
+"""Sends messages and reads outcomes for commands: through the client, as any other program does."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 from worker.cli.errors import MISUSED, CommandError
-from worker.client import MessageKey, Producer, ProducerError
+from worker.client import MessageKey, Outcome, Outcomes, Producer, ProducerError
 from worker.client.message import checked
 from worker.domain.routing import Routing
 from worker.envelope import EnvelopeError
@@ -50,3 +50,32 @@ def broker_is_away(error: Exception, broker_url: str) -> CommandError:
     return CommandError(
         f"{broker_name(broker_url)}: {kind}. Is it running, and is BROKER_URL right?"
     )
+
+
+class OutcomeWatch:
+    """Messages that were sent and have no outcome yet."""
+
+    def __init__(self, outcomes: Outcomes, keys: Iterable[MessageKey] = ()) -> None:
+        self._outcomes = outcomes
+        self.open: dict[MessageKey, None] = dict.fromkeys(keys)
+
+    def add(self, key: MessageKey) -> None:
+        """Watch one more."""
+        self.open[key] = None
+
+    def look(self) -> list[tuple[MessageKey, Outcome]]:
+        """Return those that ended since the last look, in the order they were sent."""
+        ended = self._outcomes.by_key(list(self.open))
+        for key, _ in ended:
+            del self.open[key]
+        return ended
+
+
+@contextmanager
+def outcomes_in(database_url: str) -> Iterator[Outcomes]:
+    """Open the outcomes for reading. Raises `CommandError` if Postgres is away."""
+    try:
+        with Outcomes(database_url) as outcomes:
+            yield outcomes
+    except ProducerError as error:
+        raise CommandError(f"{error}. Is it running, and is DATABASE_URL right?") from None
