@@ -5,13 +5,14 @@ import socket
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 from worker.bootstrap.shared import SharedParts
 from worker.channels.build import ChannelConfigError, build_channels
 from worker.channels.channel import DEADLINE_S, Channel
 from worker.config.settings import Settings, SettingsError
 from worker.domain.routing import Routing
-from worker.handlers.background.cpu_affinity import StayOnOneCore
+from worker.handlers.background.cpu_affinity import stay_on_one_core
 from worker.handlers.background.sweeper import LocalRunner, Sweeper
 from worker.handlers.background.threads import Background
 from worker.handlers.background.watchdog import StallWatchdog
@@ -188,7 +189,7 @@ def _background(shared: SharedParts, broker: BrokerClient, sweep: Sweeper) -> Ba
     )
     return Background(
         beat=workers.beat,
-        pin=StayOnOneCore(workers=workers) if shared.pin_to_core else None,
+        pin=partial(stay_on_one_core, workers) if shared.pin_to_core else None,
         leave=workers.leave,
         forget_dead=workers.forget_dead,
         drain_inbox=drain,

@@ -1,5 +1,5 @@
 # ruff: noqa: PLC0415 - each command imports what it needs when it runs, so that --help is quick
-"""The command line: the commands of all wings, and the two of no wing."""
+"""The command line: the commands of all wings, and two that are defined here."""
 
 import signal
 import sys
@@ -14,13 +14,15 @@ from worker.cli.console import print_json, print_line
 from worker.cli.doctor.commands import doctor
 from worker.cli.errors import CommandError, errors_as_one_line
 from worker.cli.inspect.commands import health, metrics, simulate, status, stuck, why
-from worker.cli.local import commands as local_command
+from worker.cli.local.chat import chat
+from worker.cli.local.sim import sim
+from worker.cli.local.up import up
 from worker.cli.operators.commands import erase, export, pause, resume, retention
 from worker.cli.operators.conversations import say, threads
 from worker.cli.operators.dead_letters import letters
 from worker.cli.operators.usage import usage
-from worker.cli.options import OPERATE, Json
-from worker.cli.send import commands as send_command
+from worker.cli.options import OPERATE, SEND, START, Json
+from worker.cli.send.commands import schema, send
 
 _TERMINATED: Final = 143
 
@@ -76,8 +78,21 @@ def options(
     """Answer messages of any channel through Telnyx: one reply each, in order."""
 
 
-local_command.register(app)
-send_command.register(app)
+@app.command(rich_help_panel=START)
+def demo() -> None:
+    """See it work: messages of several people, their replies, and the proof. Takes some seconds.
+
+    Needs nothing and configures nothing: Postgres, Redis and a simulated Telnyx run in .sandbox
+    for as long as the demo takes. Uses no server and no account of yours, even if configured.
+    """
+    from worker.cli.local.demo import run
+
+    run()
+
+
+for command in (up, chat, sim):
+    app.command(rich_help_panel=START)(command)
+app.command(rich_help_panel=SEND)(send)
 
 
 @app.command(rich_help_panel=OPERATE)
@@ -125,4 +140,4 @@ for command in (
     app.command(rich_help_panel=OPERATE)(command)
 app.add_typer(letters, name="dead-letters", rich_help_panel=OPERATE)
 app.add_typer(threads, name="conversations", rich_help_panel=OPERATE)
-send_command.register_schema(app)
+app.command(rich_help_panel=SEND)(schema)

@@ -33,16 +33,9 @@ def errors_as_one_line() -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
-    except CommandError as error:
-        _print_error(str(error))
-        raise typer.Exit(error.exit_code) from None
-    except DatabaseAwayError as error:
-        _print_error(f"{error}. Is it running, and is DATABASE_URL right?")
-        raise typer.Exit(FAILED) from None
-    except WorkerError as error:
-        _print_error(str(error))
-        raise typer.Exit(FAILED) from None
-
-
-def _print_error(message: str) -> None:
-    sys.stderr.write(f"worker: {message}\n")
+    except (CommandError, WorkerError) as error:
+        away = isinstance(error, DatabaseAwayError)
+        fix = ". Is it running, and is DATABASE_URL right?" if away else ""
+        sys.stderr.write(f"worker: {error}{fix}\n")
+        code = error.exit_code if isinstance(error, CommandError) else FAILED
+        raise typer.Exit(code) from None

@@ -46,7 +46,10 @@ class MetricsServer:
         self.port = server.server_port
         log.info("metrics.served", port=self.port)
         if self._files is not None:
-            self._announce(self._files)
+            try:
+                self._file = _write(self._files, self.port)
+            except OSError as error:
+                log.error("metrics.announce_failed", error=type(error).__name__)
         return True
 
     def stop(self) -> None:
@@ -57,12 +60,6 @@ class MetricsServer:
             self._file = None
         self._serving.close()
         self.port = None
-
-    def _announce(self, folder: Path) -> None:
-        try:
-            self._file = _write(folder, self.port)
-        except OSError as error:
-            log.error("metrics.announce_failed", error=type(error).__name__)
 
 
 def _write(folder: Path, port: int | None) -> Path:

@@ -1,3 +1,4 @@
+# ruff: noqa: PLC0415 - the command imports what it needs when it runs, so that --help is quick
 """`worker chat`: one channel user, through the whole service: queue, worker, Telnyx, Postgres.
 
 One loop and no threads: it waits a moment for the keyboard (or a pipe), then asks Postgres for
@@ -8,22 +9,73 @@ import os
 import select
 import sys
 import time
-from dataclasses import dataclass, field
-from typing import Final
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Final
 from uuid import uuid4
+
+import typer
 
 from worker.cli.console import escape_for_terminal, out, print_line, warn
 from worker.cli.errors import CommandError
-from worker.cli.local.embedded import EmbeddedServers
-from worker.cli.local.service import service
-from worker.cli.send.producer import OutcomeWatch, check, outcomes_in, producer
-from worker.cli.settings import routing_of, settings_for
-from worker.client import Outcome, Producer
-from worker.domain.routing import Routing
-from worker.envelope import VERSION
+from worker.cli.options import given
+
+if TYPE_CHECKING:
+    from worker.cli.send.producer import OutcomeWatch
+    from worker.client import Outcome
 
 _LOOK_EVERY_S: Final = 0.1
 _READ_BYTES: Final = 65_536
+
+
+def chat(
+    *,
+    channel: Annotated[str, typer.Option(help="The channel to write on.")] = "web",
+    user: Annotated[str, typer.Option(help="Who you are on it.")] = "you",
+    recipient: Annotated[str, typer.Option(help="Our address that you write to.")] = "",
+    thread: Annotated[str, typer.Option(help="A thread of its own.")] = "",
+    agent: Annotated[str | None, typer.Option(help="Which agent answers.")] = None,
+    timeout_s: Annotated[
+        float, typer.Option("--timeout", help="Give up after this many seconds without a reply.")
+    ] = 120.0,
+) -> None:
+    """Talk to the service through the queue and a worker; each line is one message.
+
+    Uses the service that runs; if none does, starts one for the chat. Lines may come from a pipe:
+    echo "Hello" | worker chat
+    """
+    from worker.cli.local.embedded import EmbeddedServers
+    from worker.cli.local.service import service
+    from worker.cli.send.producer import OutcomeWatch, check, outcomes_in, producer
+    from worker.cli.settings import routing_of, settings_for
+    from worker.envelope import VERSION
+
+    routing = routing_of(settings_for())
+    person = given(channel=channel, user=user, recipient=recipient, thread=thread, agent=agent)
+    fields = {"version": VERSION, **person}
+    # A wrong option of the command ends it before anything starts.
+    check({"message_id": "-", "text": "-", **fields}, routing)
+    with (
+        service(EmbeddedServers.not_configured()) as settings,
+        producer(settings.broker_url) as queue,
+        outcomes_in(settings.database_url) as outcomes,
+    ):
+        watch = OutcomeWatch(outcomes)
+
+        def send_line(text: str) -> None:
+            """Send one line; warn about one that the service would refuse."""
+            envelope = {**fields, "message_id": str(uuid4()), "text": text}
+            try:
+                key = check(envelope, routing)
+            except CommandError as error:
+                warn(f"not sent: {error}")
+                return
+            queue.send_many([envelope])
+            watch.add(key)
+
+        if out.is_terminal:
+            print_line(f"[dim]you are {escape_for_terminal(user)}; Ctrl-D ends the chat[/]")
+        _converse(send_line, watch, timeout_s)
 
 
 @dataclass(kw_only=True)
@@ -49,72 +101,34 @@ class Keyboard:
         return [line.decode(errors="replace").strip() for line in whole]
 
 
-@dataclass(kw_only=True)
-class ChatSession:
-    """One person's side of the conversation."""
-
-    person: dict[str, object]
-    queue: Producer
-    routing: Routing
-    watch: OutcomeWatch
-    _shown: set[int] = field(default_factory=set)
-
-    def send_line(self, text: str) -> None:
-        """Send one line; warn about one that the service would refuse."""
-        envelope = {"version": VERSION, **self.person, "message_id": str(uuid4()), "text": text}
-        try:
-            key = check(envelope, self.routing)
-        except CommandError as error:
-            warn(f"not sent: {error}")
-            return
-        self.queue.send_many([envelope])
-        self.watch.add(key)
-
-    def listen(self) -> list[str]:
-        """Return the replies that landed since; several messages may share one."""
-        return [line for _, one in self.watch.look() if (line := self._line(one))]
-
-    def _line(self, ended: Outcome) -> str | None:
-        if ended.text is None or ended.turn is None:
-            return f"[red]no reply: {ended.outcome}[/]"
-        if ended.turn in self._shown:
-            return None
-        self._shown.add(ended.turn)
-        return f"[cyan]service>[/] {escape_for_terminal(ended.text)}"
-
-
-def run(person: dict[str, object], *, timeout_s: float) -> None:
-    """Chat until the input ends and all is answered. Raises `CommandError`."""
-    routing = routing_of(settings_for())
-    # A wrong option of the command ends it before anything starts.
-    check({"version": VERSION, "message_id": "-", "text": "-", **person}, routing)
-    with (
-        service(EmbeddedServers.not_configured()) as settings,
-        producer(settings.broker_url) as queue,
-        outcomes_in(settings.database_url) as outcomes,
-    ):
-        watch = OutcomeWatch(outcomes)
-        chat = ChatSession(person=person, queue=queue, routing=routing, watch=watch)
-        if out.is_terminal:
-            user = escape_for_terminal(str(person["user"]))
-            print_line(f"[dim]you are {user}; Ctrl-D ends the chat[/]")
-        _converse(chat, Keyboard(descriptor=sys.stdin.fileno()), timeout_s)
-
-
-def _converse(chat: ChatSession, keyboard: Keyboard, timeout_s: float) -> None:
+def _converse(send_line: Callable[[str], None], watch: "OutcomeWatch", timeout_s: float) -> None:
+    """Chat until the input ends and all is answered."""
+    keyboard = Keyboard(descriptor=sys.stdin.fileno())
+    shown: set[int] = set()
     _prompt()
     waiting_since = time.monotonic()
-    while not keyboard.ended or chat.watch.open:
+    while not keyboard.ended or watch.open:
         for line in filter(None, keyboard.lines(_LOOK_EVERY_S)):
-            chat.send_line(line)
+            send_line(line)
             waiting_since = time.monotonic()
-        replies = chat.listen() if chat.watch.open else []
+        ended = watch.look() if watch.open else []
+        replies = [reply for _, one in ended if (reply := _reply(one, shown))]
         for reply in replies:
             print_line(("\r" if out.is_terminal else "") + reply)
         if replies:
             _prompt()
-        if chat.watch.open and time.monotonic() - waiting_since > timeout_s:
+        if watch.open and time.monotonic() - waiting_since > timeout_s:
             raise CommandError(f"no reply within {timeout_s:g} s: see `worker status`")
+
+
+def _reply(ended: "Outcome", shown: set[int]) -> str | None:
+    """Return the line to print; None if its turn is `shown`: several messages may share a reply."""
+    if ended.text is None or ended.turn is None:
+        return f"[red]no reply: {ended.outcome}[/]"
+    if ended.turn in shown:
+        return None
+    shown.add(ended.turn)
+    return f"[cyan]service>[/] {escape_for_terminal(ended.text)}"
 
 
 def _prompt() -> None:

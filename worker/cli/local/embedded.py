@@ -7,7 +7,7 @@ packages.
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Final, Self
 
 from worker.cli import migrations
@@ -82,13 +82,7 @@ def embedded(servers: EmbeddedServers) -> Iterator[None]:
             "DATABASE_URL, BROKER_URL and TELNYX_API_KEY",
             exit_code=MISUSED,
         ) from None
-    sandbox = Sandbox(
-        sandbox_dir(),
-        postgres=servers.postgres,
-        redis=servers.redis,
-        simulator=servers.simulator,
-        simulator_options=_SIMULATOR,
-    )
+    sandbox = Sandbox(sandbox_dir(), **asdict(servers), simulator_options=_SIMULATOR)
     try:
         sandbox.start()
     except (SandboxError, ChildProcessError) as error:

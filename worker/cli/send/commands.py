@@ -14,25 +14,14 @@ import typer
 
 from worker.cli.console import escape_for_terminal, print_json, print_line, progress_bar
 from worker.cli.errors import MISUSED, CommandError
-from worker.cli.options import SEND, Json, given
+from worker.cli.options import Json, given
 from worker.cli.send.message_file import FileSend, Spread
 
 if TYPE_CHECKING:
     from worker.cli.send.producer import OutcomeWatch
     from worker.client import MessageKey, Outcome
-    from worker.config.settings import Settings
 
 _LOOK_EVERY_S: Final = 0.2
-
-
-def register(app: typer.Typer) -> None:
-    """Add `send` to the command line."""
-    app.command(rich_help_panel=SEND)(send)
-
-
-def register_schema(app: typer.Typer) -> None:
-    """Add `schema`, which the help lists last."""
-    app.command(rich_help_panel=SEND)(schema)
 
 
 def send(
@@ -106,7 +95,8 @@ def send(
     )
     settings = settings_for("broker_url", "database_url") if wait else settings_for("broker_url")
     key_of = partial(check, routing=routing_of(settings))
-    finish = partial(_finish, settings, wait=wait, timeout_s=timeout_s, as_json=as_json)
+    database_url = settings.database_url if wait else None
+    finish = partial(_finish, database_url, timeout_s=timeout_s, as_json=as_json)
     if file is None:
         # A message without an id gets one.
         envelope = {"message_id": str(uuid4()), **flags}
@@ -131,25 +121,27 @@ def send(
 
 
 def _finish(
-    settings: "Settings",
+    database_url: str | None,
     keys: "list[MessageKey]",
     line: str,
     report: dict[str, object],
     *,
-    wait: bool,
     timeout_s: float,
     as_json: bool,
 ) -> None:
-    """Wait if asked to, and print. Raises `CommandError` if some have no outcome in time."""
+    """Print, and wait if there is a `database_url`.
+
+    Raises `CommandError` if some have no outcome in time.
+    """
     from worker.cli.send.producer import OutcomeWatch, outcomes_in
 
     if not as_json:
         print_line(line)
-    if not wait:
+    if database_url is None:
         if as_json:
             print_json(report)
         return
-    with outcomes_in(settings.database_url) as outcomes:
+    with outcomes_in(database_url) as outcomes:
         watch = OutcomeWatch(outcomes, keys)
         ended = _wait_for_all(watch, timeout_s=timeout_s)
     counts = Counter(one.outcome for one in ended)

@@ -6,7 +6,6 @@ and compute no more than on one; on one core a message costs a third less CPU (b
 
 import os
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
@@ -18,26 +17,21 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _THREADS = Path("/proc/self/task")
 
 
-@dataclass(frozen=True, kw_only=True)
-class StayOnOneCore:
-    """Takes the core that the fewest live workers on this machine have taken."""
+def stay_on_one_core(workers: WorkerStore) -> None:
+    """Bind all threads of this process, and those they start, to the least used core.
 
-    workers: WorkerStore
-
-    def __call__(self) -> None:
-        """Bind all threads of this process, and so those that they will start.
-
-        Call it after the first heartbeat. Raises `DatabaseAwayError`. Without Linux, or if a
-        sandbox forbids the system call, the process keeps its cores.
-        """
-        try:
-            machine, allowed = UUID(_BOOT_ID.read_text().strip()), sorted(os.sched_getaffinity(0))
-            core = self.workers.take_core(machine, allowed)
-            for thread in _THREADS.iterdir():
-                # A thread that was listed may have ended since.
-                with suppress(ProcessLookupError):
-                    os.sched_setaffinity(int(thread.name), {core})
-        except OSError as error:
-            log.warning("worker.pin_failed", error=type(error).__name__)
-        else:
-            log.info("worker.pinned", core=core, of=len(allowed))
+    That is the core that the fewest live workers on this machine have taken. Call it after the
+    first heartbeat. Raises `DatabaseAwayError`. Without Linux, or if a sandbox forbids the system
+    call, the process keeps its cores.
+    """
+    try:
+        machine, allowed = UUID(_BOOT_ID.read_text().strip()), sorted(os.sched_getaffinity(0))
+        core = workers.take_core(machine, allowed)
+        for thread in _THREADS.iterdir():
+            # A thread that was listed may have ended since.
+            with suppress(ProcessLookupError):
+                os.sched_setaffinity(int(thread.name), {core})
+    except OSError as error:
+        log.warning("worker.pin_failed", error=type(error).__name__)
+    else:
+        log.info("worker.pinned", core=core, of=len(allowed))

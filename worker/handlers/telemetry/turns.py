@@ -60,6 +60,8 @@ def turn_span(claimed: Claimed) -> AbstractContextManager[None]:
     """Trace the work of one claim on a turn."""
     turn = claimed.turn
     parents = turn.traceparents
+    # Saved searches and dashboards know this step by the former name of its class.
+    step = "LookBack" if isinstance(claimed.step, Reconcile) else type(claimed.step).__name__
     return traces.span(
         "turn",
         lambda: {
@@ -67,17 +69,12 @@ def turn_span(claimed: Claimed) -> AbstractContextManager[None]:
             "worker.user": claimed.lease.user_id,
             "worker.kind": turn.kind.value,
             "worker.messages": turn.messages,
-            "worker.step": _step_name(claimed),
+            "worker.step": step,
             "gen_ai.agent.name": claimed.agent.name,
         },
         parent=parents[0] if parents else None,
         links=parents[1:],
     )
-
-
-def _step_name(claimed: Claimed) -> str:
-    # Saved searches and dashboards know this step by the former name of its class.
-    return "LookBack" if isinstance(claimed.step, Reconcile) else type(claimed.step).__name__
 
 
 def record_claimed(claimed: Claimed) -> None:
@@ -140,7 +137,8 @@ def post_span(claimed: Claimed) -> AbstractContextManager[None]:
 def record_post(claimed: Claimed, outcome: CallOutcome, *, seconds: float) -> None:
     """Report one POST: its outcome, its time and the tokens it used."""
     agent, name = claimed.agent.name, type(outcome).__name__
-    status = _status_of(outcome)
+    attributes = _call_attributes(outcome)
+    status = attributes.get("http.response.status_code")
     metrics.POSTS.labels(agent, name, "none" if status is None else str(status)).inc()
     metrics.TELNYX.labels(agent).observe(seconds)
     record_elsewhere(seconds)
@@ -150,37 +148,26 @@ def record_post(claimed: Claimed, outcome: CallOutcome, *, seconds: float) -> No
     if isinstance(outcome, Done):
         metrics.TOKENS.labels(agent, "input").inc(outcome.usage.input_tokens)
         metrics.TOKENS.labels(agent, "output").inc(outcome.usage.output_tokens)
-    traces.note(
-        lambda: {
-            **_call_attributes(outcome),
-            "http.response.status_code": status,
-            "worker.outcome": name,
-        }
-    )
-
-
-def _status_of(outcome: CallOutcome) -> int | None:
-    match outcome:
-        case Done():
-            return int(HTTPStatus.OK)
-        case Refused() | Unknown():
-            return outcome.status
-        case NotSent():
-            return None
+    traces.note(lambda: {**attributes, "worker.outcome": name})
 
 
 def _call_attributes(outcome: CallOutcome) -> traces.Facts:
     match outcome:
         case Done():
             return {
+                "http.response.status_code": int(HTTPStatus.OK),
                 "gen_ai.response.id": outcome.response_id,
                 "gen_ai.usage.input_tokens": outcome.usage.input_tokens,
                 "gen_ai.usage.output_tokens": outcome.usage.output_tokens,
             }
         case Refused():
-            return {"error.type": str(outcome.status), "worker.fault": outcome.fault}
+            return {
+                "http.response.status_code": outcome.status,
+                "error.type": str(outcome.status),
+                "worker.fault": outcome.fault,
+            }
         case Unknown():
-            return {"error.type": "Unknown"}
+            return {"http.response.status_code": outcome.status, "error.type": "Unknown"}
         case NotSent():
             return {"error.type": "NotSent"}
 
@@ -235,7 +222,10 @@ def record_settled(claimed: Claimed, outcome: CallOutcome | None, plan: Plan) ->
     claim that opened the turn logs them.
     """
     outcome_name = None if outcome is None else type(outcome).__name__
-    metrics.SETTLED.labels(claimed.agent.name, _plan_label(plan), outcome_name or "none").inc()
+    # A reply that was found in the thread counts separately.
+    adopted = isinstance(plan, Reply) and plan.source is ReplySource.ADOPTED
+    label = "Adopted" if adopted else type(plan).__name__
+    metrics.SETTLED.labels(claimed.agent.name, label, outcome_name or "none").inc()
     traces.note(lambda: {"worker.plan": type(plan).__name__, "worker.outcome": outcome_name})
     fields: dict[str, Any] = {"user": claimed.lease.user_id, "turn": claimed.turn.id}
     # Steps on a turn that an earlier claim opened have no batch.
@@ -249,18 +239,13 @@ def record_settled(claimed: Claimed, outcome: CallOutcome | None, plan: Plan) ->
     if isinstance(plan, Later):
         fields["wait_s"] = plan.wait_s
     write = log.info
-    if isinstance(plan, Diverge) or _needs_operator(outcome):
+    refused_us = isinstance(outcome, Refused) and outcome.fault is Fault.ACCOUNT
+    if refused_us or isinstance(plan, Diverge):
         write = log.error
     elif isinstance(plan, GiveUp | Replace):
         write = log.warning
     duration_ms = round((boottime() - claimed.claimed_at_s) * 1000)
     write("turn.settled", **fields, duration_ms=duration_ms)
-
-
-def _plan_label(plan: Plan) -> str:
-    """Name a plan in metrics; a reply that was found in the thread counts separately."""
-    adopted = isinstance(plan, Reply) and plan.source is ReplySource.ADOPTED
-    return "Adopted" if adopted else type(plan).__name__
 
 
 def _call_fields(outcome: CallOutcome | None) -> dict[str, Any]:
@@ -275,7 +260,3 @@ def _call_fields(outcome: CallOutcome | None) -> dict[str, Any]:
             return {"outcome": name, "status": outcome.status, "request": request}
         case NotSent():
             return {"outcome": name}
-
-
-def _needs_operator(outcome: CallOutcome | None) -> bool:
-    return isinstance(outcome, Refused) and outcome.fault is Fault.ACCOUNT

@@ -165,7 +165,9 @@ class AnswerUser:
             case Record():
                 return self._unless_telnyx_fails(claimed, self._record)
             case Prepare():
-                ready = self._unless_telnyx_fails(claimed, self._with_conversation)
+                ready = self._unless_telnyx_fails(
+                    claimed, lambda one: replace(one, conversation=self.finder.find(one))
+                )
             case Reconcile():
                 ready = self.reconcile(claimed)
                 if isinstance(ready, Claimed) and ready.paused and ready.turn.round == 0:
@@ -173,9 +175,6 @@ class AnswerUser:
             case GoOn():
                 ready = claimed
         return ready if isinstance(ready, Settled) else self._go_on(ready)
-
-    def _with_conversation(self, claimed: Claimed) -> Claimed:
-        return replace(claimed, conversation=self.finder.find(claimed))
 
     def _go_on(self, claimed: Claimed) -> Settled:
         """Run the tools that the model asked for, then call it again."""

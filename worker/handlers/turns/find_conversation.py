@@ -43,7 +43,11 @@ class ConversationFinder:
         if mapping.telnyx_id is not None:
             return mapping
         tag = user_tag(self.namespace, claimed.who, claimed.agent.name)
-        telnyx_id, base = self._adopt(claimed, tag) or self._create(claimed, mapping, tag)
+        telnyx_id, base = self._adopt(claimed, tag) or (None, 0)
+        if telnyx_id is None:
+            channel, agent = claimed.who.channel, claimed.agent.name
+            metadata = {USER_KEY: tag, "channel": channel, "agent": agent, "source": "worker"}
+            telnyx_id = self.telnyx.create(mapping.remote_key, f"{channel}:{tag}", metadata).id
         return self.store.bind(claimed.lease, mapping.id, telnyx_id, base_user_messages=base)
 
     def _adopt(self, claimed: Claimed, tag: str) -> tuple[TelnyxConversationId, int] | None:
@@ -54,15 +58,3 @@ class ConversationFinder:
             return None
         log = self.telnyx.messages(found[0])
         return found[0], sum(message.role == "user" for message in log)
-
-    def _create(
-        self, claimed: Claimed, mapping: OpenConversation, tag: str
-    ) -> tuple[TelnyxConversationId, int]:
-        metadata = {
-            USER_KEY: tag,
-            "channel": claimed.who.channel,
-            "agent": claimed.agent.name,
-            "source": "worker",
-        }
-        created = self.telnyx.create(mapping.remote_key, f"{claimed.who.channel}:{tag}", metadata)
-        return created.id, 0

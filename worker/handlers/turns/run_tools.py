@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass, replace
+from functools import partial
 from uuid import UUID, uuid5
 
 from worker.domain.states import ToolCallState
@@ -53,11 +54,7 @@ class RunTools:
         if not unfinished:
             return claimed
         started = boottime()
-        metadata = self.turns.newest_metadata(claimed.turn.id)
-
-        def run(record: ToolRecord) -> ToolRecord:
-            return self._run(claimed, record, metadata)
-
+        run = partial(self._run, claimed, self.turns.newest_metadata(claimed.turn.id))
         if len(unfinished) == 1:
             finished = [run(unfinished[0])]
         else:
@@ -72,7 +69,7 @@ class RunTools:
         )
         return replace(claimed, turn=replace(claimed.turn, tool_calls=tool_calls))
 
-    def _run(self, claimed: Claimed, record: ToolRecord, metadata: Mapping[str, str]) -> ToolRecord:
+    def _run(self, claimed: Claimed, metadata: Mapping[str, str], record: ToolRecord) -> ToolRecord:
         tool = self.tools.get(record.name) if record.name in claimed.agent.tools else None
         configured = tool is not None
         with tool_span(record, configured=configured):
