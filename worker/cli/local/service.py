@@ -124,7 +124,7 @@ class FlowerAt:
         return cls(port=port)
 
 
-def start_flower(at: FlowerAt, *, log: Path | None) -> ChildProcess:
+def start_flower(at: FlowerAt) -> ChildProcess:
     """Start Flower, read-only: FLOWER_READ_ONLY=false gives it buttons that stop workers.
 
     Secrets go by the environment: other users of the machine can read command lines.
@@ -139,7 +139,7 @@ def start_flower(at: FlowerAt, *, log: Path | None) -> ChildProcess:
     if at.generated:
         env.pop("FLOWER_BASIC_AUTH_FILE", None)
         env["FLOWER_BASIC_AUTH"] = f"{at.user}:{at.password}"
-    return ChildProcess([*_CELERY, "-q", "flower"], env=env, log=log)
+    return ChildProcess([*_CELERY, "-q", "flower"], env=env, log=None)
 
 
 def free_port(wanted: int) -> int:

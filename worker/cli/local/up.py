@@ -67,7 +67,7 @@ def up(
         flower_at = service.FlowerAt.chosen(flower_port) if flower else None
         flower_child = None
         if flower_at is not None:
-            flower_child = service.start_flower(flower_at, log=None)
+            flower_child = service.start_flower(flower_at)
             stack.callback(flower_child.stop, service.COLD_STOP_S)
         worker = service.start_worker(log=None)
         stack.callback(worker.stop, service.COLD_STOP_S)
