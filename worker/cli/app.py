@@ -90,8 +90,8 @@ def demo() -> None:
     run()
 
 
-for command in (up, chat, sim):
-    app.command(rich_help_panel=START)(command)
+for local in (up, chat, sim):
+    app.command(rich_help_panel=START)(local)
 app.command(rich_help_panel=SEND)(send)
 
 
