@@ -20,6 +20,9 @@ TEST_PROCESSES ?= 3
 export UV_PYTHON := python3
 export UV_PYTHON_DOWNLOADS := never
 unexport VIRTUAL_ENV
+# Tests start hundreds of Python processes. Without bytecode each would compile every library again.
+export UV_COMPILE_BYTECODE := 1
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help demo up unit test test-all check chaos scenarios mutants bench fmt reference lock clean
 
