@@ -14,7 +14,6 @@ from uuid import uuid4
 import pytest
 from celery import Celery
 from kombu import Connection, Queue
-from worker.cli.doctor.finding import examine
 
 from tests.support.databases import fresh_database
 from tests.support.fleet import Ground, agents_file, running_fleet
@@ -23,7 +22,7 @@ from tests.support.processes import open_folder
 from tests.support.rabbitmq import IS_HERE, running_rabbitmq
 from tests.support.tcp_proxy import Mode, TcpProxy
 from worker.cli.doctor.check_broker import CHECKS
-from worker.cli.doctor.examine import Setup
+from worker.cli.doctor.examine import Setup, examine
 from worker.cli.settings import NOWHERE
 from worker.client import Producer, ProducerError
 from worker.config.agents_file import load_agents
