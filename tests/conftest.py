@@ -62,11 +62,14 @@ def shared_redis(servers_dir: Path) -> Iterator[EmbeddedRedis]:
 
 
 @pytest.fixture
-def broker_url(shared_redis: EmbeddedRedis) -> str:
+def broker_url(shared_redis: EmbeddedRedis) -> Iterator[str]:
     """An empty Redis: redis://... Killing it is for `redis_server`."""
     with Redis.from_url(shared_redis.url) as client:
         client.flushall()
-    return shared_redis.url
+        yield shared_redis.url
+        # Modules with a worker of their own use this server as well: an entry that a test left
+        # would be answered there.
+        client.flushall()
 
 
 @pytest.fixture
