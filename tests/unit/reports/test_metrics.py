@@ -231,6 +231,3 @@ def test_a_part_that_never_answers_holds_up_no_scrape_and_hides_no_other() -> No
     frozen.set()
     assert eventually(lambda: error_of(collector, "frozen") == error_of(collector, "good") == 0)
     assert others.times > 1
-
-
-# --- where they are shown ------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Flower: whether it is protected. Whoever can open it can stop workers and change queues."""
+"""Flower: whether it is protected. Anyone who can open it can stop workers and change queues."""
 
 import os
 import re

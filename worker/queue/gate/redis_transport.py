@@ -144,7 +144,7 @@ class GatedChannel(stock.Channel):
             self._flush_brpop_reauth()
 
     def _return(self, key: str, raw: bytes) -> None:
-        """Put back an entry popped for a closing channel, where it may have no consumer left."""
+        """Put back an entry popped for a closing channel, which may have no consumer left."""
         try:
             with self.conn_or_acquire() as client:
                 client.rpush(key, raw)
