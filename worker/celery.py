@@ -16,7 +16,6 @@ from worker.bootstrap.shared import longest_lease_s
 from worker.config.settings import Settings, SettingsError, load_settings, secret_from_file
 from worker.envelope.wire import INBOUND, RECEIVE
 from worker.handlers.turns.answer import MAX_TASK_S
-from worker.queue import tasks
 from worker.queue.broker import (
     ANSWER,
     DELIVER,
@@ -29,7 +28,7 @@ from worker.queue.broker import (
 from worker.queue.broker_client import BrokerClient
 from worker.queue.gate.entry import RejectedEntry
 from worker.queue.gate.install import install_gate
-from worker.queue.lifecycle import RunService, connect_signals
+from worker.queue.lifecycle import RunService, connect_signals, register_tasks
 
 
 def celery_settings(settings: Settings, *, longest_task_s: float) -> dict[str, Any]:
@@ -117,7 +116,7 @@ def _build() -> WorkerApp:
     # The order matters: Celery caches the task class with the first task.
     accepts = {INBOUND: [RECEIVE], TURNS: [ANSWER], DELIVERIES: [DELIVER]}
     install_gate(built, keep=keep, accepts=accepts)
-    tasks.register(built)
+    register_tasks(built)
     built.steps["worker"].add(RunService)
     connect_signals(built, log_level=settings.log_level)
     return built

@@ -4,7 +4,6 @@ from functools import partial
 
 from worker.config.agents_file import load_agents
 from worker.config.settings import Settings
-from worker.handlers.intake.accept import AcceptEnvelope
 from worker.handlers.operators.compare import compare
 from worker.handlers.operators.conversations import AdoptConversation, ResetConversation
 from worker.handlers.operators.pause import PauseUser
@@ -44,7 +43,8 @@ class Operator:
         self.dead_letters = DeadLetterStore(database)
         self.replay = Replay(
             letters=self.dead_letters,
-            accept=AcceptEnvelope(messages=MessageStore(database), routing=routing),
+            messages=MessageStore(database),
+            routing=routing,
         )
         self.ledger = ConversationReports(database)
         self.compare = partial(compare, ledger=self.ledger, telnyx=telnyx)

@@ -17,7 +17,6 @@ from worker.handlers.background.sweeper import LocalRunner, Sweeper
 from worker.handlers.background.threads import Background
 from worker.handlers.background.watchdog import StallWatchdog
 from worker.handlers.deliver import DeliverReplies
-from worker.handlers.intake.accept import AcceptEnvelope
 from worker.handlers.intake.drain_inbox import DrainInbox
 from worker.handlers.intake.receive import ReceiveEnvelope
 from worker.handlers.privacy.retention import HourlyRetention
@@ -33,8 +32,7 @@ from worker.store.database import Database
 from worker.store.dead_letters import DeadLetterStore
 from worker.store.delivery.deliveries import DeliveryStore
 from worker.store.delivery.endpoints import EndpointStore
-from worker.store.intake.inbox import InboxStore
-from worker.store.intake.inbox_listener import InboxListener
+from worker.store.intake.inbox import InboxListener, InboxStore
 from worker.store.intake.messages import MessageStore
 from worker.store.limits.rates import RateStore
 from worker.store.privacy.retention import RetentionStore
@@ -102,7 +100,8 @@ def build_service(
 
     return Service(
         receive=ReceiveEnvelope(
-            accept=AcceptEnvelope(messages=MessageStore(shared.database), routing=shared.routing),
+            messages=MessageStore(shared.database),
+            routing=shared.routing,
             dead_letters=dead_letters,
             answer=answer,
             slots=shared.slots,

@@ -11,9 +11,8 @@
 It imports nothing of this project but `worker.envelope`, the one definition of a message.
 """
 
-from worker.client.errors import ProducerError
-from worker.client.fields import AttachmentFields, MessageFields
-from worker.client.producer import Producer, Queued
+from worker.client.message import ProducerError
+from worker.client.producer import AttachmentFields, MessageFields, Producer, Queued
 from worker.client.replies import MessageKey, Outcome, Outcomes, wait_for_reply
 
 __all__ = [

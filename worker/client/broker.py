@@ -9,8 +9,7 @@ from kombu.connection import Connection
 from kombu.exceptions import KombuError
 from kombu.messaging import Producer as KombuProducer
 
-from worker.client.errors import ProducerError
-from worker.client.message import Checked, headers
+from worker.client.message import Checked, ProducerError, headers
 from worker.envelope.wire import INBOUND
 
 _AMQP: Final = "amqp"

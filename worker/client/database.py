@@ -8,8 +8,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 from worker.client.broker import NotConfirmedError
-from worker.client.errors import ProducerError
-from worker.client.message import Checked
+from worker.client.message import Checked, ProducerError
 
 if TYPE_CHECKING:
     import psycopg

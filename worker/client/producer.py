@@ -5,13 +5,11 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, Self
+from typing import Final, NotRequired, Required, Self, TypedDict
 
 from worker.client.broker import BrokerWay, NotConfirmedError
 from worker.client.database import DatabaseWay
-from worker.client.errors import ProducerError
-from worker.client.fields import AttachmentFields, MessageFields
-from worker.client.message import Checked, checked
+from worker.client.message import Checked, ProducerError, checked
 
 _BATCH: Final = 500
 _BATCH_CHARACTERS: Final = 1024 * 1024
@@ -20,6 +18,39 @@ _SECOND_ATTEMPT: Final = 0.6
 """The part of `timeout_s` that must be left for one."""
 _WAITS: Final = 4
 """Waits for the broker within `timeout_s`."""
+
+
+class AttachmentFields(TypedDict, total=False):
+    """Something sent along: exactly one of `url` and `data`."""
+
+    content_type: Required[str]
+    url: str
+    data: str
+    """base64"""
+    name: str
+
+
+class MessageFields(TypedDict, total=False):
+    """One message for `Producer.send_many`; a whole envelope is one too.
+
+    docs/reference/envelope.md describes the fields.
+    """
+
+    channel: Required[str]
+    user: Required[str]
+    message_id: Required[str]
+    text: Required[str]
+    version: NotRequired[int]
+    recipient: str
+    thread: str
+    agent: str | None
+    sent_at: datetime | str | None
+    """Aware, or RFC 3339 with an offset."""
+    expires_at: datetime | str | None
+    signals: Sequence[str]
+    attachments: Sequence[AttachmentFields]
+    reply_to: str | None
+    metadata: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

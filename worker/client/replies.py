@@ -6,7 +6,7 @@ from dataclasses import astuple, dataclass, fields
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from worker.client.errors import ProducerError
+from worker.client.message import ProducerError
 
 if TYPE_CHECKING:
     import psycopg

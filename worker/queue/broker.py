@@ -26,6 +26,22 @@ _SHORTEST_VISIBILITY_S: Final = 120.0
 _NO_LIMIT: Final = 2**31 - 1
 """Deliveries of one message. -1 means no limit, but RabbitMQ 3 refuses to declare it."""
 _PATIENCE_S: Final = 3
+_AMQP_SETTINGS: Final[dict[str, Any]] = {
+    # An idle connection may be dead; py-amqp notices only when it writes.
+    "task_publish_retry": True,
+    "task_publish_retry_policy": {"max_retries": 1, "interval_start": 0, "interval_max": 0},
+    # RabbitMQ would close connections that only publish now and then: nothing sends heartbeats
+    # on those.
+    "broker_heartbeat": 0,
+    "broker_transport_options": {
+        "confirm_publish": True,
+        # A RabbitMQ short of memory or disk accepts a message and confirms nothing.
+        "read_timeout": 5,
+        "write_timeout": 5,
+        "max_retries": 1,
+        "interval_start": 0,
+    },
+}
 
 
 def is_amqp(url: str) -> bool:
@@ -49,10 +65,8 @@ def queue_options(url: str) -> dict[str, Any]:
 
 def broker_settings(url: str, *, longest_task_s: float, connections: int) -> dict[str, Any]:
     """Return Celery's settings for this broker. `connections`: threads that acknowledge."""
-    return _amqp_settings() if is_amqp(url) else _redis_settings(longest_task_s, connections)
-
-
-def _redis_settings(longest_task_s: float, connections: int) -> dict[str, Any]:
+    if is_amqp(url):
+        return _AMQP_SETTINGS
     return {
         "task_publish_retry": False,
         "broker_transport_options": {
@@ -77,34 +91,14 @@ def _redis_settings(longest_task_s: float, connections: int) -> dict[str, Any]:
     }
 
 
-def _amqp_settings() -> dict[str, Any]:
-    return {
-        # An idle connection may be dead; py-amqp notices only when it writes.
-        "task_publish_retry": True,
-        "task_publish_retry_policy": {"max_retries": 1, "interval_start": 0, "interval_max": 0},
-        # RabbitMQ would close connections that only publish now and then: nothing sends heartbeats
-        # on those.
-        "broker_heartbeat": 0,
-        "broker_transport_options": {
-            "confirm_publish": True,
-            # A RabbitMQ short of memory or disk accepts a message and confirms nothing.
-            "read_timeout": 5,
-            "write_timeout": 5,
-            "max_retries": 1,
-            "interval_start": 0,
-        },
-    }
-
-
 def waiting_entries(url: str, queues: Iterable[str]) -> Mapping[str, int]:
     """Count the waiting entries of each queue, over a fresh connection; on Redis also the unacked.
 
     Raises one of `ERRORS`. A queue that no worker has declared yet is empty.
     """
-    return _in_rabbitmq(url, queues) if is_amqp(url) else _in_redis(url, queues)
-
-
-def _in_redis(url: str, queues: Iterable[str]) -> Mapping[str, int]:
+    if is_amqp(url):
+        with _rabbitmq(url) as connection:
+            return {name: _depth(connection, name) for name in queues}
     with Redis.from_url(
         url, socket_timeout=_PATIENCE_S, socket_connect_timeout=_PATIENCE_S
     ) as client:
@@ -116,11 +110,6 @@ def rabbitmq_version(url: str) -> str:
     """Connect to a RabbitMQ and return its version. Raises one of `ERRORS`."""
     with _rabbitmq(url) as connection:
         return str(connection.connection.server_properties.get("version", "of an unknown version"))
-
-
-def _in_rabbitmq(url: str, queues: Iterable[str]) -> Mapping[str, int]:
-    with _rabbitmq(url) as connection:
-        return {name: _depth(connection, name) for name in queues}
 
 
 @contextmanager

@@ -1,5 +1,5 @@
 # mypy: disallow-untyped-calls=False
-"""Starts and stops a worker process: before Celery needs the broker, and on SIGTERM.
+"""The three Celery tasks, and the start and stop of the worker process that runs them.
 
 start     first heartbeat, background threads, metrics, traces
 SIGTERM   no new claims from now on; Celery waits for running tasks
@@ -16,7 +16,11 @@ from celery import bootsteps, signals
 from celery.worker import state
 
 from worker.domain.errors import RetryableError
+from worker.domain.ids import ChannelUserId
+from worker.envelope.wire import INBOUND, RECEIVE
 from worker.observability.logs import configure_logging, log
+from worker.queue.broker import ANSWER, DELIVER
+from worker.queue.gate.base_task import DeadLetteringTask, OnDefect
 
 SWITCH_S = 0.05
 """Longest time that a thread may keep the interpreter while others wait for it.
@@ -76,3 +80,27 @@ def connect_signals(app: Any, *, log_level: str) -> None:
 
     signals.setup_logging.connect(log_in_json, weak=False)
     signals.worker_shutting_down.connect(stop_claiming, weak=False)
+
+
+def register_tasks(app: Any) -> None:
+    """Register the tasks with `app`, whose `service` holds the parts of the worker process."""
+
+    @app.task(name=RECEIVE, bind=True, on_defect=OnDefect.DEAD_LETTER)
+    def receive(task: DeadLetteringTask, envelope: Any) -> None:
+        """Accept one envelope; on the fast path, answer its turn as well."""
+        app.service.receive(
+            envelope,
+            raw=lambda: task.request.raw_body,
+            queue=INBOUND,
+            traceparent=task.request.get("traceparent"),
+        )
+
+    @app.task(name=ANSWER, on_defect=OnDefect.DROP)
+    def answer(user_id: int, agent: str = "") -> None:
+        """Answer one channel user's due messages."""
+        app.service.answer(ChannelUserId(user_id), agent)
+
+    @app.task(name=DELIVER, on_defect=OnDefect.DROP)
+    def deliver(user_id: int) -> None:
+        """Deliver one channel user's due replies."""
+        app.service.deliver(ChannelUserId(user_id))

@@ -228,9 +228,11 @@ class Builder:
             hand.beating = False
 
     def _tapped(self, built: Service, taps: Taps) -> Service:
-        watch, accept = self.watch, built.receive.accept
+        watch = self.watch
         answer = self._tapped_answer(built, taps)
-        messages: Any = Tapped(accept.messages, "messages", taps, {"accept": watch.acknowledged})
+        messages: Any = Tapped(
+            built.receive.messages, "messages", taps, {"accept": watch.acknowledged}
+        )
         starts: Any = Tapped(built.receive.starts, "starts", taps, {"start": watch.started})
         deliveries: Any = Tapped(built.deliver.store, "deliveries", taps)
         sweep: Any = built.background.sweep
@@ -239,12 +241,7 @@ class Builder:
         sweep = replace(sweep, run_here=run, deliver_here=deliver)
         return replace(
             built,
-            receive=replace(
-                built.receive,
-                accept=replace(accept, messages=messages),
-                answer=answer,
-                starts=starts,
-            ),
+            receive=replace(built.receive, messages=messages, answer=answer, starts=starts),
             answer=answer,
             deliver=replace(built.deliver, store=deliveries),
             background=replace(built.background, sweep=sweep),

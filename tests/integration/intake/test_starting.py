@@ -12,7 +12,7 @@ from tests.support.world import HandDrivenWorker, World
 from worker.domain.messages import NewMessage
 from worker.domain.turns.claim import Claimed
 from worker.domain.turns.next_step import next_step
-from worker.handlers.intake.accept import parse_and_route
+from worker.handlers.intake.accept import commit, parse_and_route
 
 CONFIG = """
 [agents.default]
@@ -66,8 +66,10 @@ def test_it_leaves_what_accepting_and_claiming_leave(world: World, mike: HandDri
     assert started is not None
     (message,) = started.step.batch  # type: ignore[union-attr]
     assert message.accepted_at == started.now, "for the time in the queue"
-    accepted = anna.service.receive.accept.commit(
-        newcomer(world, anna, user="else", message_id=one.message_id), starts_itself=True
+    accepted = commit(
+        anna.service.receive.messages,
+        newcomer(world, anna, user="else", message_id=one.message_id),
+        starts_itself=True,
     )
     answer = anna.service.answer
     answer.claims.claim(accepted.user_id, lambda seen: next_step(seen, answer.routing))
@@ -170,6 +172,6 @@ def test_it_does_nothing_where_the_user_changed_while_it_waited_for_his_row(
         other.commit()
     thread.join()
     assert found == [None]
-    mike.service.receive.accept.commit(message, starts_itself=False)
+    commit(mike.service.receive.messages, message, starts_itself=False)
     mike.answer()
     assert world.inputs() == ["hello", "and then?"]

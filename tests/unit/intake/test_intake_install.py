@@ -7,10 +7,9 @@ from kombu.transport import redis
 
 from worker.domain.errors import RetryableError
 from worker.queue.gate.amqp_transport import GatedConnection
-from worker.queue.gate.base_task import DeadLetteringTask
+from worker.queue.gate.base_task import DeadLetteringTask, PrivateRequest
 from worker.queue.gate.gate import DEAD_LETTER_TASK
 from worker.queue.gate.install import install_gate
-from worker.queue.gate.message import PrivateRequest
 from worker.queue.gate.redis_transport import GatedChannel, GatedTransport
 
 STOCK = "kombu.transport.redis:Transport"

@@ -44,7 +44,7 @@ def facts_of(explained: Explained, tools: Collection[str], *, text: bool) -> dic
         # Scripts have known the status as `fate` since the first version.
         "where": {"fate": status.pop("status"), **status},
         "envelope": envelope_facts(envelope, text=text),
-        "unknown_fields": [asdict(one) for one in explained.unknown],
+        "unknown_fields": explained.unknown,
         "turn_is_before_it": history.is_behind,
         **facts,
     }
@@ -120,8 +120,8 @@ def _notes(explained: Explained, tools: Collection[str], *, text: bool) -> Itera
     shown = envelope_facts(message.envelope, text=text)
     yield f"envelope           {', '.join(f'{name} {value}' for name, value in shown.items())}"
     for one in explained.unknown:
-        meant = f": is {one.meant} meant?" if one.meant else ""
-        yield f"unknown field      {one.name}{meant}"
+        meant = f": is {one['meant']} meant?" if one["meant"] else ""
+        yield f"unknown field      {one['name']}{meant}"
     if message.conflicts:
         yield f"other body         came {message.conflicts} times with this id; the first stands"
     if history.turn is not None:

@@ -70,7 +70,7 @@ def _outcome(raw: bytes, routing: Routing) -> dict[str, Any]:
     try:
         document = _document(raw)
         if isinstance(document, Mapping):
-            facts["unknown_fields"] = [asdict(one) for one in unknown_fields(map(str, document))]
+            facts["unknown_fields"] = unknown_fields(map(str, document))
         message = parse_and_route(document, routing)
     except EnvelopeError as error:
         return facts | {"verdict": "dead_letter", "why": error.reason, "detail": str(error)}

@@ -8,7 +8,7 @@ from worker.client import MessageKey, Outcome, Outcomes, Producer, ProducerError
 from worker.client.message import checked
 from worker.domain.routing import Routing
 from worker.envelope import EnvelopeError
-from worker.handlers.intake.channel_address import channel_address
+from worker.handlers.intake.accept import channel_address
 from worker.queue.broker import broker_name
 
 

@@ -11,7 +11,7 @@ from worker.handlers.background.sweeper import SHORTEST_SLEEP_S
 from worker.handlers.background.watchdog import StallWatchdog
 from worker.handlers.turns.slots import TurnSlots
 from worker.observability.logs import log
-from worker.store.intake.inbox_listener import InboxListener
+from worker.store.intake.inbox import InboxListener
 
 _Result = TypeVar("_Result")
 

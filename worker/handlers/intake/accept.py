@@ -1,17 +1,22 @@
 """Accepts one envelope: check, route, commit. A committed message ends in exactly one outcome."""
 
+import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from difflib import get_close_matches
 from typing import Final
 
-from worker.domain.messages import Accepted, Attachment, NewMessage, is_image
+from worker.domain.messages import Accepted, Attachment, ChannelAddress, NewMessage, is_image
 from worker.domain.reasons import DeadLetterReason
-from worker.domain.routing import ChannelPolicy, Routing, UnknownAgentError, UnknownRouteError
+from worker.domain.routing import (
+    ChannelKind,
+    ChannelPolicy,
+    Routing,
+    UnknownAgentError,
+    UnknownRouteError,
+)
 from worker.envelope import Envelope, EnvelopeError, parse_envelope
 from worker.envelope.wire import INBOUND
-from worker.handlers.intake.channel_address import channel_address
 from worker.handlers.telemetry.intake import accept_span, record_accepted
 from worker.observability import traces
 from worker.store.intake.messages import MessageStore
@@ -22,31 +27,30 @@ NEVER_ANSWERED = frozenset({"opt_out", "opt_in", "help", "auto_reply", "bulk", "
 """Signals of messages that no model answers."""
 # A carrier answers opt-outs and HELP itself. An answer to an automatic reply would be answered by
 # the machine on the other side, for ever.
+_E164: Final = re.compile(r"\+[1-9][0-9]{1,14}")
+"""ITU-T E.164: a plus and at most fifteen digits, the first not zero."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class AcceptEnvelope:
-    """Commits messages; one instance serves all threads."""
+def commit(
+    messages: MessageStore,
+    message: NewMessage,
+    *,
+    starts_itself: bool,
+    traceparent: str | None = None,
+) -> Accepted:
+    """Commit a message; a repetition changes nothing. Raises `DatabaseAwayError`.
 
-    messages: MessageStore
-    routing: Routing
-
-    def commit(
-        self, message: NewMessage, *, starts_itself: bool, traceparent: str | None = None
-    ) -> Accepted:
-        """Commit a message; a repetition changes nothing. Raises `DatabaseAwayError`.
-
-        `starts_itself`: the caller starts the turn if the message is first in line. `traceparent`:
-        the producer's.
-        """
-        with accept_span(queue=INBOUND, parent=traceparent):
-            accepted = self.messages.accept(
-                message,
-                starts_itself=starts_itself,
-                traceparent=traces.current_traceparent() or traceparent,
-            )
-            record_accepted(accepted)
-        return accepted
+    `starts_itself`: the caller starts the turn if the message is first in line. `traceparent`: the
+    producer's.
+    """
+    with accept_span(queue=INBOUND, parent=traceparent):
+        accepted = messages.accept(
+            message,
+            starts_itself=starts_itself,
+            traceparent=traces.current_traceparent() or traceparent,
+        )
+        record_accepted(accepted)
+    return accepted
 
 
 def parse_and_route(document: object, routing: Routing) -> NewMessage:
@@ -90,6 +94,27 @@ def parse_and_route(document: object, routing: Routing) -> NewMessage:
     )
 
 
+def channel_address(envelope: Envelope, kind: ChannelKind) -> ChannelAddress:
+    """Return the channel user. Raises `EnvelopeError` if the address does not fit the kind."""
+    address = envelope.user
+    if kind == "telephone" and _E164.fullmatch(address) is None:
+        fix = "on a telephone channel give E.164, such as +13125550001"
+        raise EnvelopeError(DeadLetterReason.ENVELOPE_INVALID, "user", fix)
+    if kind == "email":
+        local, at, domain = address.rpartition("@")
+        if not (local and at and domain):
+            fix = "on an e-mail channel give an address with one @"
+            raise EnvelopeError(DeadLetterReason.ENVELOPE_INVALID, "user", fix)
+        # Domains are case-insensitive (RFC 5321 2.4); the part before the @ need not be.
+        address = f"{local}@{domain.lower()}"
+    return ChannelAddress(
+        channel=envelope.channel,
+        recipient=envelope.recipient,
+        address=address,
+        thread=envelope.thread,
+    )
+
+
 def _why_skipped(envelope: Envelope, policy: ChannelPolicy) -> str | None:
     """Return the outcome of a message that is never answered; None = it is."""
     signal = next((one for one in envelope.signals if one in NEVER_ANSWERED), None)
@@ -111,20 +136,11 @@ _LIKE: Final = 0.7
 """Similarity from which a name may be a typo of another; `recipent` and `recipient` have 0.94."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UnknownField:
-    """A field of an envelope that has no meaning here."""
-
-    name: str
-    meant: str | None
-    """The field that it may be a typo of."""
-
-
-def unknown_fields(names: Iterable[str]) -> tuple[UnknownField, ...]:
-    """Return the names that no envelope has, each with the most similar known one."""
+def unknown_fields(names: Iterable[str]) -> list[dict[str, str | None]]:
+    """Return each name that no envelope has, and the known field that it may be a typo of."""
     known = list(Envelope.model_fields)
-    return tuple(
-        UnknownField(name=name, meant=next(iter(get_close_matches(name, known, 1, _LIKE)), None))
+    return [
+        {"name": name, "meant": next(iter(get_close_matches(name, known, 1, _LIKE)), None)}
         for name in names
         if name not in Envelope.model_fields
-    )
+    ]

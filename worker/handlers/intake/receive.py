@@ -5,15 +5,17 @@ from dataclasses import dataclass
 
 from worker.domain.messages import Accepted, NewMessage
 from worker.domain.reasons import DeadLetterReason
+from worker.domain.routing import Routing
 from worker.envelope import EnvelopeError
 from worker.envelope.wire import INBOUND
-from worker.handlers.intake.accept import AcceptEnvelope, parse_and_route
+from worker.handlers.intake.accept import commit, parse_and_route
 from worker.handlers.telemetry.intake import accept_span, record_accepted, record_refused
 from worker.handlers.turns.answer import MAX_SLEEP_S, AnswerUser
 from worker.handlers.turns.slots import TurnSlots
 from worker.net.clock import boottime
 from worker.observability import traces
 from worker.store.dead_letters import DeadLetterStore
+from worker.store.intake.messages import MessageStore
 from worker.store.turns.fast_path import StartStore
 
 
@@ -21,7 +23,8 @@ from worker.store.turns.fast_path import StartStore
 class ReceiveEnvelope:
     """The use case behind the task `messages.receive`."""
 
-    accept: AcceptEnvelope
+    messages: MessageStore
+    routing: Routing
     dead_letters: DeadLetterStore
     answer: AnswerUser
     slots: TurnSlots
@@ -41,7 +44,7 @@ class ReceiveEnvelope:
         `RetryableError` if Postgres is away: the queue entry must then not be acknowledged.
         """
         try:
-            message = parse_and_route(document, self.accept.routing)
+            message = parse_and_route(document, self.routing)
         except EnvelopeError as error:
             reason = DeadLetterReason(error.reason)
             self.dead_letters.keep(reason=reason, raw=raw(), detail=str(error), queue=queue)
@@ -49,7 +52,7 @@ class ReceiveEnvelope:
             return None
         at_once = message.hold_s <= MAX_SLEEP_S
         if not (at_once and self.slots.take_at_once(message.agent)):
-            accepted = self.accept.commit(message, starts_itself=False, traceparent=traceparent)
+            accepted = commit(self.messages, message, starts_itself=False, traceparent=traceparent)
             if at_once and accepted.first_in_line:
                 self.slots.note_waiting(message.agent)
             return accepted
@@ -68,7 +71,7 @@ class ReceiveEnvelope:
             trace = traces.current_traceparent() or traceparent
             # In the common case, the start of the turn is committed with the message.
             accepted, claimed = self.starts.start(message, traceparent=trace) or (
-                self.accept.messages.accept(message, starts_itself=True, traceparent=trace),
+                self.messages.accept(message, starts_itself=True, traceparent=trace),
                 None,
             )
             record_accepted(accepted)

@@ -11,7 +11,7 @@ from worker.domain.reports.explain_waiting import explain
 from worker.domain.reports.message_history import MessageHistory
 from worker.domain.routing import Routing
 from worker.domain.timing import Timing
-from worker.handlers.intake.accept import UnknownField, unknown_fields
+from worker.handlers.intake.accept import unknown_fields
 from worker.handlers.operators.replay import NotReplayableError, envelope_in
 from worker.store.reports.message_history import (
     Found,
@@ -29,7 +29,7 @@ class Explained:
 
     history: MessageHistory
     explanation: Explanation
-    unknown: tuple[UnknownField, ...]
+    unknown: list[dict[str, str | None]]
     """Fields of its envelope that the service does not know."""
 
 

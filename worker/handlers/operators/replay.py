@@ -4,11 +4,13 @@ from dataclasses import dataclass
 
 from worker.domain.errors import PermanentError
 from worker.domain.ids import DeadLetterId
+from worker.domain.routing import Routing
 from worker.envelope import EnvelopeError
-from worker.handlers.intake.accept import AcceptEnvelope, parse_and_route
+from worker.handlers.intake.accept import commit, parse_and_route
 from worker.observability.logs import log
 from worker.queue.unwrap import layers
 from worker.store.dead_letters import DeadLetter, DeadLetterStore
+from worker.store.intake.messages import MessageStore
 
 
 class NotReplayableError(PermanentError):
@@ -20,7 +22,8 @@ class Replay:
     """Replays a dead letter; two replays at the same time have the effect of one."""
 
     letters: DeadLetterStore
-    accept: AcceptEnvelope
+    messages: MessageStore
+    routing: Routing
 
     def __call__(self, letter_id: DeadLetterId) -> None:
         """Replay one dead letter. Raises `NotReplayableError`, which names the fault."""
@@ -39,8 +42,8 @@ class Replay:
     def _accept(self, letter: DeadLetter, raw: bytes) -> None:
         # Accepting twice is harmless, losing it is not: so accept first, then mark.
         try:
-            message = parse_and_route(envelope_in(raw), self.accept.routing)
-            self.accept.commit(message, starts_itself=False)
+            message = parse_and_route(envelope_in(raw), self.routing)
+            commit(self.messages, message, starts_itself=False)
         except EnvelopeError as error:
             raise NotReplayableError(str(error)) from None
         self.letters.mark_replayed(letter.id)

@@ -14,7 +14,7 @@ from worker.domain.messages import ChannelAddress
 from worker.domain.routing import ChannelKind
 from worker.envelope import EnvelopeError, parse_envelope
 from worker.envelope.storable import texts
-from worker.handlers.intake.channel_address import channel_address
+from worker.handlers.intake.accept import channel_address
 from worker.queue.unwrap import layers
 
 

@@ -15,8 +15,7 @@ from amqp.method_framing import frame_handler
 from amqp.serialization import decode_properties_basic, dumps
 from kombu.transport import pyamqp as stock
 
-from worker.queue.gate.gate import EntryGate
-from worker.queue.gate.message import GatedMessage
+from worker.queue.gate.gate import EntryGate, GatedMessage
 
 _HEADER_FRAME: Final = 2
 _FIXED_BYTES: Final = 12

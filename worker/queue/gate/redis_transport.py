@@ -20,8 +20,7 @@ from redis.exceptions import ResponseError
 from worker.domain.reasons import DeadLetterReason as Reason
 from worker.observability.logs import log
 from worker.queue.gate.entry import RejectedEntry
-from worker.queue.gate.gate import Admitted, EntryGate
-from worker.queue.gate.message import GatedMessage
+from worker.queue.gate.gate import Admitted, EntryGate, GatedMessage
 
 
 class UnackedEntries(deque[tuple[str, str | bytes]]):

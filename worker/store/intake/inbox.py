@@ -5,11 +5,15 @@ inserted them. A second worker finds nothing to do.
 """
 
 import json
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+import psycopg
+
 from worker.domain.messages import Accepted, NewMessage
+from worker.observability.logs import log
 from worker.store.database import Database
 from worker.store.dead_letters import keep_on
 from worker.store.intake.messages import accept_on
@@ -17,6 +21,9 @@ from worker.store.sql import Connection, Row, sql
 
 QUEUE = "inbox"
 """The `queue` of its dead letters."""
+CHANNEL = "worker_inbox"
+"""What `enqueue_message` notifies."""
+_CONNECT_S = 5
 MAX_BATCH = 50
 """Envelopes per transaction. It holds the locks of their channel users until its end."""
 
@@ -85,3 +92,50 @@ def _accept(connection: Connection, row: Row, judged: Judged) -> Accepted | None
     raw = json.dumps(row.envelope, ensure_ascii=False).encode()
     keep_on(connection, reason=judged.reason, raw=raw, detail=judged.detail, queue=QUEUE)
     return None
+
+
+class InboxListener:
+    """Waits for inserts with LISTEN, on a connection of its own; used by one thread.
+
+    A notification is a hint, like a wake: without any, the inbox is read once a second. A pooler in
+    transaction mode drops LISTEN, so this connection bypasses it (LISTEN_DATABASE_URL).
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._connection: psycopg.Connection | None = None
+        self._is_deaf = False
+
+    def wait(self, timeout_s: float, stop: threading.Event) -> None:
+        """Return when there may be a new envelope, or after `timeout_s`. Never raises."""
+        try:
+            connection = self._connection or self._connect()
+            for _ in connection.notifies(timeout=timeout_s, stop_after=1):
+                pass
+            self._is_deaf = False
+        except (psycopg.Error, OSError) as error:
+            self.close()
+            if not self._is_deaf:
+                log.warning("inbox.listen_failed", error=type(error).__name__)
+            self._is_deaf = True
+            stop.wait(timeout_s)
+
+    def close(self) -> None:
+        """Close the connection."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def _connect(self) -> psycopg.Connection:
+        self._connection = psycopg.connect(
+            self._url,
+            autocommit=True,
+            connect_timeout=_CONNECT_S,
+            application_name="worker-inbox",
+            # Nothing is sent while it listens, so only these probes notice a dead connection.
+            keepalives_idle=10,
+            keepalives_interval=5,
+            keepalives_count=3,
+        )
+        self._connection.execute(f"LISTEN {CHANNEL}")
+        return self._connection
