@@ -391,12 +391,6 @@ def test_the_wait_for_the_head_is_no_silence() -> None:
     assert isinstance(outcome, Done)
 
 
-@pytest.mark.parametrize("idle_s", [0, -1.0, float("nan")])
-def test_an_idle_time_that_makes_no_sense_is_refused(idle_s: float) -> None:
-    with pytest.raises(ValueError, match="stream_idle_s"):
-        replace(REQUEST, stream_idle_s=idle_s)
-
-
 # JSON, or a no, where a stream was asked for.
 
 

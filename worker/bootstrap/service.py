@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from worker.bootstrap.shared import SharedParts
-from worker.channels.build import ChannelConfigError, build_channels
+from worker.channels.build import build_channels
 from worker.channels.channel import DEADLINE_S, Channel
 from worker.config.settings import Settings, SettingsError
 from worker.domain.routing import Routing
@@ -217,5 +217,5 @@ def _channels(
     }
     try:
         return build_channels(wanted, broker.publish, os.environ) | dict(given)
-    except ChannelConfigError as error:
+    except ValueError as error:
         raise SettingsError(f"AGENTS_FILE: {error}") from None

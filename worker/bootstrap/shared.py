@@ -18,7 +18,7 @@ from worker.queue.broker import is_amqp
 from worker.store.database import Database
 from worker.store.turns.due_users import SweepStore
 from worker.telnyx.client import TelnyxClient
-from worker.tools.build import ToolConfigError, build_tools
+from worker.tools.build import build_tools
 from worker.tools.tool import Tool
 
 if TYPE_CHECKING:
@@ -53,19 +53,22 @@ class SharedParts:
         self.pin_to_core = settings.pin_to_core
         metrics.show_slots(free=lambda: slots.free, taken=lambda: slots.busy)
         metrics.show_agents(tuple(self.routing.agents))
-        self._metrics_server = _metrics_server(settings)
+        self._metrics_server = MetricsServer(
+            metrics.REGISTRY,
+            host="0.0.0.0",  # noqa: S104 - Prometheus runs on another host or container
+            port=settings.metrics_port,
+            files=settings.metrics_file_sd_dir,
+        )
 
     def start_telemetry(self) -> None:
         """Serve metrics and send spans, if the settings ask for it."""
-        if self._metrics_server is not None:
-            self._metrics_server.start()
+        self._metrics_server.start()
         if self._trace_export is not None:
             self._trace_export.start()
 
     def close(self) -> None:
         """Close all connections."""
-        if self._metrics_server is not None:
-            self._metrics_server.stop()
+        self._metrics_server.stop()
         self.telnyx.close()
         if self.live is not None:
             self.live.close()
@@ -74,17 +77,6 @@ class SharedParts:
         # Last: closing the others may still record spans.
         if self._trace_export is not None:
             self._trace_export.stop()
-
-
-def _metrics_server(settings: Settings) -> MetricsServer | None:
-    if settings.metrics_port is None:
-        return None
-    return MetricsServer(
-        metrics.REGISTRY,
-        host="0.0.0.0",  # noqa: S104 - Prometheus runs on another host or container
-        port=settings.metrics_port,
-        files=settings.metrics_file_sd_dir,
-    )
 
 
 def _trace_export(environ: Mapping[str, str], worker_id: WorkerId) -> "TraceExport | None":
@@ -129,5 +121,5 @@ def _live(routing: Routing, settings: Settings) -> LiveReplies | None:
 def _tools(routing: Routing) -> dict[str, Tool]:
     try:
         return build_tools(routing.tools, os.environ)
-    except ToolConfigError as error:
+    except ValueError as error:
         raise SettingsError(f"AGENTS_FILE: {error}") from None

@@ -13,7 +13,6 @@ import httpx
 from worker.channels.channel import Channel
 from worker.channels.task import TaskChannel
 from worker.channels.webhook import WebhookChannel
-from worker.domain.errors import PermanentError
 from worker.domain.routing import ROUTE, Delivery, EntryPointDelivery, TaskDelivery, WebhookDelivery
 from worker.net.dial import tls_context
 from worker.net.post_once import parse_url
@@ -24,20 +23,12 @@ GROUP: Final = "worker.channels"
 """Group of entry points; each names a callable that takes the options and returns a `Channel`."""
 
 
-class ChannelConfigError(PermanentError):
-    """A channel cannot be built; `str()` is one line that names it, the fault and the fix."""
-
-    def __init__(self, channel: str, fault: str) -> None:
-        kind = "routes" if channel.startswith(ROUTE) else "channels"
-        super().__init__(f"{kind}.{channel.removeprefix(ROUTE)}.delivery: {fault}")
-
-
 def build_channels(
     configs: Mapping[str, Delivery],
     publish: Callable[[str, str, str, dict[str, Any]], None],
     environ: Mapping[str, str],
 ) -> dict[str, Channel]:
-    """Build them all, by channel name. Raises `ChannelConfigError`.
+    """Build them all, by channel name. Raises ValueError: one line with channel, fault and fix.
 
     `publish`: see `TaskChannel`. `environ` has the variables of `secret_env`, and
     perhaps SSL_CERT_FILE.
@@ -58,7 +49,9 @@ def build_channels(
                     assert_never(config)
         except ValueError as error:
             # Only the cause that was named on purpose: others may quote a secret.
-            raise ChannelConfigError(name, str(error)) from error.__cause__
+            kind = "routes" if name.startswith(ROUTE) else "channels"
+            place = f"{kind}.{name.removeprefix(ROUTE)}.delivery"
+            raise ValueError(f"{place}: {error}") from error.__cause__
     return built
 
 

@@ -77,10 +77,6 @@ class LiveReplies:
         self._lock = threading.Lock()
         self._paused_until = float("-inf")
 
-    def begin(self, topic: str, turn: int, attempt: int) -> "LiveReply":
-        """Return the live reply of one call. `attempt`: which call of the turn, from 0."""
-        return LiveReply(self, topic, turn=turn, attempt=attempt)
-
     def publish(self, topic: str, document: dict[str, object]) -> None:
         """Publish one document, or drop it if Redis does not answer."""
         # Read without the lock: at worst one more call fails.
@@ -107,21 +103,19 @@ class LiveReplies:
 
 
 class LiveReply:
-    """The text of one call, for the thread that makes it. After `reset` or `done` it is over."""
+    """The text of one call, for the thread that makes it."""
 
     def __init__(self, live: LiveReplies, topic: str, *, turn: int, attempt: int) -> None:
+        """`attempt`: which call of the turn, from 0."""
         self._live = live
         self._topic = topic
         self._about = {"version": VERSION, "turn": turn, "attempt": attempt}
         self._held: list[str] = []
         self._number = 0
         self._next_at = float("-inf")
-        self._over = False
 
     def text(self, delta: str) -> None:
         """Publish the next piece, now or together with those that follow."""
-        if self._over:
-            return
         self._held.append(delta)
         if self._live.clock() >= self._next_at:
             self._publish(type="delta", number=self._number, text="".join(self._held))
@@ -131,16 +125,11 @@ class LiveReply:
 
     def reset(self) -> None:
         """Make frontends discard the text of this turn."""
-        self._end(type="reset")
+        self._publish(type="reset")
 
     def done(self, text: str) -> None:
         """Publish the whole reply, once it is stored."""
-        self._end(type="final", text=text)
-
-    def _end(self, **fields: object) -> None:
-        if not self._over:
-            self._over = True
-            self._publish(**fields)
+        self._publish(type="final", text=text)
 
     def _publish(self, **fields: object) -> None:
         self._live.publish(self._topic, {**self._about, **fields})

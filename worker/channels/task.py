@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from worker.channels.channel import reply_document
 from worker.domain.deliveries import DeliveryOutcome, OutgoingReply, Sent, Unclear
@@ -21,11 +21,8 @@ class TaskChannel:
     """Takes task name, queue, task id and kwargs; raises `BrokerAwayError`."""
     task: str
     queue: str
-
-    @property
-    def takes_key(self) -> bool:
-        """The task id is the key."""
-        return True
+    takes_key: ClassVar[bool] = True
+    """The task id is the key."""
 
     def deliver(self, reply: OutgoingReply) -> DeliveryOutcome:
         """Publish the task."""

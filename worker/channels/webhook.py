@@ -14,8 +14,9 @@ signature is made anew, because receivers refuse old ones.
 
 import json
 import ssl
+from dataclasses import KW_ONLY, dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import ClassVar, Final
 
 import httpx
 
@@ -45,48 +46,41 @@ _SLOW_SHARE: Final = 1 / 2
 _THROTTLES: Final = frozenset({429, 502, 504})  # as Standard Webhooks reads them
 
 
+@dataclass(frozen=True)
 class WebhookChannel:
     """One endpoint of the operator. Safe to share."""
 
-    def __init__(
-        self,
-        url: httpx.URL,
-        signer: Signer,
-        tls: ssl.SSLContext | None,
-        *,
-        allow_private: bool = False,
-        deadline_s: float = DEADLINE_S,
-        lookup: Lookup = look_up,
-    ) -> None:
-        self._endpoint = Endpoint(
-            url,
-            tls,
-            max_body_bytes=MAX_BODY_BYTES,
-            whole_answer=False,
-            # At each delivery, not only at the start: by now the name may lead elsewhere.
-            allowed=None if allow_private else is_public,
-            lookup=lookup,
-        )
-        self._signer = signer
-        self._deadline_s = deadline_s
-
-    @property
-    def takes_key(self) -> bool:
-        """The receiver drops a `webhook-id` that it has seen."""
-        return True
+    url: httpx.URL
+    signer: Signer
+    tls: ssl.SSLContext | None
+    _: KW_ONLY
+    allow_private: bool = False
+    deadline_s: float = DEADLINE_S
+    lookup: Lookup = look_up
+    takes_key: ClassVar[bool] = True
+    """The receiver drops a `webhook-id` that it has seen."""
 
     def deliver(self, reply: OutgoingReply) -> DeliveryOutcome:
         """POST it once."""
         # In ASCII: the library signs text, and the bytes that are sent must be the same.
         body = json.dumps(reply_document(reply), separators=(",", ":"))
+        endpoint = Endpoint(
+            self.url,
+            self.tls,
+            max_body_bytes=MAX_BODY_BYTES,
+            whole_answer=False,
+            # At each delivery, not only at the start: by now the name may lead elsewhere.
+            allowed=None if self.allow_private else is_public,
+            lookup=self.lookup,
+        )
         begun = boottime()
         trace = {"traceparent": reply.traceparent} if reply.traceparent else {}
-        headers = self._signer.headers(str(reply.idempotency_key), body) | trace
-        connect_s = self._deadline_s * _CONNECT_SHARE
-        window = CallWindow.since(begun, timeout_s=self._deadline_s, send_grace_s=connect_s)
-        slow_from = begun + self._deadline_s * _SLOW_SHARE
+        headers = self.signer.headers(str(reply.idempotency_key), body) | trace
+        connect_s = self.deadline_s * _CONNECT_SHARE
+        window = CallWindow.since(begun, timeout_s=self.deadline_s, send_grace_s=connect_s)
+        slow_from = begun + self.deadline_s * _SLOW_SHARE
         try:
-            answer = self._endpoint.post(body.encode("ascii"), headers, window)
+            answer = endpoint.post(body.encode("ascii"), headers, window)
         except IncompleteAnswerError as error:
             kind = Unclear if window.wrote else NotDelivered
             return kind(reason=str(error), throttled=boottime() > slow_from)

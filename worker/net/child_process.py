@@ -24,6 +24,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -62,10 +63,17 @@ class ChildProcess:
         self._parent = os.getpid()
         self._ended = threading.Event()
         spawned: Future[subprocess.Popen[bytes]] = Future()
-        argv = _wrapped(command, stop_signals[0], account)
+        spawn = partial(
+            subprocess.Popen,
+            _wrapped(command, stop_signals[0], account),
+            stdin=subprocess.DEVNULL,
+            env=env,
+            pass_fds=keep_open,
+            start_new_session=True,
+        )
         threading.Thread(
             target=self._run,
-            args=(spawned, argv, log, env, keep_open),
+            args=(spawned, spawn, log),
             name=f"waits for {command[0]}",
             daemon=True,
         ).start()
@@ -79,23 +87,13 @@ class ChildProcess:
     def _run(
         self,
         spawned: "Future[subprocess.Popen[bytes]]",
-        argv: list[str],
+        spawn: Callable[..., "subprocess.Popen[bytes]"],
         log: Path | None,
-        env: Mapping[str, str] | None,
-        keep_open: tuple[int, ...],
     ) -> None:
         """Fork the child and wait for it, in the one thread whose end would kill it."""
         try:
             with log.open("ab") if log else nullcontext() as output:
-                process = subprocess.Popen(  # noqa: S603 - the command is ours
-                    argv,
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=output,
-                    env=env,
-                    pass_fds=keep_open,
-                    start_new_session=True,
-                )
+                process = spawn(stdout=output, stderr=output)
         except (OSError, ValueError) as error:
             spawned.set_exception(error)
             return

@@ -17,22 +17,37 @@ from worker.net.answer import Answer, IncompleteAnswerError, Read
 from worker.net.deadline_socket import DeadlineSocket
 from worker.net.window import CallWindow
 
+JSON: Final = b"application/json"
 ENDED_EARLY: Final = "ended early"
 NOT_HTTP: Final = "not HTTP"
 
 _Result = TypeVar("_Result")
 
 
-def silence_http_loggers() -> None:
-    """Keep httpx and httpcore from logging what they send: URLs, headers, keys, signatures."""
-    for name in ("httpx", "httpcore"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-
-
 def core_url(url: httpx.URL) -> httpcore.URL:
     """Return the URL in httpcore's form."""
     return httpcore.URL(
         scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
+    )
+
+
+def request_to(
+    method: str, url: httpcore.URL, host: bytes, body: bytes | None, *more: tuple[bytes, bytes]
+) -> httpcore.Request:
+    """Return a request; `body` is JSON, None for none. `more` are further headers."""
+    about_body = [] if body is None else [(b"Content-Type", JSON)]
+    return httpcore.Request(
+        method,
+        url,
+        headers=[
+            (b"Host", host),
+            *more,
+            (b"Accept-Encoding", b"identity"),  # nothing to unpack, so no bomb
+            (b"User-Agent", b"message-worker"),
+            (b"Content-Length", b"%d" % len(body or b"")),
+            *about_body,
+        ],
+        content=body or b"",
     )
 
 
@@ -57,6 +72,8 @@ class Connection:
         self._keepalive_s = keepalive_s
         self._sock: DeadlineSocket | None = None
         self._http: httpcore.HTTP11Connection | None = None
+        # Below warnings it logs what it sends: URLs, headers, keys, signatures.
+        logging.getLogger("httpcore").setLevel(logging.WARNING)
 
     def exchange(
         self, request: httpcore.Request, window: CallWindow, read: Read[_Result]

@@ -4,13 +4,13 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, wait
 from typing import Any, TypeAlias
 
 import httpx
 
 from worker.net.answer import IncompleteAnswerError
-from worker.net.deadline_socket import DEADLINE_PASSED, left_to_send_s
-from worker.net.window import CallWindow
+from worker.net.window import DEADLINE_PASSED, CallWindow
 
 Lookup: TypeAlias = Callable[[str, int], Sequence[tuple[int, Any]]]
 """Takes host and port; returns families and socket addresses. Raises OSError or UnicodeError."""
@@ -47,24 +47,19 @@ def bounded(lookup: Lookup, window: CallWindow) -> Lookup:
     """Return a lookup that ends with the send deadline: it runs in a thread of its own."""
 
     def look(host: str, port: int) -> Sequence[tuple[int, Any]]:
-        came: list[Sequence[tuple[int, Any]] | OSError | UnicodeError] = []
+        found: Future[Sequence[tuple[int, Any]]] = Future()
 
         def run() -> None:
             try:
-                came.append(lookup(host, port))
+                found.set_result(lookup(host, port))
             except (OSError, UnicodeError) as error:
-                came.append(error)
+                found.set_exception(error)
 
         # A daemon: a resolver that hangs must not keep the process from ending.
-        thread = threading.Thread(target=run, name="lookup", daemon=True)
-        thread.start()
-        thread.join(left_to_send_s(window))
-        if not came:
+        threading.Thread(target=run, name="lookup", daemon=True).start()
+        if not wait([found], window.left_to_send_s()).done:
             raise IncompleteAnswerError(f"lookup: {DEADLINE_PASSED}")
-        (found,) = came
-        if isinstance(found, Exception):
-            raise found
-        return found
+        return found.result()
 
     return look
 
@@ -95,7 +90,7 @@ def dial(
     if tls is None:
         return sock
     try:
-        sock.settimeout(left_to_send_s(window))
+        sock.settimeout(window.left_to_send_s())
         # The certificate has to be the name's, wherever the address came from.
         return tls.wrap_socket(sock, server_hostname=host)
     except (OSError, ValueError) as error:
@@ -108,7 +103,7 @@ def connect_one_of(addresses: Sequence[tuple[int, Any]], window: CallWindow) -> 
     """Try each address with an equal share of what is left: a dead one leaves time for the next."""
     last: OSError | None = None
     for tried, (family, address) in enumerate(addresses):
-        share_s = left_to_send_s(window) / (len(addresses) - tried)
+        share_s = window.left_to_send_s() / (len(addresses) - tried)
         sock = socket.socket(family, socket.SOCK_STREAM)
         try:
             sock.settimeout(share_s)

@@ -8,20 +8,15 @@ there is no pool, no connection for each thread, and nothing to close.
 import socket
 import ssl
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import KW_ONLY, dataclass, replace
 from enum import Enum, auto
-from typing import Final
 
-import httpcore
 import httpx
 
 from worker.net.answer import Answer, IncompleteAnswerError
-from worker.net.connection import Connection, address_of, core_url, silence_http_loggers
+from worker.net.connection import Connection, address_of, core_url, request_to
 from worker.net.dial import Lookup, bounded, dial, look_up
 from worker.net.window import CallWindow
-
-JSON: Final = b"application/json"
-USER_AGENT: Final = b"message-worker"
 
 
 def parse_url(text: str) -> httpx.URL:
@@ -40,6 +35,7 @@ def parse_url(text: str) -> httpx.URL:
     return url
 
 
+@dataclass(frozen=True)
 class Endpoint:
     """One URL. Safe to share.
 
@@ -47,59 +43,37 @@ class Endpoint:
     the status is the answer: a body that breaks off or does not end changes nothing.
     """
 
-    def __init__(
-        self,
-        url: httpx.URL,
-        tls: ssl.SSLContext | None,
-        *,
-        max_body_bytes: int,
-        whole_answer: bool = True,
-        allowed: Callable[[str], bool] | None = None,
-        lookup: Lookup = look_up,
-    ) -> None:
-        if tls is None and url.scheme == "https":
+    url: httpx.URL
+    tls: ssl.SSLContext | None
+    _: KW_ONLY
+    max_body_bytes: int
+    whole_answer: bool = True
+    allowed: Callable[[str], bool] | None = None
+    lookup: Lookup = look_up
+
+    def __post_init__(self) -> None:
+        if self.tls is None and self.url.scheme == "https":
             raise ValueError("https needs a TLS context")
-        self._url = core_url(url)
-        self._address = address_of(url)
-        self._tls = tls if url.scheme == "https" else None
-        self._host_header = url.netloc
-        self._max_body_bytes = max_body_bytes
-        self._whole_answer = whole_answer
-        self._allowed = allowed
-        self._lookup = lookup
-        silence_http_loggers()
 
     def post(self, body: bytes, headers: Mapping[str, str], window: CallWindow) -> Answer:
         """POST once. The answer's body has at most one byte more than `max_body_bytes`.
 
         Raises IncompleteAnswerError; the other side saw nothing unless `window.wrote`.
         """
-        connection = Connection(self._url.origin, self._dial)
+        url = core_url(self.url)
+        more = ((name.encode(), value.encode()) for name, value in headers.items())
+        request = request_to("POST", url, self.url.netloc, body, (b"Connection", b"close"), *more)
+        connection = Connection(url.origin, self._dial)
         try:
-            return connection.exchange(self._request(body, headers), window, self._read)
+            return connection.exchange(request, window, self._read)
         finally:
             connection.close()
 
     def _dial(self, window: CallWindow) -> socket.socket:
         # The names here are other people's, and so are the servers that answer for them.
-        lookup = bounded(self._lookup, window)
-        return dial(self._address, self._tls, window, allowed=self._allowed, lookup=lookup)
-
-    def _request(self, body: bytes, headers: Mapping[str, str]) -> httpcore.Request:
-        return httpcore.Request(
-            "POST",
-            self._url,
-            headers=[
-                (b"Host", self._host_header),
-                (b"Content-Type", JSON),
-                (b"Content-Length", b"%d" % len(body)),
-                (b"Accept-Encoding", b"identity"),  # nothing to unpack, so no bomb
-                (b"Connection", b"close"),
-                (b"User-Agent", USER_AGENT),
-                *((name.encode(), value.encode()) for name, value in headers.items()),
-            ],
-            content=body,
-        )
+        lookup = bounded(self.lookup, window)
+        tls = self.tls if self.url.scheme == "https" else None
+        return dial(address_of(self.url), tls, window, allowed=self.allowed, lookup=lookup)
 
     def _read(self, head: Answer, parts: Iterator[bytes]) -> Answer:
         body = bytearray()
@@ -107,12 +81,12 @@ class Endpoint:
             for part in parts:
                 body += part
                 # One byte more is kept: it shows the caller that there was more.
-                if len(body) > self._max_body_bytes:
+                if len(body) > self.max_body_bytes:
                     break
         except IncompleteAnswerError:
-            if self._whole_answer:
+            if self.whole_answer:
                 raise
-        return replace(head, body=bytes(body[: self._max_body_bytes + 1]))
+        return replace(head, body=bytes(body[: self.max_body_bytes + 1]))
 
 
 class EndpointStatus(Enum):

@@ -1,7 +1,6 @@
 """Signatures as Standard Webhooks specifies them: the one place with keys and their library."""
 
 import base64
-import binascii
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -38,42 +37,29 @@ def signer_from(
 
     Raises ValueError, which names the setting, the fault and the fix.
     """
-    if not variables and not files:
-        raise ValueError("secret_env: missing: a url needs a key to sign with")
-    secrets = [("secret_env", _from_environ(name, environ)) for name in variables]
-    secrets += [("secret_file", _from_file(file)) for file in files]
     keys = []
-    for setting, secret in secrets:
+    for name in variables:
+        if not (secret := environ.get(name)):
+            raise ValueError(f"secret_env: {name} is not set: set it")
+        keys.append(_key_of("secret_env", secret))
+    for file in files:
         try:
-            keys.append(_key_of(secret))
-        except ValueError as error:
-            raise ValueError(f"{setting}: {error}") from None
+            secret = file.read_text(encoding="ascii")
+        except (OSError, UnicodeDecodeError) as error:
+            fault = f"{file} cannot be read ({type(error).__name__})"
+            raise ValueError(f"secret_file: {fault}") from None
+        keys.append(_key_of("secret_file", secret))
     return Signer(keys)
 
 
-def _from_environ(name: str, environ: Mapping[str, str]) -> str:
-    secret = environ.get(name, "")
-    if not secret:
-        raise ValueError(f"secret_env: {name} is not set: set it")
-    return secret
-
-
-def _from_file(file: Path) -> str:
-    try:
-        return file.read_text(encoding="ascii")
-    except (OSError, UnicodeDecodeError) as error:
-        fault = f"{file} cannot be read ({type(error).__name__})"
-        raise ValueError(f"secret_file: {fault}") from None
-
-
-def _key_of(secret: str) -> bytes:
+def _key_of(setting: str, secret: str) -> bytes:
     # Strictly: the library would read any text as base64 and skip all other characters.
     fix = f"give whsec_ and the base64 of at least {MIN_KEY_BYTES} random bytes"
     encoded = secret.strip().removeprefix("whsec_").rstrip("=")
     try:
         key = base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
-    except (binascii.Error, ValueError):
-        raise ValueError(f"the key is not base64: {fix}") from None
+    except ValueError:
+        raise ValueError(f"{setting}: the key is not base64: {fix}") from None
     if len(key) < MIN_KEY_BYTES:
-        raise ValueError(f"the key has {len(key)} bytes: {fix}")
+        raise ValueError(f"{setting}: the key has {len(key)} bytes: {fix}")
     return key

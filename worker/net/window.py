@@ -10,9 +10,12 @@ worker that wakes up late must not send a request that others reconciled long ag
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Self
+from typing import Final, Self
 
+from worker.net.answer import IncompleteAnswerError
 from worker.net.clock import boottime
+
+DEADLINE_PASSED: Final = "deadline passed"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -39,18 +42,28 @@ class CallWindow:
         return cls.since(boottime(), timeout_s=timeout_s, send_grace_s=timeout_s)
 
     def left_to_send_s(self) -> float:
-        """Return the seconds in which the first byte may still leave; zero or less: too late."""
-        return self.send_by - self.clock()
+        """Return the seconds in which the first byte may still leave.
+
+        Raises IncompleteAnswerError once there are none.
+        """
+        left_s = self.send_by - self.clock()
+        if left_s <= 0:
+            raise IncompleteAnswerError(f"send {DEADLINE_PASSED}")
+        return left_s
 
     def left_s(self) -> float:
-        """Return the seconds until the call is given up; zero or less: it is over."""
-        return min(self.finish_by, self.heard_by) - self.clock()
+        """Return the seconds until the call is given up. Raises `over` once there are none."""
+        # Never zero: as a socket's timeout that would mean non-blocking.
+        left_s = min(self.finish_by, self.heard_by) - self.clock()
+        if left_s <= 0:
+            raise self.over()
+        return left_s
 
     def expect_within(self, silence_s: float) -> None:
         """Give the call up in `silence_s` unless this is called again; `finish_by` still holds."""
         self.heard_by = self.clock() + silence_s
 
-    @property
-    def ends_by_silence(self) -> bool:
-        """Whether the stream's silence will end the call, and not its deadline."""
-        return self.heard_by < self.finish_by
+    def over(self) -> IncompleteAnswerError:
+        """Return the error of a call that is given up: by its deadline or a stream's silence."""
+        silent = self.heard_by < self.finish_by
+        return IncompleteAnswerError("stream silent" if silent else DEADLINE_PASSED)

@@ -8,6 +8,7 @@ import json
 import os
 import socket
 from contextlib import ExitStack
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 
 from prometheus_client import start_http_server
@@ -18,46 +19,46 @@ from worker.observability.logs import log
 _PREFIX = "worker-"
 
 
+@dataclass
 class MetricsServer:
     """Serves one registry; if the port is taken, the worker runs without metrics."""
 
-    def __init__(
-        self, registry: Collector, *, host: str, port: int, files: Path | None = None
-    ) -> None:
-        """`port` 0 = any free port. `files` None = write no file."""
-        self._registry = registry
-        self._address = (host, port)
-        self._files = files
-        self._file: Path | None = None
-        self._serving = ExitStack()
-        self.port: int | None = None
-        """The port in use; None = not serving."""
+    registry: Collector
+    _: KW_ONLY
+    host: str
+    port: int | None
+    """None = not to serve, 0 = any free port; once started the one in use, None if none is."""
+    files: Path | None = None
+    """The folder of the file; None = write no file."""
+    _serving: ExitStack = field(default_factory=ExitStack, init=False)
 
     def start(self) -> bool:
         """Serve, log the port and write the file; return False if the port is taken."""
-        host, port = self._address
+        if self.port is None:
+            return False
         try:
-            server, thread = start_http_server(port, host, self._registry)
+            server, thread = start_http_server(self.port, self.host, self.registry)
         except OSError as error:
-            log.error("metrics.serve_failed", port=port, error=type(error).__name__)
+            log.error("metrics.serve_failed", port=self.port, error=type(error).__name__)
+            self.port = None
             return False
         for ending in (thread.join, server.server_close, server.shutdown):
             self._serving.callback(ending)
         self.port = server.server_port
         log.info("metrics.served", port=self.port)
-        if self._files is not None:
+        if self.files is not None:
             try:
-                self._file = _write(self._files, self.port)
+                file = _write(self.files, self.port)
             except OSError as error:
                 log.error("metrics.announce_failed", error=type(error).__name__)
+            else:
+                # Removed before the port is free: Prometheus must not scrape a port that another
+                # process may take.
+                self._serving.callback(file.unlink, missing_ok=True)
         return True
 
     def stop(self) -> None:
         """Remove the file and stop serving."""
-        # The file first: Prometheus must not scrape a port that another process may take.
-        if self._file is not None:
-            self._file.unlink(missing_ok=True)
-            self._file = None
         self._serving.close()
         self.port = None
 

@@ -64,7 +64,10 @@ def span(
         name,
         context=None if parent is None else _W3C.extract({_FIELD: parent}),
         kind=kind,
-        links=[trace.Link(_span_context(one)) for one in links],
+        links=[
+            trace.Link(trace.get_current_span(_W3C.extract({_FIELD: one})).get_span_context())
+            for one in links
+        ],
         # Both would record the exception's text, which may quote a message.
         record_exception=False,
         set_status_on_exception=False,
@@ -109,7 +112,3 @@ def current_traceparent() -> str | None:
     carrier: dict[str, str] = {}
     _W3C.inject(carrier)
     return carrier.get(_FIELD)
-
-
-def _span_context(traceparent: str) -> trace.SpanContext:
-    return trace.get_current_span(_W3C.extract({_FIELD: traceparent})).get_span_context()

@@ -7,13 +7,12 @@ from functools import partial
 from worker.domain.ids import TelnyxConversationId
 from worker.domain.turns.calls import CallOutcome, NotSent, Unknown
 from worker.net.answer import IncompleteAnswerError
-from worker.net.post_once import JSON
+from worker.net.connection import JSON
 from worker.net.window import CallWindow
 from worker.telnyx.http.connection_per_thread import EVENT_STREAM, ConnectionPerThread, encode
 from worker.telnyx.streaming.stream import read_plain, read_streamed
 
 PATH = "/ai/openai/responses"
-_NAMED = frozenset({"model", "input", "conversation", "instructions", "tools", "stream"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,17 +26,14 @@ class ResponseRequest:
     instructions: str | None = None
     tools: tuple[Mapping[str, object], ...] = ()
     extra: Mapping[str, object] = field(default_factory=dict)
-    """Sent as it is: reasoning, service_tier, max_output_tokens, temperature, region, mode."""
+    """Sent as it is: reasoning, service_tier, max_output_tokens, temperature, region, mode.
+
+    The agents file may not put any of the fields above into it.
+    """
     stream: bool = False
     """Whether the answer is to be streamed."""
     stream_idle_s: float | None = None
     """The longest silence within a stream, see `worker.telnyx.streaming.stream`; None = any."""
-
-    def __post_init__(self) -> None:
-        if self.stream_idle_s is not None and not self.stream_idle_s > 0:
-            raise ValueError("stream_idle_s must be greater than 0, or None")
-        if taken := _NAMED & self.extra.keys():
-            raise ValueError(f"extra may not hold {sorted(taken)}")
 
     def body(self) -> bytes:
         """Return the JSON. Raises TypeError and ValueError for a value that JSON does not know."""

@@ -4,9 +4,9 @@ import importlib
 import json
 import ssl
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import cast
 
-from worker.domain.errors import PermanentError
 from worker.domain.tools import ToolConfig
 from worker.net.dial import tls_context
 from worker.net.post_once import parse_url
@@ -16,52 +16,38 @@ from worker.tools.python import PythonTool
 from worker.tools.tool import Tool
 
 
-class ToolConfigError(PermanentError):
-    """A tool cannot be built; `str()` is one line that names it, the fault and the fix."""
-
-    def __init__(self, tool: str, fault: str) -> None:
-        super().__init__(f"tools.{tool}: {fault}")
-
-
 def build_tools(configs: Mapping[str, ToolConfig], environ: Mapping[str, str]) -> dict[str, Tool]:
-    """Build them all; imports the modules of functions. Raises `ToolConfigError`.
+    """Build them all; imports the modules of functions.
 
-    `environ` has the variables of `secret_env`, and perhaps SSL_CERT_FILE.
+    Raises ValueError: one line that names the tool, the fault and the fix. `environ` has the
+    variables of `secret_env`, and perhaps SSL_CERT_FILE.
     """
-    wanted = any(config.url is not None for config in configs.values())
-    try:
-        tls = tls_context(environ) if wanted else None
-    except ValueError as error:
-        raise ToolConfigError("*", str(error)) from None
+    tls = cache(lambda: tls_context(environ))
     built: dict[str, Tool] = {}
     for name, config in configs.items():
         try:
             built[name] = _build(config, environ, tls)
         except ValueError as error:
-            raise ToolConfigError(name, str(error)) from error.__cause__
+            raise ValueError(f"tools.{name}: {error}") from error.__cause__
     return built
 
 
-def _build(config: ToolConfig, environ: Mapping[str, str], tls: ssl.SSLContext | None) -> Tool:
+def _build(
+    config: ToolConfig, environ: Mapping[str, str], tls: Callable[[], ssl.SSLContext]
+) -> Tool:
     _check_parameters(config)
     if config.function is not None:
         return PythonTool(config, _function(config.function))
-    if config.url is None or tls is None:
-        raise ValueError("give either function or url")
+    url = parse_url(config.url or "")
     variables = () if config.secret_env is None else (config.secret_env,)
     files = () if config.secret_file is None else (config.secret_file,)
-    url = parse_url(config.url)
     signer = signer_from(variables=variables, files=files, environ=environ)
-    return HttpTool(config, url, signer, tls)
+    return HttpTool(config, url, signer, tls())
 
 
 def _check_parameters(config: ToolConfig) -> None:
     schema = config.parameters
-    if schema is None:
-        if config.url is not None:
-            # A function brings them in its signature.
-            fault = 'parameters: missing; a url needs them, {type = "object"} takes none'
-            raise ValueError(fault)
+    if schema is None:  # a function brings them in its signature
         return
     if schema.get("type") != "object":
         raise ValueError('parameters: the schema needs type = "object"')

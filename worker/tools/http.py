@@ -16,11 +16,11 @@ The first word is `EndpointStatus`'s. Nothing is sent for arguments that are no 
 
 import codecs
 import json
+import math
 import ssl
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 import httpx
 
@@ -38,15 +38,8 @@ VERSION: Final = 1
 WAITS_S: Final = (0.2, 0.8)
 """Before the second and the third try."""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _NoVerdict:
-    """Nothing is known yet; a repetition under the same key may bring an answer."""
-
-    reason: str
-    may_have_happened: bool
-    wait_s: float = 0.0
-    """The pause that the other side asked for."""
+_Judged: TypeAlias = tuple[ToolResult, float | None]
+"""A result, and the pause that the other side asked for before another try; None = a verdict."""
 
 
 class HttpTool:
@@ -82,21 +75,22 @@ class HttpTool:
                 "error: the tool was not run: the arguments are not a JSON object",
                 reason=BAD_ARGUMENTS,
             )
-        open_ends: list[_NoVerdict] = []
-        for tries_left in range(len(self._waits_s), -1, -1):
-            verdict = self._try(body, request, finish_by, tries_left)
-            if isinstance(verdict, ToolResult):
-                return verdict
-            open_ends.append(verdict)
-            if not tries_left:
-                break
-            if not _pause(max(self._waits_s[-tries_left], verdict.wait_s), finish_by):
-                break
-        return _without_verdict(open_ends)
+        unclear: ToolResult | None = None
+        waits_s = [*self._waits_s, math.inf]
+        while True:
+            result, asked_s = self._try(body, request, finish_by, tries_left=len(waits_s) - 1)
+            if asked_s is None:
+                return result
+            # One try that may have happened decides: a later refusal takes nothing back.
+            if unclear is None or unclear.state == "failed":
+                unclear = result
+            pause_s = max(waits_s.pop(0), asked_s)
+            # Nothing would be left after the pause.
+            if boottime() + pause_s >= finish_by:
+                return unclear
+            time.sleep(pause_s)
 
-    def _try(
-        self, body: str, request: ToolRequest, finish_by: float, tries_left: int
-    ) -> ToolResult | _NoVerdict:
+    def _try(self, body: str, request: ToolRequest, finish_by: float, tries_left: int) -> _Judged:
         """Send once. A dead address costs a share of the time; a slow server may have all of it."""
         now, key = boottime(), str(request.key)
         trace = {"traceparent": request.traceparent} if request.traceparent else {}
@@ -106,7 +100,7 @@ class HttpTool:
         try:
             answer = self._endpoint.post(body.encode("ascii"), headers, window)
         except IncompleteAnswerError as error:
-            return _NoVerdict(reason=str(error), may_have_happened=window.wrote)
+            return _no_verdict(str(error), may_have_happened=window.wrote), 0.0
         return _judge(answer, takes_key=self.takes_key)
 
 
@@ -132,37 +126,24 @@ def _body(request: ToolRequest) -> str | None:
         return None
 
 
-def _pause(wait_s: float, finish_by: float) -> bool:
-    """Wait, unless nothing would be left afterwards."""
-    if boottime() + wait_s >= finish_by:
-        return False
-    time.sleep(wait_s)
-    return True
-
-
-def _without_verdict(open_ends: Sequence[_NoVerdict]) -> ToolResult:
-    # One try that may have happened decides: a later one that was refused takes nothing back.
-    for end in open_ends:
-        if end.may_have_happened:
-            return unknown(reason=end.reason)
-    reason = open_ends[-1].reason
+def _no_verdict(reason: str, *, may_have_happened: bool) -> ToolResult:
+    if may_have_happened:
+        return unknown(reason=reason)
     return failed(f"error: the tool did not take the call ({reason}); not done", reason=reason)
 
 
-def _judge(answer: Answer, *, takes_key: bool) -> ToolResult | _NoVerdict:
+def _judge(answer: Answer, *, takes_key: bool) -> _Judged:
     status, reason = endpoint_status(answer.status), f"status {answer.status}"
     if status is EndpointStatus.TAKEN:
-        return _done(answer.body)
+        return _done(answer.body), None
     still_at_work = status is EndpointStatus.BUSY and takes_key
     if status in {EndpointStatus.LATER, EndpointStatus.OPEN} or still_at_work:
-        return _NoVerdict(
-            reason=reason,
-            may_have_happened=status is not EndpointStatus.LATER,
-            wait_s=parse_retry_after(answer.headers, None) or 0.0,
-        )
+        happened = status is not EndpointStatus.LATER
+        asked_s = parse_retry_after(answer.headers, None) or 0.0
+        return _no_verdict(reason, may_have_happened=happened), asked_s
     error = _error_in(answer.body)
     text = f"error: the tool refused: {reason}" + (f": {error}" if error else "")
-    return failed(text, reason=reason)
+    return failed(text, reason=reason), None
 
 
 def _done(body: bytes) -> ToolResult:

@@ -37,14 +37,15 @@ class PythonTool:
 
     def __init__(self, config: ToolConfig, function: Callable[..., object]) -> None:
         """Read the signature once. ValueError: it cannot be a tool."""
-        self._signature = Signature(function)
+        self._context_names, fields = _parameters(function)
+        self._arguments, schema = _model_of(fields)
         self._function = function
         self._lock = threading.Lock()
         self._stuck: set[Future[ToolResult]] = set()
         self.spec = ToolSpec(
             name=config.name,
             description=config.description or inspect.getdoc(function) or "",
-            parameters=config.parameters or self._signature.schema,
+            parameters=config.parameters or schema,
         )
         self.takes_key = config.honours_key
         self.timeout_s = config.timeout_s
@@ -93,8 +94,8 @@ class PythonTool:
             metadata=dict(request.metadata),
         )
         try:
-            arguments = self._signature.bind(request.arguments, context)
-            value = self._function(**arguments)
+            given = _bind(self._arguments, request.arguments)
+            value = self._function(**given, **dict.fromkeys(self._context_names, context))
         except ArgumentsError as error:
             return failed(f"error: the tool was not run: {error}", reason=BAD_ARGUMENTS)
         except ToolError as error:
@@ -128,41 +129,34 @@ class _WithoutTitles(GenerateJsonSchema):
         return False
 
 
-class Signature:
-    """The parameters of one function: those for the model, and those for the context."""
+def _parameters(function: Callable[..., object]) -> tuple[list[str], dict[str, Any]]:
+    """Return the parameters for the context, and those for the model as pydantic defines fields.
 
-    def __init__(self, function: Callable[..., object]) -> None:
-        """Read it once. ValueError: it cannot be a tool; the text names the fault and the fix."""
-        if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
-            raise ValueError(
-                "function: the function is async: give a plain one, it runs in a thread"
-            )
-        fields: dict[str, Any] = {}
-        context: list[str] = []
-        hints = _hints(function)
-        for name, parameter in inspect.signature(function).parameters.items():
-            _check(parameter, hints)
-            if hints[name] is ToolContext:
-                context.append(name)
-            else:
-                required = parameter.default is parameter.empty
-                fields[name] = (hints[name], ... if required else parameter.default)
-        self._context_names = tuple(context)
-        self._model, self.schema = _model_of(fields)
-
-    def bind(self, arguments: str, context: ToolContext) -> dict[str, object]:
-        """Read the model's JSON text (blank = no arguments) into keyword arguments.
-
-        Raises ArgumentsError.
-        """
-        try:
-            given = self._model.model_validate_json(arguments.strip() or "{}")
-        except ValidationError as error:
-            faults = error.errors(include_url=False, include_input=False)
+    ValueError: the function cannot be a tool; the text names the fault and the fix.
+    """
+    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        raise ValueError("function: the function is async: give a plain one, it runs in a thread")
+    fields: dict[str, Any] = {}
+    context: list[str] = []
+    hints = _hints(function)
+    for name, parameter in inspect.signature(function).parameters.items():
+        _check(parameter, hints)
+        if hints[name] is ToolContext:
+            context.append(name)
         else:
-            return {**dict(given), **dict.fromkeys(self._context_names, context)}
-        # Unchained: pydantic's error holds the model's input.
-        raise ArgumentsError("; ".join(_describe(fault) for fault in faults[:_SHOWN_FAULTS]))
+            required = parameter.default is parameter.empty
+            fields[name] = (hints[name], ... if required else parameter.default)
+    return context, fields
+
+
+def _bind(model: type[BaseModel], arguments: str) -> dict[str, object]:
+    """Read JSON text (blank = no arguments) into keyword arguments. Raises ArgumentsError."""
+    try:
+        return dict(model.model_validate_json(arguments.strip() or "{}"))
+    except ValidationError as error:
+        faults = error.errors(include_url=False, include_input=False)
+    # Unchained: pydantic's error holds the model's input.
+    raise ArgumentsError("; ".join(_describe(fault) for fault in faults[:_SHOWN_FAULTS]))
 
 
 def _hints(function: Callable[..., object]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from redis.client import PubSub
 from structlog.testing import capture_logs
 
 from tests.support.databases import ROOT
-from worker.channels.live import PAUSE_S, LiveReplies, topic
+from worker.channels.live import PAUSE_S, LiveReplies, LiveReply, topic
 from worker.domain.messages import ChannelAddress
 from worker.sandbox.redis import EmbeddedRedis
 
@@ -74,7 +74,7 @@ def live_on(url: str, clock: Clock | None = None, interval_s: float = 0.0) -> It
 
 def test_a_frontend_hears_a_reply_grow(broker_url: str) -> None:
     with live_on(broker_url) as live, listening(broker_url) as frontend:
-        reply = live.begin(TOPIC, turn=7, attempt=0)
+        reply = LiveReply(live, TOPIC, turn=7, attempt=0)
         reply.text("Grü")
         reply.text("ße!")
         reply.done("Grüße!")
@@ -86,23 +86,10 @@ def test_a_frontend_hears_a_reply_grow(broker_url: str) -> None:
         ]
 
 
-def test_a_reply_that_is_over_tells_nothing_more(broker_url: str) -> None:
-    with live_on(broker_url) as live, listening(broker_url) as frontend:
-        first = live.begin(TOPIC, turn=7, attempt=0)
-        first.text("Hel")
-        first.reset()
-        first.text("lo!")
-        first.done("Hello!")
-        first.reset()
-        live.begin(TOPIC, turn=7, attempt=1).text("Hi!")
-        kinds = [(one["type"], one["attempt"], one.get("number")) for one in frontend.hear(3)]
-    assert kinds == [("delta", 0, 0), ("reset", 0, None), ("delta", 1, 0)]
-
-
 def test_pieces_that_come_fast_go_together(broker_url: str) -> None:
     clock = Clock()
     with live_on(broker_url, clock, interval_s=0.05) as live, listening(broker_url) as frontend:
-        reply = live.begin(TOPIC, turn=7, attempt=0)
+        reply = LiveReply(live, TOPIC, turn=7, attempt=0)
         for piece in "abc":
             reply.text(piece)
         clock.now_s += 0.06
@@ -115,7 +102,7 @@ def test_pieces_that_come_fast_go_together(broker_url: str) -> None:
 
 def test_replies_of_many_threads_stay_in_order(broker_url: str) -> None:
     def talk(live: LiveReplies, turn: int) -> None:
-        reply = live.begin(TOPIC, turn=turn, attempt=0)
+        reply = LiveReply(live, TOPIC, turn=turn, attempt=0)
         for _ in range(20):
             reply.text("x")
 
@@ -132,7 +119,7 @@ def test_replies_of_many_threads_stay_in_order(broker_url: str) -> None:
 
 def test_nothing_is_asked_of_redis_before_there_is_a_text() -> None:
     with live_on("redis://127.0.0.1:1/0") as live, capture_logs() as logs:
-        live.begin(TOPIC, turn=7, attempt=0)
+        LiveReply(live, TOPIC, turn=7, attempt=0)
     assert logs == []
 
 
@@ -141,7 +128,7 @@ def test_a_redis_that_is_away_is_missed_once_a_pause_and_then_found_again(
 ) -> None:
     clock = Clock()
     with live_on(redis_server.url, clock) as live:
-        reply = live.begin(TOPIC, turn=7, attempt=0)
+        reply = LiveReply(live, TOPIC, turn=7, attempt=0)
         with listening(redis_server.url) as frontend:
             reply.text("a")
             frontend.hear(1)
@@ -168,7 +155,7 @@ def test_a_redis_that_is_away_is_missed_once_a_pause_and_then_found_again(
 
 def test_a_connection_that_redis_closed_meanwhile_costs_nothing(broker_url: str) -> None:
     with live_on(broker_url) as live, listening(broker_url) as frontend:
-        reply = live.begin(TOPIC, turn=7, attempt=0)
+        reply = LiveReply(live, TOPIC, turn=7, attempt=0)
         reply.text("a")
         frontend.hear(1)
         with Redis.from_url(broker_url) as redis:
@@ -182,7 +169,9 @@ def test_a_redis_that_takes_the_connection_and_says_nothing_costs_a_second() -> 
         url = f"redis://127.0.0.1:{listener.getsockname()[1]}/3?socket_timeout=60"
         with live_on(url) as live, capture_logs() as logs:
             threads = [
-                threading.Thread(target=live.begin(TOPIC, turn=turn, attempt=0).text, args=("a",))
+                threading.Thread(
+                    target=LiveReply(live, TOPIC, turn=turn, attempt=0).text, args=("a",)
+                )
                 for turn in range(40)
             ]
             started = time.monotonic()
@@ -196,7 +185,7 @@ def test_a_redis_that_takes_the_connection_and_says_nothing_costs_a_second() -> 
 
 def test_no_log_line_shows_what_was_said_or_where_redis_is() -> None:
     with live_on("redis://:secret@127.0.0.1:1/0") as live, capture_logs() as logs:
-        live.begin(TOPIC, turn=7, attempt=0).text("Dear Mr. Miller")
+        LiveReply(live, TOPIC, turn=7, attempt=0).text("Dear Mr. Miller")
     assert len(logs) == 1
     for hidden in ("Miller", "secret", "127.0.0.1", TOPIC):
         assert hidden not in str(logs)
@@ -237,13 +226,12 @@ def test_the_program_shown_to_frontends_shows_a_reply(broker_url: str) -> None:
         deadline = time.monotonic() + 20
         while not redis.pubsub_numsub(TOPIC)[0][1] and time.monotonic() < deadline:
             time.sleep(0.02)
-        abandoned = live.begin(TOPIC, turn=7, attempt=0)
+        abandoned = LiveReply(live, TOPIC, turn=7, attempt=0)
         abandoned.text("Good ")
         abandoned.text("bye")
         abandoned.reset()
-        reply = live.begin(TOPIC, turn=7, attempt=1)
+        reply = LiveReply(live, TOPIC, turn=7, attempt=1)
         reply.text("Hel")
-        abandoned._over = False
         abandoned.text("late")
         reply.text("lo!")
         reply.done("Hello!")
@@ -259,10 +247,10 @@ def test_the_documents_shown_are_those_that_are_sent(broker_url: str) -> None:
     (block,) = re.findall(r"(?ms)^```jsonl\n(.*?)^```", PAGE)
     shown = [json.loads(line) for line in block.splitlines()]
     with live_on(broker_url) as live, listening(broker_url) as frontend:
-        failed = live.begin(TOPIC, turn=4711, attempt=0)
+        failed = LiveReply(live, TOPIC, turn=4711, attempt=0)
         failed.text(shown[0]["text"])
         failed.reset()
-        reply = live.begin(TOPIC, turn=4711, attempt=1)
+        reply = LiveReply(live, TOPIC, turn=4711, attempt=1)
         reply.text(shown[2]["text"])
         reply.done(shown[3]["text"])
         assert frontend.hear(4) == shown

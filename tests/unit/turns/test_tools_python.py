@@ -14,9 +14,11 @@ from uuid import UUID
 import pytest
 from pydantic import BaseModel, Field
 
+from worker.config.agents_file import load_agents
+from worker.config.settings import SettingsError
 from worker.domain.messages import ChannelAddress
 from worker.domain.tools import MAX_OUTPUT_BYTES, ToolConfig, ToolRequest, ToolResult
-from worker.tools.build import ToolConfigError, build_tools
+from worker.tools.build import build_tools
 from worker.tools.context import ToolContext, ToolError
 from worker.tools.python import MAX_STUCK, PythonTool
 
@@ -400,7 +402,6 @@ URL: dict[str, Any] = {"url": "http://h/", "secret_env": "SHORT", "parameters": 
             'parameters: the schema needs type = "object"',
         ),
         ({"function": "json:dumps", "parameters": {}}, "parameters: the schema needs type"),
-        (URL | {"parameters": None}, "parameters: missing; a url needs them"),
         (
             URL | {"parameters": {"type": "object", "properties": ["a"]}},
             "parameters: properties must be a table",
@@ -425,20 +426,41 @@ URL: dict[str, Any] = {"url": "http://h/", "secret_env": "SHORT", "parameters": 
             URL | {"secret_env": None, "secret_file": Path("/no/such/file")},
             "secret_file: /no/such/file cannot be read (FileNotFoundError)",
         ),
-        (URL | {"secret_env": None}, "secret_env: missing: a url needs a key to sign with"),
-        ({}, "give either function or url"),
     ],
 )
 def test_a_wrong_configuration_is_one_line_with_tool_fault_and_mend(
     fields: dict[str, Any], fault: str
 ) -> None:
-    with pytest.raises(ToolConfigError) as caught:
+    with pytest.raises(ValueError, match=r"^tools\.t: ") as caught:
         build(**fields)
     line = str(caught.value)
     assert line.startswith(f"tools.t: {fault}")
     assert "\n" not in line
     for secret in ("PASSWORD", "c2hvcnQ", NOT_BASE64):
         assert secret not in line
+
+
+@pytest.mark.parametrize(
+    ("lines", "fault"),
+    [
+        ('[tools.t]\ndescription = "x"', "give either function or url"),
+        ('[tools.t]\nfunction = "a:b"\nurl = "http://h/"', "give either function or url"),
+        ('[tools.t]\nurl = "http://h/"\nparameters.type = "object"', "to sign with"),
+        ('[tools.t]\nurl = "http://h/"\nsecret_env = "SHORT"', "a url needs parameters"),
+        *(
+            (f"[agents.a.options]\n{name} = 1", f"options may not hold \\['{name}'\\]")
+            for name in ("model", "input", "conversation", "instructions", "stream", "tools")
+        ),
+        *((f"[agents.a]\nstream_idle_s = {wrong}", "stream_idle_s") for wrong in (0, -1.0, "nan")),
+    ],
+)
+def test_a_configuration_that_contradicts_itself_is_refused(
+    tmp_path: Path, lines: str, fault: str
+) -> None:
+    file = tmp_path / "agents.toml"
+    file.write_text(lines)
+    with pytest.raises(SettingsError, match=fault):
+        load_agents(file)
 
 
 def test_a_function_is_found_by_its_path_and_takes_over_what_is_configured() -> None:

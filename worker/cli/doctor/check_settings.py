@@ -8,7 +8,7 @@ from uuid import UUID
 from worker.cli.doctor.examine import Check, Setup
 from worker.domain.reports.finding import Finding, fault, ok, warning
 from worker.domain.routing import ROUTE
-from worker.tools.build import ToolConfigError, build_tools
+from worker.tools.build import build_tools
 
 _GROUP: Final = "settings"
 _REQUIRED: Final = ("database_url", "broker_url", "telnyx_api_key", "namespace")
@@ -51,7 +51,7 @@ def tools(setup: Setup) -> Finding:
     """Check that every tool of the agents file can be built, as a worker would."""
     try:
         built = build_tools(setup.routing.tools, os.environ)
-    except ToolConfigError as error:
+    except ValueError as error:
         return fault(str(error), "fix it in the agents file, or in the environment it names")
     used = {name for agent in setup.routing.agents.values() for name in agent.tools}
     if unused := sorted(built.keys() - used):

@@ -10,8 +10,9 @@ from worker.cli.doctor.examine import Check, Setup
 from worker.domain.errors import NotFoundError, OperatorError, WorkerError
 from worker.domain.reports.finding import Finding, fault, ok, unchecked
 from worker.net.answer import Answer
+from worker.net.post_once import parse_url
 from worker.telnyx.answers.rows import rows_of
-from worker.telnyx.http.connection_per_thread import ConnectionPerThread, parse_base_url
+from worker.telnyx.http.connection_per_thread import ConnectionPerThread
 
 _GROUP: Final = "telnyx"
 KEY: Final = "API key"
@@ -24,7 +25,7 @@ _WHAT: Final = "list models"
 def key(setup: Setup) -> Finding:
     """Check that Telnyx can be reached and accepts our key."""
     try:
-        parse_base_url(setup.settings.telnyx_base_url)
+        parse_url(setup.settings.telnyx_base_url)
     except ValueError:  # unquoted: it may hold parts of the address
         return fault("TELNYX_BASE_URL is no address", "give https://api.telnyx.com/v2")
     try:

@@ -1,8 +1,4 @@
-"""Reports deliveries: log line, counter and span of each attempt.
-
-delivery.ended    user, turn, delivery, key, attempt, outcome, state, duration_ms
-delivery.stale    another worker took the delivery over
-"""
+"""Reports deliveries: log line, counter and span of each attempt."""
 
 from contextlib import AbstractContextManager
 

@@ -1,10 +1,5 @@
 """Reports the acceptance of messages: log line, counter and span of each step.
 
-    message.accepted    message, user
-    message.repeated    the same message_id again, with the same body
-    message.conflict    the same message_id again, with another body
-    envelope.refused    reason, queue
-
 An `accept` span is the parent of the turn and of the deliveries that follow from its message.
 """
 

@@ -1,13 +1,6 @@
 """Reports turns, calls and tools: log line, counter and span of each step.
 
-    turn.settled       user, turn, messages, call, outcome, plan, response, request, duration_ms
-    turn.uses_tools    the model asked for tools: the turn goes on
-    message.expired    message.over_budget    nobody answers these messages any more
-
-    accept ─┬─ turn ─┬─ POST /ai/openai/responses
-            │        ├─ execute_tool NAME
-            │        └─ telnyx find, telnyx create conversation, …
-            └─ deliver
+docs/how-to/read-the-logs.md lists the events, docs/how-to/trace-a-message.md the spans.
 
 A turn's span is a child of the span that accepted its first message, whose traceparent is in the
 row. So all of it is one trace, whichever processes do the work and however often it starts again.
@@ -250,13 +243,14 @@ def record_settled(claimed: Claimed, outcome: CallOutcome | None, plan: Plan) ->
 
 def _call_fields(outcome: CallOutcome | None) -> dict[str, Any]:
     """Return the ids by which Telnyx's support finds the call on their side."""
-    if outcome is None:
-        return {}
-    name = type(outcome).__name__
+    ids: dict[str, Any]
     match outcome:
-        case Done(response_id=response, request_id=request):
-            return {"outcome": name, "response": response, "request": request}
-        case Refused(request_id=request) | Unknown(request_id=request):
-            return {"outcome": name, "status": outcome.status, "request": request}
+        case None:
+            return {}
+        case Done():
+            ids = {"response": outcome.response_id, "request": outcome.request_id}
+        case Refused() | Unknown():
+            ids = {"status": outcome.status, "request": outcome.request_id}
         case NotSent():
-            return {"outcome": name}
+            ids = {}
+    return {"outcome": type(outcome).__name__, **ids}

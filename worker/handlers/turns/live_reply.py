@@ -49,7 +49,7 @@ class PublishLiveReply:
         earlier = len(claimed.turn.calls)
         attempt = earlier if claimed.intent is not None else max(earlier - 1, 0)
         name = topic(self.namespace, claimed.who)
-        return self.live.begin(name, claimed.turn.id, attempt)
+        return LiveReply(self.live, name, turn=claimed.turn.id, attempt=attempt)
 
 
 def _text_of(plan: Plan) -> str | None:

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import TypeAlias
 from uuid import UUID
 
 from worker.domain.errors import RetryableError
@@ -128,12 +127,12 @@ PAGE_SIZE = 100
 _MAX_PAGES = 200
 _READINGS = 3
 
-ReadPage: TypeAlias = Callable[[int, int], Answer]
-"""(number from 1, size) -> the 2xx answer."""
 
+def read_log(read_page: Callable[[int, int], Answer]) -> tuple[ThreadMessage, ...]:
+    """Return all messages in order. RetryableError: it changed each time, or is unreadable.
 
-def read_log(read_page: ReadPage) -> tuple[ThreadMessage, ...]:
-    """Return all messages in order. RetryableError: it changed each time, or is unreadable."""
+    `read_page` takes a page's number, from 1, and its size.
+    """
     for _ in range(_READINGS):
         messages = _read_once(read_page)
         if messages is not None:
@@ -141,7 +140,7 @@ def read_log(read_page: ReadPage) -> tuple[ThreadMessage, ...]:
     raise RetryableError("list messages: the log changed while it was read")
 
 
-def _read_once(read_page: ReadPage) -> list[ThreadMessage] | None:
+def _read_once(read_page: Callable[[int, int], Answer]) -> list[ThreadMessage] | None:
     """Return all messages as listed; None if the log changed meanwhile."""
     messages: list[ThreadMessage] = []
     first_total: int | None = None

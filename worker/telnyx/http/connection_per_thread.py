@@ -22,9 +22,9 @@ from pydantic import SecretStr
 
 from worker.domain.errors import OutcomeUnknownError, RetryableError
 from worker.net.answer import Answer, IncompleteAnswerError, Read
-from worker.net.connection import Connection, address_of, core_url, silence_http_loggers
+from worker.net.connection import JSON, Connection, address_of, core_url, request_to
 from worker.net.dial import dial, tls_context
-from worker.net.post_once import JSON, USER_AGENT, parse_url
+from worker.net.post_once import parse_url
 from worker.net.window import CallWindow
 from worker.observability import traces
 from worker.telnyx.answers.answer import read_whole
@@ -38,15 +38,6 @@ KEEPALIVE_S = 4.0
 FIN is lost, and a lost POST costs its reader T_QUIET."""
 
 _Result = TypeVar("_Result")
-
-
-def parse_base_url(text: str) -> httpx.URL:
-    """Read http(s)://host[:port][/path]. Raises ValueError on anything else."""
-    try:
-        return parse_url(text)
-    except ValueError:
-        fault = "the base URL must be http(s)://host[:port]/path, without credentials"
-        raise ValueError(fault) from None
 
 
 # All turns go to one path, and httpx takes long to read it.
@@ -77,7 +68,7 @@ class ConnectionPerThread:
         keepalive_s: float = KEEPALIVE_S,
     ) -> None:
         """`tls` None: the authorities that httpx brings. `timeout_s`: the deadline of `call`."""
-        base = parse_base_url(base_url)
+        base = parse_url(base_url)
         self._address = address_of(base)
         self._origin = core_url(base).origin
         if not api_key or not all("!" <= one <= "~" for one in api_key.get_secret_value()):
@@ -93,7 +84,6 @@ class ConnectionPerThread:
         self._lock = threading.Lock()
         self._connections: list[tuple[threading.Thread, Connection]] = []
         self._closed = False
-        silence_http_loggers()
 
     def post_once(
         self,
@@ -151,23 +141,17 @@ class ConnectionPerThread:
         accept: bytes = JSON,
     ) -> httpcore.Request:
         """Return the request; `body` is JSON, None for none."""
-        about_body = [] if body is None else [(b"Content-Type", JSON)]
         once = [] if idempotency_key is None else [(b"Idempotency-Key", idempotency_key.encode())]
-        return httpcore.Request(
+        url = url_below(self._base, path)
+        return request_to(
             method,
-            url_below(self._base, path),
+            url,
+            self._base.netloc,
+            body,
             # Not in a variable: a traceback that shows locals would show the key.
-            headers=[
-                (b"Host", self._base.netloc),
-                (b"Authorization", b"Bearer " + self._api_key.get_secret_value().encode("ascii")),
-                (b"Accept", accept),
-                (b"Accept-Encoding", b"identity"),  # nothing to unpack, so no bomb
-                (b"User-Agent", USER_AGENT),
-                (b"Content-Length", b"%d" % len(body or b"")),
-                *about_body,
-                *once,
-            ],
-            content=body or b"",
+            (b"Authorization", b"Bearer " + self._api_key.get_secret_value().encode("ascii")),
+            (b"Accept", accept),
+            *once,
         )
 
     def _connection(self) -> Connection:
