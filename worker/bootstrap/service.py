@@ -22,11 +22,10 @@ from worker.handlers.intake.receive import ReceiveEnvelope
 from worker.handlers.privacy.retention import HourlyRetention
 from worker.handlers.turns.answer import AnswerUser
 from worker.handlers.turns.find_conversation import ConversationFinder
-from worker.handlers.turns.live_reply import PublishLiveReply
 from worker.handlers.turns.rate_limit import RateLimiter
 from worker.handlers.turns.reconcile import ReconcileTurn
 from worker.handlers.turns.run_tools import RunTools
-from worker.handlers.turns.settle import Settle
+from worker.handlers.turns.settle import PublishLiveReply, Settle
 from worker.queue.broker_client import BrokerClient
 from worker.store.database import Database
 from worker.store.dead_letters import DeadLetterStore
@@ -105,12 +104,7 @@ def build_service(
             dead_letters=dead_letters,
             answer=answer,
             slots=shared.slots,
-            starts=StartStore(
-                shared.database,
-                worker_id=shared.worker_id,
-                routing=shared.routing,
-                lease_s=shared.lease_s,
-            ),
+            starts=shared.leased(StartStore),
         ),
         answer=answer,
         deliver=deliver,
@@ -127,7 +121,7 @@ def _rate_limiter(routing: Routing, database: Database) -> RateLimiter:
 
 
 def _answer(shared: SharedParts, broker: BrokerClient) -> AnswerUser:
-    turns = TurnStore(shared.database, worker_id=shared.worker_id, lease_s=shared.lease_s)
+    turns = shared.leased(TurnStore)
     conversations = shared.telnyx.conversations
     settle = Settle(
         turns=turns,
@@ -135,16 +129,11 @@ def _answer(shared: SharedParts, broker: BrokerClient) -> AnswerUser:
         live_reply=PublishLiveReply(live=shared.live, namespace=shared.namespace),
     )
     return AnswerUser(
-        claims=ClaimStore(
-            shared.database,
-            worker_id=shared.worker_id,
-            routing=shared.routing,
-            lease_s=shared.lease_s,
-        ),
+        claims=shared.leased(ClaimStore),
         turns=turns,
         settle=settle,
         finder=ConversationFinder(
-            store=ConversationStore(shared.database, lease_s=shared.lease_s),
+            store=shared.leased(ConversationStore),
             telnyx=conversations,
             namespace=shared.namespace,
         ),
@@ -158,7 +147,6 @@ def _answer(shared: SharedParts, broker: BrokerClient) -> AnswerUser:
         run_tools=RunTools(tools=shared.tools, turns=turns, namespace=shared.namespace),
         conversations=conversations,
         responses=shared.telnyx.responses,
-        routing=shared.routing,
         timing=shared.timing,
         slots=shared.slots,
         forget_wake=shared.sweeps.forget_wake,

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 from uuid import uuid4
 
 from worker.channels.live import LiveReplies
@@ -17,12 +17,15 @@ from worker.observability.metrics_server import MetricsServer
 from worker.queue.broker import is_amqp
 from worker.store.database import Database
 from worker.store.turns.due_users import SweepStore
+from worker.store.turns.lease import LeasedStore
 from worker.telnyx.client import TelnyxClient
 from worker.tools.build import build_tools
 from worker.tools.tool import Tool
 
 if TYPE_CHECKING:
     from worker.observability.otel import TraceExport
+
+_Store = TypeVar("_Store", bound=LeasedStore)
 
 
 class SharedParts:
@@ -33,7 +36,6 @@ class SharedParts:
         self.routing, self.timing = load_agents(settings.agents_file)
         self.namespace = settings.namespace
         self.worker_id = WorkerId(uuid4())
-        self.lease_s = self.timing.lease_s(_longest_step_s(self.routing))
         prepare = settings.database_prepare
         self.database = Database(
             settings.database_url, pool_size=settings.database_pool_size, prepare=prepare
@@ -58,6 +60,15 @@ class SharedParts:
             host="0.0.0.0",  # noqa: S104 - Prometheus runs on another host or container
             port=settings.metrics_port,
             files=settings.metrics_file_sd_dir,
+        )
+
+    def leased(self, store: type[_Store]) -> _Store:
+        """Build a store that works on leased channel users."""
+        return store(
+            self.database,
+            worker_id=self.worker_id,
+            routing=self.routing,
+            lease_s=self.timing.lease_s(_longest_step_s(self.routing)),
         )
 
     def start_telemetry(self) -> None:

@@ -56,30 +56,28 @@ class Sent:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NotDelivered:
-    """The channel certainly does not have it. `retry_after_s`: None = our own backoff."""
-
+class _Failure:
     reason: str
     retry_after_s: float | None = None
+    """None = our own backoff."""
     throttled: bool = False
     """All replies on this channel should pause: the receiver is overloaded, or it blocks our
     threads."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rejected:
-    """The channel will never accept it."""
-
-    reason: str
+class NotDelivered(_Failure):
+    """The channel certainly does not have it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Unclear:
-    """The channel may have it."""
+class Rejected(_Failure):
+    """The channel will never accept it."""
 
-    reason: str
-    retry_after_s: float | None = None
-    throttled: bool = False
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unclear(_Failure):
+    """The channel may have it."""
 
 
 DeliveryOutcome: TypeAlias = Sent | NotDelivered | Rejected | Unclear
@@ -159,13 +157,13 @@ def state_after(
             return DeliveryState.SENDING if again else DeliveryState.UNKNOWN
 
 
-def wait_after(
-    claimed: ClaimedDelivery, outcome: NotDelivered | Unclear, policy: DeliveryPolicy
-) -> float:
+def wait_after(claimed: ClaimedDelivery, outcome: DeliveryOutcome, policy: DeliveryPolicy) -> float:
     """Return the wait before the next attempt: ours, or the channel's if that is longer.
 
     It never exceeds the age at which the reply stops blocking the later ones.
     """
+    if isinstance(outcome, Sent | Rejected):
+        return 0.0
     if policy.waits_s is None:
         own_s = backoff_s(claimed.attempts, first_s=5.0, limit_s=600.0)
     else:

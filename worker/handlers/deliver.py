@@ -11,7 +11,6 @@ from worker.domain.deliveries import (
     DeliveryOutcome,
     DeliveryPolicy,
     NotDelivered,
-    Rejected,
     Sent,
     Unclear,
     refusal_of,
@@ -34,9 +33,6 @@ from worker.store.delivery.endpoints import EndpointStore
 
 MAX_DELIVERIES = 50
 """Attempts of one task; another task makes the rest."""
-
-
-_NOT_HERE = NotDelivered(reason="not in the configuration")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,12 +72,12 @@ class DeliverReplies:
             self.store.end(claimed, refusal)
             record_delivered(claimed, refusal, None, began_s=began_s)
             return
-        outcome = _NOT_HERE if channel is None else self._deliver(channel, claimed)
+        outcome = self._deliver(channel, claimed)
         state = state_after(claimed, outcome, policy)
         self.store.end(
             claimed,
             state,
-            wait_s=_wait_s(claimed, outcome, policy),
+            wait_s=wait_after(claimed, outcome, policy),
             provider_id=outcome.provider_id if isinstance(outcome, Sent) else None,
             provider_status=None if isinstance(outcome, Sent) else outcome.reason,
         )
@@ -95,15 +91,17 @@ class DeliverReplies:
         if isinstance(outcome, Sent):
             if claimed.failing:
                 self.endpoints.answered(channel)
-            return
-        rests = not isinstance(outcome, Rejected) and outcome.throttled
-        asked_s = outcome.retry_after_s if not isinstance(outcome, Rejected) else None
-        if self.endpoints.failed(
-            channel, reason=outcome.reason, rests=rests, asked_s=asked_s or 0.0
+        elif self.endpoints.failed(
+            channel,
+            reason=outcome.reason,
+            rests=outcome.throttled,
+            asked_s=outcome.retry_after_s or 0.0,
         ):
             log.error("webhook.switched_off", channel=channel, reason=outcome.reason)
 
-    def _deliver(self, channel: Channel, claimed: ClaimedDelivery) -> DeliveryOutcome:
+    def _deliver(self, channel: Channel | None, claimed: ClaimedDelivery) -> DeliveryOutcome:
+        if channel is None:
+            return NotDelivered(reason="not in the configuration")
         reply, here = claimed.reply, traces.current_traceparent()
         try:
             return channel.deliver(reply if here is None else replace(reply, traceparent=here))
@@ -112,14 +110,6 @@ class DeliverReplies:
         except Exception as error:  # noqa: BLE001 - see above
             log.error("delivery.failed", delivery=reply.delivery_id, error=type(error).__name__)
             return Unclear(reason=type(error).__name__)
-
-
-def _wait_s(claimed: ClaimedDelivery, outcome: DeliveryOutcome, policy: DeliveryPolicy) -> float:
-    match outcome:
-        case NotDelivered() | Unclear():
-            return wait_after(claimed, outcome, policy)
-        case Sent() | Rejected():
-            return 0.0
 
 
 def _policy(configured: ChannelPolicy, channel: Channel | None) -> DeliveryPolicy:

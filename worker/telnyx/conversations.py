@@ -7,7 +7,7 @@ from uuid import UUID
 
 from worker.domain.errors import OutcomeUnknownError, RetryableError
 from worker.domain.ids import TelnyxConversationId
-from worker.domain.turns.thread import Conversation, ThreadMessage
+from worker.domain.turns.records import Conversation, ThreadMessage
 from worker.net.answer import Answer
 from worker.telnyx.answers.answer import request_id
 from worker.telnyx.answers.rows import (

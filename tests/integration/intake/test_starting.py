@@ -11,7 +11,6 @@ from tests.support.processes import eventually
 from tests.support.world import HandDrivenWorker, World
 from worker.domain.messages import NewMessage
 from worker.domain.turns.claim import Claimed
-from worker.domain.turns.next_step import next_step
 from worker.handlers.intake.accept import commit, parse_and_route
 
 CONFIG = """
@@ -38,7 +37,7 @@ TABLES = ("channel_users", "conversations", "turns", "calls", "messages")
 def newcomer(world: World, worker: HandDrivenWorker, **fields: object) -> NewMessage:
     fields = {"user": NAME, "channel": "web", **fields}
     document = world.envelope("and then?", **fields)  # type: ignore[arg-type]
-    return parse_and_route(document, worker.service.answer.routing)
+    return parse_and_route(document, worker.service.receive.routing)
 
 
 def start(worker: HandDrivenWorker, message: NewMessage) -> Claimed | None:
@@ -71,8 +70,7 @@ def test_it_leaves_what_accepting_and_claiming_leave(world: World, mike: HandDri
         newcomer(world, anna, user="else", message_id=one.message_id),
         starts_itself=True,
     )
-    answer = anna.service.answer
-    answer.claims.claim(accepted.user_id, lambda seen: next_step(seen, answer.routing))
+    anna.service.answer.claims.claim(accepted.user_id)
 
     expected = {
         "channel_users": "agent, next_seq, waiting_since, waiting_due_at,"

@@ -15,18 +15,14 @@ from worker.domain.errors import (
     RetryableError,
 )
 from worker.domain.ids import TelnyxConversationId
-from worker.domain.turns.thread import Conversation
+from worker.domain.turns.records import Conversation
 from worker.telnyx.client import TelnyxClient
 
 ID = TelnyxConversationId(UUID("6a09cdc3-8948-47f0-aa62-74ac943d6c58"))
 KEY = UUID("8e03978e-40d5-43e8-bc93-6894a57f9326")
 AT = "2026-10-21T13:07:28.764000Z"
 ROW = {"id": str(ID), "created_at": AT, "metadata": {"worker_user": "u", "n": 1}, "name": ""}
-CONVERSATION = Conversation(
-    id=ID,
-    metadata={"worker_user": "u", "n": "1"},
-    created_at=datetime(2026, 10, 21, 13, 7, 28, 764_000, tzinfo=UTC),
-)
+CONVERSATION = Conversation(id=ID, metadata={"worker_user": "u", "n": "1"})
 
 
 class Talking:

@@ -125,7 +125,6 @@ def test_each_fault_comes_to_the_outcome_of_the_table(
         assert outcome.retry_after_s == (1.0 if name in waits else None)
     else:
         assert isinstance(outcome, Done)
-        assert outcome.refusal == (fault == "refusal")
         assert (outcome.text == "") == (fault in {"no_message", "failed", "refusal"})
         expected = {"incomplete": "incomplete", "failed": "failed"}
         assert outcome.status == expected.get(fault, "completed")

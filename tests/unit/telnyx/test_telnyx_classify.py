@@ -178,7 +178,7 @@ def test_a_refusal_of_the_model_is_no_text() -> None:
     parts = [{"type": "refusal", "refusal": "I would rather not."}]
     outcome = judge(200, {"status": "completed", "output": [{"type": "message", "content": parts}]})
     assert isinstance(outcome, Done)
-    assert (outcome.refusal, outcome.text) == (True, "")
+    assert outcome.text == ""
 
 
 def test_what_postgres_cannot_store_does_not_come_in() -> None:

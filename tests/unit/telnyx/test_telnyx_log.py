@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from worker.domain.errors import RetryableError
 from worker.domain.turns.calls import ToolCall
-from worker.domain.turns.thread import ThreadMessage
+from worker.domain.turns.records import ThreadMessage
 from worker.net.answer import Answer
 from worker.telnyx.answers.rows import in_order, message_of, read_log
 

@@ -38,7 +38,6 @@ def test_a_completed_text_is_the_reply() -> None:
     [
         Done(status="completed", text=""),
         Done(status="completed", text=" \n"),
-        Done(status="completed", text="", refusal=True),
         Done(status="failed", text="half"),
         Done(status="incomplete", text="half"),
     ],

@@ -11,7 +11,6 @@ from uuid import UUID
 
 from worker.domain.ids import (
     ChannelUserId,
-    ConversationId,
     DeadLetterId,
     DeliveryId,
     MessageRowId,
@@ -24,10 +23,9 @@ from worker.domain.states import (
     ReplySource,
     Resolution,
     ToolCallState,
-    TurnKind,
     TurnState,
 )
-from worker.domain.turns.records import CallRecord
+from worker.domain.turns.records import CallRecord, TurnRecord
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,21 +87,15 @@ class UserSummary:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TurnSummary:
-    """A turn."""
+class TurnSummary(TurnRecord):
+    """A turn, with how it ended."""
 
-    id: TurnId
-    kind: TurnKind
     state: TurnState
-    agent: str
     agent_version: str
-    messages: int
     landed: bool | None
     """Whether Telnyx's conversation has its user message; None = not known."""
     failure: str | None
-    opened_at: datetime
     finished_at: datetime | None
-    conversation_id: ConversationId | None
     telnyx_conversation_id: UUID | None
 
 

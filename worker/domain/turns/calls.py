@@ -71,8 +71,6 @@ class Done:
     status: str
     text: str
     """All output_text parts of all message items, joined; empty when there was no message item."""
-    refusal: bool = False
-    """The model declined: at least one part was of type `refusal`."""
     tool_calls: tuple[ToolCall, ...] = ()
     response_id: str | None = None
     request_id: str | None = None

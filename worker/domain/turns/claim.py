@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TypeAlias
+from typing import Self
 
 from worker.domain.ids import CallId
 from worker.domain.messages import ChannelAddress
-from worker.domain.routing import Agent, ChannelPolicy
+from worker.domain.routing import Agent, ChannelPolicy, Routing
 from worker.domain.states import DeliveryState
-from worker.domain.turns.next_step import GoOn, Prepare, Reconcile, Record, Release, Send
-from worker.domain.turns.records import Lease, OpenConversation, OpenTurn
+from worker.domain.turns.next_step import Release, Work, gate_names
+from worker.domain.turns.records import Lease, OpenConversation, OpenTurn, Snapshot
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,10 +22,6 @@ class Intent:
     """Counts the calls of one round from 0."""
     instructions: str | None
     """Sent with the call; None = the thread has them."""
-
-
-Work: TypeAlias = Send | Record | Prepare | Reconcile | GoOn
-"""The steps that need the lease."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +57,36 @@ class Claimed:
     """Gates that were closed until lately; a success deletes their rows."""
     claimed_at_s: float
     """This machine's clock at the claim, to measure how long the work took."""
+
+    @classmethod
+    def of(
+        cls,
+        snapshot: Snapshot,
+        routing: Routing,
+        step: Work,
+        turn: OpenTurn,
+        intent: Intent | None,
+        *,
+        at_s: float,
+    ) -> Self:
+        """Return the claim of the user of a snapshot; `at_s` is this machine's clock."""
+        agent = routing.agent(step.agent)
+        gates = gate_names(agent=agent.name, model=agent.model)
+        return cls(
+            lease=snapshot.lease,
+            who=snapshot.who,
+            now=snapshot.now,
+            agent=agent,
+            channel=routing.channel(snapshot.who.channel),
+            delivery_policy=routing.delivery_policy(snapshot.who.channel, turn.reply_to),
+            turn=turn,
+            conversation=snapshot.conversation,
+            paused=snapshot.paused,
+            step=step,
+            intent=intent,
+            gates=tuple(name for name in gates if name in snapshot.gates),
+            claimed_at_s=at_s,
+        )
 
     @property
     def open_s(self) -> float:

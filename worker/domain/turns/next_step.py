@@ -40,6 +40,7 @@ class Release:
 class _Turn:
     agent: str
     batch: tuple[PendingMessage, ...] = ()
+    """Empty = the turn is open already."""
     expired: tuple[MessageRowId, ...] = ()
 
 
@@ -62,20 +63,18 @@ class Prepare(_Turn):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reconcile:
+class Reconcile(_Turn):
     """Read Telnyx's log of the open turn's conversation."""
-
-    agent: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GoOn:
+class GoOn(_Turn):
     """Run the tools that have not run, commit the next intent and POST."""
 
-    agent: str
 
-
-Step: TypeAlias = Release | Send | Record | Prepare | Reconcile | GoOn
+Work: TypeAlias = Send | Record | Prepare | Reconcile | GoOn
+"""The steps that need the lease."""
+Step: TypeAlias = Release | Work
 
 UNKNOWN_AGENT_WAIT_S = 60.0
 

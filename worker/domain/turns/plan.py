@@ -1,15 +1,4 @@
-"""Plans: what happens to a turn after a call, or after its thread was read.
-
-Plans:
-    Reply     the turn is answered
-    GiveUp    the turn ends without an answer of the model: fallback text, or dead letters
-    Recorded  the turn's text is in Telnyx's log, and a person answers
-    Later     the turn stays open and is taken up again after `wait_s`
-    Replace   its conversation is unusable: the turn continues with a new one
-    Split     one of its messages is refused: each gets a turn of its own
-    Diverge   the user is stopped until a person has decided
-    UseTools  the turn continues at once: the model wants tools
-"""
+"""Plans: what happens to a turn after a call, or after its thread was read."""
 
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -79,7 +68,7 @@ class Replace:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Split:
-    """End the turn; each of its messages gets a turn of its own."""
+    """End the turn, as one of its messages is refused; each gets a turn of its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,10 +1,10 @@
 """Reconciles a turn with Telnyx's log before a second send: whether its user item landed.
 
 Verdicts:
-    Adopt       it landed and was answered: this is the reply
+    Reply       it landed and was answered
     UseTools    it landed, and the model asks for tools that are not recorded yet
     Resend      it is not there, and can no longer arrive
-    LookAgain   it may still arrive, or its answer may
+    Later       it may still arrive, or its answer may: look again
     Unanswered  it landed, and an answer can no longer arrive
     Diverge     the log contradicts our records: a person must decide
 
@@ -18,10 +18,10 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from worker.domain.ids import TurnId
-from worker.domain.timing import Timing
+from worker.domain.states import ReplySource
 from worker.domain.turns.calls import ToolCall
-from worker.domain.turns.plan import Diverge, UseTools
-from worker.domain.turns.thread import ThreadMessage
+from worker.domain.turns.plan import Diverge, Later, Reply, UseTools
+from worker.domain.turns.records import ThreadMessage
 
 HUMAN_KEY = "worker_human"
 """Metadata key of an assistant message that our staff wrote through this service."""
@@ -55,6 +55,10 @@ class Expectation:
     """Seconds since the newest intent that may have reached Telnyx."""
     newest_unknown_s: float | None
     """The same for calls with an unknown outcome; None = there are none."""
+    quiet_s: float
+    """The agent's T_QUIET."""
+    again_s: float
+    """The wait before the log is read again."""
     ended: tuple[TurnText, ...] = ()
     """Oldest first."""
     landed: tuple[TurnText, ...] = ()
@@ -64,12 +68,15 @@ class Expectation:
     recorded: tuple[str, ...] = ()
     """The ids of the tool calls that are recorded, oldest first."""
 
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing of the turn can arrive any more."""
+        return self.newest_call_s >= self.quiet_s
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Adopt:
-    """The thread holds the turn and its answer."""
-
-    text: str
+    @property
+    def look_again(self) -> Later:
+        """The verdict while something may still arrive."""
+        return Later(wait_s=self.again_s, reason="look again")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,19 +85,11 @@ class Resend:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LookAgain:
-    """Look again in `wait_s`. `landed` says whether the user item was seen."""
-
-    wait_s: float
-    landed: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Unanswered:
     """The user item is there, and an answer can no longer arrive."""
 
 
-Verdict: TypeAlias = Adopt | UseTools | Resend | LookAgain | Unanswered | Diverge
+Verdict: TypeAlias = Reply | UseTools | Resend | Later | Unanswered | Diverge
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,31 +113,24 @@ def _folded(text: str) -> str:
     )
 
 
-def reconcile(
-    log: Sequence[ThreadMessage], expected: Expectation, timing: Timing, *, quiet_s: float
-) -> Reconciliation:
-    """Return the verdict on a log, oldest message first. `quiet_s` is the agent's T_QUIET."""
+def reconcile(log: Sequence[ThreadMessage], expected: Expectation) -> Reconciliation:
+    """Return the verdict on a log, oldest message first."""
     users = [index for index, message in enumerate(log) if message.role == "user"]
     extras = users[expected.user_messages :]
-    quiet = expected.newest_call_s >= quiet_s
-    again = timing.look_again_s(expected.newest_call_s)
     # Fewer than we know of: the read is stale, so nothing follows from it before T_QUIET.
     if len(users) < expected.user_messages + expected.in_thread:
-        if quiet:
-            return Reconciliation(verdict=Diverge(reason="user messages are missing"))
-        return Reconciliation(verdict=LookAgain(wait_s=again, landed=False))
+        missing = Diverge(reason="user messages are missing")
+        return Reconciliation(verdict=missing if expected.quiet else expected.look_again)
     if not extras:
         # The right number proves nothing if Telnyx merged this turn into the newest message.
         newest = log[users[-1]].text if users else None
         if newest is not None and not _is_known(newest, expected.landed):
-            return Reconciliation(
-                verdict=Diverge(reason="the newest user message is not what it was")
-            )
-        return Reconciliation(verdict=_not_there(expected, again_s=again, quiet_s=quiet_s))
+            merged = Diverge(reason="the newest user message is not what it was")
+            return Reconciliation(verdict=merged)
+        return Reconciliation(verdict=_not_there(expected))
     if len(extras) == 1 and expected.text.matches(log[extras[0]].text):
-        said = _said_after(log, extras[0])
-        return Reconciliation(verdict=_judge_answer(said, expected, again_s=again, quiet_s=quiet_s))
-    return _with_late_arrivals(log, extras, expected, timing, quiet_s=quiet_s)
+        return Reconciliation(verdict=_judge_answer(_said_after(log, extras[0]), expected))
+    return _with_late_arrivals(log, extras, expected)
 
 
 def _is_known(text: str, landed: Sequence[TurnText]) -> bool:
@@ -147,12 +139,7 @@ def _is_known(text: str, landed: Sequence[TurnText]) -> bool:
 
 
 def _with_late_arrivals(
-    log: Sequence[ThreadMessage],
-    extras: Sequence[int],
-    expected: Expectation,
-    timing: Timing,
-    *,
-    quiet_s: float,
+    log: Sequence[ThreadMessage], extras: Sequence[int], expected: Expectation
 ) -> Reconciliation:
     """Attribute surplus user messages to earlier turns that ended, and look at the rest."""
     # Each ended turn explains one message: people write the same text twice.
@@ -166,7 +153,7 @@ def _with_late_arrivals(
     if not arrived:
         return Reconciliation(verdict=Diverge(reason="user messages that are not ours"))
     ours = [message for index, message in enumerate(log) if not _belongs_to(index, log, arrived)]
-    rest = reconcile(ours, replace(expected, ended=tuple(waiting)), timing, quiet_s=quiet_s)
+    rest = reconcile(ours, replace(expected, ended=tuple(waiting)))
     return Reconciliation(verdict=rest.verdict, landed=(*arrived.values(), *rest.landed))
 
 
@@ -176,11 +163,11 @@ def _belongs_to(index: int, log: Sequence[ThreadMessage], arrived: Mapping[int, 
     return start in arrived
 
 
-def _not_there(expected: Expectation, *, again_s: float, quiet_s: float) -> Verdict:
+def _not_there(expected: Expectation) -> Verdict:
     """Return whether items that are not in the thread may still arrive."""
     unknown_s = expected.newest_unknown_s
-    if unknown_s is not None and unknown_s < quiet_s:
-        return LookAgain(wait_s=again_s, landed=False)
+    if unknown_s is not None and unknown_s < expected.quiet_s:
+        return expected.look_again
     return Resend()
 
 
@@ -200,26 +187,19 @@ def _said_after(log: Sequence[ThreadMessage], item: int) -> tuple[ThreadMessage,
     return tuple(said)
 
 
-def _judge_answer(
-    said: Sequence[ThreadMessage], expected: Expectation, *, again_s: float, quiet_s: float
-) -> Verdict:
+def _judge_answer(said: Sequence[ThreadMessage], expected: Expectation) -> Verdict:
     """Return the verdict by the last message that answers the user item."""
-    quiet = expected.newest_call_s >= quiet_s
     asked = [call for one in said if one.role == "assistant" for call in one.tool_calls]
     fresh, missing = _compare(asked, expected.recorded)
     if missing:
-        if quiet:
-            return Diverge(reason="tool calls are missing")
-        return LookAgain(wait_s=again_s, landed=True)
+        return Diverge(reason="tool calls are missing") if expected.quiet else expected.look_again
     last = said[-1] if said else None
     if last is None or last.role != "assistant":
-        return Unanswered() if quiet else LookAgain(wait_s=again_s, landed=True)
+        return Unanswered() if expected.quiet else expected.look_again
     if last.tool_calls:
-        if fresh:
-            return UseTools(calls=fresh)
-        return _not_there(expected, again_s=again_s, quiet_s=quiet_s)
+        return UseTools(calls=fresh) if fresh else _not_there(expected)
     texts = [one.text for one in said if one.role == "assistant" and not one.tool_calls]
-    return Adopt(text="\n".join(texts))
+    return Reply(text="\n".join(texts), source=ReplySource.ADOPTED)
 
 
 def _compare(

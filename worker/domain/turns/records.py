@@ -1,14 +1,14 @@
-"""The records of an open turn: lease, calls, tool calls, conversation."""
+"""The records of an open turn (lease, calls, tool calls, conversation), and Telnyx's log."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
 from worker.domain.ids import CallId, ChannelUserId, ConversationId, TelnyxConversationId, TurnId
 from worker.domain.messages import ChannelAddress, PendingMessage
 from worker.domain.states import CallState, ToolCallState, TurnKind
-from worker.domain.turns.calls import Fault
+from worker.domain.turns.calls import Fault, ToolCall
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,18 +76,24 @@ class OpenConversation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OpenTurn:
-    """A turn that has not ended."""
+class TurnRecord:
+    """A turn, open or ended."""
 
     id: TurnId
     agent: str
-    input_text: str
-    parts: tuple[dict[str, object], ...]
     opened_at: datetime
     messages: int
-    """The number of messages it answers."""
+    """The number of messages it answers; 0 = it is a message of our staff."""
     kind: TurnKind = TurnKind.MODEL
     conversation_id: ConversationId | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenTurn(TurnRecord):
+    """A turn that has not ended."""
+
+    input_text: str
+    parts: tuple[dict[str, object], ...]
     reply_to: str | None = None
     """The route of its reply; None = that of the channel."""
     traceparents: tuple[str, ...] = ()
@@ -100,16 +106,6 @@ class OpenTurn:
     def round(self) -> int:
         """The round of the next call: 0 sends the user item, the others outputs of tools."""
         return 1 + max((one.round for one in self.tool_calls), default=-1)
-
-    @property
-    def unfinished_tools(self) -> tuple[ToolRecord, ...]:
-        """Tool calls without an output."""
-        return tuple(one for one in self.tool_calls if one.state is ToolCallState.STARTED)
-
-    @property
-    def is_said_by_us(self) -> bool:
-        """Whether it is a message of our staff, which answers no message and is no user item."""
-        return self.kind is TurnKind.HUMAN and self.messages == 0
 
     @property
     def doubtful_calls(self) -> tuple[CallRecord, ...]:
@@ -149,3 +145,28 @@ class Snapshot:
     """A person has taken over."""
     gates: Mapping[str, datetime]
     """When each gate opens or opened, by name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conversation:
+    """One conversation at Telnyx."""
+
+    id: TelnyxConversationId
+    metadata: Mapping[str, str]
+    """Ours and Telnyx's own keys together."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ThreadMessage:
+    """One message of a conversation's log. It has no id at Telnyx."""
+
+    role: str
+    """user, assistant or tool, as far as documented."""
+    text: str
+    """Empty if Telnyx sends null, as it does for tool calls."""
+    created_at: datetime | None = None
+    """When it was stored."""
+    sent_at: datetime | None = None
+    """When the person saw or wrote it. Sort by it, as Telnyx documents."""
+    tool_calls: tuple[ToolCall, ...] = ()
+    metadata: Mapping[str, object] = field(default_factory=dict)

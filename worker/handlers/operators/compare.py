@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 
 from worker.domain.ids import TurnId
 from worker.domain.turns.reconcile import HUMAN_KEY, same_text
-from worker.domain.turns.thread import ThreadMessage
+from worker.domain.turns.records import ThreadMessage
 from worker.store.reports.conversations import (
     ConversationReports,
     ConversationSummary,

@@ -10,7 +10,7 @@ from worker.domain.errors import WorkerError
 from worker.domain.ids import TelnyxConversationId
 from worker.domain.tools import ToolSpec
 from worker.domain.turns.calls import CallOutcome, Done, NotSent, Refused, Unknown
-from worker.domain.turns.thread import ThreadMessage
+from worker.domain.turns.records import ThreadMessage
 from worker.net.window import CallWindow
 from worker.telnyx.client import TelnyxClient
 from worker.telnyx.responses import ResponseRequest

@@ -22,7 +22,7 @@ from worker.domain.states import ReplySource
 from worker.domain.tools import ToolResult
 from worker.domain.turns.calls import CallOutcome, Done, Fault, NotSent, Refused, ToolCall, Unknown
 from worker.domain.turns.claim import Claimed, NotClaimed
-from worker.domain.turns.next_step import GoOn, Prepare, Reconcile, Record, Send
+from worker.domain.turns.next_step import Reconcile
 from worker.domain.turns.plan import Diverge, GiveUp, Later, Plan, Replace, Reply
 from worker.domain.turns.records import ToolRecord
 from worker.net.clock import boottime
@@ -73,13 +73,11 @@ def turn_span(claimed: Claimed) -> AbstractContextManager[None]:
 def record_claimed(claimed: Claimed) -> None:
     """Report a claim: how long a new turn's messages have waited, and which have expired."""
     step = claimed.step
-    if isinstance(step, Send | Prepare | Record):
-        accepted = [one.accepted_at for one in step.batch if one.accepted_at is not None]
-        if accepted:
-            metrics.QUEUE.observe((claimed.now - min(accepted)).total_seconds())
-        if step.expired:
-            user_id = claimed.lease.user_id
-            log.info("message.expired", user=user_id, messages=list(step.expired))
+    accepted = [one.accepted_at for one in step.batch if one.accepted_at is not None]
+    if accepted:
+        metrics.QUEUE.observe((claimed.now - min(accepted)).total_seconds())
+    if step.expired:
+        log.info("message.expired", user=claimed.lease.user_id, messages=list(step.expired))
 
 
 def record_worked(seconds: float) -> None:
@@ -222,7 +220,7 @@ def record_settled(claimed: Claimed, outcome: CallOutcome | None, plan: Plan) ->
     traces.note(lambda: {"worker.plan": type(plan).__name__, "worker.outcome": outcome_name})
     fields: dict[str, Any] = {"user": claimed.lease.user_id, "turn": claimed.turn.id}
     # Steps on a turn that an earlier claim opened have no batch.
-    if not isinstance(claimed.step, Reconcile | GoOn) and claimed.step.batch:
+    if claimed.step.batch:
         fields["messages"] = [one.id for one in claimed.step.batch]
     fields["call"] = claimed.intent and claimed.intent.call_id
     fields |= _call_fields(outcome)

@@ -20,10 +20,9 @@ from worker.domain.errors import (
     WorkerError,
 )
 from worker.domain.ids import ChannelUserId
-from worker.domain.routing import Routing
 from worker.domain.timing import Timing
 from worker.domain.turns.claim import Claimed, NotClaimed, Settled
-from worker.domain.turns.next_step import GoOn, Prepare, Reconcile, Record, Send, next_step
+from worker.domain.turns.next_step import GoOn, Prepare, Reconcile, Record, Send
 from worker.domain.turns.plan import Later, Recorded, Replace, UseTools
 from worker.domain.turns.reconcile import HUMAN_KEY
 from worker.domain.turns.request_items import input_items
@@ -73,7 +72,6 @@ class AnswerUser:
     run_tools: RunTools
     conversations: Conversations
     responses: Responses
-    routing: Routing
     timing: Timing
     slots: TurnSlots
     forget_wake: Callable[[ChannelUserId], None]
@@ -111,18 +109,15 @@ class AnswerUser:
         while turns < MAX_TURNS and boottime() - since < MAX_TASK_S:
             if due_in_s is None or due_in_s > MAX_SLEEP_S:
                 break
-            if self.slots.closed:
-                self.forget_wake(user_id)
-                break
             # Even `sleep(0)` yields the CPU, and a thousand threads want it.
-            if due_in_s > 0:
+            if due_in_s > 0 and not self.slots.closed:
                 time.sleep(due_in_s)
-            permit = self.rate_limiter.acquire(patience_s)
+            permit = None if self.slots.closed else self.rate_limiter.acquire(patience_s)
             if permit is None:
                 self.forget_wake(user_id)
                 break
             t0 = boottime()
-            claimed = self.claims.claim(user_id, lambda snapshot: next_step(snapshot, self.routing))
+            claimed = self.claims.claim(user_id)
             # Only `Send` calls the model at once; other steps take a permit before their POST.
             if isinstance(claimed, NotClaimed) or not isinstance(claimed.step, Send):
                 self.rate_limiter.release(permit)
@@ -186,7 +181,7 @@ class AnswerUser:
             return self.settle(claimed, None, later)
         # Before the commit of the intent: the lease, and so the call's window, count from here.
         t0 = boottime()
-        return self._send(self.turns.record_intent(claimed, claimed.conversation), t0)
+        return self._send(self.turns.record_intent(claimed), t0)
 
     def _send(self, claimed: Claimed, t0: float) -> Settled:
         """POST under the committed intent, and settle; if the model asks for tools, go on."""
@@ -200,11 +195,7 @@ class AnswerUser:
             outcome = self.responses.create(self._request(claimed), window, sink)
             record_post(claimed, outcome, seconds=boottime() - began_s)
         plan = plan_after(
-            outcome,
-            agent=agent,
-            attempt=intent.attempt,
-            round_=intent.round,
-            timing=self.timing,
+            outcome, agent=agent, attempt=intent.attempt, round_=intent.round, timing=self.timing
         )
         if not isinstance(plan, UseTools):
             return self.settle(claimed, outcome, plan)
@@ -231,7 +222,8 @@ class AnswerUser:
 
     def _record(self, claimed: Claimed) -> Settled:
         """Add to the thread a message that a person answers, or the person's own answer."""
-        ours = claimed.turn.is_said_by_us
+        # What our staff wrote answers no message, and is no user item.
+        ours = claimed.turn.messages == 0
         conversation = self.finder.find(claimed) if claimed.channel.persist else None
         self.turns.mark_human(claimed, conversation)
         if conversation is not None and conversation.telnyx_id is not None:

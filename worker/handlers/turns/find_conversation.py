@@ -4,7 +4,6 @@ import json
 from dataclasses import dataclass
 from uuid import UUID, uuid5
 
-from worker.domain.ids import TelnyxConversationId
 from worker.domain.messages import ChannelAddress
 from worker.domain.turns.claim import Claimed
 from worker.domain.turns.records import OpenConversation
@@ -43,18 +42,14 @@ class ConversationFinder:
         if mapping.telnyx_id is not None:
             return mapping
         tag = user_tag(self.namespace, claimed.who, claimed.agent.name)
-        telnyx_id, base = self._adopt(claimed, tag) or (None, 0)
+        # A conversation that was reset keeps its tag, and must not be found again.
+        used = self.store.used(claimed.lease)
+        found = (one.id for one in self.telnyx.find({USER_KEY: tag}) if one.id not in used)
+        telnyx_id, base = next(found, None), 0
         if telnyx_id is None:
             channel, agent = claimed.who.channel, claimed.agent.name
             metadata = {USER_KEY: tag, "channel": channel, "agent": agent, "source": "worker"}
             telnyx_id = self.telnyx.create(mapping.remote_key, f"{channel}:{tag}", metadata).id
+        else:
+            base = sum(message.role == "user" for message in self.telnyx.messages(telnyx_id))
         return self.store.bind(claimed.lease, mapping.id, telnyx_id, base_user_messages=base)
-
-    def _adopt(self, claimed: Claimed, tag: str) -> tuple[TelnyxConversationId, int] | None:
-        # A conversation that was reset keeps its tag, and must not be found again.
-        used = self.store.used(claimed.lease)
-        found = [one.id for one in self.telnyx.find({USER_KEY: tag}) if one.id not in used]
-        if not found:
-            return None
-        log = self.telnyx.messages(found[0])
-        return found[0], sum(message.role == "user" for message in log)

@@ -11,31 +11,19 @@ from worker.domain.errors import (
     WorkerError,
 )
 from worker.domain.reasons import DeadLetterReason
-from worker.domain.states import ReplySource
 from worker.domain.timing import Timing
 from worker.domain.turns.calls import Fault
 from worker.domain.turns.claim import Claimed, Settled
 from worker.domain.turns.plan import (
-    Diverge,
     GateClosing,
     GiveUp,
     Later,
     Plan,
     Replace,
-    Reply,
     Split,
     UseTools,
 )
-from worker.domain.turns.reconcile import (
-    Adopt,
-    Expectation,
-    LookAgain,
-    Resend,
-    TurnText,
-    Unanswered,
-    Verdict,
-    reconcile,
-)
+from worker.domain.turns.reconcile import Expectation, Resend, TurnText, Unanswered, reconcile
 from worker.domain.turns.records import CallRecord
 from worker.domain.turns.retries import give_up_reason, plan_without_conversation
 from worker.handlers.turns.settle import Settle
@@ -99,39 +87,34 @@ class ReconcileTurn:
             for call in claimed.turn.doubtful_calls
         }
         unknown_s = [ages_s[c.id] for c in claimed.turn.doubtful_calls if c.outcome_unknown]
+        newest_call_s = min(ages_s.values())
         expected = Expectation(
             user_messages=conversation.base_user_messages + len(landed),
             text=TurnText(text=claimed.turn.input_text, with_images=bool(claimed.turn.parts)),
-            newest_call_s=min(ages_s.values()),
+            newest_call_s=newest_call_s,
             newest_unknown_s=min(unknown_s, default=None),
+            quiet_s=self.timing.quiet_s(claimed.agent.call_timeout_s),
+            again_s=self.timing.look_again_s(newest_call_s),
             ended=ended,
             landed=landed,
             in_thread=claimed.turn.is_in_thread,
             recorded=tuple(call.call_id for call in claimed.turn.tool_calls),
         )
-        quiet_s = self.timing.quiet_s(claimed.agent.call_timeout_s)
-        found = reconcile(thread, expected, self.timing, quiet_s=quiet_s)
+        found = reconcile(thread, expected)
         if found.landed:
             self.turns.mark_landed(claimed.lease, found.landed)
-        return self._plan_for(claimed, found.verdict)
-
-    def _plan_for(self, claimed: Claimed, verdict: Verdict) -> Plan | UseTools | None:
-        match verdict:
-            case Adopt():
-                return Reply(text=verdict.text, source=ReplySource.ADOPTED)
-            case UseTools() | Diverge():
-                return verdict
+        match found.verdict:
             case Unanswered():
                 return replace(self._give_up(claimed, landed=True), outputs_landed=True)
-            case LookAgain():
-                # Not given up before T_QUIET: the next turn's call would overlap with this one's.
-                return Later(wait_s=verdict.wait_s, reason="look again")
             case Resend():
                 if give_up_reason(claimed.turn, now=claimed.now, timing=self.timing):
-                    unsure = any(call.outcome_unknown for call in claimed.turn.doubtful_calls)
-                    landed = claimed.turn.is_in_thread or (None if unsure else False)
-                    return self._give_up(claimed, landed=landed)
+                    absent = None if unknown_s else False
+                    return self._give_up(claimed, landed=claimed.turn.is_in_thread or absent)
                 return self._after_refusal(claimed)
+            case plan:
+                # `Later` does not give up before T_QUIET: the next turn's call would overlap with
+                # this one's.
+                return plan
 
     def _after_refusal(self, claimed: Claimed) -> Plan | None:
         """Decide about a call that was refused and is not in the thread; None = send it again."""

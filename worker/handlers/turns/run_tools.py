@@ -50,7 +50,8 @@ class RunTools:
 
         Raises `StaleLeaseError` and `DatabaseAwayError`; the failure of a tool is an output.
         """
-        unfinished = claimed.turn.unfinished_tools
+        calls = claimed.turn.tool_calls
+        unfinished = [one for one in calls if one.state is ToolCallState.STARTED]
         if not unfinished:
             return claimed
         started = boottime()
@@ -64,10 +65,8 @@ class RunTools:
                 finished = list(pool.map(lambda own, one: own.run(run, one), contexts, unfinished))
         record_elsewhere(boottime() - started)
         ended = {(one.round, one.call_id): one for one in finished}
-        tool_calls = tuple(
-            ended.get((one.round, one.call_id), one) for one in claimed.turn.tool_calls
-        )
-        return replace(claimed, turn=replace(claimed.turn, tool_calls=tool_calls))
+        calls = tuple(ended.get((one.round, one.call_id), one) for one in calls)
+        return replace(claimed, turn=replace(claimed.turn, tool_calls=calls))
 
     def _run(self, claimed: Claimed, metadata: Mapping[str, str], record: ToolRecord) -> ToolRecord:
         tool = self.tools.get(record.name) if record.name in claimed.agent.tools else None

@@ -1,16 +1,61 @@
-"""Ends a turn's work: commits the plan, then wakes the delivery of its reply."""
+"""Ends a turn's work: commits the plan, publishes the live reply, wakes the delivery."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from uuid import UUID
 
+from worker.channels.live import LiveReplies, LiveReply, topic
 from worker.domain.ids import ChannelUserId
-from worker.domain.states import DeliveryState
+from worker.domain.states import DeliveryState, ReplySource
 from worker.domain.turns.calls import CallOutcome
 from worker.domain.turns.claim import Claimed, Settled
-from worker.domain.turns.plan import Plan
+from worker.domain.turns.plan import GiveUp, Plan, Reply
 from worker.handlers.telemetry.turns import record_settled
-from worker.handlers.turns.live_reply import PublishLiveReply
 from worker.store.turns.turns import TurnStore
+
+_SHOWN = frozenset({DeliveryState.PENDING, DeliveryState.SENT})
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishLiveReply:
+    """Publishes the text of agents that stream; the reply that counts is the stored one.
+
+    Attempts are numbered over all calls of a turn, so that a frontend knows the newer text.
+    """
+
+    live: LiveReplies | None
+    """None = no agent streams."""
+    namespace: UUID
+
+    def sink(self, claimed: Claimed) -> Callable[[str], None] | None:
+        """Return the function that takes the pieces of the next call; None = nothing streams."""
+        call = self._call(claimed)
+        return call.text if call is not None else None
+
+    def reset(self, claimed: Claimed) -> None:
+        """Make frontends drop the text of this turn so far."""
+        call = self._call(claimed)
+        if call is not None:
+            call.reset()
+
+    def settled(self, claimed: Claimed, plan: Plan, state: DeliveryState | None) -> None:
+        """Publish the outcome of a committed plan. `state`: of the reply's delivery."""
+        text = None
+        if state in _SHOWN and isinstance(plan, Reply | GiveUp):
+            text = plan.text if isinstance(plan, Reply) else plan.fallback_text
+        if text is None or (isinstance(plan, Reply) and plan.source is ReplySource.ADOPTED):
+            self.reset(claimed)
+        if text is not None and (call := self._call(claimed)) is not None:
+            call.done(text)
+
+    def _call(self, claimed: Claimed) -> LiveReply | None:
+        if self.live is None or not claimed.agent.stream:
+            return None
+        # The call of a committed intent is not among the turn's calls yet.
+        earlier = len(claimed.turn.calls)
+        attempt = earlier if claimed.intent is not None else max(earlier - 1, 0)
+        name = topic(self.namespace, claimed.who)
+        return LiveReply(self.live, name, turn=claimed.turn.id, attempt=attempt)
 
 
 @dataclass(frozen=True, kw_only=True)

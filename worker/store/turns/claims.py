@@ -1,34 +1,19 @@
 """Claims a channel user and opens a turn: fence, read, decide and write in one transaction."""
 
-from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
-from typing import TypeAlias
 
-from worker.domain.ids import ChannelUserId, WorkerId
+from worker.domain.ids import ChannelUserId
 from worker.domain.messages import MAX_TURN_MESSAGES
-from worker.domain.routing import Routing
-from worker.domain.turns.claim import Claimed, NotClaimed, Work
-from worker.domain.turns.next_step import (
-    GoOn,
-    Prepare,
-    Reconcile,
-    Release,
-    Send,
-    Step,
-    gate_names,
-)
+from worker.domain.turns.claim import Claimed, NotClaimed
+from worker.domain.turns.next_step import Prepare, Reconcile, Release, Send, Work, next_step
 from worker.domain.turns.records import Snapshot
 from worker.net.clock import boottime
-from worker.store.database import Database
 from worker.store.limits.budgets import within_budget
 from worker.store.limits.expiry import expire
 from worker.store.sql import Connection, sql
+from worker.store.turns.lease import LeasedStore
 from worker.store.turns.open_turn import insert_intent, open_turn
 from worker.store.turns.snapshot import close_conversation, read_snapshot
-
-Decide: TypeAlias = Callable[[Snapshot], Step]
-
 
 # A dead process stops its heartbeat within seconds; its leases may last for minutes.
 _FREE = """(lease_owner IS NULL OR lease_until < service_now() OR NOT EXISTS (
@@ -62,22 +47,11 @@ WHERE turn_id = :turn_id AND state = 'intended'
 """)
 
 
-class ClaimStore:
+class ClaimStore(LeasedStore):
     """Claims of channel users."""
 
-    def __init__(
-        self, database: Database, *, worker_id: WorkerId, routing: Routing, lease_s: float
-    ) -> None:
-        self._database = database
-        self._worker_id = worker_id
-        self._routing = routing
-        self._lease = timedelta(seconds=lease_s)
-
-    def claim(self, user_id: ChannelUserId, decide: Decide) -> Claimed | NotClaimed:
-        """Claim the user, decide the next step and commit what it needs, with the intent of a call.
-
-        `decide` runs inside the transaction: it must be pure.
-        """
+    def claim(self, user_id: ChannelUserId) -> Claimed | NotClaimed:
+        """Claim the user, decide the next step, and commit it with the intent of its call."""
         values = {"user_id": user_id, "worker_id": self._worker_id, "lease": self._lease}
         with self._database.transaction() as connection:
             row = connection.execute(_CLAIM, values).one_or_none()
@@ -85,48 +59,25 @@ class ClaimStore:
                 due_in_s = connection.execute(_DUE_IN, values).scalar_one_or_none()
                 return NotClaimed(due_in_s=None if due_in_s is None else float(due_in_s))
             snapshot = read_snapshot(connection, user_id, row)
-            step = within_budget(connection, snapshot, decide(snapshot), self._routing)
-            if not isinstance(step, Reconcile | GoOn) and step.expired:
+            step = next_step(snapshot, self._routing)
+            step = within_budget(connection, snapshot, step, self._routing)
+            if step.expired:
                 expire(connection, snapshot, step.expired, self._routing)
             if isinstance(step, Release):
                 return _release(connection, snapshot, step)
             return self._take(connection, snapshot, step)
 
     def _take(self, connection: Connection, snapshot: Snapshot, step: Work) -> Claimed:
-        agent = self._routing.agent(step.agent)
-        if (
-            isinstance(step, Prepare)
-            and step.close is not None
-            and snapshot.conversation is not None
-        ):
+        if isinstance(step, Prepare) and step.close and snapshot.conversation:
             close_conversation(connection, snapshot.conversation.id, reason=step.close)
             snapshot = replace(snapshot, conversation=None)
         turn, intent = snapshot.turn, None
-        if turn is None and not isinstance(step, Reconcile | GoOn):
-            turn, intent = open_turn(connection, snapshot, step, agent, worker_id=self._worker_id)
         if turn is None:
-            raise ValueError("there is no open turn")
+            agent = self._routing.agent(step.agent)
+            turn, intent = open_turn(connection, snapshot, step, agent, worker_id=self._worker_id)
         if isinstance(step, Reconcile):
             connection.execute(_LEFT_INTENDED, {"turn_id": turn.id})
-        claimed = Claimed(
-            lease=snapshot.lease,
-            who=snapshot.who,
-            now=snapshot.now,
-            agent=agent,
-            channel=self._routing.channel(snapshot.who.channel),
-            delivery_policy=self._routing.delivery_policy(snapshot.who.channel, turn.reply_to),
-            turn=turn,
-            conversation=snapshot.conversation,
-            paused=snapshot.paused,
-            step=step,
-            intent=intent,
-            gates=tuple(
-                name
-                for name in gate_names(agent=agent.name, model=agent.model)
-                if name in snapshot.gates
-            ),
-            claimed_at_s=boottime(),
-        )
+        claimed = Claimed.of(snapshot, self._routing, step, turn, intent, at_s=boottime())
         if not isinstance(step, Send) or intent is not None:
             return claimed
         return insert_intent(connection, claimed, worker_id=self._worker_id)

@@ -1,13 +1,10 @@
 """The mapping of channel users to Telnyx conversations."""
 
-from datetime import timedelta
-
 from worker.domain.ids import ConversationId, TelnyxConversationId
 from worker.domain.turns.records import Lease, OpenConversation
-from worker.store.database import Database
 from worker.store.rows import CONVERSATION, value_of
 from worker.store.sql import sql
-from worker.store.turns.lease import check_lease
+from worker.store.turns.lease import LeasedStore
 from worker.store.turns.snapshot import read_conversation
 
 _INSERT = sql(f"""
@@ -26,17 +23,12 @@ WHERE channel_user_id = :user_id AND telnyx_conversation_id IS NOT NULL
 """)
 
 
-class ConversationStore:
+class ConversationStore(LeasedStore):
     """The mappings of channel users; every write checks the lease."""
-
-    def __init__(self, database: Database, *, lease_s: float) -> None:
-        self._database = database
-        self._lease = timedelta(seconds=lease_s)
 
     def ensure(self, lease: Lease, agent: str) -> OpenConversation:
         """Return the open mapping, which is committed before any call to Telnyx."""
-        with self._database.transaction() as connection:
-            check_lease(connection, lease, lease_for=self._lease)
+        with self._leased(lease) as connection:
             found = read_conversation(connection, lease.user_id, agent)
             if found is not None:
                 return found
@@ -58,7 +50,6 @@ class ConversationStore:
         base_user_messages: int,
     ) -> OpenConversation:
         """Commit the Telnyx conversation of a mapping, and the user messages it already holds."""
-        with self._database.transaction() as connection:
-            check_lease(connection, lease, lease_for=self._lease)
+        with self._leased(lease) as connection:
             values = {"id": conversation, "telnyx_id": telnyx_id, "base": base_user_messages}
             return value_of(OpenConversation, connection.execute(_BIND, values).one())

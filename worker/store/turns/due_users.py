@@ -104,7 +104,11 @@ class SweepStore:
             "held": list(held.values()),
             "most": most,
         }
-        rows = self._pick(values) if limit > 0 else ()
+        rows: Sequence[Row] = ()
+        if limit > 0:
+            with self._database.transaction() as connection:
+                connection.execute(_IN_ORDER_OF_THE_INDEX)
+                rows = connection.execute(_PICK, values).fetchall()
         with self._database.statement() as connection:
             next_due_in_s = connection.execute(_NEXT).scalar_one()
         return Swept(
@@ -112,11 +116,6 @@ class SweepStore:
             crowded=frozenset(row.agent for row in rows if row.id is None),
             next_due_in_s=None if next_due_in_s is None else float(next_due_in_s),
         )
-
-    def _pick(self, values: Mapping[str, object]) -> Sequence[Row]:
-        with self._database.transaction() as connection:
-            connection.execute(_IN_ORDER_OF_THE_INDEX)
-            return connection.execute(_PICK, values).fetchall()
 
     def forget_wake(self, user_id: ChannelUserId) -> None:
         """Let any sweeper wake this user again at once."""

@@ -8,16 +8,16 @@ left to those two.
 import json
 from datetime import timedelta
 
-from worker.domain.ids import CallId, ChannelUserId, ConversationId, MessageRowId, TurnId, WorkerId
+from worker.domain.ids import CallId, ChannelUserId, MessageRowId
 from worker.domain.messages import Accepted, NewMessage, PendingMessage, input_parts, input_text
-from worker.domain.routing import Agent, ChannelPolicy, Routing
 from worker.domain.turns.claim import Claimed, Intent
 from worker.domain.turns.next_step import Send, gate_names
-from worker.domain.turns.records import Lease, OpenConversation, OpenTurn
+from worker.domain.turns.records import Lease, OpenConversation, Snapshot
 from worker.net.clock import boottime
-from worker.store.database import Database
 from worker.store.rows import values_of_message
 from worker.store.sql import Row, sql
+from worker.store.turns.lease import LeasedStore
+from worker.store.turns.open_turn import new_turn
 
 # `quiet` finds the usual case in the statement's snapshot. An UPDATE that waited for its row reads
 # that row anew, but every other row as before; so `xmin` must still be that of the snapshot. This
@@ -77,16 +77,8 @@ FROM started, message, call
 """)
 
 
-class StartStore:
+class StartStore(LeasedStore):
     """Starts the turn of a message in the transaction that accepts it."""
-
-    def __init__(
-        self, database: Database, *, worker_id: WorkerId, routing: Routing, lease_s: float
-    ) -> None:
-        self._database = database
-        self._worker_id = worker_id
-        self._routing = routing
-        self._lease = timedelta(seconds=lease_s)
 
     def start(
         self, message: NewMessage, *, traceparent: str | None = None
@@ -103,29 +95,10 @@ class StartStore:
             return None
         if agent.budget is not None or self._routing.calls_per_second is not None:
             return None
-        text, parts = input_text([message]), input_parts([message])
-        values = values_of_message(message, traceparent) | self._values(agent, policy)
-        values |= {"input_text": text, "parts": json.dumps(parts)}
-        with self._database.statement() as connection:
-            row = connection.execute(_START, values).one_or_none()
-        if row is None:
-            return None
-        turn = OpenTurn(
-            id=TurnId(row.turn_id),
-            agent=agent.name,
-            input_text=text,
-            parts=parts,
-            opened_at=row.now,
-            messages=1,
-            conversation_id=ConversationId(row.id),
-            reply_to=message.reply_to,
-            traceparents=() if traceparent is None else (traceparent,),
-        )
-        return self._started(message, turn, row)
-
-    def _values(self, agent: Agent, policy: ChannelPolicy) -> dict[str, object]:
         idle_s = policy.idle_reset_s
-        return {
+        values = values_of_message(message, traceparent) | {
+            "input_text": input_text([message]),
+            "parts": json.dumps(input_parts([message])),
             "agent_version": agent.version,
             "instructions_hash": agent.instructions_hash if agent.instructions else None,
             "max_turns": agent.max_turns,
@@ -134,10 +107,13 @@ class StartStore:
             "worker_id": self._worker_id,
             "lease": self._lease,
         }
+        with self._database.statement() as connection:
+            row = connection.execute(_START, values).one_or_none()
+        return None if row is None else self._started(message, traceparent, row)
 
-    def _started(self, message: NewMessage, turn: OpenTurn, row: Row) -> tuple[Accepted, Claimed]:
-        agent = self._routing.agent(turn.agent)
-        policy = self._routing.channel(message.who.channel)
+    def _started(
+        self, message: NewMessage, traceparent: str | None, row: Row
+    ) -> tuple[Accepted, Claimed]:
         accepted = Accepted(
             id=MessageRowId(row.message_row_id),
             user_id=ChannelUserId(row.user_id),
@@ -151,32 +127,27 @@ class StartStore:
             attachments=message.attachments,
             accepted_at=row.now,
             reply_to=message.reply_to,
+            traceparent=traceparent,
         )
-        claimed = Claimed(
+        # Field by field: this is the hot path, and `value_of` costs more.
+        conversation = OpenConversation(
+            id=row.id,
+            agent=row.agent,
+            remote_key=row.remote_key,
+            telnyx_id=row.telnyx_conversation_id,
+            base_user_messages=row.base_user_messages,
+            instructions_hash=row.instructions_hash,
+        )
+        snapshot = Snapshot(
             lease=Lease(user_id=accepted.user_id, token=row.lease_token),
             who=message.who,
             now=row.now,
-            agent=agent,
-            channel=policy,
-            delivery_policy=self._routing.delivery_policy(policy.name, turn.reply_to),
-            turn=turn,
-            conversation=_conversation(row),
-            paused=False,
-            step=Send(agent=agent.name, batch=(pending,)),
-            intent=Intent(call_id=CallId(row.call_id), round=0, attempt=0, instructions=None),
-            gates=(),
-            claimed_at_s=boottime(),
+            turn=None,
+            pending=(pending,),
+            conversation=conversation,
+            gates={},
         )
-        return accepted, claimed
-
-
-def _conversation(row: Row) -> OpenConversation:
-    # Field by field: this is the hot path, and `value_of` costs more.
-    return OpenConversation(
-        id=row.id,
-        agent=row.agent,
-        remote_key=row.remote_key,
-        telnyx_id=row.telnyx_conversation_id,
-        base_user_messages=row.base_user_messages,
-        instructions_hash=row.instructions_hash,
-    )
+        step = Send(agent=message.agent, batch=(pending,))
+        turn = new_turn(snapshot, step, row.turn_id)
+        intent = Intent(call_id=CallId(row.call_id), round=0, attempt=0, instructions=None)
+        return accepted, Claimed.of(snapshot, self._routing, step, turn, intent, at_s=boottime())

@@ -4,10 +4,15 @@ Every transaction that writes for a channel user starts here. `settle.py` and `f
 the same token inside their one statement instead.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 
 from worker.domain.errors import StaleLeaseError
+from worker.domain.ids import WorkerId
+from worker.domain.routing import Routing
 from worker.domain.turns.records import Lease
+from worker.store.database import Database
 from worker.store.sql import Connection, sql
 
 # `greatest` ignores NULL: without `:lease` the lease ends when it ended before.
@@ -33,3 +38,22 @@ def check_lease(
     values = {"user_id": lease.user_id, "token": lease.token, "lease": lease_for}
     if connection.execute(_LOCK if removes else _CHECK, values).one_or_none() is None:
         raise StaleLeaseError("another worker has just taken this channel user: try again")
+
+
+class LeasedStore:
+    """Base of the stores that work on leased channel users."""
+
+    def __init__(
+        self, database: Database, *, worker_id: WorkerId, routing: Routing, lease_s: float
+    ) -> None:
+        self._database = database
+        self._worker_id = worker_id
+        self._routing = routing
+        self._lease = timedelta(seconds=lease_s)
+
+    @contextmanager
+    def _leased(self, lease: Lease) -> Iterator[Connection]:
+        """Open a transaction that checks the lease and extends it. Raises `StaleLeaseError`."""
+        with self._database.transaction() as connection:
+            check_lease(connection, lease, lease_for=self._lease)
+            yield connection

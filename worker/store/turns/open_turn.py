@@ -11,7 +11,7 @@ from worker.domain.messages import input_parts, input_text
 from worker.domain.routing import Agent
 from worker.domain.states import TurnKind
 from worker.domain.turns.claim import Claimed, Intent
-from worker.domain.turns.next_step import Prepare, Record, Send
+from worker.domain.turns.next_step import Record, Send, Work
 from worker.domain.turns.records import OpenConversation, OpenTurn, Snapshot
 from worker.store.sql import Connection, sql
 
@@ -63,15 +63,21 @@ _ATTACH = sql("UPDATE turns SET conversation_id = :conversation_id WHERE id = :t
 
 
 def open_turn(
-    connection: Connection,
-    snapshot: Snapshot,
-    step: Send | Record | Prepare,
-    agent: Agent,
-    *,
-    worker_id: WorkerId,
+    connection: Connection, snapshot: Snapshot, step: Work, agent: Agent, *, worker_id: WorkerId
 ) -> tuple[OpenTurn, Intent | None]:
     """Open a turn, with the intent if it can be sent at once."""
-    turn, values = _new_turn(snapshot, step, agent)
+    turn = new_turn(snapshot, step)
+    values: dict[str, object] = {
+        "user_id": snapshot.lease.user_id,
+        "conversation_id": turn.conversation_id,
+        "agent": agent.name,
+        "agent_version": agent.version,
+        "kind": turn.kind,
+        "input_text": turn.input_text,
+        "parts": json.dumps(turn.parts),
+        "message_ids": [message.id for message in step.batch],
+        "more": len(step.batch) + len(step.expired) < len(snapshot.pending),
+    }
     if not isinstance(step, Send):
         row = connection.execute(_OPEN, values).one()
         return replace(turn, id=TurnId(row.id), opened_at=row.opened_at), None
@@ -86,37 +92,20 @@ def open_turn(
     return turn, Intent(call_id=CallId(row.call_id), round=0, attempt=0, instructions=instructions)
 
 
-def _new_turn(
-    snapshot: Snapshot, step: Send | Record | Prepare, agent: Agent
-) -> tuple[OpenTurn, dict[str, object]]:
-    """Return the turn, still without an id, and the values to insert it with."""
-    text_ = input_text(step.batch)
-    kind = TurnKind.HUMAN if isinstance(step, Record) else TurnKind.MODEL
-    parts = input_parts(step.batch)
-    values: dict[str, object] = {
-        "user_id": snapshot.lease.user_id,
-        "conversation_id": snapshot.conversation.id if snapshot.conversation else None,
-        "agent": agent.name,
-        "agent_version": agent.version,
-        "kind": kind,
-        "input_text": text_,
-        "parts": json.dumps(parts),
-        "message_ids": [message.id for message in step.batch],
-        "more": len(step.batch) + len(step.expired) < len(snapshot.pending),
-    }
-    turn = OpenTurn(
-        id=TurnId(0),
-        agent=agent.name,
-        input_text=text_,
-        parts=parts,
+def new_turn(snapshot: Snapshot, step: Work, id_: int = 0) -> OpenTurn:
+    """Return the turn over a step's batch; without `id_` it is not inserted yet."""
+    return OpenTurn(
+        id=TurnId(id_),
+        agent=step.agent,
+        input_text=input_text(step.batch),
+        parts=input_parts(step.batch),
         opened_at=snapshot.now,
         messages=len(step.batch),
         reply_to=step.batch[0].reply_to,
         traceparents=tuple(one.traceparent for one in step.batch if one.traceparent),
-        kind=kind,
+        kind=TurnKind.HUMAN if isinstance(step, Record) else TurnKind.MODEL,
         conversation_id=snapshot.conversation.id if snapshot.conversation else None,
     )
-    return turn, values
 
 
 def _instructions_for(

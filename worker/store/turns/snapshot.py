@@ -1,10 +1,9 @@
 """Reads the snapshot of one channel user: everything their next step depends on."""
 
-from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from worker.domain.ids import ChannelUserId, ConversationId, MessageRowId, TurnId
+from worker.domain.ids import ChannelUserId, ConversationId, TurnId
 from worker.domain.messages import MAX_TURN_MESSAGES, PendingMessage
 from worker.domain.turns.records import CallRecord, Lease, OpenConversation, OpenTurn, Snapshot
 from worker.store.limits.gates import read_gates
@@ -43,12 +42,13 @@ WHERE channel_user_id = :user_id AND agent = :agent AND closed_at IS NULL
 _WAITING = sql(f"""
 WITH pending AS (
     SELECT id, agent, alone, expires_at, envelope->>'text' AS text,
-        envelope->'attachments' AS attachments, envelope->>'reply_to' AS reply_to, order_at, seq,
-        accepted_at, traceparent
+        envelope->'attachments' AS attachments, envelope->>'reply_to' AS reply_to,
+        accepted_at, traceparent, order_at, seq
     FROM messages WHERE channel_user_id = :user_id AND state = 'pending'
     ORDER BY order_at, seq LIMIT :limit
 )
-SELECT (SELECT jsonb_agg(to_jsonb(p) ORDER BY p.order_at, p.seq) FROM pending p) AS pending,
+SELECT (SELECT jsonb_agg(to_jsonb(p) - 'order_at' - 'seq' ORDER BY p.order_at, p.seq)
+        FROM pending p) AS pending,
     (SELECT jsonb_object_agg(name, closed_until) FROM gates) AS gates,
     {_OPEN_CONVERSATION}
 FROM (SELECT) AS one LEFT JOIN conversations c
@@ -112,19 +112,11 @@ def _open_conversation(connection: Connection, row: Row) -> OpenConversation:
     return value_of(OpenConversation, row, owed=owed)
 
 
-def _pending(document: Mapping[str, Any]) -> PendingMessage:
-    expires_at = document["expires_at"]
-    return PendingMessage(
-        id=MessageRowId(document["id"]),
-        agent=document["agent"],
-        text=document["text"],
-        alone=document["alone"],
-        accepted_at=datetime.fromisoformat(document["accepted_at"]),
-        reply_to=document["reply_to"],
-        traceparent=document["traceparent"],
-        expires_at=None if expires_at is None else datetime.fromisoformat(expires_at),
-        attachments=attachments_of(document["attachments"]),
-    )
+def _pending(document: dict[str, Any]) -> PendingMessage:
+    """Return the message of a row as JSON, which has its fields by name, and times as text."""
+    for name in ("accepted_at", "expires_at"):
+        document[name] = document[name] and datetime.fromisoformat(document[name])
+    return PendingMessage(**document | {"attachments": attachments_of(document["attachments"])})
 
 
 def close_conversation(

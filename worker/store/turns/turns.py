@@ -2,10 +2,9 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
-from datetime import timedelta
 
 from worker.domain.errors import StaleLeaseError
-from worker.domain.ids import CallId, ConversationId, TurnId, WorkerId
+from worker.domain.ids import CallId, ConversationId, TurnId
 from worker.domain.states import DeliveryState
 from worker.domain.tools import ToolResult
 from worker.domain.turns.calls import CallOutcome, Done, ToolCall
@@ -13,13 +12,12 @@ from worker.domain.turns.claim import Claimed, Settled
 from worker.domain.turns.plan import GiveUp, Later, Plan, Reply
 from worker.domain.turns.reconcile import TurnText
 from worker.domain.turns.records import Lease, OpenConversation, ToolRecord
-from worker.store.database import Database
 from worker.store.limits.budgets import count_tokens, counted_tokens
 from worker.store.limits.gates import close_gate, reopen_gates
 from worker.store.rows import value_of
 from worker.store.sql import Connection, sql
 from worker.store.turns import tool_calls
-from worker.store.turns.lease import check_lease
+from worker.store.turns.lease import LeasedStore
 from worker.store.turns.open_turn import insert_intent
 from worker.store.turns.settle import END_CALL, call_values, settle_statement
 from worker.store.turns.snapshot import read_turn
@@ -58,29 +56,21 @@ SELECT EXISTS (SELECT FROM calls refused, calls c JOIN turns t ON t.id = c.turn_
 """)
 
 
-class TurnStore:
+class TurnStore(LeasedStore):
     """The open turn of a claimed user."""
 
-    def __init__(self, database: Database, *, worker_id: WorkerId, lease_s: float) -> None:
-        self._database = database
-        self._worker_id = worker_id
-        self._lease = timedelta(seconds=lease_s)
-
-    def record_intent(self, claimed: Claimed, conversation: OpenConversation | None) -> Claimed:
-        """Commit the intent of a call on `conversation`; None = stateless."""
-        ready = replace(claimed, conversation=conversation)
-        with self._database.transaction() as connection:
-            check_lease(connection, claimed.lease, lease_for=self._lease)
-            return insert_intent(connection, ready, worker_id=self._worker_id)
+    def record_intent(self, claimed: Claimed) -> Claimed:
+        """Commit the intent of a call on the claim's conversation."""
+        with self._leased(claimed.lease) as connection:
+            return insert_intent(connection, claimed, worker_id=self._worker_id)
 
     def mark_human(self, claimed: Claimed, conversation: OpenConversation | None) -> None:
         """Commit that a person answers this turn, before its text is added to Telnyx's log."""
-        with self._database.transaction() as connection:
-            check_lease(connection, claimed.lease, lease_for=self._lease)
-            values = {
-                "turn_id": claimed.turn.id,
-                "conversation_id": conversation.id if conversation else None,
-            }
+        values = {
+            "turn_id": claimed.turn.id,
+            "conversation_id": conversation.id if conversation else None,
+        }
+        with self._leased(claimed.lease) as connection:
             connection.execute(_HAND_OVER, values)
 
     def settle(self, claimed: Claimed, outcome: CallOutcome | None, plan: Plan) -> Settled:
@@ -94,7 +84,8 @@ class TurnStore:
         gate = plan.gate if isinstance(plan, Later) else None
         reopened = claimed.gates if isinstance(outcome, Done) else ()
         tokens = counted_tokens(claimed.agent, outcome)
-        more = gate is not None or reopened or tokens is not None or _has_tools(claimed, plan)
+        tools = _has_tools(claimed, plan)
+        more = gate is not None or reopened or tokens is not None or tools
         # Most turns end with this one statement, which is a transaction by itself: BEGIN and COMMIT
         # would be two more round trips.
         opened = self._database.transaction if more else self._database.statement
@@ -108,7 +99,7 @@ class TurnStore:
             row = connection.execute(statement, values).one_or_none()
             if row is None:
                 raise StaleLeaseError("another worker has taken this channel user over")
-            if more:
+            if tools:
                 _settle_tools(connection, claimed, outcome, plan)
             if tokens is not None:
                 count_tokens(connection, claimed.lease.user_id, claimed.agent, claimed.turn, tokens)
@@ -126,8 +117,7 @@ class TurnStore:
         `outcome` None = they were found in the thread. Raises `StaleLeaseError`.
         """
         turn = claimed.turn
-        with self._database.transaction() as connection:
-            check_lease(connection, claimed.lease, lease_for=self._lease)
+        with self._leased(claimed.lease) as connection:
             if outcome is not None:
                 connection.execute(END_CALL, call_values(claimed, outcome))
                 reopen_gates(connection, claimed.gates)
@@ -142,8 +132,7 @@ class TurnStore:
 
     def finish_tool(self, lease: Lease, record: ToolRecord, result: ToolResult) -> None:
         """Commit the result of a tool call. Raises `StaleLeaseError`."""
-        with self._database.transaction() as connection:
-            check_lease(connection, lease, lease_for=self._lease)
+        with self._leased(lease) as connection:
             tool_calls.finish(connection, record, result)
 
     def newest_metadata(self, turn_id: TurnId) -> dict[str, str]:
@@ -166,8 +155,7 @@ class TurnStore:
 
     def mark_landed(self, lease: Lease, turns: Collection[TurnId]) -> None:
         """Commit that earlier turns did land. Raises `StaleLeaseError`."""
-        with self._database.transaction() as connection:
-            check_lease(connection, lease, lease_for=self._lease)
+        with self._leased(lease) as connection:
             connection.execute(_LANDED, {"turn_ids": list(turns)})
 
     def others_refused(self, claimed: Claimed) -> int:
@@ -203,7 +191,7 @@ def _settle_tools(
 ) -> None:
     """Record which outputs the thread lacks, now that the turn has ended or waits."""
     conversation = claimed.conversation
-    if conversation is None or not _has_tools(claimed, plan):
+    if conversation is None:
         return
     not_run = plan.not_run if isinstance(plan, GiveUp) else ()
     carried = isinstance(plan, GiveUp) and plan.outputs_landed

@@ -94,11 +94,9 @@ def judge_response(answer: Answer, document: dict[str, object]) -> Done | Unknow
     if (reason := _why_no_verdict(document)) is not None:
         return Unknown(reason=reason, status=answer.status, request_id=request_id(answer))
     output = tuple(item for item in _list(document.get("output")) if isinstance(item, dict))
-    parts = [part for item in output for part in _message_parts(item)]
     return Done(
         status=_status(document),
         text="\n".join(filter(None, (_message_text(item) for item in output))),
-        refusal=any(part.get("type") == "refusal" for part in parts),
         tool_calls=tuple(_tool_calls(output)),
         response_id=slug(document.get("id")),
         request_id=request_id(answer),
@@ -123,20 +121,15 @@ def _status(document: Mapping[str, object]) -> str:
     return "failed" if document.get("error") else "completed"
 
 
-def _message_parts(item: Mapping[str, object]) -> Iterator[Mapping[str, object]]:
-    """Yield the parts of an assistant's message; content that is a bare string counts as one."""
+def _message_text(item: Mapping[str, object]) -> str:
+    """Return the text of an assistant's message; content that is a bare string counts as text."""
     if item.get("type", "message") != "message" or item.get("role", "assistant") != "assistant":
-        return
+        return ""
     content = item.get("content")
     if isinstance(content, str):
-        yield {"type": "output_text", "text": content}
-    for part in _list(content):
-        if isinstance(part, dict):
-            yield part
-
-
-def _message_text(item: Mapping[str, object]) -> str:
-    texts = (part.get("text") for part in _message_parts(item) if part.get("type") in _TEXT_PARTS)
+        return content
+    parts = (part for part in _list(content) if isinstance(part, dict))
+    texts = (part.get("text") for part in parts if part.get("type") in _TEXT_PARTS)
     return "".join(text for text in texts if isinstance(text, str))
 
 
@@ -180,14 +173,12 @@ def error_of_answer(what: str, answer: Answer, *, writes: bool, now: datetime) -
     """Return the error of a complete answer that is not 2xx."""
     document = read_object(answer.body)
     code, status = telnyx_code(document), answer.status
+    kind = _kind(answer, document) or (OutcomeUnknownError if writes else RetryableError)
     message = f"{what}: status {status}" + (f", code {code}" if code else "")
-    facts = {"code": code, "request_id": request_id(answer)}
-    kind = _kind(answer, document)
-    if kind is None:
-        kind = OutcomeUnknownError if writes else RetryableError
-    if issubclass(kind, RetryableError):
-        return kind(message, retry_after_s=pause_s(answer, now), status=status, **facts)
-    return kind(message, status=status, **facts)
+    error = kind(message, status=status, code=code, request_id=request_id(answer))
+    if isinstance(error, RetryableError):
+        error.retry_after_s = pause_s(answer, now)
+    return error
 
 
 def _kind(answer: Answer, document: dict[str, object] | None) -> type[WorkerError] | None:
@@ -201,14 +192,10 @@ def _kind(answer: Answer, document: dict[str, object] | None) -> type[WorkerErro
         case Fault.REQUEST, 404 | 410:
             # A proxy that lost its way answers 404 in HTML: the conversation may well be there.
             return None if answer.body.lstrip()[:1] == b"<" else NotFoundError
-        case Fault.REQUEST, 422 if not _is_validation(document):
+        # The 422 of an idempotency key (Telnyx: "Idempotency"); FastAPI's has a list as `detail`.
+        case Fault.REQUEST, 422 if not isinstance((document or {}).get("detail"), list):
             return ConflictError
         case Fault.REQUEST, _:
             return PermanentError
         case _:
             return None
-
-
-def _is_validation(document: dict[str, object] | None) -> bool:
-    """Tell FastAPI's 422 (`detail` is a list) from an idempotency key's (Telnyx: "Idempotency")."""
-    return document is not None and isinstance(document.get("detail"), list)

@@ -1,4 +1,4 @@
-"""Reads JSON into the values of worker.domain.turns.thread; never guesses a value."""
+"""Reads JSON into the values of worker.domain.turns.records; never guesses a value."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -8,7 +8,7 @@ from uuid import UUID
 from worker.domain.errors import RetryableError
 from worker.domain.ids import TelnyxConversationId
 from worker.domain.turns.calls import ToolCall
-from worker.domain.turns.thread import Conversation, ThreadMessage
+from worker.domain.turns.records import Conversation, ThreadMessage
 from worker.net.answer import Answer
 from worker.telnyx.answers.answer import read_json, read_object, request_id
 
@@ -50,7 +50,6 @@ def conversation_of(row: Mapping[str, object]) -> Conversation | None:
             key: value if isinstance(value, str) else json.dumps(value)
             for key, value in (metadata if isinstance(metadata, dict) else {}).items()
         },
-        created_at=_time(row.get("created_at")),
     )
 
 
