@@ -39,10 +39,10 @@ unit: $(SYNCED) ## Run the pure tests: no server, no child process, seconds
 	@$(RUN) pytest -n 2 tests/unit
 
 test: $(SYNCED) ## Run what a change can break; brings its own Postgres, Redis and Telnyx
-	@$(RUN) pytest -n $(TEST_PROCESSES) -m "not slow"
+	@$(RUN) pytest -n $(TEST_PROCESSES) --dist worksteal -m "not slow"
 
 test-all: test ## Run `make test`, then the slow tests
-	@$(RUN) pytest -n $(TEST_PROCESSES) -m slow
+	@$(RUN) pytest -n $(TEST_PROCESSES) --dist worksteal -m slow
 
 check: $(SYNCED) ## Lint, formatting, types, import contracts, migrations
 	$(RUN) ruff check

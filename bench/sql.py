@@ -11,7 +11,6 @@ from bench.report import Report
 from bench.rounds import percentile
 from bench.stage import Stage, Subject
 from bench.variants import OURS, USERS
-from tests.support.databases import libpq_url
 from tests.support.processes import eventually
 from worker.sandbox.redis import EmbeddedRedis
 
@@ -49,7 +48,7 @@ def measure(stage: Stage, report: Report) -> None:
 def _each_ms(stage: Stage, subject: Subject, *, messages: int) -> list[tuple[float, float]]:
     """Queue messages, each after the answer to the previous one; return both times of each."""
     found = []
-    url = libpq_url(subject.database_url)
+    url = subject.database_url
     with psycopg.connect(url, autocommit=True) as producer:
         order = stage.order(subject, messages=messages, rate=None, users=USERS)
         for message in envelopes(order):

@@ -15,7 +15,7 @@ from redis import Redis
 from bench.children import ROOT, Producer, UpstreamProcess
 from bench.load import Order
 from bench.variants import Variant
-from tests.support.databases import libpq_url, make_template
+from tests.support.databases import make_template
 from tests.support.processes import eventually, open_folder
 from worker.net.child_process import ChildProcess
 from worker.sandbox.postgres import EmbeddedPostgres
@@ -129,7 +129,7 @@ class Stage:
         with ExitStack() as stack:
             url = self._database(variant, name)
             stack.callback(self._run, f"DROP DATABASE {name} WITH (FORCE)")
-            connection = psycopg.connect(libpq_url(url), autocommit=True)
+            connection = psycopg.connect(url, autocommit=True)
             stack.callback(connection.close)
             broker_url = f"redis://127.0.0.1:{self.redis.port}/{number % 16}"
             redis = stack.enter_context(Redis.from_url(broker_url))
@@ -152,7 +152,7 @@ class Stage:
         template = " TEMPLATE migrated_template" if variant.tables is None else ""
         self._run(f"CREATE DATABASE {name}{template}")
         url = self.postgres.url_of(name)
-        with psycopg.connect(libpq_url(url), autocommit=True) as connection:
+        with psycopg.connect(url, autocommit=True) as connection:
             connection.execute((variant.tables or "SELECT").encode())
             connection.execute(variant.users.encode())
             connection.execute("VACUUM ANALYZE")
@@ -182,7 +182,7 @@ class Stage:
                 **os.environ,
                 "PYTHONPATH": str(ROOT),
                 "BROKER_URL": subject.broker_url,
-                "DATABASE_URL": libpq_url(url) if variant.libpq else url,
+                "DATABASE_URL": url,
                 "DATABASE_PREPARE": "true",
                 "PIN_TO_CORE": "true",
                 "TELNYX_BASE_URL": f"http://127.0.0.1:{self.upstream.port}/v2",
@@ -212,7 +212,7 @@ class Stage:
         )
 
     def _run(self, statement: str) -> None:
-        with psycopg.connect(libpq_url(self.postgres.url), autocommit=True) as connection:
+        with psycopg.connect(self.postgres.url, autocommit=True) as connection:
             connection.execute(statement.encode())
 
 

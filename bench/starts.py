@@ -8,7 +8,6 @@ from bench.rounds import run_round, warm_up
 from bench.silence import SilentProxy
 from bench.stage import Stage, Subject
 from bench.variants import OURS
-from tests.support.databases import libpq_url
 from tests.support.tcp_proxy import postgres_socket
 
 ANSWERS = 50
@@ -52,7 +51,7 @@ def after_a_silent_cut(stage: Stage, report: Report, *, rounds: int) -> None:
 
 def _start_through(stage: Stage, subject: Subject, proxies: list[SilentProxy]) -> None:
     postgres, redis, upstream = proxies
-    database = libpq_url(subject.database_url)
+    database = subject.database_url
     url = f"postgresql://postgres@127.0.0.1:{postgres.port}/{_name_in(database)}"
     stage.start_process(
         subject,

@@ -28,8 +28,6 @@ class Variant:
     """The statement that inserts conversations for `USERS` users."""
     finished: str
     """Message ids and times of the replies with an id above a given one."""
-    libpq: bool = False
-    """Whether it takes a URL of libpq rather than SQLAlchemy's."""
 
 
 FLOOR = Variant(
@@ -42,7 +40,6 @@ FLOOR = Variant(
             created_at timestamptz NOT NULL DEFAULT statement_timestamp())""",
     users="SELECT",
     finished="SELECT message_id, extract(epoch FROM created_at) FROM replies WHERE id > %s",
-    libpq=True,
 )
 NAIVE = Variant(
     name="naive",

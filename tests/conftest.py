@@ -9,12 +9,22 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from tests.support.databases import fresh_database, make_template
+from tests.support.bad_servers import Certificate
+from tests.support.databases import CLOCKED, TEMPLATE, fresh_database, make_template
 from tests.support.processes import open_folder
+from tests.support.programs import IS_CI
 from tests.support.world import World, running_world
 from worker.sandbox.postgres import EmbeddedPostgres
 from worker.sandbox.redis import EmbeddedRedis
 from worker.sandbox.simulator import SimulatorConfig
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail where a test was skipped in CI: what it needs is to be installed there."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if IS_CI and reporter is not None and reporter.stats.get("skipped"):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.fixture(scope="session")
@@ -48,9 +58,12 @@ def postgres_server(shared_postgres: EmbeddedPostgres) -> Iterator[EmbeddedPostg
 
 
 @pytest.fixture
-def database_url(shared_postgres: EmbeddedPostgres) -> Iterator[str]:
+def database_url(
+    request: pytest.FixtureRequest, shared_postgres: EmbeddedPostgres
+) -> Iterator[str]:
     """A database of this test's own, migrated to head: postgresql://..."""
-    with fresh_database(shared_postgres) as url:
+    template = CLOCKED if "world" in request.fixturenames else TEMPLATE
+    with fresh_database(shared_postgres, template=template) as url:
         yield url
 
 
@@ -77,6 +90,12 @@ def redis_server(tmp_path: Path) -> Iterator[EmbeddedRedis]:
     """A server of this test's own, to be killed, restarted, lost."""
     with EmbeddedRedis(tmp_path / "redis") as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    """A certificate of `localhost` that nobody trusts who is not told to."""
+    return Certificate.made_in(tmp_path_factory.mktemp("tls"))
 
 
 @pytest.fixture

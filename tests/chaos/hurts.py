@@ -13,7 +13,6 @@ from tests.chaos.mix import MODELS, OUTBOUND, STALE_S
 from tests.chaos.parts import API_KEY
 from tests.chaos.schedule import NATURES, Kind, Planned
 from tests.chaos.stage import Seat, Stage
-from tests.support.databases import libpq_url
 from tests.support.tcp_proxy import Mode, TcpProxy
 
 _LINE_CUT_AFTER_S = 4.0
@@ -212,4 +211,4 @@ class Hurts:
             self.stage.telnyx.steer("config", messages_stale_s=0.0)
 
     def _connection(self) -> psycopg.Connection:
-        return psycopg.connect(libpq_url(self.stage.database_url), autocommit=True)
+        return psycopg.connect(self.stage.database_url, autocommit=True)

@@ -171,6 +171,7 @@ def running_stage(folder: Path, *, seed: int, workers: int) -> Iterator[Stage]:
                 telnyx_api_key=API_KEY,
                 agents=agents_file(),
                 concurrency=CONCURRENCY,
+                forked=False,
             )
         )
         stage = Stage(

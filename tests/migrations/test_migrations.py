@@ -16,7 +16,7 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
 
-from tests.support.databases import ROOT, alembic_config, fresh_database, libpq_url
+from tests.support.databases import ROOT, alembic_config, fresh_database
 from worker.sandbox.postgres import EmbeddedPostgres
 
 MIGRATIONS = ROOT / "migrations"
@@ -59,7 +59,7 @@ def config(empty_database: str, monkeypatch: pytest.MonkeyPatch) -> Config:
 
 
 def read(url: str, query: str) -> set[str]:
-    with psycopg.connect(libpq_url(url)) as connection:
+    with psycopg.connect(url) as connection:
         return {row[0] for row in connection.execute(query.encode())}
 
 

@@ -8,7 +8,6 @@ child costs some ten milliseconds, and no thread of the test process is forked w
 """
 
 import json
-import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Iterator, Mapping
@@ -20,6 +19,7 @@ from typing import Any, Literal
 
 from pydantic import SecretStr
 
+from tests.support.forked import context
 from tests.support.world import NAMESPACE, RecordingBroker
 from worker.bootstrap.service import Service, build_service
 from worker.config.settings import Settings
@@ -34,9 +34,6 @@ Moment = Literal["before", "after"]
 Step = tuple[Literal["receive"], Mapping[str, object]] | tuple[Literal["answer", "deliver"], int]
 CHANNELS = {"keyed": True, "bare": False}
 """The channels that end in a file, and whether they take an idempotency key."""
-
-_context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["tests.support.crashing"])
 
 
 @dataclass(frozen=True)
@@ -237,7 +234,7 @@ class Child:
 @contextmanager
 def child(job: Job) -> Iterator[Child]:
     """Run a job in a child; at the end it is gone."""
-    process = _context.Process(target=do, args=(job,), daemon=True)
+    process = context.Process(target=do, args=(job,), daemon=True)
     process.start()
     try:
         yield Child(process, job)

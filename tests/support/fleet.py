@@ -23,10 +23,14 @@ from typing import Any, Self
 from celery import Celery
 from redis import Redis, RedisError
 
-from tests.support.processes import eventually
+from tests.support.databases import fresh_database
+from tests.support.forked import ForkedProcess
+from tests.support.processes import eventually, open_folder
+from tests.support.tcp_proxy import TcpProxy, through
 from tests.support.world import NAMESPACE, Database
 from worker.net.child_process import ChildProcess
-from worker.sandbox.simulator import Simulator
+from worker.sandbox.postgres import EmbeddedPostgres
+from worker.sandbox.simulator import Simulator, SimulatorConfig
 from worker.sandbox.simulator.record.events import RequestReceived
 
 ROOT = Path(__file__).parents[2]
@@ -59,7 +63,7 @@ class RealWorker:
     """One worker process."""
 
     name: str
-    process: ChildProcess
+    process: ForkedProcess | ChildProcess
     log: Path
     broker_url: str
 
@@ -129,6 +133,8 @@ class Fleet:
     """16 fewer turns run at once in each process."""
     options: tuple[str, ...] = ("--without-mingle", "--without-gossip")
     """Of Celery's command line; these two save a second at the start."""
+    forked: bool = True
+    """Not for tests of what a start of the program itself does."""
     workers: list[RealWorker] = field(default_factory=list)
     """All that were ever started."""
     _numbers: Any = field(default_factory=count)
@@ -225,10 +231,12 @@ class Fleet:
             "SANDBOX_DIR": str(self.folder / "no-sandbox"),
             "PYTHONPATH": str(ROOT),
         }
-        process = ChildProcess(
-            [sys.executable, "-m", "celery", "-A", "worker", "worker", "-n", name, *self.options],
-            log=log,
-            env={**os.environ, **settings, **env},
+        program = ("celery", "-A", "worker", "worker", "-n", name, *self.options)
+        env = {**os.environ, **settings, **env}
+        process = (
+            ForkedProcess(*program, log=log, env=env)
+            if self.forked
+            else ChildProcess([sys.executable, "-m", *program], log=log, env=env)
         )
         worker = RealWorker(name=name, process=process, log=log, broker_url=self.broker_url)
         self.workers.append(worker)
@@ -370,3 +378,32 @@ def running_fleet(
         finally:
             fleet.stop()
             database.close()
+
+
+@contextmanager
+def fresh_ground(
+    postgres: EmbeddedPostgres,
+    *,
+    broker_url: str,
+    agents: str,
+    proxy: TcpProxy | None = None,
+    simulated: SimulatorConfig | None = None,
+) -> Iterator[Ground]:
+    """Have a fleet with a database, a folder and a simulator of its own, still without workers.
+
+    `proxy`: what stands between the workers and Postgres.
+    """
+    with (
+        open_folder() as folder,
+        fresh_database(postgres) as url,
+        Simulator(simulated or SimulatorConfig(list_visible_after_s=0)) as simulator,
+        running_fleet(
+            folder,
+            database_url=through(proxy, url) if proxy else url,
+            looked_at=url,
+            broker_url=broker_url,
+            simulator=simulator,
+            agents=agents,
+        ) as ground,
+    ):
+        yield ground

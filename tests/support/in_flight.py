@@ -16,7 +16,6 @@ from typing import Any
 import psycopg
 from redis import Redis
 
-from tests.support.databases import libpq_url
 from tests.support.oracle import MessageKey
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
@@ -55,7 +54,7 @@ class Recording:
 
     def restore_rows(self, database_url: str) -> None:
         """Fill an empty database; its revision is the recording's."""
-        with psycopg.connect(libpq_url(database_url), autocommit=True) as connection:
+        with psycopg.connect(database_url, autocommit=True) as connection:
             connection.execute((self.folder / "database.sql").read_bytes())
 
     def restore_redis(self, redis: Redis) -> None:

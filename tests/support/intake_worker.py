@@ -4,8 +4,6 @@ import base64
 import json
 import os
 import re
-import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Callable
@@ -14,6 +12,7 @@ from typing import Any
 
 from redis import Redis
 
+from tests.support.forked import ForkedProcess
 from worker.sandbox.redis import EmbeddedRedis
 
 TESTS = Path(__file__).parents[1]
@@ -30,21 +29,16 @@ class Worker:
         self.broker = redis.url
         self.folder = folder
         self._env = {"INTAKE_BROKER": self.broker, "INTAKE_DIR": str(folder), **env}
-        self.processes: list[subprocess.Popen[bytes]] = []
+        self.processes: list[ForkedProcess] = []
 
     def start(self, *options: str, queues: str = "inbound,turns") -> None:
-        command = [sys.executable, "-m", "celery", "-A", "intake_app:app", "worker", "-E"]
-        command += ["--pool", "threads", "--concurrency", "8", "-Q", queues, "--loglevel", "DEBUG"]
-        command += ["--without-mingle", "--without-gossip"]
+        program = ["celery", "-A", "intake_app:app", "worker", "-E"]
+        program += ["--pool", "threads", "--concurrency", "8", "-Q", queues, "--loglevel", "DEBUG"]
+        program += ["--without-mingle", "--without-gossip"]
         paths = os.pathsep.join([str(TESTS / "integration" / "intake"), str(TESTS.parent)])
-        with (self.folder / "output").open("ab") as output:
-            process = subprocess.Popen(
-                [*command, *options],
-                env=os.environ | self._env | {"PYTHONPATH": paths},
-                stdout=output,
-                stderr=output,
-            )
-        self.processes.append(process)
+        env = os.environ | self._env | {"PYTHONPATH": paths}
+        log = self.folder / "output"
+        self.processes.append(ForkedProcess(*program, *options, log=log, env=env))
 
     def push(self, *entries: bytes, queue: str = "inbound") -> None:
         for entry in entries:
@@ -72,7 +66,7 @@ class Worker:
     def wait(self, ready: Callable[[], bool], timeout_s: float = 40) -> None:
         deadline = time.monotonic() + timeout_s
         while not ready():
-            assert self.processes[-1].poll() is None, self.output()[-3000:]
+            assert self.processes[-1].is_running, self.output()[-3000:]
             assert time.monotonic() < deadline, self.output()[-3000:]
             time.sleep(0.05)
 
@@ -85,13 +79,9 @@ class Worker:
         self.wait(lambda: " ready." in self.output())
 
     def stop(self) -> None:
+        """Kill what still runs: how it ends when it is asked to is a test of its own."""
         for process in self.processes:
-            process.terminate()
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            process.kill()
         self.client.close()
 
 

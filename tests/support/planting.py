@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from redis import Redis
 from sqlalchemy import create_engine
 
-from tests.support.databases import alembic_config, fresh_database, libpq_url
+from tests.support.databases import alembic_config, fresh_database
 from tests.support.raw_server import RawServer, answers, http, raw_server
 from tests.support.tcp_proxy import postgres_socket
 from tests.support.transaction_pooler import Options, transaction_pooler
@@ -81,7 +81,7 @@ class Ground:
         self.admin.config_set(name, value)
 
     def sql(self, statement: str) -> None:
-        with psycopg.connect(libpq_url(self.database_url), autocommit=True) as connection:
+        with psycopg.connect(self.database_url, autocommit=True) as connection:
             connection.execute(statement.encode())
 
     @property

@@ -1,7 +1,6 @@
-"""A RabbitMQ of the test's own, where `rabbitmq-server` is on PATH."""
+"""A RabbitMQ of the test's own."""
 
 import os
-import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -11,7 +10,6 @@ from pathlib import Path
 from tests.support.processes import eventually
 from worker.queue.broker import ERRORS, rabbitmq_version
 
-IS_HERE = shutil.which("rabbitmq-server") is not None
 _DEBIAN = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 """Behind Debian's wrapper, which makes root another user, without the environment."""
 

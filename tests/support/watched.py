@@ -10,13 +10,12 @@ from pathlib import Path
 
 import httpx
 
-from tests.support.databases import fresh_database
-from tests.support.fleet import Ground, RealWorker, agents_file, running_fleet
-from tests.support.processes import eventually, open_folder
+from tests.support.fleet import Ground, RealWorker, agents_file, fresh_ground
+from tests.support.processes import eventually
 from worker.net.child_process import ChildProcess
 from worker.sandbox.postgres import EmbeddedPostgres
 from worker.sandbox.redis import EmbeddedRedis
-from worker.sandbox.simulator import Match, Simulator, SimulatorConfig
+from worker.sandbox.simulator import Match
 
 AGENTS = agents_file(
     more="""tools = ["refund"]
@@ -59,18 +58,8 @@ def scraped(target: str) -> str:
 @contextmanager
 def watched(postgres: EmbeddedPostgres, redis: EmbeddedRedis) -> Iterator[Watched]:
     """Start a worker, have it do a bit of everything, then start `worker metrics`."""
-    with (
-        open_folder() as folder,
-        fresh_database(postgres) as url,
-        Simulator(SimulatorConfig(list_visible_after_s=0)) as simulator,
-        running_fleet(
-            folder,
-            database_url=url,
-            broker_url=redis.url,
-            simulator=simulator,
-            agents=AGENTS,
-        ) as ground,
-    ):
+    with fresh_ground(postgres, broker_url=redis.url, agents=AGENTS) as ground:
+        folder = ground.fleet.folder
         files = folder / "file_sd"
         files.mkdir()
         (files / "note.txt").write_text("of somebody else")

@@ -20,7 +20,7 @@ import psycopg
 from psycopg.rows import dict_row
 from pydantic import SecretStr
 
-from tests.support.databases import libpq_url
+from tests.support.databases import REPLACE_CLOCK
 from tests.support.slots import taken
 from worker.bootstrap.operator import Operator
 from worker.bootstrap.service import Service, build_service
@@ -35,20 +35,13 @@ from worker.store.turns.due_users import Due
 NAMESPACE = UUID("11111111-2222-4333-8444-555555555555")
 USER = "+13125550001"
 
-_REPLACE_CLOCK = """
-CREATE TABLE test_clock (ahead interval NOT NULL);
-INSERT INTO test_clock VALUES ('0');
-CREATE OR REPLACE FUNCTION service_now() RETURNS timestamptz LANGUAGE sql STABLE
-    AS 'SELECT statement_timestamp() + ahead FROM test_clock';
-"""
-
 
 class Database:
     """Looking into Postgres from outside, as an operator would."""
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self._connection = psycopg.connect(libpq_url(url), autocommit=True, row_factory=dict_row)
+        self._connection = psycopg.connect(url, autocommit=True, row_factory=dict_row)
 
     def rows(self, query: str, *values: object) -> list[dict[str, Any]]:
         return self._connection.execute(query, values).fetchall()  # type: ignore[call-overload,no-any-return]
@@ -70,7 +63,8 @@ class Clock:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        database.run(_REPLACE_CLOCK)
+        if database.value("SELECT to_regclass('test_clock') IS NULL"):
+            database.run(REPLACE_CLOCK)
 
     def advance(self, seconds: float) -> None:
         self._database.run(

@@ -7,14 +7,12 @@ import pytest
 from redis import Redis
 
 from tests.support import oracle
-from tests.support.databases import fresh_database
-from tests.support.fleet import Ground, agents_file, running_fleet
+from tests.support.fleet import Ground, agents_file, fresh_ground
 from tests.support.processes import open_folder
 from tests.support.tcp_proxy import Mode, TcpProxy
 from tests.support.world import World
 from worker.sandbox.postgres import EmbeddedPostgres
 from worker.sandbox.redis import EmbeddedRedis
-from worker.sandbox.simulator import Simulator, SimulatorConfig
 
 AGENTS = "[agents.default]\ncall_timeout_s = 5\n"
 
@@ -95,19 +93,9 @@ def proxy(redis: EmbeddedRedis) -> Iterator[TcpProxy]:
 def shared_ground(
     shared_postgres: EmbeddedPostgres, redis: EmbeddedRedis, proxy: TcpProxy
 ) -> Iterator[Ground]:
-    with (
-        open_folder() as folder,
-        fresh_database(shared_postgres) as url,
-        Simulator(SimulatorConfig(list_visible_after_s=0)) as simulator,
-        running_fleet(
-            folder,
-            database_url=url,
-            broker_url=redis.url,
-            simulator=simulator,
-            # Only Redis dies here: a worker that the machine holds up is not to be taken for dead.
-            agents=agents_file(3.0).replace("alive_s = 1.5", "alive_s = 15"),
-        ) as ground,
-    ):
+    # Only Redis dies here: a worker that the machine holds up is not to be taken for dead.
+    agents = agents_file(3.0).replace("alive_s = 1.5", "alive_s = 15")
+    with fresh_ground(shared_postgres, broker_url=redis.url, agents=agents) as ground:
         ground.fleet.start(1, BROKER_URL=f"redis://127.0.0.1:{proxy.port}/0")
         yield ground
 

@@ -6,13 +6,11 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support import oracle
-from tests.support.databases import fresh_database
-from tests.support.fleet import Ground, agents_file, running_fleet
-from tests.support.processes import open_folder
-from tests.support.tcp_proxy import Mode, TcpProxy, postgres_socket, through
+from tests.support.fleet import Ground, agents_file, fresh_ground
+from tests.support.tcp_proxy import Mode, TcpProxy, postgres_socket
 from worker.sandbox.postgres import EmbeddedPostgres
 from worker.sandbox.redis import EmbeddedRedis
-from worker.sandbox.simulator import Match, Simulator, SimulatorConfig
+from worker.sandbox.simulator import Match
 from worker.sandbox.simulator.behaviour.plans import Wire
 
 SLOTS = 4
@@ -35,22 +33,15 @@ def proxy(shared_postgres: EmbeddedPostgres) -> Iterator[TcpProxy]:
 def shared_ground(
     shared_postgres: EmbeddedPostgres, shared_redis: EmbeddedRedis, proxy: TcpProxy
 ) -> Iterator[Ground]:
-    with (
-        open_folder() as folder,
-        fresh_database(shared_postgres) as url,
-        Simulator(SimulatorConfig(list_visible_after_s=0)) as simulator,
-        running_fleet(
-            folder,
-            database_url=through(proxy, url),
-            looked_at=url,
-            broker_url=shared_redis.url,
-            simulator=simulator,
-            agents=agents_file(3.0, DELIVERED),
-        ) as ground,
-    ):
+    with fresh_ground(
+        shared_postgres,
+        broker_url=shared_redis.url,
+        agents=agents_file(3.0, DELIVERED),
+        proxy=proxy,
+    ) as ground:
         yield ground
         seen = oracle.Expectations(slack_s=0.2)
-        assert oracle.check(ground.database, simulator.log(), seen) == []
+        assert oracle.check(ground.database, ground.simulator.log(), seen) == []
 
 
 @pytest.fixture

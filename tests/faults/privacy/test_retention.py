@@ -7,7 +7,6 @@ import psycopg
 import pytest
 
 from tests.support.cli import Said, invoke
-from tests.support.databases import libpq_url
 from tests.support.processes import eventually
 from tests.support.world import (
     HandDrivenWorker,
@@ -261,7 +260,7 @@ def test_a_pass_ends_where_another_process_is_at_it_and_a_person_waits(world: Wo
     database = Database(world.database.url, pool_size=1)
     store = RetentionStore(database, keep_days=DAYS)
     try:
-        with psycopg.connect(libpq_url(world.database.url)) as other:
+        with psycopg.connect(world.database.url) as other:
             other.execute("SELECT pg_advisory_xact_lock(4871, 2)")
             assert list(store.run(waits=False)) == []
         assert [dict(one) for one in store.run() if one] == [{"turns": 1}]
@@ -274,7 +273,7 @@ def test_what_may_not_go_is_not_locked(world: World) -> None:
     say(world, mike, "one", "the last words of an open thread")
     later(world, mike, (DAYS + 1) * DAY_S)
     blocked = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-    with psycopg.connect(libpq_url(world.database.url)) as holder:
+    with psycopg.connect(world.database.url) as holder:
         holder.execute("SELECT FROM calls FOR UPDATE")
         taking = threading.Thread(target=retention, args=(world,))
         taking.start()

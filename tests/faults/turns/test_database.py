@@ -14,7 +14,6 @@ import pytest
 
 from tests.support import oracle
 from tests.support.crashing import watched
-from tests.support.databases import libpq_url
 from tests.support.processes import eventually
 from tests.support.tcp_proxy import Mode, TcpProxy, postgres_socket, worker_through
 from tests.support.world import USER, HandDrivenWorker, World, running_world
@@ -94,7 +93,7 @@ def in_flight(world: World, mike: HandDrivenWorker, envelope: dict[str, object])
 @contextmanager
 def held_row(world: World, address: str) -> Iterator[None]:
     """Hold a user's row in a transaction of somebody else's."""
-    with psycopg.connect(libpq_url(world.database.url)) as stranger:
+    with psycopg.connect(world.database.url) as stranger:
         stranger.execute("SELECT FROM channel_users WHERE address = %s FOR UPDATE", (address,))
         yield
         stranger.rollback()

@@ -4,7 +4,6 @@ import threading
 
 import pytest
 
-from tests.support.databases import libpq_url
 from tests.support.world import World
 from worker.client import Producer, ProducerError, wait_for_reply
 
@@ -69,7 +68,7 @@ def test_a_message_has_to_be_named_in_one_way() -> None:
 
 
 def test_a_database_that_is_away_is_said_without_its_address(database_url: str) -> None:
-    away = libpq_url(database_url) + "&port=1"
+    away = database_url + "&port=1"
     with pytest.raises(ProducerError, match="could not be asked") as raised:
         wait_for_reply(away, message=1)
     assert "port" not in str(raised.value)

@@ -18,7 +18,7 @@ from kombu import Connection
 from packaging.requirements import Requirement
 from redis import Redis
 
-from tests.support.databases import ROOT, libpq_url
+from tests.support.databases import ROOT
 from tests.support.tcp_proxy import Mode, TcpProxy, postgres_socket, through
 from worker.client import Producer, ProducerError
 from worker.envelope import parse_envelope
@@ -238,7 +238,7 @@ $$ INSERT INTO queued_by_test (envelope) VALUES ($1) RETURNING id $$
 @pytest.fixture
 def inbox(database_url: str) -> Iterator[psycopg.Connection]:
     """A stand-in for the service's own function, with a table of its own behind it."""
-    with psycopg.connect(libpq_url(database_url), autocommit=True) as connection:
+    with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute("CREATE TABLE queued_by_test (id bigserial, envelope jsonb)")
         connection.execute("DROP FUNCTION IF EXISTS enqueue_message(jsonb)")
         connection.execute(_FUNCTION)

@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -60,7 +61,7 @@ def test_every_bad_entry_is_kept_once_every_good_one_runs_and_the_worker_lives(
     kept = [(row["reason"], base64.b64decode(row["raw"])) for row in worker.rows()]
     assert sorted(kept) == sorted(expected)
     assert {row["pid"] for row in worker.rows() + worker.runs()} == {worker.processes[0].pid}
-    assert worker.processes[0].poll() is None
+    assert worker.processes[0].is_running
     assert_tells_nothing(worker.output())
     assert_tells_nothing(json.dumps([row["detail"] for row in worker.rows()]))
 
@@ -97,7 +98,6 @@ def test_a_worker_killed_before_the_row_was_written_leaves_the_entry_to_the_next
         worker.start()
         worker.wait(lambda: worker.client.hlen("unacked") == 3)
         worker.processes[0].kill()
-        worker.processes[0].wait()
         (tmp_path / "away").unlink()
         worker.start()
         worker.wait_for(rows=2, runs=1)
@@ -208,9 +208,9 @@ def test_a_worker_told_to_stop_leaves_to_the_next_what_it_does_not_run(worker: W
     for number in range(300):
         worker.push(f"garbage {number}".encode())
         if number == 100:
-            worker.processes[0].terminate()
+            worker.processes[0].send_signal(signal.SIGTERM)
         time.sleep(0.005)
-    worker.processes[0].wait(20)
+    assert worker.processes[0].wait(20)
     worker.start()
     worker.wait(lambda: len({row["raw"] for row in worker.rows()}) == 300)
     worker.wait(worker.is_idle)
@@ -280,8 +280,8 @@ def test_messages_of_every_priority_come_back_to_their_own_list(worker: Worker) 
     worker.client.lpush("inbound\x06\x163", b"garbage", call("messages.receive"))
     worker.start()
     worker.wait(lambda: worker.times_put_back() >= 4)
-    worker.processes[0].terminate()
-    worker.processes[0].wait(20)
+    worker.processes[0].send_signal(signal.SIGTERM)
+    assert worker.processes[0].wait(20)
     assert worker.client.llen("inbound\x06\x163") == 2
     (worker.folder / "away").unlink()
     worker.start()
@@ -290,5 +290,6 @@ def test_messages_of_every_priority_come_back_to_their_own_list(worker: Worker) 
 
 def test_a_worker_does_not_start_on_a_queue_without_a_gate(worker: Worker) -> None:
     worker.start(queues="inbound,other")
-    assert worker.processes[0].wait(20) != 0
+    assert worker.processes[0].wait(20)
+    assert worker.processes[0].exit_code != 0
     assert "no accepted tasks for queue other" in worker.output()

@@ -17,13 +17,13 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from tests.support.databases import ROOT, fresh_database, libpq_url
-from tests.support.fleet import Ground, agents_file, running_fleet
-from tests.support.processes import open_folder
+from tests.support.databases import ROOT
+from tests.support.fleet import Ground, agents_file, fresh_ground
+from tests.support.programs import are_installed
 from worker.client import Producer, wait_for_reply
 from worker.sandbox.postgres import EmbeddedPostgres
 from worker.sandbox.redis import EmbeddedRedis
-from worker.sandbox.simulator import Script, Simulator, SimulatorConfig
+from worker.sandbox.simulator import Script, SimulatorConfig
 
 EXAMPLES = ROOT / "examples"
 USER = "visitor-1"
@@ -73,19 +73,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def ground(shared_postgres: EmbeddedPostgres, shared_redis: EmbeddedRedis) -> Iterator[Ground]:
     """Two workers on a Redis database that other tests leave alone."""
     broker_url = f"redis://127.0.0.1:{shared_redis.port}/1"
-    with (
-        open_folder() as folder,
-        fresh_database(shared_postgres) as url,
-        Simulator(SimulatorConfig(list_visible_after_s=0, show_prefix=False)) as simulator,
-        running_fleet(
-            folder,
-            database_url=url,
-            broker_url=broker_url,
-            simulator=simulator,
-            agents=agents_file(),
-        ) as ground,
-    ):
-        simulator.script(Script(text=TEXT, reply=REPLY, count=None))
+    with fresh_ground(
+        shared_postgres,
+        broker_url=broker_url,
+        agents=agents_file(),
+        simulated=SimulatorConfig(list_visible_after_s=0, show_prefix=False),
+    ) as ground:
+        ground.simulator.script(Script(text=TEXT, reply=REPLY, count=None))
         ground.fleet.start(2)
         yield ground
 
@@ -165,7 +159,7 @@ def webhook(place: Place, *events: dict[str, str]) -> list[str]:
 
 
 def by_psql(place: Place, message_id: str) -> str:
-    url = libpq_url(place.database_url)
+    url = place.database_url
     told = run("sh", EXAMPLES / "send_message_sql.sh", said=as_json(message_id), DATABASE_URL=url)
     assert told.strip().isdecimal()
     return message_id
@@ -194,8 +188,8 @@ def node_folder(place: Place) -> Path:
 
 
 # What is not on this machine is no way here: its tests are not even collected.
-HAS_PSQL = shutil.which("psql") is not None
-HAS_NODE = shutil.which("node") is not None and shutil.which("npm") is not None
+HAS_PSQL = are_installed("psql")
+HAS_NODE = are_installed("node", "npm")
 WAYS: dict[str, Callable[[Place, str], str]] = {
     "client": by_client,
     "client-sql": by_client_and_sql,
@@ -296,7 +290,7 @@ def test_the_example_for_the_shell_fails_when_redis_refuses_or_is_away(refusing:
 if HAS_PSQL:
 
     def test_the_example_for_psql_fails_and_quotes_nothing(database_url: str) -> None:
-        url = libpq_url(database_url)
+        url = database_url
         for said in ('{"text": "SECRET"}', "SECRET", ""):
             failed = subprocess.run(
                 ["sh", EXAMPLES / "send_message_sql.sh"],

@@ -15,11 +15,11 @@ import pytest
 from celery import Celery
 from kombu import Connection, Queue
 
-from tests.support.databases import fresh_database
-from tests.support.fleet import Ground, agents_file, running_fleet
+from tests.support.fleet import Ground, agents_file, fresh_ground
 from tests.support.intake_worker import CANARY, assert_tells_nothing
 from tests.support.processes import open_folder
-from tests.support.rabbitmq import IS_HERE, running_rabbitmq
+from tests.support.programs import are_installed
+from tests.support.rabbitmq import running_rabbitmq
 from tests.support.tcp_proxy import Mode, TcpProxy
 from worker.cli.doctor.check_broker import CHECKS
 from worker.cli.doctor.examine import Setup, examine
@@ -29,9 +29,10 @@ from worker.config.agents_file import load_agents
 from worker.config.settings import Settings
 from worker.queue.broker import waiting_entries
 from worker.sandbox.postgres import EmbeddedPostgres
-from worker.sandbox.simulator import Simulator, SimulatorConfig
 
-__test__ = IS_HERE  # else pytest would report tests that have nothing to test with
+__test__ = are_installed(
+    "rabbitmq-server"
+)  # else pytest would report tests that have nothing to test with
 
 AGENTS = """
 [channels.push.delivery]
@@ -56,18 +57,8 @@ def proxy(broker: str) -> Iterator[TcpProxy]:
 
 @pytest.fixture(scope="module")
 def ground(shared_postgres: EmbeddedPostgres, broker: str, proxy: TcpProxy) -> Iterator[Ground]:
-    with (
-        open_folder() as folder,
-        fresh_database(shared_postgres) as url,
-        Simulator(SimulatorConfig(list_visible_after_s=0)) as simulator,
-        running_fleet(
-            folder,
-            database_url=url,
-            broker_url=broker,
-            simulator=simulator,
-            agents=agents_file(3.0, AGENTS),
-        ) as ground,
-    ):
+    agents = agents_file(3.0, AGENTS)
+    with fresh_ground(shared_postgres, broker_url=broker, agents=agents) as ground:
         ground.fleet.start(BROKER_URL=f"amqp://guest:guest@127.0.0.1:{proxy.port}//")
         yield ground
 

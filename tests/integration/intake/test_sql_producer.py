@@ -10,7 +10,6 @@ import psycopg
 import pytest
 from psycopg import errors, sql
 
-from tests.support.databases import libpq_url
 from tests.support.processes import eventually
 from tests.support.world import RecordingBroker, World
 from worker.bootstrap.service import build_service
@@ -23,7 +22,7 @@ ENQUEUE = "SELECT enqueue_message(%s::jsonb)"
 
 @pytest.fixture
 def producer(database_url: str) -> Iterator[psycopg.Connection[Any]]:
-    with psycopg.connect(libpq_url(database_url)) as connection:
+    with psycopg.connect(database_url) as connection:
         yield connection
 
 
@@ -126,8 +125,8 @@ def test_two_producers_in_opposite_order_do_not_wait_for_each_other(
     database_url: str, world: World
 ) -> None:
     with (
-        psycopg.connect(libpq_url(database_url)) as one,
-        psycopg.connect(libpq_url(database_url)) as other,
+        psycopg.connect(database_url) as one,
+        psycopg.connect(database_url) as other,
     ):
         put(one, envelope(1, user="ann"))
         put(other, envelope(2, user="bob"))
@@ -144,7 +143,7 @@ def test_only_one_worker_drains_at_a_time(
     put(producer, envelope(1))
     producer.commit()
     mike = world.worker()
-    with psycopg.connect(libpq_url(database_url)) as somebody:
+    with psycopg.connect(database_url) as somebody:
         somebody.execute("SELECT pg_advisory_xact_lock(4871, 1)")
         assert not mike.service.background.drain_inbox()
     assert mike.service.background.drain_inbox()
@@ -152,7 +151,7 @@ def test_only_one_worker_drains_at_a_time(
 
 
 def test_a_role_may_put_messages_in_and_read_nothing(database_url: str, world: World) -> None:
-    with psycopg.connect(libpq_url(database_url), autocommit=True) as owner:
+    with psycopg.connect(database_url, autocommit=True) as owner:
         role = "producer_" + database_url.rpartition("/")[2].partition("?")[0]
         owner.execute(sql.SQL("CREATE ROLE {}").format(sql.Identifier(role)))
         try:
@@ -282,7 +281,7 @@ def test_a_hundred_copies_through_both_ways_in_at_once_are_one_message_and_one_r
     ready = threading.Barrier(20)
 
     def by_sql() -> None:
-        with psycopg.connect(libpq_url(database_url), autocommit=True) as own:
+        with psycopg.connect(database_url, autocommit=True) as own:
             ready.wait(10)
             put(own, *(envelope(1) for _ in range(5)))
 

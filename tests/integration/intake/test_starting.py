@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 import psycopg
 import pytest
 
-from tests.support.databases import libpq_url
 from tests.support.processes import eventually
 from tests.support.world import HandDrivenWorker, World
 from worker.domain.messages import NewMessage
@@ -160,7 +159,7 @@ def test_it_does_nothing_where_the_user_changed_while_it_waited_for_his_row(
     """What it has read of other tables is older than his row then."""
     found: list[Claimed | None] = []
     message = newcomer(world, mike)
-    with psycopg.connect(libpq_url(world.database.url)) as other:
+    with psycopg.connect(world.database.url) as other:
         other.execute("UPDATE channel_users SET lease_token = lease_token + 1")
         other.execute("UPDATE conversations SET instructions_hash = 'of others'")
         thread = threading.Thread(target=lambda: found.append(start(mike, message)))

@@ -4,7 +4,7 @@ import psycopg
 import pytest
 
 from tests.support.cli import invoke
-from tests.support.databases import fresh_database, libpq_url
+from tests.support.databases import fresh_database
 from worker.cli.migrations import head_revision
 from worker.sandbox.postgres import EmbeddedPostgres
 
@@ -18,7 +18,7 @@ def empty_database(shared_postgres: EmbeddedPostgres) -> Iterator[str]:
 
 
 def tables(url: str) -> int:
-    with psycopg.connect(libpq_url(url)) as connection:
+    with psycopg.connect(url) as connection:
         row = connection.execute(
             "SELECT count(*) FROM information_schema.tables WHERE table_schema = 'public'"
         ).fetchone()
@@ -27,7 +27,7 @@ def tables(url: str) -> int:
 
 
 def test_an_empty_database_is_migrated_and_then_there_is_nothing_to_do(empty_database: str) -> None:
-    env = {"DATABASE_URL": libpq_url(empty_database)}
+    env = {"DATABASE_URL": empty_database}
     missing = invoke("migrate", "--check", env=env)
     assert (missing.returncode, tables(empty_database)) == (1, 0)
     assert f"the newest migration is {HEAD}" in missing.stdout

@@ -2,14 +2,13 @@
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.support.cli import Said, invoke
-from tests.support.fleet import Ground, agents_file, running_fleet
+from tests.support.fleet import Ground, agents_file, fresh_ground
 from tests.support.world import NAMESPACE, World
-from worker.sandbox.simulator import Simulator, SimulatorConfig
+from worker.sandbox.postgres import EmbeddedPostgres
 
 QUICK_WATCHDOG = "stall_after_s = 2.5\nwatch_s = 0.2\ndrain_s = 1.0\n"
 
@@ -95,17 +94,9 @@ def test_dead_letters_are_listed_shown_replayed_and_dismissed(world: World) -> N
 
 
 @pytest.fixture
-def ground(database_url: str, broker_url: str, tmp_path: Path) -> Iterator[Ground]:
-    with (
-        Simulator(SimulatorConfig(list_visible_after_s=0)) as simulator,
-        running_fleet(
-            tmp_path,
-            database_url=database_url,
-            broker_url=broker_url,
-            simulator=simulator,
-            agents=agents_file() + QUICK_WATCHDOG,
-        ) as made,
-    ):
+def ground(shared_postgres: EmbeddedPostgres, broker_url: str) -> Iterator[Ground]:
+    agents = agents_file() + QUICK_WATCHDOG
+    with fresh_ground(shared_postgres, broker_url=broker_url, agents=agents) as made:
         yield made
 
 

@@ -8,7 +8,6 @@ import psycopg
 import pytest
 
 from tests.support.cli import Up, invoke, worker, worker_up
-from tests.support.databases import libpq_url
 from tests.support.processes import eventually, open_folder
 from worker.sandbox.folder import running_sandbox
 
@@ -28,7 +27,7 @@ def up() -> Iterator[Up]:
 
 def count(up: Up, table: str) -> int:
     url = running_sandbox(Path(up.env["SANDBOX_DIR"]))["DATABASE_URL"]
-    with psycopg.connect(libpq_url(url)) as connection:
+    with psycopg.connect(url) as connection:
         row = connection.execute(f"SELECT count(*) FROM {table}".encode()).fetchone()
     assert row is not None
     return int(row[0])
@@ -111,7 +110,7 @@ def test_the_demo_uses_the_service_that_runs_and_says_which_promise_is_broken(up
     assert kept.returncode == 0, kept.stdout + kept.stderr
     assert up.celery_worker() == before
     url = running_sandbox(Path(up.env["SANDBOX_DIR"]))["DATABASE_URL"]
-    with psycopg.connect(libpq_url(url), autocommit=True) as connection:
+    with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("UPDATE turns SET input_text = 'something else'")
     said = worker("demo", env=up.env)
     assert said.returncode == 1

@@ -17,7 +17,7 @@ from redis import Redis
 
 from tests.support.canary import NUMBER, envelope, invalid, shown, word
 from tests.support.cli import invoke
-from tests.support.databases import fresh_database, libpq_url
+from tests.support.databases import fresh_database
 from tests.support.intake_worker import CANARY, FIXTURES, call
 from tests.support.processes import eventually, open_folder
 from tests.support.shown import OPEN_PAGES, Watched, listening, watched_service
@@ -64,7 +64,7 @@ def watched(shared_postgres: EmbeddedPostgres, shared_redis: EmbeddedRedis) -> I
 def crowd(service: Watched) -> None:
     """More than the threads can take at once, so that there is something to see in flight."""
     locked = "LOCK TABLE messages IN ACCESS EXCLUSIVE MODE"
-    with psycopg.connect(libpq_url(service.database.url)) as other:
+    with psycopg.connect(service.database.url) as other:
         other.execute(locked)
         service.fleet.send(*(envelope(f"crowd-{number}") for number in range(44)))
         assert eventually(lambda: service.redis.hlen("unacked") >= 40)
@@ -98,7 +98,7 @@ def talk(service: Watched) -> None:
         queue="inbound",
         task_id=FOLLOWED,
     )
-    with psycopg.connect(libpq_url(service.database.url)) as producer:
+    with psycopg.connect(service.database.url) as producer:
         for one in (envelope("sql"), envelope("sql-bad", agent=word("agent"))):
             producer.execute("SELECT enqueue_message(%s::jsonb)", [json.dumps(one)])
     service.fleet.wait_for(lambda: not unfinished(service))

@@ -15,7 +15,6 @@ from celery import Celery
 from redis import Redis
 
 from tests.support.cli import Said, invoke
-from tests.support.databases import libpq_url
 from tests.support.processes import eventually
 from tests.support.world import NAMESPACE, USER, HandDrivenWorker, World
 from worker.cli.operators.commands import queue_entries
@@ -310,7 +309,7 @@ def test_what_he_writes_while_his_rows_go_is_a_new_beginning(world: World) -> No
     mike.receive(world.envelope("canary hello"))
     blocked = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
     done: list[Said] = []
-    with psycopg.connect(libpq_url(world.database.url)) as holder:
+    with psycopg.connect(world.database.url) as holder:
         mike.operator.erase.store.stop(HIM)
         # Under the lock of his row, before it goes.
         holder.execute("SELECT pg_advisory_xact_lock(1)")
@@ -351,7 +350,7 @@ def test_while_rows_are_removed_his_messages_are_accepted_and_retention_is_waite
     mike.receive(world.envelope("canary hello"))
     blocked = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
     done: list[Said] = []
-    with psycopg.connect(libpq_url(world.database.url)) as holder:
+    with psycopg.connect(world.database.url) as holder:
         holder.execute(hold)
         erasing = threading.Thread(target=lambda: done.append(run(world, "erase", WHO, "--yes")))
         erasing.start()

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from redis import Redis
 
-from tests.support.databases import ROOT, libpq_url
+from tests.support.databases import ROOT
 from tests.support.pages import fences
 from worker.envelope import Envelope, parse_envelope
 
@@ -61,7 +61,7 @@ def test_the_example_program_queues_an_envelope_and_prints_its_id(broker_url: st
 )
 def test_every_query_shown_runs(query: str, database_url: str) -> None:
     placed = re.sub(r":'(\w+)'", r"%(\1)s", query).encode()
-    with psycopg.connect(libpq_url(database_url)) as connection:
+    with psycopg.connect(database_url) as connection:
         assert connection.execute(placed, {"message_id": "some-id"}).description
 
 

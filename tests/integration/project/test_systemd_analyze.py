@@ -1,6 +1,5 @@
 """systemd itself reads the units."""
 
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from tests.support.databases import ROOT
+from tests.support.programs import are_installed
 
 UNITS = sorted((ROOT / "deploy" / "systemd").glob("*.service"))
 
 
-@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd is not here")
+@pytest.mark.skipif(not are_installed("systemd-analyze"), reason="systemd is not here")
 def test_systemd_takes_the_units(tmp_path: Path) -> None:
     for unit in UNITS:
         here = str(Path(sys.executable).parent)

@@ -12,7 +12,7 @@ import pytest
 
 from bench.fill import fill
 from bench.plans import Plan, caught, explain
-from tests.support.databases import fresh_database, libpq_url
+from tests.support.databases import fresh_database
 from tests.support.world import HandDrivenWorker, World, running_world
 from worker.bootstrap.status import open_counts
 from worker.cli.inspect.metrics import parts_of
@@ -38,7 +38,7 @@ def world(
 ) -> Iterator[World]:
     """A world that was filled once for this file; its tests add a few rows and mind none."""
     with fresh_database(shared_postgres) as url:
-        with psycopg.connect(libpq_url(url), autocommit=True) as connection:
+        with psycopg.connect(url, autocommit=True) as connection:
             fill(connection, users=USERS, each=EACH, waiting=True)
         config, folder = SimulatorConfig(list_visible_after_s=0), tmp_path_factory.mktemp("world")
         with running_world(url, folder, config) as made:
@@ -50,7 +50,7 @@ def plans_of(world: World, do: Callable[[], object]) -> list[Plan]:
     with caught() as statements:
         do()
     distinct = {one.text: one for one in statements}
-    with psycopg.connect(libpq_url(world.database.url), autocommit=True) as connection:
+    with psycopg.connect(world.database.url, autocommit=True) as connection:
         return [explain(connection, one) for one in distinct.values()]
 
 

@@ -16,14 +16,14 @@ import pytest
 
 from tests.support.databases import ROOT
 from tests.support.processes import eventually
+from tests.support.programs import are_installed
 from tests.support.watched import Watched, scraped, watched
 from worker.cli.local.service import free_port
 from worker.net.child_process import ChildProcess
 from worker.sandbox.postgres import EmbeddedPostgres
 from worker.sandbox.redis import EmbeddedRedis
 
-PROMETHEUS, PROMTOOL = shutil.which("prometheus"), shutil.which("promtool")
-__test__ = bool(PROMETHEUS and PROMTOOL)  # else pytest would report tests that cannot be
+__test__ = are_installed("prometheus", "promtool")  # else pytest would report tests that cannot be
 RULES = ROOT / "deploy" / "prometheus"
 BOARD = json.loads((ROOT / "deploy" / "grafana" / "dashboards" / "worker.json").read_text())
 
@@ -37,7 +37,6 @@ def seen(shared_postgres: EmbeddedPostgres, shared_redis: EmbeddedRedis) -> Iter
 @pytest.fixture(scope="module")
 def prometheus(seen: Watched, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     """Its API; it scrapes each second, else as the file in the repository says."""
-    assert PROMETHEUS is not None
     folder = tmp_path_factory.mktemp("prometheus")
     (folder / "alerts.yml").write_bytes((RULES / "alerts.yml").read_bytes())
     config = folder / "prometheus.yml"
@@ -51,7 +50,7 @@ scrape_configs:
     address = f"127.0.0.1:{free_port(0)}"
     server = ChildProcess(
         [
-            PROMETHEUS,
+            shutil.which("prometheus") or "",
             f"--config.file={config}",
             f"--storage.tsdb.path={folder / 'data'}",
             f"--web.listen-address={address}",
@@ -112,9 +111,8 @@ def test_the_rules_are_evaluated_and_say_what_was_planted(prometheus: httpx.Clie
 
 
 def promtool(*arguments: str | Path, stdin: str = "") -> str:
-    assert PROMTOOL is not None
     done = subprocess.run(
-        [PROMTOOL, *arguments], input=stdin, capture_output=True, text=True, check=False
+        ["promtool", *arguments], input=stdin, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr

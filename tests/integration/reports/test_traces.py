@@ -17,14 +17,13 @@ from opentelemetry.trace import format_span_id, format_trace_id
 from tests.support.canary import envelope, invalid, shown, word
 from tests.support.cli import invoke
 from tests.support.collector import Seen, spans, wait_for_spans
-from tests.support.databases import fresh_database, libpq_url
-from tests.support.fleet import Ground, agents_file, running_fleet
-from tests.support.processes import eventually, open_folder
+from tests.support.fleet import Ground, agents_file, fresh_ground
+from tests.support.processes import eventually
 from tests.support.receiver import Receiver, receiver
 from worker.client import Producer
 from worker.sandbox.postgres import EmbeddedPostgres
 from worker.sandbox.redis import EmbeddedRedis
-from worker.sandbox.simulator import Match, Script, Simulator, SimulatorConfig
+from worker.sandbox.simulator import Match, Script
 from worker.sandbox.simulator.record.events import RequestReceived
 
 POST = "POST /ai/openai/responses"
@@ -82,16 +81,11 @@ def parent(number: int) -> str:
 @pytest.fixture(scope="module")
 def traced(shared_postgres: EmbeddedPostgres, shared_redis: EmbeddedRedis) -> Iterator[Traced]:
     with (
-        open_folder() as folder,
-        fresh_database(shared_postgres) as url,
-        Simulator(SimulatorConfig(list_visible_after_s=0)) as simulator,
         receiver() as hooks,
         receiver() as collector,
-        running_fleet(
-            folder,
-            database_url=url,
+        fresh_ground(
+            shared_postgres,
             broker_url=f"redis://127.0.0.1:{shared_redis.port}/4",
-            simulator=simulator,
             agents=agents_file(more=WAYS_OUT.format(hook=hooks.url)),
         ) as ground,
     ):
@@ -198,7 +192,7 @@ def test_tools_that_run_at_once_belong_to_their_turn(traced: Traced) -> None:
 
 
 def test_a_message_without_a_producers_trace_has_its_own(traced: Traced) -> None:
-    with psycopg.connect(libpq_url(traced.ground.database.url)) as producer:
+    with psycopg.connect(traced.ground.database.url) as producer:
         document = json.dumps(envelope("sql", channel="crm"))
         producer.execute("SELECT enqueue_message(%s::jsonb)", [document])
     sql: list[Seen] = []

@@ -14,7 +14,6 @@ import psycopg
 import pytest
 from redis import Redis
 
-from tests.support.databases import libpq_url
 from tests.support.processes import eventually, is_running, pids_naming
 from worker.sandbox.folder import running_sandbox
 from worker.sandbox.sandbox import Sandbox, SandboxUrls
@@ -52,7 +51,7 @@ def small(directory: Path) -> Sandbox:
 def assert_reachable(urls: SandboxUrls) -> None:
     assert urls.database_url is not None
     assert urls.broker_url is not None
-    with psycopg.connect(libpq_url(urls.database_url)) as connection:
+    with psycopg.connect(urls.database_url) as connection:
         assert connection.execute("SELECT 1").fetchall() == [(1,)]
     with Redis.from_url(urls.broker_url) as client:
         assert client.ping()

@@ -10,7 +10,6 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.support.databases import libpq_url
 from tests.support.processes import is_running, open_folder
 from worker.sandbox.postgres import EmbeddedPostgres
 from worker.sandbox.server import SandboxError
@@ -25,7 +24,7 @@ def server(sandbox_dir: Path) -> Iterator[EmbeddedPostgres]:
 
 
 def ask(server: EmbeddedPostgres, question: str) -> list[tuple[object, ...]]:
-    with psycopg.connect(libpq_url(server.url), autocommit=True) as connection:
+    with psycopg.connect(server.url, autocommit=True) as connection:
         cursor = connection.execute(question.encode())
         return cursor.fetchall() if cursor.description else []
 
@@ -74,7 +73,7 @@ def test_a_kill_takes_busy_backends_with_it(server: EmbeddedPostgres) -> None:
     def compute() -> None:
         with (
             suppress(psycopg.OperationalError),
-            psycopg.connect(libpq_url(server.url)) as connection,
+            psycopg.connect(server.url) as connection,
         ):
             backends.append(connection.info.backend_pid)
             started.set()

@@ -3,8 +3,6 @@
 import contextlib
 import select
 import socket
-import ssl
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +11,18 @@ from itertools import chain, repeat
 import pytest
 from pydantic import SecretStr
 
+from tests.support.bad_servers import (
+    Certificate,
+    half_a_body,
+    hang,
+    hang_up,
+    never_read,
+    over_tls,
+    reset_after_request,
+    trickle,
+    trickle_body,
+    trickle_head,
+)
 from tests.support.raw_server import RawServer, answers, http, raw_server, reset, response_object
 from worker.domain.turns.calls import CallOutcome, Done, Fault, NotSent, Refused, Unknown
 from worker.net.answer import IncompleteAnswerError
@@ -49,28 +59,6 @@ def outcome_of(serve: Serve) -> CallOutcome:
     return outcome
 
 
-def hang(conn: socket.socket, server: RawServer) -> None:
-    server.read_request(conn)
-    server.gone.wait(30)
-
-
-def trickle_head(conn: socket.socket, server: RawServer) -> None:
-    server.read_request(conn)
-    trickle(conn, chain(b"HTTP/1.1 200 OK\r\nx-long: ", repeat(ord("a"))))
-
-
-def trickle_body(conn: socket.socket, server: RawServer) -> None:
-    server.read_request(conn)
-    conn.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
-    trickle(conn, repeat(ord(" ")))
-
-
-def trickle(conn: socket.socket, data: Iterator[int]) -> None:
-    for byte in data:
-        conn.sendall(bytes([byte]))
-        time.sleep(0.1)
-
-
 def test_a_complete_answer_is_done() -> None:
     with raw_server(answers(DONE)) as server:
         outcome = post(server.url)
@@ -98,11 +86,8 @@ def test_the_deadline_ends_an_answer_that_does_not_come_or_does_not_end(serve: S
 def test_the_deadline_ends_a_request_that_is_not_taken() -> None:
     big = ResponseRequest(model="m", input=({"role": "user", "content": "x" * 16_000_000},))
 
-    def take_nothing(conn: socket.socket, server: RawServer) -> None:
-        server.gone.wait(30)
-
     started = time.monotonic()
-    with raw_server(take_nothing) as server:
+    with raw_server(never_read) as server:
         outcome = post(server.url, CallWindow.starting_now(3), big)
         assert time.monotonic() - started < 3 + SLACK_S
     assert outcome == Unknown(reason="deadline passed")
@@ -113,32 +98,19 @@ def cut_body(conn: socket.socket, server: RawServer) -> None:
     conn.sendall(DONE[:-3])
 
 
-def promise_too_much(conn: socket.socket, server: RawServer) -> None:
-    server.read_request(conn)
-    conn.sendall(b'HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{"status":"completed"}')
-
-
 def cut_chunk(conn: socket.socket, server: RawServer) -> None:
     server.read_request(conn)
     conn.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
     conn.sendall(b'16\r\n{"status":"completed"}\r\n')
 
 
-def close_unanswered(conn: socket.socket, server: RawServer) -> None:
-    server.read_request(conn)
-
-
-@pytest.mark.parametrize("serve", [cut_body, promise_too_much, cut_chunk, close_unanswered])
+@pytest.mark.parametrize("serve", [cut_body, half_a_body, cut_chunk, hang_up])
 def test_an_answer_that_ends_early_is_unknown(serve: Serve) -> None:
     assert outcome_of(serve) == Unknown(reason="ended early")
 
 
 def test_a_reset_after_the_request_is_unknown() -> None:
-    def serve(conn: socket.socket, server: RawServer) -> None:
-        server.read_request(conn)
-        reset(conn)
-
-    assert outcome_of(serve) == Unknown(reason="read: ConnectionResetError")
+    assert outcome_of(reset_after_request) == Unknown(reason="read: ConnectionResetError")
 
 
 def test_a_reset_before_the_request_was_read_is_unknown() -> None:
@@ -300,27 +272,6 @@ def test_a_window_serves_one_call_only() -> None:
 # The same over TLS.
 
 
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
-    folder = tmp_path_factory.mktemp("tls")
-    cert, key = str(folder / "cert.pem"), str(folder / "key.pem")
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
-    command += ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
-    subprocess.run([*command, "-keyout", key, "-out", cert], check=True, capture_output=True)
-    return cert, key
-
-
-def over_tls(certificate: tuple[str, str], serve: Serve) -> Serve:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(*certificate)
-
-    def wrapped(conn: socket.socket, server: RawServer) -> None:
-        with context.wrap_socket(conn, server_side=True) as tls:
-            serve(tls, server)
-
-    return wrapped
-
-
 def post_tls(port: int, cert: str | None, timeout_s: float) -> CallOutcome:
     url = f"https://localhost:{port}/v2"
     with TelnyxClient(
@@ -329,11 +280,11 @@ def post_tls(port: int, cert: str | None, timeout_s: float) -> CallOutcome:
         return client.responses.create(REQUEST, CallWindow.starting_now(timeout_s))
 
 
-def test_tls_works_and_keeps_the_connection(certificate: tuple[str, str]) -> None:
+def test_tls_works_and_keeps_the_connection(certificate: Certificate) -> None:
     with raw_server(over_tls(certificate, answers(DONE))) as server:
         url = f"https://localhost:{server.port}/v2"
         with TelnyxClient(
-            KEY, base_url=url, tls=tls_context({"SSL_CERT_FILE": certificate[0]})
+            KEY, base_url=url, tls=tls_context({"SSL_CERT_FILE": certificate.cert})
         ) as client:
             for _ in range(3):
                 window = CallWindow.starting_now(60)
@@ -341,23 +292,20 @@ def test_tls_works_and_keeps_the_connection(certificate: tuple[str, str]) -> Non
     assert server.connections == 1
 
 
-def test_a_trickle_over_tls_ends_in_time(certificate: tuple[str, str]) -> None:
+def test_a_trickle_over_tls_ends_in_time(certificate: Certificate) -> None:
     with raw_server(over_tls(certificate, trickle_body)) as server:
-        outcome = post_tls(server.port, certificate[0], 1.0)
+        outcome = post_tls(server.port, certificate.cert, 1.0)
     assert outcome == Unknown(reason="deadline passed")
 
 
-def test_a_handshake_that_is_never_answered_is_not_sent(certificate: tuple[str, str]) -> None:
-    def serve(conn: socket.socket, server: RawServer) -> None:
-        server.gone.wait(30)
-
+def test_a_handshake_that_is_never_answered_is_not_sent(certificate: Certificate) -> None:
     started = time.monotonic()
-    with raw_server(serve) as server:
-        assert post_tls(server.port, certificate[0], 0.4) == NotSent(reason="tls: TimeoutError")
+    with raw_server(never_read) as server:
+        assert post_tls(server.port, certificate.cert, 0.4) == NotSent(reason="tls: TimeoutError")
     assert time.monotonic() - started < SLACK_S
 
 
-def test_no_handshake_begins_after_the_send_deadline(certificate: tuple[str, str]) -> None:
+def test_no_handshake_begins_after_the_send_deadline(certificate: Certificate) -> None:
     heard = threading.Event()
     times = chain([0.0], repeat(2.1))
 
@@ -367,24 +315,24 @@ def test_no_handshake_begins_after_the_send_deadline(certificate: tuple[str, str
 
     with raw_server(serve) as server:
         window = CallWindow(send_by=2.0, finish_by=77.0, clock=lambda: next(times))
-        tls = tls_context({"SSL_CERT_FILE": certificate[0]})
+        tls = tls_context({"SSL_CERT_FILE": certificate.cert})
         with pytest.raises(IncompleteAnswerError, match="send deadline"):
             dial(("127.0.0.1", server.port), tls, window)
         assert heard.wait(5)
 
 
-def test_a_handshake_that_trickles_is_not_sent(certificate: tuple[str, str]) -> None:
+def test_a_handshake_that_trickles_is_not_sent(certificate: Certificate) -> None:
     def serve(conn: socket.socket, server: RawServer) -> None:
         conn.recv(10000)
         trickle(conn, chain(b"\x16\x03\x03\x40\x00", repeat(0)))
 
     started = time.monotonic()
     with raw_server(serve) as server:
-        assert post_tls(server.port, certificate[0], 0.6) == NotSent(reason="tls: TimeoutError")
+        assert post_tls(server.port, certificate.cert, 0.6) == NotSent(reason="tls: TimeoutError")
     assert time.monotonic() - started < SLACK_S
 
 
-def test_a_certificate_of_somebody_else_is_not_sent(certificate: tuple[str, str]) -> None:
+def test_a_certificate_of_somebody_else_is_not_sent(certificate: Certificate) -> None:
     with raw_server(over_tls(certificate, answers(DONE))) as server:
         outcome = post_tls(server.port, None, 60)
     assert outcome == NotSent(reason="tls: SSLCertVerificationError")

@@ -9,12 +9,10 @@ from uuid import UUID, uuid4
 import pytest
 
 from tests.support.databases import fresh_database
-from tests.support.fleet import Ground, agents_file, running_fleet
-from tests.support.processes import open_folder
+from tests.support.fleet import Ground, agents_file, fresh_ground
 from worker.domain.ids import WorkerId
 from worker.sandbox.postgres import EmbeddedPostgres
 from worker.sandbox.redis import EmbeddedRedis
-from worker.sandbox.simulator import Simulator, SimulatorConfig
 from worker.store.database import Database
 from worker.store.workers import WorkerStore
 
@@ -31,18 +29,7 @@ def database(shared_postgres: EmbeddedPostgres) -> Iterator[Database]:
 
 @pytest.fixture
 def pinned(shared_postgres: EmbeddedPostgres, shared_redis: EmbeddedRedis) -> Iterator[Ground]:
-    with (
-        open_folder() as folder,
-        fresh_database(shared_postgres) as url,
-        Simulator(SimulatorConfig()) as simulator,
-        running_fleet(
-            folder,
-            database_url=url,
-            broker_url=shared_redis.url,
-            simulator=simulator,
-            agents=agents_file(),
-        ) as ground,
-    ):
+    with fresh_ground(shared_postgres, broker_url=shared_redis.url, agents=agents_file()) as ground:
         ground.fleet.start(2, PIN_TO_CORE="true")
         yield ground
 

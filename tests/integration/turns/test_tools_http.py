@@ -10,7 +10,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -21,7 +20,18 @@ import httpx
 import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from tests.support.raw_server import RawServer, Serve, answers, http, raw_server, reset
+from tests.support.bad_servers import (
+    Certificate,
+    half_a_body,
+    hang,
+    hang_up,
+    never_read,
+    over_tls,
+    reset_after_request,
+    trickle_body,
+    trickle_head,
+)
+from tests.support.raw_server import RawServer, Serve, answers, http, raw_server
 from tests.support.signers import signer_of
 from worker.domain.messages import ChannelAddress
 from worker.domain.tools import MAX_OUTPUT_BYTES, ToolConfig, ToolRequest, ToolResult
@@ -240,28 +250,9 @@ def test_a_redirect_is_not_followed() -> None:
 # --- once more, or not -------------------------------------------------------------------------
 
 
-def hang(conn: socket.socket, server: RawServer) -> None:
-    server.read_request(conn)
-    server.gone.wait(30)
-
-
-def reset_after_request(conn: socket.socket, server: RawServer) -> None:
-    server.read_request(conn)
-    reset(conn)
-
-
-def half_a_body(conn: socket.socket, server: RawServer) -> None:
-    server.read_request(conn)
-    conn.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
-
-
 def not_http(conn: socket.socket, server: RawServer) -> None:
     server.read_request(conn)
     conn.sendall(b"SSH-2.0-SECRET\r\n\r\n")
-
-
-def hang_up(conn: socket.socket, server: RawServer) -> None:
-    server.read_request(conn)
 
 
 def and_then(first: Serve, then: Serve) -> Serve:
@@ -364,28 +355,6 @@ def test_a_pause_that_is_asked_for_is_kept_where_there_is_time(
 # --- time --------------------------------------------------------------------------------------
 
 
-def trickle(conn: socket.socket, data: Iterator[bytes]) -> None:
-    for byte in data:
-        conn.sendall(byte)
-        time.sleep(0.05)
-
-
-def trickle_head(conn: socket.socket, server: RawServer) -> None:
-    server.read_request(conn)
-    conn.sendall(b"HTTP/1.1 200 OK\r\nx-long: ")
-    trickle(conn, iter(lambda: b"a", b""))
-
-
-def trickle_body(conn: socket.socket, server: RawServer) -> None:
-    server.read_request(conn)
-    conn.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
-    trickle(conn, iter(lambda: b"a", b""))
-
-
-def never_read(conn: socket.socket, server: RawServer) -> None:
-    server.gone.wait(30)
-
-
 @pytest.mark.parametrize("serve", [hang, trickle_head, trickle_body])
 @pytest.mark.parametrize("honours_key", [True, False])
 def test_the_time_limit_holds_over_the_whole_run(serve: Serve, honours_key: bool) -> None:
@@ -437,29 +406,8 @@ def test_many_threads_share_one_tool() -> None:
 # --- tls ---------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
-    folder = tmp_path_factory.mktemp("tls")
-    cert, key = str(folder / "cert.pem"), str(folder / "key.pem")
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
-    command += ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
-    subprocess.run([*command, "-keyout", key, "-out", cert], check=True, capture_output=True)
-    return cert, key
-
-
-def over_tls(certificate: tuple[str, str], serve: Serve) -> Serve:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(*certificate)
-
-    def wrapped(conn: socket.socket, server: RawServer) -> None:
-        with context.wrap_socket(conn, server_side=True) as tls:
-            serve(tls, server)
-
-    return wrapped
-
-
-def test_tls_trusts_the_authorities_of_the_environment(certificate: tuple[str, str]) -> None:
-    environ = {"SECRET": SECRET, "SSL_CERT_FILE": certificate[0]}
+def test_tls_trusts_the_authorities_of_the_environment(certificate: Certificate) -> None:
+    environ = {"SECRET": SECRET, "SSL_CERT_FILE": certificate.cert}
     with raw_server(over_tls(certificate, answers(OK))) as server:
         config = replace(CONFIG, url=f"https://localhost:{server.port}/cancel?a=b")
         result = build_tools({"cancel": config}, environ)["cancel"].run(REQUEST)
@@ -468,7 +416,7 @@ def test_tls_trusts_the_authorities_of_the_environment(certificate: tuple[str, s
 
 
 def test_an_untrusted_certificate_fails_before_anything_is_sent(
-    certificate: tuple[str, str],
+    certificate: Certificate,
 ) -> None:
     with raw_server(over_tls(certificate, answers(OK))) as server:
         result = tool_at(f"https://localhost:{server.port}/").run(REQUEST)

@@ -15,7 +15,7 @@ from redis import Redis
 
 from tests.support import oracle
 from tests.support.cli import invoke
-from tests.support.databases import fresh_database, libpq_url
+from tests.support.databases import fresh_database
 from tests.support.fleet import TIMING, Ground, running_fleet
 from tests.support.in_flight import WEBHOOK_SECRET, Recording, key_of
 from tests.support.oracle import MessageKey
@@ -84,7 +84,7 @@ class Replay:
         """Give what a command of an operator needs."""
         fleet = self.ground.fleet
         return {
-            "DATABASE_URL": libpq_url(fleet.database_url),
+            "DATABASE_URL": fleet.database_url,
             "BROKER_URL": fleet.broker_url,
             "TELNYX_BASE_URL": fleet.telnyx_base_url,
             "TELNYX_API_KEY": fleet.telnyx_api_key,
@@ -122,7 +122,7 @@ def ground(shared_postgres: EmbeddedPostgres, shared_redis: EmbeddedRedis) -> It
     config = SimulatorConfig(list_visible_after_s=0)
     with open_folder() as folder, fresh_database(shared_postgres, template="template1") as url:
         RECORDING.restore_rows(url)
-        migrated = invoke("migrate", env={"DATABASE_URL": libpq_url(url)})
+        migrated = invoke("migrate", env={"DATABASE_URL": url})
         assert migrated.returncode == 0, migrated.stderr
         with (
             Simulator(config, RECORDING.copy_of_log(folder)) as simulator,

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 import yaml
 
-from tests.support.databases import ROOT, fresh_database, libpq_url
+from tests.support.databases import ROOT, fresh_database
 from worker.config.agents_file import load_agents
 from worker.config.settings import SECRETS, Settings
 from worker.sandbox.postgres import EmbeddedPostgres
@@ -127,7 +127,7 @@ def test_the_agents_of_the_config_map_load(tmp_path: Path) -> None:
 def database(shared_postgres: EmbeddedPostgres) -> Iterator[psycopg.Connection]:
     with (
         fresh_database(shared_postgres) as url,
-        psycopg.connect(libpq_url(url), autocommit=True) as connection,
+        psycopg.connect(url, autocommit=True) as connection,
     ):
         yield connection
 

@@ -1,0 +1,15 @@
+"""Programs that tests need and Python's packages do not bring: Debian's packages do."""
+
+import os
+import shutil
+
+IS_CI = bool(os.environ.get("CI"))
+"""There a test that cannot run is an error: `.ci/run` installs what they need."""
+
+
+def are_installed(*names: str) -> bool:
+    """Whether all of them are on PATH. In CI, raise when one is missing."""
+    missing = [name for name in names if shutil.which(name) is None]
+    if missing and IS_CI:
+        raise FileNotFoundError(f"not on PATH: {', '.join(missing)}")
+    return not missing
