@@ -13,7 +13,8 @@ from celery import Celery
 
 from worker.bootstrap.service import Service, build_service
 from worker.bootstrap.shared import longest_lease_s
-from worker.config.settings import Settings, SettingsError, load_settings, secret_from_file
+from worker.config.settings import Settings, load_settings, secret_from_file
+from worker.domain.errors import SettingsError
 from worker.envelope.wire import INBOUND, RECEIVE
 from worker.handlers.turns.answer import MAX_TASK_S
 from worker.queue.broker import (
@@ -92,12 +93,9 @@ FLOWER_AUTH: Final = "FLOWER_BASIC_AUTH"
 
 def _pass_secret_to_flower() -> None:
     """Put the password from its file into the environment, which Flower reads next."""
-    try:
-        if auth := secret_from_file(FLOWER_AUTH):
-            del os.environ[f"{FLOWER_AUTH}_FILE"]
-            os.environ[FLOWER_AUTH] = auth
-    except ValueError as error:
-        raise SettingsError(f"{FLOWER_AUTH}: {error}") from None
+    if auth := secret_from_file(FLOWER_AUTH):
+        del os.environ[f"{FLOWER_AUTH}_FILE"]
+        os.environ[FLOWER_AUTH] = auth
 
 
 def _build() -> WorkerApp:

@@ -53,7 +53,8 @@ class Ground:
             "namespace": NAMESPACE,
         }
         read = Settings(_env_file=None, **{**values, **self.changes})
-        return Setup(settings=read, wrong={}, agents=load_agents(read.agents_file))
+        routing, timing = load_agents(read.agents_file)
+        return Setup(settings=read, wrong={}, routing=routing, timing=timing)
 
     def env(self, **more: str) -> dict[str, str]:
         return {

@@ -31,7 +31,7 @@ class Operator:
         """Connect to nothing yet. Raises `SettingsError`."""
         routing, timing = load_agents(settings.agents_file)
         self._database = database = Database(settings.database_url, pool_size=2, name="worker-cli")
-        self._telnyx = TelnyxClient(settings.telnyx_api_key, base_url=settings.telnyx_base_url)
+        self._telnyx = build_telnyx(settings)
         telnyx, namespace = self._telnyx.conversations, settings.namespace
         slowest_s = max(one.call_timeout_s for one in routing.agents.values())
         interventions = InterventionStore(
@@ -41,11 +41,8 @@ class Operator:
         self.users = UserStore(database)
         self.pause = PauseUser(users=self.users, telnyx=telnyx)
         self.dead_letters = DeadLetterStore(database)
-        self.replay = Replay(
-            letters=self.dead_letters,
-            messages=MessageStore(database),
-            routing=routing,
-        )
+        accepted = MessageStore(database)
+        self.replay = Replay(letters=self.dead_letters, messages=accepted, routing=routing)
         self.ledger = ConversationReports(database)
         self.compare = partial(compare, ledger=self.ledger, telnyx=telnyx)
         self.reset = ResetConversation(store=interventions)
@@ -65,11 +62,15 @@ class Operator:
             routing=routing,
             namespace=namespace,
         )
-        self.export = ExportUser(
-            store=ExportStore(database), erasures=erasures, raw=raw, routing=routing
-        )
+        exports = ExportStore(database)
+        self.export = ExportUser(store=exports, erasures=erasures, raw=raw, routing=routing)
 
     def close(self) -> None:
         """Close the connections to Telnyx and Postgres."""
         self._telnyx.close()
         self._database.close()
+
+
+def build_telnyx(settings: Settings) -> TelnyxClient:
+    """Build a client for one command; the caller closes it."""
+    return TelnyxClient(settings.telnyx_api_key, base_url=settings.telnyx_base_url)

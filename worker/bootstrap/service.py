@@ -10,7 +10,7 @@ from functools import partial
 from worker.bootstrap.shared import SharedParts
 from worker.channels.build import build_channels
 from worker.channels.channel import DEADLINE_S, Channel
-from worker.config.settings import Settings, SettingsError
+from worker.config.settings import Settings
 from worker.domain.routing import Routing
 from worker.handlers.background.cpu_affinity import stay_on_one_core
 from worker.handlers.background.sweeper import LocalRunner, Sweeper
@@ -70,12 +70,7 @@ def build_service(
     """
     shared = SharedParts(settings)
     deliveries = DeliveryStore(shared.database, lease_s=DEADLINE_S + shared.timing.lease_margin_s)
-    deliver = DeliverReplies(
-        store=deliveries,
-        endpoints=EndpointStore(shared.database),
-        routing=shared.routing,
-        channels=_channels(shared.routing, broker, channels),
-    )
+    deliver = _deliver(shared, deliveries, broker, channels or {})
     answer = _answer(shared, broker)
     dead_letters = DeadLetterStore(shared.database)
     # Not on Celery's pool: a burst of retries must not take the threads of intake and turns.
@@ -98,20 +93,26 @@ def build_service(
         shared.close()
 
     return Service(
-        receive=ReceiveEnvelope(
-            messages=MessageStore(shared.database),
-            routing=shared.routing,
-            dead_letters=dead_letters,
-            answer=answer,
-            slots=shared.slots,
-            starts=shared.leased(StartStore),
-        ),
+        receive=_receive(shared, dead_letters, answer),
         answer=answer,
         deliver=deliver,
         dead_letters=dead_letters,
         background=_background(shared, broker, sweep),
         start_telemetry=shared.start_telemetry,
         close=close,
+    )
+
+
+def _receive(
+    shared: SharedParts, dead_letters: DeadLetterStore, answer: AnswerUser
+) -> ReceiveEnvelope:
+    return ReceiveEnvelope(
+        messages=MessageStore(shared.database),
+        routing=shared.routing,
+        dead_letters=dead_letters,
+        answer=answer,
+        slots=shared.slots,
+        starts=shared.leased(StartStore),
     )
 
 
@@ -194,16 +195,20 @@ def _retention(database: Database, keep_days: int | None) -> HourlyRetention | N
     return HourlyRetention(store=RetentionStore(database, keep_days=keep_days))
 
 
-def _channels(
-    routing: Routing, broker: BrokerClient, given: Mapping[str, Channel] | None
-) -> dict[str, Channel]:
-    given = given or {}
+def _deliver(
+    shared: SharedParts,
+    deliveries: DeliveryStore,
+    broker: BrokerClient,
+    given: Mapping[str, Channel],
+) -> DeliverReplies:
     wanted = {
         name: policy.delivery
-        for name, policy in routing.channels.items()
+        for name, policy in shared.routing.channels.items()
         if policy.delivery is not None and name not in given
     }
-    try:
-        return build_channels(wanted, broker.publish, os.environ) | dict(given)
-    except ValueError as error:
-        raise SettingsError(f"AGENTS_FILE: {error}") from None
+    return DeliverReplies(
+        store=deliveries,
+        endpoints=EndpointStore(shared.database),
+        routing=shared.routing,
+        channels=build_channels(wanted, broker.publish, os.environ) | dict(given),
+    )

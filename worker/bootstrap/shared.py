@@ -7,7 +7,7 @@ from uuid import uuid4
 
 from worker.channels.live import LiveReplies
 from worker.config.agents_file import load_agents
-from worker.config.settings import Settings, SettingsError
+from worker.config.settings import Settings
 from worker.domain.ids import WorkerId
 from worker.domain.routing import Routing
 from worker.handlers.turns.slots import TurnSlots
@@ -20,7 +20,6 @@ from worker.store.turns.due_users import SweepStore
 from worker.store.turns.lease import LeasedStore
 from worker.telnyx.client import TelnyxClient
 from worker.tools.build import build_tools
-from worker.tools.tool import Tool
 
 if TYPE_CHECKING:
     from worker.observability.otel import TraceExport
@@ -48,7 +47,7 @@ class SharedParts:
         # First of all that can record spans: it sets the tracer of the process.
         self._trace_export = _trace_export(os.environ, self.worker_id)
         self.telnyx = TelnyxClient(settings.telnyx_api_key, base_url=settings.telnyx_base_url)
-        self.tools = _tools(self.routing)
+        self.tools = build_tools(self.routing.tools, os.environ)
         self.live = _live(self.routing, settings)
         self.slots = slots = TurnSlots(settings.turn_slots, agents=len(self.routing.agents))
         self.sweeps = SweepStore(self.own_database, wake_ttl_s=self.timing.wake_ttl_s)
@@ -127,10 +126,3 @@ def _live(routing: Routing, settings: Settings) -> LiveReplies | None:
         log.warning("live.needs_redis")
         return None
     return LiveReplies(settings.broker_url)
-
-
-def _tools(routing: Routing) -> dict[str, Tool]:
-    try:
-        return build_tools(routing.tools, os.environ)
-    except ValueError as error:
-        raise SettingsError(f"AGENTS_FILE: {error}") from None

@@ -13,6 +13,7 @@ import httpx
 from worker.channels.channel import Channel
 from worker.channels.task import TaskChannel
 from worker.channels.webhook import WebhookChannel
+from worker.domain.errors import SettingsError
 from worker.domain.routing import ROUTE, Delivery, EntryPointDelivery, TaskDelivery, WebhookDelivery
 from worker.net.dial import tls_context
 from worker.net.post_once import parse_url
@@ -28,7 +29,7 @@ def build_channels(
     publish: Callable[[str, str, str, dict[str, Any]], None],
     environ: Mapping[str, str],
 ) -> dict[str, Channel]:
-    """Build them all, by channel name. Raises ValueError: one line with channel, fault and fix.
+    """Build them all, by channel name. Raises `SettingsError`, one line with the fault and the fix.
 
     `publish`: see `TaskChannel`. `environ` has the variables of `secret_env`, and
     perhaps SSL_CERT_FILE.
@@ -51,7 +52,7 @@ def build_channels(
             # Only the cause that was named on purpose: others may quote a secret.
             kind = "routes" if name.startswith(ROUTE) else "channels"
             place = f"{kind}.{name.removeprefix(ROUTE)}.delivery"
-            raise ValueError(f"{place}: {error}") from error.__cause__
+            raise SettingsError(f"AGENTS_FILE: {place}: {error}") from error.__cause__
     return built
 
 

@@ -108,7 +108,7 @@ def migrate(
 ) -> None:
     """Bring the database of DATABASE_URL to the newest migration."""
     from worker.cli import migrations
-    from worker.cli.settings import settings_for
+    from worker.config.settings import settings_for
 
     url = settings_for("database_url").database_url
     before, head = migrations.revision_of(url), migrations.head_revision()

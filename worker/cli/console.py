@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final
 
 from rich.console import Console
@@ -17,6 +17,9 @@ err = Console(stderr=True, highlight=False)
 
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 """C0 and C1 but tab and newline: a reply must not steer somebody's terminal."""
+
+_UNITS: Final = ((172_800, 86_400, "d"), (7_200, 3_600, "h"), (120, 60, "min"))
+"""Seconds from which on this unit is used: 90 s is more precise than 2 min."""
 
 
 def print_line(line: str = "") -> None:
@@ -72,3 +75,26 @@ def progress_bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
     with Progress(*columns, console=err, disable=not err.is_terminal, transient=True) as bar:
         task = bar.add_task(title, total=total)
         yield lambda steps: bar.advance(task, steps)
+
+
+def span(seconds: float) -> str:
+    """Format a length of time: `2.5 s`, `90 s`, `3 min`."""
+    seconds = abs(seconds)
+    for least, size, unit in _UNITS:
+        if seconds >= least:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"  # noqa: PLR2004 - two digits
+
+
+def moment(at: datetime, now: datetime) -> str:
+    """Format a time and its distance: `12:00:03Z, in 2.0 s`; with the date if it is another day."""
+    distance = (at - now).total_seconds()
+    phrase = f"in {span(distance)}" if distance > 0 else f"{span(distance)} ago"
+    return f"{clock(at, now)}, {phrase}"
+
+
+def clock(at: datetime, now: datetime) -> str:
+    """Format a time alone; with the date if it is another day."""
+    at, now = at.astimezone(UTC), now.astimezone(UTC)
+    form = "%H:%M:%SZ" if at.date() == now.date() else "%Y-%m-%d %H:%M:%SZ"
+    return at.strftime(form)

@@ -11,7 +11,7 @@ from typing import Final
 
 import typer
 
-from worker.domain.errors import DatabaseAwayError, WorkerError
+from worker.domain.errors import DatabaseAwayError, SettingsError, WorkerError
 
 FAILED: Final = 1
 MISUSED: Final = 2
@@ -21,9 +21,9 @@ INTERRUPTED: Final = 130
 class CommandError(Exception):
     """A command cannot go on; its text is for the person who typed it."""
 
-    def __init__(self, message: str, *, exit_code: int = FAILED) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code
+
+class MisuseError(CommandError):
+    """An option or an argument is wrong."""
 
 
 @contextmanager
@@ -37,5 +37,5 @@ def errors_as_one_line() -> Iterator[None]:
         away = isinstance(error, DatabaseAwayError)
         fix = ". Is it running, and is DATABASE_URL right?" if away else ""
         sys.stderr.write(f"worker: {error}{fix}\n")
-        code = error.exit_code if isinstance(error, CommandError) else FAILED
-        raise typer.Exit(code) from None
+        misused = isinstance(error, MisuseError | SettingsError)
+        raise typer.Exit(MISUSED if misused else FAILED) from None

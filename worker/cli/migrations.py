@@ -12,8 +12,9 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 
-from worker.bootstrap.status import open_counts
-from worker.cli.errors import MISUSED, CommandError
+from worker.bootstrap.reports import open_database
+from worker.cli.errors import CommandError, MisuseError
+from worker.store.reports.status import StatusStore
 
 _LOCK: Final = 7_733_571_002
 """Number of a Postgres advisory lock: two migrations at once run one after the other."""
@@ -23,17 +24,16 @@ def require_newest(database_url: str) -> None:
     """Raise `CommandError` unless the database is at the newest migration."""
     current, head = revision_of(database_url), head_revision()
     if current != head:
-        raise CommandError(
+        raise MisuseError(
             f"the database of DATABASE_URL is at {current or 'nothing yet'}, this version needs "
-            f"{head}: run `worker migrate`, or `worker up --migrate`",
-            exit_code=MISUSED,
+            f"{head}: run `worker migrate`, or `worker up --migrate`"
         )
 
 
 def revision_of(database_url: str) -> str | None:
     """Return the database's migration. Raises `RetryableError` if Postgres is away."""
-    with open_counts(database_url) as counts:
-        return counts.status.revision()
+    with open_database(database_url) as database:
+        return StatusStore(database).revision()
 
 
 def head_revision() -> str:

@@ -17,8 +17,8 @@ from pydantic import (
 )
 
 from worker.config.sections import BudgetSection, LimitsSection, Section, ToolSection
-from worker.config.settings import SettingsError
 from worker.domain.deliveries import WEBHOOK_MAX_AGE_S
+from worker.domain.errors import SettingsError
 from worker.domain.routing import (
     ROUTE,
     Agent,
@@ -185,13 +185,9 @@ def load_agents(path: Path | None) -> tuple[Routing, Timing]:
         fault = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in fault["loc"])
         raise SettingsError(f"AGENTS_FILE: {path}: {place}: {fault['msg']}") from None
-    try:
-        timing = Timing(**parsed.timing)  # type: ignore[arg-type]
-    except TypeError:
-        # A dataclass names an unknown argument only in the text of its error.
-        bad = sorted(parsed.timing.keys() - Timing.__dataclass_fields__.keys())
-        raise SettingsError(f"AGENTS_FILE: {path}: timing: unknown {bad}") from None
-    return _routing(parsed, path.parent), timing
+    if unknown := sorted(parsed.timing.keys() - Timing.__dataclass_fields__.keys()):
+        raise SettingsError(f"AGENTS_FILE: {path}: timing: unknown {unknown}")
+    return _routing(parsed, path.parent), Timing(**parsed.timing)  # type: ignore[arg-type]
 
 
 def _routing(parsed: AgentsFile, folder: Path) -> Routing:

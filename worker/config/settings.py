@@ -8,28 +8,33 @@ Secrets may come from files instead: DATABASE_URL_FILE names the file of DATABAS
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Final, Literal
 from uuid import UUID
 
 from pydantic import Field, PositiveInt, SecretStr, ValidationError, field_validator
-from pydantic_settings import (
-    BaseSettings,
-    InitSettingsSource,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-)
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from worker.domain.errors import PermanentError
+from worker.domain.errors import SettingsError
 
 RESERVED_THREADS = 16
 """Threads that turns never use, so that intake and deliveries continue while Telnyx is slow."""
 
-SECRETS = ("database_url", "listen_database_url", "broker_url", "telnyx_api_key")
+Need = Literal["database_url", "listen_database_url", "broker_url", "telnyx_api_key", "namespace"]
+SECRETS: Final[tuple[Need, ...]] = (
+    "database_url",
+    "listen_database_url",
+    "broker_url",
+    "telnyx_api_key",
+)
 """Settings that hold a password or a key; each may come from a file instead."""
-
-
-class SettingsError(PermanentError):
-    """A setting is missing or wrong; `str()` is one line that names it and the fix."""
+NOWHERE: dict[Need, object] = {
+    "database_url": "postgresql://nowhere.invalid/",
+    "listen_database_url": None,
+    "broker_url": "redis://nowhere.invalid",
+    "telnyx_api_key": SecretStr(""),
+    "namespace": UUID(int=0),
+}
+"""Values that lead nowhere, for settings that a command does not need."""
 
 
 class Settings(BaseSettings):
@@ -81,27 +86,6 @@ class Settings(BaseSettings):
     )
     log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR")
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - a folder of files
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Read files before the environment, so that they notice if both are set."""
-        files = InitSettingsSource(settings_cls, _secrets_from_files())
-        return init_settings, files, env_settings, dotenv_settings
-
-    @field_validator(*SECRETS, mode="before")
-    @classmethod
-    def _readable(cls, value: object) -> object:
-        # Raised here and not by the source, so that pydantic names the field.
-        if isinstance(value, ValueError):
-            raise value
-        return value
-
     @field_validator("database_url", "listen_database_url")
     @classmethod
     def _postgres(cls, url: str | None) -> str | None:
@@ -146,36 +130,22 @@ def is_configured(name: str) -> bool:
 def secret_from_file(name: str) -> str | None:
     """Read the file that NAME_FILE names, without the final newline; None = it names none.
 
-    Raises `ValueError`, which shows neither path nor content: either may be the secret.
+    Raises `SettingsError`, which shows neither path nor content: either may be the secret.
     """
     path = os.environ.get(f"{name}_FILE")
     if not path:
         return None
     if os.environ.get(name):
-        raise ValueError(f"{name}_FILE is set, too: keep one of the two")
+        raise SettingsError(f"{name}: {name}_FILE is set, too: keep one of the two")
     try:
         text = Path(path).read_text(encoding="utf-8").rstrip("\r\n")
     except (OSError, ValueError) as error:
         # `from None`: the original shows the path, and somebody may have put the secret there.
-        kind = type(error).__name__
-        raise ValueError(f"the file that {name}_FILE names cannot be read ({kind})") from None
+        found = f"cannot be read ({type(error).__name__})"
+        raise SettingsError(f"{name}: the file that {name}_FILE names {found}") from None
     if not text:
-        raise ValueError(f"the file that {name}_FILE names is empty")
+        raise SettingsError(f"{name}: the file that {name}_FILE names is empty")
     return text
-
-
-def _secrets_from_files() -> dict[str, Any]:
-    """Read the files that DATABASE_URL_FILE and the like name.
-
-    A fault becomes the value of its field: only a command that needs the setting then fails.
-    """
-    found: dict[str, Any] = {}
-    for name in SECRETS:
-        try:
-            found[name] = secret_from_file(name.upper())
-        except ValueError as error:
-            found[name] = error
-    return {name: value for name, value in found.items() if value is not None}
 
 
 def load_settings() -> Settings:
@@ -183,8 +153,21 @@ def load_settings() -> Settings:
 
     Raises `SettingsError`.
     """
+    return settings_for(*NOWHERE)
+
+
+def settings_for(*needs: Need) -> Settings:
+    """Read these connections and no others: a machine that only sends has no Telnyx key.
+
+    Raises `SettingsError`, which names the setting that is missing or wrong.
+    """
+    given = {name: value for name, value in NOWHERE.items() if name not in needs}
+    for name in SECRETS:
+        # Of a file that is not needed, a fault must not stop the command.
+        if name in needs and (secret := secret_from_file(name.upper())):
+            given[name] = secret
     try:
-        return Settings(_env_file=sandbox_dir() / "env")
+        return Settings(_env_file=sandbox_dir() / "env", **given)  # type: ignore[arg-type]
     except ValidationError as error:
         raise SettingsError(wrong_setting(error)) from None
 

@@ -7,6 +7,7 @@ The tree:
     │   ├── DatabaseAwayError   yes, once Postgres is back; a commit may have happened
     │   └── BrokerAwayError     yes, once the broker is back; a publish may have happened
     ├── PermanentError          no: the same attempt gets the same answer
+    │   ├── SettingsError       ... until a setting or the agents file is changed
     │   ├── NotFoundError       ... because the object is gone on the other side
     │   └── ConflictError       ... because it was done before, with another body
     ├── OutcomeUnknownError     the call may have happened: check before repeating it
@@ -24,6 +25,7 @@ class WorkerError(Exception):
         status: int | None = None,
         code: str | None = None,
         request_id: str | None = None,
+        retry_after_s: float | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -31,23 +33,12 @@ class WorkerError(Exception):
         self.code = code
         """The other side's error code, a short slug; None = it sent none."""
         self.request_id = request_id
+        self.retry_after_s = retry_after_s
+        """Seconds that the other side asked us to wait; None = it did not ask."""
 
 
 class RetryableError(WorkerError):
     """A later attempt may succeed; nothing happened on the other side."""
-
-    def __init__(
-        self,
-        message: str = "",
-        *,
-        retry_after_s: float | None = None,
-        status: int | None = None,
-        code: str | None = None,
-        request_id: str | None = None,
-    ) -> None:
-        super().__init__(message, status=status, code=code, request_id=request_id)
-        self.retry_after_s = retry_after_s
-        """Seconds that the other side asked us to wait; None = it did not ask."""
 
 
 class OperatorError(RetryableError):
@@ -64,6 +55,10 @@ class BrokerAwayError(RetryableError):
 
 class PermanentError(WorkerError):
     """The same attempt will fail the same way."""
+
+
+class SettingsError(PermanentError):
+    """A setting is missing or wrong; `str()` is one line that names it and the fix."""
 
 
 class NotFoundError(PermanentError):

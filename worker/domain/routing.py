@@ -20,12 +20,8 @@ ROUTE: Final = "route:"
 """Prefix of route names among those of channels, which contain no colon."""
 
 
-class UnknownRouteError(PermanentError):
-    """An envelope names a route that the configuration does not have."""
-
-
 class UnknownAgentError(PermanentError):
-    """An envelope or a route names an agent that the configuration does not have."""
+    """An envelope or a command names an agent that the configuration does not have."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,10 +201,9 @@ class Routing:
         route = None if reply_to is None else self.channels.get(ROUTE + reply_to)
         return route or self.channel(channel)
 
-    def check_route(self, reply_to: str | None) -> None:
-        """Raise `UnknownRouteError` if an envelope's `reply_to` names no route."""
-        if reply_to is not None and ROUTE + reply_to not in self.channels:
-            raise UnknownRouteError("the configuration has no such route")
+    def has_route(self, reply_to: str | None) -> bool:
+        """Return whether an envelope's `reply_to` names a route, or none."""
+        return reply_to is None or ROUTE + reply_to in self.channels
 
     def agent(self, name: str) -> Agent:
         """Return the agent of that name. Raises `UnknownAgentError`."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import cast
 
+from worker.domain.errors import SettingsError
 from worker.domain.tools import ToolConfig
 from worker.net.dial import tls_context
 from worker.net.post_once import parse_url
@@ -19,7 +20,7 @@ from worker.tools.tool import Tool
 def build_tools(configs: Mapping[str, ToolConfig], environ: Mapping[str, str]) -> dict[str, Tool]:
     """Build them all; imports the modules of functions.
 
-    Raises ValueError: one line that names the tool, the fault and the fix. `environ` has the
+    Raises `SettingsError`: one line that names the tool, the fault and the fix. `environ` has the
     variables of `secret_env`, and perhaps SSL_CERT_FILE.
     """
     tls = cache(lambda: tls_context(environ))
@@ -28,7 +29,7 @@ def build_tools(configs: Mapping[str, ToolConfig], environ: Mapping[str, str]) -
         try:
             built[name] = _build(config, environ, tls)
         except ValueError as error:
-            raise ValueError(f"tools.{name}: {error}") from error.__cause__
+            raise SettingsError(f"AGENTS_FILE: tools.{name}: {error}") from error.__cause__
     return built
 
 

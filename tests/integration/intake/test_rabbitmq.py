@@ -21,12 +21,11 @@ from tests.support.processes import open_folder
 from tests.support.programs import are_installed
 from tests.support.rabbitmq import running_rabbitmq
 from tests.support.tcp_proxy import Mode, TcpProxy
-from worker.cli.doctor.check_broker import CHECKS
+from worker.cli.doctor.doctor import CHECKS
 from worker.cli.doctor.examine import Setup, examine
-from worker.cli.settings import NOWHERE
 from worker.client import Producer, ProducerError
 from worker.config.agents_file import load_agents
-from worker.config.settings import Settings
+from worker.config.settings import NOWHERE, Settings
 from worker.queue.broker import waiting_entries
 from worker.sandbox.postgres import EmbeddedPostgres
 
@@ -196,8 +195,10 @@ def test_doctor_and_worker_say_what_works_without_redis(
     agents = tmp_path / "agents.toml"
     agents.write_text("[agents.default]\nstream = true\n")
     settings = Settings(**NOWHERE | {"broker_url": broker, "agents_file": agents})
-    setup = Setup(settings=settings, wrong={}, agents=load_agents(agents))
-    found = [line.found for line in examine(CHECKS, setup)]
+    routing, timing = load_agents(agents)
+    setup = Setup(settings=settings, wrong={}, routing=routing, timing=timing)
+    checks = [check for check in CHECKS if check.group == "broker"]
+    found = [line.found for line in examine(checks, setup)]
     assert found[0].startswith("RabbitMQ ")
     assert found[1:3] == ["none (RabbitMQ)", "quorum queues"]
     assert "takes Redis" in found[3]

@@ -35,29 +35,13 @@ from tests.support.planting import (
 from tests.support.raw_server import answers, http, raw_server
 from tests.support.tcp_proxy import Mode, TcpProxy
 from tests.support.world import NAMESPACE
-from worker.cli.doctor import (
-    check_broker as broker,
-)
-from worker.cli.doctor import (
-    check_celery as celery_app,
-)
-from worker.cli.doctor import (
-    check_flower as flower,
-)
-from worker.cli.doctor import (
-    check_postgres as postgres,
-)
-from worker.cli.doctor import (
-    check_settings as settings,
-)
-from worker.cli.doctor import (
-    check_telnyx as telnyx,
-)
+from worker.cli.doctor import check_celery as celery_app
+from worker.cli.doctor import check_postgres as postgres
 from worker.cli.doctor.check_dialect import played
-from worker.cli.doctor.effective_celery import Effective
-from worker.cli.doctor.examine import Check, Result, Setup, examine
+from worker.cli.doctor.doctor import CHECKS
+from worker.cli.doctor.examine import Check, Setup, examine
 from worker.config.agents_file import DEFAULT_MODEL as MODEL
-from worker.domain.reports.finding import Level, ok
+from worker.domain.reports.finding import Finding, Level, ok
 from worker.sandbox.postgres import EmbeddedPostgres
 from worker.sandbox.redis import EmbeddedRedis
 from worker.sandbox.simulator import Simulator, SimulatorConfig
@@ -116,7 +100,7 @@ def lines_of(said: Said) -> dict[str, dict[str, str]]:
     return {line["name"]: line for line in json.loads(said.stdout)["checks"]}
 
 
-def looked(checks: Sequence[Check], setup: Setup) -> dict[str, Result]:
+def looked(checks: Sequence[Check], setup: Setup) -> dict[str, Finding]:
     return {line.name: line for line in examine(checks, setup)}
 
 
@@ -241,7 +225,11 @@ def test_a_fault_of_the_agents_file_is_named(
 # --- Postgres, Redis, Telnyx: one planted fault each -------------------------------------------
 
 
-P, R, T = postgres.CHECKS, broker.CHECKS, telnyx.CHECKS
+def group(name: str) -> list[Check]:
+    return [check for check in CHECKS if check.group == name]
+
+
+P, R, T = group("postgres"), group("broker"), group("telnyx")
 FAULT, WARNING = Level.FAULT, Level.WARNING
 PLANTS: list[tuple[Any, Any, str, Level, str, str]] = [
     (
@@ -419,13 +407,7 @@ def test_a_postgres_that_is_too_old_is_a_fault(number: int, level: Level) -> Non
 def test_the_visibility_timeout_has_to_outlast_a_step(
     ground: Ground, timeout_s: float, level: Level
 ) -> None:
-    found = Effective(
-        visibility_timeout_s=timeout_s,
-        stores_results=False,
-        ours_is_read=True,
-        ours_is_written=True,
-    )
-    assert celery_app.visibility(ground.setup(), found).level is level
+    assert celery_app.judge_visibility(ground.setup(), timeout_s).level is level
 
 
 # --- Flower ------------------------------------------------------------------------------------
@@ -475,10 +457,10 @@ def test_a_check_that_hangs_or_breaks_is_a_fault_and_the_next_one_runs(ground: G
         raise RuntimeError("geheim")
 
     checks = [
-        Check(group="g", name="hangs", look=hang, timeout_s=0.1),
-        Check(group="g", name="breaks", look=break_down),
-        Check(group="g", name="needs it", look=lambda _: ok("fine"), needs=("breaks",)),
-        Check(group="g", name="works", look=lambda _: ok("fine")),
+        Check("g", "hangs", hang, timeout_s=0.1),
+        Check("g", "breaks", break_down),
+        Check("g", "needs it", lambda _: ok("fine"), needs=("breaks",)),
+        Check("g", "works", lambda _: ok("fine")),
     ]
     lines = looked(checks, setup)
     over.set()
@@ -501,8 +483,7 @@ def test_servers_that_accept_and_say_nothing_end_in_time(ground: Ground) -> None
 
 
 def test_every_group_names_its_checks_once() -> None:
-    every = (*settings.CHECKS, *P, *R, *celery_app.checks(), *flower.CHECKS, *T)
-    names = [check.name for check in every]
+    names = [check.name for check in CHECKS]
     assert len(names) == len(set(names))
-    for place, check in enumerate(every):
+    for place, check in enumerate(CHECKS):
         assert set(check.needs) <= set(names[:place])

@@ -9,8 +9,8 @@ import pytest
 
 from tests.support.cli import bare_env, invoke
 from tests.support.secret_files import GIVEN, OTHERS, in_files
-from worker.cli.errors import CommandError
 from worker.cli.local.service import FlowerAt
+from worker.domain.errors import SettingsError
 
 FLOWERS_AUTH = "import worker.celery, os; print(os.environ['FLOWER_BASIC_AUTH'])"
 
@@ -53,6 +53,6 @@ def test_up_finds_flowers_name_and_password_in_a_file_or_names_it(tmp_path: Path
         environment.setenv("FLOWER_BASIC_AUTH_FILE", str(auth))
         chosen = FlowerAt.chosen(0)
         auth.unlink()
-        with pytest.raises(CommandError, match="the file that FLOWER_BASIC_AUTH_FILE names"):
+        with pytest.raises(SettingsError, match="the file that FLOWER_BASIC_AUTH_FILE names"):
             FlowerAt.chosen(0)
     assert (chosen.user, chosen.password, chosen.generated) == ("ops", "canary", False)

@@ -14,13 +14,14 @@ from bench.fill import fill
 from bench.plans import Plan, caught, explain
 from tests.support.databases import fresh_database
 from tests.support.world import HandDrivenWorker, World, running_world
-from worker.bootstrap.status import open_counts
+from worker.bootstrap.reports import open_database
 from worker.cli.inspect.metrics import parts_of
 from worker.domain.ids import ChannelUserId
 from worker.sandbox.postgres import EmbeddedPostgres
 from worker.sandbox.simulator.behaviour.config import SimulatorConfig
 from worker.store.database import Database
 from worker.store.privacy.retention import RetentionStore
+from worker.store.reports.gauges import GaugeStore
 from worker.store.reports.status import StatusStore
 
 USERS, EACH = int(os.environ.get("EXPLAIN_USERS", "2000")), 5
@@ -94,11 +95,12 @@ def test_a_sweep_reads_no_whole_table(world: World) -> None:
 
 def test_no_scrape_reads_a_whole_table(world: World) -> None:
     def scrape() -> None:
-        for part, ask in parts_of(counts, world.broker_url).items():
+        status, gauges = StatusStore(database, is_bounded=True), GaugeStore(database)
+        for part, ask in parts_of(status, gauges, world.broker_url).items():
             if part != "broker":
                 list(ask())
 
-    with open_counts(world.database.url, is_bounded=True) as counts:
+    with open_database(world.database.url) as database:
         plans = plans_of(world, scrape)
     assert len(plans) == 11, "the statements were caught"
     # Of the queue of SQL producers all rows count; it is as good as empty.

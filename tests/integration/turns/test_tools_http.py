@@ -33,6 +33,7 @@ from tests.support.bad_servers import (
 )
 from tests.support.raw_server import RawServer, Serve, answers, http, raw_server
 from tests.support.signers import signer_of
+from worker.domain.errors import SettingsError
 from worker.domain.messages import ChannelAddress
 from worker.domain.tools import MAX_OUTPUT_BYTES, ToolConfig, ToolRequest, ToolResult
 from worker.tools.build import build_tools
@@ -426,7 +427,7 @@ def test_an_untrusted_certificate_fails_before_anything_is_sent(
 
 def test_a_file_of_authorities_that_cannot_be_read_stops_the_start() -> None:
     environ = {"SECRET": SECRET, "SSL_CERT_FILE": "/no/such/file"}
-    with pytest.raises(ValueError, match="SSL_CERT_FILE cannot be read"):
+    with pytest.raises(SettingsError, match="SSL_CERT_FILE cannot be read"):
         build_tools({"cancel": CONFIG}, environ)
 
 

@@ -28,10 +28,11 @@ def test_a_module_that_fails_by_itself_names_only_the_type(tmp_path: Path) -> No
     (tmp_path / "broken_tools.py").write_text("raise RuntimeError('SECRET')")
     program = """
 from worker.domain.tools import ToolConfig
+from worker.domain.errors import SettingsError
 from worker.tools.build import build_tools
 try:
     build_tools({"t": ToolConfig(name="t", function="broken_tools:f")}, {})
-except ValueError as error:
+except SettingsError as error:
     print(error)
 """
     done = subprocess.run(
@@ -43,5 +44,5 @@ except ValueError as error:
         check=True,
     )
     assert done.stdout.startswith(
-        "tools.t: function: broken_tools cannot be imported (RuntimeError): install it"
+        "AGENTS_FILE: tools.t: function: broken_tools cannot be imported (RuntimeError): install it"
     )

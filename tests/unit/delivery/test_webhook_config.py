@@ -13,8 +13,8 @@ from worker.channels.channel import Channel
 from worker.channels.task import TaskChannel
 from worker.channels.webhook import WebhookChannel
 from worker.config.agents_file import load_agents
-from worker.config.settings import SettingsError
 from worker.domain.deliveries import WEBHOOK_MAX_AGE_S
+from worker.domain.errors import SettingsError
 from worker.domain.routing import EntryPointDelivery, TaskDelivery, WebhookDelivery
 
 SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
@@ -114,7 +114,8 @@ def test_a_wrong_section_is_named_with_the_mend(tmp_path: Path, lines: str, said
     ],
 )
 def test_what_cannot_be_built_stops_the_start(tmp_path: Path, lines: str, said: str) -> None:
-    with pytest.raises(ValueError, match=rf"^channels\.crm\.delivery: {said}") as caught:
+    place = r"^AGENTS_FILE: channels\.crm\.delivery"
+    with pytest.raises(SettingsError, match=f"{place}: {said}") as caught:
         build(tmp_path, lines)
     assert not any(word in str(caught.value) for word in (SECRET, "pass@"))
 
@@ -131,7 +132,7 @@ def test_an_address_that_is_not_public_stops_the_start_unless_allowed(
     tmp_path: Path, host: str
 ) -> None:
     lines = HOOK.replace("crm.example.com", host)
-    with pytest.raises(ValueError, match="not public: set allow_private = true"):
+    with pytest.raises(SettingsError, match="not public: set allow_private = true"):
         build(tmp_path, lines)
     build(tmp_path, lines + "allow_private = true\n")
 
@@ -197,6 +198,6 @@ def test_a_third_partys_channel_is_found_by_its_name(tmp_path: Path, installed: 
 def test_a_third_partys_channel_that_does_not_fit_is_named(
     tmp_path: Path, installed: None, lines: str, said: str
 ) -> None:
-    with pytest.raises(ValueError, match=said) as caught:
+    with pytest.raises(SettingsError, match=said) as caught:
         build(tmp_path, f"entry_point = {lines}\n")
     assert "token-4711" not in str(caught.value)

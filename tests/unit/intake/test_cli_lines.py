@@ -12,6 +12,7 @@ from worker.cli.send.message_file import (
     count_lines,
     identity,
     read_lines,
+    reader,
     user_of_line,
 )
 
@@ -22,36 +23,46 @@ def written(folder: Path, name: str, content: bytes) -> Path:
     return file
 
 
+def texts(file: Path) -> list[object]:
+    read = reader(file)
+    return [read(line)["text"] for _, line in read_lines(file)]
+
+
 def test_the_last_column_of_a_tsv_is_the_text_and_crlf_is_no_part_of_it(tmp_path: Path) -> None:
     file = written(tmp_path, "a.tsv", b'ham\tsay "hi"\r\nspam\tfree \xe2\x82\xac\r\n')
-    assert [line.fields["text"] for line in read_lines(file)] == ['say "hi"', "free €"]
+    assert texts(file) == ['say "hi"', "free €"]
 
 
 def test_another_column_can_be_the_text_and_a_short_line_is_a_fault(tmp_path: Path) -> None:
     file = written(tmp_path, "a.tsv", b"a\tb\tc\nd\n")
-    first, second = read_lines(file, text_column=2)
-    assert first.fields == {"text": "b"}
-    assert second.fault == "there is no column 2, only 1"
+    (_, first), (_, second) = read_lines(file)
+    read = reader(file, text_column=2)
+    assert read(first) == {"text": "b"}
+    with pytest.raises(CommandError, match="there is no column 2, only 1"):
+        read(second)
 
 
 def test_a_line_that_cannot_be_read_is_a_fault_that_quotes_nothing(tmp_path: Path) -> None:
     file = written(tmp_path, "a.jsonl", b'{"text": "x"}\n{secret\n\n[1]\n\xff\n' + b"[" * 99_999)
-    lines = list(read_lines(file))
-    assert [line.number for line in lines] == [1, 2, 4, 5, 6]
-    assert not lines[0].fault
-    assert all(line.fault for line in lines[1:])
-    assert "secret" not in lines[1].fault
+    lines = dict(read_lines(file))
+    assert list(lines) == [1, 2, 4, 5, 6]
+    read = reader(file)
+    assert read(lines.pop(1)) == {"text": "x"}
+    for line in lines.values():
+        with pytest.raises(CommandError) as caught:
+            read(line)
+        assert "secret" not in str(caught.value)
     assert count_lines(file) == 5
 
 
 def test_a_line_separator_within_a_text_does_not_end_the_line(tmp_path: Path) -> None:
     file = written(tmp_path, "a.tsv", "x\tone\u2028two\x85three\n".encode())
-    assert [line.fields["text"] for line in read_lines(file)] == ["one\u2028two\x85three"]
+    assert texts(file) == ["one\u2028two\x85three"]
 
 
 def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CommandError, match=r"give a \.jsonl or \.tsv file"):
-        list(read_lines(written(tmp_path, "a.csv", b"x\n")))
+        reader(written(tmp_path, "a.csv", b"x\n"))
 
 
 def test_who_a_line_is_from_and_when_depends_on_name_time_and_number_alone(tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ import pytest
 
 from tests.support.cli import invoke
 from tests.support.secret_files import GIVEN, OTHERS, in_files
-from worker.config.settings import SECRETS, Settings, SettingsError, load_settings
+from worker.config.settings import SECRETS, Settings, load_settings
+from worker.domain.errors import SettingsError
 
 
 def read(env: dict[str, str]) -> Settings:

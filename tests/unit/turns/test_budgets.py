@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from worker.config.agents_file import load_agents
-from worker.config.settings import SettingsError
+from worker.domain.errors import SettingsError
 from worker.domain.ids import ChannelUserId, MessageRowId
 from worker.domain.messages import ChannelAddress, PendingMessage
 from worker.domain.routing import Budget

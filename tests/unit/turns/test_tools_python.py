@@ -15,7 +15,7 @@ import pytest
 from pydantic import BaseModel, Field
 
 from worker.config.agents_file import load_agents
-from worker.config.settings import SettingsError
+from worker.domain.errors import SettingsError
 from worker.domain.messages import ChannelAddress
 from worker.domain.tools import MAX_OUTPUT_BYTES, ToolConfig, ToolRequest, ToolResult
 from worker.tools.build import build_tools
@@ -431,10 +431,10 @@ URL: dict[str, Any] = {"url": "http://h/", "secret_env": "SHORT", "parameters": 
 def test_a_wrong_configuration_is_one_line_with_tool_fault_and_mend(
     fields: dict[str, Any], fault: str
 ) -> None:
-    with pytest.raises(ValueError, match=r"^tools\.t: ") as caught:
+    with pytest.raises(SettingsError) as caught:
         build(**fields)
     line = str(caught.value)
-    assert line.startswith(f"tools.t: {fault}")
+    assert line.startswith(f"AGENTS_FILE: tools.t: {fault}")
     assert "\n" not in line
     for secret in ("PASSWORD", "c2hvcnQ", NOT_BASE64):
         assert secret not in line

@@ -9,13 +9,10 @@ from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, RedisError
 from redis.retry import Retry
 
-from worker.cli.doctor.check_settings import AGENTS
-from worker.cli.doctor.examine import Check, Setup
+from worker.cli.doctor.examine import Setup
 from worker.domain.reports.finding import Finding, fault, ok, unchecked, warning
 from worker.queue.broker import ERRORS, is_amqp, rabbitmq_version
 
-_GROUP: Final = "broker"
-BROKER: Final = "broker connection"
 _PATIENCE_S: Final = 3.0
 
 
@@ -120,11 +117,3 @@ def _config(setup: Setup, name: str) -> str | None:
         except RedisError:
             return None
     return found
-
-
-CHECKS: Final = (
-    Check(group=_GROUP, name=BROKER, look=connection, needs=("BROKER_URL",)),
-    Check(group=_GROUP, name="eviction", look=eviction, needs=(BROKER,)),
-    Check(group=_GROUP, name="persistence", look=persistence, needs=(BROKER,)),
-    Check(group=_GROUP, name="live replies", look=live_replies, needs=(BROKER, AGENTS)),
-)

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
 
-from worker.bootstrap.reports import build_telnyx
+from worker.bootstrap.operator import build_telnyx
 from worker.cli.doctor.check_telnyx import sees_images
-from worker.cli.doctor.examine import Result, Setup, result
+from worker.cli.doctor.examine import Setup
 from worker.domain.reports.dialect import EXPECTED
 from worker.domain.reports.finding import Finding, Level, unchecked
 from worker.domain.routing import Routing
@@ -16,7 +16,7 @@ _GROUP: Final = "dialect"
 _TOOL_POINTS: Final = ("tool round", "tool calls", "tool outputs")
 
 
-def played(setup: Setup, *, patience_s: float = 15.0) -> Iterator[Result]:
+def played(setup: Setup, *, patience_s: float = 15.0) -> Iterator[Finding]:
     """Play it with the default agent's model; takes as long as some of its answers."""
     settings, routing = setup.settings, setup.routing
     model = routing.agents[routing.default_agent].model
@@ -25,12 +25,12 @@ def played(setup: Setup, *, patience_s: float = 15.0) -> Iterator[Result]:
     unused = _unused(routing)
     for name, finding in report.items():
         shown = _shown(name, finding, is_used=name not in unused)
-        yield result(shown, group=_GROUP, name=name)
+        yield replace(shown, group=_GROUP, name=name)
 
 
-def not_played(why: str) -> Result:
+def not_played(why: str) -> Finding:
     """Return the one line that replaces those of all points."""
-    return result(unchecked(why), group=_GROUP, name="all points")
+    return replace(unchecked(why), group=_GROUP, name="all points")
 
 
 def _unused(routing: Routing) -> frozenset[str]:

@@ -7,7 +7,7 @@ from typing import Final
 
 import httpx
 
-from worker.cli.doctor.examine import Check, Setup
+from worker.cli.doctor.examine import Setup
 from worker.domain.reports.finding import Finding, fault, ok, warning
 
 _DEFAULT: Final = "http://127.0.0.1:5555"
@@ -42,6 +42,3 @@ def _status(base: httpx.URL, page: str) -> int:
     url = base.copy_with(path=base.path.rstrip("/") + (page or "/"))
     # A redirect leads to the login page, so it proves protection. A proxy would answer instead.
     return httpx.get(url, timeout=_PATIENCE_S, follow_redirects=False, trust_env=False).status_code
-
-
-CHECKS: Final = (Check(group="flower", name="Flower", look=protection),)

@@ -7,8 +7,8 @@ from typing import Final
 from alembic.script import ScriptDirectory
 from sqlalchemy.exc import ArgumentError
 
-from worker.bootstrap.status import open_database
-from worker.cli.doctor.examine import Check, Setup
+from worker.bootstrap.reports import open_database
+from worker.cli.doctor.examine import Setup
 from worker.cli.errors import CommandError
 from worker.cli.migrations import alembic_config, head_revision
 from worker.domain.errors import DatabaseAwayError
@@ -17,8 +17,6 @@ from worker.store.reports.status import StatusStore
 from worker.store.schema import Base
 from worker.store.sql import Connection, sql
 
-_GROUP: Final = "postgres"
-CONNECTION: Final = "database connection"
 MAX_SKEW_S: Final = 30.0
 OLDEST: Final = 14
 """gen_random_uuid() without an extension. The tests run on 18."""
@@ -193,14 +191,3 @@ def _pid_of(one: Connection) -> int:
 
 def _settings(one: Connection, *names: str) -> dict[str, str]:
     return {row.name: row.setting for row in one.execute(_SETTINGS, {"names": list(names)})}
-
-
-CHECKS: Final = (
-    Check(group=_GROUP, name=CONNECTION, look=connection, needs=("DATABASE_URL",)),
-    Check(group=_GROUP, name="database clock", look=clock, needs=(CONNECTION,)),
-    Check(group=_GROUP, name="migrations", look=migrations, needs=(CONNECTION,)),
-    Check(group=_GROUP, name="permissions", look=permissions, needs=(CONNECTION, "migrations")),
-    Check(group=_GROUP, name="notifications", look=notifications, needs=(CONNECTION,)),
-    Check(group=_GROUP, name="timeouts", look=timeouts, needs=(CONNECTION,)),
-    Check(group=_GROUP, name="pooler", look=pooler, needs=(CONNECTION,)),
-)

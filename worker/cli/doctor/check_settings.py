@@ -1,18 +1,16 @@
 """The settings, the agents file and its tools."""
 
 import os
-from functools import partial
 from typing import Final
 from uuid import UUID
 
-from worker.cli.doctor.examine import Check, Setup
+from worker.cli.doctor.examine import Setup
+from worker.domain.errors import SettingsError
 from worker.domain.reports.finding import Finding, fault, ok, warning
 from worker.domain.routing import ROUTE
 from worker.tools.build import build_tools
 
-_GROUP: Final = "settings"
-_REQUIRED: Final = ("database_url", "broker_url", "telnyx_api_key", "namespace")
-AGENTS: Final = "agents file"
+REQUIRED: Final = ("database_url", "broker_url", "telnyx_api_key", "namespace")
 
 
 def required(setup: Setup, *, field: str) -> Finding:
@@ -29,7 +27,7 @@ def required(setup: Setup, *, field: str) -> Finding:
 
 def others(setup: Setup) -> Finding:
     """Check the settings with defaults."""
-    wrong = [line for field, line in setup.wrong.items() if field not in _REQUIRED]
+    wrong = [line for field, line in setup.wrong.items() if field not in REQUIRED]
     if not wrong:
         return ok("all can be read")
     return fault("wrong", "; ".join(wrong))
@@ -37,7 +35,7 @@ def others(setup: Setup) -> Finding:
 
 def agents_file(setup: Setup) -> Finding:
     """Check that agents, channels and the names of tools can be read."""
-    if setup.agents is None:
+    if setup.agents_fault:
         return fault(setup.agents_fault, "fix it there; docs/reference/settings.md has all keys")
     if setup.settings.agents_file is None:
         return ok("none is set: one agent, without instructions")
@@ -51,21 +49,11 @@ def tools(setup: Setup) -> Finding:
     """Check that every tool of the agents file can be built, as a worker would."""
     try:
         built = build_tools(setup.routing.tools, os.environ)
-    except ValueError as error:
-        return fault(str(error), "fix it in the agents file, or in the environment it names")
+    except SettingsError as error:
+        found = str(error).removeprefix("AGENTS_FILE: ")
+        return fault(found, "fix it in the agents file, or in the environment it names")
     used = {name for agent in setup.routing.agents.values() for name in agent.tools}
     if unused := sorted(built.keys() - used):
         names = ", ".join(unused)
         return warning(f"no agent uses {names}", "name it in an agent's `tools`, or take it out")
     return ok(f"{len(built)} can be built")
-
-
-CHECKS: Final = (
-    *(
-        Check(group=_GROUP, name=field.upper(), look=partial(required, field=field))
-        for field in _REQUIRED
-    ),
-    Check(group=_GROUP, name="other settings", look=others),
-    Check(group=_GROUP, name=AGENTS, look=agents_file, needs=("other settings",)),
-    Check(group=_GROUP, name="tools", look=tools, needs=(AGENTS,)),
-)

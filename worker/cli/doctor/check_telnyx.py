@@ -5,8 +5,7 @@ from email.utils import parsedate_to_datetime
 from typing import Final
 
 from worker.cli.doctor.check_postgres import judge_skew
-from worker.cli.doctor.check_settings import AGENTS
-from worker.cli.doctor.examine import Check, Setup
+from worker.cli.doctor.examine import Setup
 from worker.domain.errors import NotFoundError, OperatorError, WorkerError
 from worker.domain.reports.finding import Finding, fault, ok, unchecked
 from worker.net.answer import Answer
@@ -14,9 +13,6 @@ from worker.net.post_once import parse_url
 from worker.telnyx.answers.rows import rows_of
 from worker.telnyx.http.connection_per_thread import ConnectionPerThread
 
-_GROUP: Final = "telnyx"
-KEY: Final = "API key"
-MODELS: Final = "models"
 _PATIENCE_S: Final = 4.0
 _SHOWN: Final = 5
 _WHAT: Final = "list models"
@@ -89,10 +85,3 @@ def _rows(setup: Setup) -> dict[str, dict[str, object]]:
 
 def _described(error: WorkerError) -> str:
     return str(error).removeprefix(f"{_WHAT}: ")
-
-
-CHECKS: Final = (
-    Check(group=_GROUP, name=KEY, look=key, needs=("TELNYX_API_KEY", "other settings")),
-    Check(group=_GROUP, name="Telnyx's clock", look=clock, needs=(KEY,)),
-    Check(group=_GROUP, name=MODELS, look=models, needs=(KEY, AGENTS)),
-)

@@ -5,21 +5,21 @@ but a conversation of its own at Telnyx, and prints no address, key or text.
 """
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Final
 
 from worker.cli.console import escape_for_terminal
-from worker.cli.doctor import (
-    check_broker,
-    check_celery,
-    check_dialect,
-    check_flower,
-    check_postgres,
-    check_settings,
-    check_telnyx,
-)
-from worker.cli.doctor.examine import Check, Result, Setup, examine
+from worker.cli.doctor import check_broker as broker
+from worker.cli.doctor import check_celery as celery
+from worker.cli.doctor import check_dialect as dialect
+from worker.cli.doctor import check_flower as flower
+from worker.cli.doctor import check_postgres as postgres
+from worker.cli.doctor import check_settings as settings
+from worker.cli.doctor import check_telnyx as telnyx
+from worker.cli.doctor.check_settings import REQUIRED
+from worker.cli.doctor.examine import Check, Setup, examine
 from worker.domain.errors import WorkerError
-from worker.domain.reports.finding import Level
+from worker.domain.reports.finding import Finding, Level
 
 _COLOURS: Final = {
     Level.OK: "green",
@@ -29,36 +29,61 @@ _COLOURS: Final = {
 }
 
 
-def checks() -> tuple[Check, ...]:
-    """Return all checks in order, for one run."""
-    return (
-        *check_settings.CHECKS,
-        *check_postgres.CHECKS,
-        *check_broker.CHECKS,
-        *check_celery.checks(),
-        *check_flower.CHECKS,
-        *check_telnyx.CHECKS,
-    )
+_OTHERS: Final = "other settings"
+_AGENTS: Final = "agents file"
+_DATABASE: Final = "database connection"
+_BROKER: Final = "broker connection"
+_APP: Final = "Celery's app"
+_KEY: Final = "API key"
+_MODELS: Final = "models"
+_ALL: Final = (*(name.upper() for name in REQUIRED), _OTHERS)
 
 
-def diagnose(setup: Setup, *, telnyx_writes: bool) -> Iterator[Result]:
+CHECKS: Final = (
+    *(Check("settings", name.upper(), partial(settings.required, field=name)) for name in REQUIRED),
+    Check("settings", _OTHERS, settings.others),
+    Check("settings", _AGENTS, settings.agents_file, needs=(_OTHERS,)),
+    Check("settings", "tools", settings.tools, needs=(_AGENTS,)),
+    Check("postgres", _DATABASE, postgres.connection, needs=("DATABASE_URL",)),
+    Check("postgres", "database clock", postgres.clock, needs=(_DATABASE,)),
+    Check("postgres", "migrations", postgres.migrations, needs=(_DATABASE,)),
+    Check("postgres", "permissions", postgres.permissions, needs=(_DATABASE, "migrations")),
+    Check("postgres", "notifications", postgres.notifications, needs=(_DATABASE,)),
+    Check("postgres", "timeouts", postgres.timeouts, needs=(_DATABASE,)),
+    Check("postgres", "pooler", postgres.pooler, needs=(_DATABASE,)),
+    Check("broker", _BROKER, broker.connection, needs=("BROKER_URL",)),
+    Check("broker", "eviction", broker.eviction, needs=(_BROKER,)),
+    Check("broker", "persistence", broker.persistence, needs=(_BROKER,)),
+    Check("broker", "live replies", broker.live_replies, needs=(_BROKER, _AGENTS)),
+    Check("celery", _APP, celery.build, needs=_ALL, timeout_s=celery.BUILD_S + 1),
+    Check("celery", "Celery's broker", celery.broker, needs=(_APP,)),
+    Check("celery", "result backend", celery.results, needs=(_APP,)),
+    Check("celery", "visibility timeout", celery.visibility, needs=(_APP, _AGENTS)),
+    Check("flower", "Flower", flower.protection),
+    Check("telnyx", _KEY, telnyx.key, needs=("TELNYX_API_KEY", _OTHERS)),
+    Check("telnyx", "Telnyx's clock", telnyx.clock, needs=(_KEY,)),
+    Check("telnyx", _MODELS, telnyx.models, needs=(_KEY, _AGENTS)),
+)
+
+
+def diagnose(setup: Setup, *, telnyx_writes: bool) -> Iterator[Finding]:
     """Yield every line as soon as it is known."""
     found: dict[str, Level] = {}
-    for line in examine(checks(), setup):
+    for line in examine(CHECKS, setup):
         found[line.name] = line.level
         yield line
     if not telnyx_writes:
-        yield check_dialect.not_played("--no-telnyx-writes")
-    elif found[check_telnyx.MODELS] is not Level.OK:
-        yield check_dialect.not_played(f"{check_telnyx.MODELS} comes first")
+        yield dialect.not_played("--no-telnyx-writes")
+    elif found[_MODELS] is not Level.OK:
+        yield dialect.not_played(f"{_MODELS} comes first")
     else:
         try:
-            yield from check_dialect.played(setup)
+            yield from dialect.played(setup)
         except WorkerError as error:
-            yield check_dialect.not_played(str(error))
+            yield dialect.not_played(str(error))
 
 
-def line_of(line: Result) -> str:
+def line_of(line: Finding) -> str:
     """Return a line of the report, with markup."""
     level = line.level.upper() if line.level is Level.FAULT else str(line.level)
     what = f"{line.group:<9} {escape_for_terminal(line.name)}: {escape_for_terminal(line.found)}"

@@ -4,14 +4,17 @@
 import socket
 import threading
 from dataclasses import asdict
-from typing import Annotated
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from worker.cli.console import escape_for_terminal, print_json, print_line, print_table
+from worker.cli.console import clock, escape_for_terminal, print_json, print_line, print_table, span
 from worker.cli.errors import CommandError
 from worker.cli.options import Host, Json, Port
-from worker.cli.times import clock, span
+
+if TYPE_CHECKING:
+    from worker.domain.reports.stuck import Stuck
 
 
 def status(
@@ -25,15 +28,17 @@ def status(
 
     Never shows texts or addresses.
     """
-    from worker.bootstrap.status import open_counts
+    from worker.bootstrap.reports import open_database
     from worker.cli.inspect.status import keep_showing, look, show
-    from worker.cli.settings import settings_for
+    from worker.config.settings import settings_for
+    from worker.store.reports.status import StatusStore
 
     settings = settings_for("database_url", "broker_url")
-    with open_counts(settings.database_url) as counts:
+    with open_database(settings.database_url) as database:
+        store = StatusStore(database)
         if watch:
-            keep_showing(counts.status, settings, as_json=as_json)
-        seen = look(counts.status, settings)
+            keep_showing(store, settings, as_json=as_json)
+        seen = look(store, settings)
     show(seen, as_json=as_json)
     if not seen.healthy:
         raise CommandError("; ".join(seen.problems))
@@ -51,13 +56,14 @@ def health(
     A worker with a fresh heartbeat that takes nothing while entries wait is not healthy. One whose
     Redis is down is: it goes on with the work in Postgres.
     """
-    from worker.bootstrap.status import open_counts
-    from worker.cli.settings import settings_for
+    from worker.bootstrap.reports import open_database
+    from worker.config.settings import settings_for
+    from worker.store.reports.status import StatusStore
 
     settings = settings_for("database_url")
     # Only this host: a container must not be restarted for the workers of another one.
-    with open_counts(settings.database_url, name="worker-health") as counts:
-        workers = counts.status.workers(socket.gethostname())
+    with open_database(settings.database_url, name="worker-health") as database:
+        workers = StatusStore(database).workers(socket.gethostname())
     if as_json:
         print_json([{"pid": one.pid, "stalled_s": round(one.stalled_s, 1)} for one in workers])
     if not workers:
@@ -70,53 +76,44 @@ def health(
         print_line(f"{len(workers)} worker(s) of this host take what comes")
 
 
-def why(
-    asked: Annotated[
-        str,
-        typer.Argument(
-            metavar="MESSAGE",
-            help="Number of the message, the channel's own id, or CHANNEL:USER:MESSAGE-ID.",
-        ),
-    ],
-    *,
-    text: Annotated[
-        bool, typer.Option("--text", help="Also print the texts of message and reply.")
-    ] = False,
-    as_json: Json = False,
-) -> None:
+_Message = Annotated[
+    str,
+    typer.Argument(
+        metavar="MESSAGE",
+        help="Number of the message, the channel's own id, or CHANNEL:USER:MESSAGE-ID.",
+    ),
+]
+_Text = Annotated[bool, typer.Option("--text", help="Also print the texts of message and reply.")]
+
+
+def why(asked: _Message, *, text: _Text = False, as_json: Json = False) -> None:
     """Show the history of one message, why it waits, and what happens next.
 
     Exits 1 if no accepted message has this id, and names other places that have it: the inbox, or
     the dead letters. With many messages, CHANNEL:USER:MESSAGE-ID is the quickest form.
     """
-    from worker.bootstrap.reports import open_reports
-    from worker.cli.inspect.why_view import facts_of, lines_of, print_not_accepted
-    from worker.cli.settings import agents_of, settings_for
+    from worker.bootstrap.reports import open_database
+    from worker.cli.inspect import why_view
+    from worker.config.agents_file import load_agents
+    from worker.config.settings import settings_for
+    from worker.handlers.operators.explain import ExplainMessage
+    from worker.store.reports.message_history import MessageReports
 
     settings = settings_for("database_url")
-    routing, timing = agents_of(settings)
-    with open_reports(settings.database_url) as reports:
-        explain = reports.explain(routing, timing)
+    routing, timing = load_agents(settings.agents_file)
+    with open_database(settings.database_url) as database:
+        explain = ExplainMessage(messages=MessageReports(database), routing=routing, timing=timing)
         found = explain.find(asked)
         if len(found) > 1:
-            numbers = ", ".join(
-                f"{one.id} ({one.channel}, user {one.user_id}, {one.accepted_at:%Y-%m-%d %H:%M}Z)"
-                for one in found
-            )
-            raise CommandError(f"several messages have this id: choose one of {numbers}")
+            raise why_view.several(found)
         explained = explain(found[0].id) if found else None
-        elsewhere = None if explained else explain.not_accepted(asked)
-    if elsewhere is not None:
-        print_not_accepted(*elsewhere, as_json=as_json)
-    if explained is None:
-        raise CommandError(
-            "no accepted message has this id; give our number, CHANNEL:USER:MESSAGE-ID or the"
-            " channel's own id. One that is still in Redis has no row yet: see worker status"
-        )
+        if explained is None:
+            why_view.print_not_accepted(*explain.not_accepted(asked), as_json=as_json)
+            raise CommandError(why_view.NOT_ACCEPTED)
     if as_json:
-        print_json(facts_of(explained, routing.tools, text=text))
+        print_json(why_view.facts_of(explained, routing.tools, text=text))
         return
-    for line in lines_of(explained, routing.tools, text=text):
+    for line in why_view.lines_of(explained, routing.tools, text=text):
         print_line(escape_for_terminal(line))
 
 
@@ -133,25 +130,22 @@ def stuck(
     replies; closed gates with users behind them; a full inbox; dead and stalled workers. Never
     shows texts or addresses.
     """
-    from worker.bootstrap.reports import open_reports
-    from worker.cli.settings import agents_of, settings_for
+    from worker.bootstrap.reports import open_database
+    from worker.config.agents_file import load_agents
+    from worker.config.settings import settings_for
     from worker.domain.reports import stuck as domain
+    from worker.store.reports.stuck import StuckStore
 
     settings = settings_for("database_url")
-    routing, timing = agents_of(settings)
+    routing, timing = load_agents(settings.agents_file)
     quiet_s = timing.quiet_s(max(one.call_timeout_s for one in routing.agents.values()))
-    with open_reports(settings.database_url) as reports:
-        waits = reports.stuck.look(after_s=after_s, quiet_s=quiet_s)
+    with open_database(settings.database_url) as database:
+        waits = StuckStore(database).look(after_s=after_s, quiet_s=quiet_s)
     found, more, now = domain.stuck(waits, routing), domain.not_read(waits), waits.now
     if as_json:
         print_json({"now": now, "stuck": [asdict(one) for one in found], "more": more})
     elif found:
-        rows = [
-            asdict(one)
-            | {"since": clock(one.since, now), "for": span((now - one.since).total_seconds())}
-            | {"try": one.command}
-            for one in found
-        ]
+        rows = [_row(one, now) for one in found]
         print_table(("since", "for", "user", "message", "why", "try"), rows, "")
         for kind, count in more.items():
             print_line(f"{kind}: {count} more channel users")
@@ -159,6 +153,11 @@ def stuck(
         print_line(f"nothing has waited for more than {span(after_s)} that should not")
     if found:
         raise CommandError(f"stuck: {len(found) + sum(more.values())}")
+
+
+def _row(one: "Stuck", now: datetime) -> dict[str, object]:
+    since, waited = clock(one.since, now), span((now - one.since).total_seconds())
+    return {**asdict(one), "since": since, "for": waited, "try": one.command}
 
 
 def simulate(
@@ -185,17 +184,20 @@ def metrics(*, port: Port = 9465, host: Host = "127.0.0.1") -> None:
     """
     from prometheus_client import CollectorRegistry
 
-    from worker.bootstrap.status import open_counts
+    from worker.bootstrap.reports import open_database
     from worker.cli.inspect.metrics import Overall, parts_of
-    from worker.cli.settings import settings_for
+    from worker.config.settings import settings_for
     from worker.observability.logs import configure_logging
     from worker.observability.metrics_server import MetricsServer
+    from worker.store.reports.gauges import GaugeStore
+    from worker.store.reports.status import StatusStore
 
     settings = settings_for("database_url", "broker_url")
     configure_logging(settings.log_level)
     registry = CollectorRegistry()
-    with open_counts(settings.database_url, name="worker-metrics", is_bounded=True) as counts:
-        registry.register(Overall(parts_of(counts, settings.broker_url)))
+    with open_database(settings.database_url, name="worker-metrics") as database:
+        status, gauges = StatusStore(database, is_bounded=True), GaugeStore(database)
+        registry.register(Overall(parts_of(status, gauges, settings.broker_url)))
         server = MetricsServer(registry, host=host, port=port)
         try:
             if not server.start():

@@ -11,12 +11,12 @@ from typing import Any, Final, TypeAlias
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from worker.bootstrap.status import Counts
 from worker.domain.errors import WorkerError
 from worker.domain.states import DeliveryState, MessageState
 from worker.net.clock import boottime
 from worker.observability.logs import log
 from worker.queue.broker import QUEUES, waiting_entries
+from worker.store.reports.gauges import GaugeStore
 from worker.store.reports.status import StatusStore, Waiting, oldest_s
 
 METRICS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -142,9 +142,10 @@ def _families() -> dict[str, GaugeMetricFamily]:
     }
 
 
-def parts_of(counts: Counts, broker_url: str) -> dict[str, Callable[[], Samples]]:
+def parts_of(
+    status: StatusStore, gauges: GaugeStore, broker_url: str
+) -> dict[str, Callable[[], Samples]]:
     """Return the parts of a scrape, each with a function that asks Postgres or the broker."""
-    status, gauges = counts.status, counts.gauges
     return {
         "broker": lambda: _each("queue_entries", waiting_entries(broker_url, QUEUES).items()),
         "processes": lambda: _processes(status),

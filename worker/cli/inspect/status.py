@@ -10,9 +10,8 @@ from rich.live import Live
 from rich.table import Table
 
 from worker.cli import migrations
-from worker.cli.console import out, print_json
+from worker.cli.console import out, print_json, span
 from worker.cli.errors import CommandError
-from worker.cli.times import span
 from worker.config.settings import Settings
 from worker.domain.errors import WorkerError
 from worker.queue.broker import ERRORS, QUEUES, broker_name, waiting_entries

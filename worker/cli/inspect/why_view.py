@@ -8,8 +8,8 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Final
 
-from worker.cli.console import print_json, warn
-from worker.cli.times import clock, moment, span
+from worker.cli.console import clock, moment, print_json, span, warn
+from worker.cli.errors import CommandError
 from worker.domain.reports.message_history import (
     CallSummary,
     DeliverySummary,
@@ -19,11 +19,15 @@ from worker.domain.reports.message_history import (
 from worker.domain.states import CallState
 from worker.handlers.intake.accept import NEVER_ANSWERED
 from worker.handlers.operators.explain import Explained
-from worker.store.reports.message_history import InInbox, RefusedEnvelope
+from worker.store.reports.message_history import Found, InInbox, RefusedEnvelope
 
 _AS_THEY_ARE: Final = ("sent_at", "expires_at", "agent", "reply_to")
 # The model may have invented the name, with words of the sender in it.
 _NO_TOOL: Final = "(no tool of ours)"
+NOT_ACCEPTED: Final = (
+    "no accepted message has this id; give our number, CHANNEL:USER:MESSAGE-ID or the"
+    " channel's own id. One that is still in Redis has no row yet: see worker status"
+)
 
 
 def facts_of(explained: Explained, tools: Collection[str], *, text: bool) -> dict[str, object]:
@@ -87,6 +91,15 @@ def lines_of(explained: Explained, tools: Collection[str], *, text: bool) -> Ite
         after_s = (at - message.accepted_at).total_seconds()
         yield f"{clock(at, now)}  {'-' if after_s < 0 else '+'}{span(after_s):<8}  {what}"
     yield from _notes(explained, tools, text=text)
+
+
+def several(found: Sequence[Found]) -> CommandError:
+    """List several messages of one id, to choose one of them."""
+    numbers = ", ".join(
+        f"{one.id} ({one.channel}, user {one.user_id}, {one.accepted_at:%Y-%m-%d %H:%M}Z)"
+        for one in found
+    )
+    return CommandError(f"several messages have this id: choose one of {numbers}")
 
 
 def print_not_accepted(

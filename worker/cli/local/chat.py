@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Final
 from uuid import uuid4
 
@@ -22,7 +23,8 @@ from worker.cli.options import given
 
 if TYPE_CHECKING:
     from worker.cli.send.producer import OutcomeWatch
-    from worker.client import Outcome
+    from worker.client import Outcome, Producer
+    from worker.domain.routing import Routing
 
 _LOOK_EVERY_S: Final = 0.1
 _READ_BYTES: Final = 65_536
@@ -44,15 +46,13 @@ def chat(
     Uses the service that runs; if none does, starts one for the chat. Lines may come from a pipe:
     echo "Hello" | worker chat
     """
-    from worker.cli.local.embedded import EmbeddedServers
-    from worker.cli.local.service import service
+    from worker.cli.local.service import EmbeddedServers, service
     from worker.cli.send.producer import OutcomeWatch, check, outcomes_in, producer
-    from worker.cli.settings import routing_of, settings_for
-    from worker.envelope import VERSION
+    from worker.config.agents_file import load_agents
+    from worker.config.settings import settings_for
 
-    routing = routing_of(settings_for())
-    person = given(channel=channel, user=user, recipient=recipient, thread=thread, agent=agent)
-    fields = {"version": VERSION, **person}
+    routing = load_agents(settings_for().agents_file)[0]
+    fields = given(channel=channel, user=user, recipient=recipient, thread=thread, agent=agent)
     # A wrong option of the command ends it before anything starts.
     check({"message_id": "-", "text": "-", **fields}, routing)
     with (
@@ -61,21 +61,29 @@ def chat(
         outcomes_in(settings.database_url) as outcomes,
     ):
         watch = OutcomeWatch(outcomes)
-
-        def send_line(text: str) -> None:
-            """Send one line; warn about one that the service would refuse."""
-            envelope = {**fields, "message_id": str(uuid4()), "text": text}
-            try:
-                key = check(envelope, routing)
-            except CommandError as error:
-                warn(f"not sent: {error}")
-                return
-            queue.send_many([envelope])
-            watch.add(key)
-
         if out.is_terminal:
             print_line(f"[dim]you are {escape_for_terminal(user)}; Ctrl-D ends the chat[/]")
-        _converse(send_line, watch, timeout_s)
+        _converse(partial(_send_line, queue, watch, fields, routing), watch, timeout_s)
+
+
+def _send_line(
+    queue: "Producer",
+    watch: "OutcomeWatch",
+    fields: dict[str, object],
+    routing: "Routing",
+    text: str,
+) -> None:
+    """Send one line; warn about one that the service would refuse."""
+    from worker.cli.send.producer import check
+
+    envelope = {**fields, "message_id": str(uuid4()), "text": text}
+    try:
+        key = check(envelope, routing)
+    except CommandError as error:
+        warn(f"not sent: {error}")
+        return
+    queue.send_many([envelope])
+    watch.add(key)
 
 
 @dataclass(kw_only=True)

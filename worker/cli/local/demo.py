@@ -6,27 +6,35 @@ write to somebody's Postgres or spend their credit at Telnyx.
 
 import os
 import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from pathlib import Path
+from typing import Final, TypeAlias
 
+from worker.bootstrap.reports import open_database
 from worker.cli.console import print_line
 from worker.cli.errors import CommandError
-from worker.cli.local.demo_proof import check_all
 from worker.cli.local.demo_view import CAROL, SCRIPT, DemoView
-from worker.cli.local.embedded import EmbeddedServers, attached
-from worker.cli.local.service import service
+from worker.cli.local.service import EmbeddedServers, attached, service
 from worker.cli.send.producer import OutcomeWatch, broker_is_away, check, outcomes_in, producer
-from worker.cli.settings import routing_of
-from worker.client import Outcomes, Producer
+from worker.client import MessageKey, Outcome, Outcomes, Producer
+from worker.config.agents_file import load_agents
 from worker.config.settings import sandbox_dir
 from worker.domain.routing import Routing
 from worker.envelope.wire import INBOUND
 from worker.queue.broker import ERRORS, waiting_entries
+from worker.sandbox.simulator import overlaps, read_log
+from worker.sandbox.simulator.record.log import Entry, user_texts
+from worker.store.reports.conversations import ConversationReports, LandedTurn
 
 _TIMEOUT_S: Final = 45.0
 _LOOK_EVERY_S: Final = 0.08
 _DRAIN_TIMEOUT_S: Final = 5.0
 _CONNECTIONS: Final = ("DATABASE_URL", "BROKER_URL", "TELNYX_API_KEY", "TELNYX_BASE_URL")
+
+Check: TypeAlias = tuple[str, bool, str]
+"""A promise, whether it was kept, and the state that was found instead."""
 
 
 def run() -> None:
@@ -47,7 +55,7 @@ def run() -> None:
         outcomes_in(settings.database_url) as outcomes,
     ):
         print_line(f"The service runs ({time.monotonic() - began:.1f} s). Messages go out:\n")
-        view = _play(queue, outcomes, routing_of(settings))
+        view = _play(queue, outcomes, load_agents(settings.agents_file)[0])
         _await_empty_queue(settings.broker_url)
         _prove(view, settings.database_url)
         print_line(
@@ -110,7 +118,7 @@ def _await_empty_queue(broker_url: str) -> None:
 def _prove(view: DemoView, database_url: str) -> None:
     twice = [key for key, line in view.sent.items() if line.again]
     log = sandbox_dir() / "simulator" / "telnyx.jsonl"
-    checks = check_all(list(view.sent), twice=twice, database_url=database_url, log=log)
+    checks = _check_all(list(view.sent), twice=twice, database_url=database_url, log=log)
     print_line()
     for promise, kept, found in checks:
         print_line(f"[green]✓[/] {promise}" if kept else f"[red]✗ {promise}[/]: {found}")
@@ -120,3 +128,61 @@ def _prove(view: DemoView, database_url: str) -> None:
     )
     if not all(kept for _, kept, _ in checks):
         raise CommandError("the demo found a broken promise: please report it")
+
+
+def _check_all(
+    keys: Sequence[MessageKey], *, twice: Sequence[MessageKey], database_url: str, log: Path
+) -> list[Check]:
+    """Check the rows of these messages. `twice` are those of them that were sent two times."""
+    with Outcomes(database_url) as outcomes, open_database(database_url) as database:
+        rows = outcomes.by_key(keys)
+        members = Counter(outcome.turn for _, outcome in rows if outcome.turn is not None)
+        turns = ConversationReports(database).landed_beside(set(members))
+    return [*_of_tables(keys, rows, members, turns, twice), *_of_telnyx(turns, read_log(log))]
+
+
+def _of_tables(
+    keys: Sequence[MessageKey],
+    rows: Sequence[tuple[MessageKey, Outcome]],
+    members: Counter[int],
+    turns: Sequence[LandedTurn],
+    twice: Sequence[MessageKey],
+) -> Iterator[Check]:
+    answered = [key for key, one in rows if one.outcome == "answered" and one.turn is not None]
+    yield (
+        f"{len(keys)} messages: one row, one turn and one outcome each",
+        answered == list(keys),
+        f"{len(rows)} rows, outcomes {dict(Counter(one.outcome for _, one in rows))}",
+    )
+    ours = [turn for turn in turns if turn.id in members]
+    wrong = [turn.id for turn in ours if turn.replies != 1 or turn.messages != members[turn.id]]
+    yield (
+        f"{len(ours)} turns: one reply each",
+        not wrong and len(ours) == len(members),
+        f"turns {wrong} have other numbers of replies or messages; {len(ours)} landed",
+    )
+    seen = Counter(key for key, _ in rows)
+    yield (
+        f"{len(twice)} message was sent twice: accepted once, answered once",
+        all(seen[key] == 1 for key in twice),
+        f"rows: {[seen[key] for key in twice]}",
+    )
+
+
+def _of_telnyx(turns: Sequence[LandedTurn], entries: Sequence[Entry]) -> Iterator[Check]:
+    """Compare whole conversations, earlier runs included: user items are the turns' inputs."""
+    inputs: dict[str, list[str]] = {}
+    for turn in turns:
+        inputs.setdefault(str(turn.conversation), []).append(turn.input_text)
+    wrong = [one for one, texts in inputs.items() if tuple(texts) != user_texts(entries, one)]
+    yield (
+        "Telnyx's side: every input arrived once, in order, nothing else did",
+        bool(turns) and not wrong,
+        f"conversations {wrong} differ from the turns" if wrong else "no turn landed",
+    )
+    both = [one for one in overlaps(entries, slack_s=0.1) if one.conversation_id in inputs]
+    yield (
+        "Telnyx's side: never two requests of one conversation at once",
+        not both,
+        f"{len(both)} pairs",
+    )

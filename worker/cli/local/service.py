@@ -1,7 +1,8 @@
-"""A running service for `chat` and `demo`, and the processes that commands run beside themselves.
+"""A running service for `chat` and `demo`: embedded servers, and processes beside the command.
 
 Such a child, a Celery worker or Flower, dies with the command. Ctrl-C in the terminal does not
-reach it: the command decides when it stops.
+reach it: the command decides when it stops. The sandbox is imported when a server is embedded,
+never otherwise: production does not install its packages.
 """
 
 import os
@@ -12,18 +13,24 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final, Self
 
-from worker.bootstrap.status import open_counts
+from worker.bootstrap.reports import open_database
 from worker.cli import migrations
 from worker.cli.console import err, print_line
-from worker.cli.errors import MISUSED, CommandError
-from worker.cli.local.embedded import EmbeddedServers, attached, embedded
-from worker.cli.settings import settings_for
-from worker.config.settings import Settings, sandbox_dir, secret_from_file
+from worker.cli.errors import CommandError, MisuseError
+from worker.config.settings import (
+    Need,
+    Settings,
+    is_configured,
+    sandbox_dir,
+    secret_from_file,
+    settings_for,
+)
 from worker.net.child_process import ChildProcess
+from worker.store.reports.status import StatusStore
 
 WARM_STOP_S: Final = 100.0
 """Time for the replies in flight: a call may take 75 s, and settling it some more."""
@@ -32,6 +39,87 @@ _CELERY: Final = (sys.executable, "-m", "celery", "-A", "worker")
 _WORKER_TIMEOUT_S: Final = 60.0
 _OTHERS_TIMEOUT_S: Final = 15.0
 _LOOK_EVERY_S: Final = 0.05
+_SIMULATOR: Final = (
+    *("--latency", "0.3", "--switch", "latency_sigma=0.4"),
+    *("--switch", "show_prefix=false"),
+)
+"""Answers that look like a model's and take as long."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbeddedServers:
+    """Which servers are embedded."""
+
+    postgres: bool = True
+    redis: bool = True
+    simulator: bool = True
+
+    @classmethod
+    def not_configured(cls) -> Self:
+        """Embed the servers that the environment does not name; an empty variable names none."""
+        return cls(
+            postgres=not is_configured("DATABASE_URL"),
+            redis=not is_configured("BROKER_URL"),
+            simulator=not is_configured("TELNYX_API_KEY"),
+        )
+
+    def __bool__(self) -> bool:
+        """Whether any is."""
+        return self.postgres or self.redis or self.simulator
+
+    def configured(self) -> tuple[Need, ...]:
+        """Return the settings that the environment has to provide."""
+        named: dict[Need, bool] = {
+            "database_url": self.postgres,
+            "broker_url": self.redis,
+            "telnyx_api_key": self.simulator,
+            "namespace": bool(self) and not os.environ.get("NAMESPACE"),
+        }
+        return tuple(name for name, is_embedded in named.items() if not is_embedded)
+
+
+def attached() -> bool:
+    """Point our environment at the sandbox that runs in this folder; False if none does."""
+    if not (sandbox_dir() / "lock").exists():
+        return False
+    from worker.sandbox.folder import running_sandbox  # noqa: PLC0415 - see above
+
+    found = running_sandbox(sandbox_dir())
+    for name in found:
+        os.environ.pop(f"{name}_FILE", None)
+    os.environ.update(found)
+    return bool(found)
+
+
+@contextmanager
+def embedded(servers: EmbeddedServers) -> Iterator[None]:
+    """Run these servers, point our environment at them, migrate the embedded database.
+
+    Raises `CommandError` if a server does not start.
+    """
+    try:
+        from worker.sandbox.sandbox import Sandbox  # noqa: PLC0415 - see above
+        from worker.sandbox.server import SandboxError  # noqa: PLC0415
+    except ImportError as error:
+        raise MisuseError(
+            f"{error.name} is not installed: install the extra `worker[sandbox]`, or set "
+            "DATABASE_URL, BROKER_URL and TELNYX_API_KEY"
+        ) from None
+    sandbox = Sandbox(sandbox_dir(), **asdict(servers), simulator_options=_SIMULATOR)
+    try:
+        sandbox.start()
+    except (SandboxError, ChildProcessError) as error:
+        raise CommandError(str(error)) from error
+    try:
+        given = sandbox.urls.as_env()
+        if os.environ.get("NAMESPACE"):
+            del given["NAMESPACE"]
+        os.environ.update(given)
+        if sandbox.urls.database_url is not None:
+            migrations.upgrade(sandbox.urls.database_url)
+        yield
+    finally:
+        sandbox.stop()
 
 
 @contextmanager
@@ -60,8 +148,9 @@ def service(servers: EmbeddedServers) -> Iterator[Settings]:
 def await_worker(database_url: str, worker: ChildProcess, log: Path | None) -> None:
     """Return when it has its first heartbeat. Raises `CommandError` if it ends instead."""
     deadline = time.monotonic() + _WORKER_TIMEOUT_S
-    with open_counts(database_url) as counts:
-        while worker.pid not in {one.pid for one in counts.status.workers()}:
+    with open_database(database_url) as database:
+        status = StatusStore(database)
+        while worker.pid not in {one.pid for one in status.workers()}:
             if worker.exit_code is not None or time.monotonic() > deadline:
                 raise CommandError("the worker did not start" + (f": see {log}" if log else ""))
             time.sleep(_LOOK_EVERY_S)
@@ -70,8 +159,9 @@ def await_worker(database_url: str, worker: ChildProcess, log: Path | None) -> N
 def _await_any_worker(database_url: str) -> None:
     """Return when one is alive: somebody may have started the service a moment ago."""
     deadline = time.monotonic() + _OTHERS_TIMEOUT_S
-    with open_counts(database_url) as counts:
-        while not (counts.status.revision() and counts.status.workers()):
+    with open_database(database_url) as database:
+        status = StatusStore(database)
+        while not (status.revision() and status.workers()):
             if time.monotonic() > deadline:
                 raise CommandError(
                     "no worker is alive: `worker up` starts one, `worker status` shows more"
@@ -104,24 +194,22 @@ def stop_worker(worker: ChildProcess, stops: Sequence[int]) -> None:
 class FlowerAt:
     """The port of Flower on this machine, and who may look."""
 
-    user: str = "worker"
-    password: str = field(default_factory=lambda: secrets.token_urlsafe(9), repr=False)
-    generated: bool = True
+    user: str
+    password: str = field(repr=False)
+    generated: bool
     """Whether the password was generated here; a configured one is not shown."""
     port: int
 
     @classmethod
     def chosen(cls, port: int) -> Self:
         """Take user and password from FLOWER_BASIC_AUTH or its file; 0 = 5555, or a free port."""
-        try:
-            auth = secret_from_file("FLOWER_BASIC_AUTH") or os.environ.get("FLOWER_BASIC_AUTH", "")
-        except ValueError as error:
-            raise CommandError(f"FLOWER_BASIC_AUTH: {error}", exit_code=MISUSED) from None
-        user, colon, password = auth.partition(":")
+        auth = secret_from_file("FLOWER_BASIC_AUTH") or os.environ.get("FLOWER_BASIC_AUTH", "")
+        generated = ":" not in auth
+        if generated:
+            auth = f"worker:{secrets.token_urlsafe(9)}"
+        user, _, password = auth.partition(":")
         port = port or free_port(5555)
-        if colon:
-            return cls(user=user, password=password, generated=False, port=port)
-        return cls(port=port)
+        return cls(user=user, password=password, generated=generated, port=port)
 
 
 def start_flower(at: FlowerAt) -> ChildProcess:

@@ -10,35 +10,38 @@ from rich.panel import Panel
 from rich.table import Table
 
 from worker.cli.console import out, print_line
-from worker.cli.errors import MISUSED, CommandError
+from worker.cli.errors import CommandError, MisuseError
 from worker.cli.options import Host, Port
 
 if TYPE_CHECKING:
     from worker.sandbox.simulator.serving.process import Place
 
 
+_PortFile = Annotated[Path | None, typer.Option(help="Write the port here once it serves.")]
+_Seed = Annotated[
+    int | None, typer.Option(help="Seed for latencies, random faults and the webhook key.")
+]
+_Log = Annotated[
+    Path | None, typer.Option(help="Keep the state in this file; the next start continues from it.")
+]
+_Latency = Annotated[
+    float | None, typer.Option("--latency", min=0, help="Seconds until the model answers.")
+]
+_Switch = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME=VALUE", help="A setting of the simulator; repeatable."),
+]
+
+
 def sim(
     *,
     port: Port = 8765,
     host: Host = "127.0.0.1",
-    port_file: Annotated[
-        Path | None, typer.Option(help="Write the port here once it serves.")
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option(help="Seed for latencies, random faults and the webhook key.")
-    ] = None,
-    log: Annotated[
-        Path | None,
-        typer.Option(help="Keep the state in this file; the next start continues from it."),
-    ] = None,
-    latency_s: Annotated[
-        float | None,
-        typer.Option("--latency", min=0, help="Seconds until the model answers."),
-    ] = None,
-    switch: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="A setting of the simulator; repeatable."),
-    ] = None,
+    port_file: _PortFile = None,
+    seed: _Seed = None,
+    log: _Log = None,
+    latency_s: _Latency = None,
+    switch: _Switch = None,
 ) -> None:
     """Run only the simulated Telnyx, to build or test a client. Ctrl-C stops it.
 
@@ -49,16 +52,15 @@ def sim(
         from worker.sandbox.simulator.serving.process import Place, settings_of
         from worker.sandbox.simulator.serving.process import run as serve
     except ImportError as error:
-        raise CommandError(
-            f"{error.name} is not installed: install the extra `worker[sandbox]`",
-            exit_code=MISUSED,
+        raise MisuseError(
+            f"{error.name} is not installed: install the extra `worker[sandbox]`"
         ) from None
     flags = {"seed": seed, "latency_s": latency_s}
     given = {name: value for name, value in flags.items() if value is not None}
     try:
         config = changed(SimulatorConfig(), {**given, **settings_of(switch or [])})
     except ValueError as error:
-        raise CommandError(f"--switch: {_in_one_line(error)}", exit_code=MISUSED) from None
+        raise MisuseError(f"--switch: {_in_one_line(error)}") from None
     place = Place(host=host, port=port, port_file=port_file, log_path=log)
     try:
         serve(config, place, lambda real_port: _announce(place, real_port, config.api_key))

@@ -22,25 +22,22 @@ from worker.cli.console import out, print_line
 from worker.cli.errors import CommandError
 
 if TYPE_CHECKING:
-    from worker.cli.local.embedded import EmbeddedServers
-    from worker.cli.local.service import FlowerAt
+    from worker.cli.local.service import EmbeddedServers, FlowerAt
     from worker.net.child_process import ChildProcess
 
 _TICK_S: Final = 0.2
 
 
-def up(
-    *,
-    migrate: Annotated[
-        bool, typer.Option("--migrate", help="Migrate the configured database first.")
-    ] = False,
-    flower: Annotated[
-        bool, typer.Option("--flower/--no-flower", help="Run Flower, the web page to watch.")
-    ] = True,
-    flower_port: Annotated[
-        int, typer.Option(help="Flower's port; 0 takes 5555, or a free one.", min=0, max=65535)
-    ] = 0,
-) -> None:
+_Migrate = Annotated[bool, typer.Option("--migrate", help="Migrate the configured database first.")]
+_Flower = Annotated[
+    bool, typer.Option("--flower/--no-flower", help="Run Flower, the web page to watch.")
+]
+_FlowerPort = Annotated[
+    int, typer.Option(help="Flower's port; 0 takes 5555, or a free one.", min=0, max=65535)
+]
+
+
+def up(*, migrate: _Migrate = False, flower: _Flower = True, flower_port: _FlowerPort = 0) -> None:
     """Run the service here: a worker, and Flower to watch it. Ctrl-C stops both.
 
     Servers that are not configured are embedded and kept in .sandbox: a Postgres without
@@ -49,18 +46,18 @@ def up(
     """
     from worker.cli import migrations
     from worker.cli.local import service
-    from worker.cli.local.embedded import EmbeddedServers, embedded
-    from worker.cli.settings import all_settings, routing_of, settings_for
-    from worker.config.settings import sandbox_dir
+    from worker.cli.local.service import EmbeddedServers, embedded
+    from worker.config.agents_file import load_agents
+    from worker.config.settings import load_settings, sandbox_dir, settings_for
 
     servers, folder = EmbeddedServers.not_configured(), sandbox_dir()
     # A bad setting ends the command before anything starts.
-    routing_of(settings_for(*servers.configured()))
+    load_agents(settings_for(*servers.configured()).agents_file)
     with ExitStack() as stack:
         if servers:
             print_line(f"starting what is not configured, in {folder} …")
             stack.enter_context(embedded(servers))
-        settings = all_settings()
+        settings = load_settings()
         if migrate:
             migrations.upgrade(settings.database_url)
         migrations.require_newest(settings.database_url)
@@ -73,15 +70,20 @@ def up(
         stack.callback(worker.stop, service.COLD_STOP_S)
         service.await_worker(settings.database_url, worker, None)
         out.print(_banner(servers, flower_at, folder))
-        # Ctrl-C, SIGTERM and a closed terminal are counted from here on, and end nothing. No lock
-        # and no output in a handler: it may interrupt the code that holds them.
-        stops: list[int] = []
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, lambda stop, _frame: stops.append(stop))
+        stops = _counted_stops()
         _supervise(worker, flower_child, stops)
         print_line("stopping: replies in flight are finished first (Ctrl-C again: at once) …")
         service.stop_worker(worker, stops)
     print_line("stopped")
+
+
+def _counted_stops() -> Sequence[int]:
+    """Count Ctrl-C, SIGTERM and a closed terminal from here on; they end nothing by themselves."""
+    stops: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        # No lock and no output in a handler: it may interrupt the code that holds them.
+        signal.signal(number, lambda stop, _frame: stops.append(stop))
+    return stops
 
 
 def _supervise(worker: "ChildProcess", flower: "ChildProcess | None", stops: Sequence[int]) -> None:

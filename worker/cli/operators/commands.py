@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from worker.cli.console import counts_as_text, print_json, print_line, progress_bar, warn
-from worker.cli.errors import MISUSED, CommandError
+from worker.cli.errors import CommandError, MisuseError
 from worker.cli.operators.context import an_operator, one_user, until_free
 from worker.cli.options import DryRun, Json, User
 from worker.domain.errors import DatabaseAwayError, RetryableError
@@ -20,7 +20,6 @@ from worker.domain.errors import DatabaseAwayError, RetryableError
 if TYPE_CHECKING:
     from worker.domain.ids import ChannelUserId
     from worker.queue.broker import QueueEntries
-    from worker.store.privacy.retention import RetentionStore
 
 
 def pause(who: User, *, as_json: Json = False) -> None:
@@ -64,9 +63,9 @@ def erase(
     Cannot be undone. Safe to repeat. If it exits with 1, run it again; the message says what is
     left.
     """
-    from worker.cli.settings import all_settings
+    from worker.config.settings import load_settings
 
-    with an_operator() as operator, queue_entries(all_settings().broker_url) as queues:
+    with an_operator() as operator, queue_entries(load_settings().broker_url) as queues:
         user_id = one_user(operator, who)
         found = operator.erase.count(user_id, queues)
         if dry_run:
@@ -114,7 +113,7 @@ def queue_entries(broker_url: str) -> "Iterator[QueueEntries | None]":
 def _ask(user_id: "ChannelUserId", found: Mapping[str, int]) -> None:
     # Without a terminal the end of stdin must not count as an answer.
     if not sys.stdin.isatty():
-        raise CommandError("this cannot be undone: give --yes", exit_code=MISUSED)
+        raise MisuseError("this cannot be undone: give --yes")
     question = f"Erase channel user {user_id} for good ({counts_as_text(found)})?"
     if not typer.confirm(question, err=True):
         raise CommandError("nothing was removed")
@@ -147,9 +146,9 @@ def export(
         try:
             _write(out, pieces)
         except FileExistsError:
-            raise CommandError(f"--out: {out} is there already", exit_code=MISUSED) from None
+            raise MisuseError(f"--out: {out} is there already") from None
         except OSError as error:
-            raise CommandError(f"--out: {error.strerror}", exit_code=MISUSED) from None
+            raise MisuseError(f"--out: {error.strerror}") from None
     warn(f"channel user {user_id} is in {out}: it holds the texts of their messages")
 
 
@@ -171,33 +170,26 @@ def retention(*, dry_run: DryRun = False, as_json: Json = False) -> None:
 
     The rows stay. It may be interrupted at any time; the next run continues.
     """
-    from worker.bootstrap.status import open_database
-    from worker.cli.settings import settings_for
+    from worker.bootstrap.reports import open_database
+    from worker.config.settings import settings_for
     from worker.store.privacy.retention import RetentionStore
 
     settings = settings_for("database_url")
     days = settings.retention_days
     if days is None:
-        raise CommandError(
-            "RETENTION_DAYS is not set: everything is kept for ever", exit_code=MISUSED
-        )
+        raise MisuseError("RETENTION_DAYS is not set: everything is kept for ever")
     with open_database(settings.database_url) as database:
         store = RetentionStore(database, keep_days=days)
         counts = sum(map(Counter, store.run(dry_run=True)), Counter[str]())
         if not dry_run:
-            counts = _removed(store, total=counts.total())
+            with progress_bar("retention", counts.total()) as advance:
+                counts.clear()
+                for batch in store.run():
+                    counts.update(batch)
+                    advance(sum(batch.values()))
     verb = "would_be_removed" if dry_run else "removed"
     if as_json:
         print_json({"older_than_days": days, verb: counts})
         return
     said = verb.replace("_", " ")
     print_line(f"older than {days} days, {said}: {counts_as_text(counts) or 'nothing'}")
-
-
-def _removed(store: "RetentionStore", *, total: int) -> Counter[str]:
-    counts: Counter[str] = Counter()
-    with progress_bar("retention", total) as advance:
-        for batch in store.run():
-            counts.update(batch)
-            advance(sum(batch.values()))
-    return counts

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from worker.cli.errors import MISUSED, CommandError
+from worker.cli.errors import CommandError, MisuseError
 
 if TYPE_CHECKING:
     from worker.bootstrap.operator import Operator
@@ -18,17 +18,13 @@ _Result = TypeVar("_Result")
 
 @contextmanager
 def an_operator() -> "Iterator[Operator]":
-    """Build the use cases of operators. Raises `CommandError`."""
+    """Build the use cases of operators. Raises `SettingsError`."""
     from worker.bootstrap.operator import Operator
-    from worker.cli.settings import all_settings
-    from worker.config.settings import SettingsError
+    from worker.config.settings import load_settings
     from worker.observability.logs import log_warnings_only
 
     log_warnings_only()
-    try:
-        operator = Operator(all_settings())
-    except SettingsError as error:
-        raise CommandError(str(error), exit_code=MISUSED) from None
+    operator = Operator(load_settings())
     try:
         yield operator
     finally:
@@ -39,7 +35,7 @@ def one_user(operator: "Operator", who: str) -> "ChannelUserId":
     """Return the user that `who` names, an id or CHANNEL:ADDRESS. Raises `CommandError`."""
     channel, colon, address = who.partition(":")
     if not colon and not who.isdecimal():
-        raise CommandError("name a channel user by id, or as CHANNEL:ADDRESS", exit_code=MISUSED)
+        raise MisuseError("name a channel user by id, or as CHANNEL:ADDRESS")
     found = (
         operator.users.find(channel=channel, address=address)
         if colon

@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 import typer
 
 from worker.cli.console import cell, print_json, print_line, print_table, warn
-from worker.cli.errors import MISUSED, CommandError
+from worker.cli.errors import CommandError, MisuseError
 from worker.cli.operators.context import an_operator, one_user, until_free
 from worker.cli.options import Json, Limit, User
 from worker.domain.errors import DatabaseAwayError, NotFoundError
@@ -197,7 +197,7 @@ def _mapping(operator: "Operator", who: str, agent: str | None) -> "Conversation
         raise CommandError("there is no such conversation")
     if len(found) > 1:
         names = ", ".join(one.agent for one in found)
-        raise CommandError(f"several are open: give --agent, one of {names}", exit_code=MISUSED)
+        raise MisuseError(f"several are open: give --agent, one of {names}")
     return found[0]
 
 

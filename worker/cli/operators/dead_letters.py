@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from worker.cli.console import escape_for_terminal, print_json, print_line, print_table
+from worker.cli.console import escape_for_terminal, print_json, print_line, print_table, span
 from worker.cli.errors import CommandError
 from worker.cli.operators.context import an_operator
 from worker.cli.options import Json, Limit
-from worker.cli.times import span
 from worker.domain.errors import WorkerError
 from worker.domain.ids import DeadLetterId
 

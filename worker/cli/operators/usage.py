@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 
 from worker.cli.console import out, print_json
-from worker.cli.errors import MISUSED, CommandError
+from worker.cli.errors import MisuseError
 from worker.cli.options import Json
 
 if TYPE_CHECKING:
@@ -41,38 +41,44 @@ def usage(
     as_json: Json = False,
 ) -> None:
     """Show calls, turns and tokens, by agent, channel and day of the last 30 days. Days are UTC."""
-    from worker.bootstrap.reports import open_reports
-    from worker.cli.settings import routing_of, settings_for
+    from worker.bootstrap.reports import open_database
+    from worker.config.agents_file import load_agents
+    from worker.config.settings import settings_for
+    from worker.store.reports.usage import UsageStore
 
     names = list(dict.fromkeys(one.value for one in by or (By.AGENT, By.CHANNEL, By.DAY)))
     settings = settings_for("database_url")
-    with open_reports(settings.database_url) as reports:
-        store = reports.usage
+    with open_database(settings.database_url) as database:
+        store = UsageStore(database)
         last = until.date() if until else max(since.date() if since else date.min, store.today())
         first = since.date() if since else last - timedelta(days=DAYS - 1)
         if first > last:
-            raise CommandError("--since is later than --until", exit_code=MISUSED)
+            raise MisuseError("--since is later than --until")
         asked: list[Dimension] = []
         for one in names:
             columns = ("agent", "version") if one == "model" else (one,)
             asked += [cast("Dimension", each) for each in columns if each not in asked]
         rows = store.total(asked, since=first, until=last)
         used = store.budgets()
-    routing = routing_of(settings)
+    routing = load_agents(settings.agents_file)[0]
     groups = _folded(names, asked, rows, routing)
     budgets = list(_budgets(routing, used))
     if as_json:
         print_json({"since": first, "until": last, "groups": groups, "budgets": budgets})
         return
-    table = Table(*names, title=f"{first} to {last}, UTC")
+    out.print(_table(names, groups, f"{first} to {last}"))
+    for each in budgets:
+        said = "agent {agent} has used {used} of {limit} {of} today, UTC"
+        out.print(said.format_map(each))
+
+
+def _table(names: Sequence[str], groups: Sequence[Mapping[str, object]], days: str) -> Table | str:
+    table = Table(*names, title=f"{days}, UTC")
     for name in _SUMS:
         table.add_column(name.replace("_", " "), justify="right")
     for group in groups:
         table.add_row(*(str(group[name]) for name in (*names, *_SUMS)))
-    out.print(table if groups else f"no calls from {first} to {last}")
-    for each in budgets:
-        said = "agent {agent} has used {used} of {limit} {of} today, UTC"
-        out.print(said.format_map(each))
+    return table if groups else f"no calls from {days}"
 
 
 def _budgets(routing: "Routing", used: "Mapping[str, BudgetUse]") -> Iterator[dict[str, object]]:

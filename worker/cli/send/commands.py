@@ -4,16 +4,15 @@
 import json
 import time
 from collections import Counter
-from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 from uuid import uuid4
 
 import typer
 
 from worker.cli.console import escape_for_terminal, print_json, print_line, progress_bar
-from worker.cli.errors import MISUSED, CommandError
+from worker.cli.errors import CommandError, MisuseError
 from worker.cli.options import Json, given
 from worker.cli.send.message_file import FileSend, Spread
 
@@ -24,45 +23,51 @@ if TYPE_CHECKING:
 _LOOK_EVERY_S: Final = 0.2
 
 
+_MessageId = Annotated[
+    str | None, typer.Option(help="The channel's own id; the same id again does nothing.")
+]
+_ReplyTo = Annotated[str | None, typer.Option(help="A configured route for the reply.")]
+_File = Annotated[
+    Path | None,
+    typer.Option(
+        exists=True,
+        dir_okay=False,
+        readable=True,
+        help="Send each line as a message: .jsonl (envelopes, or parts of them that the other "
+        "options complete) or .tsv. Sending the same file again changes nothing.",
+    ),
+]
+_TextColumn = Annotated[
+    int | None, typer.Option(help="Column of the .tsv with the text, from 1 (default: last).")
+]
+_Users = Annotated[
+    int | None, typer.Option(min=1, help="Spread a file's lines over as many invented users.")
+]
+_Spread = Annotated[
+    Spread, typer.Option(help="One user a line in turn, or one for each block of 15 lines.")
+]
+_Wait = Annotated[
+    bool, typer.Option("--wait", help="Wait until every message has its outcome; count them.")
+]
+
+
 def send(
     *,
     channel: Annotated[str | None, typer.Option(help="Such as sms, email, web.")] = None,
     user: Annotated[str | None, typer.Option(help="The person's address on it.")] = None,
     text: Annotated[str | None, typer.Option(help="The text of the message.")] = None,
-    message_id: Annotated[
-        str | None,
-        typer.Option(help="The channel's own id; the same id again does nothing."),
-    ] = None,
+    message_id: _MessageId = None,
     recipient: Annotated[str, typer.Option(help="Our address that was written to.")] = "",
     thread: Annotated[str, typer.Option(help="The mail thread or chat session.")] = "",
     agent: Annotated[str | None, typer.Option(help="Which agent answers.")] = None,
     sent_at: Annotated[str | None, typer.Option(help="RFC 3339 with an offset.")] = None,
     expires_at: Annotated[str | None, typer.Option(help="Do not answer after this.")] = None,
-    reply_to: Annotated[str | None, typer.Option(help="A configured route for the reply.")] = None,
-    file: Annotated[
-        Path | None,
-        typer.Option(
-            exists=True,
-            dir_okay=False,
-            readable=True,
-            help="Send each line as a message: .jsonl (envelopes, or parts of them that the other "
-            "options complete) or .tsv. Sending the same file again changes nothing.",
-        ),
-    ] = None,
-    text_column: Annotated[
-        int | None, typer.Option(help="Column of the .tsv with the text, from 1 (default: last).")
-    ] = None,
-    users: Annotated[
-        int | None,
-        typer.Option(min=1, help="Spread a file's lines over as many invented users."),
-    ] = None,
-    spread: Annotated[
-        Spread, typer.Option(help="One user a line in turn, or one for each block of 15 lines.")
-    ] = Spread.ROUND_ROBIN,
-    wait: Annotated[
-        bool,
-        typer.Option("--wait", help="Wait until every message has its outcome; count them."),
-    ] = False,
+    reply_to: _ReplyTo = None,
+    file: _File = None,
+    text_column: _TextColumn = None,
+    users: _Users = None,
+    spread: _Spread = Spread.ROUND_ROBIN,
+    wait: _Wait = False,
     timeout_s: Annotated[float, typer.Option("--timeout", help="Seconds for --wait.")] = 300.0,
     as_json: Json = False,
 ) -> None:
@@ -72,75 +77,67 @@ def send(
 
     Many: worker send --file messages.tsv --channel sms --users 200 --wait
     """
-    from worker.cli.send.producer import check, producer
-    from worker.cli.settings import routing_of, settings_for
-    from worker.envelope import VERSION
-
     if file is not None and (message_id is not None or (user is not None and users is not None)):
-        raise CommandError(
-            "with --file, --message-id cannot be given, and only one of --user and --users",
-            exit_code=MISUSED,
+        raise MisuseError(
+            "with --file, --message-id cannot be given, and only one of --user and --users"
         )
-    flags = {"version": VERSION} | given(
-        channel=channel,
-        user=user,
-        text=text,
-        message_id=message_id,
-        recipient=recipient,
-        thread=thread,
-        agent=agent,
-        sent_at=sent_at,
-        expires_at=expires_at,
-        reply_to=reply_to,
-    )
-    settings = settings_for("broker_url", "database_url") if wait else settings_for("broker_url")
-    key_of = partial(check, routing=routing_of(settings))
-    database_url = settings.database_url if wait else None
-    finish = partial(_finish, database_url, timeout_s=timeout_s, as_json=as_json)
-    if file is None:
+    flags = given(channel=channel, user=user, text=text, message_id=message_id)
+    flags |= given(recipient=recipient, thread=thread, agent=agent, reply_to=reply_to)
+    flags |= given(sent_at=sent_at, expires_at=expires_at)
+    run = None
+    if file is not None:
+        run = FileSend(file=file, flags=flags, text_column=text_column, users=users, spread=spread)
+    _send(flags, run, wait_s=timeout_s if wait else None, as_json=as_json)
+
+
+def _send(
+    flags: dict[str, object], run: FileSend | None, *, wait_s: float | None, as_json: bool
+) -> None:
+    """Send one message, or those of `run`; wait for their outcomes unless `wait_s` is None."""
+    from worker.cli.send.producer import check, producer
+    from worker.config.agents_file import load_agents
+    from worker.config.settings import settings_for
+
+    settings = settings_for("broker_url", *(() if wait_s is None else ("database_url",)))
+    key_of = partial(check, routing=load_agents(settings.agents_file)[0])
+    if run is None:
         # A message without an id gets one.
         envelope = {"message_id": str(uuid4()), **flags}
         try:
-            key = key_of(envelope)
+            keys, envelopes = [key_of(envelope)], iter([envelope])
         except CommandError as error:
-            raise CommandError(f"not sent: {error}", exit_code=MISUSED) from None
-        with producer(settings.broker_url) as queue:
-            queue.send_many([envelope])
-        line = f"sent, message_id {escape_for_terminal(key.message_id)}"
-        finish([key], line, {"sent": 1, "message_id": key.message_id})
-        return
-    run = FileSend(
-        file=file, flags=flags, check=key_of, text_column=text_column, users=users, spread=spread
-    )
+            raise MisuseError(f"not sent: {error}") from None
+    else:
+        keys, envelopes = run.keys, run.envelopes(key_of)
     with producer(settings.broker_url) as queue:
-        queue.send_many(run.envelopes())
-    sent, refused = len(run.keys), run.refused
-    finish(run.keys, f"{sent} sent, {refused} not sent", {"sent": sent, "not_sent": refused})
-    if refused:
-        raise CommandError(f"{refused} lines of {file.name} were not sent")
+        queue.send_many(envelopes)
+    if run is None:
+        line = f"sent, message_id {escape_for_terminal(keys[0].message_id)}"
+        report: dict[str, object] = {"sent": 1, "message_id": keys[0].message_id}
+    else:
+        line = f"{len(keys)} sent, {run.refused} not sent"
+        report = {"sent": len(keys), "not_sent": run.refused}
+    if not as_json:
+        print_line(line)
+    elif wait_s is None:
+        print_json(report)
+    if wait_s is not None:
+        _await_outcomes(settings.database_url, keys, report, timeout_s=wait_s, as_json=as_json)
+    if run is not None and run.refused:
+        raise CommandError(f"{run.refused} lines of {run.file.name} were not sent")
 
 
-def _finish(
-    database_url: str | None,
+def _await_outcomes(
+    database_url: str,
     keys: "list[MessageKey]",
-    line: str,
     report: dict[str, object],
     *,
     timeout_s: float,
     as_json: bool,
 ) -> None:
-    """Print, and wait if there is a `database_url`.
-
-    Raises `CommandError` if some have no outcome in time.
-    """
+    """Print what became of them. Raises `CommandError` if some have no outcome in time."""
     from worker.cli.send.producer import OutcomeWatch, outcomes_in
 
-    if not as_json:
-        print_line(line)
-    if database_url is None:
-        if as_json:
-            print_json(report)
-        return
     with outcomes_in(database_url) as outcomes:
         watch = OutcomeWatch(outcomes, keys)
         ended = _wait_for_all(watch, timeout_s=timeout_s)
@@ -175,14 +172,10 @@ def _wait_for_all(watch: "OutcomeWatch", *, timeout_s: float) -> "list[Outcome]"
     return outcomes
 
 
-class Contract(StrEnum):
-    """The contracts with other programs that have a schema."""
-
-    ENVELOPE = "envelope"
-
-
 def schema(
-    _contract: Annotated[Contract, typer.Argument(metavar="envelope", help="What to print.")],
+    _contract: Annotated[
+        Literal["envelope"], typer.Argument(metavar="envelope", help="What to print.")
+    ],
 ) -> None:
     """Print the JSON Schema (draft 2020-12) of what producers queue.
 

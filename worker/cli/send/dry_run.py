@@ -9,8 +9,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from worker.cli.console import escape_for_terminal, print_json, print_line
-from worker.cli.errors import MISUSED, CommandError
-from worker.cli.settings import routing_of, settings_for
+from worker.cli.errors import CommandError, MisuseError
+from worker.config.agents_file import load_agents
+from worker.config.settings import settings_for
 from worker.domain.messages import NewMessage
 from worker.domain.reasons import DeadLetterReason
 from worker.domain.routing import (
@@ -28,7 +29,7 @@ from worker.queue.gate.entry import TooDeepError, loads
 
 def run(path: str, *, as_json: bool) -> None:
     """Show it. Raises `CommandError` for an envelope that would be a dead letter."""
-    facts = _outcome(_read(path), routing_of(settings_for()))
+    facts = _outcome(_read(path), load_agents(settings_for().agents_file)[0])
     if as_json:
         print_json(facts)
     else:
@@ -44,7 +45,7 @@ def _read(path: str) -> bytes:
     try:
         return Path(path).read_bytes()
     except OSError as error:
-        raise CommandError(f"{path}: {error.strerror}", exit_code=MISUSED) from None
+        raise MisuseError(f"{path}: {error.strerror}") from None
 
 
 def _document(raw: bytes) -> object:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from worker.cli.console import progress_bar, warn
-from worker.cli.errors import MISUSED, CommandError
+from worker.cli.errors import CommandError, MisuseError
 
 # Not at run time: the command's help imports this module, and the client takes its time.
 if TYPE_CHECKING:
@@ -33,15 +33,6 @@ class Spread(StrEnum):
     BLOCKS = "blocks"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FileLine:
-    """One line that is not empty: its fields, or the reason why it cannot be read."""
-
-    number: int
-    fields: Mapping[str, object] = field(default_factory=dict)
-    fault: str = ""
-
-
 @dataclass(kw_only=True)
 class FileSend:
     """One run over a file: the messages that go out, and the lines that do not."""
@@ -49,8 +40,6 @@ class FileSend:
     file: Path
     flags: Mapping[str, object]
     """Fields of every line that does not have them itself."""
-    check: Callable[[Mapping[str, object]], "MessageKey"]
-    """Raises `CommandError` for an envelope that a worker would refuse."""
     text_column: int | None
     users: int | None
     """Spread the lines over this number of invented users; None = the line or a flag names one."""
@@ -58,62 +47,53 @@ class FileSend:
     keys: list["MessageKey"] = field(default_factory=list)
     refused: int = 0
 
-    def envelopes(self) -> Iterator[dict[str, object]]:
-        """Return the valid envelopes, a line at a time; warn about each other line."""
-        of_line = identity(self.file)
+    def envelopes(
+        self, check: Callable[[Mapping[str, object]], "MessageKey"]
+    ) -> Iterator[dict[str, object]]:
+        """Return the valid envelopes, a line at a time; warn about each other line.
+
+        `check` raises `CommandError` for an envelope that a worker would refuse.
+        """
+        of_line, read = identity(self.file), reader(self.file, self.text_column)
         with progress_bar("sending", count_lines(self.file)) as tick:
-            for line in read_lines(self.file, text_column=self.text_column):
+            for number, line in read_lines(self.file):
                 tick(1)
                 try:
-                    envelope = self._completed(line, of_line(line.number))
-                    self.keys.append(self.check(envelope))
+                    # Its own fields win, then the flags, then what its number determines.
+                    fields = {**of_line(number), **self.flags, **read(line)}
+                    envelope = self._completed(number, fields)
+                    self.keys.append(check(envelope))
                 except CommandError as error:
-                    self._refuse(line, str(error))
+                    self._refuse(number, str(error))
                 else:
                     yield envelope
 
-    def _completed(self, line: FileLine, of_line: Mapping[str, object]) -> dict[str, object]:
-        """Complete a line: its own fields win, then the flags, then what its number determines."""
-        if line.fault:
-            raise CommandError(line.fault)
-        envelope = {**of_line, **self.flags, **line.fields}
+    def _completed(self, number: int, envelope: dict[str, object]) -> dict[str, object]:
         if "user" not in envelope and self.users is not None:
-            number = user_of_line(line.number, users=self.users, spread=self.spread)
-            envelope["user"] = address(str(envelope.get("channel", "")), number)
+            user = user_of_line(number, users=self.users, spread=self.spread)
+            envelope["user"] = address(str(envelope.get("channel", "")), user)
         return envelope
 
-    def _refuse(self, line: FileLine, fault: str) -> None:
+    def _refuse(self, number: int, fault: str) -> None:
         """Warn about a line that is not sent; after a while only count."""
         self.refused += 1
         if self.refused <= _FAULTS_SHOWN:
-            warn(f"{self.file.name}: line {line.number}: {fault}")
+            warn(f"{self.file.name}: line {number}: {fault}")
         elif self.refused == _FAULTS_SHOWN + 1:
             warn("more lines have faults, from here on they are only counted")
 
 
-def read_lines(file: Path, *, text_column: int | None = None) -> Iterator[FileLine]:
-    """Read a file, a line at a time; a line that cannot be read comes as a fault.
-
-    `text_column` counts from 1, negative from the end; None = the last one. For .tsv only.
-    """
-    read = _reader(file, text_column)
+def read_lines(file: Path) -> Iterator[tuple[int, bytes]]:
+    """Read the lines that are not empty, with their numbers from 1, a line at a time."""
     with file.open("rb") as lines:
         for number, raw in enumerate(lines, start=1):
-            bare = raw.rstrip(b"\r\n")
-            if not bare.strip():
-                continue
-            try:
-                yield FileLine(number=number, fields=read(bare.decode()))
-            except UnicodeDecodeError:
-                yield FileLine(number=number, fault="the line is not UTF-8")
-            except ValueError as error:
-                yield FileLine(number=number, fault=str(error))
+            if (line := raw.rstrip(b"\r\n")).strip():
+                yield number, line
 
 
 def count_lines(file: Path) -> int:
     """Count the lines that are not empty."""
-    with file.open("rb") as lines:
-        return sum(1 for line in lines if line.strip())
+    return sum(1 for _ in read_lines(file))
 
 
 def identity(file: Path) -> Callable[[int], dict[str, object]]:
@@ -142,26 +122,37 @@ def address(channel: str, user: int) -> str:
     return f"user{user:04d}"
 
 
-def _reader(file: Path, text_column: int | None) -> Callable[[str], Mapping[str, object]]:
+def reader(file: Path, text_column: int | None = None) -> Callable[[bytes], Mapping[str, object]]:
+    """Return a function from a line to its fields, which raises `CommandError`.
+
+    `text_column` counts from 1, negative from the end; None = the last one. For .tsv only.
+    """
     match file.suffix:
         case ".jsonl" | ".ndjson":
             return _from_json
         case ".tsv":
-            return lambda line: {"text": _column(line.split("\t"), text_column or -1)}
+            return lambda line: {"text": _column(_decoded(line).split("\t"), text_column or -1)}
         case _:
-            raise CommandError(f"{file.name}: give a .jsonl or .tsv file", exit_code=MISUSED)
+            raise MisuseError(f"{file.name}: give a .jsonl or .tsv file")
 
 
-def _from_json(line: str) -> Mapping[str, object]:
+def _decoded(line: bytes) -> str:
     try:
-        document = json.loads(line)
+        return line.decode()
+    except UnicodeDecodeError:
+        raise CommandError("the line is not UTF-8") from None
+
+
+def _from_json(line: bytes) -> Mapping[str, object]:
+    try:
+        document = json.loads(_decoded(line))
     except RecursionError:
-        raise ValueError("too many lists and objects inside each other") from None
+        raise CommandError("too many lists and objects inside each other") from None
     except ValueError:
         # `from None`: the original quotes the line.
-        raise ValueError("the line is not JSON") from None
+        raise CommandError("the line is not JSON") from None
     if not isinstance(document, dict):
-        raise ValueError("give an object")  # noqa: TRY004 - one kind of fault for the caller
+        raise CommandError("give an object")
     return document
 
 
@@ -169,4 +160,4 @@ def _column(columns: list[str], wanted: int) -> str:
     try:
         return columns[wanted - 1 if wanted > 0 else wanted]
     except IndexError:
-        raise ValueError(f"there is no column {wanted}, only {len(columns)}") from None
+        raise CommandError(f"there is no column {wanted}, only {len(columns)}") from None

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
-from worker.cli.errors import MISUSED, CommandError
+from worker.cli.errors import CommandError, MisuseError
 from worker.client import MessageKey, Outcome, Outcomes, Producer, ProducerError
 from worker.client.message import checked
 from worker.domain.routing import Routing
@@ -32,7 +32,7 @@ def check(envelope: Mapping[str, object], routing: Routing) -> MessageKey:
         kind = routing.channel(message.envelope.channel).kind
         who = channel_address(message.envelope, kind)
     except (ProducerError, EnvelopeError) as error:
-        raise CommandError(str(error), exit_code=MISUSED) from None
+        raise MisuseError(str(error)) from None
     return MessageKey(
         channel=who.channel,
         recipient=who.recipient,

@@ -16,11 +16,15 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """The result of one check; `fix` is one line, empty if nothing is to be done."""
+    """The result of one check; its fields are those of a line of the report, in order."""
 
+    group: str = ""
+    """Empty until it is part of a report, as is `name`."""
+    name: str = ""
     level: Level
     found: str
     fix: str = ""
+    """One line; empty if nothing is to be done."""
 
 
 def ok(found: str) -> Finding:

@@ -8,13 +8,7 @@ from typing import Final
 
 from worker.domain.messages import Accepted, Attachment, ChannelAddress, NewMessage, is_image
 from worker.domain.reasons import DeadLetterReason
-from worker.domain.routing import (
-    ChannelKind,
-    ChannelPolicy,
-    Routing,
-    UnknownAgentError,
-    UnknownRouteError,
-)
+from worker.domain.routing import ChannelKind, ChannelPolicy, Routing, UnknownAgentError
 from worker.envelope import Envelope, EnvelopeError, parse_envelope
 from worker.envelope.wire import INBOUND
 from worker.handlers.telemetry.intake import accept_span, record_accepted
@@ -67,11 +61,9 @@ def parse_and_route(document: object, routing: Routing) -> NewMessage:
     except UnknownAgentError:
         fix = "the configuration has none of that name"
         raise EnvelopeError(DeadLetterReason.UNKNOWN_AGENT, "agent", fix) from None
-    try:
-        routing.check_route(envelope.reply_to)
-    except UnknownRouteError:
+    if not routing.has_route(envelope.reply_to):
         fix = "the agents file has no section [routes.NAME] of that name"
-        raise EnvelopeError(DeadLetterReason.UNKNOWN_ROUTE, "reply_to", fix) from None
+        raise EnvelopeError(DeadLetterReason.UNKNOWN_ROUTE, "reply_to", fix)
     # Without `sent_at` there is nothing to sort by, so nothing to wait for.
     reorder_s = policy.reorder_s if envelope.sent_at is not None else 0.0
     return NewMessage(

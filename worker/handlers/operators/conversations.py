@@ -21,7 +21,7 @@ from worker.handlers.operators.take_user import (
 )
 from worker.handlers.turns.find_conversation import USER_KEY, user_tag
 from worker.observability.logs import log
-from worker.store.operators.interventions import ConversationOwner, InterventionStore
+from worker.store.operators.interventions import ConversationOwner, InterventionStore, LockedUser
 from worker.store.reports.conversations import ConversationReports
 from worker.telnyx.conversations import Conversations
 
@@ -99,38 +99,61 @@ class AdoptConversation:
         agent = self.routing.agent(agent_of(user, agent)).name
         if not self.routing.channel(user.who.channel).persist:
             raise NotPossibleError("this channel is stateless: it uses no conversations")
-        was = self.store.owner(telnyx_id)
-        if was is not None:
-            _refuse_other(was, user_id, agent)
+        was = self._owner(telnyx_id, user_id, agent)
         tag = user_tag(self.namespace, user.who, agent)
         # By the tag, else two channel users could continue one conversation.
         metadata = self.telnyx.get(telnyx_id).metadata
         if metadata.get(USER_KEY, tag) != tag and not force:
             raise NotPossibleError("it has the tag of another channel user or agent: see --force")
+        tags = {USER_KEY: tag, "channel": user.who.channel, "agent": agent, "source": "worker"}
+        return self._adopt(user, was, telnyx_id, agent, {**metadata, **tags})
+
+    def _adopt(
+        self,
+        user: LockedUser,
+        was: ConversationOwner | None,
+        telnyx_id: TelnyxConversationId,
+        agent: str,
+        metadata: Mapping[str, str],
+    ) -> Adopted:
         users = [one.text for one in self.telnyx.messages(telnyx_id) if one.role == "user"]
         turn = user.turn if user.turn and user.turn.agent == agent else None
         there = self._may_be_there(turn, was, users)
-        base = len(users) - there
+        turn_id = turn.id if turn else None
         conversation = self.store.adopt(
             user.lease,
             telnyx_id,
             agent=agent,
-            base=base,
+            base=len(users) - there,
             was=was.id if was else None,
             closing=user.conversation(agent),
-            turn=turn.id if turn else None,
+            turn=turn_id,
             turn_may_be_there=there,
         )
-        log.info("conversation.adopted", user=user_id, conversation=conversation)
-        ours = {USER_KEY: tag, "channel": user.who.channel, "agent": agent, "source": "worker"}
+        log.info("conversation.adopted", user=user.lease.user_id, conversation=conversation)
         return Adopted(
-            user=user_id,
+            user=user.lease.user_id,
             agent=agent,
             conversation=conversation,
-            base_user_messages=base,
-            open_turn=turn.id if turn else None,
-            telnyx_told=self._tag(telnyx_id, {**metadata, **ours}),
+            base_user_messages=len(users) - there,
+            open_turn=turn_id,
+            telnyx_told=self._tag(telnyx_id, metadata),
         )
+
+    def _owner(
+        self, telnyx_id: TelnyxConversationId, user_id: ChannelUserId, agent: str
+    ) -> ConversationOwner | None:
+        """Return our mapping of it; None = we have none. Raises `NotPossibleError`."""
+        was = self.store.owner(telnyx_id)
+        if was is None:
+            return None
+        if was.user_id != user_id:
+            raise NotPossibleError(f"it belongs to channel user {was.user_id}")
+        if was.agent != agent:
+            raise NotPossibleError(f"it is the conversation with agent {was.agent}: see --agent")
+        if was.owes_outputs:
+            raise NotPossibleError("its thread waits for outputs of tools: reset instead")
+        return was
 
     def _may_be_there(
         self, turn: OpenTurn | None, was: ConversationOwner | None, users: Sequence[str]
@@ -167,15 +190,6 @@ class AdoptConversation:
             log.warning("conversation.tag_failed", error=str(error))
             return False
         return True
-
-
-def _refuse_other(was: ConversationOwner, user_id: ChannelUserId, agent: str) -> None:
-    if was.user_id != user_id:
-        raise NotPossibleError(f"it belongs to channel user {was.user_id}")
-    if was.agent != agent:
-        raise NotPossibleError(f"it is the conversation with agent {was.agent}: see --agent")
-    if was.owes_outputs:
-        raise NotPossibleError("its thread waits for outputs of tools: reset instead")
 
 
 def _count(texts: Sequence[str], wanted: str) -> int:

@@ -6,27 +6,24 @@ It ends soon after `deadline_s`, always tries to delete the conversation, and ra
 Telnyx or the network.
 """
 
-import base64
-import struct
 import time
-import zlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Final, TypeAlias
+from uuid import UUID, uuid4
 
 from worker.domain.errors import WorkerError
+from worker.domain.ids import TelnyxConversationId
 from worker.domain.messages import user_item
 from worker.domain.reports import dialect
 from worker.domain.reports.dialect import users_of
 from worker.domain.reports.finding import Finding, fault, ok, unchecked, warning
 from worker.domain.tools import ToolSpec
-from worker.handlers.operators.probe_conversation import (
-    SOURCE,
-    Log,
-    NotAnsweredError,
-    ProbeConversation,
-)
+from worker.domain.turns.calls import CallOutcome, Done, NotSent, Refused, Unknown
+from worker.domain.turns.records import ThreadMessage
+from worker.net.window import CallWindow
 from worker.telnyx.client import TelnyxClient
+from worker.telnyx.responses import ResponseRequest
 
 INSTRUCTIONS: Final = "An installation is being checked. Answer in one short sentence."
 TEXT: Final = "Is this  read?\n  ½ naïve Ünïcode ✓ 🙂 "
@@ -44,8 +41,23 @@ TOOL: Final = ToolSpec(
         "required": ["n"],
     },
 )
+# A PNG of 64 pixels a side: some models refuse pictures of a few pixels.
+_RED_SQUARE: Final = (
+    "iVBORw0KGgoAAAANSUhEUgAAAEAAAABACAIAAAAlC+aJAAAAb0lEQVR4nO3PAQkAAAyEwO9feoshgnABdLep8QUN"
+    "yPEFDcjxBQ3I8QUNyPEFDcjxBQ3I8QUNyPEFDcjxBQ3I8QUNyPEFDcjxBQ3I8QUNyPEFDcjxBQ3I8QUNyPEFDcjx"
+    "BQ3I8QUNyPEFDcjxBQ3IPanc8OLDQitxAAAAAElFTkSuQmCC"
+)
 
+SOURCE: Final = {"source": "worker-doctor"}
+"""Metadata of every conversation made here."""
+_LOOK_EVERY_S: Final = 0.3
+
+_Log: TypeAlias = tuple[ThreadMessage, ...]
 _Findings: TypeAlias = dict[str, Finding]
+
+
+class NotAnsweredError(WorkerError):
+    """A turn was not answered, or the time for all of them is over."""
 
 
 def play(
@@ -73,10 +85,20 @@ def play(
 
 
 @dataclass(kw_only=True)
-class _Probes(ProbeConversation):
-    """The points, in order, on this conversation."""
+class _Probes:
+    """The points, in order, on one conversation; `ends_at` of the monotonic clock bounds all."""
 
+    client: TelnyxClient
+    model: str
     sees_images: bool
+    patience_s: float
+    """The longest wait for each change that should become visible."""
+    call_timeout_s: float
+    ends_at: float
+    tag: Mapping[str, str] = field(default_factory=lambda: {"worker_doctor": str(uuid4())})
+    """Metadata of this one alone."""
+    key: UUID = field(default_factory=uuid4)
+    _id: TelnyxConversationId | None = None
 
     def play(self) -> _Findings:
         found: _Findings = {}
@@ -96,7 +118,7 @@ class _Probes(ProbeConversation):
         return found
 
     def _create(self) -> _Findings:
-        self.create()
+        self._id = self.client.conversations.create(self.key, "worker doctor", self.metadata).id
         return {}
 
     def _find(self) -> _Findings:
@@ -121,7 +143,7 @@ class _Probes(ProbeConversation):
         answer = self.ask(user_item(TEXT, ()), instructions=INSTRUCTIONS)
         findings = {"turn": ok("answered")}
 
-        def is_whole(log: Log) -> bool:
+        def is_whole(log: _Log) -> bool:
             return bool(users_of(log)) and any(one.role == "assistant" for one in log)
 
         log, delay_s = self.log_when(is_whole)
@@ -139,7 +161,7 @@ class _Probes(ProbeConversation):
             return {"image": unchecked("the list of models says it takes no images")}
         part: dict[str, object] = {
             "type": "input_image",
-            "image_url": f"data:image/png;base64,{_red_square()}",
+            "image_url": f"data:image/png;base64,{_RED_SQUARE}",
         }
         before, log = self._after(user_item(IMAGE_TEXT, (part,)))
         texts = [one.text for one in users_of(log)[before:]]
@@ -162,7 +184,7 @@ class _Probes(ProbeConversation):
         findings = dialect.judge_tools(log, asked.tool_calls, TOOL_OUTPUT)
         return {"tool round": ok("answered"), **findings}
 
-    def _after(self, item: dict[str, object]) -> tuple[int, Log]:
+    def _after(self, item: dict[str, object]) -> tuple[int, _Log]:
         """Send one item; return the number of user messages before it, and the log after it."""
         before = len(users_of(self.log()))
         self.ask(item)
@@ -170,12 +192,80 @@ class _Probes(ProbeConversation):
         return before, log
 
     def _clean_up(self) -> _Findings:
+        conversations = self.client.conversations
         try:
-            self.delete()
+            # By its tag if the answer to its creation was lost.
+            made = [self._id] if self._id else [one.id for one in conversations.find(self.tag)]
+            for each in made:
+                conversations.delete(each)
         except WorkerError as error:
             meaning = "delete it yourself: its metadata has source = worker-doctor"
             return {"conversation": warning(f"not deleted: {error}", meaning)}
         return {"conversation": ok("created and deleted")}
+
+    @property
+    def id(self) -> TelnyxConversationId:
+        """Its id, once it was created."""
+        if self._id is None:
+            raise NotAnsweredError("there is no conversation")
+        return self._id
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """All of its metadata."""
+        return {**SOURCE, **self.tag}
+
+    def ask(
+        self,
+        *items: Mapping[str, object],
+        instructions: str | None = None,
+        tools: tuple[ToolSpec, ...] = (),
+        on_text: Callable[[str], None] | None = None,
+    ) -> Done:
+        """Send these items; `on_text` asks for a stream. Raises `NotAnsweredError`."""
+        request = ResponseRequest(
+            model=self.model,
+            input=items,
+            conversation=self.id,
+            instructions=instructions,
+            tools=tuple(tool.as_item() for tool in tools),
+            stream=on_text is not None,
+        )
+        left_s = self.ends_at - time.monotonic()
+        if left_s <= 0:
+            raise NotAnsweredError("no time was left")
+        window = CallWindow.starting_now(min(self.call_timeout_s, left_s))
+        outcome = self.client.responses.create(request, window, on_text)
+        if not isinstance(outcome, Done):
+            raise NotAnsweredError(_described(outcome))
+        return outcome
+
+    def log(self) -> _Log:
+        """Read it. Raises WorkerError."""
+        return self.client.conversations.messages(self.id)
+
+    def log_when(self, is_whole: Callable[[_Log], bool]) -> tuple[_Log, float | None]:
+        """Read the log until it is whole; return it with the delay, as `delay_until` does."""
+        log: _Log = ()
+
+        def look() -> bool:
+            nonlocal log
+            log = self.log()
+            return is_whole(log)
+
+        delay_s = self.delay_until(look)
+        return log, delay_s
+
+    def delay_until(self, is_so: Callable[[], bool]) -> float | None:
+        """Return the seconds until it is so: 0 = at the first look, None = not in `patience_s`."""
+        began_at = time.monotonic()
+        if is_so():
+            return 0.0
+        while time.monotonic() < min(began_at + self.patience_s, self.ends_at):
+            time.sleep(_LOOK_EVERY_S)
+            if is_so():
+                return time.monotonic() - began_at
+        return None
 
 
 def _guarded(name: str, part: Callable[[], _Findings]) -> _Findings:
@@ -187,19 +277,20 @@ def _guarded(name: str, part: Callable[[], _Findings]) -> _Findings:
         return {name: fault(str(error), "this call does not work as documented")}
 
 
-def _is_round_over(log: Log) -> bool:
+def _is_round_over(log: _Log) -> bool:
     """Whether the log holds tool calls, and an end after them."""
     called = any(one.tool_calls for one in log)
     return called and log[-1].role == "assistant" and not log[-1].tool_calls
 
 
-def _red_square(side: int = 64) -> str:
-    """Return a PNG in base64; some models refuse pictures of a few pixels."""
-    rows = (b"\0" + b"\xff\0\0" * side) * side
-    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
-    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
-    png = b"".join(
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        for kind, data in chunks
-    )
-    return base64.b64encode(b"\x89PNG\r\n\x1a\n" + png).decode()
+def _described(outcome: CallOutcome) -> str:
+    match outcome:
+        case Refused():
+            code = f", code {outcome.code}" if outcome.code else ""
+            return f"refused with status {outcome.status}{code}"
+        case Unknown():
+            return f"no clear answer: {outcome.reason}"
+        case NotSent():
+            return f"not sent: {outcome.reason}"
+        case Done():
+            return outcome.status

@@ -175,10 +175,13 @@ def error_of_answer(what: str, answer: Answer, *, writes: bool, now: datetime) -
     code, status = telnyx_code(document), answer.status
     kind = _kind(answer, document) or (OutcomeUnknownError if writes else RetryableError)
     message = f"{what}: status {status}" + (f", code {code}" if code else "")
-    error = kind(message, status=status, code=code, request_id=request_id(answer))
-    if isinstance(error, RetryableError):
-        error.retry_after_s = pause_s(answer, now)
-    return error
+    return kind(
+        message,
+        status=status,
+        code=code,
+        request_id=request_id(answer),
+        retry_after_s=pause_s(answer, now) if issubclass(kind, RetryableError) else None,
+    )
 
 
 def _kind(answer: Answer, document: dict[str, object] | None) -> type[WorkerError] | None:
