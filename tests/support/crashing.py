@@ -192,7 +192,7 @@ def do(job: Job) -> None:
     """The child: build a worker, heartbeat once, take the steps."""
     broker = RecordingBroker()
     service = build_service(settings_of(job), broker=broker, channels=file_channels(job.sink))
-    service.background.beat()
+    service.background.workers.beat()
     service = watched(service, Boundary(job.journal, job.stop))
     act: dict[str, Callable[[Any], object]] = {
         "receive": lambda envelope: service.receive(envelope, raw=lambda: b"", queue="inbound"),

@@ -175,7 +175,7 @@ class World:
         service = build_service(self.settings(agents), broker=broker, channels=channels)
         operator = Operator(self.settings(agents))
         self._opened += [service, operator]
-        service.background.beat()
+        service.background.workers.beat()
         return HandDrivenWorker(
             service=change(service) if change else service, operator=operator, broker=broker
         )

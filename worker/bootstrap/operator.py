@@ -37,7 +37,7 @@ class Operator:
         interventions = InterventionStore(
             database, quiet_s=timing.quiet_s(slowest_s), settle_s=timing.settle_s
         )
-        erasures, raw = ErasureStore(database), RawStore(database)
+        raw = RawStore(database)
         self.users = UserStore(database)
         self.pause = PauseUser(users=self.users, telnyx=telnyx)
         self.dead_letters = DeadLetterStore(database)
@@ -55,15 +55,14 @@ class Operator:
         )
         self.say = SayToUser(store=interventions, saying=SayingStore(database), routing=routing)
         self.erase = EraseUser(
-            store=erasures,
+            store=ErasureStore(database),
             interventions=interventions,
             raw=raw,
             telnyx=telnyx,
             routing=routing,
             namespace=namespace,
         )
-        exports = ExportStore(database)
-        self.export = ExportUser(store=exports, erasures=erasures, raw=raw, routing=routing)
+        self.export = ExportUser(store=ExportStore(database), raw=raw, routing=routing)
 
     def close(self) -> None:
         """Close the connections to Telnyx and Postgres."""

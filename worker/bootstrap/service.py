@@ -5,14 +5,12 @@ import socket
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 
 from worker.bootstrap.shared import SharedParts
 from worker.channels.build import build_channels
 from worker.channels.channel import DEADLINE_S, Channel
 from worker.config.settings import Settings
 from worker.domain.routing import Routing
-from worker.handlers.background.cpu_affinity import stay_on_one_core
 from worker.handlers.background.sweeper import LocalRunner, Sweeper
 from worker.handlers.background.threads import Background
 from worker.handlers.background.watchdog import StallWatchdog
@@ -80,9 +78,9 @@ def build_service(
         slots=shared.slots,
         timing=shared.timing,
         publish=broker.wake,
-        run_here=LocalRunner(answer, most=settings.turn_slots, submit=broker.submit),
+        run_here=LocalRunner(work=answer, most=settings.turn_slots, submit=broker.submit),
         deliveries=deliveries,
-        deliver_here=LocalRunner(deliver, most=LOCAL_DELIVERIES, submit=own_pool.submit),
+        deliver_here=LocalRunner(work=deliver, most=LOCAL_DELIVERIES, submit=own_pool.submit),
         retention=_retention(shared.own_database, settings.retention_days),
         rate_limiter=_rate_limiter(shared.routing, shared.own_database),
     )
@@ -176,10 +174,8 @@ def _background(shared: SharedParts, broker: BrokerClient, sweep: Sweeper) -> Ba
         rouse=shared.slots.roused.set,
     )
     return Background(
-        beat=workers.beat,
-        pin=partial(stay_on_one_core, workers) if shared.pin_to_core else None,
-        leave=workers.leave,
-        forget_dead=workers.forget_dead,
+        workers=workers,
+        pin_to_core=shared.pin_to_core,
         drain_inbox=drain,
         listener=InboxListener(shared.listen_url),
         sweep=sweep,

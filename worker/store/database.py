@@ -2,8 +2,8 @@
 
 import os
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import psycopg
@@ -15,7 +15,8 @@ from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
 from worker.domain.errors import DatabaseAwayError, PermanentError
 from worker.net.clock import boottime
-from worker.store.sql import Connection, Row, Rows
+from worker.store.rows import Value, value_of
+from worker.store.sql import Connection, Row, Rows, Statement
 
 _TIMEOUT_MS = 15_000
 """The longest that sent data may stay unacknowledged by the other side's kernel."""
@@ -153,6 +154,43 @@ class Database:
                 return
             self._leave_generation(entry.info["generation"])
         raise DisconnectionError
+
+
+class Store:
+    """Root of the stores. Each method of its own is one statement, a transaction by itself."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def _statement(self) -> AbstractContextManager[Connection]:
+        return self._database.statement()
+
+    def _rows(self, asked: Statement, values: Mapping[str, object] | None = None) -> list[Row]:
+        with self._statement() as connection:
+            return connection.execute(asked, values).fetchall()
+
+    def _row(self, asked: Statement, values: Mapping[str, object] | None = None) -> Row | None:
+        """Return the only row; None = there is none."""
+        with self._statement() as connection:
+            return connection.execute(asked, values).one_or_none()
+
+    def _found(
+        self, value: type[Value], asked: Statement, values: Mapping[str, object] | None = None
+    ) -> tuple[Value, ...]:
+        """Return a value from each row, see `value_of`."""
+        return tuple(value_of(value, row) for row in self._rows(asked, values))
+
+    def _change(self, change: Statement, values: Mapping[str, object] | None = None) -> int:
+        """Execute a statement that returns no rows; return how many it changed."""
+        with self._statement() as connection:
+            return connection.execute(change, values).rowcount
+
+    def _pages(self, asked: Statement, values: Mapping[str, object]) -> Iterator[Row]:
+        """Yield rows page by page: `asked` takes `:after`, the column `place` of the last row."""
+        after = 0
+        while rows := self._rows(asked, {**values, "after": after}):
+            yield from rows
+            after = rows[-1].place
 
 
 def _note_used(_driver: object, entry: ConnectionPoolEntry) -> None:

@@ -5,8 +5,7 @@ from datetime import datetime
 
 from worker.domain.ids import ChannelUserId, DeadLetterId, DeliveryId, MessageRowId
 from worker.domain.states import DeadLetterKind, Resolution
-from worker.store.database import Database
-from worker.store.rows import value_of
+from worker.store.database import Store
 from worker.store.sql import Connection, sql
 
 _KEEP = sql("""
@@ -72,11 +71,8 @@ class DeadLetter:
     """The bytes as they arrived: personal data, never for a log."""
 
 
-class DeadLetterStore:
+class DeadLetterStore(Store):
     """Dead letters."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
     def keep(self, *, reason: str, raw: bytes, detail: str, queue: str) -> None:
         """Commit bytes that are not a valid envelope. Raises `DatabaseAwayError`.
@@ -94,24 +90,15 @@ class DeadLetterStore:
         `resolved`: also those that are replayed or dismissed.
         """
         values = {"reason": reason, "resolved": resolved, "after": after, "limit": limit}
-        with self._database.statement() as connection:
-            return tuple(value_of(DeadLetter, row) for row in connection.execute(_LIST, values))
+        return self._found(DeadLetter, _LIST, values)
 
     def get(self, letter: DeadLetterId) -> DeadLetter | None:
         """Return one dead letter."""
-        with self._database.statement() as connection:
-            row = connection.execute(_GET, {"id": letter}).one_or_none()
-        return None if row is None else value_of(DeadLetter, row)
+        return next(iter(self._found(DeadLetter, _GET, {"id": letter})), None)
 
-    def dismiss(self, letter: DeadLetterId) -> bool:
+    def resolve(self, letter: DeadLetterId, resolution: Resolution) -> bool:
         """Close a dead letter for good; False = it is closed already."""
-        with self._database.statement() as connection:
-            return _resolve(connection, letter, Resolution.DISMISSED)
-
-    def mark_replayed(self, letter: DeadLetterId) -> bool:
-        """Close a dead letter whose envelope has been accepted."""
-        with self._database.statement() as connection:
-            return _resolve(connection, letter, Resolution.REPLAYED)
+        return self._row(_RESOLVE, {"id": letter, "resolution": resolution}) is not None
 
     def revive(self, letter: DeadLetter) -> bool:
         """Make a dead message or delivery pending again; False = it is closed already.
@@ -121,7 +108,8 @@ class DeadLetterStore:
         statement = _REVIVE_MESSAGE if letter.message is not None else _REVIVE_DELIVERY
         values = {"message_row_id": letter.message, "delivery_id": letter.delivery}
         with self._database.transaction() as connection:
-            if not _resolve(connection, letter.id, Resolution.REPLAYED):
+            resolved = {"id": letter.id, "resolution": Resolution.REPLAYED}
+            if connection.execute(_RESOLVE, resolved).one_or_none() is None:
                 return False
             connection.execute(statement, values)
         return True
@@ -131,8 +119,3 @@ def keep_on(connection: Connection, *, reason: str, raw: bytes, detail: str, que
     """Insert a dead letter within a transaction of the caller."""
     values = {"raw": raw, "queue": queue, "reason": reason, "detail": detail}
     connection.execute(_KEEP, values)
-
-
-def _resolve(connection: Connection, letter: DeadLetterId, resolution: Resolution) -> bool:
-    values = {"id": letter, "resolution": resolution}
-    return connection.execute(_RESOLVE, values).one_or_none() is not None

@@ -64,14 +64,9 @@ def values_of_message(message: NewMessage, traceparent: str | None) -> dict[str,
 
 def attachments_of(documents: Any) -> tuple[Attachment, ...]:  # noqa: ANN401 - checked JSON
     """Return the fields we know; producers may write more, which the envelope keeps."""
+    known = _kinds(Attachment)
     return tuple(
-        Attachment(
-            content_type=one["content_type"],
-            url=one.get("url"),
-            data=one.get("data"),
-            name=one.get("name"),
-        )
-        for one in documents or ()
+        Attachment(**{name: one[name] for name in known if name in one}) for one in documents or ()
     )
 
 

@@ -4,7 +4,6 @@ For the wings that people read, not messages (docs/decisions/0031): a value's fi
 columns, so that no statement and no mapper lists them once more.
 """
 
-from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any, Final
 
@@ -12,9 +11,9 @@ from sqlalchemy import Select, SQLColumnExpression, select
 from sqlalchemy.dialects.postgresql.psycopg import dialect
 from sqlalchemy.orm import DeclarativeBase
 
-from worker.store.database import Database
+from worker.store.database import Store
 from worker.store.rows import Value, value_of
-from worker.store.sql import Connection, Row
+from worker.store.sql import Connection
 
 # psycopg's RawCursor, which the pool's connections have, takes `$1` and a list.
 _DIALECT: Final = dialect(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
@@ -36,26 +35,19 @@ def select_as(
     return select(*columns)
 
 
-def rows_of(connection: Connection, asked: Select[Any]) -> Iterator[Row]:
-    """Execute a `select`; its values are bound, never written into the statement."""
-    # `render_postcompile`: each element of an `IN` becomes a parameter of its own.
-    compiled = asked.compile(dialect=_DIALECT, compile_kwargs={"render_postcompile": True})
-    values = [compiled.params[name] for name in compiled.positiontup or ()]
-    yield from connection.driver.execute(compiled.string.encode(), values or None)
-
-
 def fetch(
     connection: Connection, value: type[Value], asked: Select[Any], **more: object
 ) -> tuple[Value, ...]:
-    """Execute a `select` and build a value from each row."""
-    return tuple(value_of(value, row, **more) for row in rows_of(connection, asked))
+    """Execute a `select` and build a value from each row; its values are bound, never quoted."""
+    # `render_postcompile`: each element of an `IN` becomes a parameter of its own.
+    compiled = asked.compile(dialect=_DIALECT, compile_kwargs={"render_postcompile": True})
+    values = [compiled.params[name] for name in compiled.positiontup or ()]
+    rows = connection.driver.execute(compiled.string.encode(), values or None)
+    return tuple(value_of(value, row, **more) for row in rows)
 
 
-class Reader:
+class Reader(Store):
     """Root of the stores that read values, each with one statement."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
     def _fetch(self, value: type[Value], asked: Select[Any]) -> tuple[Value, ...]:
         with self._database.statement() as connection:

@@ -6,9 +6,8 @@ from datetime import timedelta
 from uuid import UUID
 
 from worker.domain.ids import WorkerId
-from worker.store.database import Database
-from worker.store.rows import value_of
-from worker.store.sql import Connection, sql
+from worker.store.database import Database, Store
+from worker.store.sql import sql
 
 _BEAT = sql("""
 INSERT INTO workers (id, host, pid, started_at, alive_until, stalled_since)
@@ -34,8 +33,8 @@ _FORGET = sql("""
 DELETE FROM workers w WHERE alive_until < service_now() - interval '1 day'
   AND NOT EXISTS (SELECT FROM channel_users u WHERE u.lease_owner = w.id)
 """)
-
-_ALIVE = sql("""
+# The living workers of one host or of all, the oldest first.
+ALIVE = sql("""
 SELECT host, pid, CAST(extract(epoch FROM service_now() - started_at) AS float8) AS up_s,
     CAST(coalesce(extract(epoch FROM service_now() - stalled_since), 0) AS float8) AS stalled_s
 FROM workers WHERE alive_until >= service_now() AND host = coalesce(CAST(:host AS text), host)
@@ -54,19 +53,13 @@ class LivingWorker:
     """Seconds for which it has taken nothing while entries waited; 0 = it takes them."""
 
 
-def living_workers(connection: Connection, host: str | None = None) -> tuple[LivingWorker, ...]:
-    """Return the living workers of one host or of all, the oldest first."""
-    rows = connection.execute(_ALIVE, {"host": host})
-    return tuple(value_of(LivingWorker, row) for row in rows)
-
-
-class WorkerStore:
+class WorkerStore(Store):
     """Heartbeats: one row, one statement."""
 
     def __init__(
         self, database: Database, *, worker_id: WorkerId, host: str, pid: int, alive_s: float
     ) -> None:
-        self._database = database
+        super().__init__(database)
         self._values = {
             "id": worker_id,
             "host": host,
@@ -77,8 +70,7 @@ class WorkerStore:
     def beat(self, stalled_s: float = 0.0) -> None:
         """Extend the life of this process by `alive_s`, and record a stall."""
         values = self._values | {"stalled": timedelta(seconds=stalled_s)}
-        with self._database.statement() as connection:
-            connection.execute(_BEAT, values)
+        self._change(_BEAT, values)
 
     def take_core(self, machine: UUID, cores: Sequence[int]) -> int:
         """Choose one of these cores of a machine, one that the fewest processes have."""
@@ -89,10 +81,8 @@ class WorkerStore:
 
     def leave(self) -> None:
         """Release all leases of this process at once."""
-        with self._database.statement() as connection:
-            connection.execute(_LEAVE, self._values)
+        self._change(_LEAVE, self._values)
 
     def forget_dead(self) -> None:
         """Delete the rows of workers that died long ago."""
-        with self._database.statement() as connection:
-            connection.execute(_FORGET)
+        self._change(_FORGET)

@@ -32,7 +32,7 @@ def test_a_wake_that_got_lost_is_sent_again_after_a_while(world: World) -> None:
     anna.broker.woken.clear()  # Redis was flushed
     assert mike.sweep() == 0, "another sweeper does not send the same wake at once"
     world.clock.advance(11)
-    anna.service.background.beat()
+    anna.service.background.workers.beat()
     assert anna.sweep() == 1
     assert world.inputs() == ["hello"]
 
@@ -58,7 +58,7 @@ def test_a_wake_before_its_time_leaves_the_burst_waiting(world: World) -> None:
     assert mike.service.answer(user) == 0
     mike.receive(world.envelope("two"))
     world.clock.advance(6)
-    mike.service.background.beat()
+    mike.service.background.workers.beat()
     assert mike.service.answer(user) == 1
     assert world.inputs() == ["one\ntwo"]
 
@@ -68,7 +68,7 @@ def test_a_wake_of_a_delivery_that_got_lost_is_made_up_by_the_sweeper(world: Wor
     mike.receive(world.envelope("hello"))
     mike.broker.deliveries.clear()
     world.clock.advance(2)
-    mike.service.background.beat()
+    mike.service.background.workers.beat()
     mike.service.background.sweep()
     mike.service.close()  # waits for what runs
     assert [task for task, *_ in mike.broker.tasks] == ["store"]

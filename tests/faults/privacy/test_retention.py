@@ -15,6 +15,7 @@ from tests.support.world import (
 )
 from worker.bootstrap.service import build_service
 from worker.config.settings import Settings
+from worker.domain.states import Resolution
 from worker.store.database import Database
 from worker.store.privacy.retention import BATCH, RetentionStore
 
@@ -41,7 +42,7 @@ def retained(world: World) -> str:
 
 def later(world: World, worker: HandDrivenWorker, seconds: float) -> None:
     world.clock.advance(seconds)
-    worker.service.background.beat(0.0)
+    worker.service.background.workers.beat(0.0)
 
 
 def say(world: World, worker: HandDrivenWorker, *texts: str) -> None:
@@ -70,7 +71,9 @@ def test_old_texts_go_and_rows_and_young_texts_stay(world: World) -> None:
     mike.receive(bulk := world.envelope("bulk", signals=["bulk"]))
     mike.receive({**world.envelope("no envelope"), "version": 2})
     mike.receive({**world.envelope("no envelope either"), "version": 2})
-    assert mike.operator.dead_letters.dismiss(mike.operator.dead_letters.find()[0].id)
+    assert mike.operator.dead_letters.resolve(
+        mike.operator.dead_letters.find()[0].id, Resolution.DISMISSED
+    )
     later(world, mike, (DAYS + 1) * DAY_S)
     say(world, mike, "three")
 

@@ -112,10 +112,10 @@ class Hand:
         fresh, answer = uuid4(), self.stores.answer
         for store in (answer.claims, answer.turns, self.stores.receive.starts):
             store._worker_id = fresh  # type: ignore[attr-defined]
-        self.stores.background.beat.__self__._values["id"] = fresh  # type: ignore[attr-defined]
+        self.stores.background.workers._values["id"] = fresh
         self.worker_id, self.beating, self.actor, self.taps.actor = str(fresh), True, None, None
         self.taps.traps.clear()
-        self.stores.background.beat(0.0)
+        self.stores.background.workers.beat(0.0)
 
 
 class Watch:

@@ -317,7 +317,7 @@ class Stage:
             at = self.database.value(_NEXT)
             wait_s = 5.0 if at is None else (at - self.clock.moment()).total_seconds()
             self.clock.advance(wait_s + 0.001)
-            fresh.service.background.beat(0.0)
+            fresh.service.background.workers.beat(0.0)
 
     def _unfinished(self) -> list[dict[str, Any]]:
         return self.database.rows(

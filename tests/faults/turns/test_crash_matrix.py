@@ -132,7 +132,7 @@ class Stage:
 
     def pass_time(self, seconds: float) -> None:
         self.world.clock.advance(seconds)
-        self.healer.service.background.beat()
+        self.healer.service.background.workers.beat()
 
     def heal(self) -> None:
         """The broker brings everything again, and time passes until all has ended."""
@@ -311,7 +311,7 @@ def healer(world: World) -> HandDrivenWorker:
 
 @pytest.fixture
 def stage(world: World, healer: HandDrivenWorker) -> Stage:
-    healer.service.background.beat()
+    healer.service.background.workers.beat()
     return Stage(world=world, healer=healer, number=next(world._numbers))
 
 

@@ -52,7 +52,7 @@ def heal(world: World, *envelopes: dict[str, object], config: str = AGENTS) -> N
         ):
             break
         world.clock.advance(5)
-        anna.service.background.beat()
+        anna.service.background.workers.beat()
     seen = oracle.Expectations(slack_s=0.2)
     assert oracle.check(world.database, world.simulator.log(), seen) == []
 
@@ -236,7 +236,7 @@ def test_a_row_that_a_stranger_holds_delays_its_user_and_nobody_else(world: Worl
         started = time.monotonic()
         mike.receive(world.envelope("free", user=OTHER))
         mike.accept_only(world.envelope("due", user=OTHER))
-        mike.service.background.beat()
+        mike.service.background.workers.beat()
         assert mike.sweep() == 1, "the sweeper passes over the held row"
         assert time.monotonic() - started < 5, "none of it waited for the lock, which is for 10 s"
         assert world.inputs() == ["hello", "hello", "free", "due"]
@@ -315,7 +315,7 @@ def test_two_workers_that_make_a_users_first_conversation_at_once_make_one(
         late = pool.submit(slow.receive, envelope)
         assert meeting.reached.wait(30)
         world.clock.advance(5 + 15 + 1)
-        quick.service.background.beat()
+        quick.service.background.workers.beat()
         quick.answer()
         assert world.inputs() == ["hello"]
         meeting.go_on.set()

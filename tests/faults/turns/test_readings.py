@@ -113,7 +113,7 @@ def live_a_day(world: World, worker: HandDrivenWorker, *, address: str) -> None:
         worker.receive(world.envelope(text, user=address, **more))
         settle_down(world, worker)
 
-    worker.service.background.beat()
+    worker.service.background.workers.beat()
     say("hello")
     world.simulator.inject("stored_then_dropped", match=Match(text="ok"))
     say("ok")
@@ -132,7 +132,7 @@ def live_a_day(world: World, worker: HandDrivenWorker, *, address: str) -> None:
 def settle_down(world: World, worker: HandDrivenWorker) -> None:
     for seconds in (0, 5, 20, 60, 120, 120):
         world.clock.advance(seconds)
-        worker.service.background.beat()
+        worker.service.background.workers.beat()
         worker.answer()
         if not world.database.rows("SELECT FROM channel_users WHERE due_at IS NOT NULL"):
             return

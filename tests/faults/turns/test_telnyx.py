@@ -28,7 +28,7 @@ def heal(world: World, *, seconds: float = 1000, step: float = 5) -> None:
         if not world.database.rows("SELECT FROM messages WHERE outcome IS NULL"):
             return
         world.clock.advance(step)
-        anna.service.background.beat()
+        anna.service.background.workers.beat()
     raise AssertionError(f"not final after {seconds} s: {world.messages()}")
 
 
@@ -80,7 +80,7 @@ def test_a_call_that_stored_nothing_is_sent_again_only_after_t_quiet(
     anna.receive(world.envelope("hello"))
     for _ in range(int(QUIET_S / 5) - 1):
         world.clock.advance(5)
-        anna.service.background.beat()
+        anna.service.background.workers.beat()
         anna.answer()
     assert world.inputs() == []
     heal(world)
@@ -108,7 +108,7 @@ def test_an_item_that_never_gets_an_answer_ends_in_the_fallback(world: World) ->
     mike.receive(world.envelope("hello"))
     for _ in range(60):
         world.clock.advance(5)
-        mike.service.background.beat()
+        mike.service.background.workers.beat()
         mike.answer()
     mike.receive(world.envelope("and now?"))
 

@@ -31,7 +31,7 @@ def heal(world: World, worker: HandDrivenWorker, *, seconds: float = 1000) -> No
 
 def pass_time(world: World, worker: HandDrivenWorker, seconds: float) -> None:
     world.clock.advance(seconds)
-    worker.service.background.beat()
+    worker.service.background.workers.beat()
 
 
 def hold(world: World, *, final: bool = True) -> None:

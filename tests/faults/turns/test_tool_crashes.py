@@ -108,7 +108,7 @@ def healer(world: World, agents: str) -> HandDrivenWorker:
 
 @pytest.fixture
 def stage(world: World, healer: HandDrivenWorker, agents: str) -> Stage:
-    healer.service.background.beat()
+    healer.service.background.workers.beat()
     return Stage(world=world, healer=healer, number=next(world._numbers), agents=agents)
 
 

@@ -69,7 +69,7 @@ def test_dead_letters_are_listed_shown_replayed_and_dismissed(world: World) -> N
     mike.receive(world.envelope("poison"))
     for _ in range(2):  # refused twice, and each time judged settle_s after the call
         world.clock.advance(16)
-        mike.service.background.beat(0.0)
+        mike.service.background.workers.beat(0.0)
         mike.answer()
     mike.receive({"version": 2, "text": "a secret"})
 

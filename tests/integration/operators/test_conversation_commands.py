@@ -83,7 +83,7 @@ def thread(world: World, conversation: str) -> list[str]:
 
 def wait(world: World, worker: HandDrivenWorker, seconds: float) -> None:
     world.clock.advance(seconds)
-    worker.service.background.beat(0.0)
+    worker.service.background.workers.beat(0.0)
     worker.answer()
 
 

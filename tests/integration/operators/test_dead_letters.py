@@ -6,6 +6,7 @@ import threading
 import pytest
 
 from tests.support.world import HandDrivenWorker, World
+from worker.domain.states import Resolution
 from worker.handlers.operators.replay import NotReplayableError
 
 
@@ -15,7 +16,7 @@ def refuse(world: World, mike: HandDrivenWorker, text: str) -> None:
     mike.receive(world.envelope(text))
     for _ in range(2):
         world.clock.advance(16)
-        mike.service.background.beat(0.0)
+        mike.service.background.workers.beat(0.0)
         mike.answer()
 
 
@@ -80,8 +81,8 @@ def test_a_dismissed_dead_letter_stays_and_is_not_replayed(world: World) -> None
     mike = world.worker()
     mike.receive({"version": 2})
     (letter,) = mike.operator.dead_letters.find()
-    assert mike.operator.dead_letters.dismiss(letter.id)
-    assert not mike.operator.dead_letters.dismiss(letter.id)
+    assert mike.operator.dead_letters.resolve(letter.id, Resolution.DISMISSED)
+    assert not mike.operator.dead_letters.resolve(letter.id, Resolution.DISMISSED)
     with pytest.raises(NotReplayableError, match="dismissed already"):
         mike.operator.replay(letter.id)
     with pytest.raises(NotReplayableError, match="no dead letter"):

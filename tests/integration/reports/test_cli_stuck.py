@@ -76,7 +76,7 @@ def test_who_is_due_and_taken_up_by_nobody_is_named_with_his_message(world: Worl
     message = mike.accept_only(world.envelope("hello"))
     world.clock.advance(70)
     assert kinds(world) == ["no_worker", "overdue"]
-    mike.service.background.beat(0.0)
+    mike.service.background.workers.beat(0.0)
     (one,) = stuck(world)
     assert message is not None
     assert (one["kind"], one["user"]) == ("overdue", message.user_id)
@@ -94,13 +94,13 @@ def test_a_lease_counts_until_it_or_its_worker_ends(world: World) -> None:
         " lease_owner = (SELECT id FROM workers ORDER BY started_at DESC LIMIT 1 OFFSET 1)"
     )
     world.clock.advance(70)
-    mike.service.background.beat(0.0)
+    mike.service.background.workers.beat(0.0)
     assert stuck(world) == []
     world.clock.advance(70)  # mike died, and with it the lease, less than a minute ago
-    anna.service.background.beat(0.0)
+    anna.service.background.workers.beat(0.0)
     assert stuck(world) == []
     world.clock.advance(20)
-    anna.service.background.beat(0.0)
+    anna.service.background.workers.beat(0.0)
     assert kinds(world) == ["dead_lease"]
 
 
@@ -115,10 +115,10 @@ def test_a_divergence_is_stuck_at_once_and_doubt_when_it_could_be_over(world: Wo
     )
     assert kinds(world) == ["diverged"]
     world.clock.advance(235)
-    mike.service.background.beat(0.0)
+    mike.service.background.workers.beat(0.0)
     assert kinds(world) == ["diverged"]
     world.clock.advance(10)
-    mike.service.background.beat(0.0)
+    mike.service.background.workers.beat(0.0)
     assert kinds(world) == ["diverged", "doubt"]
     world.database.run(
         "INSERT INTO erasures (channel_user_id, requested_at) SELECT id, service_now() -"
@@ -136,7 +136,7 @@ def test_a_gate_an_inbox_and_a_missing_agent_are_stuck_when_something_waits(worl
     world.database.run("INSERT INTO inbox (envelope) VALUES ('{}')")
     world.database.run("UPDATE channel_users SET due_at = service_now() + interval '1 h'")
     world.clock.advance(70)
-    mike.service.background.beat(65.0)
+    mike.service.background.workers.beat(65.0)
     assert kinds(world) == ["stalled_worker", "inbox", "gate", "no_agent"]
 
 
@@ -148,7 +148,7 @@ def test_a_reply_that_nobody_hands_over_and_a_person_without_a_due_time_are_stuc
     mike.accept_only(world.envelope("hello"))
     world.database.run("UPDATE channel_users SET due_at = NULL")
     world.clock.advance(70)
-    mike.service.background.beat(0.0)
+    mike.service.background.workers.beat(0.0)
     assert message is not None
     found = {one["kind"]: one["command"] for one in stuck(world)}
     assert found["delivery"] == f"worker why {message.id}"
@@ -160,7 +160,7 @@ def test_status_shows_how_old_what_waits_is_and_who_stalls(world: World) -> None
     mike.receive(world.envelope("hello", channel="out"))
     world.database.run("INSERT INTO inbox (envelope) VALUES ('{}')")
     world.clock.advance(70)
-    mike.service.background.beat(5.0)
+    mike.service.background.workers.beat(5.0)
     said = run(world, "--json", command="status")
     ages = json.loads(said.stdout)["ages"]
     assert (ages["inbox"], ages["stalled_workers"]) == (1, 1)

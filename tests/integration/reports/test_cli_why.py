@@ -71,11 +71,11 @@ class Ground:
 
     def wait(self, seconds: float) -> None:
         self.world.clock.advance(seconds)
-        self.mike.service.background.beat(0.0)
+        self.mike.service.background.workers.beat(0.0)
         self.mike.answer()
 
     def run(self, *arguments: object) -> Said:
-        self.mike.service.background.beat(0.0)  # he lives, however slow the machine is
+        self.mike.service.background.workers.beat(0.0)  # he lives, however slow the machine is
         path = self.world.folder / "agents-of-the-command.toml"
         path.write_text(AGENTS)
         return invoke(

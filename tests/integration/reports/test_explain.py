@@ -95,8 +95,8 @@ def test_a_sweep_reads_no_whole_table(world: World) -> None:
 
 def test_no_scrape_reads_a_whole_table(world: World) -> None:
     def scrape() -> None:
-        status, gauges = StatusStore(database, is_bounded=True), GaugeStore(database)
-        for part, ask in parts_of(status, gauges, world.broker_url).items():
+        gauges = GaugeStore(database)
+        for part, ask in parts_of(gauges, world.broker_url).items():
             if part != "broker":
                 list(ask())
 

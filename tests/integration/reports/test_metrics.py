@@ -11,7 +11,6 @@ from worker.cli.inspect.metrics import parts_of
 from worker.sandbox.postgres import EmbeddedPostgres
 from worker.sandbox.redis import EmbeddedRedis
 from worker.store.reports.gauges import GaugeStore
-from worker.store.reports.status import StatusStore
 
 
 @pytest.fixture(scope="module")
@@ -100,8 +99,8 @@ def test_what_waits_has_an_age_and_diverged_users_a_number_of_their_own(seen: Wa
         " SELECT id FROM channel_users WHERE address IN ('e', 'idle')"
     )
     with open_database(ground.database.url) as database:
-        status, gauges = StatusStore(database, is_bounded=True), GaugeStore(database)
-        samples = list(parts_of(status, gauges, ground.fleet.broker_url)["unanswered"]())
+        gauges = GaugeStore(database)
+        samples = list(parts_of(gauges, ground.fleet.broker_url)["unanswered"]())
     shown = {(name, *labels): value for name, labels, value in samples}
     assert shown["worker_diverged_users",] == 1
     assert shown["worker_erasures_unfinished",] == 2

@@ -107,7 +107,7 @@ def test_a_user_whose_worker_died_is_taken_over_when_its_row_has_lapsed(world: W
     assert world.inputs() == []
 
     world.clock.advance(16)
-    anna.service.background.beat()
+    anna.service.background.workers.beat()
     anna.answer()
     assert world.inputs() == ["hello"]
     assert world.database.value("SELECT lease_token FROM channel_users") == 8

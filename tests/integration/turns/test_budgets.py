@@ -64,7 +64,7 @@ class Day:
 
     def turn_over(self) -> None:
         self.world.clock.advance(86_400)
-        self.mike.service.background.beat(0.0)
+        self.mike.service.background.workers.beat(0.0)
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +153,7 @@ def test_a_call_whose_answer_never_came_uses_nothing(world: World) -> None:
     world.simulator.inject("stored_then_dropped")
     today.say("ann", "1")
     world.clock.advance(20)
-    today.mike.service.background.beat(0.0)
+    today.mike.service.background.workers.beat(0.0)
     today.mike.answer()
     assert today.replies()[0][0] == "adopted"
     assert today.say("ann", "2") == ["answered"] * 2
@@ -198,7 +198,7 @@ def test_a_turn_that_began_before_midnight_counts_for_the_day_before(world: Worl
     assert today.say("ann", "1") == ["answered"]
     object.__setattr__(store, "settle", settle)
     object.__setattr__(today.mike.service.answer.settle.turns, "settle", settle)
-    today.mike.service.background.beat(0.0)
+    today.mike.service.background.workers.beat(0.0)
     assert today.say("ann", "2") == ["answered"] * 2
 
 
@@ -238,7 +238,7 @@ def test_over_budget_is_an_outcome_in_metrics(world: World) -> None:
     today = day(world, "messages_per_user = 1")
     today.say("ann", "1", "2")
     database = Database(world.database.url, pool_size=1)
-    rows = GaugeStore(database).messages_last_hour()
+    rows = GaugeStore(database).recent("messages_last_hour")
     database.close()
     assert ("skipped", "over_budget") in {(state, outcome) for state, outcome, _ in rows}
 

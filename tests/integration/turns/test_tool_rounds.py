@@ -221,7 +221,7 @@ def test_outputs_that_never_arrived_are_sent_again_after_t_quiet_without_running
     worker.answer()
     assert world.replies() == []
     world.clock.advance(QUIET_S)
-    worker.service.background.beat()
+    worker.service.background.workers.beat()
     worker.answer()
 
     assert [one["source"] for one in world.replies()] == ["call"]

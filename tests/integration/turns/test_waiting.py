@@ -150,7 +150,7 @@ def test_a_reply_that_comes_after_the_pause_is_withheld(world: World) -> None:
     settle = mike.service.answer.settle.turns.settle
 
     def meanwhile(*args: object) -> bool:
-        mike.operator.users.pause(the_user(world))
+        mike.operator.users.set_paused(the_user(world), paused=True)
         return settle(*args)  # type: ignore[arg-type]
 
     object.__setattr__(mike.service.answer.settle.turns, "settle", meanwhile)
@@ -162,7 +162,7 @@ def test_a_turn_in_doubt_when_a_person_takes_over_is_recorded_once(world: World)
     world.simulator.inject("stored_then_dropped")
     mike = world.worker()
     mike.receive(world.envelope("hello"))
-    mike.operator.users.pause(the_user(world))
+    mike.operator.users.set_paused(the_user(world), paused=True)
     world.clock.advance(3)
     mike.answer()
     assert world.inputs() == ["hello"]
@@ -172,12 +172,12 @@ def test_a_turn_in_doubt_when_a_person_takes_over_is_recorded_once(world: World)
 def test_adding_to_the_log_is_repeated_under_the_same_key(world: World) -> None:
     mike = world.worker()
     mike.receive(world.envelope("hello"))
-    mike.operator.users.pause(the_user(world))
+    mike.operator.users.set_paused(the_user(world), paused=True)
     world.simulator.inject("stored_then_dropped", match=None, endpoint="add_message")
     mike.receive(world.envelope("are you there?"))
     for _ in range(5):
         world.clock.advance(10)
-        mike.service.background.beat()
+        mike.service.background.workers.beat()
         mike.answer()
     assert outcomes(world) == ["answered", "human"]
     assert world.inputs() == ["hello", "are you there?"]

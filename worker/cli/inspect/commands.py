@@ -190,14 +190,13 @@ def metrics(*, port: Port = 9465, host: Host = "127.0.0.1") -> None:
     from worker.observability.logs import configure_logging
     from worker.observability.metrics_server import MetricsServer
     from worker.store.reports.gauges import GaugeStore
-    from worker.store.reports.status import StatusStore
 
     settings = settings_for("database_url", "broker_url")
     configure_logging(settings.log_level)
     registry = CollectorRegistry()
     with open_database(settings.database_url, name="worker-metrics") as database:
-        status, gauges = StatusStore(database, is_bounded=True), GaugeStore(database)
-        registry.register(Overall(parts_of(status, gauges, settings.broker_url)))
+        gauges = GaugeStore(database)
+        registry.register(Overall(parts_of(gauges, settings.broker_url)))
         server = MetricsServer(registry, host=host, port=port)
         try:
             if not server.start():

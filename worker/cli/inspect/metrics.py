@@ -142,22 +142,20 @@ def _families() -> dict[str, GaugeMetricFamily]:
     }
 
 
-def parts_of(
-    status: StatusStore, gauges: GaugeStore, broker_url: str
-) -> dict[str, Callable[[], Samples]]:
+def parts_of(gauges: GaugeStore, broker_url: str) -> dict[str, Callable[[], Samples]]:
     """Return the parts of a scrape, each with a function that asks Postgres or the broker."""
     return {
         "broker": lambda: _each("queue_entries", waiting_entries(broker_url, QUEUES).items()),
-        "processes": lambda: _processes(status),
-        "unanswered": lambda: _unanswered(status),
-        "calls": lambda: _calls(status),
-        "gates": lambda: _gates(status),
-        "deliveries": lambda: _deliveries(status),
-        "dead_letters": lambda: _dead_letters(status),
-        "inbox": lambda: _inbox(status),
-        "messages": lambda: _each("messages_last_hour", gauges.messages_last_hour()),
-        "replies": lambda: _each("deliveries_last_hour", gauges.deliveries_last_hour()),
-        "tokens": lambda: _each("tokens_today", gauges.tokens_today()),
+        "processes": lambda: _processes(gauges),
+        "unanswered": lambda: _unanswered(gauges),
+        "calls": lambda: _calls(gauges),
+        "gates": lambda: _gates(gauges),
+        "deliveries": lambda: _deliveries(gauges),
+        "dead_letters": lambda: _dead_letters(gauges),
+        "inbox": lambda: _inbox(gauges),
+        "messages": lambda: _each("messages_last_hour", gauges.recent("messages_last_hour")),
+        "replies": lambda: _each("deliveries_last_hour", gauges.recent("deliveries_last_hour")),
+        "tokens": lambda: _each("tokens_today", gauges.recent("tokens_today")),
     }
 
 

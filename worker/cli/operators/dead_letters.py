@@ -2,6 +2,7 @@
 
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,6 +13,7 @@ from worker.cli.operators.context import an_operator
 from worker.cli.options import Json, Limit
 from worker.domain.errors import WorkerError
 from worker.domain.ids import DeadLetterId
+from worker.domain.states import Resolution
 
 if TYPE_CHECKING:
     from worker.store.dead_letters import DeadLetter
@@ -91,7 +93,8 @@ def replay_letters(numbers: Numbers) -> None:
 def dismiss_letters(numbers: Numbers) -> None:
     """Close dead letters for good; they stay in the table."""
     with an_operator() as operator:
-        missed = [n for n in numbers if not operator.dead_letters.dismiss(DeadLetterId(n))]
+        close = partial(operator.dead_letters.resolve, resolution=Resolution.DISMISSED)
+        missed = [n for n in numbers if not close(DeadLetterId(n))]
     if missed:
         listed = ", ".join(str(number) for number in missed)
         raise CommandError(f"not open any more, or never there: {listed}")

@@ -1,14 +1,21 @@
-"""The records of an open turn (lease, calls, tool calls, conversation), and Telnyx's log."""
+"""The records of an open turn, what to send next, and Telnyx's log.
 
-from collections.abc import Mapping
+An open turn: lease, calls, tool calls, conversation.
+"""
+
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
 from worker.domain.ids import CallId, ChannelUserId, ConversationId, TelnyxConversationId, TurnId
-from worker.domain.messages import ChannelAddress, PendingMessage
+from worker.domain.messages import ChannelAddress, PendingMessage, user_item
 from worker.domain.states import CallState, ToolCallState, TurnKind
 from worker.domain.turns.calls import Fault, ToolCall
+
+Item = dict[str, object]
+
+NO_OUTPUT = "the tool gave no output"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,3 +177,43 @@ class ThreadMessage:
     """When the person saw or wrote it. Sort by it, as Telnyx documents."""
     tool_calls: tuple[ToolCall, ...] = ()
     metadata: Mapping[str, object] = field(default_factory=dict)
+
+
+def input_items(turn: OpenTurn, conversation: OpenConversation | None) -> tuple[Item, ...]:
+    """Return the items of the turn's next call, those that the thread lacks.
+
+    round 0     outputs that earlier turns still owe the thread, then the turn's one user item
+    round n     the outputs of the tools of round n - 1
+    round n without a thread that has the rest (stateless, or the conversation was replaced)
+                the user item, and every tool call with its output
+
+    `conversation` None = stateless.
+    """
+    if turn.round > 0 and turn.is_in_thread:
+        return tuple(_output(one) for one in turn.tool_calls if one.round == turn.round - 1)
+    owed = conversation.owed if conversation is not None else ()
+    return (*map(_output, owed), user_item(turn.input_text, turn.parts), *_rounds(turn))
+
+
+def _rounds(turn: OpenTurn) -> Iterator[Item]:
+    for number in range(turn.round):
+        records = [one for one in turn.tool_calls if one.round == number]
+        yield from map(_call, records)
+        yield from map(_output, records)
+
+
+def _call(record: ToolRecord) -> Item:
+    return {
+        "type": "function_call",
+        "call_id": record.call_id,
+        "name": record.name,
+        "arguments": record.arguments,
+    }
+
+
+def _output(record: ToolRecord) -> Item:
+    return {
+        "type": "function_call_output",
+        "call_id": record.call_id,
+        "output": NO_OUTPUT if record.output is None else record.output,
+    }

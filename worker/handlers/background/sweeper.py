@@ -23,31 +23,29 @@ SHORTEST_SLEEP_S = 0.02
 """Shortest pause between two looks, however often the sweeper is roused."""
 
 
+@dataclass(frozen=True, kw_only=True)
 class LocalRunner:
     """Runs work for channel users in this process, without a Celery task."""
 
-    def __init__(
-        self, work: Callable[..., object], *, most: int, submit: Callable[..., Future[None]]
-    ) -> None:
-        self._work = work
-        self._most = most
-        self._submit = submit
-        self._running: set[Future[None]] = set()
+    work: Callable[..., object]
+    most: int
+    submit: Callable[..., Future[None]]
+    _running: set[Future[None]] = field(default_factory=set)
 
     @property
     def free(self) -> int:
         """How many more may run at once."""
-        return self._most - len(self._running)
+        return self.most - len(self._running)
 
     def __call__(self, user_id: ChannelUserId, *about: str) -> None:
         """Run the work for a user on a thread of the pool; `about` are its further arguments."""
-        future = self._submit(self._run, user_id, *about)
+        future = self.submit(self._run, user_id, *about)
         self._running.add(future)
         future.add_done_callback(self._running.discard)
 
     def _run(self, user_id: ChannelUserId, *about: str) -> None:
         try:
-            self._work(user_id, *about)
+            self.work(user_id, *about)
         # It stays due in Postgres, so a later look finds it.
         except RetryableError as error:
             log.warning("work.deferred", user=user_id, error=str(error))

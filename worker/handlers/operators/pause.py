@@ -22,13 +22,13 @@ class PauseUser:
     def pause(self, user_id: ChannelUserId) -> bool:
         """Stop answering; return whether Telnyx was updated, too. Only our own state matters."""
         # Ours first: workers read it. Telnyx only mirrors it, and may be away.
-        self.users.pause(user_id)
+        self.users.set_paused(user_id, paused=True)
         log.info("user.paused", user=user_id)
         return self._mirror(user_id, disabled=True)
 
     def resume(self, user_id: ChannelUserId) -> bool:
         """Answer new messages again; the backlog is not answered."""
-        self.users.resume(user_id)
+        self.users.set_paused(user_id, paused=False)
         log.info("user.resumed", user=user_id)
         return self._mirror(user_id, disabled=False)
 

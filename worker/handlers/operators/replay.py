@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from worker.domain.errors import PermanentError
 from worker.domain.ids import DeadLetterId
 from worker.domain.routing import Routing
+from worker.domain.states import Resolution
 from worker.envelope import EnvelopeError
 from worker.handlers.intake.accept import commit, parse_and_route
 from worker.observability.logs import log
@@ -46,7 +47,7 @@ class Replay:
             commit(self.messages, message, starts_itself=False)
         except EnvelopeError as error:
             raise NotReplayableError(str(error)) from None
-        self.letters.mark_replayed(letter.id)
+        self.letters.resolve(letter.id, Resolution.REPLAYED)
 
 
 def envelope_in(raw: bytes) -> object:

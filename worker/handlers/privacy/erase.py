@@ -19,7 +19,7 @@ from worker.observability.logs import log
 from worker.queue.broker import QueueEntries
 from worker.store.operators.interventions import InterventionStore
 from worker.store.privacy.erasures import ErasureStore
-from worker.store.privacy.raw_bytes import RawStore
+from worker.store.privacy.raw_bytes import TABLES, RawStore
 from worker.telnyx.conversations import Conversations
 
 
@@ -45,8 +45,8 @@ class EraseUser:
         """Count what there is to remove, as far as it is known here. Changes nothing."""
         belongs = self._ownership(self.store.who(user_id))
         found = Counter(self.store.count(user_id))
-        found["dead_letters"] += sum(1 for _ in self.raw.letters(belongs))
-        found["inbox"] = sum(1 for _ in self.raw.inbox(belongs))
+        for table in TABLES:
+            found[table] += sum(1 for _ in self.raw.scan(table, belongs))
         found["telnyx_conversations"] = len(self.store.at_telnyx(user_id)[0])
         found["queue_entries"] = queues.remove(belongs, dry_run=True) if queues else 0
         return {name: number for name, number in found.items() if number}
@@ -69,10 +69,10 @@ class EraseUser:
         if queues:
             self.store.note(user_id, "queue_entries", self._forget_taken(queues, belongs))
         self._forget_at_telnyx(user_id, who)
-        inbox = [row_id for row_id, _ in self.raw.inbox(belongs)]
-        self.store.note(user_id, "inbox", self.raw.delete_inbox(inbox))
-        letters = [row_id for row_id, _ in self.raw.letters(belongs)]
-        self.store.note(user_id, "dead_letters", self.raw.delete_letters(letters))
+        # The inbox first: a row that is drained meanwhile may become a dead letter.
+        for table in reversed(TABLES):
+            ids = [row_id for row_id, _ in self.raw.scan(table, belongs)]
+            self.store.note(user_id, table, self.raw.delete_rows(table, ids))
         removed = self.store.remove(lease)
         log.info("user.erased", user=user_id)
         return removed

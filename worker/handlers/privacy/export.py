@@ -4,13 +4,11 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from worker.domain.errors import NotFoundError
 from worker.domain.ids import ChannelUserId
 from worker.domain.routing import Routing
 from worker.handlers.privacy.ownership import Ownership
-from worker.store.privacy.erasures import ErasureStore
 from worker.store.privacy.exports import ExportStore
-from worker.store.privacy.raw_bytes import RawStore
+from worker.store.privacy.raw_bytes import TABLES, RawStore
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,25 +16,21 @@ class ExportUser:
     """Yields one JSON document in pieces: it is never in memory as a whole."""
 
     store: ExportStore
-    erasures: ErasureStore
     raw: RawStore
     routing: Routing
 
     def __call__(self, user_id: ChannelUserId) -> Iterator[str]:
         """Return the pieces. Raises `NotFoundError`, before the first one."""
-        who = self.erasures.who(user_id)
+        who, user = self.store.user(user_id)
         belongs = Ownership(who=who, kind=self.routing.channel(who.channel).kind)
-        user = self.store.user(user_id)
-        if user is None:
-            raise NotFoundError("there is no such channel user")
         return self._pieces(user_id, user, belongs)
 
     def _pieces(self, user_id: ChannelUserId, user: str, belongs: Ownership) -> Iterator[str]:
         yield f'{{"channel_user": {user}'
         for name, documents in self.store.parts(user_id):
             yield from _listed(name, documents)
-        yield from _listed("dead_letters", map(_document, self.raw.letters(belongs)))
-        yield from _listed("inbox", map(_document, self.raw.inbox(belongs)))
+        for table in TABLES:
+            yield from _listed(table, map(_document, self.raw.scan(table, belongs)))
         yield "}\n"
 
 

@@ -53,7 +53,8 @@ class Ownership:
             # Not JSON: perhaps UTF-16, hence without NULs, or JSON that was cut off, hence also in
             # JSON's escapes.
             text = _folded(raw.decode("utf-8", "replace").replace("\0", ""))
-            forms = (wanted, _folded(json.dumps(_composed(self.who.address))[1:-1]))
+            escaped = json.dumps(unicodedata.normalize("NFC", self.who.address))[1:-1]
+            forms = (wanted, _folded(escaped))
             return any(re.search(rf"(?<!\w){re.escape(one)}(?!\w)", text) for one in forms)
         try:
             return any(_folded(one) == wanted for one in texts(document))
@@ -62,8 +63,4 @@ class Ownership:
 
 
 def _folded(text: str) -> str:
-    return _composed(text).casefold()
-
-
-def _composed(text: str) -> str:
-    return unicodedata.normalize("NFC", text)
+    return unicodedata.normalize("NFC", text).casefold()

@@ -25,7 +25,7 @@ from worker.domain.turns.claim import Claimed, NotClaimed, Settled
 from worker.domain.turns.next_step import GoOn, Prepare, Reconcile, Record, Send
 from worker.domain.turns.plan import Later, Recorded, Replace, UseTools
 from worker.domain.turns.reconcile import HUMAN_KEY
-from worker.domain.turns.request_items import input_items
+from worker.domain.turns.records import input_items
 from worker.domain.turns.retries import plan_after, plan_without_conversation
 from worker.handlers.telemetry.turns import (
     post_span,

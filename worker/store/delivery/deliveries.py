@@ -4,10 +4,10 @@ from datetime import timedelta
 
 from worker.domain.deliveries import ClaimedDelivery, OutgoingReply
 from worker.domain.errors import StaleLeaseError
-from worker.domain.ids import ChannelUserId, DeliveryId, TurnId
+from worker.domain.ids import ChannelUserId
 from worker.domain.states import DeliveryState
-from worker.store.database import Database
-from worker.store.rows import address_of
+from worker.store.database import Database, Store
+from worker.store.rows import address_of, value_of
 from worker.store.sql import sql
 
 # Only the user's oldest delivery can be claimed, so that a later one does not overtake it, and only
@@ -29,8 +29,10 @@ WITH head AS (
     FROM head WHERE d.id = head.id
     RETURNING d.*, head.interrupted, head.attempts AS begun
 )
-SELECT c.id, c.idempotency_key, c.lease_token, c.begun, c.first_attempt_at, c.interrupted,
-    c.created_at, service_now() AS now, r.text, r.turn_id, c.channel AS policy_name,
+SELECT c.id AS delivery_id, c.channel_user_id AS user_id, c.idempotency_key,
+    c.lease_token AS token, c.begun AS attempts, c.interrupted, c.created_at,
+    CASE WHEN c.begun > 0 THEN c.first_attempt_at END AS first_attempt_at,
+    service_now() AS now, r.text, r.turn_id, c.channel AS policy_name,
     u.channel, u.recipient, u.address, u.thread,
     u.paused_at IS NOT NULL AND r.source <> 'human' AS paused,
     ARRAY(SELECT m.message_id FROM messages m WHERE m.turn_id = r.turn_id
@@ -71,42 +73,22 @@ ORDER BY d.due_at LIMIT :limit
 """)
 
 
-class DeliveryStore:
+class DeliveryStore(Store):
     """Deliveries of replies."""
 
     def __init__(self, database: Database, *, lease_s: float) -> None:
-        self._database = database
+        super().__init__(database)
         self._lease = timedelta(seconds=lease_s)
 
     def claim(self, user_id: ChannelUserId) -> ClaimedDelivery | None:
         """Commit the start of an attempt at the user's oldest reply; None = nothing is due."""
         values = {"user_id": user_id, "lease": self._lease}
-        with self._database.statement() as connection:
-            row = connection.execute(_CLAIM, values).one_or_none()
+        row = self._row(_CLAIM, values)
         if row is None:
             return None
-        return ClaimedDelivery(
-            reply=OutgoingReply(
-                delivery_id=DeliveryId(row.id),
-                user_id=user_id,
-                idempotency_key=row.idempotency_key,
-                to=address_of(row),
-                text=row.text,
-                message_ids=tuple(row.message_ids),
-                metadata=row.metadata or {},
-            ),
-            token=row.lease_token,
-            attempts=row.begun,
-            first_attempt_at=row.first_attempt_at if row.begun else None,
-            interrupted=row.interrupted,
-            created_at=row.created_at,
-            now=row.now,
-            paused=row.paused,
-            turn_id=TurnId(row.turn_id),
-            traceparent=row.traceparent,
-            failing=row.failing,
-            policy_name=row.policy_name,
-        )
+        # Not the trace context of the message: an attempt has one of its own.
+        more = {"to": address_of(row), "metadata": row.metadata or {}, "traceparent": None}
+        return value_of(ClaimedDelivery, row, reply=value_of(OutgoingReply, row, **more))
 
     def end(
         self,
@@ -130,12 +112,10 @@ class DeliveryStore:
             "provider_id": provider_id,
             "provider_status": provider_status,
         }
-        with self._database.statement() as connection:
-            if connection.execute(_END, values).one_or_none() is None:
-                raise StaleLeaseError("another worker has taken this delivery over")
+        if self._row(_END, values) is None:
+            raise StaleLeaseError("another worker has taken this delivery over")
 
     def due(self, *, limit: int, grace_s: float) -> tuple[ChannelUserId, ...]:
         """Return users whose deliveries have been due for `grace_s` without being claimed."""
         values = {"limit": limit, "grace": timedelta(seconds=grace_s)}
-        with self._database.statement() as connection:
-            return tuple(ChannelUserId(row[0]) for row in connection.execute(_DUE, values))
+        return tuple(ChannelUserId(row[0]) for row in self._rows(_DUE, values))

@@ -14,7 +14,7 @@ import psycopg
 
 from worker.domain.messages import Accepted, NewMessage
 from worker.observability.logs import log
-from worker.store.database import Database
+from worker.store.database import Store
 from worker.store.dead_letters import keep_on
 from worker.store.intake.messages import accept_on
 from worker.store.sql import Connection, Row, sql
@@ -45,11 +45,8 @@ Judged: TypeAlias = tuple[NewMessage, str | None] | Refused
 """A message and its W3C trace context (None = not traced), or the fault of its envelope."""
 
 
-class InboxStore:
+class InboxStore(Store):
     """The table `inbox`."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
     def drain(
         self, judge: Callable[[object], Judged], *, limit: int = MAX_BATCH

@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 from worker.domain.messages import Accepted, NewMessage
-from worker.store.database import Database
+from worker.store.database import Store
 from worker.store.rows import values_of_message
 from worker.store.sql import Connection, sql
 
@@ -67,11 +67,8 @@ SELECT id, channel_user_id, false, NOT same, false, 0 FROM known
 """)
 
 
-class MessageStore:
+class MessageStore(Store):
     """Inbound messages."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
     def accept(
         self, message: NewMessage, *, starts_itself: bool, traceparent: str | None = None

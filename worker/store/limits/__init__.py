@@ -1,1 +1,1 @@
-"""SQL of limits: gates, rates, budgets, expiry."""
+"""SQL of limits: gates, rates, budgets with expiry."""

@@ -1,4 +1,6 @@
-"""Budgets: the use of an agent today, checked when a turn would open.
+"""Ends messages when their turn would open: too old, or over the budget. One text may go out.
+
+A budget bounds the use of an agent today.
 
 One user's use is counted from their turns of today. That of all users is in `budget_days`: a claim
 adds its messages, the end of a call its tokens. Each user writes to one of `PARTS` rows, so that
@@ -6,15 +8,16 @@ two turns seldom wait for each other. Uncommitted use of others is not seen, so 
 the same time may exceed a budget together.
 """
 
-from worker.domain.ids import ChannelUserId
+from collections.abc import Sequence
+
+from worker.domain.ids import ChannelUserId, MessageRowId
 from worker.domain.routing import Agent, Routing
-from worker.domain.states import MessageState
+from worker.domain.states import MessageState, ReplySource
 from worker.domain.turns.budgets import OVER_BUDGET, Used, capacity, within
 from worker.domain.turns.calls import CallOutcome, Done
 from worker.domain.turns.next_step import Prepare, Send, Step
 from worker.domain.turns.records import OpenTurn, Snapshot
-from worker.store.limits.expiry import end_unanswered
-from worker.store.rows import value_of
+from worker.store.rows import reply_with_delivery, value_of
 from worker.store.sql import Connection, sql
 
 # More rows a day and agent, fewer turns that wait for the commit of another.
@@ -53,6 +56,27 @@ ON CONFLICT (agent, part) DO UPDATE SET day = excluded.day,
     tokens = excluded.tokens + CASE WHEN b.day = excluded.day THEN b.tokens ELSE 0 END
 WHERE b.day <= excluded.day OR b.day > {_TODAY}
 """)
+_END = sql("""
+UPDATE messages SET state = :state, outcome = :outcome, finished_at = service_now()
+WHERE id = ANY(:message_ids) AND state = 'pending'
+""")
+# One text answers all of them, in a turn of its own that Telnyx never sees.
+_END_WITH_TEXT = sql(
+    """
+WITH turn AS (
+    INSERT INTO turns (channel_user_id, agent, agent_version, input_text, state, landed, failure,
+        opened_at, finished_at)
+    SELECT :user_id, min(agent), '', '', 'failed', false, :outcome, service_now(), service_now()
+    FROM messages WHERE id = ANY(:message_ids) AND state = 'pending'
+    RETURNING id
+), ended AS (
+    UPDATE messages SET state = :state, outcome = :outcome, turn_id = turn.id,
+        finished_at = service_now()
+    FROM turn WHERE messages.id = ANY(:message_ids) AND messages.state = 'pending'
+)"""
+    + reply_with_delivery(first_state="CAST(:delivery_state AS text)")
+    + " SELECT id FROM delivery"
+)
 
 
 def within_budget(connection: Connection, snapshot: Snapshot, step: Step, routing: Routing) -> Step:
@@ -75,15 +99,9 @@ def within_budget(connection: Connection, snapshot: Snapshot, step: Step, routin
             taken = {"opened_at": None, "messages": len(allowed.batch), "tokens": 0}
             connection.execute(_COUNT, _values(snapshot.lease.user_id, agent) | taken)
         return allowed
-    end_unanswered(
-        connection,
-        snapshot,
-        allowed.over_budget,
-        routing,
-        state=MessageState.SKIPPED,
-        outcome=OVER_BUDGET,
-        text=None if used.told else agent.budget.text,
-    )
+    text = None if used.told else agent.budget.text
+    skipped = MessageState.SKIPPED
+    _end(connection, snapshot, allowed.over_budget, routing, skipped, OVER_BUDGET, text)
     return allowed
 
 
@@ -109,3 +127,38 @@ def _values(user_id: ChannelUserId, agent: Agent) -> dict[str, object]:
         "part": user_id % PARTS,
         "outcome": OVER_BUDGET,
     }
+
+
+def expire(
+    connection: Connection, snapshot: Snapshot, expired: Sequence[MessageRowId], routing: Routing
+) -> None:
+    """End messages that are too old; the caller has claimed the user."""
+    text = routing.channel(snapshot.who.channel).expired_text
+    _end(connection, snapshot, expired, routing, MessageState.EXPIRED, "expired", text)
+
+
+def _end(
+    connection: Connection,
+    snapshot: Snapshot,
+    ended: Sequence[MessageRowId],
+    routing: Routing,
+    state: MessageState,
+    outcome: str,
+    text: str | None,
+) -> None:
+    """End these messages, and send `text` once for all of them, unless the user is paused."""
+    values: dict[str, object] = {"message_ids": list(ended), "state": state, "outcome": outcome}
+    if text is None or snapshot.paused:
+        connection.execute(_END, values)
+        return
+    # The route of the oldest of them, as for a turn that answers several messages.
+    first = next(message for message in snapshot.pending if message.id in ended)
+    policy = routing.delivery_policy(snapshot.who.channel, first.reply_to)
+    values |= {
+        "user_id": snapshot.lease.user_id,
+        "text": text,
+        "source": ReplySource.FALLBACK,
+        "channel": policy.name,
+        "delivery_state": policy.first_delivery_state,
+    }
+    connection.execute(_END_WITH_TEXT, values)

@@ -6,7 +6,7 @@ One statement, a transaction by itself, so that no other process waits long for 
 
 from datetime import timedelta
 
-from worker.store.database import Database
+from worker.store.database import Database, Store
 from worker.store.sql import sql
 
 _FARTHEST_S = 10.0
@@ -27,11 +27,11 @@ WHERE name = 'calls' AND free_at BETWEEN service_now() AND service_now() + :long
 """)
 
 
-class RateStore:
+class RateStore(Store):
     """Reserves permits for calls."""
 
     def __init__(self, database: Database, *, calls_per_second: float) -> None:
-        self._database = database
+        super().__init__(database)
         self.calls_per_second = calls_per_second
         self._gap = timedelta(seconds=1 / calls_per_second)
         self._longest = timedelta(seconds=_FARTHEST_S) + self._gap
@@ -43,12 +43,10 @@ class RateStore:
             "patience": timedelta(seconds=patience_s),
             "longest": self._longest,
         }
-        with self._database.statement() as connection:
-            wait_s = connection.execute(_RESERVE, values).scalar_one_or_none()
-        return None if wait_s is None else float(wait_s)
+        row = self._row(_RESERVE, values)
+        return None if row is None else float(row[0])
 
     def lead_s(self) -> float:
         """Return the seconds until the first permit that is not reserved; 0 = now."""
-        with self._database.statement() as connection:
-            found = connection.execute(_LEAD, {"longest": self._longest}).scalar_one_or_none()
-        return 0.0 if found is None else float(found)
+        row = self._row(_LEAD, {"longest": self._longest})
+        return 0.0 if row is None else float(row[0])

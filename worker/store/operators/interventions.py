@@ -16,7 +16,7 @@ from worker.domain.errors import ConflictError, NotFoundError
 from worker.domain.ids import ChannelUserId, ConversationId, TelnyxConversationId, TurnId
 from worker.domain.messages import ChannelAddress
 from worker.domain.turns.records import Lease, OpenConversation, OpenTurn
-from worker.store.database import Database
+from worker.store.database import Database, Store
 from worker.store.rows import CONVERSATION, address_of, value_of
 from worker.store.sql import Connection, sql
 from worker.store.turns.lease import check_lease
@@ -53,7 +53,6 @@ UPDATE channel_users SET woken_at = NULL, diverged_at = NULL,
     due_at = CASE WHEN :has_turn AND open_turn_id IS NOT NULL THEN service_now() ELSE due_at END
 WHERE id = :user_id
 """)
-_DETACH = sql("UPDATE turns SET conversation_id = NULL WHERE id = :turn_id")
 _NOTE = sql("""
 INSERT INTO attempt_log (event, channel_user_id, turn_id, token, facts)
 VALUES (:event, :user_id, :turn_id, :token, CAST(:facts AS jsonb))
@@ -122,11 +121,11 @@ class ConversationOwner:
     """The thread lacks outputs of tools."""
 
 
-class InterventionStore:
+class InterventionStore(Store):
     """Channel users that an operator has taken."""
 
     def __init__(self, database: Database, *, quiet_s: float, settle_s: float) -> None:
-        self._database = database
+        super().__init__(database)
         self._waits = {"quiet": timedelta(seconds=quiet_s), "settle": timedelta(seconds=settle_s)}
 
     def take(self, user_id: ChannelUserId) -> LockedUser:
@@ -162,14 +161,13 @@ class InterventionStore:
             _go_on(connection, lease, turn)
             close_conversation(connection, conversation.id, reason="reset")
             if turn is not None:
-                connection.execute(_DETACH, {"turn_id": turn})
+                connection.execute(_MOVE_TURN, {"turn_id": turn, "to": None})
             facts = {"conversation": conversation.id}
             note(connection, "conversation.reset", lease, turn=turn, facts=facts)
 
     def owner(self, telnyx_id: TelnyxConversationId) -> ConversationOwner | None:
         """Return the mapping of a Telnyx conversation."""
-        with self._database.statement() as connection:
-            row = connection.execute(_OWNER, {"telnyx_id": telnyx_id}).one_or_none()
+        row = self._row(_OWNER, {"telnyx_id": telnyx_id})
         return None if row is None else value_of(ConversationOwner, row)
 
     def adopt(
@@ -208,7 +206,7 @@ class InterventionStore:
                 connection.execute(_MOVE_TURN, values | {"to": adopted})
                 connection.execute(_MOVE_CALLS, values | {"to": adopted})
             elif turn is not None:
-                connection.execute(_DETACH, values)
+                connection.execute(_MOVE_TURN, values | {"to": None})
             facts = {"conversation": adopted, "telnyx": str(telnyx_id), "was": was, "base": base}
             note(connection, "conversation.adopted", lease, turn=turn, facts=facts)
         return ConversationId(adopted)

@@ -14,10 +14,10 @@ from worker.domain.ids import ChannelUserId, ConversationId, DeliveryId, TurnId
 from worker.domain.routing import Agent, ChannelPolicy
 from worker.domain.states import ReplySource
 from worker.domain.turns.records import Lease
-from worker.store.database import Database
+from worker.store.database import Store
 from worker.store.operators.interventions import note
 from worker.store.rows import reply_with_delivery, value_of
-from worker.store.sql import Connection, sql
+from worker.store.sql import Row, sql
 from worker.store.turns.lease import check_lease
 
 # `landed` false: it is no user item, and `reconcile` must not count it as one.
@@ -56,16 +56,12 @@ class Said:
     """It was committed by an earlier call, and nothing changed."""
 
 
-class SayingStore:
+class SayingStore(Store):
     """Messages of our staff."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
     def find(self, user_id: ChannelUserId, key: UUID) -> Said | None:
         """Return the message with this key."""
-        with self._database.statement() as connection:
-            return _find(connection, user_id, key)
+        return _said(self._row(_SAID, {"user_id": user_id, "key": key}))
 
     def say(
         self,
@@ -98,8 +94,7 @@ class SayingStore:
         with self._database.transaction() as connection:
             check_lease(connection, lease, lease_for=None)
             # Again, under the lock: two commands with one key may have passed the first look.
-            before = _find(connection, lease.user_id, key)
-            if before is not None:
+            if before := _said(connection.execute(_SAID, values).one_or_none()):
                 return before
             row = connection.execute(_SAY, values).one()
             turn = TurnId(row.turn_id)
@@ -107,6 +102,5 @@ class SayingStore:
         return Said(turn=turn, delivery=DeliveryId(row.id), in_thread=in_thread)
 
 
-def _find(connection: Connection, user_id: ChannelUserId, key: UUID) -> Said | None:
-    row = connection.execute(_SAID, {"user_id": user_id, "key": key}).one_or_none()
+def _said(row: Row | None) -> Said | None:
     return None if row is None else value_of(Said, row, again=True)

@@ -14,12 +14,12 @@ from worker.domain.errors import NotFoundError
 from worker.domain.ids import ChannelUserId, TelnyxConversationId
 from worker.domain.messages import ChannelAddress
 from worker.domain.turns.records import Lease
-from worker.store.database import Database
+from worker.store.database import Store
 from worker.store.privacy.retention import WAIT
 from worker.store.rows import address_of
 from worker.store.sql import Connection, sql
 from worker.store.turns.lease import check_lease
-from worker.store.workers import living_workers
+from worker.store.workers import ALIVE
 
 _WHO = sql("SELECT channel, recipient, address, thread FROM channel_users WHERE id = :user_id")
 # Like a divergence: no sweep finds the user, and no claim takes them.
@@ -89,24 +89,19 @@ _COUNT = sql(
 _DELETE = {table: sql(f"DELETE FROM {table} WHERE {rows}") for table, rows in _ROWS.items()}
 
 
-class ErasureStore:
+class ErasureStore(Store):
     """Channel users that are being erased."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
     def who(self, user_id: ChannelUserId) -> ChannelAddress:
         """Return the address of a channel user. Raises `NotFoundError`."""
-        with self._database.statement() as connection:
-            row = connection.execute(_WHO, {"user_id": user_id}).one_or_none()
+        row = self._row(_WHO, {"user_id": user_id})
         if row is None:
             raise NotFoundError("there is no such channel user")
         return address_of(row)
 
     def count(self, user_id: ChannelUserId) -> dict[str, int]:
         """Count the user's rows by table."""
-        with self._database.statement() as connection:
-            return dict(connection.execute(_COUNT, {"user_id": user_id}).one()._asdict())
+        return dict(self._rows(_COUNT, {"user_id": user_id})[0]._asdict())
 
     def stop(self, user_id: ChannelUserId) -> None:
         """Let nothing new start for the user, and record the request. Safe to repeat."""
@@ -127,19 +122,17 @@ class ErasureStore:
 
         A mapping that was not bound to a conversation yet has an agent, too.
         """
-        with self._database.statement() as connection:
-            rows = connection.execute(_AT_TELNYX, {"user_id": user_id}).fetchall()
+        rows = self._rows(_AT_TELNYX, {"user_id": user_id})
         return [one for one, _ in rows if one is not None], {agent for _, agent in rows}
 
     def workers_live(self) -> bool:
         """Whether any worker process is alive."""
-        with self._database.statement() as connection:
-            return bool(living_workers(connection))
+        return bool(self._rows(ALIVE, {"host": None}))
 
     def note(self, user_id: ChannelUserId, name: str, number: int) -> None:
         """Add a removal elsewhere to the proof."""
-        with self._database.transaction() as connection:
-            _note(connection, user_id, name, number)
+        if number:
+            self._change(_NOTE, {"user_id": user_id, "name": name, "number": number})
 
     def remove(self, lease: Lease) -> dict[str, int]:
         """Delete all rows of the user, finish the proof and return it. Raises `StaleLeaseError`.
@@ -169,9 +162,5 @@ class ErasureStore:
 
 def _delete(connection: Connection, table: str, user_id: ChannelUserId) -> None:
     gone = connection.execute(_DELETE[table], {"user_id": user_id}).rowcount
-    _note(connection, user_id, table, gone)
-
-
-def _note(connection: Connection, user_id: ChannelUserId, name: str, number: int) -> None:
-    if number:
-        connection.execute(_NOTE, {"user_id": user_id, "name": name, "number": number})
+    if gone:
+        connection.execute(_NOTE, {"user_id": user_id, "name": table, "number": gone})

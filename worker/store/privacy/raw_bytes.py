@@ -5,61 +5,41 @@ Only their content says to whom they belong, so they are scanned page by page; `
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
-from worker.store.database import Database
-from worker.store.sql import Statement, sql
+from worker.store.database import Store
+from worker.store.sql import sql
 
+Table: TypeAlias = Literal["dead_letters", "inbox"]
+TABLES: tuple[Table, ...] = ("dead_letters", "inbox")
 _PAGE = 20
 """Small: an entry may have a megabyte."""
-_LETTERS = sql("""
-SELECT id, raw AS content FROM dead_letters WHERE raw IS NOT NULL AND id > :after
-ORDER BY id LIMIT :limit
+_CONTENT: dict[Table, str] = {"dead_letters": "raw", "inbox": "envelope"}
+_READ = {
+    table: sql(f"""
+SELECT id AS place, {content} AS content FROM {table}
+WHERE {content} IS NOT NULL AND id > :after ORDER BY id LIMIT :limit
 """)
-_DELETE_LETTERS = sql("DELETE FROM dead_letters WHERE id = ANY(:ids)")
-_INBOX = sql("SELECT id, envelope AS content FROM inbox WHERE id > :after ORDER BY id LIMIT :limit")
-_DELETE_INBOX = sql("DELETE FROM inbox WHERE id = ANY(:ids)")
-
-Belongs: TypeAlias = Callable[[bytes], bool]
+    for table, content in _CONTENT.items()
+}
+_DELETE = {table: sql(f"DELETE FROM {table} WHERE id = ANY(:ids)") for table in _CONTENT}
 
 
-class RawStore:
+class RawStore(Store):
     """Bytes of dead letters, and envelopes of the inbox, each with the id of its row."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def scan(self, table: Table, belongs: Callable[[bytes], bool]) -> Iterator[tuple[int, bytes]]:
+        """Yield the rows of a table whose bytes belong to a user."""
+        for row in self._pages(_READ[table], {"limit": _PAGE}):
+            raw = row.content
+            # `jsonb` arrives parsed, `bytea` as bytes.
+            content = raw if isinstance(raw, bytes) else json.dumps(raw).encode()
+            if belongs(content):
+                yield row.place, content
 
-    def letters(self, belongs: Belongs) -> Iterator[tuple[int, bytes]]:
-        """Yield the dead letters whose bytes belong to a user."""
-        return self._scan(_LETTERS, belongs)
+    def delete_rows(self, table: Table, ids: Sequence[int]) -> int:
+        """Delete rows, and return their number.
 
-    def inbox(self, belongs: Belongs) -> Iterator[tuple[int, bytes]]:
-        """Yield the envelopes of the inbox that belong to a user."""
-        return self._scan(_INBOX, belongs)
-
-    def _scan(self, statement: Statement, belongs: Belongs) -> Iterator[tuple[int, bytes]]:
-        after = 0
-        while True:
-            with self._database.statement() as connection:
-                rows = connection.execute(statement, {"after": after, "limit": _PAGE}).fetchall()
-            if not rows:
-                return
-            after = rows[-1].id
-            for row_id, raw in rows:
-                # `jsonb` arrives parsed, `bytea` as bytes.
-                content = raw if isinstance(raw, bytes) else json.dumps(raw).encode()
-                if belongs(content):
-                    yield row_id, content
-
-    def delete_letters(self, ids: Sequence[int]) -> int:
-        """Delete dead letters, and return their number."""
-        with self._database.statement() as connection:
-            return connection.execute(_DELETE_LETTERS, {"ids": list(ids)}).rowcount
-
-    def delete_inbox(self, ids: Sequence[int]) -> int:
-        """Delete envelopes, and return their number.
-
-        It waits for a worker that is draining one of them, which has become a message then.
+        It waits for a worker that is draining one of the inbox, which has become a message then.
         """
-        with self._database.statement() as connection:
-            return connection.execute(_DELETE_INBOX, {"ids": list(ids)}).rowcount
+        return self._change(_DELETE[table], {"ids": list(ids)})

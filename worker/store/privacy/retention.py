@@ -1,18 +1,8 @@
 """Removes personal data that is old enough. The rows stay: `reconcile` counts them.
 
-    turns          `input_text` and `parts`, the envelopes of its messages, the output of its calls,
-                   arguments and output of its tool calls, the text of its reply
-    messages       the envelope of one that never was in a turn
-    dead_letters   the whole row, once it is replayed or dismissed
-    attempt_log    the whole row
-
-Texts that are still needed are kept:
-
-- those of a turn that is open, has a pending delivery, or has an open dead letter;
-- in an open conversation, the newest turn that landed: `reconcile` checks that the thread still
-  ends with it;
-- in an open conversation, a failed turn that may have landed: it may appear in the thread late, and
-  is recognised by its text; and outputs of tools may be owed to the thread.
+docs/how-to/erase-and-export.md has the table of what is removed and what stays longer. In an open
+conversation, `reconcile` checks that the thread still ends with the newest turn that landed, and
+recognises a failed turn that appears late by its text; outputs of tools may be owed to the thread.
 
 Each batch is one short transaction, and no two of them run at the same time.
 """
@@ -20,7 +10,7 @@ Each batch is one short transaction, and no two of them run at the same time.
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 
-from worker.store.database import Database
+from worker.store.database import Database, Store
 from worker.store.sql import Row, Statement, sql
 
 BATCH = 200
@@ -144,18 +134,16 @@ _PARTS = (
 """Of each part of a pass the statement that only counts, and the one that removes."""
 
 
-class RetentionStore:
+class RetentionStore(Store):
     """Removes texts older than `keep_days`."""
 
     def __init__(self, database: Database, *, keep_days: int) -> None:
-        self._database = database
+        super().__init__(database)
         self._keep = timedelta(days=keep_days)
 
     def begin(self, *, every_s: float) -> bool:
         """Start a pass unless one was started within `every_s`; return whether it was started."""
-        with self._database.statement() as connection:
-            values = {"every": timedelta(seconds=every_s)}
-            return connection.execute(_BEGIN, values).one_or_none() is not None
+        return self._row(_BEGIN, {"every": timedelta(seconds=every_s)}) is not None
 
     def run(self, *, waits: bool = True, dry_run: bool = False) -> Iterator[Mapping[str, int]]:
         """Run a batch for each item of the iterator, which is the number of rows by table.

@@ -4,10 +4,17 @@ Ids grow with time, so the first row of that time is found by halving the range 
 index on the times, and the statement must not read the whole table.
 """
 
-from worker.store.database import Database
-from worker.store.reports.status import bounded
-from worker.store.sql import Row, sql
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+from worker.store.reports.status import StatusStore
+from worker.store.sql import Connection, Row, sql
+
+_BOUND = sql(
+    "SELECT set_config(name, value, true) FROM (VALUES ('statement_timeout', '2s'),"
+    " ('lock_timeout', '1s'), ('enable_seqscan', 'off'), ('jit', 'off'),"
+    " ('max_parallel_workers_per_gather', '0')) AS bound (name, value)"
+)
 _HOUR = "service_now() - interval '1 hour'"
 _TODAY = "date_trunc('day', service_now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'"
 
@@ -27,49 +34,43 @@ WITH RECURSIVE half AS (
 """
 
 
-_MESSAGES = sql(
-    _first_since("messages", "accepted_at", _HOUR)
+_GAUGES = {
+    "messages_last_hour": _first_since("messages", "accepted_at", _HOUR)
     + f"""
 SELECT state, coalesce(outcome, 'none'), count(*)
 FROM messages WHERE id >= (SELECT id FROM first) AND accepted_at >= {_HOUR} GROUP BY 1, 2
-"""
-)
-_DELIVERIES = sql(
-    _first_since("deliveries", "created_at", _HOUR)
+""",
+    "deliveries_last_hour": _first_since("deliveries", "created_at", _HOUR)
     + f"""
 SELECT state, count(*)
 FROM deliveries WHERE id >= (SELECT id FROM first) AND created_at >= {_HOUR} GROUP BY 1
-"""
-)
-# OFFSET 0: a look by key for each of today's calls. As a join, it would read all turns.
-_TOKENS = sql(
-    _first_since("calls", "intent_at", _TODAY)
+""",
+    # Since midnight UTC, by agent and direction.
+    # OFFSET 0: a look by key for each of today's calls. As a join, it would read all turns.
+    "tokens_today": _first_since("calls", "intent_at", _TODAY)
     + f"""
 SELECT agent, direction, sum(tokens)
 FROM calls c, LATERAL (SELECT agent FROM turns WHERE id = c.turn_id OFFSET 0) AS t,
     LATERAL (VALUES ('input', c.input_tokens), ('output', c.output_tokens)) AS d (direction, tokens)
 WHERE c.id >= (SELECT id FROM first) AND c.intent_at >= {_TODAY} GROUP BY 1, 2
-"""
-)
+""",
+}
+_STATEMENTS = {name: sql(statement) for name, statement in _GAUGES.items()}
 
 
-class GaugeStore:
-    """Rows of labels with a count behind them. Each takes at most two seconds, see `bounded`."""
+class GaugeStore(StatusStore):
+    """The same counts, and rows of labels with a count behind them.
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    Each statement takes at most two seconds and uses indexes.
+    """
 
-    def messages_last_hour(self) -> list[Row]:
-        """Count the messages accepted in the last hour: state, outcome, count."""
-        with bounded(self._database) as connection:
-            return connection.execute(_MESSAGES).fetchall()
+    @contextmanager
+    def _statement(self) -> Iterator[Connection]:
+        # Set in the transaction, because a pooler may drop the limits of the connection.
+        with self._database.transaction() as connection:
+            connection.execute(_BOUND)
+            yield connection
 
-    def deliveries_last_hour(self) -> list[Row]:
-        """Count the replies made in the last hour: state of their delivery, count."""
-        with bounded(self._database) as connection:
-            return connection.execute(_DELIVERIES).fetchall()
-
-    def tokens_today(self) -> list[Row]:
-        """Sum the tokens of the calls begun since midnight UTC: agent, direction, tokens."""
-        with bounded(self._database) as connection:
-            return connection.execute(_TOKENS).fetchall()
+    def recent(self, gauge: str) -> list[Row]:
+        """Return the labels and the value of a gauge of the last hour, or of today."""
+        return self._rows(_STATEMENTS[gauge])

@@ -6,10 +6,12 @@ from datetime import datetime
 from typing import Final
 
 from sqlalchemy import case, func, or_, select, tuple_
+from sqlalchemy.orm import aliased
 
 from worker.domain.ids import ChannelUserId, MessageRowId
 from worker.domain.reports.message_history import (
     CallSummary,
+    ClosedGate,
     DeadLetterSummary,
     DeliverySummary,
     LoggedEvent,
@@ -20,11 +22,11 @@ from worker.domain.reports.message_history import (
     TurnSummary,
     UserSummary,
 )
-from worker.domain.states import CallState, DeadLetterKind
-from worker.store.limits.gates import closed_gates
+from worker.domain.states import CallState, DeadLetterKind, DeliveryState
+from worker.store.limits.gates import CLOSED_GATES
 from worker.store.rows import value_of
 from worker.store.schema.operations import DeadLetter
-from worker.store.schema.turns import Call, Conversation, ToolCall, Turn
+from worker.store.schema.turns import Call, Conversation, Delivery, Reply, ToolCall, Turn
 from worker.store.schema.users import ChannelUser, InboxEntry, Message
 from worker.store.selects import Reader, fetch, select_as
 from worker.store.sql import Connection, Row, sql
@@ -101,14 +103,17 @@ WHERE channel_user_id = :user_id AND (turn_id = :turn_id OR (turn_id IS NULL
     AND at BETWEEN :accepted_at AND coalesce(CAST(:finished_at AS timestamptz), service_now())))
 ORDER BY id LIMIT 100
 """)
-_REPLY = sql("""
-SELECT r.source, r.text, r.created_at AS replied_at, d.id, d.state, d.channel AS way_out,
-    d.attempts, d.first_attempt_at, d.due_at, d.lease_until, d.provider_id, d.provider_status,
-    d.created_at, d.finished_at,
-    (SELECT count(*) FROM deliveries before WHERE before.channel_user_id = d.channel_user_id
-        AND before.state IN ('pending', 'sending') AND before.id < d.id) AS ahead
-FROM replies r LEFT JOIN deliveries d ON d.reply_id = r.id WHERE r.turn_id = :turn_id
-""")
+_REPLIES: Final = select_as(ReplySummary, Reply)
+_BEFORE: Final = aliased(Delivery)
+_DELIVERIES: Final = select_as(
+    DeliverySummary,
+    Delivery,
+    way_out=Delivery.channel,
+    ahead=select(func.count())
+    .where(_BEFORE.channel_user_id == Delivery.channel_user_id, _BEFORE.id < Delivery.id)
+    .where(_BEFORE.state.in_((DeliveryState.PENDING, DeliveryState.SENDING)))
+    .scalar_subquery(),
+).join(Reply, Reply.id == Delivery.reply_id)
 _TURNS: Final = select_as(
     TurnSummary,
     Turn,
@@ -181,10 +186,9 @@ class MessageReports(Reader):
 def _history(connection: Connection, row: Row) -> MessageHistory:
     turn_id = row.shown_turn_id
     turns = fetch(connection, TurnSummary, _TURNS.where(Turn.id == turn_id))
-    replied = connection.execute(_REPLY, {"turn_id": row.turn_id}).one_or_none()
-    delivery = None
-    if replied is not None and replied.id is not None:
-        delivery = value_of(DeliverySummary, replied)
+    replies = fetch(connection, ReplySummary, _REPLIES.where(Reply.turn_id == row.turn_id))
+    sent = fetch(connection, DeliverySummary, _DELIVERIES.where(Reply.turn_id == row.turn_id))
+    delivery = next(iter(sent), None)
     about = {name: getattr(row, name) for name in ("user_id", "accepted_at", "finished_at")}
     about["turn_id"] = turn_id
     # Not `== None` for a missing delivery: that is IS NULL, which fits every other dead letter.
@@ -199,11 +203,9 @@ def _history(connection: Connection, row: Row) -> MessageHistory:
         calls=fetch(connection, CallSummary, _CALLS.where(Call.turn_id == turn_id)),
         tools=fetch(connection, ToolSummary, _TOOLS.where(ToolCall.turn_id == turn_id)),
         events=tuple(value_of(LoggedEvent, one) for one in connection.execute(_EVENTS, about)),
-        reply=None
-        if replied is None
-        else value_of(ReplySummary, replied, created_at=replied.replied_at),
+        reply=next(iter(replies), None),
         delivery=delivery,
         dead_letters=fetch(connection, DeadLetterSummary, letters),
-        gates=closed_gates(connection),
+        gates=tuple(value_of(ClosedGate, one) for one in connection.execute(CLOSED_GATES)),
         calls_until=row.calls_until,
     )

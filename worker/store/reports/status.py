@@ -3,25 +3,17 @@
 `worker status`, `worker stuck` and `worker metrics` are made of these.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from functools import partial
 
 from worker.domain.errors import PermanentError
 from worker.domain.reports.message_history import ClosedGate
-from worker.store.database import Database
-from worker.store.limits.gates import closed_gates
-from worker.store.rows import value_of
-from worker.store.sql import Connection, Row, Statement, sql
-from worker.store.workers import LivingWorker, living_workers
+from worker.store.database import Store
+from worker.store.limits.gates import CLOSED_GATES
+from worker.store.sql import Row, Statement, sql
+from worker.store.workers import ALIVE, LivingWorker
 
-_BOUND = sql(
-    "SELECT set_config(name, value, true) FROM (VALUES ('statement_timeout', '2s'),"
-    " ('lock_timeout', '1s'), ('enable_seqscan', 'off'), ('jit', 'off'),"
-    " ('max_parallel_workers_per_gather', '0')) AS bound (name, value)"
-)
 _STATE = sql("""
 SELECT to_regclass('alembic_version') IS NOT NULL AS migrated,
     current_setting('server_encoding') = 'UTF8' AS in_utf8
@@ -138,76 +130,53 @@ def oldest_s(waiting: Iterable[Waiting]) -> float | None:
     return max((one.age_s for one in waiting), default=None)
 
 
-@contextmanager
-def bounded(database: Database) -> Iterator[Connection]:
-    """Open a transaction whose statements take at most two seconds and use indexes.
-
-    The limits are set here again, because a pooler may drop those of the connection.
-    """
-    with database.transaction() as connection:
-        connection.execute(_BOUND)
-        yield connection
-
-
-class StatusStore:
+class StatusStore(Store):
     """Counts and ages; each method is one statement. `after`: only what has waited that long."""
-
-    def __init__(self, database: Database, *, is_bounded: bool = False) -> None:
-        """`is_bounded`: each statement gives up after two seconds, see `bounded`."""
-        self._ask = partial(bounded, database) if is_bounded else database.statement
 
     def revision(self) -> str | None:
         """Return the migration that the database is at; None if it was never migrated.
 
         Raises `PermanentError` if the database does not store UTF-8.
         """
-        with self._ask() as connection:
-            state = connection.execute(_STATE).one()
-            if not state.in_utf8:
-                raise PermanentError(
-                    "the database does not store UTF-8: create one with ENCODING 'UTF8'"
-                )
-            if not state.migrated:
-                return None
-            found = connection.execute(_REVISION).scalar_one_or_none()
-        return None if found is None else str(found)
+        state = self._rows(_STATE)[0]
+        if not state.in_utf8:
+            raise PermanentError(
+                "the database does not store UTF-8: create one with ENCODING 'UTF8'"
+            )
+        found = self._row(_REVISION) if state.migrated else None
+        return None if found is None else str(found[0])
 
     def workers(self, host: str | None = None) -> tuple[LivingWorker, ...]:
         """Return the living worker processes, of one host or of all, the oldest first."""
-        with self._ask() as connection:
-            return living_workers(connection, host)
+        return self._found(LivingWorker, ALIVE, {"host": host})
 
     def unanswered(self, after: timedelta = timedelta()) -> tuple[Waiting, ...]:
         """Return the messages without an outcome, by agent and state."""
-        return self._waiting(_UNANSWERED, after)
+        return self._found(Waiting, _UNANSWERED, {"after": after})
 
     def undelivered(self, after: timedelta = timedelta()) -> tuple[Waiting, ...]:
         """Return the replies on their way, by channel and state."""
-        return self._waiting(_UNDELIVERED, after)
+        return self._found(Waiting, _UNDELIVERED, {"after": after})
 
     def inbox(self, after: timedelta = timedelta()) -> Waiting | None:
         """Return the rows that no worker has accepted; None if there is none."""
-        return next(iter(self._waiting(_INBOX, after)), None)
+        return next(iter(self._found(Waiting, _INBOX, {"after": after})), None)
 
     def stopped(self) -> Row:
         """Count the users who wait for an operator: `diverged`, or `erasing` and not finished."""
-        with self._ask() as connection:
-            return connection.execute(_STOPPED).one()
+        return self._rows(_STOPPED)[0]
 
     def in_work(self) -> Row:
         """Count the work that has begun: open `turns`, and `calls` with a committed intent."""
-        with self._ask() as connection:
-            return connection.execute(_IN_WORK).one()
+        return self._rows(_IN_WORK)[0]
 
     def gates(self) -> Mapping[str, float]:
         """Return for how many seconds each gate is still closed; 0 = open, no call passed yet."""
-        with self._ask() as connection:
-            return {name: float(closed_s) for name, closed_s in connection.execute(_GATES)}
+        return {name: float(closed_s) for name, closed_s in self._rows(_GATES)}
 
     def closed_gates(self) -> tuple[ClosedGate, ...]:
         """Return the gates that are closed now."""
-        with self._ask() as connection:
-            return closed_gates(connection)
+        return self._found(ClosedGate, CLOSED_GATES)
 
     def dead_letters(self) -> Mapping[str, int]:
         """Return how many dead letters are unresolved, by reason."""
@@ -237,11 +206,5 @@ class StatusStore:
             stalled_workers=sum(one.stalled_s > 0 for one in workers),
         )
 
-    def _waiting(self, question: Statement, after: timedelta) -> tuple[Waiting, ...]:
-        with self._ask() as connection:
-            rows = connection.execute(question, {"after": after})
-            return tuple(value_of(Waiting, row) for row in rows)
-
     def _counted(self, question: Statement) -> Mapping[str, int]:
-        with self._ask() as connection:
-            return {str(name): int(count) for name, count in connection.execute(question)}
+        return {str(name): int(count) for name, count in self._rows(question)}

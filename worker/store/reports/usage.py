@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Final, Literal
 
-from worker.store.database import Database
+from worker.store.database import Store
 from worker.store.rows import value_of
 from worker.store.sql import sql
 
@@ -58,22 +58,17 @@ class BudgetUse:
     tokens: int = 0
 
 
-class UsageStore:
+class UsageStore(Store):
     """Sums over calls."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
     def today(self) -> date:
         """Return the database's day, UTC."""
-        with self._database.statement() as connection:
-            found: date = connection.execute(_TODAY).scalar_one()
+        found: date = self._rows(_TODAY)[0][0]
         return found
 
     def budgets(self) -> dict[str, BudgetUse]:
         """Return today's use by agent, of the agents that have a budget."""
-        with self._database.statement() as connection:
-            return {row.agent: value_of(BudgetUse, row) for row in connection.execute(_BUDGETS)}
+        return {row.agent: value_of(BudgetUse, row) for row in self._rows(_BUDGETS)}
 
     def total(self, by: Sequence[Dimension], *, since: date, until: date) -> list[UsageRow]:
         """Sum the calls that were begun on these days (UTC, both included), group by group."""
@@ -83,9 +78,7 @@ class UsageStore:
             columns="".join(f"{one}, " for one in columns),
             group=f"GROUP BY {places} ORDER BY {places}" if by else "",
         )
-        with self._database.statement() as connection:
-            rows = connection.execute(sql(statement), {"since": since, "until": until})
-            return [
-                value_of(UsageRow, row, group=tuple(str(value) for value in row[: len(by)]))
-                for row in rows
-            ]
+        return [
+            value_of(UsageRow, row, group=tuple(str(value) for value in row[: len(by)]))
+            for row in self._rows(sql(statement), {"since": since, "until": until})
+        ]

@@ -33,19 +33,16 @@ class Conversation(Base):
 
     __tablename__ = "conversations"
     __table_args__ = (
-        UniqueConstraint("remote_key"),
-        UniqueConstraint("telnyx_conversation_id"),
         # One open mapping a user and agent: two workers that both create one end in a conflict.
         partial("uq_conversations_open", "channel_user_id", "agent", when="closed_at IS NULL"),
-        Index("ix_conversations_channel_user_id", "channel_user_id"),
     )
 
     id: Mapped[BigIntKey]
-    channel_user_id: Mapped[int] = mapped_column(ForeignKey("channel_users.id"))
+    channel_user_id: Mapped[int] = mapped_column(ForeignKey("channel_users.id"), index=True)
     agent: Mapped[str]
-    remote_key: Mapped[RandomUuid]
+    remote_key: Mapped[RandomUuid] = mapped_column(unique=True)
     """Idempotency-Key of the creation at Telnyx."""
-    telnyx_conversation_id: Mapped[UUID | None]
+    telnyx_conversation_id: Mapped[UUID | None] = mapped_column(unique=True)
     base_user_messages: Mapped[Count]
     """Number of user messages in Telnyx's log when the conversation was adopted or re-based."""
     instructions_hash: Mapped[str | None]
@@ -162,10 +159,10 @@ class Reply(Base):
     """The one answer of a turn."""
 
     __tablename__ = "replies"
-    __table_args__ = (UniqueConstraint("turn_id"), one_of("source", ReplySource))
+    __table_args__ = (one_of("source", ReplySource),)
 
     id: Mapped[BigIntKey]
-    turn_id: Mapped[int] = mapped_column(ForeignKey("turns.id"))
+    turn_id: Mapped[int] = mapped_column(ForeignKey("turns.id"), unique=True)
     text: Mapped[str]
     source: Mapped[str]
     created_at: Mapped[CreatedAt]
@@ -176,7 +173,6 @@ class Delivery(Base):
 
     __tablename__ = "deliveries"
     __table_args__ = (
-        UniqueConstraint("reply_id"),
         one_of("state", DeliveryState),
         # Finds the first undone delivery of a channel user: a later one has to wait for it.
         partial(
@@ -186,7 +182,7 @@ class Delivery(Base):
     )
 
     id: Mapped[BigIntKey]
-    reply_id: Mapped[int] = mapped_column(ForeignKey("replies.id"))
+    reply_id: Mapped[int] = mapped_column(ForeignKey("replies.id"), unique=True)
     channel_user_id: Mapped[int] = mapped_column(ForeignKey("channel_users.id"))
     channel: Mapped[str]
     """The channel, or `route:NAME`, whose configuration the delivery follows."""

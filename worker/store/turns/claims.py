@@ -8,8 +8,7 @@ from worker.domain.turns.claim import Claimed, NotClaimed
 from worker.domain.turns.next_step import Prepare, Reconcile, Release, Send, Work, next_step
 from worker.domain.turns.records import Snapshot
 from worker.net.clock import boottime
-from worker.store.limits.budgets import within_budget
-from worker.store.limits.expiry import expire
+from worker.store.limits.budgets import expire, within_budget
 from worker.store.sql import Connection, sql
 from worker.store.turns.lease import LeasedStore
 from worker.store.turns.open_turn import insert_intent, open_turn
