@@ -22,6 +22,8 @@ from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
+_QUEUE = Path(__file__).parents[2] / "worker" / "queue"
+
 context = multiprocessing.get_context("forkserver")
 context.set_forkserver_preload(
     [
@@ -33,10 +35,10 @@ context.set_forkserver_preload(
         "celery.loaders.app",
         "celery.worker.consumer",
         "kombu.transport.redis",
-        "worker.envelope.wire",
-        "worker.queue.gate.install",
-        "worker.queue.lifecycle",
-        "worker.queue.tasks",
+        *(
+            ".".join(("worker", "queue", *file.relative_to(_QUEUE).with_suffix("").parts))
+            for file in sorted(_QUEUE.rglob("[a-z]*.py"))
+        ),
     ]
 )
 

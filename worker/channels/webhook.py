@@ -7,9 +7,9 @@
     no answer before a byte                 NotDelivered
     429, 502, 504, or slow to fail          besides: the whole channel rests
 
-The first word is `EndpointStatus`'s. The status is the answer, the body does not count. When to try
-again is not decided here. `webhook-id` is the idempotency key, the same on each attempt; the
-signature is made anew, because receivers refuse old ones.
+The first word is `EndpointStatus`'s. The status is the answer, the body does not count.
+`worker.domain.deliveries` decides when to try again. `webhook-id` is the idempotency key, the same
+on each attempt; the signature is made anew, because receivers refuse old ones.
 """
 
 import json

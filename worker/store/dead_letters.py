@@ -1,4 +1,8 @@
-"""Dead letters: messages that no retry can help, kept until a person replays or dismisses them."""
+"""Dead letters: messages that no retry can help, kept until a person replays or dismisses them.
+
+Those of refused envelopes are inserted here. Those of messages and deliveries are inserted with
+their end, in `turns/settle.py` and `delivery/deliveries.py`.
+"""
 
 from dataclasses import dataclass
 from datetime import datetime
