@@ -99,7 +99,7 @@ def _trace_export(environ: Mapping[str, str], worker_id: WorkerId) -> "TraceExpo
 
         return TraceExport({"service.name": "worker", "service.instance.id": str(worker_id)})
     except ImportError:
-        log.error("traces.import_failed", install="worker[otel]")
+        log.error("traces.import_failed", install="message-worker[otel]")
     except Exception as error:  # noqa: BLE001 - see the docstring
         log.error("traces.setup_failed", error=type(error).__name__)
     return None

@@ -62,7 +62,7 @@ def _terminate(_number: int, _frame: FrameType | None) -> None:
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(version("worker"))
+        typer.echo(version("message-worker"))
         raise typer.Exit
 
 

@@ -45,14 +45,12 @@ def head_revision() -> str:
 
 
 def alembic_config() -> Config:
-    """Return Alembic's configuration, of the checkout or this folder. Raises `CommandError`."""
-    for folder in (Path(__file__).parents[2], Path.cwd()):
-        if (folder / "alembic.ini").exists():
-            return Config(folder / "alembic.ini")
-    raise CommandError(
-        "alembic.ini and migrations/ are not here: run this in the project's checkout, or in its "
-        "container image"
-    )
+    """Return Alembic's configuration: the checkout's migrations, or those of the wheel."""
+    root = Path(__file__).parents[2]
+    folder = root / "migrations" if (root / "alembic.ini").exists() else root / "worker/migrations"
+    config = Config()
+    config.set_main_option("script_location", str(folder).replace("%", "%%"))
+    return config
 
 
 def upgrade(database_url: str, target: str = "head", *, as_sql: bool = False) -> None:

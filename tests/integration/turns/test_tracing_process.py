@@ -38,7 +38,7 @@ with traces.span("turn", lambda: {{"worker.turn": 1}}):
 """)
     assert done.returncode == 0, done.stderr
     assert "traces.import_failed" in done.stdout
-    assert "worker[otel]" in done.stdout
+    assert "message-worker[otel]" in done.stdout
 
 
 def test_a_dead_collector_costs_a_process_that_ends_a_moment_and_its_address_stays_secret() -> None:

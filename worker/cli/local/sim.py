@@ -53,7 +53,7 @@ def sim(
         from worker.sandbox.simulator.serving.process import run as serve
     except ImportError as error:
         raise MisuseError(
-            f"{error.name} is not installed: install the extra `worker[sandbox]`"
+            f"{error.name} is not installed: install the extra `message-worker[sandbox]`"
         ) from None
     flags = {"seed": seed, "latency_s": latency_s}
     given = {name: value for name, value in flags.items() if value is not None}
