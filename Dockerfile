@@ -11,7 +11,8 @@ WORKDIR /app
 
 # Libraries first: this layer stays cached until the lock changes.
 COPY pyproject.toml uv.lock ./
-RUN uv sync --locked --no-dev --extra otel --no-install-project
+COPY client ./client
+RUN uv sync --locked --no-dev --extra otel --no-install-workspace
 
 COPY README.md LICENSE alembic.ini ./
 COPY migrations ./migrations

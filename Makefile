@@ -24,7 +24,7 @@ unexport VIRTUAL_ENV
 export UV_COMPILE_BYTECODE := 1
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo up unit test test-all check chaos scenarios mutants bench fmt reference lock clean
+.PHONY: help demo up unit test test-all check chaos scenarios mutants bench fmt reference dist lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -74,6 +74,9 @@ reference: $(SYNCED) ## Regenerate docs/reference/cli.md after a command or an o
 	@$(RUN) typer worker.cli.app utils docs --name worker --title "The command line" \
 		--output docs/reference/cli.md
 
+dist: $(UV) ## Build the wheels and source archives of the service and of the client into dist/
+	$(UV) build --all-packages
+
 lock: $(UV) ## Regenerate uv.lock after pyproject.toml has changed
 	$(UV) lock
 
@@ -85,7 +88,7 @@ clean: ## Delete the embedded servers' data (.sandbox/); stops no process
 	@[ ! -L "$(SANDBOX)/postgres" ] || rm -rf "$$(readlink "$(SANDBOX)/postgres")"
 	rm -rf "$(SANDBOX)"
 
-$(SYNCED): pyproject.toml uv.lock | $(UV)
+$(SYNCED): pyproject.toml client/pyproject.toml uv.lock | $(UV)
 	@echo "installing the packages of uv.lock into .venv/"
 	@$(UV) sync --quiet --locked --all-extras
 	@touch $@

@@ -10,8 +10,8 @@ from bench.load import Order, envelopes, publish
 from bench.report import Report
 from bench.stage import Stage, Subject, wait_until_quiet
 from bench.variants import FLOOR, OURS, USERS
+from message_worker_client import Producer
 from tests.support.processes import eventually
-from worker.client import Producer
 
 ANSWERS = 200
 """In flight at most, as in the default settings."""

@@ -1,6 +1,6 @@
 """Receive a channel's webhook: check it, queue it, answer within two seconds.
 
-    pip install fastapi uvicorn "celery[redis]" pydantic    # and this project, for worker.client
+    pip install fastapi uvicorn message-worker-client
     BROKER_URL=redis://localhost:6379/0 uvicorn webhook_fastapi:app
 
 Channels call again when they get no 2xx in time. That is harmless: the same message_id changes
@@ -12,7 +12,7 @@ from typing import Any
 
 from fastapi import FastAPI, HTTPException
 
-from worker.client import Producer, ProducerError
+from message_worker_client import Producer, ProducerError
 
 app = FastAPI()
 producer = Producer(broker_url=os.environ["BROKER_URL"], timeout_s=1.5)

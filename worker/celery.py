@@ -11,11 +11,11 @@ from typing import Any, Final
 
 from celery import Celery
 
+from message_worker_client.envelope.wire import INBOUND, RECEIVE
 from worker.bootstrap.service import Service, build_service
 from worker.bootstrap.shared import longest_lease_s
 from worker.config.settings import Settings, load_settings, secret_from_file
 from worker.domain.errors import SettingsError
-from worker.envelope.wire import INBOUND, RECEIVE
 from worker.handlers.turns.answer import MAX_TASK_S
 from worker.queue.broker import (
     ANSWER,

@@ -11,7 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PICTURE = ROOT / "docs" / "explanation" / "images" / "architecture.svg"
 FLOORS_CONTRACT = "A module imports only from floors below its own"
-BESIDE = ("client", "testing", "sandbox")
+BESIDE = ("testing", "sandbox")
 """Packages that the service does not import: another program, or tests, use them."""
 WIDTH, LEFT, GAP, WING_WIDTH, WING_HEIGHT, HEAD = 960, 90, 10, 88, 20, 26
 """Sizes in pixels; `LEFT` is the column of the floors' names."""

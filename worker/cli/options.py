@@ -20,6 +20,6 @@ Port = Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)
 
 def given(**fields: str | None) -> dict[str, object]:
     """Start an envelope with the options that were given: it has no fields that nobody set."""
-    from worker.envelope import VERSION  # noqa: PLC0415 - pydantic would make --help slow
+    from message_worker_client.envelope import VERSION  # noqa: PLC0415 - pydantic would make --help slow
 
     return {"version": VERSION} | {name: value for name, value in fields.items() if value}

@@ -10,7 +10,7 @@ from kombu.connection import Connection
 from kombu.exceptions import KombuError
 from redis import Redis, RedisError
 
-from worker.envelope.wire import INBOUND
+from message_worker_client.envelope.wire import INBOUND
 
 TURNS: Final = "turns"
 DELIVERIES: Final = "deliveries"

@@ -15,9 +15,9 @@ from typing import Any
 from celery import bootsteps, signals
 from celery.worker import state
 
+from message_worker_client.envelope.wire import INBOUND, RECEIVE
 from worker.domain.errors import RetryableError
 from worker.domain.ids import ChannelUserId
-from worker.envelope.wire import INBOUND, RECEIVE
 from worker.observability.logs import configure_logging, log
 from worker.queue.broker import ANSWER, DELIVER
 from worker.queue.gate.base_task import DeadLetteringTask, OnDefect

@@ -2,8 +2,8 @@
 
 from typing import Final, Protocol
 
+from message_worker_client.envelope.storable import replace_unstorable
 from worker.domain.tools import MAX_OUTPUT_BYTES, ToolRequest, ToolResult, ToolSpec
-from worker.envelope.storable import replace_unstorable
 
 
 class Tool(Protocol):

@@ -4,8 +4,8 @@ import threading
 
 import pytest
 
+from message_worker_client import Producer, ProducerError, wait_for_reply
 from tests.support.world import World
-from worker.client import Producer, ProducerError, wait_for_reply
 
 
 def test_a_message_sent_through_sql_is_answered_and_found(world: World, database_url: str) -> None:

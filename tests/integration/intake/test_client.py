@@ -18,10 +18,10 @@ from kombu import Connection
 from packaging.requirements import Requirement
 from redis import Redis
 
+from message_worker_client import Producer, ProducerError
+from message_worker_client.envelope import parse_envelope
 from tests.support.databases import ROOT
 from tests.support.tcp_proxy import Mode, TcpProxy, postgres_socket, through
-from worker.client import Producer, ProducerError
-from worker.envelope import parse_envelope
 
 TIMEOUT_S = 2.0
 CANARY = "CANARY-b7e1"
@@ -310,7 +310,7 @@ _HOOKED = """
 import sys
 
 FOREIGN = set(sys.argv[2].split())
-OURS = ("worker.client", "worker.envelope")
+OURS = ("message_worker_client", "message_worker_client.envelope")
 
 class Hook:
     def find_spec(self, name, path=None, target=None):
@@ -322,7 +322,7 @@ class Hook:
         return None
 
 sys.meta_path.insert(0, Hook())
-from worker.client import Producer
+from message_worker_client import Producer
 
 with Producer(broker_url=sys.argv[1]) as producer:
     producer.send(channel="web", user="u", message_id="m", text="t")

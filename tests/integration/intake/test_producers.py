@@ -17,10 +17,10 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
+from message_worker_client import Producer, wait_for_reply
 from tests.support.databases import ROOT
 from tests.support.fleet import Ground, agents_file, fresh_ground
 from tests.support.programs import are_installed
-from worker.client import Producer, wait_for_reply
 from worker.sandbox.postgres import EmbeddedPostgres
 from worker.sandbox.redis import EmbeddedRedis
 from worker.sandbox.simulator import Script, SimulatorConfig

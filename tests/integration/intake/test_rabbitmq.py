@@ -16,6 +16,7 @@ import pytest
 from celery import Celery
 from kombu import Connection, Queue
 
+from message_worker_client import Producer, ProducerError
 from tests.support.fleet import Ground, agents_file, fresh_ground
 from tests.support.intake_worker import CANARY, assert_tells_nothing
 from tests.support.processes import open_folder
@@ -24,7 +25,6 @@ from tests.support.rabbitmq import running_rabbitmq
 from tests.support.tcp_proxy import Mode, TcpProxy
 from worker.cli.doctor.doctor import CHECKS
 from worker.cli.doctor.examine import Setup, examine
-from worker.client import Producer, ProducerError
 from worker.config.agents_file import load_agents
 from worker.config.settings import NOWHERE, Settings
 from worker.queue.broker import waiting_entries

@@ -11,9 +11,9 @@ import psycopg
 import pytest
 from redis import Redis
 
+from message_worker_client.envelope import Envelope, parse_envelope
 from tests.support.databases import ROOT
 from tests.support.pages import fences
-from worker.envelope import Envelope, parse_envelope
 
 
 def run(program: str, *arguments: str, **environment: str) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from redis import Redis
 
 from tests.support.cli import bare_env
 from tests.support.databases import ROOT, fresh_database
@@ -36,7 +37,7 @@ class Packages:
         self.folder = folder
         self.uv = shutil.which("uv") or str(ROOT / ".uv/bin/uv")
         self.dist = folder / "dist"
-        run(self.uv, "build", "--out-dir", self.dist, cwd=ROOT)
+        run(self.uv, "build", "--all-packages", "--out-dir", self.dist, cwd=ROOT)
         self.locked = folder / "locked.txt"
         export = ("export", "--quiet", "--all-extras", "--no-hashes", "--no-emit-workspace")
         run(self.uv, *export, "--output-file", self.locked, cwd=ROOT)
@@ -106,3 +107,28 @@ def test_the_sdist_works_alone_and_names_the_extra_for_servers(packages: Package
         said = run(bin_ / "worker", *command, cwd=packages.folder, fails=True)
         assert "message-worker[sandbox]" in said
         assert len(said.strip().splitlines()) == 1, said
+
+
+PRODUCER = """
+import os
+from message_worker_client import Producer
+with Producer(broker_url=os.environ["BROKER_URL"]) as producer:
+    producer.send(channel="web", user="ann", message_id="m-1", text="Hello")
+"""
+
+
+def test_the_client_works_alone_beside_a_program_named_worker(
+    packages: Packages, broker_url: str, tmp_path: Path
+) -> None:
+    bin_ = packages.installed("producer", packages.one("message_worker_client-*.whl"))
+    (tmp_path / "worker.py").write_text(PRODUCER)
+    run(bin_ / "python", "worker.py", cwd=tmp_path, BROKER_URL=broker_url)
+    with Redis.from_url(broker_url) as redis:
+        assert redis.llen("inbound") == 1
+    by_sql = PRODUCER.replace(
+        'broker_url=os.environ["BROKER_URL"]', 'database_url="postgresql:///x"'
+    )
+    said = run(bin_ / "python", "-c", by_sql, cwd=tmp_path, fails=True)
+    assert "install message-worker-client[sql]" in said
+    said = run(bin_ / "python", "-c", "import worker", cwd=packages.folder, fails=True)
+    assert "No module named 'worker'" in said

@@ -14,13 +14,13 @@ import pytest
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import format_span_id, format_trace_id
 
+from message_worker_client import Producer
 from tests.support.canary import envelope, invalid, shown, word
 from tests.support.cli import invoke
 from tests.support.collector import Seen, spans, wait_for_spans
 from tests.support.fleet import Ground, agents_file, fresh_ground
 from tests.support.processes import eventually
 from tests.support.receiver import Receiver, receiver
-from worker.client import Producer
 from worker.sandbox.postgres import EmbeddedPostgres
 from worker.sandbox.redis import EmbeddedRedis
 from worker.sandbox.simulator import Match, Script

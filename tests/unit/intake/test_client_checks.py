@@ -10,12 +10,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from message_worker_client import ProducerError
+from message_worker_client.envelope import Envelope, EnvelopeError, parse_envelope
+from message_worker_client.envelope.wire import DEPTH_AROUND, MAX_BODY_BYTES, MAX_DEPTH
+from message_worker_client.message import checked
 from tests.support.envelopes import CHARACTERS, INVALID, VALID, envelopes
-from worker.client import ProducerError
-from worker.client.message import checked
 from worker.domain.reasons import DeadLetterReason
-from worker.envelope import Envelope, EnvelopeError, parse_envelope
-from worker.envelope.wire import DEPTH_AROUND, MAX_BODY_BYTES, MAX_DEPTH
 from worker.queue.gate.entry import Entry, EntryRefusedError
 
 

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from jsonschema import Draft202012Validator
 
+from message_worker_client.envelope import EnvelopeError, parse_envelope, schema
 from tests.support.cli import invoke
 from tests.support.envelopes import FIXTURES, INVALID, VALID, WIRE, envelopes
 from worker.domain.reasons import DeadLetterReason
-from worker.envelope import EnvelopeError, parse_envelope, schema
 from worker.queue.gate.gate import DEAD_LETTER_TASK, HIDDEN, EntryGate
 
 SCHEMA = Draft202012Validator(schema())

@@ -16,7 +16,7 @@ from bench.bars import BARS, BY_KEY
 from bench.load import Order, arrivals, envelope
 from bench.report import Measured, Report, plot
 from bench.rounds import Round, percentile, ratios
-from worker.envelope import parse_envelope
+from message_worker_client.envelope import parse_envelope
 
 
 def a_round(cpu_ms: float, *added_ms: float) -> Round:

@@ -11,6 +11,7 @@ import pytest
 import typer
 from pydantic import BaseModel
 
+from message_worker_client.envelope import Envelope, EnvelopeAttachment, parse_envelope
 from tests.support.databases import ROOT
 from tests.support.pages import DOCS_PAGES, PAGES, blocks_of, fences, name_of
 from worker.cli.app import app as command_line
@@ -25,7 +26,6 @@ from worker.config.sections import BudgetSection, LimitsSection, ToolSection
 from worker.config.settings import Settings
 from worker.domain.reasons import DeadLetterReason
 from worker.domain.timing import Timing
-from worker.envelope import Envelope, EnvelopeAttachment, parse_envelope
 from worker.store.schema import Base
 
 DECISIONS = sorted((ROOT / "docs" / "decisions").glob("*.md"))

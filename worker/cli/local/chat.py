@@ -22,8 +22,8 @@ from worker.cli.errors import CommandError
 from worker.cli.options import given
 
 if TYPE_CHECKING:
+    from message_worker_client import Outcome, Producer
     from worker.cli.send.producer import OutcomeWatch
-    from worker.client import Outcome, Producer
     from worker.domain.routing import Routing
 
 _LOOK_EVERY_S: Final = 0.1

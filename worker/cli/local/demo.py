@@ -12,17 +12,17 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, TypeAlias
 
+from message_worker_client import MessageKey, Outcome, Outcomes, Producer
+from message_worker_client.envelope.wire import INBOUND
 from worker.bootstrap.reports import open_database
 from worker.cli.console import print_line
 from worker.cli.errors import CommandError
 from worker.cli.local.demo_view import CAROL, SCRIPT, DemoView
 from worker.cli.local.service import EmbeddedServers, attached, service
 from worker.cli.send.producer import OutcomeWatch, broker_is_away, check, outcomes_in, producer
-from worker.client import MessageKey, Outcome, Outcomes, Producer
 from worker.config.agents_file import load_agents
 from worker.config.settings import sandbox_dir
 from worker.domain.routing import Routing
-from worker.envelope.wire import INBOUND
 from worker.queue.broker import ERRORS, waiting_entries
 from worker.sandbox.simulator import overlaps, read_log
 from worker.sandbox.simulator.record.log import Entry, user_texts

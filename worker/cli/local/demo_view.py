@@ -9,9 +9,9 @@ from uuid import uuid4
 from rich.live import Live
 from rich.table import Table
 
+from message_worker_client import MessageKey, Outcome
+from message_worker_client.envelope import VERSION
 from worker.cli.console import escape_for_terminal, out, print_line
-from worker.client import MessageKey, Outcome
-from worker.envelope import VERSION
 
 SHOPS = {"sms": "+13125550100", "email": "help@example.com"}
 

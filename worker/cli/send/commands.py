@@ -17,8 +17,8 @@ from worker.cli.options import Json, given
 from worker.cli.send.message_file import FileSend, Spread
 
 if TYPE_CHECKING:
+    from message_worker_client import MessageKey, Outcome
     from worker.cli.send.producer import OutcomeWatch
-    from worker.client import MessageKey, Outcome
 
 _LOOK_EVERY_S: Final = 0.2
 

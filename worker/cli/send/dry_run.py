@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from message_worker_client.envelope import EnvelopeError
 from worker.cli.console import escape_for_terminal, print_json, print_line
 from worker.cli.errors import CommandError, MisuseError
 from worker.config.agents_file import load_agents
@@ -22,7 +23,6 @@ from worker.domain.routing import (
     TaskDelivery,
     WebhookDelivery,
 )
-from worker.envelope import EnvelopeError
 from worker.handlers.intake.accept import parse_and_route, unknown_fields
 from worker.queue.gate.entry import TooDeepError, loads
 

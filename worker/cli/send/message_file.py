@@ -17,7 +17,7 @@ from worker.cli.errors import CommandError, MisuseError
 
 # Not at run time: the command's help imports this module, and the client takes its time.
 if TYPE_CHECKING:
-    from worker.client import MessageKey
+    from message_worker_client import MessageKey
 
 BLOCK_LINES: Final = 15
 """How many adjacent lines go to one user with `Spread.BLOCKS`."""

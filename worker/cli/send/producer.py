@@ -3,11 +3,11 @@
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
+from message_worker_client import MessageKey, Outcome, Outcomes, Producer, ProducerError
+from message_worker_client.envelope import EnvelopeError
+from message_worker_client.message import checked
 from worker.cli.errors import CommandError, MisuseError
-from worker.client import MessageKey, Outcome, Outcomes, Producer, ProducerError
-from worker.client.message import checked
 from worker.domain.routing import Routing
-from worker.envelope import EnvelopeError
 from worker.handlers.intake.accept import channel_address
 from worker.queue.broker import broker_name
 

@@ -6,11 +6,11 @@ from datetime import datetime, timedelta
 from difflib import get_close_matches
 from typing import Final
 
+from message_worker_client.envelope import Envelope, EnvelopeError, parse_envelope
+from message_worker_client.envelope.wire import INBOUND
 from worker.domain.messages import Accepted, Attachment, ChannelAddress, NewMessage, is_image
 from worker.domain.reasons import DeadLetterReason
 from worker.domain.routing import ChannelKind, ChannelPolicy, Routing, UnknownAgentError
-from worker.envelope import Envelope, EnvelopeError, parse_envelope
-from worker.envelope.wire import INBOUND
 from worker.handlers.telemetry.intake import accept_span, record_accepted
 from worker.observability import traces
 from worker.store.intake.messages import MessageStore

@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from message_worker_client.envelope import EnvelopeError
 from worker.domain.errors import PermanentError
 from worker.domain.messages import Accepted
 from worker.domain.reasons import DeadLetterReason
 from worker.domain.routing import Routing
-from worker.envelope import EnvelopeError
 from worker.handlers.intake.accept import parse_and_route
 from worker.handlers.telemetry.intake import accept_span, record_accepted, record_refused
 from worker.observability import traces

@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from message_worker_client.envelope import EnvelopeError
+from message_worker_client.envelope.wire import INBOUND
 from worker.domain.messages import Accepted, NewMessage
 from worker.domain.reasons import DeadLetterReason
 from worker.domain.routing import Routing
-from worker.envelope import EnvelopeError
-from worker.envelope.wire import INBOUND
 from worker.handlers.intake.accept import commit, parse_and_route
 from worker.handlers.telemetry.intake import accept_span, record_accepted, record_refused
 from worker.handlers.turns.answer import MAX_SLEEP_S, AnswerUser

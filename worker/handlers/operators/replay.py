@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
+from message_worker_client.envelope import EnvelopeError
 from worker.domain.errors import PermanentError
 from worker.domain.ids import DeadLetterId
 from worker.domain.routing import Routing
 from worker.domain.states import Resolution
-from worker.envelope import EnvelopeError
 from worker.handlers.intake.accept import commit, parse_and_route
 from worker.observability.logs import log
 from worker.queue.unwrap import layers

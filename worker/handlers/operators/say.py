@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from uuid import UUID
 
+from message_worker_client.envelope.wire import MAX_TEXT_BYTES
 from worker.domain.ids import ChannelUserId
 from worker.domain.routing import Routing
-from worker.envelope.wire import MAX_TEXT_BYTES
 from worker.handlers.operators.take_user import (
     NotNowError,
     NotPossibleError,

@@ -10,10 +10,10 @@ import re
 import unicodedata
 from dataclasses import dataclass
 
+from message_worker_client.envelope import EnvelopeError, parse_envelope
+from message_worker_client.envelope.storable import texts
 from worker.domain.messages import ChannelAddress
 from worker.domain.routing import ChannelKind
-from worker.envelope import EnvelopeError, parse_envelope
-from worker.envelope.storable import texts
 from worker.handlers.intake.accept import channel_address
 from worker.queue.unwrap import layers
 

@@ -5,8 +5,8 @@ An `accept` span is the parent of the turn and of the deliveries that follow fro
 
 from contextlib import AbstractContextManager
 
+from message_worker_client.envelope.wire import INBOUND
 from worker.domain.messages import Accepted
-from worker.envelope.wire import INBOUND
 from worker.observability import metrics, traces
 from worker.observability.logs import log
 

@@ -20,10 +20,10 @@ import uuid
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn, Self
 
+from message_worker_client.envelope.storable import is_storable, may_be_unstorable
+from message_worker_client.envelope.wire import MAX_DEPTH, is_deeper
 from worker.domain.errors import PermanentError
 from worker.domain.reasons import DeadLetterReason as Reason
-from worker.envelope.storable import is_storable, may_be_unstorable
-from worker.envelope.wire import MAX_DEPTH, is_deeper
 from worker.observability.traces import TRACEPARENT
 
 _UTF8_NAMES: Final = frozenset({"", "utf-8", "utf8", "us-ascii", "ascii", "binary"})

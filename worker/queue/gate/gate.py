@@ -23,8 +23,8 @@ from typing import Any, Final
 from kombu.message import Message as PlainMessage
 from kombu.transport import virtual
 
+from message_worker_client.envelope.wire import MAX_BODY_BYTES
 from worker.domain.reasons import DeadLetterReason as Reason
-from worker.envelope.wire import MAX_BODY_BYTES
 from worker.observability.logs import log
 from worker.queue.gate.entry import Entry, EntryRefusedError, RejectedEntry
 

@@ -22,8 +22,8 @@ import kombu.transport
 from celery.exceptions import ImproperlyConfigured, Reject
 from celery.worker.consumer import Consumer
 
+from message_worker_client.envelope.wire import MAX_BODY_BYTES
 from worker.domain.reasons import DeadLetterReason as Reason
-from worker.envelope.wire import MAX_BODY_BYTES
 from worker.observability.logs import log
 from worker.queue.gate.amqp_transport import GatedAmqpsTransport, GatedAmqpTransport
 from worker.queue.gate.base_task import DeadLetteringTask, OnDefect, keep_dead_letter

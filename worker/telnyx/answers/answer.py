@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
-from worker.envelope.storable import may_be_unstorable, replace_unstorable
+from message_worker_client.envelope.storable import may_be_unstorable, replace_unstorable
 from worker.net.answer import (
     MAX_RETRY_AFTER_S,
     Answer,

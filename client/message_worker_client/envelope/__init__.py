@@ -3,7 +3,7 @@
 Values are checked here and kept whole: unknown fields stay in the stored envelope. They are often
 typos, and an operator wants to see them.
 
-This package imports nothing of the service: the client (worker.client) checks with it too.
+It imports nothing of the service: the client checks with it too, without the service installed.
 """
 
 import re
@@ -25,8 +25,8 @@ from pydantic import (
     model_validator,
 )
 
-from worker.envelope.storable import is_storable
-from worker.envelope.wire import MAX_TEXT_BYTES
+from message_worker_client.envelope.storable import is_storable
+from message_worker_client.envelope.wire import MAX_TEXT_BYTES
 
 VERSION: Final = 1
 MAX_METADATA_BYTES: Final = 1024

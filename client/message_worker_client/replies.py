@@ -6,7 +6,7 @@ from dataclasses import astuple, dataclass, fields
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from worker.client.message import ProducerError
+from message_worker_client.message import ProducerError, no_driver
 
 if TYPE_CHECKING:
     import psycopg
@@ -99,7 +99,7 @@ class Outcomes:
             import psycopg  # noqa: PLC0415 - a producer that only sends needs no driver
             from psycopg.rows import dict_row  # noqa: PLC0415
         except ImportError:
-            raise ProducerError("database_url: install psycopg", field="database_url") from None
+            raise no_driver() from None
         try:
             if self._connection is None:
                 self._connection = psycopg.connect(

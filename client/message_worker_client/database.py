@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
-from worker.client.broker import NotConfirmedError
-from worker.client.message import Checked, ProducerError
+from message_worker_client.broker import NotConfirmedError
+from message_worker_client.message import Checked, ProducerError, no_driver
 
 if TYPE_CHECKING:
     import psycopg
@@ -43,7 +43,7 @@ class DatabaseWay:
         try:
             import psycopg  # noqa: PLC0415 - a producer for the broker needs no driver
         except ImportError:
-            raise ProducerError("database_url: install psycopg", field="database_url") from None
+            raise no_driver() from None
         # After a fork the socket is the parent's, who goes on to use it.
         if self._pid != os.getpid():
             self._connection = None
@@ -83,7 +83,7 @@ class DatabaseWay:
             # A transaction pooler in between may give each statement another session.
             prepare_threshold=None,
             connect_timeout=max(2, int(self._timeout_s / _WAITS)),
-            application_name="worker.client",
+            application_name="message-worker-client",
         )
         return self._connection
 

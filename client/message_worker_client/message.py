@@ -8,8 +8,14 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import uuid4
 
-from worker.envelope import VERSION, Envelope, EnvelopeError, parse_envelope
-from worker.envelope.wire import DEPTH_AROUND, MAX_BODY_BYTES, MAX_DEPTH, RECEIVE, is_deeper
+from message_worker_client.envelope import VERSION, Envelope, EnvelopeError, parse_envelope
+from message_worker_client.envelope.wire import (
+    DEPTH_AROUND,
+    MAX_BODY_BYTES,
+    MAX_DEPTH,
+    RECEIVE,
+    is_deeper,
+)
 
 _HIDDEN: Final = "(hidden)"
 """Stands where Celery would quote the arguments for Flower, events and logs."""
@@ -68,6 +74,11 @@ def checked(fields: Mapping[str, object]) -> Checked:
     raise ProducerError(str(fault), field=fault.field)
 
 
+def no_driver() -> ProducerError:
+    """Return the error of a client that shall use Postgres without its driver."""
+    return ProducerError("database_url: install message-worker-client[sql]", field="database_url")
+
+
 def _too_large(limit: str) -> ProducerError:
     return ProducerError(f"envelope: at most {limit}", field="envelope")
 
@@ -88,7 +99,7 @@ def headers() -> dict[str, Any]:
         "timelimit": [None, None],
         "argsrepr": _HIDDEN,
         "kwargsrepr": _HIDDEN,
-        "origin": "worker.client",
+        "origin": "message-worker-client",
         "ignore_result": True,
         **_trace(),
     }

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, NotRequired, Required, Self, TypedDict
 
-from worker.client.broker import BrokerWay, NotConfirmedError
-from worker.client.database import DatabaseWay
-from worker.client.message import Checked, ProducerError, checked
+from message_worker_client.broker import BrokerWay, NotConfirmedError
+from message_worker_client.database import DatabaseWay
+from message_worker_client.message import Checked, ProducerError, checked
 
 _BATCH: Final = 500
 _BATCH_CHARACTERS: Final = 1024 * 1024

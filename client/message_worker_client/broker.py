@@ -9,8 +9,8 @@ from kombu.connection import Connection
 from kombu.exceptions import KombuError
 from kombu.messaging import Producer as KombuProducer
 
-from worker.client.message import Checked, ProducerError, headers
-from worker.envelope.wire import INBOUND
+from message_worker_client.envelope.wire import INBOUND
+from message_worker_client.message import Checked, ProducerError, headers
 
 _AMQP: Final = "amqp"
 

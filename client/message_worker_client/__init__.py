@@ -8,12 +8,12 @@
 - Sending again after an error is always safe: the same `message_id` changes nothing.
 - Neither errors nor Celery's own views (Flower, events) hold what people wrote.
 
-It imports nothing of this project but `worker.envelope`, the one definition of a message.
+It is installed without the service, which checks with the same `message_worker_client.envelope`.
 """
 
-from worker.client.message import ProducerError
-from worker.client.producer import AttachmentFields, MessageFields, Producer, Queued
-from worker.client.replies import MessageKey, Outcome, Outcomes, wait_for_reply
+from message_worker_client.message import ProducerError
+from message_worker_client.producer import AttachmentFields, MessageFields, Producer, Queued
+from message_worker_client.replies import MessageKey, Outcome, Outcomes, wait_for_reply
 
 __all__ = [
     "AttachmentFields",
