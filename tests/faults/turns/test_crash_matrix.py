@@ -37,7 +37,7 @@ queue = "unused"
 task = "unused"
 queue = "unused"
 """
-SEND_GRACE_S = 0.2
+SEND_GRACE_S = 0.5
 IMPATIENT = f"{AGENTS}\n[timing]\nsend_grace_s = {SEND_GRACE_S}\n"
 LEASE_S = 5 + 15 + 1
 QUIET_S = 2 + 5 + 90 + 13
