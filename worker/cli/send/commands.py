@@ -181,6 +181,6 @@ def schema(
 
     worker schema envelope > envelope.schema.json
     """
-    from worker import envelope
+    from message_worker_client import envelope
 
     typer.echo(json.dumps(envelope.schema(), indent=2))
