@@ -351,11 +351,21 @@ ENDLESS = {
 
 
 @pytest.mark.parametrize("what", ENDLESS)
-def test_what_is_no_news_of_the_response_does_not_break_the_silence(what: str) -> None:
-    request = replace(REQUEST, stream_idle_s=0.4)
+def test_every_byte_is_a_sign_of_life_and_the_deadline_stays(what: str) -> None:
+    request = replace(REQUEST, stream_idle_s=0.3)
     serve = says(CUT, trickle(repeat(ENDLESS[what])))
-    outcome, told = ask(serve, request, timeout_s=30)
-    assert outcome == unknown("stream silent")
+    outcome, told = ask(serve, request, timeout_s=1.0)
+    assert outcome == unknown("deadline passed")
+    assert told == ["Hel", "lo!"]
+
+
+@pytest.mark.parametrize("what", ["comments", "line ends", "pings", "keep-alive events"])
+def test_a_model_that_thinks_for_longer_than_the_silence_is_heard_to_its_end(what: str) -> None:
+    request = replace(REQUEST, stream_idle_s=0.3)
+    thinking = [ENDLESS[what]] * 16
+    serve = says(CHUNKED, trickle([*thinking, DELTAS, COMPLETED, b""]))
+    outcome, told = ask(serve, request, timeout_s=10)
+    assert isinstance(outcome, Done)
     assert told == ["Hel", "lo!"]
 
 
@@ -563,6 +573,7 @@ def test_a_simulated_tool_call_comes_out_of_a_stream(client: TelnyxClient) -> No
         ("no_message", "completed"),
         ("empty", "stream ended without a verdict"),
         ("trickle", "stream silent"),
+        ("stream_keepalive", "deadline passed"),
         ("stored_then_hang", "deadline passed"),
         ("stored_then_dropped", "ended early"),
         ("stored_then_reset", "read: ConnectionResetError"),

@@ -22,6 +22,7 @@ from worker.handlers.turns.answer import AnswerUser
 from worker.handlers.turns.find_conversation import ConversationFinder
 from worker.handlers.turns.rate_limit import RateLimiter
 from worker.handlers.turns.reconcile import ReconcileTurn
+from worker.handlers.turns.refusals import JudgeRefusal
 from worker.handlers.turns.run_tools import RunTools
 from worker.handlers.turns.settle import PublishLiveReply, Settle
 from worker.queue.broker_client import BrokerClient
@@ -139,8 +140,8 @@ def _answer(shared: SharedParts, broker: BrokerClient) -> AnswerUser:
         reconcile=ReconcileTurn(
             turns=turns,
             settle=settle,
+            refusal=JudgeRefusal(turns=turns, models=shared.telnyx.models, timing=shared.timing),
             telnyx=conversations,
-            models=shared.telnyx.models,
             timing=shared.timing,
         ),
         run_tools=RunTools(tools=shared.tools, turns=turns, namespace=shared.namespace),

@@ -1,6 +1,6 @@
 """The Responses endpoint: one POST, one outcome, no retry (it knows no idempotency key)."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -10,7 +10,7 @@ from worker.net.answer import IncompleteAnswerError
 from worker.net.connection import JSON
 from worker.net.window import CallWindow
 from worker.telnyx.http.connection_per_thread import EVENT_STREAM, ConnectionPerThread, encode
-from worker.telnyx.streaming.stream import read_plain, read_streamed
+from worker.telnyx.streaming.stream import OnText, read_plain, read_streamed
 
 PATH = "/ai/openai/responses"
 
@@ -60,12 +60,13 @@ class Responses:
         self,
         request: ResponseRequest,
         window: CallWindow,
-        on_text: Callable[[str], None] | None = None,
+        on_text: OnText | None = None,
     ) -> CallOutcome:
         """POST once. Raises only for values that are no JSON, never for the network or Telnyx.
 
-        `on_text` gets the pieces of a streamed text, in order, in this thread. It must not raise
-        (it is not called again then) and not take long: the deadline goes on.
+        `on_text` gets the pieces of a streamed text, in order, in this thread: those that people
+        may see, or None if the pieces before were none. It must not raise (it is not called again
+        then) and not take long: the deadline goes on.
         """
         body, read, accept = request.body(), read_plain, JSON
         if request.stream:

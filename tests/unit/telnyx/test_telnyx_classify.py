@@ -36,7 +36,7 @@ def with_code(code: object) -> dict[str, object]:
         (400, with_code("20100"), Fault.ACCOUNT),
         (401, with_code("10009"), Fault.ACCOUNT),
         (402, b"", Fault.ACCOUNT),
-        (403, HTML, Fault.ACCOUNT),
+        (403, HTML, Fault.REQUEST),
         (404, b"", Fault.REQUEST),
         (413, b"", Fault.REQUEST),
         (422, {"detail": [{"msg": "m"}]}, Fault.REQUEST),
@@ -130,6 +130,7 @@ def test_a_response_gives_text_calls_and_usage_and_keeps_its_items() -> None:
         tool_calls=(
             ToolCall(call_id="c1", name="f", arguments="{"),
             ToolCall(call_id="c2", name="g", arguments='{"a": 1}'),
+            ToolCall(call_id="", name="nothing to answer to", arguments=""),
         ),
         response_id="resp_1",
         request_id="r",

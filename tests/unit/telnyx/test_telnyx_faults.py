@@ -40,7 +40,7 @@ def with_code(code: str) -> dict[str, object]:
         (302, b"", OperatorError),
         (401, b"", OperatorError),
         (402, b"", OperatorError),
-        (403, HTML, OperatorError),
+        (403, HTML, PermanentError),
         (400, with_code("20100"), OperatorError),
         (404, with_code("20012"), OperatorError),
         (500, with_code("20002"), OperatorError),

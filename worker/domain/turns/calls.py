@@ -16,11 +16,11 @@ class Fault(StrEnum):
     """Who can resolve a refusal."""
 
     ACCOUNT = "account"
-    """401, 402, 403, 3xx and Telnyx's codes of a revoked key or an empty account: an operator."""
+    """401, 402, 403 in Telnyx's own JSON, 3xx, its codes of key and account: an operator."""
     RATE = "rate"
     """429: time."""
     REQUEST = "request"
-    """400, 404, 413, 422: this request, as it stands, on this conversation."""
+    """Any other 4xx: this request, as it stands, on this conversation."""
     SERVER = "server"
     """A 5xx with Telnyx's own JSON error: Telnyx."""
 

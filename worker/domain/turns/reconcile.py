@@ -12,7 +12,6 @@ The turn is recognised by its ordinal, never by searching for its text: people w
 """
 
 import unicodedata
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
@@ -22,6 +21,8 @@ from worker.domain.states import ReplySource
 from worker.domain.turns.calls import ToolCall
 from worker.domain.turns.plan import Diverge, Later, Reply, UseTools
 from worker.domain.turns.records import ThreadMessage
+from worker.domain.turns.visible_text import visible_text
+from worker.domain.turns.wanted_tools import OWN_ID
 
 HUMAN_KEY = "worker_human"
 """Metadata key of an assistant message that our staff wrote through this service."""
@@ -174,14 +175,15 @@ def _not_there(expected: Expectation) -> Verdict:
 def _said_after(log: Sequence[ThreadMessage], item: int) -> tuple[ThreadMessage, ...]:
     """Return the messages of assistant and tools that follow a user item.
 
-    Messages of our staff are left out, and empty ones: Telnyx stores reasoning like that.
+    Messages of our staff are left out, and ones without a visible text: Telnyx may store reasoning
+    like that.
     """
     said = []
     for message in log[item + 1 :]:
         if message.role == "user":
             break
         if HUMAN_KEY not in message.metadata and (
-            message.role != "assistant" or message.tool_calls or message.text.strip()
+            message.role != "assistant" or message.tool_calls or visible_text(message.text)
         ):
             said.append(message)
     return tuple(said)
@@ -199,7 +201,7 @@ def _judge_answer(said: Sequence[ThreadMessage], expected: Expectation) -> Verdi
     if last.tool_calls:
         return UseTools(calls=fresh) if fresh else _not_there(expected)
     texts = [one.text for one in said if one.role == "assistant" and not one.tool_calls]
-    return Reply(text="\n".join(texts), source=ReplySource.ADOPTED)
+    return Reply(text="\n".join(map(visible_text, texts)), source=ReplySource.ADOPTED)
 
 
 def _compare(
@@ -207,13 +209,10 @@ def _compare(
 ) -> tuple[tuple[ToolCall, ...], bool]:
     """Return the tool calls that are not recorded yet, and whether a recorded one is missing.
 
-    Ids are counted, for a model may use one again in a later round.
+    They are paired by position: a model may use an id again, or give none.
     """
-    left = Counter(recorded)
-    fresh = []
-    for call in asked:
-        if left[call.call_id] > 0:
-            left[call.call_id] -= 1
-        else:
-            fresh.append(call)
-    return tuple(fresh), left.total() > 0
+    fits = all(
+        call.call_id == known or not call.call_id or known.startswith(OWN_ID)
+        for call, known in zip(asked, recorded, strict=False)
+    )
+    return tuple(asked[len(recorded) :]), len(asked) < len(recorded) or not fits

@@ -6,6 +6,7 @@ An open turn: lease, calls, tool calls, conversation.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import chain
 from uuid import UUID
 
 from worker.domain.ids import CallId, ChannelUserId, ConversationId, TelnyxConversationId, TurnId
@@ -55,6 +56,8 @@ class ToolRecord:
     round: int
     """The round of the call that asked for it; the next round's call carries its output."""
     call_id: str
+    given_ids: tuple[str, ...] = ()
+    """See `ids`."""
     name: str
     arguments: str
     token: int
@@ -62,6 +65,11 @@ class ToolRecord:
     state: ToolCallState = ToolCallState.STARTED
     output: str | None = None
     """None while it runs."""
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The ids in the thread: several, if the record stands for all calls beyond the limit."""
+        return self.given_ids or (self.call_id,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,30 +198,27 @@ def input_items(turn: OpenTurn, conversation: OpenConversation | None) -> tuple[
     `conversation` None = stateless.
     """
     if turn.round > 0 and turn.is_in_thread:
-        return tuple(_output(one) for one in turn.tool_calls if one.round == turn.round - 1)
+        newest = [one for one in turn.tool_calls if one.round == turn.round - 1]
+        return tuple(chain.from_iterable(map(_outputs, newest)))
     owed = conversation.owed if conversation is not None else ()
-    return (*map(_output, owed), user_item(turn.input_text, turn.parts), *_rounds(turn))
+    outputs = chain.from_iterable(map(_outputs, owed))
+    return (*outputs, user_item(turn.input_text, turn.parts), *_rounds(turn))
 
 
 def _rounds(turn: OpenTurn) -> Iterator[Item]:
     for number in range(turn.round):
         records = [one for one in turn.tool_calls if one.round == number]
-        yield from map(_call, records)
-        yield from map(_output, records)
+        yield from chain.from_iterable(map(_calls, records))
+        yield from chain.from_iterable(map(_outputs, records))
 
 
-def _call(record: ToolRecord) -> Item:
-    return {
-        "type": "function_call",
-        "call_id": record.call_id,
-        "name": record.name,
-        "arguments": record.arguments,
-    }
+def _calls(record: ToolRecord) -> Iterator[Item]:
+    about = {"name": record.name, "arguments": record.arguments}
+    return ({"type": "function_call", "call_id": one, **about} for one in record.ids)
 
 
-def _output(record: ToolRecord) -> Item:
-    return {
-        "type": "function_call_output",
-        "call_id": record.call_id,
-        "output": NO_OUTPUT if record.output is None else record.output,
-    }
+def _outputs(record: ToolRecord) -> Iterator[Item]:
+    output = NO_OUTPUT if record.output is None else record.output
+    return (
+        {"type": "function_call_output", "call_id": one, "output": output} for one in record.ids
+    )

@@ -13,9 +13,18 @@ from worker.domain.turns.records import OpenTurn
 
 
 def plan_after(
-    outcome: CallOutcome, *, agent: Agent, attempt: int, round_: int = 0, timing: Timing
+    outcome: CallOutcome,
+    *,
+    agent: Agent,
+    attempt: int,
+    round_: int = 0,
+    timing: Timing,
+    flowing: bool = False,
 ) -> Plan | UseTools:
-    """Return the plan after one call, the `attempt`-th (from 0) of its round."""
+    """Return the plan after one call, the `attempt`-th (from 0) of its round.
+
+    `flowing`: others are answered behind the gate that a refusal would close.
+    """
     match outcome:
         case NotSent():
             return Later(wait_s=backoff_s(attempt), reason=outcome.reason)
@@ -25,7 +34,7 @@ def plan_after(
         case Done():
             return _after_answer(outcome, agent, round_)
         case Refused():
-            return _after_refusal(outcome, agent, attempt=attempt, timing=timing)
+            return _after_refusal(outcome, agent, attempt=attempt, timing=timing, flowing=flowing)
 
 
 def _after_answer(done: Done, agent: Agent, round_: int) -> Plan | UseTools:
@@ -43,17 +52,28 @@ def _after_answer(done: Done, agent: Agent, round_: int) -> Plan | UseTools:
     )
 
 
-def _after_refusal(refused: Refused, agent: Agent, *, attempt: int, timing: Timing) -> Plan:
+def gate_after(
+    fault: Fault, agent: Agent, status: int | None, wait_s: float | None = None
+) -> Later:
+    """Return the plan that closes the gate of an account's or a rate's refusal."""
+    # Messages wait: a bad key or an empty account must not turn them into dead letters.
+    if fault is Fault.ACCOUNT:
+        gate = GateClosing(name="account", reason=f"status {status}")
+        return Later(wait_s=0.0, reason="account", gate=gate)
+    gate = GateClosing(name=f"model:{agent.model}", reason="rate limit", wait_s=wait_s)
+    return Later(wait_s=0.0, reason="rate limit", gate=gate)
+
+
+def _after_refusal(
+    refused: Refused, agent: Agent, *, attempt: int, timing: Timing, flowing: bool
+) -> Plan:
     match refused.fault:
-        case Fault.ACCOUNT:
-            # Messages wait: a bad key or an empty account must not turn them into dead letters.
-            gate = GateClosing(name="account", reason=f"status {refused.status}")
-            return Later(wait_s=0.0, reason="account", gate=gate)
-        case Fault.RATE:
-            gate = GateClosing(
-                name=f"model:{agent.model}", reason="rate limit", wait_s=refused.retry_after_s
-            )
-            return Later(wait_s=0.0, reason="rate limit", gate=gate)
+        case Fault.ACCOUNT | Fault.RATE if flowing:
+            # Perhaps it is this message's own: the next look closes the gate if it is not.
+            wait_s = max(timing.look_first_s, refused.retry_after_s or 0.0)
+            return Later(wait_s=wait_s, reason=f"status {refused.status}")
+        case Fault.ACCOUNT | Fault.RATE:
+            return gate_after(refused.fault, agent, refused.status, refused.retry_after_s)
         case Fault.SERVER:
             # Telnyx may have stored the turn and failed later: `settle_s` lets the log show it.
             return Later(

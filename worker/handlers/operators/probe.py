@@ -169,7 +169,7 @@ class _Probes:
 
     def _stream(self) -> _Findings:
         pieces: list[str] = []
-        answer = self.ask(user_item(STREAM_TEXT, ()), on_text=pieces.append)
+        answer = self.ask(user_item(STREAM_TEXT, ()), on_text=lambda one: pieces.append(one or ""))
         return {"streaming": dialect.judge_stream(pieces, answer)}
 
     def _tool_round(self) -> _Findings:
@@ -220,7 +220,7 @@ class _Probes:
         *items: Mapping[str, object],
         instructions: str | None = None,
         tools: tuple[ToolSpec, ...] = (),
-        on_text: Callable[[str], None] | None = None,
+        on_text: Callable[[str | None], None] | None = None,
     ) -> Done:
         """Send these items; `on_text` asks for a stream. Raises `NotAnsweredError`."""
         request = ResponseRequest(

@@ -21,6 +21,7 @@ from worker.domain.errors import (
 )
 from worker.domain.ids import ChannelUserId
 from worker.domain.timing import Timing
+from worker.domain.turns.calls import Refused
 from worker.domain.turns.claim import Claimed, NotClaimed, Settled
 from worker.domain.turns.next_step import GoOn, Prepare, Reconcile, Record, Send
 from worker.domain.turns.plan import Later, Recorded, Replace, UseTools
@@ -195,7 +196,13 @@ class AnswerUser:
             outcome = self.responses.create(self._request(claimed), window, sink)
             record_post(claimed, outcome, seconds=boottime() - began_s)
         plan = plan_after(
-            outcome, agent=agent, attempt=intent.attempt, round_=intent.round, timing=self.timing
+            outcome,
+            agent=agent,
+            attempt=intent.attempt,
+            round_=intent.round,
+            timing=self.timing,
+            flowing=isinstance(outcome, Refused)
+            and self.reconcile.refusal.is_flowing(claimed, outcome),
         )
         if not isinstance(plan, UseTools):
             return self.settle(claimed, outcome, plan)

@@ -27,10 +27,12 @@ class PublishLiveReply:
     """None = no agent streams."""
     namespace: UUID
 
-    def sink(self, claimed: Claimed) -> Callable[[str], None] | None:
+    def sink(self, claimed: Claimed) -> Callable[[str | None], None] | None:
         """Return the function that takes the pieces of the next call; None = nothing streams."""
         call = self._call(claimed)
-        return call.text if call is not None else None
+        if call is None:
+            return None
+        return lambda piece: call.reset() if piece is None else call.text(piece)
 
     def reset(self, claimed: Claimed) -> None:
         """Make frontends drop the text of this turn so far."""

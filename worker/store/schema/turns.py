@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ForeignKey, Index, Integer, UniqueConstraint, text
+from sqlalchemy import ARRAY, ForeignKey, Index, Integer, Text, UniqueConstraint, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -143,6 +143,9 @@ class ToolCall(Base):
     turn_id: Mapped[int] = mapped_column(ForeignKey("turns.id"))
     round: Mapped[Count]
     call_id: Mapped[str]
+    """The model's id; ours, if the model's is missing, too long, or used twice in one answer."""
+    given_ids: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
+    """The model's ids if `call_id` is ours: several, if the row stands for all further calls."""
     name: Mapped[str]
     arguments: Mapped[str]
     output: Mapped[str | None]

@@ -7,6 +7,7 @@ statement changes nothing and no row is returned.
 import json
 from datetime import timedelta
 
+from worker.domain.reasons import DeadLetterReason
 from worker.domain.states import CallState, MessageState, ReplySource, TurnState
 from worker.domain.turns.calls import CallOutcome, Done, NotSent, Refused, Unknown
 from worker.domain.turns.claim import Claimed
@@ -79,10 +80,8 @@ _TURN_ENDS = """
     UPDATE messages SET state = :message_state, outcome = :outcome, finished_at = service_now()
     FROM turn WHERE messages.turn_id = turn.id RETURNING messages.id
 )"""
-_ANSWERED = sql(
-    _ends(_SUPERSEDING)
-    + _TURN_ENDS
-    + reply_with_delivery(
+_WITH_REPLY = (
+    reply_with_delivery(
         beside=", fenced",
         first_state="""CASE
             WHEN fenced.paused_at IS NOT NULL THEN 'withheld'
@@ -91,16 +90,14 @@ _ANSWERED = sql(
     )
     + " SELECT delivery.state AS delivery_state, fenced.due_in_s FROM fenced, delivery"
 )
-_DIED = sql(
-    _ends(_RELEASED)
-    + _TURN_ENDS
-    + """
+_ANSWERED = sql(_ends(_SUPERSEDING) + _TURN_ENDS + _WITH_REPLY)
+_LETTERS = """
 , letters AS (
     INSERT INTO dead_letters (kind, message_row_id, reason, created_at)
     SELECT 'message', id, :failure, service_now() FROM messages_ended
 )"""
-    + _NO_DELIVERY
-)
+_DIED = sql(_ends(_RELEASED) + _TURN_ENDS + _LETTERS + _NO_DELIVERY)
+_DIED_WITH_TEXT = sql(_ends(_SUPERSEDING) + _TURN_ENDS + _LETTERS + _WITH_REPLY)
 
 
 _RECORDED = sql(_ends(_RELEASED) + _TURN_ENDS + _NO_DELIVERY)
@@ -155,7 +152,14 @@ def settle_statement(claimed: Claimed, plan: Plan) -> tuple[Statement, dict[str,
             return _ANSWERED, _reply_values(claimed, plan.text, plan.source)
         case GiveUp(fallback_text=str(fallback)):
             values = _reply_values(claimed, fallback, ReplySource.FALLBACK)
-            return _ANSWERED, values | {"failure": plan.reason, "landed": plan.landed}
+            values |= {"failure": plan.reason, "landed": plan.landed}
+            if plan.reason is not DeadLetterReason.REFUSED:
+                return _ANSWERED, values
+            # An operator may find the cause and replay it; the person must not wait for that.
+            return _DIED_WITH_TEXT, values | {
+                "message_state": MessageState.DEAD,
+                "outcome": plan.reason,
+            }
         case GiveUp():
             values = _ended_values(
                 TurnState.FAILED, MessageState.DEAD, plan.reason, landed=plan.landed

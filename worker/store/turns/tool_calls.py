@@ -5,17 +5,19 @@ All of it happens within a transaction of the caller, which has checked the leas
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from worker.domain.ids import ConversationId, TurnId
-from worker.domain.states import ToolCallState
 from worker.domain.tools import ToolResult
 from worker.domain.turns.calls import ToolCall
 from worker.domain.turns.claim import Claimed
 from worker.domain.turns.records import ToolRecord
+from worker.domain.turns.wanted_tools import wanted_tools
 from worker.store.rows import value_of
 from worker.store.sql import Connection, sql
 
-_RECORD = "c.turn_id, c.round, c.call_id, c.name, c.arguments, c.token, c.state, c.output"
+_RECORD = """c.turn_id, c.round, c.call_id, coalesce(c.given_ids, '{}') AS given_ids, c.name,
+    c.arguments, c.token, c.state, c.output"""
 _OF_TURN = sql(f"SELECT {_RECORD} FROM tool_calls c WHERE turn_id = :turn_id ORDER BY id")
 _OWED = sql(f"""
 SELECT {_RECORD} FROM tool_calls c JOIN turns t ON t.id = c.turn_id
@@ -24,11 +26,13 @@ ORDER BY c.id
 """)
 # DO NOTHING: calls that were adopted from the thread may have been inserted by the first worker.
 _INSERT = sql("""
-INSERT INTO tool_calls
-    (turn_id, round, call_id, name, arguments, token, state, output, started_at, finished_at)
-SELECT :turn_id, :round, call_id, name, arguments, :token, CAST(:state AS text), :output,
-    service_now(), CASE WHEN :state <> 'started' THEN service_now() END
-FROM jsonb_to_recordset(CAST(:calls AS jsonb)) AS one (call_id text, name text, arguments text)
+INSERT INTO tool_calls (turn_id, round, call_id, given_ids, name, arguments, token, state, output,
+    started_at, finished_at)
+SELECT :turn_id, :round, call_id, nullif(given_ids, '{}'), name, arguments, :token,
+    CASE WHEN output IS NULL THEN 'started' ELSE 'failed' END, output,
+    service_now(), CASE WHEN output IS NOT NULL THEN service_now() END
+FROM jsonb_to_recordset(CAST(:calls AS jsonb))
+    AS one (call_id text, given_ids text[], name text, arguments text, output text)
 ON CONFLICT (turn_id, round, call_id) DO NOTHING
 """)
 _FINISH = sql("""
@@ -69,13 +73,11 @@ def insert(
     not_run: str | None = None,
 ) -> None:
     """Insert calls that the model has asked for. `not_run`: the output of calls never to be run."""
-    rows = [{"call_id": c.call_id, "name": c.name, "arguments": c.arguments} for c in calls]
+    rows = [asdict(one) | {"output": not_run or one.output} for one in wanted_tools(calls)]
     values = {
         "turn_id": claimed.turn.id,
         "round": claimed.turn.round,
         "token": claimed.lease.token,
-        "state": ToolCallState.STARTED if not_run is None else ToolCallState.FAILED,
-        "output": not_run,
         "calls": json.dumps(rows),
     }
     connection.execute(_INSERT, values)

@@ -7,7 +7,7 @@ from worker.domain.errors import StaleLeaseError
 from worker.domain.ids import CallId, ConversationId, TurnId
 from worker.domain.states import DeliveryState
 from worker.domain.tools import ToolResult
-from worker.domain.turns.calls import CallOutcome, Done, ToolCall
+from worker.domain.turns.calls import CallOutcome, Done, Fault, ToolCall
 from worker.domain.turns.claim import Claimed, Settled
 from worker.domain.turns.plan import GiveUp, Later, Plan, Reply
 from worker.domain.turns.reconcile import TurnText
@@ -15,7 +15,7 @@ from worker.domain.turns.records import Lease, OpenConversation, ToolRecord
 from worker.store.limits.budgets import count_tokens, counted_tokens
 from worker.store.limits.gates import close_gate, reopen_gates
 from worker.store.rows import value_of
-from worker.store.sql import Connection, sql
+from worker.store.sql import Connection, Row, Statement, sql
 from worker.store.turns import tool_calls
 from worker.store.turns.lease import LeasedStore
 from worker.store.turns.open_turn import insert_intent
@@ -38,13 +38,19 @@ ORDER BY order_at DESC, seq DESC LIMIT 1
 """)
 _LANDED = sql("UPDATE turns SET landed = true WHERE id = ANY(:turn_ids)")
 # Compared by calls, not turns: of several calls refused at once, each is judged by those before it.
-_OTHERS_REFUSED = sql("""
+_LAST_SUCCESS = """
+    SELECT coalesce((SELECT done.id FROM calls done JOIN turns ON turns.id = done.turn_id
+        WHERE turns.agent = :agent AND done.state = 'done' ORDER BY done.id DESC LIMIT 1), 0)"""
+_OTHERS_REFUSED = sql(f"""
 SELECT count(DISTINCT c.channel_user_id) FROM calls c JOIN turns t ON t.id = c.turn_id
 WHERE t.agent = :agent AND c.state = 'refused' AND c.reason = 'request'
-  AND c.channel_user_id <> :user_id
-  AND c.id > coalesce((SELECT done.id FROM calls done JOIN turns ON turns.id = done.turn_id
-                       WHERE turns.agent = :agent AND done.state = 'done'
-                       ORDER BY done.id DESC LIMIT 1), 0)
+  AND c.channel_user_id <> :user_id AND c.id > ({_LAST_SUCCESS})
+""")
+_REPLACED = sql(f"""
+SELECT count(DISTINCT c.channel_user_id) FROM conversations c
+WHERE c.agent = :agent AND c.close_reason = 'refused'
+  AND c.closed_at > coalesce(
+      (SELECT finished_at FROM calls WHERE id = ({_LAST_SUCCESS})), '-infinity')
 """)
 # Only a call sent after the refusal arrived proves that the agent works: an earlier one may have
 # been answered before the key or the model was withdrawn.
@@ -52,7 +58,16 @@ _OTHERS_ANSWERED = sql("""
 SELECT EXISTS (SELECT FROM calls refused, calls c JOIN turns t ON t.id = c.turn_id
     WHERE refused.id = :since AND c.id > refused.id AND c.intent_at > refused.finished_at
       AND (CAST(:until AS bigint) IS NULL OR c.id < :until)
-      AND c.state = 'done' AND t.agent = :agent)
+      AND c.state = 'done' AND c.channel_user_id <> :user_id
+      AND (CAST(:agents AS text[]) IS NULL OR t.agent = ANY(:agents)))
+""")
+# Of the newest calls only: this is asked after each refusal, perhaps by a thousand turns at once.
+_ANSWERED_LATELY = sql("""
+SELECT EXISTS (SELECT FROM (SELECT * FROM calls ORDER BY id DESC LIMIT 1000) AS c
+    JOIN turns t ON t.id = c.turn_id
+    WHERE c.state = 'done' AND c.channel_user_id <> :user_id
+      AND c.finished_at > service_now() - interval '1 minute'
+      AND (CAST(:agents AS text[]) IS NULL OR t.agent = ANY(:agents)))
 """)
 
 
@@ -160,20 +175,38 @@ class TurnStore(LeasedStore):
 
     def others_refused(self, claimed: Claimed) -> int:
         """Count the other users with a message refused for this agent since its last success."""
-        values = {"agent": claimed.agent.name, "user_id": claimed.lease.user_id}
-        with self._database.statement() as connection:
-            return int(connection.execute(_OTHERS_REFUSED, values).scalar_one())
+        return int(self._ask(_OTHERS_REFUSED, claimed))
+
+    def replaced(self, claimed: Claimed) -> int:
+        """Count the users whose conversation was replaced since the agent's last success."""
+        return int(self._ask(_REPLACED, claimed))
 
     def others_answered(
-        self, claimed: Claimed, *, since: CallId, until: CallId | None = None
+        self,
+        claimed: Claimed,
+        fault: Fault = Fault.REQUEST,
+        *,
+        since: CallId | None,
+        until: CallId | None = None,
     ) -> bool:
-        """Return whether a call of the agent that was sent after a refusal has been answered.
+        """Return whether a call of another user that was sent after a refusal has been answered.
 
-        `until`: only calls before this one count.
+        `fault`: whose calls count: those of the agent, of its model, or all of the account.
+        `since`: the refusal; None = within the last minute. `until`: only calls before this one.
         """
-        values = {"agent": claimed.agent.name, "since": since, "until": until}
+        agents: list[str] | None = [claimed.agent.name]
+        if fault is Fault.RATE:
+            models = self._routing.agents.values()
+            agents = [one.name for one in models if one.model == claimed.agent.model]
+        elif fault is Fault.ACCOUNT:
+            agents = None
+        statement = _ANSWERED_LATELY if since is None else _OTHERS_ANSWERED
+        return bool(self._ask(statement, claimed, since=since, until=until, agents=agents))
+
+    def _ask(self, statement: Statement, claimed: Claimed, **values: object) -> Row:
+        values |= {"agent": claimed.agent.name, "user_id": claimed.lease.user_id}
         with self._database.statement() as connection:
-            return bool(connection.execute(_OTHERS_ANSWERED, values).scalar_one())
+            return connection.execute(statement, values).scalar_one()
 
 
 def _owed(claimed: Claimed) -> tuple[ToolRecord, ...]:

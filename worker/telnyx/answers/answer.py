@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Final
 
 from message_worker_client.envelope.storable import may_be_unstorable, replace_unstorable
+from worker.domain.turns.calls import ToolCall
 from worker.net.answer import (
     MAX_RETRY_AFTER_S,
     Answer,
@@ -114,6 +115,16 @@ def _clean(value: object) -> object:
 
 def _clean_text(text: str) -> str:
     return replace_unstorable(text, by="\ufffd")
+
+
+def tool_call(call_id: object, name: object, arguments: object) -> ToolCall:
+    """Return a call of a tool, whatever the model wrote; null is a call without arguments."""
+    text = arguments if isinstance(arguments, str) else json.dumps(arguments)
+    return ToolCall(
+        call_id=str(call_id) if isinstance(call_id, str | int) else "",
+        name=name if isinstance(name, str) else "",
+        arguments="" if text.strip() == "null" else text,
+    )
 
 
 def telnyx_code(document: Mapping[str, object] | None) -> str | None:

@@ -3,7 +3,7 @@
     2xx   a response object that is over                     -> Done
           anything else                                      -> Unknown
     408, 409, 504, code 10008 (a timeout on their side)      -> Unknown
-    3xx, 401, 402, 403, codes of key and account             -> Refused, ACCOUNT
+    401, 402, 403 but not in another's words, 3xx, codes     -> Refused, ACCOUNT
     429                                                      -> Refused, RATE
     other 4xx                                                -> Refused, REQUEST
     5xx   in Telnyx's own words (JSON)                       -> Refused, SERVER
@@ -12,7 +12,6 @@
 The first line that fits decides.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from http import HTTPStatus
@@ -27,6 +26,7 @@ from worker.domain.errors import (
     WorkerError,
 )
 from worker.domain.turns.calls import CallOutcome, Done, Fault, Refused, ToolCall, Unknown, Usage
+from worker.domain.turns.visible_text import visible_text
 from worker.net.answer import Answer
 from worker.telnyx.answers.answer import (
     ACCOUNT_CODES,
@@ -37,6 +37,7 @@ from worker.telnyx.answers.answer import (
     request_id,
     slug,
     telnyx_code,
+    tool_call,
 )
 
 # Tuples, because the value may be a list: `in` on a set would raise TypeError for it.
@@ -50,7 +51,7 @@ def classify(answer: Answer, *, now: datetime) -> CallOutcome:
     status, document = answer.status, read_object(answer.body)
     if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
         return judge_response(answer, document or {})
-    fault = fault_of(status, document)
+    fault = fault_of(answer, document)
     if fault is None:
         return Unknown(reason=f"status {status}", status=status, request_id=request_id(answer))
     return Refused(
@@ -62,18 +63,21 @@ def classify(answer: Answer, *, now: datetime) -> CallOutcome:
     )
 
 
-def fault_of(status: int, document: Mapping[str, object] | None) -> Fault | None:
+def fault_of(answer: Answer, document: Mapping[str, object] | None) -> Fault | None:
     """Return who has to act after an answer that is not 2xx; None: it is no verdict.
 
     The one status table of Telnyx's API: `errors` maps it for the other endpoints.
     """
-    code = telnyx_code(document)
+    code, status = telnyx_code(document), answer.status
     match status // 100, status:
         case _, 408 | 409 | 504:
             return None
         case _ if code == TIMEOUT_CODE:
             return None
-        case (3, _) | (_, 401 | 402 | 403):
+        case (3, _):
+            return Fault.ACCOUNT
+        # A page or another's JSON: something in front of Telnyx, which knows nothing of accounts.
+        case _, 401 | 402 | 403 if is_telnyx_error(document) or not answer.body.strip():
             return Fault.ACCOUNT
         case 4 | 5, _ if code in ACCOUNT_CODES:
             return Fault.ACCOUNT
@@ -122,26 +126,22 @@ def _status(document: Mapping[str, object]) -> str:
 
 
 def _message_text(item: Mapping[str, object]) -> str:
-    """Return the text of an assistant's message; content that is a bare string counts as text."""
+    """Return the visible text of an assistant's message; a bare string as content is text."""
     if item.get("type", "message") != "message" or item.get("role", "assistant") != "assistant":
         return ""
     content = item.get("content")
     if isinstance(content, str):
-        return content
+        return visible_text(content)
     parts = (part for part in _list(content) if isinstance(part, dict))
     texts = (part.get("text") for part in parts if part.get("type") in _TEXT_PARTS)
-    return "".join(text for text in texts if isinstance(text, str))
+    return visible_text("".join(text for text in texts if isinstance(text, str)))
 
 
 def _tool_calls(output: tuple[dict[str, object], ...]) -> Iterator[ToolCall]:
     for item in output:
-        call_id, name = item.get("call_id") or item.get("id"), item.get("name")
-        if item.get("type") != "function_call" or not isinstance(call_id, str):
-            continue
-        if isinstance(name, str) and name:
-            arguments = item.get("arguments", "")
-            text = arguments if isinstance(arguments, str) else json.dumps(arguments)
-            yield ToolCall(call_id=call_id, name=name, arguments=text)
+        if item.get("type") == "function_call":
+            call_id = item.get("call_id") or item.get("id")
+            yield tool_call(call_id, item.get("name"), item.get("arguments"))
 
 
 def _incomplete_reason(document: Mapping[str, object]) -> str | None:
@@ -186,7 +186,7 @@ def error_of_answer(what: str, answer: Answer, *, writes: bool, now: datetime) -
 
 def _kind(answer: Answer, document: dict[str, object] | None) -> type[WorkerError] | None:
     """Return which error it is; None: no verdict, so all depends on whether the call writes."""
-    match fault_of(answer.status, document), answer.status:
+    match fault_of(answer, document), answer.status:
         case Fault.ACCOUNT, _:
             return OperatorError
         case (Fault.RATE, _) | (_, 409):

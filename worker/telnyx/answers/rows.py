@@ -1,7 +1,7 @@
 """Reads JSON into the values of worker.domain.turns.records; never guesses a value."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -10,7 +10,7 @@ from worker.domain.ids import TelnyxConversationId
 from worker.domain.turns.calls import ToolCall
 from worker.domain.turns.records import Conversation, ThreadMessage
 from worker.net.answer import Answer
-from worker.telnyx.answers.answer import read_json, read_object, request_id
+from worker.telnyx.answers.answer import read_json, read_object, request_id, tool_call
 
 
 def rows_of(what: str, answer: Answer) -> list[dict[str, object]]:
@@ -63,7 +63,7 @@ def message_of(row: Mapping[str, object]) -> ThreadMessage | None:
         text=text or "",
         created_at=_time(row.get("created_at")),
         sent_at=_time(row.get("sent_at")),
-        tool_calls=_tool_calls(row.get("tool_calls")),
+        tool_calls=tuple(_tool_calls(row.get("tool_calls"))),
         metadata=metadata if isinstance(metadata, dict) else {},
     )
 
@@ -93,20 +93,12 @@ def _is_newest_first(pairs: list[tuple[tuple[datetime, datetime], ThreadMessage]
     return {"user", "assistant"} <= set(roles) and roles.index("assistant") < roles.index("user")
 
 
-def _tool_calls(value: object) -> tuple[ToolCall, ...]:
-    calls = []
+def _tool_calls(value: object) -> Iterator[ToolCall]:
     for item in value if isinstance(value, list) else []:
-        function = item.get("function") if isinstance(item, dict) else None
-        if isinstance(function, dict):
-            arguments = function.get("arguments", "")
-            calls.append(
-                ToolCall(
-                    call_id=str(item.get("id", "")),
-                    name=str(function.get("name", "")),
-                    arguments=arguments if isinstance(arguments, str) else json.dumps(arguments),
-                )
-            )
-    return tuple(calls)
+        if isinstance(item, dict):
+            inner = item.get("function")
+            function = inner if isinstance(inner, dict) else item
+            yield tool_call(item.get("id"), function.get("name"), function.get("arguments"))
 
 
 def _time(value: object) -> datetime | None:

@@ -5,17 +5,20 @@
     an end of the stream before one of these    -> Unknown
     JSON in place of a stream, or not a 2xx     -> as an answer that was not streamed
 
-A stream is silent from its head, or from its last event of type `response.*`, on. Comments, pings
-and parts of an event do not end a silence: a server that sends only those answers nobody.
+Every byte is a sign of life, those of comments, pings and parts of an event as well: a model that
+thinks for long sends nothing else. The overall deadline of the call ends a server that goes on.
 """
 
 import math
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from http import HTTPStatus
 from itertools import chain
+from typing import TypeAlias
 
 from worker.domain.turns.calls import CallOutcome, Done, Unknown
+from worker.domain.turns.visible_text import VisibleStream
 from worker.net.answer import Answer, IncompleteAnswerError
 from worker.net.connection import ENDED_EARLY
 from worker.net.window import CallWindow
@@ -32,6 +35,9 @@ from worker.telnyx.answers.answer import (
 )
 from worker.telnyx.answers.classify import classify, judge_response
 from worker.telnyx.streaming.sse import Event, EventDecoder
+
+OnText: TypeAlias = Callable[[str | None], None]
+"""Takes the next piece of the visible text; None = the pieces so far were thoughts."""
 
 MAX_STREAM_BYTES = 8 * MAX_ANSWER_BYTES
 """A stream sends a text about five times, in pieces with names of their own. In memory are never
@@ -58,7 +64,7 @@ def read_streamed(
     *,
     window: CallWindow,
     idle_s: float | None,
-    on_text: Callable[[str], None] | None,
+    on_text: OnText | None,
 ) -> CallOutcome:
     """Read and judge the answer to a request for a stream.
 
@@ -71,7 +77,7 @@ def read_streamed(
     window.expect_within(silence_s)
     listener = Listener(head, on_text, heard=lambda: window.expect_within(silence_s))
     try:
-        opening = _read_opening(parts)
+        opening = _read_opening(parts, listener.heard)
     except IncompleteAnswerError as error:
         return listener.unknown(str(error))
     parts = chain([opening], parts)
@@ -87,10 +93,11 @@ def _is_json(head: Answer) -> bool:
     return media_type == "application/json"
 
 
-def _read_opening(parts: Iterator[bytes]) -> bytes:
+def _read_opening(parts: Iterator[bytes], heard: Callable[[], None]) -> bytes:
     """Read until a byte that is no white space; empty: there was no body."""
     opening = b""
     for part in parts:
+        heard()
         opening += part
         text = opening.removeprefix(_BOM).lstrip()
         # The byte order mark may itself come in pieces.
@@ -102,13 +109,13 @@ def _read_opening(parts: Iterator[bytes]) -> bytes:
 class Listener:
     """Reads one stream: passes its text on, keeps its items, judges its end."""
 
-    def __init__(
-        self, head: Answer, on_text: Callable[[str], None] | None, *, heard: Callable[[], None]
-    ) -> None:
-        """`heard` is called after each event of the response."""
+    def __init__(self, head: Answer, on_text: OnText | None, *, heard: Callable[[], None]) -> None:
+        """`heard` is to be called for each part of the body."""
         self._head = head
         self._on_text = on_text
-        self._heard = heard
+        self.heard = heard
+        self._visible: defaultdict[object, VisibleStream] = defaultdict(VisibleStream)
+        """By the output item that a text belongs to."""
         self._heard_text = False
         self._items: dict[int, dict[str, object]] = {}
         self._items_bytes = 0
@@ -126,21 +133,22 @@ class Listener:
             code = _error_code(document)
             return self.unknown(f"stream error {code}" if code else "stream error")
         if kind == _DELTA:
-            self._pass_on(document.get("delta"))
+            self._pass_on(document.get("delta"), str(document.get("output_index")))
         if kind == _ITEM:
             self._keep(document, len(event.data))
-        if kind.startswith("response."):
-            self._heard()
         return None
 
-    def _pass_on(self, delta: object) -> None:
+    def _pass_on(self, delta: object, item: str) -> None:
         if not isinstance(delta, str) or not delta:
             return
         self._heard_text = True
         if self._on_text is None:
             return
+        shown = self._visible[item].feed(delta)
+        if shown == "":
+            return
         try:
-            self._on_text(delta)
+            self._on_text(shown)
         except Exception as error:  # noqa: BLE001 a live display must not cost the answer
             self._on_text = None
             log.error("stream.on_text_failed", error=type(error).__name__)
@@ -179,6 +187,7 @@ def _listen(listener: Listener, parts: Iterator[bytes], window: CallWindow) -> C
     decoder = EventDecoder(MAX_ANSWER_BYTES)
     try:
         for part in parts:
+            listener.heard()
             for event in decoder.feed(part):
                 outcome = listener.take(event)
                 if outcome is not None:

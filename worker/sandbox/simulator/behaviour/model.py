@@ -10,6 +10,15 @@ from worker.sandbox.simulator.record.values import Draft, Json, ToolCall, prefix
 
 _CALL = re.compile(r"tool:([A-Za-z0-9_-]+)(?:[ \t]+(\S.*))?")
 _SHORT = 80
+_THOUGHT = "Somebody wrote; I should answer kindly."
+_WRITTEN = {
+    Output.THINK: f"<think>\n{_THOUGHT}\n</think>\n\n{{}}",
+    Output.THINK_UNCLOSED: f"<think>\n{_THOUGHT} {{}}",
+    Output.THINK_STRAY: f"{_THOUGHT}\n</think>\n\n{{}}",
+    Output.TOOL_MARKUP: '<tool_call>\n{"name": "look", "arguments": {"at": 1}}\n</tool_call>',
+    Output.INVISIBLE: "\ufeff\u200b\u00a0\u2060",
+}
+"""What a model writes around its answer, `{}`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +29,8 @@ class Script:
     reply: str | None = None
     calls: tuple[tuple[str, str], ...] = ()
     """Pairs of a name and its arguments as JSON text."""
+    items: tuple[Json, ...] = ()
+    """Items `function_call` that go out as they are, valid or not."""
     count: int | None = 1
     """How many times; None = always."""
 
@@ -58,6 +69,8 @@ def say(task: Task, new_id: Callable[[str], str]) -> Said:
     usage = _usage(task.history, "".join(call.arguments for call in calls))
     if calls:
         items = tuple(_call_item(call, new_id) for call in calls)
+        if task.script is not None and task.script.items:
+            items = task.script.items
         draft = Draft(role="assistant", text=None, origin="output", tool_calls=calls)
         return Said(items=(*thought, *items), drafts=(*thoughts, draft), usage=usage)
     if task.output is Output.NO_MESSAGE:
@@ -65,7 +78,7 @@ def say(task: Task, new_id: Callable[[str], str]) -> Said:
     if task.output is Output.FAILED:
         error = {"code": "server_error", "message": "The model could not finish."}
         return Said(items=(), drafts=(), status="failed", error=error, usage=usage)
-    text = _text(task)
+    text = _WRITTEN.get(task.output, "{}").replace("{}", _text(task))
     usage = _usage(task.history, text)
     draft = Draft(role="assistant", text=text, origin="output")
     kept = (*thoughts, draft)
@@ -112,6 +125,15 @@ def _shortened(text: str) -> str:
 
 
 def _calls(task: Task, new_id: Callable[[str], str]) -> tuple[ToolCall, ...]:
+    if task.script is not None and task.script.items:
+        return tuple(
+            ToolCall(
+                id=str(item.get("call_id") or ""),
+                name=str(item.get("name") or ""),
+                arguments=str(item.get("arguments")),
+            )
+            for item in task.script.items
+        )
     if task.script is not None:
         wanted: Sequence[tuple[str, str]] = task.script.calls
     else:
@@ -124,7 +146,7 @@ def _calls(task: Task, new_id: Callable[[str], str]) -> tuple[ToolCall, ...]:
 
 
 def _reasoning(new_id: Callable[[str], str]) -> Json:
-    thought = [{"type": "reasoning_text", "text": "Somebody wrote; I should answer kindly."}]
+    thought = [{"type": "reasoning_text", "text": _THOUGHT}]
     return {"type": "reasoning", "id": new_id("rs"), "summary": [], "content": thought}
 
 

@@ -88,6 +88,15 @@ class Output(StrEnum):
     INCOMPLETE = "incomplete"
     FAILED = "failed"
     REFUSAL = "refusal"
+    THINK = "think"
+    """Thoughts in the text, in `<think>` tags before the answer."""
+    THINK_UNCLOSED = "think_unclosed"
+    THINK_STRAY = "think_stray"
+    """The same with the closing tag alone, as when a template opens the thoughts."""
+    TOOL_MARKUP = "tool_markup"
+    """A call of a tool, written as text."""
+    INVISIBLE = "invisible"
+    """A text without a visible character."""
 
 
 class Disturbance(StrEnum):
@@ -124,6 +133,8 @@ class Stream(StrEnum):
     INCOMPLETE = "incomplete"
     JSON = "json"
     """A JSON answer although a stream was asked for."""
+    KEEPALIVE = "keepalive"
+    """Comments for a while before the first text, as from a model that thinks for long."""
 
 
 class Posting(StrEnum):
@@ -218,6 +229,11 @@ FAULTS: dict[str, Plan] = {
     "incomplete": Plan(output=Output.INCOMPLETE),
     "failed": Plan(output=Output.FAILED),
     "refusal": Plan(output=Output.REFUSAL),
+    "think": Plan(output=Output.THINK),
+    "think_unclosed": Plan(output=Output.THINK_UNCLOSED),
+    "think_stray": Plan(output=Output.THINK_STRAY),
+    "tool_markup": Plan(output=Output.TOOL_MARKUP),
+    "invisible": Plan(output=Output.INVISIBLE),
     "conversation_deleted": Plan(disturbance=Disturbance.DELETED),
     "foreign_message": Plan(disturbance=Disturbance.FOREIGN_BEFORE),
     "foreign_message_after": Plan(disturbance=Disturbance.FOREIGN_AFTER),
@@ -233,6 +249,7 @@ FAULTS: dict[str, Plan] = {
     "stream_failed": Plan(stream=Stream.FAILED),
     "stream_incomplete": Plan(stream=Stream.INCOMPLETE),
     "stream_json": Plan(stream=Stream.JSON),
+    "stream_keepalive": Plan(stream=Stream.KEEPALIVE, wire=Wire.TRICKLE, interval_s=0.1),
     "send_lost": Plan(endpoint=Endpoint.SEND, wire=Wire.DROP),
     "queue_full": Plan(
         endpoint=Endpoint.SEND,

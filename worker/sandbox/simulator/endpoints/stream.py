@@ -11,6 +11,7 @@ from worker.sandbox.simulator.endpoints.answers import Answer
 from worker.sandbox.simulator.record.values import Json
 
 _DELTA = 12
+_KEEPALIVES = 20
 
 
 def streamed(response: Json, *, fault: Stream, done_marker: bool) -> Answer:
@@ -33,6 +34,8 @@ def streamed(response: Json, *, fault: Stream, done_marker: bool) -> Answer:
             chunks = [*chunks[:middle], f"data: {json.dumps(failure)}\n\n".encode()]
         case Stream.FAILED | Stream.INCOMPLETE:
             chunks = [*chunks[:middle], _encoded(_unhappy(response, fault), middle)]
+        case Stream.KEEPALIVE:
+            chunks = [*chunks[:2], *[b": still thinking\n\n"] * _KEEPALIVES, *chunks[2:]]
         case Stream.NORMAL | Stream.JSON:
             chunks += [b"data: [DONE]\n\n"] if done_marker else []
     return Answer(content_type="text/event-stream", chunks=tuple(chunks), torn=torn)
@@ -55,11 +58,12 @@ def _events(response: Json) -> Iterator[Json]:
 
 
 def _item(item: Json, index: int) -> Iterator[Json]:
-    at = {"item_id": item["id"], "output_index": index}
+    at = {"item_id": item.get("id"), "output_index": index}
     if item["type"] == "function_call":
         kind = "response.function_call_arguments"
-        yield {"type": f"{kind}.delta", **at, "delta": item["arguments"]}
-        yield {"type": f"{kind}.done", **at, "name": item["name"], "arguments": item["arguments"]}
+        name, arguments = item.get("name"), item.get("arguments")
+        yield {"type": f"{kind}.delta", **at, "delta": arguments}
+        yield {"type": f"{kind}.done", **at, "name": name, "arguments": arguments}
         return
     for place, part in enumerate(item["content"]):
         where = {**at, "content_index": place}
