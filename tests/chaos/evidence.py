@@ -24,6 +24,7 @@ NEVER_ZERO = (
     "account gate closed",
     "model gate closed",
     "envelopes in quarantine",
+    "refused threads replaced",
     "turns given up",
     "entries lost by Redis",
     "messages sent again by producers",
@@ -85,6 +86,9 @@ class Evidence:
             "agent gate closed": sum(name.startswith("agent:") for name in gates),
             "envelopes in quarantine": value(
                 "SELECT count(*) FROM dead_letters WHERE kind = 'envelope'"
+            ),
+            "refused threads replaced": value(
+                "SELECT count(*) FROM conversations WHERE close_reason = 'refused'"
             ),
             "turns given up": value(
                 "SELECT count(*) FROM turns WHERE state = 'failed' AND failure <> 'split'"

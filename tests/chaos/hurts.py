@@ -18,6 +18,7 @@ from tests.support.tcp_proxy import Mode, TcpProxy
 _LINE_CUT_AFTER_S = 4.0
 """A load balancer lets go of a silent connection; then Telnyx knows that its client has left."""
 _HELD_ROWS = 30
+_POISONED = 6
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,28 @@ class Hurts:
             Kind.WRONG_KEY: self._wrong_key,
             Kind.WITHDRAW_MODEL: lambda: self._withdrawn(list(MODELS.values())[place % 4]),
             Kind.STALE_READS: self._stale_reads,
+            Kind.POISON_THREADS: lambda: nullcontext(self._poison_threads(place)),
         }
         return by_kind[planned.kind]()
+
+    def _poison_threads(self, place: int) -> None:
+        """Let Telnyx refuse some people's conversations for good, as when their context is full."""
+        looker = self.stage.looker()
+        try:
+            # Of people who have not written for long, so that they may write again.
+            rows = looker.rows(
+                "SELECT c.telnyx_conversation_id AS id FROM conversations c"
+                " JOIN channel_users u ON u.id = c.channel_user_id"
+                " WHERE c.closed_at IS NULL AND c.telnyx_conversation_id IS NOT NULL"
+                " AND u.open_turn_id IS NULL ORDER BY c.id OFFSET %s LIMIT %s",
+                place,
+                _POISONED,
+            )
+        finally:
+            looker.close()
+        for row in rows:
+            match = {"conversation_id": str(row["id"]), "endpoint": "responses"}
+            self.stage.telnyx.steer("faults", fault="400", match=match, count=None)
 
     @contextmanager
     def _kill(self, seat: Seat) -> Iterator[None]:

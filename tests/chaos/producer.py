@@ -22,8 +22,16 @@ RESEND_AFTER_S = 8.0
 _LOOK_EVERY_S = 0.5
 _PAUSE_S = 0.3
 """After a publish that failed."""
-_BAD_EVERY_S = 9.0
-_BAD_BYTES = (b"not a message", b'{"body": "W10=", "headers": {}, "properties": {}}')
+_BAD_EVERY_S = 2.0
+_HOSTILE_BYTES = 200_000
+_BAD_BYTES = (
+    b"not a message",
+    b'{"body": "W10=", "headers": {}, "properties": {}}',
+    # A hostile one: nested for ever, quotes that a careless reader scans again and again, bulk.
+    b"[" * _HOSTILE_BYTES,
+    b"[" * 70 + b'"' + b'\\"' * (_HOSTILE_BYTES // 100),
+    b'{"body": "' + b"A" * _HOSTILE_BYTES + b'", "headers": {"compression": "zlib"}}',
+)
 
 
 @dataclass

@@ -39,6 +39,7 @@ class Kind(StrEnum):
     WRONG_KEY = "wrong_key"
     WITHDRAW_MODEL = "withdraw_model"
     STALE_READS = "stale_reads"
+    POISON_THREADS = "poison_threads"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +77,7 @@ NATURES: Mapping[Kind, Nature] = {
     Kind.WRONG_KEY: Nature(parts=_TELNYX, lasts_s=(2.0, 4.0), rest_s=6.0),
     Kind.WITHDRAW_MODEL: Nature(parts=_TELNYX, lasts_s=(4.0, 7.0), rest_s=4.0),
     Kind.STALE_READS: Nature(parts=_TELNYX, lasts_s=(3.0, 6.0)),
+    Kind.POISON_THREADS: Nature(parts=_TELNYX),
 }
 
 
