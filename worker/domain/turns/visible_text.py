@@ -29,7 +29,7 @@ _BLOCKS: Final = tuple(
 )
 _OPENED, _CLOSED = _BLOCKS[0]
 _STRAY: Final = re.compile(
-    rf"</(?:{_THOUGHT}|{_CALL}|function)\s*>|<(?:{_THOUGHT}|{_CALL})\s*/>|\[/think\]|◁/think▷",
+    rf"(?:(?:</(?:{_THOUGHT}|{_CALL}|function)\s*>|<(?:{_THOUGHT}|{_CALL})\s*/>|\[/think\]|◁/think▷)\s*)+",
     re.IGNORECASE,
 )
 _BEGUN: Final = re.compile(r"[<\[◁][/|\uff5c]?(?:\w{1,16}:)?([\w▁]*)(=?[^<>\[\]◁▷]{0,200})\Z")
@@ -48,11 +48,18 @@ _FILLERS: Final = frozenset("\u115f\u1160\u2800\u3164\uffa0")
 
 def visible_text(text: str) -> str:
     """Return what people may see of a model's text; empty if nothing of it is visible."""
+    # Nearly every text has no tag, and each reply passes here.
+    if not _has_tags(text):
+        return text if is_visible(text) else ""
     filtered = VisibleStream()
     shown = filtered.feed(text, whole=True)
     if shown is None or filtered.is_open:
         shown = filtered.rest
     return shown if is_visible(shown) else ""
+
+
+def _has_tags(text: str) -> bool:
+    return "<" in text or "[" in text or "\u25c1" in text
 
 
 def is_visible(text: str) -> bool:
@@ -126,7 +133,8 @@ class VisibleStream:
 
     def _tag_end(self, text: str, start: int) -> int | None:
         """Return the end of the tag at `start`, which may open a block; None = there is no tag."""
-        for opening, closing in _BLOCKS:
+        is_end = text.startswith("/", start + 1)
+        for opening, closing in () if is_end else _BLOCKS:
             if found := opening.match(text, start):
                 self._closing, self.rest = closing, ""
                 return found.end()
@@ -136,8 +144,11 @@ class VisibleStream:
     def _watch(self, piece: str, *, whole: bool) -> str | None:
         """Return the piece, unless a stray tag shows that all so far were thoughts."""
         text = self._held + piece
-        if self._opens_later or (stray := _stray_end(text, whole=whole)) is None:
-            self._opens_later = self._opens_later or _OPENED.search(text) is not None
+        stray = None
+        if not self._opens_later and _has_tags(text):
+            stray = _stray_end(text, whole=whole)
+            self._opens_later = _OPENED.search(text) is not None
+        if stray is None:
             self._held = text[-_KEPT_CHARS:]
             return piece
         self._muted = True
