@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from worker.domain.ids import TurnId
+from worker.domain.marks import normalized
 from worker.domain.states import ReplySource
 from worker.domain.turns.calls import ToolCall
 from worker.domain.turns.plan import Diverge, Later, Reply, UseTools
@@ -108,7 +109,7 @@ def same_text(one: str, other: str) -> bool:
 
 def _folded(text: str) -> str:
     # Telnyx may normalise letter forms and space; such a message must not count as foreign.
-    folded = unicodedata.normalize("NFKC", text).casefold()
+    folded = normalized("NFKC", text).casefold()
     return "".join(
         char for char in folded if not char.isspace() and unicodedata.category(char)[0] != "C"
     )
