@@ -131,7 +131,7 @@ class Stage:
             stack.callback(self._run, f"DROP DATABASE {name} WITH (FORCE)")
             connection = psycopg.connect(url, autocommit=True)
             stack.callback(connection.close)
-            broker_url = f"redis://127.0.0.1:{self.redis.port}/{number % 16}"
+            broker_url = self.redis.url_of(number % 16)
             redis = stack.enter_context(Redis.from_url(broker_url))
             redis.flushdb()
             subject = Subject(

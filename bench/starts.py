@@ -57,10 +57,14 @@ def _start_through(stage: Stage, subject: Subject, proxies: list[SilentProxy]) -
         subject,
         env={
             "DATABASE_URL": url,
-            "BROKER_URL": f"redis://127.0.0.1:{redis.port}/{subject.broker_url.rpartition('/')[2]}",
+            "BROKER_URL": _through(redis.port, subject.broker_url),
             "TELNYX_BASE_URL": f"http://127.0.0.1:{upstream.port}/v2",
         },
     )
+
+
+def _through(port: int, url: str) -> str:
+    return f"{url.rpartition(':')[0]}:{port}/{url.rpartition('/')[2]}"
 
 
 def _name_in(url: str) -> str:

@@ -1,5 +1,5 @@
 -- What became of one message, and its reply:
---   psql "$DATABASE_URL" -v message_id=… -f find_reply.sql
+--   PGPASSWORD=… psql postgresql://user@host/database -v message_id=… -f find_reply.sql
 -- A message_id is unique within a channel user; others may use the same one.
 SELECT u.channel,
        m.state,

@@ -8,7 +8,27 @@
 # that case send it again, with the same message_id, unless the error names a field of the envelope.
 set -eu
 
-exec 3<&0 # psql reads its commands from stdin; arguments would be visible in the list of processes
+# Arguments are visible in the list of processes: so the password goes by the environment, and the
+# commands over stdin.
+decoded() { # %2F and the like, as URLs spell what is not a letter or a digit
+    printf '%s' "$1" | LC_ALL=C awk '
+        BEGIN { for (i = 1; i < 256; i++) code[sprintf("%02X", i)] = i }
+        { while (match($0, /%[0-9A-Fa-f][0-9A-Fa-f]/)) {
+              printf "%s%c", substr($0, 1, RSTART - 1), code[toupper(substr($0, RSTART + 1, 2))]
+              $0 = substr($0, RSTART + 3) }
+          printf "%s", $0 }'
+}
+rest=${DATABASE_URL#*://}
+login=${rest%%[/?]*}
+case $login in
+*:*@*)
+    password=${login%@*}
+    PGPASSWORD=$(decoded "${password#*:}") && export PGPASSWORD
+    DATABASE_URL=${DATABASE_URL%%://*}://${login%%:*}@${login##*@}${rest#"$login"}
+    ;;
+esac
+
+exec 3<&0 # psql reads its commands from stdin
 PGCLIENTENCODING=UTF8 psql -X -q -A -t -v ON_ERROR_STOP=1 -v VERBOSITY=terse "$DATABASE_URL" <<'SQL'
 \set envelope `cat <&3`
 SELECT enqueue_message(:'envelope');

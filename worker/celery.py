@@ -11,10 +11,11 @@ from typing import Any, Final
 
 from celery import Celery
 
+from message_worker_client.envelope.broker_url import read_broker_url
 from message_worker_client.envelope.wire import INBOUND, RECEIVE
 from worker.bootstrap.service import Service, build_service
 from worker.bootstrap.shared import longest_lease_s
-from worker.config.settings import Settings, load_settings, secret_from_file
+from worker.config.settings import Settings, checked_secret, load_settings, secret_from_file
 from worker.domain.errors import SettingsError
 from worker.handlers.turns.answer import MAX_TASK_S
 from worker.queue.broker import (
@@ -34,8 +35,11 @@ from worker.queue.lifecycle import RunService, connect_signals, register_tasks
 
 def celery_settings(settings: Settings, *, longest_task_s: float) -> dict[str, Any]:
     """Return Celery's settings. Most were chosen for the case that a process or a server dies."""
+    broker = read_broker_url(settings.broker_url)
     return {
-        "broker_url": settings.broker_url,
+        # Without its options: kombu would read them in its own way.
+        "broker_url": broker.bare,
+        "broker_use_ssl": broker.use_ssl,
         "broker_connection_retry_on_startup": True,
         # By default a worker ends after 100 attempts. Without a broker, Postgres still has work.
         "broker_connection_max_retries": None,
@@ -84,24 +88,33 @@ class WorkerApp(Celery):
     def service(self) -> Service:
         """The parts of this worker process; built when a worker starts, not at import."""
         settings = self._settings
-        broker = BrokerClient(self, url=settings.broker_url, concurrency=settings.concurrency)
+        broker = BrokerClient(self, url=settings.broker_url)
         return build_service(settings, broker=broker)
 
 
 FLOWER_AUTH: Final = "FLOWER_BASIC_AUTH"
+FLOWER_READ_ONLY: Final = "FLOWER_READ_ONLY"
 
 
-def _pass_secret_to_flower() -> None:
-    """Put the password from its file into the environment, which Flower reads next."""
+def _prepare_flower() -> None:
+    """Set what `celery -A worker flower` reads next: its password's file, and read-only."""
+    # However it is started: by default, whoever may look could also stop workers and send tasks.
+    if not os.environ.get(FLOWER_READ_ONLY):
+        os.environ[FLOWER_READ_ONLY] = "true"
     if auth := secret_from_file(FLOWER_AUTH):
         del os.environ[f"{FLOWER_AUTH}_FILE"]
         os.environ[FLOWER_AUTH] = auth
+    elif auth := os.environ.get(FLOWER_AUTH):
+        try:
+            checked_secret(auth)
+        except ValueError as error:
+            raise SettingsError(f"{FLOWER_AUTH}: {error}") from None
 
 
 def _build() -> WorkerApp:
     try:
         settings = load_settings()
-        _pass_secret_to_flower()
+        _prepare_flower()
         built = WorkerApp(settings)
     except SettingsError as error:
         raise SystemExit(f"worker: {error}") from None

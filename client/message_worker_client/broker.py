@@ -9,6 +9,7 @@ from kombu.connection import Connection
 from kombu.exceptions import KombuError
 from kombu.messaging import Producer as KombuProducer
 
+from message_worker_client.envelope.broker_url import read_broker_url
 from message_worker_client.envelope.wire import INBOUND
 from message_worker_client.message import Checked, ProducerError, headers
 
@@ -34,9 +35,9 @@ class BrokerWay:
     """
 
     def __init__(self, url: str, *, wait_s: float) -> None:
-        self._url = url
+        self._url, self._use_ssl = _address(url)
         self._wait_s = wait_s
-        self._options = _options(url, wait_s)
+        self._options = _options(self._url, wait_s)
         self._connection: Any = None
         self._producer: Any = None
         self._pid = 0
@@ -75,7 +76,10 @@ class BrokerWay:
             return
         self._pid = os.getpid()
         self._connection = Connection(
-            self._url, connect_timeout=self._wait_s, transport_options=self._options
+            self._url,
+            ssl=self._use_ssl,
+            connect_timeout=self._wait_s,
+            transport_options=self._options,
         )
         self._connection.ensure_connection(max_retries=0)
         self._producer = KombuProducer(self._connection, auto_declare=False)
@@ -106,6 +110,19 @@ class BrokerWay:
         known = self._connection
         of_driver = (*known.connection_errors, *known.channel_errors) if known is not None else ()
         return (KombuError, OSError, *of_driver)
+
+
+def _address(url: str) -> tuple[str, dict[str, Any] | bool]:
+    """Return the URL without options, and the options of TLS. Raises `ProducerError`."""
+    if not url.startswith(("redis:", "rediss:", "amqp:", "amqps:")):
+        return url, False  # another transport of kombu's
+    try:
+        address = read_broker_url(url)
+    except ValueError as error:
+        fault = f"broker_url: {error}"
+    else:
+        return address.bare, address.use_ssl
+    raise ProducerError(fault, field="broker_url")
 
 
 def _options(url: str, wait_s: float) -> dict[str, Any]:

@@ -88,7 +88,7 @@ class Stage:
 
     def past_proxy(self) -> Redis:
         """Give a client of Redis that no fault of the proxy reaches."""
-        return Redis(port=self.redis.port, socket_timeout=5.0)
+        return Redis.from_url(self.redis.url, socket_timeout=5.0)
 
     def start_workers(self, number: int) -> None:
         self.seats = [self._seat() for _ in range(number)]
@@ -166,7 +166,7 @@ def running_stage(folder: Path, *, seed: int, workers: int) -> Iterator[Stage]:
             Fleet(
                 folder=logs,
                 database_url=through(postgres_proxy, postgres.url_of(TEMPLATE)),
-                broker_url=f"redis://127.0.0.1:{redis_proxy.port}/0",
+                broker_url=redis.url_of(0, port=redis_proxy.port),
                 telnyx_base_url=f"http://127.0.0.1:{telnyx_proxy.port}/v2",
                 telnyx_api_key=API_KEY,
                 agents=agents_file(),
@@ -183,7 +183,7 @@ def running_stage(folder: Path, *, seed: int, workers: int) -> Iterator[Stage]:
             redis_proxy=redis_proxy,
             telnyx_proxy=telnyx_proxy,
             fleet=fleet,
-            sink=Sink(Redis(port=redis.port, socket_timeout=5.0)),
+            sink=Sink(Redis.from_url(redis.url, socket_timeout=5.0)),
         )
         stage.start_workers(workers)
         yield stage

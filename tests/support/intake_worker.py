@@ -25,7 +25,7 @@ class Worker:
     """One worker process on queues `inbound` and `turns`, and what it leaves behind in `folder`."""
 
     def __init__(self, redis: EmbeddedRedis, folder: Path, **env: str) -> None:
-        self.client = Redis(port=redis.port)
+        self.client = Redis.from_url(redis.url)
         self.broker = redis.url
         self.folder = folder
         self._env = {"INTAKE_BROKER": self.broker, "INTAKE_DIR": str(folder), **env}

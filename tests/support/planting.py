@@ -168,7 +168,7 @@ def silent_about_itself(ground: Ground) -> None:
     rules = ("on", ">pw", "~*", "&*", "+@all", "-config")
     ground.stack.callback(ground.admin.execute_command, "ACL", "DELUSER", "tenant")
     ground.admin.execute_command("ACL", "SETUSER", "tenant", *rules)
-    ground.changes["broker_url"] = ground.redis.url.replace("//", "//tenant:pw@")
+    ground.changes["broker_url"] = f"redis://tenant:pw@127.0.0.1:{ground.redis.port}/0"
 
 
 def wrong_path(ground: Ground) -> None:

@@ -2,6 +2,7 @@
 
 from functools import partial
 
+from worker.bootstrap.telnyx import build_telnyx
 from worker.config.agents_file import load_agents
 from worker.config.settings import Settings
 from worker.handlers.operators.compare import compare
@@ -21,7 +22,6 @@ from worker.store.privacy.erasures import ErasureStore
 from worker.store.privacy.exports import ExportStore
 from worker.store.privacy.raw_bytes import RawStore
 from worker.store.reports.conversations import ConversationReports
-from worker.telnyx.client import TelnyxClient
 
 
 class Operator:
@@ -68,8 +68,3 @@ class Operator:
         """Close the connections to Telnyx and Postgres."""
         self._telnyx.close()
         self._database.close()
-
-
-def build_telnyx(settings: Settings) -> TelnyxClient:
-    """Build a client for one command; the caller closes it."""
-    return TelnyxClient(settings.telnyx_api_key, base_url=settings.telnyx_base_url)

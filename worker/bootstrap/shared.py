@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, TypeVar
 from uuid import uuid4
 
+from worker.bootstrap.telnyx import build_telnyx
 from worker.channels.live import LiveReplies
 from worker.config.agents_file import load_agents
 from worker.config.settings import Settings
@@ -18,7 +19,6 @@ from worker.queue.broker import is_amqp
 from worker.store.database import Database
 from worker.store.turns.due_users import SweepStore
 from worker.store.turns.lease import LeasedStore
-from worker.telnyx.client import TelnyxClient
 from worker.tools.build import build_tools
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class SharedParts:
         self.listen_url = settings.listen_database_url or settings.database_url
         # First of all that can record spans: it sets the tracer of the process.
         self._trace_export = _trace_export(os.environ, self.worker_id)
-        self.telnyx = TelnyxClient(settings.telnyx_api_key, base_url=settings.telnyx_base_url)
+        self.telnyx = build_telnyx(settings)
         self.tools = build_tools(self.routing.tools, os.environ)
         self.live = _live(self.routing, settings)
         self.slots = slots = TurnSlots(settings.turn_slots, agents=len(self.routing.agents))

@@ -17,6 +17,7 @@ from worker.domain.errors import SettingsError
 from worker.domain.routing import ROUTE, Delivery, EntryPointDelivery, TaskDelivery, WebhookDelivery
 from worker.net.dial import tls_context
 from worker.net.post_once import parse_url
+from worker.net.proxy import proxy_for
 from worker.net.public_addresses import is_public
 from worker.net.signing import signer_from
 
@@ -32,7 +33,7 @@ def build_channels(
     """Build them all, by channel name. Raises `SettingsError`, one line with the fault and the fix.
 
     `publish`: see `TaskChannel`. `environ` has the variables of `secret_env`, and
-    perhaps SSL_CERT_FILE.
+    perhaps SSL_CERT_FILE and HTTPS_PROXY.
     """
     built: dict[str, Channel] = {}
     tls: ssl.SSLContext | None = None
@@ -63,7 +64,8 @@ def _webhook(
     signer = signer_from(variables=config.secret_env, files=config.secret_file, environ=environ)
     if not config.allow_private:
         _check_public(url)
-    return WebhookChannel(url, signer, tls, allow_private=config.allow_private)
+    private, proxy = config.allow_private, proxy_for(url, environ)
+    return WebhookChannel(url, signer, tls, allow_private=private, proxy=proxy)
 
 
 def _check_public(url: httpx.URL) -> None:

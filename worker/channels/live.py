@@ -12,14 +12,9 @@ import json
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
 from uuid import UUID, uuid5
 
-from redis import Redis
-from redis.backoff import NoBackoff
-from redis.connection import BlockingConnectionPool, parse_url
-from redis.retry import Retry
-
+from message_worker_client.envelope.redis_client import redis_client
 from worker.domain.messages import ChannelAddress
 from worker.observability.logs import log
 
@@ -58,21 +53,16 @@ class LiveReplies:
     ) -> None:
         self.interval_s = interval_s
         self.clock = clock
-        # Timeouts in the URL are meant for Celery. No retries, no CLIENT SETINFO, RESP2: each step
-        # more could time out within a turn.
-        options: dict[str, Any] = {
-            **parse_url(url),  # type: ignore[no-untyped-call]
-            "max_connections": _CONNECTIONS,
-            "timeout": _TIMEOUT_S,
-            "socket_timeout": _TIMEOUT_S,
-            "socket_connect_timeout": _TIMEOUT_S,
-            "socket_keepalive": True,
-            "retry": Retry(NoBackoff(), 0),
-            "protocol": 2,
-            "driver_info": None,
-        }
-        self._pool = BlockingConnectionPool(**options)  # type: ignore[no-untyped-call]
-        self._redis = Redis(connection_pool=self._pool)
+        self._redis = redis_client(
+            url,
+            timeout_s=_TIMEOUT_S,
+            max_connections=_CONNECTIONS,
+            timeout=_TIMEOUT_S,
+            socket_keepalive=True,
+            # No CLIENT SETINFO, RESP2: each step more could time out within a turn.
+            protocol=2,
+            driver_info=None,
+        )
         self._pause_s = pause_s
         self._lock = threading.Lock()
         self._paused_until = float("-inf")
@@ -99,7 +89,7 @@ class LiveReplies:
 
     def close(self) -> None:
         """Close the connections."""
-        self._pool.disconnect()
+        self._redis.close()
 
 
 class LiveReply:

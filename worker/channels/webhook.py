@@ -33,6 +33,7 @@ from worker.net.answer import Answer, IncompleteAnswerError, parse_retry_after
 from worker.net.clock import boottime
 from worker.net.dial import Lookup, look_up
 from worker.net.post_once import Endpoint, EndpointStatus, endpoint_status
+from worker.net.proxy import Proxy
 from worker.net.public_addresses import is_public
 from worker.net.signing import Signer
 from worker.net.window import CallWindow
@@ -57,6 +58,7 @@ class WebhookChannel:
     allow_private: bool = False
     deadline_s: float = DEADLINE_S
     lookup: Lookup = look_up
+    proxy: Proxy | None = None
     takes_key: ClassVar[bool] = True
     """The receiver drops a `webhook-id` that it has seen."""
 
@@ -72,6 +74,7 @@ class WebhookChannel:
             # At each delivery, not only at the start: by now the name may lead elsewhere.
             allowed=None if self.allow_private else is_public,
             lookup=self.lookup,
+            proxy=self.proxy,
         )
         begun = boottime()
         trace = {"traceparent": reply.traceparent} if reply.traceparent else {}

@@ -1,4 +1,9 @@
-"""Output of commands: colours and progress bars on a terminal, plain whole lines elsewhere."""
+"""Output of commands: colours and progress bars on a terminal, plain whole lines elsewhere.
+
+People write what these commands print. No text of theirs may steer a terminal, change the order in
+which a line is read, or look like a line of ours: `visible` decides that, for all output. What is
+printed through `out` and `err` passes it even where a caller forgot.
+"""
 
 import json
 import re
@@ -7,16 +12,40 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Final
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.segment import Segment
 from rich.table import Table
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+_UNSAFE: Final = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # C0 and C1 but tab and newline
+    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # they reorder what follows (bidi)
+    "\u2028\u2029"  # they end a line for some programs
+    "\ud800-\udfff]"  # half characters, which no output can encode
+)
+_NEWLINE: Final = "\N{RETURN SYMBOL}"
 
-_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-"""C0 and C1 but tab and newline: a reply must not steer somebody's terminal."""
+
+def visible(text: str) -> str:
+    """Replace each character that a terminal would obey instead of showing it."""
+    return _UNSAFE.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+class _SafeConsole(Console):
+    """A console that shows every text, whoever wrote it, and obeys none."""
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterator[Segment]:
+        """Render as usual; only rich's own control codes stay."""
+        for segment in super().render(renderable, options):
+            safe = segment.text if segment.control else visible(segment.text)
+            yield Segment(safe, segment.style, segment.control)
+
+
+out = _SafeConsole(highlight=False)
+err = _SafeConsole(stderr=True, highlight=False)
 
 _UNITS: Final = ((172_800, 86_400, "d"), (7_200, 3_600, "h"), (120, 60, "min"))
 """Seconds from which on this unit is used: 90 s is more precise than 2 min."""
@@ -30,21 +59,31 @@ def print_line(line: str = "") -> None:
 def print_json(value: object) -> None:
     """Print one line of JSON."""
     out.print(
-        json.dumps(value, ensure_ascii=False, default=str),
+        visible_json(json.dumps(value, ensure_ascii=False, default=str)),
         soft_wrap=True,
         markup=False,
         emoji=False,
     )
 
 
+def visible_json(document: str) -> str:
+    """Spell those characters in JSON's own way: the value stays the same."""
+    return _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", document)
+
+
 def warn(line: str) -> None:
     """Print one plain line to stderr."""
-    err.print(line, soft_wrap=True, markup=False)
+    err.print(one_line(line), soft_wrap=True, markup=False)
+
+
+def one_line(text: str) -> str:
+    """Return foreign text as one line without markup, for a terminal."""
+    return visible(text).replace("\n", _NEWLINE)
 
 
 def escape_for_terminal(text: str) -> str:
-    """Escape foreign text for a terminal and for markup."""
-    return escape(_CONTROL.sub("\N{REPLACEMENT CHARACTER}", text))
+    """Escape foreign text for a terminal and for markup; it stays on its line."""
+    return escape(one_line(text))
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Mapping[str, object]], none: str) -> None:

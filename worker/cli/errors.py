@@ -11,6 +11,7 @@ from typing import Final
 
 import typer
 
+from worker.cli.console import visible
 from worker.domain.errors import DatabaseAwayError, SettingsError, WorkerError
 
 FAILED: Final = 1
@@ -38,7 +39,9 @@ def errors_as_one_line() -> Iterator[None]:
     except (CommandError, WorkerError) as error:
         away = isinstance(error, DatabaseAwayError)
         fix = ". Is it running, and is DATABASE_URL right?" if away else ""
-        sys.stderr.write(f"worker: {error}{fix}\n")
+        # Its text may name what somebody sent: a line of that must not pass for one of ours.
+        first, *more = visible(str(error)).split("\n")
+        sys.stderr.write("\n  ".join([f"worker: {first}", *more]) + f"{fix}\n")
         misused = isinstance(error, MisuseError | SettingsError)
         raise typer.Exit(MISUSED if misused else FAILED) from None
     except ModuleNotFoundError as error:

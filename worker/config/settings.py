@@ -7,6 +7,7 @@ Secrets may come from files instead: DATABASE_URL_FILE names the file of DATABAS
 """
 
 import os
+import unicodedata
 from pathlib import Path
 from typing import Annotated, Final, Literal
 from uuid import UUID
@@ -14,6 +15,7 @@ from uuid import UUID
 from pydantic import Field, PositiveInt, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from message_worker_client.envelope.broker_url import read_broker_url
 from worker.domain.errors import SettingsError
 
 RESERVED_THREADS = 16
@@ -86,6 +88,18 @@ class Settings(BaseSettings):
     )
     log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR")
 
+    @field_validator(*SECRETS, mode="before")
+    @classmethod
+    def _as_copied(cls, value: object) -> object:
+        return checked_secret(value) if isinstance(value, str) else value
+
+    @field_validator("telnyx_api_key")
+    @classmethod
+    def _fits_a_header(cls, key: SecretStr) -> SecretStr:
+        if not all("!" <= one <= "~" for one in key.get_secret_value()):
+            raise ValueError("it has a blank, or a character that no key has: give the key alone")
+        return key
+
     @field_validator("database_url", "listen_database_url")
     @classmethod
     def _postgres(cls, url: str | None) -> str | None:
@@ -100,8 +114,7 @@ class Settings(BaseSettings):
     @field_validator("broker_url")
     @classmethod
     def _broker(cls, url: str) -> str:
-        if not url.startswith(("redis://", "rediss://", "amqp://", "amqps://")):
-            raise ValueError("give redis://host:6379/0, rediss://…, amqp://… or amqps://…")
+        read_broker_url(url)
         return url
 
     @field_validator("log_level")
@@ -127,6 +140,16 @@ def is_configured(name: str) -> bool:
     return bool(os.environ.get(name) or os.environ.get(f"{name}_FILE"))
 
 
+def checked_secret(text: str) -> str:
+    """Return a secret as it is. Raises `ValueError`, unquoted, if it was not copied as it is."""
+    if not text.strip():
+        raise ValueError("it is blank")
+    # A password or key with one of these was cut or joined when it was copied.
+    if text != text.strip() or any(unicodedata.category(one) == "Cc" for one in text):
+        raise ValueError("it has a line break, or a blank around it: give it alone, on one line")
+    return text
+
+
 def secret_from_file(name: str) -> str | None:
     """Read the file that NAME_FILE names, without the final newline; None = it names none.
 
@@ -145,7 +168,10 @@ def secret_from_file(name: str) -> str | None:
         raise SettingsError(f"{name}: the file that {name}_FILE names {found}") from None
     if not text:
         raise SettingsError(f"{name}: the file that {name}_FILE names is empty")
-    return text
+    try:
+        return checked_secret(text)
+    except ValueError as error:
+        raise SettingsError(f"{name}: the file that {name}_FILE names: {error}") from None
 
 
 def load_settings() -> Settings:

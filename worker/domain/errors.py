@@ -37,6 +37,13 @@ class WorkerError(Exception):
         """Seconds that the other side asked us to wait; None = it did not ask."""
 
 
+def named(error: BaseException) -> str:
+    """Return an error's type and its code (Telnyx's, or an SQLSTATE), for a log line: no text."""
+    code = getattr(error, "sqlstate", None) or getattr(error, "code", None)
+    kind = type(error).__name__
+    return f"{kind} {code}" if isinstance(code, str) and code else kind
+
+
 class RetryableError(WorkerError):
     """A later attempt may succeed; nothing happened on the other side."""
 

@@ -17,7 +17,7 @@ from worker.domain.deliveries import (
     state_after,
     wait_after,
 )
-from worker.domain.errors import StaleLeaseError
+from worker.domain.errors import StaleLeaseError, named
 from worker.domain.ids import ChannelUserId
 from worker.domain.routing import ChannelPolicy, Routing, TaskDelivery, WebhookDelivery
 from worker.handlers.telemetry.deliveries import (
@@ -108,7 +108,7 @@ class DeliverReplies:
         # A third party's channel may raise anything, after the reply went out. Only the type is
         # kept: the text may quote the reply.
         except Exception as error:  # noqa: BLE001 - see above
-            log.error("delivery.failed", delivery=reply.delivery_id, error=type(error).__name__)
+            log.error("delivery.failed", delivery=reply.delivery_id, error=named(error))
             return Unclear(reason=type(error).__name__)
 
 

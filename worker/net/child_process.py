@@ -46,6 +46,7 @@ class ChildProcess:
     `stop_signals`: `stop` sends them one after the other, and SIGKILL at the end. The child also
     gets the first one when we die.
     `keep_open`: file descriptors that the child inherits: a lock on one lives as long as the child.
+    `umask`: of the files that the child makes; -1 = ours.
     Raises `ChildProcessError` if the program cannot be started at all.
     """
 
@@ -58,6 +59,7 @@ class ChildProcess:
         account: Account | None = None,
         env: Mapping[str, str] | None = None,
         keep_open: tuple[int, ...] = (),
+        umask: int = -1,
     ) -> None:
         self._stop_signals = stop_signals
         self._parent = os.getpid()
@@ -69,6 +71,7 @@ class ChildProcess:
             stdin=subprocess.DEVNULL,
             env=env,
             pass_fds=keep_open,
+            umask=umask,
             start_new_session=True,
         )
         threading.Thread(

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import httpx
 
 from worker.net.answer import IncompleteAnswerError
+from worker.net.proxy import Proxy, open_tunnel
 from worker.net.window import DEADLINE_PASSED, CallWindow
 
 Lookup: TypeAlias = Callable[[str, int], Sequence[tuple[int, Any]]]
@@ -17,19 +18,20 @@ Lookup: TypeAlias = Callable[[str, int], Sequence[tuple[int, Any]]]
 
 
 def tls_context(environ: Mapping[str, str]) -> ssl.SSLContext:
-    """Trust the authorities that httpx brings, or those of SSL_CERT_FILE.
+    """Trust the authorities that httpx brings, or those of SSL_CERT_FILE and SSL_CERT_DIR.
 
     TLS 1.2 or newer, HTTP/1.1 only. Slow (20 ms): build one for all threads. Raises ValueError if
-    that file cannot be read.
+    they cannot be read.
     """
-    cafile = environ.get("SSL_CERT_FILE")
+    cafile, capath = (environ.get(name) or None for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"))
     try:
-        if cafile:
-            context = ssl.create_default_context(cafile=cafile)
+        if cafile or capath:
+            context = ssl.create_default_context(cafile=cafile, capath=capath)
         else:
             context = httpx.create_ssl_context(trust_env=False)
     except OSError as error:
-        raise ValueError(f"SSL_CERT_FILE cannot be read ({type(error).__name__})") from None
+        name = "SSL_CERT_FILE" if cafile else "SSL_CERT_DIR"
+        raise ValueError(f"{name} cannot be read ({type(error).__name__})") from None
     context.set_alpn_protocols(["http/1.1"])
     return context
 
@@ -71,22 +73,24 @@ def dial(
     *,
     allowed: Callable[[str], bool] | None = None,
     lookup: Lookup = look_up,
+    proxy: Proxy | None = None,
 ) -> socket.socket:
     """Connect to an allowed address of a host. Raises IncompleteAnswerError.
 
     `allowed` is asked about each address, as text; None = all are.
     """
     host, port = address
-    try:
-        found = lookup(host, port)
-    except (OSError, UnicodeError) as error:
-        raise IncompleteAnswerError(f"lookup: {type(error).__name__}") from error
-    # Looked up once, and only checked addresses are tried: a second answer of a rebinding name
-    # server could lead to an address inside our own network.
-    passed = [one for one in found if allowed is None or allowed(one[1][0])]
-    if found and not passed:
-        raise IncompleteAnswerError("address not allowed")
-    sock = connect_one_of(passed, window)
+    if proxy is None:
+        sock = connect_one_of(_addresses(address, allowed, lookup), window)
+    else:
+        # The proxy gets the address that was checked: it would look the name up for itself.
+        checked = host if allowed is None else _addresses(address, allowed, lookup)[0][1][0]
+        sock = connect_one_of(_addresses((proxy.host, proxy.port), None, lookup), window)
+        try:
+            open_tunnel(sock, (checked, port), proxy, window)
+        except BaseException:
+            sock.close()
+            raise
     if tls is None:
         return sock
     try:
@@ -97,6 +101,21 @@ def dial(
         raise IncompleteAnswerError(f"tls: {type(error).__name__}") from error
     finally:
         sock.close()  # wrap_socket has taken the descriptor over; this closes what it left
+
+
+def _addresses(
+    address: tuple[str, int], allowed: Callable[[str], bool] | None, lookup: Lookup
+) -> Sequence[tuple[int, Any]]:
+    try:
+        found = lookup(*address)
+    except (OSError, UnicodeError) as error:
+        raise IncompleteAnswerError(f"lookup: {type(error).__name__}") from error
+    # Looked up once, and only checked addresses are tried: a second answer of a rebinding name
+    # server could lead to an address inside our own network.
+    passed = [one for one in found if allowed is None or allowed(one[1][0])]
+    if not passed:
+        raise IncompleteAnswerError("address not allowed" if found else "lookup: nothing found")
+    return passed
 
 
 def connect_one_of(addresses: Sequence[tuple[int, Any]], window: CallWindow) -> socket.socket:
@@ -118,5 +137,4 @@ def connect_one_of(addresses: Sequence[tuple[int, Any]], window: CallWindow) -> 
             raise
         else:
             return sock
-    reason = "lookup: nothing found" if last is None else f"connect: {type(last).__name__}"
-    raise IncompleteAnswerError(reason) from last
+    raise IncompleteAnswerError(f"connect: {type(last).__name__}") from last

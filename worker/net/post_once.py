@@ -16,6 +16,7 @@ import httpx
 from worker.net.answer import Answer, IncompleteAnswerError
 from worker.net.connection import Connection, address_of, core_url, request_to
 from worker.net.dial import Lookup, bounded, dial, look_up
+from worker.net.proxy import Proxy
 from worker.net.window import CallWindow
 
 
@@ -50,6 +51,7 @@ class Endpoint:
     whole_answer: bool = True
     allowed: Callable[[str], bool] | None = None
     lookup: Lookup = look_up
+    proxy: Proxy | None = None
 
     def __post_init__(self) -> None:
         if self.tls is None and self.url.scheme == "https":
@@ -73,7 +75,14 @@ class Endpoint:
         # The names here are other people's, and so are the servers that answer for them.
         lookup = bounded(self.lookup, window)
         tls = self.tls if self.url.scheme == "https" else None
-        return dial(address_of(self.url), tls, window, allowed=self.allowed, lookup=lookup)
+        return dial(
+            address_of(self.url),
+            tls,
+            window,
+            allowed=self.allowed,
+            lookup=lookup,
+            proxy=self.proxy,
+        )
 
     def _read(self, head: Answer, parts: Iterator[bytes]) -> Answer:
         body = bytearray()

@@ -39,27 +39,27 @@ def signer_from(
     """
     keys = []
     for name in variables:
-        if not (secret := environ.get(name)):
+        if not (secret := environ.get(name, "").strip()):
             raise ValueError(f"secret_env: {name} is not set: set it")
-        keys.append(_key_of("secret_env", secret))
+        keys.append(_key_of(secret, f"secret_env: {name}"))
     for file in files:
         try:
             secret = file.read_text(encoding="ascii")
         except (OSError, UnicodeDecodeError) as error:
             fault = f"{file} cannot be read ({type(error).__name__})"
             raise ValueError(f"secret_file: {fault}") from None
-        keys.append(_key_of("secret_file", secret))
+        keys.append(_key_of(secret, f"secret_file: {file}"))
     return Signer(keys)
 
 
-def _key_of(setting: str, secret: str) -> bytes:
+def _key_of(secret: str, place: str) -> bytes:
     # Strictly: the library would read any text as base64 and skip all other characters.
     fix = f"give whsec_ and the base64 of at least {MIN_KEY_BYTES} random bytes"
     encoded = secret.strip().removeprefix("whsec_").rstrip("=")
     try:
         key = base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
     except ValueError:
-        raise ValueError(f"{setting}: the key is not base64: {fix}") from None
+        raise ValueError(f"{place}: the key is not base64: {fix}") from None
     if len(key) < MIN_KEY_BYTES:
-        raise ValueError(f"{setting}: the key has {len(key)} bytes: {fix}")
+        raise ValueError(f"{place}: the key has {len(key)} bytes: {fix}")
     return key

@@ -1,6 +1,7 @@
 """Sends spans with OpenTelemetry's SDK. Imported only if traces are wanted: the SDK is an extra."""
 
 import logging
+import os
 import threading
 from collections.abc import Mapping
 from typing import Final
@@ -13,6 +14,10 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from worker.observability import traces
 from worker.observability.logs import log
 
+_OWN_CERTIFICATES: Final = (
+    "OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE",
+    "OTEL_EXPORTER_OTLP_CERTIFICATE",
+)
 STOP_S: Final = 2.0
 """How long an ending process waits for its last spans; the library's own limit is 30 s."""
 
@@ -32,7 +37,7 @@ class TraceExport:
         """Send spans from a thread of their own; when its queue is full, spans are dropped."""
         # A collector that cannot be reached, or a mistyped variable, costs the traces only.
         try:
-            exporter = trace_exporter.OTLPSpanExporter()
+            exporter = trace_exporter.OTLPSpanExporter(certificate_file=_certificates())
             self.provider.add_span_processor(BatchSpanProcessor(exporter))
         except Exception as error:  # noqa: BLE001 - see above
             log.error("traces.start_failed", error=type(error).__name__)
@@ -43,6 +48,12 @@ class TraceExport:
         ending = threading.Thread(target=self.provider.shutdown, name="traces", daemon=True)
         ending.start()
         ending.join(STOP_S)
+
+
+def _certificates() -> str | None:
+    """Return SSL_CERT_FILE, which the exporter's library does not read; None = its own settings."""
+    own = any(os.environ.get(name) for name in _OWN_CERTIFICATES)
+    return None if own else os.environ.get("SSL_CERT_FILE") or None
 
 
 def _quieten() -> None:

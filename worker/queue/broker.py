@@ -10,6 +10,8 @@ from kombu.connection import Connection
 from kombu.exceptions import KombuError
 from redis import Redis, RedisError
 
+from message_worker_client.envelope.broker_url import read_broker_url
+from message_worker_client.envelope.redis_client import redis_client
 from message_worker_client.envelope.wire import INBOUND
 
 TURNS: Final = "turns"
@@ -20,6 +22,8 @@ ANSWER: Final = "channel_users.answer"
 DELIVER: Final = "replies.deliver"
 UNACKED: Final = "unacked"
 """The Redis hash in which kombu notes messages that a worker took and has not acknowledged."""
+_PRIORITIES: Final = ("", "\x06\x163", "\x06\x166", "\x06\x169")
+"""kombu's suffixes of a queue's name, one list for each priority."""
 ERRORS: Final = (KombuError, AMQPError, MessageNacked, RedisError, OSError)
 """Errors of a failing broker. Log only their type: the texts may quote what was sent."""
 _SHORTEST_VISIBILITY_S: Final = 120.0
@@ -94,16 +98,26 @@ def broker_settings(url: str, *, longest_task_s: float, connections: int) -> dic
 def waiting_entries(url: str, queues: Iterable[str]) -> Mapping[str, int]:
     """Count the waiting entries of each queue, over a fresh connection; on Redis also the unacked.
 
-    Raises one of `ERRORS`. A queue that no worker has declared yet is empty.
+    Entries of all priorities count, whose lists are apart on Redis. Raises one of `ERRORS`. A
+    queue that no worker has declared yet is empty.
     """
     if is_amqp(url):
         with _rabbitmq(url) as connection:
             return {name: _depth(connection, name) for name in queues}
-    with Redis.from_url(
-        url, socket_timeout=_PATIENCE_S, socket_connect_timeout=_PATIENCE_S
-    ) as client:
-        depths = {name: int(client.llen(name)) for name in queues}
-        return depths | {UNACKED: int(client.hlen(UNACKED))}
+    with redis_client(url, timeout_s=_PATIENCE_S) as client:
+        names = list(queues)
+        with client.pipeline(transaction=False) as pipe:
+            for name in names:
+                for priority in _PRIORITIES:
+                    pipe.llen(name + priority)
+            pipe.hlen(UNACKED)
+            *lengths, unacked = map(int, pipe.execute())
+        step = len(_PRIORITIES)
+        depths = {
+            name: sum(lengths[number * step : (number + 1) * step])
+            for number, name in enumerate(names)
+        }
+        return depths | {UNACKED: unacked}
 
 
 def rabbitmq_version(url: str) -> str:
@@ -115,7 +129,13 @@ def rabbitmq_version(url: str) -> str:
 @contextmanager
 def _rabbitmq(url: str) -> Iterator[Any]:
     options = {"read_timeout": _PATIENCE_S, "write_timeout": _PATIENCE_S}
-    with Connection(url, connect_timeout=_PATIENCE_S, transport_options=options) as connection:
+    address = read_broker_url(url)
+    with Connection(
+        address.bare,
+        ssl=address.use_ssl,
+        connect_timeout=_PATIENCE_S,
+        transport_options=options,
+    ) as connection:
         connection.ensure_connection(max_retries=0)
         yield connection
 
@@ -131,8 +151,6 @@ def _depth(connection: Any, queue: str) -> int:  # noqa: ANN401 - kombu has no t
 
 _INDEX: Final = "unacked_index"
 """kombu's sorted set beside the hash: when each entry was taken."""
-_PRIORITIES: Final = ("", "\x06\x163", "\x06\x166", "\x06\x169")
-"""kombu's suffixes of a queue's name, one list for each priority."""
 _LISTS: Final = tuple(queue + priority for queue in QUEUES for priority in _PRIORITIES)
 _PAGE: Final = 100
 

@@ -26,13 +26,12 @@ Nothing is lost, because the sweeper finds what is due.
 class BrokerClient:
     """Publishes wakes and producers' tasks; all threads of the process share it.
 
-    `app` is the Celery app, with the entry gate installed. `concurrency`: threads of its pool.
+    `app` is the Celery app, with the entry gate installed.
     """
 
-    def __init__(self, app: Any, *, url: str, concurrency: int) -> None:  # noqa: ANN401 - no types
+    def __init__(self, app: Any, *, url: str) -> None:  # noqa: ANN401 - no types
         self._app = app
         self._url = url
-        self._concurrency = concurrency
         self._no_wakes_until = 0.0
         """By the monotonic clock."""
 
@@ -42,7 +41,8 @@ class BrokerClient:
 
     def is_saturated(self) -> bool:
         """Return whether every thread has a message, so that the consumer may take no more."""
-        return len(state.reserved_requests) >= self._concurrency
+        # The pool's own size: Celery's option -c takes precedence over CONCURRENCY.
+        return len(state.reserved_requests) >= int(self._app.pool_threads)
 
     def waiting_entries(self) -> int:
         """Count the entries that wait on our queues, over a fresh connection.

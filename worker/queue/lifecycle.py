@@ -50,6 +50,7 @@ class RunService(bootsteps.StartStopStep):
         faulthandler.register(SIGUSR1)
         sys.setswitchinterval(SWITCH_S)
         worker.app.threads = worker.pool.executor
+        worker.app.pool_threads = worker.pool.limit
         while True:
             state.maybe_shutdown()
             try:

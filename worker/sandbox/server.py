@@ -87,7 +87,15 @@ class EmbeddedServer(ABC):
             stop_signals=stop_signals,
             account=account,
             keep_open=self._keep_open,
+            # Data and logs hold what people write.
+            umask=0o077,
         )
+
+
+def make_private(folder: Path) -> None:
+    """Make a folder that only we may enter; one of an earlier version is closed, too."""
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)
 
 
 def size_of(log: Path) -> int:

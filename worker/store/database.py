@@ -13,7 +13,7 @@ from sqlalchemy import event, make_url
 from sqlalchemy.exc import DisconnectionError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
-from worker.domain.errors import DatabaseAwayError, PermanentError
+from worker.domain.errors import DatabaseAwayError, PermanentError, named
 from worker.net.clock import boottime
 from worker.store.rows import Value, value_of
 from worker.store.sql import Connection, Row, Rows, Statement
@@ -217,16 +217,17 @@ def _translated() -> Iterator[None]:
         yield
     except (*_AWAY, psycopg.OperationalError, psycopg.InterfaceError) as error:
         if (error.sqlstate or "").startswith(_LIMIT_EXCEEDED):
-            raise PermanentError(f"Postgres refused a statement: {_kind(error)}") from None
-        raise DatabaseAwayError(f"Postgres: {_kind(error)}") from error
+            raise _refused(error) from None
+        raise DatabaseAwayError(f"Postgres: {named(error)}") from error
     except SQLAlchemyError as error:  # the pool: none is free, or each is dead
         raise DatabaseAwayError(f"Postgres: {type(error).__name__} of the pool") from error
     except psycopg.IntegrityError:
         raise  # a broken invariant of ours is a bug, and must look like one
     except psycopg.Error as error:
         # `from None`: the driver's message quotes the parameters, and with them personal data.
-        raise PermanentError(f"Postgres refused a statement: {_kind(error)}") from None
+        raise _refused(error) from None
 
 
-def _kind(error: psycopg.Error) -> str:
-    return f"{type(error).__name__} {error.sqlstate or ''}".strip()
+def _refused(error: psycopg.Error) -> PermanentError:
+    text = f"Postgres refused a statement: {named(error)}"
+    return PermanentError(text, code=error.sqlstate)

@@ -11,6 +11,7 @@ from worker.domain.errors import SettingsError
 from worker.domain.tools import ToolConfig
 from worker.net.dial import tls_context
 from worker.net.post_once import parse_url
+from worker.net.proxy import proxy_for
 from worker.net.signing import signer_from
 from worker.tools.http import HttpTool
 from worker.tools.python import PythonTool
@@ -21,7 +22,7 @@ def build_tools(configs: Mapping[str, ToolConfig], environ: Mapping[str, str]) -
     """Build them all; imports the modules of functions.
 
     Raises `SettingsError`: one line that names the tool, the fault and the fix. `environ` has the
-    variables of `secret_env`, and perhaps SSL_CERT_FILE.
+    variables of `secret_env`, and perhaps SSL_CERT_FILE and HTTPS_PROXY.
     """
     tls = cache(lambda: tls_context(environ))
     built: dict[str, Tool] = {}
@@ -43,7 +44,7 @@ def _build(
     variables = () if config.secret_env is None else (config.secret_env,)
     files = () if config.secret_file is None else (config.secret_file,)
     signer = signer_from(variables=variables, files=files, environ=environ)
-    return HttpTool(config, url, signer, tls())
+    return HttpTool(config, url, signer, tls(), proxy=proxy_for(url, environ))
 
 
 def _check_parameters(config: ToolConfig) -> None:

@@ -28,6 +28,7 @@ from worker.domain.tools import MAX_OUTPUT_BYTES, ToolConfig, ToolRequest, ToolR
 from worker.net.answer import Answer, IncompleteAnswerError, parse_retry_after
 from worker.net.clock import boottime
 from worker.net.post_once import Endpoint, EndpointStatus, endpoint_status
+from worker.net.proxy import Proxy
 from worker.net.signing import Signer
 from worker.net.window import CallWindow
 from worker.tools.tool import BAD_ARGUMENTS, done, failed, unknown
@@ -52,9 +53,10 @@ class HttpTool:
         signer: Signer,
         tls: ssl.SSLContext,
         *,
+        proxy: Proxy | None = None,
         waits_s: Sequence[float] = WAITS_S,
     ) -> None:
-        self._endpoint = Endpoint(url, tls, max_body_bytes=MAX_OUTPUT_BYTES)
+        self._endpoint = Endpoint(url, tls, max_body_bytes=MAX_OUTPUT_BYTES, proxy=proxy)
         self._signer = signer
         # Without a key that the tool honours, a second try could do the thing twice.
         self._waits_s = tuple(waits_s) if config.honours_key else ()

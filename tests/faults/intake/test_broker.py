@@ -96,7 +96,7 @@ def shared_ground(
     # Only Redis dies here: a worker that the machine holds up is not to be taken for dead.
     agents = agents_file(3.0).replace("alive_s = 1.5", "alive_s = 15")
     with fresh_ground(shared_postgres, broker_url=redis.url, agents=agents) as ground:
-        ground.fleet.start(1, BROKER_URL=f"redis://127.0.0.1:{proxy.port}/0")
+        ground.fleet.start(1, BROKER_URL=redis.url_of(0, port=proxy.port))
         yield ground
 
 
@@ -131,7 +131,7 @@ def test_a_flushed_redis_loses_nothing_that_was_accepted(
     ground: Ground, redis: EmbeddedRedis
 ) -> None:
     users = flood(ground, 30)
-    with Redis(port=redis.port) as client:
+    with Redis.from_url(redis.url) as client:
         client.flushall()
     assert_answered_once(ground, users)
 

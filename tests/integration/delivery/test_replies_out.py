@@ -84,7 +84,7 @@ def out(shared_postgres: EmbeddedPostgres, shared_redis: EmbeddedRedis) -> Itera
         running_fleet(
             folder,
             database_url=url,
-            broker_url=f"redis://127.0.0.1:{shared_redis.port}/3",
+            broker_url=shared_redis.url_of(3),
             simulator=simulator,
             agents=agents_file(more=ways_out(folder, proxy)),
         ) as ground,

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import packages_distributions, requires
 from typing import Any
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -22,6 +23,7 @@ from message_worker_client import Producer, ProducerError
 from message_worker_client.envelope import parse_envelope
 from tests.support.databases import ROOT
 from tests.support.tcp_proxy import Mode, TcpProxy, postgres_socket, through
+from worker.sandbox.redis import EmbeddedRedis
 
 TIMEOUT_S = 2.0
 CANARY = "CANARY-b7e1"
@@ -45,16 +47,15 @@ def ids_in(url: str) -> list[str]:
 
 @pytest.fixture
 def proxy(broker_url: str) -> Iterator[TcpProxy]:
-    with Redis.from_url(broker_url) as redis:
-        port = redis.get_connection_kwargs()["port"]
-    with TcpProxy(("127.0.0.1", port)) as made:
+    with TcpProxy(("127.0.0.1", urlsplit(broker_url).port or 0)) as made:
         yield made
 
 
 @pytest.fixture
-def producer(proxy: TcpProxy) -> Iterator[Producer]:
+def producer(proxy: TcpProxy, shared_redis: EmbeddedRedis) -> Iterator[Producer]:
     """A producer behind the proxy, with its connection open."""
-    with Producer(broker_url=f"redis://127.0.0.1:{proxy.port}", timeout_s=TIMEOUT_S) as made:
+    url = shared_redis.url_of(0, port=proxy.port)
+    with Producer(broker_url=url, timeout_s=TIMEOUT_S) as made:
         made.send(**message(0))
         yield made
 

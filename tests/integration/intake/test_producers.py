@@ -72,7 +72,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def ground(shared_postgres: EmbeddedPostgres, shared_redis: EmbeddedRedis) -> Iterator[Ground]:
     """Two workers on a Redis database that other tests leave alone."""
-    broker_url = f"redis://127.0.0.1:{shared_redis.port}/1"
+    broker_url = shared_redis.url_of(1)
     with fresh_ground(
         shared_postgres,
         broker_url=broker_url,
@@ -93,7 +93,7 @@ def place(ground: Ground, folder: Path) -> Place:
 @pytest.fixture
 def refusing(shared_redis: EmbeddedRedis, database_url: str, folder: Path) -> Place:
     """A Redis that takes no message."""
-    url = f"redis://127.0.0.1:{shared_redis.port}/2"
+    url = shared_redis.url_of(2)
     with Redis.from_url(url) as redis:
         redis.set("inbound", "not a list")
     return Place(broker_url=url, database_url=database_url, folder=folder)

@@ -151,7 +151,7 @@ def test_with_nothing_configured_every_setting_is_named_and_the_rest_is_not_chec
     env = {"SANDBOX_DIR": str(tmp_path / "none"), "FLOWER_URL": FLOWER_NOWHERE}
     said = invoke("doctor", "--json", env=env)
     assert said.returncode == 1
-    assert said.stderr == "worker: 4 of 27 checks found a fault\n"
+    assert said.stderr == "worker: 4 of 29 checks found a fault\n"
     lines = lines_of(said)
     for name in ("DATABASE_URL", "BROKER_URL", "TELNYX_API_KEY", "NAMESPACE"):
         assert (lines[name]["level"], lines[name]["found"]) == ("fault", "is not set")
@@ -307,14 +307,6 @@ PLANTS: list[tuple[Any, Any, str, Level, str, str]] = [
         "API key",
         FAULT,
         "refused (status 401, code 10009)",
-        "TELNYX_API_KEY",
-    ),
-    (
-        changed(telnyx_api_key=SecretStr("KEY with ünusable letters")),
-        T,
-        "API key",
-        FAULT,
-        "do not fit a header",
         "TELNYX_API_KEY",
     ),
     (
@@ -477,7 +469,7 @@ def test_a_check_that_hangs_or_breaks_is_a_fault_and_the_next_one_runs(ground: G
 def test_servers_that_accept_and_say_nothing_end_in_time(ground: Ground) -> None:
     with TcpProxy(("127.0.0.1", ground.redis.port)) as proxy:
         proxy.mode = Mode.BLACK_HOLE
-        ground.changes["broker_url"] = f"redis://127.0.0.1:{proxy.port}/0?socket_timeout=0.3"
+        ground.changes["broker_url"] = ground.redis.url_of(0, port=proxy.port)
         line = looked(R, ground.setup())["broker connection"]
     assert (line.level, line.found) == (Level.FAULT, "no connection (TimeoutError)")
 

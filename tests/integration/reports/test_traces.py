@@ -85,7 +85,7 @@ def traced(shared_postgres: EmbeddedPostgres, shared_redis: EmbeddedRedis) -> It
         receiver() as collector,
         fresh_ground(
             shared_postgres,
-            broker_url=f"redis://127.0.0.1:{shared_redis.port}/4",
+            broker_url=shared_redis.url_of(4),
             agents=agents_file(more=WAYS_OUT.format(hook=hooks.url)),
         ) as ground,
     ):

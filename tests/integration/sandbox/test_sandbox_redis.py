@@ -1,11 +1,13 @@
 """The embedded Redis."""
 
 import socket
+import subprocess
 import threading
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
-from redis import Redis
+from redis import AuthenticationError, Redis
 
 from worker.sandbox.redis import EmbeddedRedis, find_server
 
@@ -27,6 +29,35 @@ def test_it_answers_keeps_a_file_and_evicts_nothing(redis_server: EmbeddedRedis)
         assert client.config_get("appendonly")["appendonly"] == "yes"
         assert client.config_get("maxmemory-policy")["maxmemory-policy"] == "noeviction"
         assert client.config_get("bind")["bind"] == "127.0.0.1"
+
+
+def test_nobody_without_its_password_gets_in(redis_server: EmbeddedRedis) -> None:
+    with Redis(port=redis_server.port) as stranger:
+        for command in ("PING", "KEYS *", "FLUSHALL", "CONFIG SET dir /tmp"):
+            with pytest.raises(AuthenticationError):
+                stranger.execute_command(*command.split())
+    with connect(redis_server) as client:
+        assert client.ping()
+    running = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True)
+    password = urlsplit(redis_server.url).password or "none"
+    assert password not in running.stdout, "command lines are open to everybody"
+
+
+def test_its_files_are_its_owners_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "redis"
+    folder.mkdir(mode=0o755)  # as earlier versions left it
+    with EmbeddedRedis(folder) as server, connect(server) as client:
+        client.set("kept", "7")
+        client.bgrewriteaof()
+        assert folder.stat().st_mode & 0o777 == 0o700
+        made = [file for file in folder.rglob("*") if file.is_file()]
+        assert len(made) > 1
+        assert not [file for file in made if file.stat().st_mode & 0o077]
+
+
+def test_it_names_its_version(redis_server: EmbeddedRedis) -> None:
+    with connect(redis_server) as client:
+        assert client.info("server")["redis_version"] == redis_server.version != ""
 
 
 def test_data_and_port_survive_a_kill(redis_server: EmbeddedRedis) -> None:

@@ -105,8 +105,8 @@ def test_a_wrong_section_is_named_with_the_mend(tmp_path: Path, lines: str, said
     ("lines", "said"),
     [
         (HOOK.replace('"KEY"', '"GONE"'), "secret_env: GONE is not set"),
-        (HOOK.replace('"KEY"', '["KEY", "SHORT"]'), "secret_env: the key has 3 bytes"),
-        (HOOK.replace('"KEY"', '"NOT"'), "secret_env: the key is not base64"),
+        (HOOK.replace('"KEY"', '["KEY", "SHORT"]'), "secret_env: SHORT: the key has 3 bytes"),
+        (HOOK.replace('"KEY"', '"NOT"'), "secret_env: NOT: the key is not base64"),
         (HOOK.replace("env", "file"), "secret_file: .*KEY cannot be read"),
         (HOOK.replace("https:", "ftp:"), "url: give http"),
         (HOOK.replace("//", "//me:pass@"), "url: no user or password"),

@@ -93,5 +93,5 @@ def test_an_invented_user_has_an_address_that_fits_the_channel(channel: str, exp
 def test_a_reply_cannot_steer_the_terminal_or_the_markup() -> None:
     assert (
         escape_for_terminal("\x1b]0;title\x07 [red]x[/] a\tb\nc\r")
-        == "�]0;title� \\[red]x\\[/] a\tb\nc�"
+        == "�]0;title� \\[red]x\\[/] a\tb⏎c�"
     )

@@ -3,12 +3,16 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import psycopg
 import pytest
+from structlog.testing import capture_logs
 
 from tests.support.cli import invoke
 from tests.support.secret_files import GIVEN, OTHERS, in_files
+from worker.bootstrap.telnyx import build_telnyx
 from worker.config.settings import SECRETS, Settings, load_settings
-from worker.domain.errors import SettingsError
+from worker.domain.errors import PermanentError, SettingsError, named
+from worker.handlers.background.threads import _tried
 
 
 def read(env: dict[str, str]) -> Settings:
@@ -86,3 +90,86 @@ def test_a_broken_file_concerns_only_commands_that_need_it(tmp_path: Path) -> No
     sent = invoke("send", "--text", "x", "--channel", "NO", env=env | {"BROKER_URL": "redis://r"})
     assert sent.stderr.startswith("worker: not sent: channel: ")
     assert "canary" not in said.stderr + sent.stderr
+
+
+@pytest.mark.parametrize("name", GIVEN)
+@pytest.mark.parametrize(
+    "spoiled",
+    [
+        "{}\n",
+        "{}\r\n",
+        " {}",
+        "{} ",
+        "\u00a0{}",
+        "{}\ncanary",
+        "canary\t{}",
+        "{}\x85canary",
+        "{}\x00",
+        "  ",
+        "\n",
+    ],
+)
+def test_a_secret_that_was_copied_with_more_than_itself_is_one_line_with_its_name(
+    name: str, spoiled: str, tmp_path: Path
+) -> None:
+    value = spoiled.format(GIVEN[name] + "canary")
+    environments = [in_files(tmp_path, name) | {k: v for k, v in GIVEN.items() if k != name}]
+    (tmp_path / name).write_text(value, encoding="utf-8", newline="")
+    if "\x00" not in value:  # which no environment can hold
+        environments.append(GIVEN | {name: value})
+    if value.rstrip("\r\n") == GIVEN[name] + "canary" or not value.rstrip("\r\n"):
+        del environments[0]  # the newline at a file's end is the editor's
+    for env in environments:
+        with pytest.raises(SettingsError) as raised:
+            read(env)
+        line = str(raised.value)
+        assert line.startswith(f"{name}: ")
+        assert "canary" not in line
+        assert line.isprintable()
+
+
+@pytest.mark.parametrize("key", ["KEY two", "KEY\u200b", "Schl\u00fcssel", "KEY\u00a0x"])
+def test_a_key_that_no_header_can_carry_is_one_line_with_its_name(key: str) -> None:
+    with pytest.raises(SettingsError) as raised:
+        read(GIVEN | {"TELNYX_API_KEY": key})
+    assert str(raised.value).startswith("TELNYX_API_KEY: ")
+    assert key not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "line"),
+    [
+        ("TELNYX_BASE_URL", "https://k:S3cr@h/v2", "TELNYX_BASE_URL: "),
+        ("HTTPS_PROXY", "socks5://u:S3cr@h", "HTTPS_PROXY: give http://"),
+        ("SSL_CERT_FILE", "/no/such/file", "SSL_CERT_FILE cannot be read"),
+    ],
+)
+def test_what_reaches_telnyx_is_named_if_it_is_wrong(
+    name: str, value: str, line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    settings = read(GIVEN).model_copy(
+        update={"telnyx_base_url": value} if name == "TELNYX_BASE_URL" else {}
+    )
+    with pytest.raises(SettingsError) as raised:
+        build_telnyx(settings)
+    assert str(raised.value).startswith(line)
+    assert "S3cr" not in str(raised.value)
+
+
+def test_an_error_is_logged_with_its_code_and_without_its_text() -> None:
+    refused = PermanentError("Postgres refused a statement: canary", code="42703")
+    unique = psycopg.errors.UniqueViolation("canary")
+    for error, shown in (
+        (refused, "PermanentError 42703"),
+        (unique, "UniqueViolation 23505"),
+        (ValueError("canary"), "ValueError"),
+    ):
+
+        def fail(error: Exception = error) -> None:
+            raise error
+
+        with capture_logs() as logs:
+            _tried("sweep", fail, None)
+        assert logs == [{"event": "sweep.defect", "error": shown, "log_level": "error"}]
+        assert named(error) == shown

@@ -383,10 +383,12 @@ def test_calls_of_one_tool_run_side_by_side() -> None:
 
 def build(**fields: Any) -> None:  # noqa: ANN401 any field
     config = ToolConfig(name="t", **fields)
-    build_tools({"t": config}, {"SHORT": "c2hvcnQ=", "TEXT": NOT_BASE64, "EMPTY": ""})
+    build_tools({"t": config}, ENVIRON)
 
 
 NOT_BASE64 = "!!!!" + "c2hv" * 10
+ENVIRON = {"SHORT": "c2hvcnQ=", "TEXT": NOT_BASE64, "EMPTY": "", "BLANK": " \n"}
+ENVIRON |= {"TWO_LINES": "c2hv" * 8 + "\n" + "c2hv" * 8}
 URL: dict[str, Any] = {"url": "http://h/", "secret_env": "SHORT", "parameters": {"type": "object"}}
 
 
@@ -420,8 +422,10 @@ URL: dict[str, Any] = {"url": "http://h/", "secret_env": "SHORT", "parameters": 
         (URL | {"url": "http://user:PASSWORD@h/"}, "url: no user or password in it"),
         (URL | {"secret_env": "UNSET"}, "secret_env: UNSET is not set: set it"),
         (URL | {"secret_env": "EMPTY"}, "secret_env: EMPTY is not set: set it"),
-        (URL | {"secret_env": "TEXT"}, "secret_env: the key is not base64: give whsec_"),
-        (URL, "secret_env: the key has 5 bytes: give whsec_ and the base64 of at least 24"),
+        (URL | {"secret_env": "BLANK"}, "secret_env: BLANK is not set: set it"),
+        (URL | {"secret_env": "TWO_LINES"}, "secret_env: TWO_LINES: the key is not base64"),
+        (URL | {"secret_env": "TEXT"}, "secret_env: TEXT: the key is not base64: give whsec_"),
+        (URL, "secret_env: SHORT: the key has 5 bytes: give whsec_ and the base64 of at least 24"),
         (
             URL | {"secret_env": None, "secret_file": Path("/no/such/file")},
             "secret_file: /no/such/file cannot be read (FileNotFoundError)",

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from structlog.testing import capture_logs
+
 from worker.domain.errors import BrokerAwayError
 from worker.domain.timing import Timing
 from worker.handlers.background.watchdog import StallWatchdog
@@ -70,6 +72,18 @@ def test_a_broker_that_is_down_is_no_stall() -> None:
     bench = Bench(waiting=1, away=True)
     bench.watch(600)
     assert bench.exits == 0
+
+
+def test_entries_that_cannot_be_counted_are_logged_once_and_again_after_a_count() -> None:
+    """Otherwise a watchdog whose own connection fails would pass for a healthy worker."""
+    bench = Bench(waiting=0, away=True)
+    with capture_logs() as logs:
+        bench.watch(60)
+        bench.away = False
+        bench.watch(10)
+        bench.away = True
+        bench.watch(60)
+    assert [one["event"] for one in logs] == ["watchdog.count_failed"] * 2
 
 
 def test_a_worker_that_takes_something_is_not_stalled() -> None:

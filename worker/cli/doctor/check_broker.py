@@ -5,13 +5,13 @@ from typing import Any, Final
 
 from amqp.exceptions import AccessRefused
 from redis import Redis
-from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, RedisError
-from redis.retry import Retry
 
+from message_worker_client.envelope.redis_client import redis_client
 from worker.cli.doctor.examine import Setup
 from worker.domain.reports.finding import Finding, fault, ok, unchecked, warning
 from worker.queue.broker import ERRORS, is_amqp, rabbitmq_version
+from worker.queue.redis_rights import missing_rights
 
 _PATIENCE_S: Final = 3.0
 
@@ -69,6 +69,18 @@ def persistence(setup: Setup) -> Finding:
     return warning(found if saves is not None else "no append-only file", fix)
 
 
+def rights(setup: Setup) -> Finding:
+    """Check that the Redis user may do all that a worker does."""
+    if _is_rabbitmq(setup):
+        return ok("not checked (RabbitMQ)")
+    live = any(agent.stream for agent in setup.routing.agents.values())
+    url = setup.settings.broker_url
+    if lacking := missing_rights(url, timeout_s=_PATIENCE_S, live=live):
+        rules = " ".join(lacking)
+        return fault(f"its user lacks {rules}", f"ACL SETUSER, its name, and: {rules}")
+    return ok("all that a worker needs")
+
+
 def live_replies(setup: Setup) -> Finding:
     """Check that live replies, if an agent has them, can be carried by the broker."""
     streamed = [name for name, agent in setup.routing.agents.items() if agent.stream]
@@ -94,14 +106,8 @@ def _rabbitmq(url: str) -> Finding:
 
 
 def _opened(setup: Setup) -> Redis:
-    # No retries: a check has a deadline, and the first failure is the finding.
-    return Redis.from_url(
-        setup.settings.broker_url,
-        socket_timeout=_PATIENCE_S,
-        socket_connect_timeout=_PATIENCE_S,
-        retry=Retry(NoBackoff(), 0),
-        decode_responses=True,
-    )
+    url = setup.settings.broker_url
+    return redis_client(url, timeout_s=_PATIENCE_S, decode_responses=True)
 
 
 def _info(setup: Setup, section: str) -> Mapping[str, Any]:

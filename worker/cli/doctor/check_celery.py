@@ -92,10 +92,11 @@ def judge_visibility(setup: Setup, timeout_s: float) -> Finding:
 
 def effective() -> Effective:
     """Build the app and read its settings. Raises SystemExit if ours are wrong."""
+    from message_worker_client.envelope.broker_url import read_broker_url  # noqa: PLC0415
     from worker.celery import app  # noqa: PLC0415 - see above
     from worker.config.settings import load_settings  # noqa: PLC0415
 
-    conf, ours = app.conf, load_settings().broker_url
+    conf, ours = app.conf, read_broker_url(load_settings().broker_url).bare
     return Effective(
         visibility_timeout_s=float(conf.broker_transport_options.get("visibility_timeout", 3600)),
         stores_results=bool(conf.result_backend) and conf.result_backend != "disabled",

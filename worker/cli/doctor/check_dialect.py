@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
 
-from worker.bootstrap.operator import build_telnyx
+from worker.bootstrap.telnyx import build_telnyx
 from worker.cli.doctor.check_telnyx import sees_images
 from worker.cli.doctor.examine import Setup
 from worker.domain.reports.dialect import EXPECTED

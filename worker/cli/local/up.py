@@ -53,10 +53,11 @@ def up(*, migrate: _Migrate = False, flower: _Flower = True, flower_port: _Flowe
     servers, folder = EmbeddedServers.not_configured(), sandbox_dir()
     # A bad setting ends the command before anything starts.
     load_agents(settings_for(*servers.configured()).agents_file)
+    redis_version = None
     with ExitStack() as stack:
         if servers:
             print_line(f"starting what is not configured, in {folder} …")
-            stack.enter_context(embedded(servers))
+            redis_version = stack.enter_context(embedded(servers))
         settings = load_settings()
         if migrate:
             migrations.upgrade(settings.database_url)
@@ -69,7 +70,7 @@ def up(*, migrate: _Migrate = False, flower: _Flower = True, flower_port: _Flowe
         worker = service.start_worker(log=None)
         stack.callback(worker.stop, service.COLD_STOP_S)
         service.await_worker(settings.database_url, worker, None)
-        out.print(_banner(servers, flower_at, folder))
+        out.print(_banner(servers, flower_at, folder, redis_version))
         stops = _counted_stops()
         _supervise(worker, flower_child, stops)
         print_line("stopping: replies in flight are finished first (Ctrl-C again: at once) …")
@@ -96,11 +97,14 @@ def _supervise(worker: "ChildProcess", flower: "ChildProcess | None", stops: Seq
         time.sleep(_TICK_S)
 
 
-def _banner(servers: "EmbeddedServers", flower: "FlowerAt | None", folder: Path) -> Panel:
+def _banner(
+    servers: "EmbeddedServers", flower: "FlowerAt | None", folder: Path, redis_version: str | None
+) -> Panel:
     table = Table.grid(padding=(0, 2))
     embedded = f"[yellow]embedded[/], kept in {folder}"
     table.add_row("Postgres", embedded if servers.postgres else "as in DATABASE_URL")
-    table.add_row("Redis", embedded if servers.redis else "as in BROKER_URL")
+    redis = f"{embedded}, version {redis_version}"
+    table.add_row("Redis", redis if servers.redis else "as in BROKER_URL")
     telnyx = "[yellow]simulated[/]: set TELNYX_API_KEY for real answers"
     table.add_row("Telnyx", telnyx if servers.simulator else "configured (TELNYX_API_KEY)")
     if flower is not None:

@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from worker.cli.console import counts_as_text, print_json, print_line, progress_bar, warn
+from worker.cli.console import (
+    counts_as_text,
+    print_json,
+    print_line,
+    progress_bar,
+    visible_json,
+    warn,
+)
 from worker.cli.errors import CommandError, MisuseError
 from worker.cli.operators.context import an_operator, one_user, until_free
 from worker.cli.options import DryRun, Json, User
@@ -86,8 +93,9 @@ def erase(
 @contextmanager
 def queue_entries(broker_url: str) -> "Iterator[QueueEntries | None]":
     """Connect to the broker; None = a RabbitMQ, whose queues are empty. Raises `CommandError`."""
-    from redis import Redis, RedisError
+    from redis import RedisError
 
+    from message_worker_client.envelope.redis_client import redis_client
     from worker.cli.send.producer import broker_is_away
     from worker.queue.broker import ERRORS, QUEUES, QueueEntries, is_amqp, waiting_entries
 
@@ -104,7 +112,7 @@ def queue_entries(broker_url: str) -> "Iterator[QueueEntries | None]":
         yield None
         return
     try:
-        with Redis.from_url(broker_url, socket_timeout=15, socket_connect_timeout=3) as redis:
+        with redis_client(broker_url, timeout_s=15, connect_timeout_s=3) as redis:
             yield QueueEntries(redis)
     except RedisError as error:  # not OSError: that may be the caller's, whose stdout is closed
         raise broker_is_away(error, broker_url) from error
@@ -141,7 +149,7 @@ def export(
         user_id = one_user(operator, who)
         pieces = operator.export(user_id)
         if out is None:
-            sys.stdout.writelines(pieces)
+            sys.stdout.writelines(map(visible_json, pieces))
             return
         try:
             _write(out, pieces)

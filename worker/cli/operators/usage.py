@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final, cast
 import typer
 from rich.table import Table
 
-from worker.cli.console import out, print_json
+from worker.cli.console import cell, out, print_json
 from worker.cli.errors import MisuseError
 from worker.cli.options import Json
 
@@ -77,7 +77,7 @@ def _table(names: Sequence[str], groups: Sequence[Mapping[str, object]], days: s
     for name in _SUMS:
         table.add_column(name.replace("_", " "), justify="right")
     for group in groups:
-        table.add_row(*(str(group[name]) for name in (*names, *_SUMS)))
+        table.add_row(*(cell(group[name]) for name in (*names, *_SUMS)))
     return table if groups else f"no calls from {days}"
 
 

@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from worker.domain.errors import BrokerAwayError, RetryableError
+from worker.domain.errors import BrokerAwayError, RetryableError, named
 from worker.domain.ids import ChannelUserId
 from worker.domain.timing import Timing
 from worker.handlers.turns.rate_limit import LOOK_S, RateLimiter
@@ -50,7 +50,7 @@ class LocalRunner:
         except RetryableError as error:
             log.warning("work.deferred", user=user_id, error=str(error))
         except Exception as error:
-            log.error("work.failed", user=user_id, error=type(error).__name__)
+            log.error("work.failed", user=user_id, error=named(error))
             raise
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 from uuid import UUID
 
-from worker.domain.errors import RetryableError
+from worker.domain.errors import RetryableError, named
 from worker.domain.timing import Timing
 from worker.handlers.background.sweeper import SHORTEST_SLEEP_S
 from worker.handlers.background.watchdog import StallWatchdog
@@ -109,7 +109,7 @@ def _tried(name: str, work: Callable[[], _Result], otherwise: _Result) -> _Resul
     except RetryableError as error:
         log.warning(f"{name}.failed", error=str(error))
     except Exception as error:  # noqa: BLE001 - see above
-        log.error(f"{name}.defect", error=type(error).__name__)
+        log.error(f"{name}.defect", error=named(error))
     return otherwise
 
 

@@ -29,6 +29,7 @@ class StallWatchdog:
     clock: Callable[[], float] = time.monotonic
     _taken: int = -1
     _since: float | None = field(default=None)
+    _is_blind: bool = False
 
     @property
     def stalled_s(self) -> float:
@@ -49,10 +50,16 @@ class StallWatchdog:
         if taken != self._taken or self.broker.is_saturated():
             return True
         try:
-            return self.broker.waiting_entries() == 0
-        # Nothing could be taken from a broker that is away, so this is no stall of ours.
-        except BrokerAwayError:
+            waiting = self.broker.waiting_entries()
+        # Nothing could be taken from a broker that is away, so this is no stall of ours. Yet it is
+        # logged: if only the count fails, no stall would ever be seen.
+        except BrokerAwayError as error:
+            if not self._is_blind:
+                log.warning("watchdog.count_failed", error=str(error))
+            self._is_blind = True
             return True
+        self._is_blind = False
+        return waiting == 0
 
     def _give_up(self) -> None:
         """Claim no more, let running calls end, then exit: the supervisor starts a new process."""

@@ -22,7 +22,7 @@ from celery.exceptions import Ignore, Reject, Retry
 from celery.worker.request import Request
 from structlog.contextvars import bound_contextvars
 
-from worker.domain.errors import RetryableError
+from worker.domain.errors import RetryableError, named
 from worker.domain.reasons import DeadLetterReason
 from worker.queue.gate.entry import RejectedEntry
 from worker.queue.gate.gate import HIDDEN, GatedMessage
@@ -131,4 +131,4 @@ def _place(error: BaseException) -> str:
     """Return an exception's type and the places it passed, innermost first; never its text."""
     frames = reversed(traceback.extract_tb(error.__traceback__)[-_FRAMES:])
     places = [f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames]
-    return " < ".join([type(error).__qualname__, *places])
+    return " < ".join([named(error), *places])

@@ -17,7 +17,7 @@ import json
 import math
 import re
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, NoReturn, Self
 
 from message_worker_client.envelope.storable import is_storable, may_be_unstorable
@@ -220,7 +220,7 @@ def _arguments(payload: object) -> tuple[list[Any], dict[str, Any]]:
 class RejectedEntry:
     """The bytes and the reason. `detail` is in fixed words; `queue` is the one it came from."""
 
-    raw: bytes
+    raw: bytes = field(repr=False)
     reason: Reason
     detail: str
     queue: str

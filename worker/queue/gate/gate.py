@@ -52,6 +52,9 @@ class Admitted(dict[str, Any]):
         self.body = body
         self.payload = payload
 
+    def __repr__(self) -> str:
+        return f"Admitted({len(self.body)} bytes)"
+
 
 class GatedMessage(virtual.Message):
     """A message whose base64 and JSON the gate has already decoded."""

@@ -21,6 +21,7 @@ from typing import Any, ClassVar, Final
 import kombu.transport
 from celery.exceptions import ImproperlyConfigured, Reject
 from celery.worker.consumer import Consumer
+from redis.exceptions import NoPermissionError
 
 from message_worker_client.envelope.wire import MAX_BODY_BYTES
 from worker.domain.reasons import DeadLetterReason as Reason
@@ -30,6 +31,7 @@ from worker.queue.gate.base_task import DeadLetteringTask, OnDefect, keep_dead_l
 from worker.queue.gate.entry import RejectedEntry
 from worker.queue.gate.gate import DEAD_LETTER_TASK, Admitted, EntryGate, GatedMessage
 from worker.queue.gate.redis_transport import GatedTransport, UnackedEntries
+from worker.queue.redis_rights import right_named_by
 
 _TRANSPORTS: Final = {
     "redis": GatedTransport,
@@ -74,6 +76,13 @@ class GuardedConsumer(Consumer):
         else:
             # Not the name: it came over the network and may be anything.
             log.warning("queue.refused")
+
+    def on_connection_error_after_connected(self, exc: Exception) -> None:
+        """Reconnect as Celery does; name the right that the Redis user lacks."""
+        # Celery's own line has it as one error among others, in Redis's words.
+        if isinstance(exc, NoPermissionError):
+            log.error("broker.right_missing", right=right_named_by(exc), fix="ACL SETUSER")
+        super().on_connection_error_after_connected(exc)
 
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], None]:  # noqa: ANN401
         """Make the handler, once a connection, and keep it for `_set_aside`."""

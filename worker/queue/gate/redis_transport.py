@@ -29,9 +29,12 @@ class UnackedEntries(deque[tuple[str, str | bytes]]):
     It is one for the process and outlives connections.
     """
 
-    def __json__(self) -> str:
-        """Return what `inspect stats` shows of it: the number, no entry."""
+    def __repr__(self) -> str:
+        # `celery inspect conf` prints the transport's options, this among them, while Redis is away
+        # and entries are held.
         return f"UnackedEntries({len(self)})"
+
+    __json__ = __repr__
 
 
 class GatedQoS(stock.QoS):

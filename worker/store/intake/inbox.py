@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 import psycopg
 
+from worker.domain.errors import named
 from worker.domain.messages import Accepted, NewMessage
 from worker.observability.logs import log
 from worker.store.database import Store
@@ -113,7 +114,7 @@ class InboxListener:
         except (psycopg.Error, OSError) as error:
             self.close()
             if not self._is_deaf:
-                log.warning("inbox.listen_failed", error=type(error).__name__)
+                log.warning("inbox.listen_failed", error=named(error))
             self._is_deaf = True
             stop.wait(timeout_s)
 

@@ -19,6 +19,7 @@ from worker.net.answer import (
     Answer,
     IncompleteAnswerError,
     parse_retry_after,
+    parse_wait,
 )
 
 MAX_ANSWER_BYTES: Final = 8 * 1024 * 1024
@@ -33,7 +34,8 @@ TIMEOUT_CODE: Final = "10008"
 """Telnyx gave up waiting for a part of itself: the call may have happened."""
 
 _CODE = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
-_RESET = re.compile(r"\s*(\d{1,9}(?:\.\d{1,9})?)")
+_RESETS: Final = ("x-ratelimit-reset", "ratelimit-reset")
+"""No standard says what they hold: see `parse_wait`."""
 
 
 def read_whole(head: Answer, parts: Iterator[bytes]) -> Answer:
@@ -57,13 +59,14 @@ def request_id(answer: Answer) -> str | None:
 
 
 def pause_s(answer: Answer, now: datetime) -> float | None:
-    """Return the seconds to wait: Retry-After, else x-ratelimit-reset, else None."""
+    """Return the seconds to wait: Retry-After, else the rate limit's reset, else None."""
     asked_s = parse_retry_after(answer.headers, now)
-    reset = _RESET.match(answer.headers.get("x-ratelimit-reset", ""))
-    if asked_s is not None or reset is None:
-        return asked_s
-    # A larger number is perhaps a point in time: the header has no standard.
-    return reset_s if (reset_s := float(reset[1])) <= MAX_RETRY_AFTER_S else None
+    for name in _RESETS:
+        if asked_s is None:
+            asked_s = parse_wait(answer.headers.get(name, ""), answer.headers, now)
+            # No limit of Telnyx's takes an hour: it is something else.
+            asked_s = None if asked_s is not None and asked_s > MAX_RETRY_AFTER_S else asked_s
+    return asked_s
 
 
 def slug(text: object) -> str | None:

@@ -25,6 +25,7 @@ from worker.net.answer import Answer, IncompleteAnswerError, Read
 from worker.net.connection import JSON, Connection, address_of, core_url, request_to
 from worker.net.dial import dial, tls_context
 from worker.net.post_once import parse_url
+from worker.net.proxy import proxy_for
 from worker.net.window import CallWindow
 from worker.observability import traces
 from worker.telnyx.answers.answer import read_whole
@@ -64,10 +65,15 @@ class ConnectionPerThread:
         *,
         base_url: str,
         tls: SSLContext | None = None,
+        environ: Mapping[str, str] | None = None,
         timeout_s: float = CALL_TIMEOUT_S,
         keepalive_s: float = KEEPALIVE_S,
     ) -> None:
-        """`tls` None: the authorities that httpx brings. `timeout_s`: the deadline of `call`."""
+        """Connect to nothing yet. Raises ValueError.
+
+        `tls` None: made of `environ`, which may have SSL_CERT_FILE and HTTPS_PROXY. `timeout_s`:
+        the deadline of `call`.
+        """
         base = parse_url(base_url)
         self._address = address_of(base)
         self._origin = core_url(base).origin
@@ -75,8 +81,9 @@ class ConnectionPerThread:
             raise ValueError("the API key is empty or has characters that a header cannot carry")
         self._base = base
         self._api_key = api_key
+        self._proxy = proxy_for(base, environ or {})
         # Plain HTTP is a simulator.
-        self._tls = (tls or tls_context({})) if base.scheme == "https" else None
+        self._tls = (tls or tls_context(environ or {})) if base.scheme == "https" else None
         self._timeout_s = timeout_s
         self._keepalive_s = keepalive_s
         self._local = threading.local()
@@ -161,7 +168,7 @@ class ConnectionPerThread:
         if connection is None:
             connection = self._local.connection = Connection(
                 self._origin,
-                partial(dial, self._address, self._tls),
+                partial(dial, self._address, self._tls, proxy=self._proxy),
                 keepalive_s=self._keepalive_s,
             )
             with self._lock:
