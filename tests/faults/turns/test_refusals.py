@@ -74,6 +74,20 @@ def test_a_thread_that_telnyx_refuses_is_replaced_once_and_costs_no_message(
     hold(world)
 
 
+def test_a_thread_that_breaks_telnyxs_server_while_others_are_answered_is_replaced(
+    world: World,
+) -> None:
+    mike = world.worker(FAST_CALLS)
+    mike.receive(world.envelope("hello"))
+    poison_threads(world, status=500)
+    mike.receive(world.envelope("are you there?"))
+    live_on(world, mike, rounds=18)
+
+    assert outcomes(world, USER) == ["answered", "answered"]
+    assert close_reasons(world) == ["refused"]
+    hold(world)
+
+
 def test_outputs_that_a_thread_refuses_are_sent_again_on_a_new_one(world: World) -> None:
     config = FAST_CALLS + (
         'tools = ["status"]\n[tools.status]\nfunction = "tests.support.toolbox:order_status"\n'

@@ -3,6 +3,7 @@
     400, 413, 422 ...  on a conversation that has had turns   -> replace the conversation, once
                        on a new one                           -> the message: alone, dead letter
                        several users there, no success        -> the agent: close its gate
+    5xx                on such a conversation, others answered -> the same
     401, 402, 403, 404, 429 ...
                        others answered between them           -> the message: alone, dead letter
                        nobody answered since                  -> account, model or agent: its gate
@@ -71,7 +72,12 @@ class JudgeRefusal:
         if fresh and claimed.conversation is not None:
             # Telnyx may have stored it all the same, and its log lags behind.
             return Later(wait_s=self.timing.settle_s - age_s, reason="look again")
-        if last.fault is None or last.fault is Fault.SERVER:
+        if last.fault is Fault.SERVER:
+            # A thread may break Telnyx's server as well, while it answers all others.
+            old = had_turns and _may_replace(claimed)
+            broken = old and self._is_own(claimed, last.fault)
+            return Replace(reason="refused") if broken else None
+        if last.fault is None:
             return None
         if last.fault is Fault.REQUEST and last.status in ABOUT_THE_REQUEST:
             return self._about_the_request(claimed, last, age_s=age_s, had_turns=had_turns)
@@ -102,10 +108,7 @@ class JudgeRefusal:
     def _about_the_request(
         self, claimed: Claimed, last: CallRecord, *, age_s: float, had_turns: bool
     ) -> Plan | None:
-        turn = claimed.turn
-        may_replace = claimed.conversation is not None and all(
-            call.conversation_id == turn.conversation_id for call in turn.calls
-        )
+        turn, may_replace = claimed.turn, _may_replace(claimed)
         if last.status == TOO_LARGE and may_replace:
             return Replace(reason="full")
         if self._model_is_withdrawn(claimed, last):
@@ -152,6 +155,14 @@ class JudgeRefusal:
         return claimed.agent.model not in offered and not self.turns.others_answered(
             claimed, since=refused.id
         )
+
+
+def _may_replace(claimed: Claimed) -> bool:
+    """Return whether the turn is on its first conversation: only one is replaced."""
+    turn = claimed.turn
+    return claimed.conversation is not None and all(
+        call.conversation_id == turn.conversation_id for call in turn.calls
+    )
 
 
 def _end(claimed: Claimed) -> Plan:
