@@ -1,7 +1,7 @@
 """The state machine: thousands of drawn schedules of steps, faults and crashes, one oracle.
 
-    make test                        400 schedules, the same ones each time
-    make test-all                    1,600 more
+    make test                        200 schedules, the same ones each time
+    make test-all                    1,800 more
     SCHEDULES=20000 SEED=7 .venv/bin/python -m pytest tests/faults/state_machine -n 2
     REPLAY=<file> .venv/bin/python -m pytest tests/faults/state_machine -k replayed
 
@@ -27,7 +27,7 @@ from tests.faults.state_machine.taps import Trap
 from tests.faults.state_machine.telling import SOMETIMES, tell
 
 SHARDS = 4
-QUICK = 400
+QUICK = 200
 """Schedules of `make test`: enough to notice that a protection is gone."""
 SCHEDULES = int(os.environ.get("SCHEDULES", "2000"))
 SEED = int(os.environ.get("SEED", "1"))

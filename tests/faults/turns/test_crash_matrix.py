@@ -7,7 +7,7 @@ each kill another worker takes over, the broker delivers the message again, and 
 
 import json
 import signal
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -270,18 +270,31 @@ SCENARIOS: dict[str, Scenario] = {
 }
 
 
-def points(names: Iterable[str], number: signal.Signals) -> list[Any]:
-    """Give every boundary of these scenarios, before and after it, as a test's parameters."""
+def points(
+    crosses: Mapping[str, Sequence[str]], number: signal.Signals, *, since: str | None = None
+) -> list[Any]:
+    """Give every boundary of these scenarios, before and after it, as a test's parameters.
+
+    Between one boundary and the next there is only Python: what is left before the next is what
+    was left after the one, so these tests are `slow`. `since`: leave out what comes before it.
+    """
     return [
         pytest.param(
             name,
             Stop(index=index, name=boundary, moment=moment, by=number),
             id=f"{name}: {moment} {index} {boundary}",
+            marks=[pytest.mark.slow] if moment == "before" and index > first else [],
         )
-        for name in names
-        for index, boundary in enumerate(SCENARIOS[name].crosses)
+        for name, boundaries in crosses.items()
+        for first in [list(boundaries).index(since) if since else 0]
+        for index, boundary in enumerate(boundaries)
+        if index >= first
         for moment in MOMENTS
     ]
+
+
+def crosses(*names: str) -> dict[str, Sequence[str]]:
+    return {name: SCENARIOS[name].crosses for name in names}
 
 
 @contextmanager
@@ -370,7 +383,7 @@ def test_the_matrix_has_every_boundary_there_is(stage: Stage, name: str) -> None
     check(stage, scenario)
 
 
-@pytest.mark.parametrize(("name", "stop"), points(SCENARIOS, signal.SIGKILL))
+@pytest.mark.parametrize(("name", "stop"), points(crosses(*SCENARIOS), signal.SIGKILL))
 def test_a_kill_at_any_boundary_loses_and_doubles_nothing(
     stage: Stage, name: str, stop: Stop
 ) -> None:
@@ -413,7 +426,9 @@ def nothing_is_at_work(world: World) -> bool:
 
 @pytest.mark.parametrize(
     ("name", "stop"),
-    points(["first message", "adopting", "sending again", "a person answers"], signal.SIGSTOP),
+    points(
+        crosses("first message", "adopting", "sending again", "a person answers"), signal.SIGSTOP
+    ),
 )
 def test_who_wakes_up_after_his_lease_writes_nothing_and_sends_nothing(
     stage: Stage, name: str, stop: Stop

@@ -19,7 +19,6 @@ from tests.faults.turns.test_crash_matrix import (
     CLAIM,
     DELIVER,
     INTEND,
-    MOMENTS,
     POST,
     PREPARE,
     QUIET_S,
@@ -29,6 +28,7 @@ from tests.faults.turns.test_crash_matrix import (
     Stage,
     audited_world,
     greet,
+    points,
     sleep_through_the_lease,
 )
 from tests.support.crashing import Step, Stop, child, file_channels
@@ -160,18 +160,8 @@ def check(stage: Stage, name: str, shop: Shop) -> dict[str, Any]:
     return refund
 
 
-def points(number: signal.Signals, names: tuple[str, ...]) -> list[Any]:
-    return [
-        pytest.param(
-            name,
-            Stop(index=index, name=boundary, moment=moment, by=number),
-            id=f"{name}: {moment} {index} {boundary}",
-        )
-        for name in names
-        for index, boundary in enumerate(CROSSES[name])
-        if index >= CROSSES[name].index(POST)  # what comes before is the crash matrix's
-        for moment in MOMENTS
-    ]
+def of(name: str) -> dict[str, tuple[str, ...]]:
+    return {name: CROSSES[name]}
 
 
 @pytest.mark.parametrize("name", CROSSES)
@@ -183,7 +173,7 @@ def test_the_turn_crosses_every_boundary_there_is(stage: Stage, shop: Shop, name
     assert check(stage, name, shop)["state"] == "done"
 
 
-@pytest.mark.parametrize(("name", "stop"), points(signal.SIGKILL, ("first message",)))
+@pytest.mark.parametrize(("name", "stop"), points(of("first message"), signal.SIGKILL, since=POST))
 def test_a_kill_at_any_step_books_once_refunds_at_most_once_and_answers(
     stage: Stage, shop: Shop, name: str, stop: Stop
 ) -> None:
@@ -197,7 +187,7 @@ def test_a_kill_at_any_step_books_once_refunds_at_most_once_and_answers(
         assert "not known whether" in refund["output"], "the model is told so"
 
 
-@pytest.mark.parametrize(("name", "stop"), points(signal.SIGSTOP, ("second message",)))
+@pytest.mark.parametrize(("name", "stop"), points(of("second message"), signal.SIGSTOP, since=POST))
 def test_who_sleeps_through_his_lease_changes_nothing_when_he_wakes_up(
     stage: Stage, shop: Shop, name: str, stop: Stop
 ) -> None:
