@@ -84,9 +84,7 @@ class Hurts:
             )
         finally:
             looker.close()
-        for row in rows:
-            match = {"conversation_id": str(row["id"]), "endpoint": "responses"}
-            self.stage.telnyx.steer("faults", fault="400", match=match, count=None)
+        self.stage.telnyx.poison(*(str(row["id"]) for row in rows))
 
     @contextmanager
     def _kill(self, seat: Seat) -> Iterator[None]:

@@ -41,6 +41,7 @@ class TelnyxProcess:
         self._log = folder / "telnyx.log"
         self._seed = seed
         self._starts = 0
+        self._poisoned: set[str] = set()
         self._chances = dict(TELNYX_FAULTS)
         self._child: ChildProcess | None = None
 
@@ -61,6 +62,7 @@ class TelnyxProcess:
         self._starts += 1
         if not child.wait_until(self._answers, _START_S):
             raise SandboxError(f"the simulator did not start:\n{log_tail(self._log)}")
+        self.poison()
 
     def kill(self) -> None:
         """SIGKILL; what it had logged stays."""
@@ -73,6 +75,14 @@ class TelnyxProcess:
             f"http://127.0.0.1:{self.port}/sim/{what}", json=body, timeout=_PATIENCE_S
         )
         answer.raise_for_status()
+
+    def poison(self, *conversations: str) -> None:
+        """Refuse these conversations from now on, also after a restart, which forgets orders."""
+        fresh = list(conversations) or sorted(self._poisoned)
+        self._poisoned |= set(conversations)
+        for one in fresh:
+            match = {"conversation_id": one, "endpoint": "responses"}
+            self.steer("faults", fault="400", match=match, count=None)
 
     def be_well(self) -> None:
         """No faults, no stale reads, the right key."""
