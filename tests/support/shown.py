@@ -146,6 +146,8 @@ def watched_service(folder: Path, *, database_url: str, redis: Redis) -> Iterato
     """Run it; at the end nothing of it is left."""
     config = SimulatorConfig(api_key=f"KEY-{word('telnyx')}", list_visible_after_s=0)
     port = redis.connection_pool.connection_kwargs["port"]
+    # One more password beside the server's own, to be searched for.
+    redis.execute_command("ACL", "SETUSER", "default", f">{word('broker')}")
     agents = folder / "agents.toml"
     with (
         Simulator(config) as simulator,
