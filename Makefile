@@ -24,7 +24,7 @@ unexport VIRTUAL_ENV
 export UV_COMPILE_BYTECODE := 1
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo up unit test test-all check chaos scenarios mutants bench fmt reference dist lock clean
+.PHONY: help demo up unit test test-all check chaos fuzz scenarios mutants bench fmt reference dist lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,6 +55,12 @@ SEED ?= 1
 MINUTES ?= 5
 chaos: $(SYNCED) ## Inject random faults into real workers and audit the promises (SEED=1 MINUTES=5)
 	@$(RUN) python -m tests.chaos.run --seed $(SEED) --minutes $(MINUTES)
+
+N ?= 200000
+FIRST ?= 0
+fuzz: $(SYNCED) ## Feed damaged inputs of every kind to the service (N=200000 SEED=1 KIND=control)
+	@FUZZ_N=$(N) FUZZ_SEED=$(SEED) FUZZ_FIRST=$(FIRST) FUZZ_KIND=$(KIND) \
+		$(RUN) pytest -q -s -p no:cacheprovider tests/fuzz
 
 scenarios: $(SYNCED) ## Run the long fault scenarios one after the other (NAME=flushall for one)
 	@$(RUN) python -m tests.chaos.scenarios $(NAME)

@@ -9,12 +9,13 @@ from typing import Any, Final
 from uuid import uuid4
 
 from message_worker_client.envelope import VERSION, Envelope, EnvelopeError, parse_envelope
+from message_worker_client.envelope.strict_json import JsonRefusedError, check_shape
 from message_worker_client.envelope.wire import (
     DEPTH_AROUND,
     MAX_BODY_BYTES,
     MAX_DEPTH,
+    MAX_VALUES,
     RECEIVE,
-    is_deeper,
 )
 
 _HIDDEN: Final = "(hidden)"
@@ -59,9 +60,14 @@ def checked(fields: Mapping[str, object]) -> Checked:
     if not isinstance(fields, Mapping):
         raise ProducerError("envelope: give an object", field="envelope")
     text, document = _written({"version": VERSION, **fields})
-    # The depth comes first: `parse_envelope` recurses into its argument.
-    if is_deeper(text, MAX_DEPTH - DEPTH_AROUND):
-        raise _too_large(f"{MAX_DEPTH - DEPTH_AROUND} lists and objects inside each other")
+    try:
+        check_shape(f"{_BEFORE}{text}{_AFTER}".encode("utf-8", "surrogatepass"), MAX_DEPTH)
+    except JsonRefusedError as error:
+        if error.fault == "too_deep":
+            raise _too_large(
+                f"{MAX_DEPTH - DEPTH_AROUND} lists and objects inside each other"
+            ) from None
+        raise _too_large(f"{MAX_VALUES} values, with what is around it") from None
     try:
         envelope = parse_envelope(document)
     except EnvelopeError as error:

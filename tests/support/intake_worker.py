@@ -59,6 +59,13 @@ class Worker:
     def times_put_back(self) -> int:
         return len(re.findall(r"^\[.* reject requeue=True", self.output(), re.MULTILINE))
 
+    def peak_mb(self) -> float:
+        """The most memory that the newest worker has had at a time."""
+        status = Path(f"/proc/{self.processes[-1].pid}/status").read_text()
+        found = re.search(r"VmHWM:\s+(\d+) kB", status)
+        assert found is not None
+        return int(found[1]) / 1024
+
     def is_idle(self) -> bool:
         keys = [b"inbound", b"turns", b"unacked", b"unacked_index"]
         return self.client.exists(*keys) == 0

@@ -44,6 +44,9 @@ ACCEPTED: Final = _counter(
 REFUSED: Final = _counter(
     "worker_envelopes_refused", "Envelopes that became dead letters", "reason"
 )
+CONTROL_DROPPED: Final = _counter(
+    "worker_control_messages_dropped", "Remote control messages that no worker obeys", "reason"
+)
 POSTS: Final = _counter(
     "worker_telnyx_posts",
     "POSTs to the Responses endpoint, by outcome and HTTP status",

@@ -6,6 +6,9 @@ import zlib
 from collections.abc import Iterator
 from typing import Any
 
+from message_worker_client.envelope.strict_json import check_shape
+from message_worker_client.envelope.wire import MAX_DEPTH
+
 _MAX_WRAPPERS = 8
 """Entry, body, dead letter, entry and body are five; nothing is wrapped deeper."""
 _MAX_BODY_BYTES = 4 * 1024 * 1024
@@ -64,7 +67,9 @@ def _body(entry: dict[str, Any], body: str) -> bytes:
 
 
 def _json(raw: bytes) -> Any:  # noqa: ANN401 - any JSON
+    # Not as strict as `read_json`: it looks into what that one has refused.
     try:
+        check_shape(raw, MAX_DEPTH)
         return json.loads(raw)
     except (ValueError, RecursionError):
         return None

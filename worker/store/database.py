@@ -211,19 +211,24 @@ def _answers(driver: psycopg.Connection[Row]) -> bool:
     return True
 
 
+def is_away(error: psycopg.Error) -> bool:
+    """Return whether Postgres is away or asks to try again; False = it refuses the statement."""
+    if (error.sqlstate or "").startswith(_LIMIT_EXCEEDED):
+        return False
+    return isinstance(error, (*_AWAY, psycopg.OperationalError, psycopg.InterfaceError))
+
+
 @contextmanager
 def _translated() -> Iterator[None]:
     try:
         yield
-    except (*_AWAY, psycopg.OperationalError, psycopg.InterfaceError) as error:
-        if (error.sqlstate or "").startswith(_LIMIT_EXCEEDED):
-            raise _refused(error) from None
-        raise DatabaseAwayError(f"Postgres: {named(error)}") from error
     except SQLAlchemyError as error:  # the pool: none is free, or each is dead
         raise DatabaseAwayError(f"Postgres: {type(error).__name__} of the pool") from error
     except psycopg.IntegrityError:
         raise  # a broken invariant of ours is a bug, and must look like one
     except psycopg.Error as error:
+        if is_away(error):
+            raise DatabaseAwayError(f"Postgres: {named(error)}") from error
         # `from None`: the driver's message quotes the parameters, and with them personal data.
         raise _refused(error) from None
 

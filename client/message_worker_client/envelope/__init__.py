@@ -26,7 +26,14 @@ from pydantic import (
 )
 
 from message_worker_client.envelope.storable import is_storable
-from message_worker_client.envelope.wire import MAX_TEXT_BYTES
+from message_worker_client.envelope.strict_json import JsonRefusedError, read_json
+from message_worker_client.envelope.wire import (
+    DEPTH_AROUND,
+    MAX_BODY_BYTES,
+    MAX_DEPTH,
+    MAX_TEXT_BYTES,
+    MAX_VALUES,
+)
 
 VERSION: Final = 1
 MAX_METADATA_BYTES: Final = 1024
@@ -173,6 +180,27 @@ class Envelope(BaseModel):
         return self.model_dump_json(exclude_unset=True)
 
 
+def read_envelope(raw: bytes) -> object:
+    """Read the JSON of an envelope that comes without a body around it. Raises `EnvelopeError`."""
+    try:
+        return read_json(raw, max_bytes=MAX_BODY_BYTES, max_depth=MAX_DEPTH - DEPTH_AROUND)
+    except JsonRefusedError as error:
+        fault = error.fault
+    match fault:
+        case "too_deep":
+            fix = "too many brackets inside each other"
+        case "too_large":
+            fix = f"at most {MAX_BODY_BYTES} bytes, and {MAX_VALUES} values"
+        case "not_storable":
+            fix = _NOT_STORABLE
+        case _:
+            fault, fix = "body_not_json", "give JSON in UTF-8"
+    raise EnvelopeError(fault, "envelope", fix)
+
+
+_NOT_STORABLE: Final = "a text holds a NUL or half of a surrogate pair"
+
+
 def parse_envelope(document: object) -> Envelope:
     """Check an envelope. Raises `EnvelopeError`."""
     if not isinstance(document, Mapping):
@@ -182,8 +210,7 @@ def parse_envelope(document: object) -> Envelope:
     if version is True or version != VERSION:
         raise EnvelopeError("envelope_version", "version", f"this service reads {VERSION}")
     if not is_storable(document):
-        fix = "a text holds a NUL or half of a surrogate pair"
-        raise EnvelopeError("not_storable", "envelope", fix)
+        raise EnvelopeError("not_storable", "envelope", _NOT_STORABLE)
     try:
         return Envelope.model_validate(document)
     except ValidationError as error:

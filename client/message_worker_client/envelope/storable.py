@@ -34,16 +34,17 @@ def replace_unstorable(text: str, by: str) -> str:
 
 
 def texts(value: object) -> Iterator[str]:
-    """Walk all texts of a JSON value, keys too. Raises `RecursionError` if it is too deep."""
-    match value:
-        case str():
-            yield value
-        case Mapping():
-            for key, one in value.items():
-                yield str(key)
-                yield from texts(one)
-        case list():
-            for one in value:
-                yield from texts(one)
-        case _:
-            pass
+    """Yield all texts of a JSON value, keys too, in no order."""
+    # A list of what is left, and no recursion: a value may be nested deeper than the stack allows.
+    left = [value]
+    while left:
+        match left.pop():
+            case str() as text:
+                yield text
+            case Mapping() as fields:
+                yield from map(str, fields)
+                left.extend(fields.values())
+            case list() as items:
+                left.extend(items)
+            case _:
+                pass

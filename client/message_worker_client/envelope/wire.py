@@ -1,6 +1,5 @@
 """How an envelope travels: names and limits that producers and workers have to agree on."""
 
-import re
 from typing import Final
 
 INBOUND: Final = "inbound"
@@ -12,25 +11,17 @@ MAX_TEXT_BYTES: Final = 65_536
 MAX_BODY_BYTES: Final = 1024 * 1024
 """Of the body around an envelope."""
 MAX_DEPTH: Final = 64
-"""Lists and objects inside each other in a body. Python's own limit depends on the caller."""
+"""Lists and objects inside each other in a body."""
+MAX_VALUES: Final = 65_536
+"""Of a body: lists, objects and what they hold."""
 DEPTH_AROUND: Final = 2
 """How many of those are around the envelope: `[args, {"envelope": ...}, embed]`."""
-_STRING_OR_BRACKET: Final = re.compile(r'"(?:[^"\\]|\\.)*+"|[\[\]{}]', re.DOTALL)
+MAX_ENTRY_BYTES: Final = 2 * 1024 * 1024
+"""Of anything that becomes a dead letter as a whole; of what is larger, the first bytes do."""
+HEAD_BYTES: Final = 64 * 1024
+"""How many bytes those are."""
 
 
-def is_deeper(text: str, limit: int) -> bool:
-    """Return whether JSON has more than `limit` lists and objects inside each other."""
-    # Counting costs nothing, walking does: only a text with many brackets is walked.
-    return text.count("[") + text.count("{") > limit and _depth(text) > limit
-
-
-def _depth(text: str) -> int:
-    deepest = depth = 0
-    for token in _STRING_OR_BRACKET.finditer(text):
-        first = token[0][0]
-        if first in "[{":
-            depth += 1
-            deepest = max(deepest, depth)
-        elif first in "]}":
-            depth -= 1
-    return deepest
+def cut_to_head(size: int, sha256: str) -> str:
+    """Describe what was larger than `MAX_ENTRY_BYTES`, beside the first bytes of it."""
+    return f"{size} bytes, sha256 {sha256}; the first {HEAD_BYTES} are kept"

@@ -1,10 +1,14 @@
 """A real Celery worker on a real Redis, fed with everything that is not a message."""
 
 import base64
+import hashlib
 import json
+import pickle
 import re
+import shelve
 import signal
 import time
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +16,7 @@ from typing import Any
 
 import pytest
 from celery import Celery
+from celery.utils.collections import LimitedSet
 
 from tests.support.intake_worker import (
     CANARY,
@@ -251,28 +256,116 @@ def test_what_celery_refuses_behind_the_gate_is_kept_too(
         worker.stop()
 
 
-def test_garbage_on_the_control_channel_ends_nothing(worker: Worker) -> None:
+def test_remote_control_asks_and_changes_nothing(worker: Worker) -> None:
+    """Another application in the same Redis, and a stranger: what they order has no effect."""
     worker.start()
     worker.wait_until_ready()
-    entry = json.loads(call("messages.receive"))
-    for message in (b"garbage", b"[1]", b"{}", b"5", json.dumps(entry).encode()):
+    for message in garbage_for_control():
         worker.client.publish(PIDBOX, message)
-    broken = entry | {"body": "!", "properties": entry["properties"] | {"body_encoding": "x"}}
-    worker.client.publish(PIDBOX, json.dumps(broken).encode())
+    worker.push(b"garbage", queue="other")
+    control = Celery("another app", broker=worker.broker, set_as_current=False).control
+    control.add_consumer("other")
+    control.cancel_consumer("inbound")
+    control.rate_limit("messages.receive", "1/h")
+    control.time_limit("messages.receive", soft=0.001, hard=0.001)
+    control.pool_shrink(100)
+    control.broadcast("election", arguments={"id": "x", "topic": "task", "action": {}})
+    entries = [call("messages.receive") for _ in range(5)]
+    ids = [json.loads(entry)["headers"]["id"] for entry in entries]
+    control.revoke(ids)
+    control.terminate(ids)
+    control.broadcast("hello", arguments={"from_node": "celery@elsewhere", "revoked": ids})
+    control.shutdown()
+    worker.push(*entries)
+    worker.wait_for(runs=5)
+    assert worker.client.llen("other") == 1
+    (answer,) = control.ping(timeout=1)
+    assert list(answer.values()) == [{"ok": "pong"}]
+    dropped = re.findall(r"control_message\.dropped +reason=(\w+)$", worker.output(), re.MULTILINE)
+    assert len(dropped) == len(garbage_for_control()) + 10
+    assert dropped.count("not_allowed") == 11
+    assert_tells_nothing(worker.output())
+    assert worker.peak_mb() < 200
+
+
+def garbage_for_control() -> list[bytes]:
+    """What no worker may take for an order, unpack, or end of."""
+    entry = json.loads(call("messages.receive"))
+    ping = {"method": "ping", "arguments": {}, "destination": None}
+
+    def order(content: object, **fields: object) -> bytes:
+        body = content if isinstance(content, bytes) else json.dumps(content).encode()
+        headers = fields.pop("headers", {"clock": 1})
+        return json.dumps(
+            entry | {"headers": headers, "body": base64.b64encode(body).decode()} | fields
+        ).encode()
+
+    bomb = zlib.compress(b" " * 300 * 1024 * 1024)
+    return [
+        *(b"garbage", b"[1]", b"{}", b"5", b"\xff", b"[" * 100_000, b"null" * 9),
+        *(order(content) for content in ([], 7, None, "x" * 100_000, b"\xff", b"[" * 5000)),
+        order(bomb, headers={"clock": 1, "compression": "application/x-gzip"}),
+        order(b"cos\nsystem\n.", **{"content-type": "application/x-python-serialize"}),
+        order(ping | {"arguments": {CANARY: 1}}),
+        order(ping | {"pattern": "(a+)+$", "matcher": "pcre"}),
+        order(ping | {"destination": CANARY}),
+        order(ping | {"reply_to": {"exchange": "", "routing_key": "inbound"}}),
+        order(ping | {"reply_to": CANARY}),
+        order({"method": "registered", "arguments": {"taskinfoitems": ["app"]}}),
+        order({"method": {"__type__": "uuid", "__value__": CANARY}}),
+    ]
+
+
+def test_ids_revoked_in_a_file_of_celery_are_processed_all_the_same(worker: Worker) -> None:
+    entry = call("messages.receive")
+    revoked = LimitedSet()
+    revoked.add(json.loads(entry)["headers"]["id"])
+    with shelve.open(str(worker.folder / "state")) as state:  # noqa: S301 # what Celery writes
+        state.update(zrevoked=zlib.compress(pickle.dumps(revoked)), __proto__=3, clock=1)
+    worker.start("--statedb", str(worker.folder / "state"))
+    worker.wait_until_ready()
+    worker.push(entry)
+    worker.wait_for(runs=1)
+
+
+@pytest.mark.parametrize("mebibytes", [3, 100])
+def test_a_large_entry_leaves_its_head_length_and_hash_once_in_little_memory(
+    worker: Worker, mebibytes: int
+) -> None:
+    worker.start()
+    worker.wait_until_ready()
     worker.push(call("messages.receive"))
     worker.wait_for(runs=1)
-    assert Celery(broker=worker.broker, set_as_current=False).control.ping(timeout=1)
+    before_mb = worker.peak_mb()
+    raw = b'{"body": "' + CANARY.encode() + b"x" * mebibytes * 1024 * 1024
+    worker.push(raw, call("messages.receive"))
+    worker.wait_for(rows=1, runs=2)
+    (row,) = worker.rows()
+    assert row["reason"] == "too_large"
+    digest = hashlib.sha256(raw).hexdigest()
+    assert row["detail"] == f"{len(raw)} bytes, sha256 {digest}; the first 65536 are kept"
+    assert base64.b64decode(row["raw"]) == raw[:65536]
+    assert worker.peak_mb() - before_mb < 16
+    assert_tells_nothing(worker.output())
 
 
-def test_remote_control_opens_no_queue_without_a_gate(worker: Worker) -> None:
+def test_a_large_note_and_a_large_broadcast_are_not_held_either(worker: Worker) -> None:
+    note = json.dumps([json.loads(call("messages.receive")), "", "inbound"]).encode()
+    worker.client.hset("unacked", "a", note + b" " * 40 * 1024 * 1024)
+    worker.client.zadd("unacked_index", {"a": 1.0})
     worker.start()
     worker.wait_until_ready()
-    worker.push(b"garbage", queue="other")
-    control = Celery(broker=worker.broker, set_as_current=False).control
-    control.add_consumer("other", reply=True)
-    worker.wait(lambda: "queue.refused" in worker.output())
-    assert control.ping(timeout=1)
-    assert worker.client.llen("other") == 1
+    before_mb = worker.peak_mb()
+    worker.wait_for(rows=1)
+    (row,) = worker.rows()
+    assert row["reason"] == "unacked_unreadable"
+    assert base64.b64decode(row["raw"]) == (note + b" " * 65536)[:65536]
+    # Redis itself cuts a subscriber off whose answers reach 32 MB.
+    worker.client.publish(PIDBOX, b"x" * 20 * 1024 * 1024)
+    worker.push(call("messages.receive"))
+    worker.wait_for(rows=1, runs=1)
+    worker.wait(lambda: "control_message.dropped" in worker.output())
+    assert worker.peak_mb() - before_mb < 24
 
 
 def test_messages_of_every_priority_come_back_to_their_own_list(worker: Worker) -> None:

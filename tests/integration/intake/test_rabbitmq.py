@@ -4,6 +4,7 @@ One worker for all of them, behind a proxy; it has to outlive everything but bei
 """
 
 import base64
+import hashlib
 import json
 import re
 from collections.abc import Iterator
@@ -118,6 +119,34 @@ def test_what_is_no_valid_call_is_kept_with_its_bytes_and_not_logged(
     assert sum(waiting_entries(broker, ["inbound"]).values()) == 0
     (worker,) = ground.fleet.running()
     assert_tells_nothing(worker.output())
+
+
+def test_a_large_body_leaves_its_head_length_and_hash(ground: Ground, broker: str) -> None:
+    body = CALL + b" " * 8 * 1024 * 1024
+    publish(broker, body)
+    letters = "SELECT detail, raw FROM dead_letters WHERE detail LIKE '%% sha256 %%'"
+    ground.fleet.wait_for(lambda: len(ground.database.rows(letters)) == 1)
+    (letter,) = ground.database.rows(letters)
+    digest = hashlib.sha256(body).hexdigest()
+    assert letter["detail"] == f"{len(body)} bytes, sha256 {digest}; the first 65536 are kept"
+    assert bytes(letter["raw"]) == body[:65536]
+    ground.fleet.wait_for(lambda: sum(waiting_entries(broker, ["inbound"]).values()) == 0)
+
+
+def test_remote_control_asks_and_changes_nothing(ground: Ground, broker: str) -> None:
+    (worker,) = ground.fleet.running()
+    user = ground.user()
+    with Celery("another app", broker=broker, set_as_current=False) as app:
+        app.control.revoke("x")
+        app.control.broadcast("cancel_consumer", arguments={"queue": "inbound"})
+        app.control.shutdown()
+        (answer,) = app.control.ping(timeout=5, limit=1)
+        assert list(answer.values()) == [{"ok": "pong"}]
+        (stats,) = app.control.inspect(timeout=5, limit=1).stats().values()
+        assert stats["pid"] == worker.pid
+    send(broker, ground.envelope("hello", user=user))
+    ground.wait_until_final(user, messages=1)
+    assert worker.output().count("control_message.dropped") == 3
 
 
 def test_a_message_of_any_producer_is_answered_and_its_eta_means_nothing(

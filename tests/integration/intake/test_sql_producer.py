@@ -1,10 +1,12 @@
 """Producers that speak SQL: what the function takes, whose transaction it is, who drains it."""
 
 import json
+import re
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from typing import Any
+from dataclasses import replace
+from typing import Any, cast
 
 import psycopg
 import pytest
@@ -13,8 +15,9 @@ from psycopg import errors, sql
 from tests.support.processes import eventually
 from tests.support.world import RecordingBroker, World
 from worker.bootstrap.service import build_service
-from worker.domain.errors import BrokerAwayError
+from worker.domain.errors import BrokerAwayError, DatabaseAwayError
 from worker.domain.messages import NewMessage
+from worker.domain.routing import Agent, Routing
 from worker.handlers.intake.accept import parse_and_route
 
 ENQUEUE = "SELECT enqueue_message(%s::jsonb)"
@@ -108,6 +111,128 @@ def test_what_is_wrong_otherwise_is_a_dead_letter_and_stops_nothing(
     letters = world.database.rows("SELECT reason, detail, queue FROM dead_letters ORDER BY id")
     assert [one["reason"] for one in letters] == ["envelope_invalid", "unknown_agent"]
     assert {one["queue"] for one in letters} == {"inbox"}
+
+
+HOSTILE = {
+    "deep": (envelope(2, x="NESTED 300"), "too_deep"),
+    "deeper": (envelope(2, x="NESTED 3000"), "too_deep"),
+    "a level too deep": (envelope(2, x="NESTED 62"), "too_deep"),
+    "many values": (envelope(2, x=[0] * 70_000), "too_large"),
+    "long": (envelope(2, x="x" * 1_100_000), "too_large"),
+    "infinite": (envelope(2, x=10**400), None),
+    "infinite, as a fraction": (envelope(2, x="1.5e400"), None),
+    "many digits": (envelope(2, x=0) | {"x": "DIGITS"}, "body_not_json"),
+    "a list": ([], "envelope_invalid"),
+    "nothing": (None, "envelope_invalid"),
+    "no text": ("text", "envelope_invalid"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_row_that_cannot_be_read_is_set_aside_with_its_bytes_and_the_next_is_taken(
+    world: World, producer: psycopg.Connection[Any], name: str
+) -> None:
+    document, reason = HOSTILE[name]
+    text = json.dumps(document).replace('"DIGITS"', "9" * 5000).replace('"1.5e400"', "1.5e400")
+    text = re.sub(r'"NESTED (\d+)"', lambda m: "[" * int(m[1]) + "]" * int(m[1]), text)
+    put(producer, envelope(1))
+    producer.execute("INSERT INTO inbox (envelope) VALUES (%s::text::jsonb)", [text])
+    put(producer, envelope(3))
+    producer.commit()
+    stored = producer.execute("SELECT envelope::text FROM inbox ORDER BY id").fetchall()[1][0]
+    producer.commit()
+    drained(world)
+
+    letters = world.database.rows("SELECT reason, raw, queue FROM dead_letters")
+    if reason is None:
+        assert accepted(world) == ["m-1", "m-2", "m-3"]
+        assert letters == []
+    else:
+        assert accepted(world) == ["m-1", "m-3"]
+        assert letters == [{"reason": reason, "raw": stored.encode(), "queue": "inbox"}]
+
+
+def test_of_a_very_large_row_the_head_length_and_hash_are_kept(
+    world: World, producer: psycopg.Connection[Any]
+) -> None:
+    put(producer, envelope(1))
+    row = producer.execute(
+        "INSERT INTO inbox (envelope) VALUES (jsonb_build_object('x', repeat('é', 20000000)))"
+        " RETURNING octet_length(envelope::text) AS size, encode(sha256(convert_to("
+        " envelope::text, 'UTF8')), 'hex'), convert_to(envelope::text, 'UTF8')"
+    ).fetchone()
+    assert row is not None
+    put(producer, *(envelope(number) for number in range(2, 5)))
+    producer.commit()
+    drained(world)
+
+    assert accepted(world) == ["m-1", "m-2", "m-3", "m-4"]
+    (letter,) = world.database.rows("SELECT reason, raw, detail FROM dead_letters")
+    size, digest, whole = row
+    assert letter["detail"] == f"{size} bytes, sha256 {digest}; the first 65536 are kept"
+    assert (letter["reason"], letter["raw"]) == ("too_large", whole[:65536])
+
+
+class Exploding:
+    """A configuration in which a defect waits for the message m-2."""
+
+    def __init__(self, routing: Routing, error: BaseException) -> None:
+        self._routing = routing
+        self._error = error
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 # whatever the real one has
+        return getattr(self._routing, name)
+
+    def agent_for(self, *, channel: str, recipient: str, named: str | None) -> Agent:
+        if recipient == "explode":
+            raise self._error
+        return self._routing.agent_for(channel=channel, recipient=recipient, named=named)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RecursionError(),
+        MemoryError(),
+        KeyError("words 2"),
+        ValueError("words 2"),
+        UnicodeEncodeError("utf-8", "words 2", 0, 1, "surrogates not allowed"),
+        psycopg.errors.UniqueViolation(),
+        psycopg.errors.ProgramLimitExceeded(),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_whatever_a_row_raises_the_others_are_taken(
+    world: World, producer: psycopg.Connection[Any], error: Exception
+) -> None:
+    put(producer, *(envelope(number) for number in (1, 2, 3)))
+    producer.execute(
+        'UPDATE inbox SET envelope = envelope || \'{"recipient": "explode"}\''
+        " WHERE envelope->>'message_id' = 'm-2'"
+    )
+    producer.commit()
+    drain = world.worker().service.background.drain_inbox
+    exploding = cast("Routing", Exploding(drain.routing, error))
+    assert replace(drain, routing=exploding)()
+    assert accepted(world) == ["m-1", "m-3"]
+    (letter,) = world.database.rows("SELECT reason, detail, raw FROM dead_letters")
+    assert letter["reason"] in {"not_understood", "not_storable"}
+    assert "words" not in letter["detail"]
+    assert json.loads(letter["raw"])["message_id"] == "m-2"
+    assert world.database.value("SELECT count(*) FROM inbox") == 0
+
+
+def test_a_postgres_that_goes_away_sets_no_row_aside(
+    world: World, producer: psycopg.Connection[Any]
+) -> None:
+    put(producer, envelope(1), envelope(2, recipient="explode"))
+    producer.commit()
+    drain = world.worker().service.background.drain_inbox
+    away = Exploding(drain.routing, psycopg.OperationalError("the connection is lost"))
+    with pytest.raises(DatabaseAwayError):
+        replace(drain, routing=cast("Routing", away))()
+    assert world.database.value("SELECT count(*) FROM inbox") == 2
+    assert world.database.value("SELECT count(*) FROM dead_letters") == 0
 
 
 def test_the_same_message_again_changes_nothing_and_another_body_is_a_conflict(
@@ -223,8 +348,8 @@ def test_a_claim_that_waited_while_more_was_accepted_claims_again(
     drain = mike.service.background.drain_inbox
     answering = threading.Thread(target=mike.service.answer, args=(accepted.user_id,))
 
-    def judge(document: object) -> tuple[NewMessage, None]:
-        message = parse_and_route(document, drain.routing)
+    def judge(raw: bytes) -> tuple[NewMessage, None]:
+        message = parse_and_route(json.loads(raw), drain.routing)
         if message.message_id == "m-3":  # the second has locked the row
             answering.start()
             waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"

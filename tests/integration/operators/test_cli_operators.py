@@ -107,10 +107,10 @@ def test_a_worker_that_takes_nothing_is_unhealthy_and_ends_itself(ground: Ground
         return invoke("health", *options, env=env).returncode
 
     assert health() == 1, "no worker at all"
+    # It lives and answers pings, and yet nobody takes what comes in: a stall as it looks outside.
+    ground.fleet.options += ("-Q", "turns,deliveries")
     (anna,) = ground.fleet.start(1)
     assert health() == 0
-    # It lives and answers pings, and yet nobody takes what comes in: a stall as it looks outside.
-    ground.fleet.producer.control.cancel_consumer("inbound", reply=True)
     ground.fleet.send(ground.envelope("hello", user=ground.user()))
 
     ground.fleet.wait_for(lambda: health("--max-stalled", "0.5") == 1)

@@ -73,6 +73,30 @@ def told(world: World, *arguments: str) -> Any:  # noqa: ANN401 # whatever it is
     return json.loads(said.stdout)
 
 
+def test_one_hostile_row_stops_neither_export_nor_erase_of_anybody(world: World) -> None:
+    mike = world.worker()
+    mike.receive(world.envelope("hello"))
+    mike.answer()
+    deep = "[" * 300 + "]" * 300
+    his = f'{{"user": "{USER}", "x": {deep}}}'
+    marks = "\u0301\u0316" * 200_000
+    for content in (his, f'{{"x": {deep}}}', json.dumps({"x": marks}, ensure_ascii=False)):
+        world.database.run("INSERT INTO inbox (envelope) VALUES (%s::text::jsonb)", content)
+        world.database.run(
+            "INSERT INTO dead_letters (kind, raw, queue, reason, detail, created_at)"
+            " VALUES ('envelope', %s, 'inbound', 'too_deep', '', now())",
+            content.encode(),
+        )
+    exported = run(world, "export", WHO)
+    assert exported.returncode == 0, exported.stderr
+    found = json.loads(exported.stdout)
+    assert len(found["inbox"]) == len(found["dead_letters"]) == 1
+    world.clock.advance(ALIVE_S)
+    assert run(world, "erase", WHO, "--yes").returncode == 0
+    for table in ("inbox", "dead_letters"):
+        assert world.database.value(f"SELECT count(*) FROM {table}") == 2  # type: ignore[arg-type]
+
+
 # --- a life, and what is left of it ------------------------------------------------------------
 
 

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from message_worker_client.envelope import EnvelopeError
+from message_worker_client.envelope import EnvelopeError, read_envelope
 from worker.cli.console import escape_for_terminal, print_json, print_line
 from worker.cli.errors import CommandError, MisuseError
 from worker.config.agents_file import load_agents
 from worker.config.settings import settings_for
 from worker.domain.messages import NewMessage
-from worker.domain.reasons import DeadLetterReason
 from worker.domain.routing import (
     ROUTE,
     Delivery,
@@ -24,7 +23,6 @@ from worker.domain.routing import (
     WebhookDelivery,
 )
 from worker.handlers.intake.accept import parse_and_route, unknown_fields
-from worker.queue.gate.entry import TooDeepError, loads
 
 
 def run(path: str, *, as_json: bool) -> None:
@@ -48,18 +46,6 @@ def _read(path: str) -> bytes:
         raise MisuseError(f"{path}: {error.strerror}") from None
 
 
-def _document(raw: bytes) -> object:
-    """Read it as a worker does. Raises `EnvelopeError` if it is not JSON."""
-    try:
-        return loads(raw.decode())
-    except TooDeepError:
-        fix = "too many brackets inside each other"
-        raise EnvelopeError(DeadLetterReason.TOO_DEEP, "envelope", fix) from None
-    except ValueError:
-        fix = "give JSON in UTF-8"
-        raise EnvelopeError(DeadLetterReason.BODY_NOT_JSON, "envelope", fix) from None
-
-
 def _outcome(raw: bytes, routing: Routing) -> dict[str, Any]:
     """Check and route as accepting does; the envelope counts as one that waits for nothing.
 
@@ -69,7 +55,7 @@ def _outcome(raw: bytes, routing: Routing) -> dict[str, Any]:
     facts: dict[str, Any] = {"verdict": "answered", "why": None, "detail": None}
     facts["unknown_fields"] = []
     try:
-        document = _document(raw)
+        document = read_envelope(raw)
         if isinstance(document, Mapping):
             facts["unknown_fields"] = unknown_fields(map(str, document))
         message = parse_and_route(document, routing)

@@ -124,6 +124,8 @@ def _expiry(envelope: Envelope, policy: ChannelPolicy) -> datetime | None:
     return envelope.sent_at + timedelta(seconds=policy.max_age_s)
 
 
+_MAX_COMPARED: Final = 50
+_MAX_CHARACTERS: Final = 32
 _LIKE: Final = 0.7
 """Similarity from which a name may be a typo of another; `recipent` and `recipient` have 0.94."""
 
@@ -131,8 +133,15 @@ _LIKE: Final = 0.7
 def unknown_fields(names: Iterable[str]) -> list[dict[str, str | None]]:
     """Return each name that no envelope has, and the known field that it may be a typo of."""
     known = list(Envelope.model_fields)
+    unknown = [name for name in names if name not in Envelope.model_fields]
+    # Comparing takes time with the product of both lengths, and strangers choose these names.
+    likely = {name for name in unknown[:_MAX_COMPARED] if len(name) <= _MAX_CHARACTERS}
     return [
-        {"name": name, "meant": next(iter(get_close_matches(name, known, 1, _LIKE)), None)}
-        for name in names
-        if name not in Envelope.model_fields
+        {
+            "name": name,
+            "meant": next(iter(get_close_matches(name, known, 1, _LIKE)), None)
+            if name in likely
+            else None,
+        }
+        for name in unknown
     ]

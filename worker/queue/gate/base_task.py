@@ -59,6 +59,10 @@ class PrivateRequest(Request):
         # A task reads it as `self.request.raw_body`: the bytes of [args, kwargs, embed].
         self._request_dict["raw_body"] = message.body
 
+    def revoked(self) -> bool:
+        """Never skip a message: its id may have come from anywhere, a file of `--statedb` too."""
+        return False
+
     def info(self, safe: bool = False) -> dict[str, Any]:  # noqa: ARG002, FBT001, FBT002 - Celery's
         """Answer `inspect` in the safe form; Celery's default shows the arguments."""
         shown: dict[str, Any] = super().info(safe=True)

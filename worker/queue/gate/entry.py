@@ -13,15 +13,18 @@ The error holds fixed words and numbers, never a piece of the entry: it is logge
 """
 
 import base64
-import json
-import math
+import hashlib
 import re
 import uuid
 from dataclasses import dataclass, field
-from typing import Any, Final, NoReturn, Self
+from typing import Any, Final, Self
 
-from message_worker_client.envelope.storable import is_storable, may_be_unstorable
-from message_worker_client.envelope.wire import MAX_DEPTH, is_deeper
+from message_worker_client.envelope.strict_json import JsonRefusedError, read_json
+from message_worker_client.envelope.wire import (
+    HEAD_BYTES,
+    MAX_ENTRY_BYTES,
+    cut_to_head,
+)
 from worker.domain.errors import PermanentError
 from worker.domain.reasons import DeadLetterReason as Reason
 from worker.observability.traces import TRACEPARENT
@@ -67,24 +70,10 @@ class Entry:
     redelivered: bool
 
     @classmethod
-    def parse(cls, raw: bytes, *, max_body_bytes: int | None) -> Self:
-        """Read one entry of the list. Raises `EntryRefusedError`.
-
-        `max_body_bytes`: None = any size.
-        """
-        if max_body_bytes is not None and len(raw) > max_body_bytes * 4 // 3 + _OVERHEAD_BYTES:
-            raise EntryRefusedError(Reason.TOO_LARGE, f"entry of {len(raw)} bytes")
-        entry = _decoded(raw, not_text=Reason.NOT_JSON, not_json=Reason.NOT_JSON)
-        if not isinstance(entry, dict):
-            raise EntryRefusedError(Reason.NOT_AN_OBJECT, "the entry is not a JSON object")
-        properties = _properties(entry)
-        headers = entry.get("headers")
-        _check_labels(entry, headers)
-        body = _body(entry, properties)
-        if max_body_bytes is not None and len(body) > max_body_bytes:
-            raise EntryRefusedError(Reason.TOO_LARGE, f"body of {len(body)} bytes")
-        payload = _decoded(body, not_text=Reason.BODY_ENCODING, not_json=Reason.BODY_NOT_JSON)
-        headers, task, task_id = _names(headers, payload)
+    def parse(cls, raw: bytes, *, max_body_bytes: int) -> Self:
+        """Read one entry of the list. Raises `EntryRefusedError`."""
+        entry, body, payload = read_message(raw, max_body_bytes=max_body_bytes)
+        headers, task, task_id = _names(entry.get("headers"), payload)
         args, kwargs = _arguments(payload)
         links = {
             name: link
@@ -99,57 +88,43 @@ class Entry:
             kwargs=kwargs,
             body=body,
             body_text=entry["body"],
-            body_encoding=properties.get("body_encoding") or "utf-8",
+            body_encoding=entry["properties"].get("body_encoding") or "utf-8",
             redelivered=headers.get("redelivered") is True,
         )
 
 
-class TooDeepError(ValueError):
-    """Nested deeper than `MAX_DEPTH`."""
+def read_message(raw: bytes, *, max_body_bytes: int) -> tuple[dict[str, Any], bytes, Any]:
+    """Return the wrapper, the body in it and the content of the body.
 
-
-def loads(text: str) -> Any:  # noqa: ANN401 - JSON
-    """Read JSON as RFC 8259 defines it. Raises ValueError, which may quote the text: never show it.
-
-    kombu's `{"__type__": …, "__value__": …}` has no special meaning here: it would turn a
-    stranger's JSON into Python values, or into an exception.
+    Raises `EntryRefusedError`.
     """
-    # Python's own limit depends on how deep the caller's stack is, so depth is measured first.
-    if is_deeper(text, MAX_DEPTH):
-        raise TooDeepError
-    return _DECODER.decode(text)
-
-
-def _finite(digits: str) -> float:
-    number = float(digits)
-    # `float("1e999")` is infinity, which Postgres's jsonb refuses.
-    if math.isinf(number):
-        raise ValueError("not a finite number")
-    return number
-
-
-def _refuse(_constant: str) -> NoReturn:
-    raise ValueError("NaN and Infinity are not JSON")
-
-
-_DECODER = json.JSONDecoder(parse_float=_finite, parse_constant=_refuse)
+    if isinstance(raw, Oversized) or len(raw) > max_body_bytes * 4 // 3 + _OVERHEAD_BYTES:
+        raise EntryRefusedError(Reason.TOO_LARGE, f"entry of {len(raw)} bytes")
+    entry = _decoded(raw, not_text=Reason.NOT_JSON, not_json=Reason.NOT_JSON)
+    if not isinstance(entry, dict):
+        raise EntryRefusedError(Reason.NOT_AN_OBJECT, "the entry is not a JSON object")
+    properties = _properties(entry)
+    _check_labels(entry, entry.get("headers"))
+    body = _body(entry, properties)
+    if len(body) > max_body_bytes:
+        raise EntryRefusedError(Reason.TOO_LARGE, f"body of {len(body)} bytes")
+    content = _decoded(body, not_text=Reason.BODY_ENCODING, not_json=Reason.BODY_NOT_JSON)
+    return entry, body, content
 
 
 def _decoded(data: bytes, *, not_text: Reason, not_json: Reason) -> Any:  # noqa: ANN401 - JSON
     try:
-        text = data.decode()
-    except UnicodeDecodeError:
-        # `from None`, here and below: the original error quotes the bytes.
-        raise EntryRefusedError(not_text, "not UTF-8") from None
-    try:
-        value = loads(text)
-    except TooDeepError:
-        raise EntryRefusedError(Reason.TOO_DEEP, "nested too deep") from None
-    except ValueError:
-        raise EntryRefusedError(not_json, "not JSON") from None
-    if may_be_unstorable(text) and not is_storable(value):
-        raise EntryRefusedError(Reason.NOT_STORABLE, "NUL or lone surrogate")
-    return value
+        return read_json(data)
+    except JsonRefusedError as error:
+        reasons = _FAULTS | {"not_text": not_text, "not_json": not_json}
+        raise EntryRefusedError(reasons[error.fault], str(error)) from None
+
+
+_FAULTS: Final = {
+    "too_deep": Reason.TOO_DEEP,
+    "too_large": Reason.TOO_LARGE,
+    "not_storable": Reason.NOT_STORABLE,
+}
 
 
 def _properties(entry: dict[str, Any]) -> dict[str, Any]:
@@ -216,6 +191,21 @@ def _arguments(payload: object) -> tuple[list[Any], dict[str, Any]]:
             raise EntryRefusedError(Reason.BODY_NOT_TRIPLE, "not [args, kwargs, embed]")
 
 
+class Oversized(bytes):
+    """The first bytes of something that was never read whole: see `bounded_reader`."""
+
+    size: int
+    """Of the whole, as `sha256` is."""
+    sha256: str
+
+    @classmethod
+    def of(cls, head: bytes, *, size: int, sha256: str) -> Self:
+        """Make one."""
+        made = cls(head)
+        made.size, made.sha256 = size, sha256
+        return made
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RejectedEntry:
     """The bytes and the reason. `detail` is in fixed words; `queue` is the one it came from."""
@@ -224,6 +214,17 @@ class RejectedEntry:
     reason: Reason
     detail: str
     queue: str
+
+    @classmethod
+    def of(cls, raw: bytes, *, reason: Reason, detail: str, queue: str) -> Self:
+        """Keep all bytes, or the first of more than `MAX_ENTRY_BYTES`, with length and hash."""
+        if not isinstance(raw, Oversized) and len(raw) > MAX_ENTRY_BYTES:
+            raw = Oversized.of(
+                raw[:HEAD_BYTES], size=len(raw), sha256=hashlib.sha256(raw).hexdigest()
+            )
+        if isinstance(raw, Oversized):
+            detail = cut_to_head(raw.size, raw.sha256)
+        return cls(raw=bytes(raw), reason=reason, detail=detail, queue=queue)
 
     def as_args(self) -> list[str]:
         """Return JSON values that keep any bytes intact."""

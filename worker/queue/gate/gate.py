@@ -18,14 +18,15 @@ import json
 import uuid
 from collections.abc import Callable, Collection, Mapping
 from inspect import Signature, signature
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from kombu.message import Message as PlainMessage
 from kombu.transport import virtual
 
-from message_worker_client.envelope.wire import MAX_BODY_BYTES
+from message_worker_client.envelope.wire import MAX_BODY_BYTES, MAX_ENTRY_BYTES
 from worker.domain.reasons import DeadLetterReason as Reason
 from worker.observability.logs import log
+from worker.queue.gate.control import read_broadcast
 from worker.queue.gate.entry import Entry, EntryRefusedError, RejectedEntry
 
 DEAD_LETTER_TASK: Final = "dead_letters.keep"
@@ -34,8 +35,10 @@ HIDDEN: Final = "(hidden)"
 _REJECTED_BEGINS: Final = b'{"headers": {"task": "dead_letters.keep"'
 """The beginning of a rejected entry as we write it, here and in every earlier release.
 
-It is read again if Postgres was away, and may then be of any size.
+It is read again if Postgres was away, and has a larger body than a message may have.
 """
+_MAX_CALL_BYTES: Final = MAX_ENTRY_BYTES * 4 // 3 + 1024
+"""Of that body: base64 of the bytes."""
 
 # Delivery tags must be unique among all processes. A UUID for each would cost a system call.
 _PROCESS: Final = uuid.uuid4().hex
@@ -47,7 +50,7 @@ class Admitted(dict[str, Any]):
 
     __slots__ = ("body", "payload")
 
-    def __init__(self, fields: dict[str, Any], *, body: bytes, payload: list[Any]) -> None:
+    def __init__(self, fields: dict[str, Any], *, body: bytes, payload: Any) -> None:  # noqa: ANN401
         super().__init__(fields)
         self.body = body
         self.payload = payload
@@ -56,12 +59,39 @@ class Admitted(dict[str, Any]):
         return f"Admitted({len(self.body)} bytes)"
 
 
+class Broadcast(Admitted):
+    """A remote control command, or a reply or an event: no entry of a task queue."""
+
+    @classmethod
+    def of(cls, headers: dict[str, Any], body: bytes, content: Any, where: dict[str, Any]) -> Self:  # noqa: ANN401
+        """Make one."""
+        fields = {
+            "headers": headers,
+            "content-type": "application/json",
+            "content-encoding": "utf-8",
+            "properties": {"delivery_tag": _tag(), "delivery_info": where},
+        }
+        return cls(fields, body=body, payload=content)
+
+
+def broadcast(raw: bytes, *, queue: str, delivery_info: dict[str, Any]) -> Broadcast | None:
+    """Turn any bytes into a message; None = it is dropped. Never raises."""
+    read = read_broadcast(raw, queue=queue)
+    if read is None:
+        return None
+    return Broadcast.of(*read, delivery_info)
+
+
+def _tag() -> str:
+    return f"{_PROCESS}-{next(_NUMBERS)}"
+
+
 class GatedMessage(virtual.Message):
     """A message whose base64 and JSON the gate has already decoded."""
 
     def __init__(self, payload: Any, channel: Any = None, **kwargs: Any) -> None:  # noqa: ANN401
         if not isinstance(payload, Admitted):
-            # Remote control and events pass no gate.
+            # A connection without a gate, such as a producer's.
             super().__init__(payload, channel=channel, **kwargs)
             return
         self._raw = payload
@@ -117,7 +147,9 @@ class EntryGate:
     def admit(self, raw: bytes, *, queue: str, priority: int) -> Admitted:
         """Turn any bytes into a message. Never raises."""
         self.admitted += 1
-        limit = None if raw.startswith(_REJECTED_BEGINS) else self._max_body_bytes
+        # We write ASCII. Other text takes four times its length as soon as one letter does.
+        is_call = raw.startswith(_REJECTED_BEGINS) and raw.isascii()
+        limit = _MAX_CALL_BYTES if is_call else self._max_body_bytes
         try:
             entry = Entry.parse(raw, max_body_bytes=limit)
             self._check_task(entry, queue)
@@ -127,7 +159,7 @@ class EntryGate:
             reason, detail = Reason.NOT_UNDERSTOOD, type(error).__name__
         else:
             return _admitted(entry, queue, priority)
-        rejected = RejectedEntry(raw=raw, reason=reason, detail=detail, queue=queue)
+        rejected = RejectedEntry.of(raw, reason=reason, detail=detail, queue=queue)
         return self.set_aside(rejected, priority=priority)
 
     def set_aside(self, rejected: RejectedEntry, *, priority: int = 0) -> Admitted:
@@ -190,7 +222,7 @@ def _admitted(entry: Entry, queue: str, priority: int) -> Admitted:
         "content-type": "application/json",
         "content-encoding": "utf-8",
         "properties": {
-            "delivery_tag": f"{_PROCESS}-{next(_NUMBERS)}",
+            "delivery_tag": _tag(),
             "delivery_info": where,
             "delivery_mode": 2,
             "priority": priority,

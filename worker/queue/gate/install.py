@@ -61,6 +61,8 @@ class GuardedConsumer(Consumer):
         ]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        # Both read what any worker publishes: revoked ids, and tasks to run after an election.
+        kwargs |= {"without_mingle": True, "without_gossip": True}
         super().__init__(*args, **kwargs)
         # Heartbeats for this connection alone: nothing would send them on those that only publish.
         self.amqheartbeat = HEARTBEAT_S
@@ -68,14 +70,6 @@ class GuardedConsumer(Consumer):
         if unguarded := set(self.app.amqp.queues.consume_from) - self._gate.queues:
             names = ", ".join(sorted(unguarded))
             raise ImproperlyConfigured(f"no accepted tasks for queue {names}: see install_gate")
-
-    def add_task_queue(self, queue: str, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
-        """Obey remote control (Flower has a button for it), except for a queue without a gate."""
-        if queue in self._gate.queues:
-            super().add_task_queue(queue, *args, **kwargs)
-        else:
-            # Not the name: it came over the network and may be anything.
-            log.warning("queue.refused")
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
         """Reconnect as Celery does; name the right that the Redis user lacks."""
@@ -102,13 +96,10 @@ class GuardedConsumer(Consumer):
         """Keep a message after InvalidTaskError or ContentDisallowed; Celery drops it."""
         self._set_aside(message, "on_invalid_task")
 
-    def on_decode_error(self, message: Any, exc: Exception) -> None:  # noqa: ANN401
-        """Keep an unreadable message; Celery drops it. Remote control is dropped here, too."""
-        if isinstance(getattr(message, "_raw", None), Admitted):
+    def on_decode_error(self, message: Any, exc: Exception) -> None:  # noqa: ANN401, ARG002
+        """Keep an unreadable message; Celery drops it. A broadcast has been dropped by the gate."""
+        if type(getattr(message, "_raw", None)) is Admitted:
             self._set_aside(message, "on_decode_error")
-            return
-        log.warning("control_message.dropped", error=type(exc).__name__)
-        message.ack()
 
     def _set_aside(self, message: Any, detail: str) -> None:  # noqa: ANN401
         """Deliver a call of `dead_letters.keep` in place of the message."""
@@ -119,7 +110,7 @@ class GuardedConsumer(Consumer):
             log.error("dead_letter.refused", queue=queue, handler=detail)
             return
         bare = json.dumps(raw).encode()
-        rejected = RejectedEntry(raw=bare, reason=Reason.NOT_UNDERSTOOD, detail=detail, queue=queue)
+        rejected = RejectedEntry.of(bare, reason=Reason.NOT_UNDERSTOOD, detail=detail, queue=queue)
         substitute = self._gate.set_aside(rejected)
         # The same tag: acknowledging the substitute acknowledges the message.
         substitute["properties"]["delivery_tag"] = message.delivery_tag

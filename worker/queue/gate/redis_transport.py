@@ -19,8 +19,9 @@ from redis.exceptions import ResponseError
 
 from worker.domain.reasons import DeadLetterReason as Reason
 from worker.observability.logs import log
-from worker.queue.gate.entry import RejectedEntry
-from worker.queue.gate.gate import Admitted, EntryGate, GatedMessage
+from worker.queue.gate.entry import Oversized, RejectedEntry
+from worker.queue.gate.gate import Admitted, EntryGate, GatedMessage, broadcast
+from worker.queue.gate.redis_reader import bounded
 
 
 class UnackedEntries(deque[tuple[str, str | bytes]]):
@@ -100,7 +101,7 @@ class GatedChannel(stock.Channel):
         if self.connection is None or self.connection.client is None:
             raise RedisConnectionError("the connection that brought the message is gone")
         params: dict[str, Any] = super()._connparams(asynchronous=asynchronous)
-        return params
+        return params | {"connection_class": bounded(params["connection_class"])}
 
     def _create_client(self, asynchronous: bool = False) -> Any:  # noqa: ANN401, FBT001, FBT002 - kombu's
         """Keep one client for each pool; kombu's own makes one for each command, at some cost."""
@@ -139,7 +140,9 @@ class GatedChannel(stock.Channel):
                 return True
             queue, _, priority = key.partition(self.sep)
             self._queue_cycle.rotate(queue)
-            self.connection._deliver(self._read(popped[1], queue, int(priority or 0)), queue)  # noqa: SLF001
+            message = self._read(popped[1], queue, int(priority or 0))
+            if message is not None:
+                self.connection._deliver(message, queue)  # noqa: SLF001
             return True
         finally:
             self._in_poll = False
@@ -147,11 +150,15 @@ class GatedChannel(stock.Channel):
 
     def _return(self, key: str, raw: bytes) -> None:
         """Put back an entry popped for a closing channel, which may have no consumer left."""
+        entry: bytes | str = raw
+        if isinstance(raw, Oversized) and self.entry_gate is not None:
+            queue, _, priority = key.partition(self.sep)
+            entry = json.dumps(self.entry_gate.admit(raw, queue=queue, priority=int(priority or 0)))
         try:
             with self.conn_or_acquire() as client:
-                client.rpush(key, raw)
+                client.rpush(key, entry)
         except (*self.connection_errors, ResponseError):
-            self._hold(key, raw)
+            self._hold(key, entry)
 
     def _hold(self, key: str, entry: str | bytes) -> None:
         if self.unacked_entries is not None:
@@ -159,20 +166,42 @@ class GatedChannel(stock.Channel):
             log.warning("entry.held_back", count=len(self.unacked_entries))
 
     def _read(self, raw: bytes, queue: str, priority: int) -> Any:  # noqa: ANN401
-        if self.entry_gate is not None and queue in self.entry_gate.queues:
+        if self.entry_gate is None:
+            return loads(bytes_to_str(raw))
+        if queue in self.entry_gate.queues:
             return self.entry_gate.admit(raw, queue=queue, priority=priority)
         # Not a queue of ours: answers to our own remote control come this way.
-        return loads(bytes_to_str(raw))
+        return broadcast(raw, queue=queue, delivery_info={"routing_key": queue})
 
-    def _deliver_fanout_message(self, message: Any, exchange: str) -> bool | None:  # noqa: ANN401
-        """Hand on remote control and events; an unreadable one would end the worker in kombu."""
+    def _receive_one(self, client: Any) -> Any:  # noqa: ANN401
+        """Read one broadcast as kombu does, but through the gate.
+
+        kombu unpacks a compressed one to any size, logs an unreadable one with its content, and
+        ends the worker on some.
+        """
+        if self.entry_gate is None:
+            return super()._receive_one(client)
         try:
-            self.Message(message, channel=self)
-        except Exception as error:  # noqa: BLE001 - a stranger may publish anything
-            log.warning("broadcast.dropped", error=type(error).__name__)
+            response = client.parse_response()
+        except self.connection_errors:
+            self._in_listen = None  # type: ignore[assignment] # kombu sets both
+            raise
+        if not isinstance(response, list | tuple):
             return None
-        delivered: bool | None = super()._deliver_fanout_message(message, exchange)
-        return delivered
+        told = self._handle_message(client, response)
+        if not bytes_to_str(told["type"]).endswith("message") or not told["data"]:
+            return None
+        # Such as /0.celery.pidbox, or /0.celeryev/worker.heartbeat.
+        channel = bytes_to_str(told["channel"]).partition(".")[2]
+        exchange, _, key = channel.partition("/")
+        queue = self._fanout_to_queue.get(exchange)
+        if queue is None:
+            return None
+        where = {"exchange": exchange, "routing_key": key}
+        message = broadcast(told["data"], queue=queue, delivery_info=where)
+        if message is not None:
+            self.connection._deliver(message, queue)  # noqa: SLF001
+        return message is not None
 
     def rescue(self, message: Any) -> None:  # noqa: ANN401
         """Remember a popped message until Redis takes it back."""
@@ -188,13 +217,14 @@ class GatedChannel(stock.Channel):
         assert self.entry_gate is not None  # noqa: S101 - `restore_by_tag` has looked
         guarded = self.entry_gate.queues
         try:
-            entry, exchange, queue = json.loads(note)
+            # The first bytes of a large note may be a message, but the whole is none of ours.
+            entry, exchange, queue = json.loads(b"" if isinstance(note, Oversized) else note)
             entry["headers"]["redelivered"] = True
             entry["properties"]["delivery_info"]["redelivered"] = True
         except (ValueError, TypeError, KeyError, RecursionError):
             queue = min(guarded)
             entry = self.entry_gate.set_aside(
-                RejectedEntry(raw=note, reason=Reason.UNACKED_UNREADABLE, detail="", queue=queue)
+                RejectedEntry.of(note, reason=Reason.UNACKED_UNREADABLE, detail="", queue=queue)
             )
         if queue in guarded:
             (pipe.lpush if leftmost else pipe.rpush)(self._list_of(entry, queue), json.dumps(entry))

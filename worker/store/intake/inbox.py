@@ -4,18 +4,19 @@ One worker drains at a time, so that a program's messages are accepted in the or
 inserted them. A second worker finds nothing to do.
 """
 
-import json
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import psycopg
 
+from message_worker_client.envelope.wire import HEAD_BYTES, MAX_ENTRY_BYTES, cut_to_head
 from worker.domain.errors import named
 from worker.domain.messages import Accepted, NewMessage
+from worker.domain.reasons import DeadLetterReason as Reason
 from worker.observability.logs import log
-from worker.store.database import Store
+from worker.store.database import Store, is_away
 from worker.store.dead_letters import keep_on
 from worker.store.intake.messages import accept_on
 from worker.store.sql import Connection, Row, sql
@@ -30,7 +31,21 @@ MAX_BATCH = 50
 
 # Held until the end of the transaction, also if the worker dies; 4871 is an arbitrary number.
 _ALONE = sql("SELECT pg_try_advisory_xact_lock(4871, 1)")
-_OLDEST = sql("SELECT id, envelope FROM inbox ORDER BY id LIMIT :limit")
+# As bytes: the driver would parse `jsonb`, and fail for one nested deeper than its stack. A batch
+# has a few megabytes at most, and of a row beyond the cap only the first bytes leave Postgres.
+_OLDEST = sql("""
+SELECT id, octet_length(content) AS size, CASE WHEN octet_length(content) <= :cap THEN content
+    ELSE substring(content FROM 1 FOR :head) END AS content,
+    CASE WHEN octet_length(content) > :cap THEN encode(sha256(content), 'hex') END AS sha256
+FROM (
+    SELECT id, content,
+        sum(octet_length(content)) OVER (ORDER BY id) - octet_length(content) AS before
+    FROM (SELECT id, convert_to(CAST(envelope AS text), 'UTF8') AS content
+          FROM inbox ORDER BY id LIMIT :limit) AS oldest
+) AS measured
+WHERE before < :cap ORDER BY id
+""")
+_LIMITS = {"limit": MAX_BATCH, "cap": MAX_ENTRY_BYTES, "head": HEAD_BYTES}
 _DELETE = sql("DELETE FROM inbox WHERE id = ANY(:ids)")
 
 
@@ -50,46 +65,57 @@ class InboxStore(Store):
     """The table `inbox`."""
 
     def drain(
-        self, judge: Callable[[object], Judged], *, limit: int = MAX_BATCH
-    ) -> tuple[Accepted, ...] | None:
-        """Accept the oldest, at most `limit`; None = it is empty, or another worker drains it.
+        self, judge: Callable[[bytes], Judged], *, apart: bool = False
+    ) -> tuple[Accepted | Refused, ...] | None:
+        """Accept the oldest or set them aside; None = none waits, or another worker drains.
 
-        `judge` runs inside the transaction and must be fast. Raises `PermanentError` if Postgres
-        refuses one of them; nothing is accepted then.
+        `judge` runs inside the transaction and must be fast. `apart`: a row that raises is set
+        aside, whatever the cause. Without it nothing is accepted then, and the error is raised.
         """
         with self._database.transaction() as connection:
-            rows = _take(connection, limit)
-            if not rows:
+            # The lock is tried, not waited for: a waiting drainer would hold a connection.
+            if not connection.execute(_ALONE).scalar_one():
                 return None
-            return tuple(
-                accepted
-                for row in rows
-                if (accepted := _accept(connection, row, judge(row.envelope))) is not None
-            )
-
-    def set_oldest_aside(self, refused: Refused) -> None:
-        """Turn the oldest envelope, which Postgres refuses, into a dead letter."""
-        with self._database.transaction() as connection:
-            for row in _take(connection, 1):
-                _accept(connection, row, refused)
+            rows = connection.execute(_OLDEST, _LIMITS).fetchall()
+            connection.execute(_DELETE, {"ids": [row.id for row in rows]})
+            take = _take_apart if apart else _take
+            return tuple(take(connection, row, judge) for row in rows) or None
 
 
-def _take(connection: Connection, limit: int) -> Sequence[Row]:
-    # The lock is tried, not waited for: a waiting drainer would hold a connection for nothing.
-    if not connection.execute(_ALONE).scalar_one():
-        return ()
-    rows = connection.execute(_OLDEST, {"limit": limit}).fetchall()
-    connection.execute(_DELETE, {"ids": [row.id for row in rows]})
-    return rows
+def _take(connection: Connection, row: Row, judge: Callable[[bytes], Judged]) -> Accepted | Refused:
+    judged: Judged = (
+        judge(row.content)
+        if row.sha256 is None
+        else Refused(reason=Reason.TOO_LARGE, detail=cut_to_head(row.size, row.sha256))
+    )
+    if isinstance(judged, Refused):
+        return _set_aside(connection, row, judged)
+    message, traceparent = judged
+    return accept_on(connection, message, starts_itself=False, traceparent=traceparent)
 
 
-def _accept(connection: Connection, row: Row, judged: Judged) -> Accepted | None:
-    if not isinstance(judged, Refused):
-        message, traceparent = judged
-        return accept_on(connection, message, starts_itself=False, traceparent=traceparent)
-    raw = json.dumps(row.envelope, ensure_ascii=False).encode()
-    keep_on(connection, reason=judged.reason, raw=raw, detail=judged.detail, queue=QUEUE)
-    return None
+def _take_apart(
+    connection: Connection, row: Row, judge: Callable[[bytes], Judged]
+) -> Accepted | Refused:
+    try:
+        # A savepoint.
+        with connection.driver.transaction():
+            return _take(connection, row, judge)
+    except psycopg.Error as error:
+        if is_away(error):
+            raise
+        refused = Refused(
+            reason=Reason.NOT_STORABLE, detail="envelope: Postgres refuses to store it"
+        )
+    except Exception as error:  # noqa: BLE001 - the other rows must not wait for this one
+        # The type alone: its text may quote the envelope.
+        refused = Refused(reason=Reason.NOT_UNDERSTOOD, detail=type(error).__name__)
+    return _set_aside(connection, row, refused)
+
+
+def _set_aside(connection: Connection, row: Row, refused: Refused) -> Refused:
+    keep_on(connection, reason=refused.reason, raw=row.content, detail=refused.detail, queue=QUEUE)
+    return refused
 
 
 class InboxListener:

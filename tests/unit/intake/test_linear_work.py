@@ -1,0 +1,189 @@
+"""Work on foreign bytes grows with their length alone: counted in steps, not in time."""
+
+import ast
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from itertools import product
+from pathlib import Path
+from time import thread_time
+from types import FrameType
+from typing import Any
+
+import pytest
+
+import worker
+from message_worker_client.envelope import EnvelopeError, parse_envelope, read_envelope
+from message_worker_client.envelope.strict_json import JsonRefusedError, check_shape, read_json
+from message_worker_client.envelope.wire import MAX_DEPTH
+from tests.support.regex_steps import literals, steps
+from worker.domain.messages import ChannelAddress
+from worker.handlers.intake.accept import unknown_fields
+from worker.handlers.privacy.ownership import Ownership
+from worker.queue.gate.entry import EntryRefusedError, read_message
+
+ROOT = Path(worker.__file__).parent
+ANCHORED = {"match", "fullmatch"}
+GROWS_AT_MOST = 3
+"""Twice the input, at most three times the work."""
+
+
+def patterns() -> Iterator[tuple[str, str, bool]]:
+    """Each regular expression of the service: name, pattern, whether it only matches at the start.
+
+    The simulator and the commands' own files read nothing of a stranger's.
+    """
+    for path in sorted(ROOT.rglob("*.py")):
+        source = path.read_text()
+        if "sandbox" in path.parts or "re." not in source:
+            continue
+        for node in ast.walk(ast.parse(source)):
+            match node:
+                case ast.Call(
+                    func=ast.Attribute(value=ast.Name(id="re"), attr=how),
+                    args=[ast.Constant(value=pattern), *_],
+                ):
+                    text = pattern.decode("latin-1") if isinstance(pattern, bytes) else pattern
+                    yield f"{path.relative_to(ROOT)}:{node.lineno}", text, is_anchored(source, how)
+
+
+def is_anchored(source: str, how: str) -> bool:
+    if how != "compile":
+        return how in ANCHORED
+    used = set(re.findall(r"\.(match|fullmatch|search|sub|findall|finditer|split)\(", source))
+    return not used - ANCHORED
+
+
+PATTERNS = list(patterns())
+
+
+def hostile(pattern: str, number: int) -> Iterator[str]:
+    """Texts of what the pattern names, again and again, after a beginning and before an end."""
+    letters = ["", *literals(pattern)[:5], "a", "0", " "]
+    for first, second in product(letters, letters):
+        for head, tail in (("", ""), ('"', ""), ("", "!")):
+            if first:
+                yield head + (first + second) * number + tail
+
+
+@pytest.mark.parametrize(("place", "pattern", "anchored"), PATTERNS, ids=[p[0] for p in PATTERNS])
+def test_no_pattern_goes_back_again_and_again(place: str, pattern: str, anchored: bool) -> None:
+    pairs = zip(hostile(pattern, 70), hostile(pattern, 140), strict=True)
+    for once, twice in pairs:
+        before = steps(pattern, once, anchored=anchored)
+        after = steps(pattern, twice, anchored=anchored)
+        assert after <= GROWS_AT_MOST * before + 100, (place, twice[:8])
+
+
+def test_the_counter_sees_the_pattern_that_once_was_there() -> None:
+    """It looked for strings and brackets, and froze a worker for nine seconds with 64 KB."""
+    pattern = r'"(?:[^"\\]|\\.)*+"|[\[\]{}]'
+    once, twice = (steps(pattern, '"' + '\\"' * n, anchored=False) for n in (100, 200))
+    assert twice > GROWS_AT_MOST * once
+
+
+SHAPES: dict[str, Callable[[int], bytes]] = {
+    "quotes in a string without an end": lambda n: b"[" * 70 + b'"' + b'\\"' * n,
+    "strings": lambda n: b"[" * 70 + b'"x"' * n,
+    "brackets": lambda n: b"[]" * n,
+    "open brackets": lambda n: b"[" * n,
+    "closing brackets": lambda n: b"[" * 70 + b"]" * n,
+    "commas": lambda n: b"[" + b"1," * n + b"1]",
+    "backslashes": lambda n: b"[" * 70 + b"\\" * n,
+    "quotes": lambda n: b"[" * 70 + b'"' * n,
+    "digits": lambda n: b"1" * n,
+    "fraction": lambda n: b"0." + b"1" * n,
+    "exponent": lambda n: b"1e" + b"1" * n,
+    "escapes": lambda n: b'["' + b"\\u0000" * n + b'"]',
+    "surrogates": lambda n: b'["' + b"\\ud800" * n + b'"]',
+    "keys": lambda n: json.dumps({str(number): number for number in range(n)}).encode(),
+    "one deep": lambda n: b'{"a":' * n + b"1" + b"}" * n,
+    "blanks": lambda n: b" " * n + b"[]",
+    "not text": lambda n: b"\xff" * n,
+    "marks": lambda n: json.dumps(["\u0301\u0316" * n], ensure_ascii=False).encode(),
+}
+
+
+def read_as_entry(data: bytes) -> None:
+    with_body = json.dumps({"body": data.decode("latin-1"), "properties": {}})
+    read_message(with_body.encode(), max_body_bytes=1024 * 1024)
+
+
+def read_as_envelope(data: bytes) -> None:
+    document = read_envelope(data)
+    parse_envelope(document)
+    unknown_fields(map(str, document) if isinstance(document, dict) else ())
+
+
+HIM = Ownership(
+    who=ChannelAddress(channel="web", recipient="", address="a" * 300, thread=""), kind="plain"
+)
+READERS: dict[str, Callable[[bytes], Any]] = {
+    "check_shape": lambda data: check_shape(data, MAX_DEPTH),
+    "read_json": read_json,
+    "entry": read_as_entry,
+    "envelope": read_as_envelope,
+    "ownership": HIM,
+}
+
+
+def lines_of(work: Callable[[], object]) -> int:
+    """How many lines of Python run, of ours and of libraries."""
+    number = 0
+
+    def trace(_frame: FrameType, event: str, _argument: object) -> Any:  # noqa: ANN401
+        nonlocal number
+        number += event == "line"
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        work()
+    finally:
+        sys.settrace(before)
+    return number
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("reader", READERS)
+def test_twice_the_input_is_at_most_three_times_the_work(reader: str, shape: str) -> None:
+    read, of_size = READERS[reader], SHAPES[shape]
+    once, twice = (
+        lines_of(lambda size=size: read_or_refuse(read, of_size(size))) for size in (2000, 4000)
+    )
+    assert twice <= GROWS_AT_MOST * once + 100
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("reader", READERS)
+def test_two_hundred_kilobytes_of_anything_take_moments(reader: str, shape: str) -> None:
+    """C counts no lines. What is not linear there takes minutes; the bound leaves much room."""
+    data = of_bytes(shape, 200 * 1024)
+    started = thread_time()
+    read_or_refuse(READERS[reader], data)
+    assert thread_time() - started < 2
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_shape_of_a_megabyte_is_checked_in_50_ms(shape: str) -> None:
+    data = of_bytes(shape, 1024 * 1024)
+    took = []
+    for _ in range(3):
+        started = thread_time()
+        read_or_refuse(READERS["check_shape"], data)
+        took.append(thread_time() - started)
+    assert min(took) < 0.05
+
+
+def of_bytes(shape: str, size: int) -> bytes:
+    unit = len(SHAPES[shape](2)) - len(SHAPES[shape](1))
+    number = size // unit
+    return SHAPES[shape](number * size // max(size, len(SHAPES[shape](number))))
+
+
+def read_or_refuse(read: Callable[[bytes], object], data: bytes) -> None:
+    with suppress(JsonRefusedError, EntryRefusedError, EnvelopeError):
+        read(data)
