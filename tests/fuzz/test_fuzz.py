@@ -6,6 +6,12 @@ from contextlib import AbstractContextManager
 
 import pytest
 
+from tests.fuzz.answers import (
+    telnyx_answers,
+    telnyx_logs,
+    telnyx_streams,
+    webhook_answers,
+)
 from tests.fuzz.harness import Kind, run
 from tests.fuzz.intake import control_messages, queue_entries, sql_envelopes
 from tests.support.world import World
@@ -14,6 +20,10 @@ KINDS: Mapping[str, Callable[[World], AbstractContextManager[Kind]]] = {
     "queue_entries": queue_entries,
     "sql_envelopes": sql_envelopes,
     "control": control_messages,
+    "telnyx_answers": telnyx_answers,
+    "telnyx_streams": telnyx_streams,
+    "telnyx_logs": telnyx_logs,
+    "webhook_answers": webhook_answers,
 }
 ASKED = os.environ.get("FUZZ_KIND")
 
