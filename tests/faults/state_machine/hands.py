@@ -261,6 +261,7 @@ class Builder:
         notes = {"ensure": watch.written, "bind": watch.written}
         mappings: Any = Tapped(answer.finder.store, "conversations", taps, notes)
         settle = replace(answer.settle, turns=turns)
+        refusal = replace(answer.reconcile.refusal, turns=turns, models=Models(way))
         return replace(
             answer,
             claims=claims,
@@ -268,7 +269,7 @@ class Builder:
             settle=settle,
             finder=replace(answer.finder, store=mappings, telnyx=telnyx),
             reconcile=replace(
-                answer.reconcile, turns=turns, settle=settle, telnyx=telnyx, models=Models(way)
+                answer.reconcile, turns=turns, settle=settle, refusal=refusal, telnyx=telnyx
             ),
             conversations=telnyx,
             responses=Responses(way),
