@@ -103,6 +103,7 @@ SHAPES: dict[str, Callable[[int], bytes]] = {
     "blanks": lambda n: b" " * n + b"[]",
     "not text": lambda n: b"\xff" * n,
     "marks": lambda n: json.dumps(["\u0301\u0316" * n], ensure_ascii=False).encode(),
+    "become marks": lambda n: json.dumps(["\u0f73" * n], ensure_ascii=False).encode(),
 }
 
 

@@ -7,10 +7,7 @@ separate string: it can only become a dead letter, and the user wants to be forg
 
 import json
 import re
-import unicodedata
 from dataclasses import dataclass
-from itertools import groupby, islice
-from typing import Final
 
 from message_worker_client.envelope import EnvelopeError, parse_envelope
 from message_worker_client.envelope.storable import texts
@@ -55,30 +52,11 @@ class Ownership:
             # Not JSON: perhaps UTF-16, hence without NULs, or JSON that was cut off, hence also in
             # JSON's escapes.
             text = _folded(raw.decode("utf-8", "replace").replace("\0", ""))
-            escaped = json.dumps(_composed(self.who.address))[1:-1]
+            escaped = json.dumps(normalized("NFC", self.who.address))[1:-1]
             forms = (wanted, _folded(escaped))
             return any(re.search(rf"(?<!\w){re.escape(one)}(?!\w)", text) for one in forms)
         return any(_folded(one) == wanted for one in texts(document))
 
 
 def _folded(text: str) -> str:
-    return _composed(text).casefold()
-
-
-def _composed(text: str) -> str:
-    if not text.isascii():
-        # Sorting the marks on one letter takes time with the square of their number.
-        text = "".join(
-            one
-            for is_mark, run in groupby(text, _is_mark)
-            for one in (islice(run, _MAX_MARKS) if is_mark else run)
-        )
-    return unicodedata.normalize("NFC", text)
-
-
-_MAX_MARKS: Final = 30
-"""More on one letter than any language writes (UAX 15, Stream-Safe Text Format)."""
-
-
-def _is_mark(character: str) -> bool:
-    return unicodedata.combining(character) > 0
+    return normalized("NFC", text).casefold()
