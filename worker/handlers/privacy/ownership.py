@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from message_worker_client.envelope import EnvelopeError, parse_envelope
 from message_worker_client.envelope.storable import texts
+from worker.domain.marks import normalized
 from worker.domain.messages import ChannelAddress
 from worker.domain.routing import ChannelKind
 from worker.handlers.intake.accept import channel_address
