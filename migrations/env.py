@@ -8,8 +8,10 @@ be built concurrently within one.
 import os
 
 from alembic import context
-from sqlalchemy import Connection, create_engine, text
+from sqlalchemy import Connection, event, text
 
+from message_worker_client.postgres import Address
+from worker.cli.migrations import connected
 from worker.store.schema import Base
 
 LOCK_TIMEOUT = "5s"
@@ -17,12 +19,19 @@ LOCK_TIMEOUT = "5s"
 STATEMENT_TIMEOUT = "15min"
 
 
+def set_timeouts(connection: Connection) -> None:
+    """Set them for the transaction that begins, unless each statement is one of its own."""
+    driver = connection.connection.driver_connection
+    if driver is not None and not driver.autocommit:
+        connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"))
+        connection.execute(text(f"SET LOCAL statement_timeout = '{STATEMENT_TIMEOUT}'"))
+
+
 def migrate(connection: Connection) -> None:
     """Bring the database of `connection` to the requested revision."""
-    # For the session: `SET LOCAL` would end with the first migration's transaction.
-    connection.execute(text(f"SET lock_timeout = '{LOCK_TIMEOUT}'"))
-    connection.execute(text(f"SET statement_timeout = '{STATEMENT_TIMEOUT}'"))
-    connection.commit()
+    # In each transaction anew: a setting of the session would stay behind on the connection of a
+    # pooler in transaction mode.
+    event.listen(connection, "begin", set_timeouts)
     context.configure(
         connection=connection,
         target_metadata=Base.metadata,
@@ -40,8 +49,6 @@ else:
     url = os.environ.get("DATABASE_URL")
     if not url:
         raise SystemExit("DATABASE_URL is not set: give postgresql://user@host/database")
-    engine = create_engine(url)
-    with engine.connect() as connection:
+    with connected(Address(url)) as connection:
         migrate(connection)
         connection.commit()
-    engine.dispose()

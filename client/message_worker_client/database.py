@@ -13,7 +13,9 @@ from message_worker_client.message import Checked, ProducerError, no_driver
 if TYPE_CHECKING:
     import psycopg
 
-_ENQUEUE: Final = """
+    from message_worker_client.postgres import Address
+
+_ENQUEUE: Final = b"""
     SELECT enqueue_message(one.envelope)
     FROM jsonb_array_elements(%s::text::jsonb) WITH ORDINALITY AS one (envelope, place)
     ORDER BY one.place
@@ -26,11 +28,25 @@ _FIXES: Final = {
 }
 
 
+def read_address(url: str) -> "Address":
+    """Read an address of Postgres, as the service does. Raises `ProducerError`."""
+    try:
+        # Here, as a producer for the broker needs no driver.
+        from message_worker_client.postgres import Address, AddressError  # noqa: PLC0415
+    except ImportError:
+        raise no_driver() from None
+    try:
+        return Address(url)
+    except AddressError as error:
+        raise ProducerError(f"database_url: {error}", field="database_url") from None
+
+
 class DatabaseWay:
     """One connection to Postgres, opened by the first message and again after a failure."""
 
     def __init__(self, url: str, *, timeout_s: float) -> None:
-        self._url = url
+        self._address = read_address(url)
+        self._begin = b""
         self._timeout_s = timeout_s
         self._connection: psycopg.Connection | None = None
         self._pid = 0
@@ -40,10 +56,10 @@ class DatabaseWay:
 
         Raises `NotConfirmedError`, and `ProducerError` for a fault that stays.
         """
-        try:
-            import psycopg  # noqa: PLC0415 - a producer for the broker needs no driver
-        except ImportError:
-            raise no_driver() from None
+        import psycopg  # noqa: PLC0415 - a producer for the broker needs no driver
+
+        from message_worker_client.postgres import fetch_all  # noqa: PLC0415
+
         # After a fork the socket is the parent's, who goes on to use it.
         if self._pid != os.getpid():
             self._connection = None
@@ -53,7 +69,7 @@ class DatabaseWay:
             connection = self._connection or self._connect()
             begun = True
             with self._bounded(connection):
-                rows = connection.execute(_ENQUEUE, (document,)).fetchall()
+                rows = fetch_all(connection, self._begin, _ENQUEUE, (document,))
         except psycopg.Error as error:
             kind, state = type(error).__name__, error.sqlstate or ""
         else:
@@ -73,18 +89,13 @@ class DatabaseWay:
             connection.close()
 
     def _connect(self) -> "psycopg.Connection":
-        import psycopg  # noqa: PLC0415
-
         self._pid = os.getpid()
-        self._connection = psycopg.connect(
-            # Also SQLAlchemy's spelling of the address, as the service's own setting may have it.
-            self._url.replace("postgresql+psycopg://", "postgresql://", 1),
-            autocommit=True,
-            # A transaction pooler in between may give each statement another session.
-            prepare_threshold=None,
-            connect_timeout=max(2, int(self._timeout_s / _WAITS)),
-            application_name="message-worker-client",
+        self._connection = self._address.connect(
+            name="message-worker-client",
+            parameters={"connect_timeout": max(2, int(self._timeout_s / _WAITS))},
         )
+        with self._bounded(self._connection):
+            self._begin = self._address.begin(self._connection)
         return self._connection
 
     @contextmanager

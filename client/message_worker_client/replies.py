@@ -6,7 +6,8 @@ from dataclasses import astuple, dataclass, fields
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from message_worker_client.message import ProducerError, no_driver
+from message_worker_client.database import read_address
+from message_worker_client.message import ProducerError
 
 if TYPE_CHECKING:
     import psycopg
@@ -68,7 +69,8 @@ class Outcomes:
     """
 
     def __init__(self, database_url: str) -> None:
-        self._url = database_url
+        self._address = read_address(database_url)
+        self._begin = b""
         self._connection: psycopg.Connection[dict[str, Any]] | None = None
 
     def by_id(self, message: int) -> Outcome | None:
@@ -95,22 +97,20 @@ class Outcomes:
         self.close()
 
     def _rows(self, query: str, values: Sequence[object]) -> list[dict[str, Any]]:
-        try:
-            import psycopg  # noqa: PLC0415 - a producer that only sends needs no driver
-            from psycopg.rows import dict_row  # noqa: PLC0415
-        except ImportError:
-            raise no_driver() from None
+        import psycopg  # noqa: PLC0415 - a producer that only sends needs no driver
+        from psycopg.rows import dict_row  # noqa: PLC0415
+
+        from message_worker_client.postgres import fetch_all  # noqa: PLC0415
+
         try:
             if self._connection is None:
-                self._connection = psycopg.connect(
-                    self._url.replace("postgresql+psycopg://", "postgresql://", 1),
-                    autocommit=True,
-                    # A transaction pooler in between may give each statement another session.
-                    prepare_threshold=None,
-                    connect_timeout=_CONNECT_S,
+                self._connection = self._address.connect(
+                    name="message-worker-client",
+                    parameters={"connect_timeout": _CONNECT_S},
                     row_factory=dict_row,
                 )
-            return self._connection.execute(query.encode(), values).fetchall()
+                self._begin = self._address.begin(self._connection)
+            return fetch_all(self._connection, self._begin, query.encode(), values)
         except psycopg.Error as error:
             kind = type(error).__name__
         # Not inside the handler: the driver's message may quote values.

@@ -18,14 +18,12 @@ def upgrade() -> None:
     """Add both; users who wait already count for an unnamed agent until their next message."""
     op.execute("ALTER TABLE channel_users ADD COLUMN IF NOT EXISTS agent text NOT NULL DEFAULT ''")
     with op.get_context().autocommit_block():
-        op.execute("SET lock_timeout = 0")
         # An index whose build was interrupted exists too, and is invalid.
         op.execute("DROP INDEX CONCURRENTLY IF EXISTS ix_channel_users_agent_due_at")
         op.execute(
             "CREATE INDEX CONCURRENTLY ix_channel_users_agent_due_at"
             " ON channel_users (agent, due_at) WHERE due_at IS NOT NULL"
         )
-        op.execute("SET lock_timeout = '5s'")
 
 
 def downgrade() -> None:

@@ -149,6 +149,13 @@ def behind_pooler(ground: Ground, options: Options = "passed") -> None:
     )
 
 
+def strange_behind_pooler(ground: Ground) -> None:
+    ground.own_database()
+    ground.sql(f"ALTER DATABASE {ground.database} SET DateStyle = 'German'")
+    ground.sql(f"ALTER DATABASE {ground.database} SET client_encoding = 'LATIN1'")
+    behind_pooler(ground, "dropped")
+
+
 def configured(**parameters: str) -> Callable[[Ground], None]:
     def plant(ground: Ground) -> None:
         for name, value in parameters.items():

@@ -167,15 +167,17 @@ class World:
         *,
         change: Callable[[Service], Service] | None = None,
         channels: Mapping[str, Channel] | None = None,
+        beats: bool = True,
     ) -> HandDrivenWorker:
-        """Start a worker with a row of its own. `config`: the text of an agents file."""
+        """Start a worker; `beats`: with a row. `config`: the text of an agents file."""
         agents = self.folder / f"agents-{next(self._numbers)}.toml"
         agents.write_text(config)
         broker = RecordingBroker()
         service = build_service(self.settings(agents), broker=broker, channels=channels)
         operator = Operator(self.settings(agents))
         self._opened += [service, operator]
-        service.background.workers.beat()
+        if beats:
+            service.background.workers.beat()
         return HandDrivenWorker(
             service=change(service) if change else service, operator=operator, broker=broker
         )

@@ -10,7 +10,7 @@ from worker.store.database import Database
 def open_database(url: str, *, name: str = "worker-cli") -> Iterator[Database]:
     """Open a pool of one connection and close it afterwards: use its stores one after the other.
 
-    `name` appears in `pg_stat_activity`. Raises `ArgumentError` or `ValueError` if `url` is no
+    `name` appears in `pg_stat_activity`. Raises `AddressError` if `url` is no
     address of Postgres.
     """
     database = Database(url, pool_size=1, name=name)

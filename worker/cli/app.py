@@ -110,7 +110,7 @@ def migrate(
     from worker.cli import migrations
     from worker.config.settings import settings_for
 
-    url = settings_for("database_url").database_url
+    url = migrations.address_in(settings_for("database_url", "listen_database_url"))
     before, head = migrations.revision_of(url), migrations.head_revision()
     if sql:
         if before != head:

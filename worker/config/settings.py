@@ -108,8 +108,9 @@ class Settings(BaseSettings):
         scheme, _, rest = url.partition("://")
         if scheme not in {"postgres", "postgresql", "postgresql+psycopg"} or not rest:
             raise ValueError("give postgresql://user:password@host/database")
-        # libpq and SQLAlchemy both read this form; SQLAlchemy does not know "postgres".
-        return f"postgresql://{rest}"
+        from message_worker_client.postgres import Address  # noqa: PLC0415 - a sender by broker needs no driver
+
+        return Address(f"postgresql://{rest}").url
 
     @field_validator("broker_url")
     @classmethod

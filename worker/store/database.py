@@ -9,10 +9,11 @@ from typing import Any
 import psycopg
 from psycopg.pq import TransactionStatus
 from psycopg.rows import namedtuple_row
-from sqlalchemy import event, make_url
+from sqlalchemy import event
 from sqlalchemy.exc import DisconnectionError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
+from message_worker_client.postgres import BEGIN, Address
 from worker.domain.errors import DatabaseAwayError, PermanentError, named
 from worker.net.clock import boottime
 from worker.store.rows import Value, value_of
@@ -24,20 +25,22 @@ _IDLE_TIMEOUT_MS = 2_000
 _IDLE_S = 5.0
 """A connection that was idle for longer is tested before use, with the shorter timeout."""
 _USER_TIMEOUT: int | None = getattr(socket, "TCP_USER_TIMEOUT", None)  # Linux has it
-_CONNECT_ARGS: dict[str, Any] = {
-    "connect_timeout": 5,
+_PARAMETERS = {
     # A half-open connection ends after 10 idle seconds and three probes; by default in two hours.
     "keepalives": 1,
     "keepalives_idle": 10,
     "keepalives_interval": 5,
     "keepalives_count": 3,
     "tcp_user_timeout": _TIMEOUT_MS,
-    "options": (
-        "-c statement_timeout=15s -c lock_timeout=10s -c idle_in_transaction_session_timeout=30s"
-        # A plan cached while the table was small would do sequential scans for hours, and every
-        # statement has an index. JIT is off because the few full scans would trigger it.
-        " -c enable_seqscan=off -c jit=off"
-    ),
+}
+_SETTINGS = {
+    "statement_timeout": "15s",
+    "lock_timeout": "10s",
+    "idle_in_transaction_session_timeout": "30s",
+    # A plan cached while the table was small would do sequential scans for hours, and every
+    # statement has an index. JIT is off because the few full scans would trigger it.
+    "enable_seqscan": "off",
+    "jit": "off",
 }
 
 
@@ -47,8 +50,13 @@ _LIMIT_EXCEEDED = "54"
 """SQLSTATE class of statements beyond a limit; the driver counts them as operational errors."""
 
 
-_AWAY = (psycopg.errors.IdleInTransactionSessionTimeout, psycopg.errors.TransactionTimeout)
-"""Postgres ended a session that slept in a transaction; the driver counts it as internal error."""
+_AWAY = (
+    psycopg.errors.IdleInTransactionSessionTimeout,
+    psycopg.errors.TransactionTimeout,
+    psycopg.errors.ReadOnlySqlTransaction,
+)
+"""Postgres ended a session that slept in a transaction, or takes no writes for the time being; the
+driver counts these as internal errors."""
 
 
 class Database:
@@ -61,8 +69,7 @@ class Database:
     def __init__(
         self, url: str, *, pool_size: int = 10, name: str = "worker", prepare: bool = False
     ) -> None:
-        make_url(url)  # raises ArgumentError or ValueError now; libpq would only when connecting
-        self._url = url
+        self._address = Address(url)
         self._name = name
         self._prepare_after = _PREPARE_AFTER if prepare else None
         self._generation = 0
@@ -88,33 +95,32 @@ class Database:
         Raises `DatabaseAwayError` if Postgres is away or asks to try again; during the commit this
         means that the outcome is unknown, and the next claim reads what was committed.
         """
-        with _translated(), self._checked_out() as driver:
-            # Not prepared: BEGIN and COMMIT have no plan to keep.
-            driver.execute(b"BEGIN", prepare=False)
-            yield Connection(driver)
-            # COMMIT of a failed transaction succeeds, and its answer is ROLLBACK.
-            if driver.execute(b"COMMIT", prepare=False).statusmessage != "COMMIT":
-                raise ValueError("a statement of this transaction had failed unnoticed")
+        with _translated(), self._checked_out() as (driver, begin):
+            yield from _transaction(driver, begin)
 
     @contextmanager
     def statement(self) -> Iterator[Connection]:
         """Check out a connection on which each statement is a transaction of its own."""
-        with _translated(), self._checked_out() as driver:
-            yield Connection(driver)
+        with _translated(), self._checked_out() as (driver, begin):
+            if begin == BEGIN:
+                yield Connection(driver)
+            else:
+                yield from _transaction(driver, begin)
 
     def close(self) -> None:
         """Close every idle connection."""
         self.pool.dispose()
 
     @contextmanager
-    def _checked_out(self) -> Iterator[psycopg.Connection[Row]]:
+    def _checked_out(self) -> Iterator[tuple[psycopg.Connection[Row], bytes]]:
         pooled = self.pool.connect()
         driver: Any = pooled.driver_connection
         made_in = pooled.info["generation"]
         try:
-            yield driver
-        except psycopg.Error:
-            if driver.broken:
+            yield driver, pooled.info["begin"]
+        except psycopg.Error as error:
+            # After a failover, all connections lead to a server that takes no more writes.
+            if driver.broken or isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
                 self._leave_generation(made_in)
             # Even if it is intact: a prepared statement may no longer fit the tables.
             pooled.invalidate()
@@ -130,17 +136,21 @@ class Database:
             self._generation = made_in + 1
 
     def _connect(self) -> psycopg.Connection[Row]:
-        return psycopg.connect(
-            self._url,
-            autocommit=True,
+        return self._address.connect(
+            name=self._name,
+            settings=_SETTINGS,
+            parameters=_PARAMETERS,
             cursor_factory=Rows,
             row_factory=namedtuple_row,
             prepare_threshold=self._prepare_after,
-            application_name=self._name,
-            **_CONNECT_ARGS,
         )
 
-    def _note_made(self, driver: object, entry: ConnectionPoolEntry) -> None:
+    def _note_made(self, driver: psycopg.Connection[Row], entry: ConnectionPoolEntry) -> None:
+        try:
+            entry.info["begin"] = self._address.begin(driver)
+        except psycopg.Error:
+            driver.close()
+            raise
         entry.info["generation"] = self._generation
         _note_used(driver, entry)
 
@@ -209,6 +219,15 @@ def _answers(driver: psycopg.Connection[Row]) -> bool:
     except (psycopg.Error, OSError):
         return False
     return True
+
+
+def _transaction(driver: psycopg.Connection[Row], begin: bytes) -> Iterator[Connection]:
+    # Not prepared: BEGIN and COMMIT have no plan to keep.
+    driver.execute(begin, prepare=False)
+    yield Connection(driver)
+    # COMMIT of a failed transaction succeeds, and its answer is ROLLBACK.
+    if driver.execute(b"COMMIT", prepare=False).statusmessage != "COMMIT":
+        raise ValueError("a statement of this transaction had failed unnoticed")
 
 
 def is_away(error: psycopg.Error) -> bool:

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from worker.domain.ids import WorkerId
 from worker.store.database import Database, Store
+from worker.store.locks import wait_lock
 from worker.store.sql import sql
 
 _BEAT = sql("""
@@ -16,9 +17,6 @@ VALUES (:id, :host, :pid, service_now(), service_now() + :alive,
 ON CONFLICT (id) DO UPDATE SET alive_until = excluded.alive_until,
     stalled_since = excluded.stalled_since
 """)
-# One process at a time: two that choose at once would see the same core as free. 4871 is an
-# arbitrary number, as in `worker.store.intake.inbox`.
-_CHOOSE = sql("SELECT pg_advisory_xact_lock(4871, 3)")
 _TAKE_CORE = sql("""
 UPDATE workers SET machine = :machine, core = (
     SELECT allowed.core FROM unnest(CAST(:cores AS bigint[])) AS allowed (core)
@@ -76,7 +74,8 @@ class WorkerStore(Store):
         """Choose one of these cores of a machine, one that the fewest processes have."""
         values = self._values | {"machine": machine, "cores": list(cores)}
         with self._database.transaction() as connection:
-            connection.execute(_CHOOSE)
+            # Two that choose at once would see the same core as free.
+            wait_lock(connection, "cores")
             return int(connection.execute(_TAKE_CORE, values).scalar_one())
 
     def leave(self) -> None:

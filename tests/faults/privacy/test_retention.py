@@ -264,7 +264,7 @@ def test_a_pass_ends_where_another_process_is_at_it_and_a_person_waits(world: Wo
     store = RetentionStore(database, keep_days=DAYS)
     try:
         with psycopg.connect(world.database.url) as other:
-            other.execute("SELECT pg_advisory_xact_lock(4871, 2)")
+            other.execute("SELECT FROM locks WHERE name = 'retention' FOR UPDATE")
             assert list(store.run(waits=False)) == []
         assert [dict(one) for one in store.run() if one] == [{"turns": 1}]
     finally:

@@ -269,7 +269,7 @@ def test_only_one_worker_drains_at_a_time(
     producer.commit()
     mike = world.worker()
     with psycopg.connect(database_url) as somebody:
-        somebody.execute("SELECT pg_advisory_xact_lock(4871, 1)")
+        somebody.execute("SELECT FROM locks WHERE name = 'inbox' FOR UPDATE")
         assert not mike.service.background.drain_inbox()
     assert mike.service.background.drain_inbox()
     assert accepted(world) == ["m-1"]

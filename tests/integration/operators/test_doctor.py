@@ -28,6 +28,7 @@ from tests.support.planting import (
     read_only,
     replica,
     silent_about_itself,
+    strange_behind_pooler,
     telnyx_clock,
     unknown_model,
     wrong_path,
@@ -262,6 +263,14 @@ PLANTS: list[tuple[Any, Any, str, Level, str, str]] = [
         "timeouts",
         WARNING,
         "no idle_in_transaction_session_timeout, lock_timeout, statement_timeout",
+        "ALTER ROLE",
+    ),
+    (
+        strange_behind_pooler,
+        P,
+        "session settings",
+        WARNING,
+        "DateStyle, client_encoding set in each transaction",
         "ALTER ROLE",
     ),
     (

@@ -366,7 +366,8 @@ def test_what_he_writes_while_his_rows_go_is_a_new_beginning(world: World) -> No
 
 
 @pytest.mark.parametrize(
-    "hold", ["SELECT FROM calls FOR UPDATE", "SELECT pg_advisory_xact_lock(4871, 2)"]
+    "hold",
+    ["SELECT FROM calls FOR UPDATE", "SELECT FROM locks WHERE name = 'retention' FOR UPDATE"],
 )
 def test_while_rows_are_removed_his_messages_are_accepted_and_retention_is_waited_for(
     world: World, hold: LiteralString

@@ -6,8 +6,8 @@ from functools import partial
 from typing import Final
 
 from alembic.script import ScriptDirectory
-from sqlalchemy.exc import ArgumentError
 
+from message_worker_client.postgres import Address, AddressError
 from worker.bootstrap.reports import open_database
 from worker.cli.doctor.examine import Setup
 from worker.cli.errors import CommandError
@@ -60,6 +60,7 @@ _WORDS: Final = (
     ("startup parameter", "set ignore_startup_parameters = options in the pooler before it"),
     ("authentication", "the user or the password in DATABASE_URL is wrong"),
     ("does not exist", "the database or the user in DATABASE_URL does not exist: make it"),
+    ("session is read-only", "let DATABASE_URL name the primary, not a standby"),
     ("too many", "it has no connection left: lower DATABASE_POOL_SIZE, or raise max_connections"),
     ("remaining connection slots", "lower DATABASE_POOL_SIZE, or raise max_connections"),
 )
@@ -75,8 +76,8 @@ def connection(setup: Setup) -> Finding:
             if one.execute(_READ_ONLY).scalar_one():
                 return fault("it is read-only", "let DATABASE_URL name the primary, not a standby")
             version = int(_settings(one, "server_version_num")["server_version_num"])
-    except (ArgumentError, ValueError):  # unquoted: it holds the URL
-        return fault("DATABASE_URL is no address", "give postgresql://user:password@host/database")
+    except AddressError as error:
+        return fault("DATABASE_URL is no address", str(error))
     except DatabaseAwayError as error:
         refusal = str(error.__cause__)
         fixes = (fix for words, fix in _WORDS if words in refusal)
@@ -200,6 +201,19 @@ def judge_log(found: Mapping[str, str]) -> Finding:
         return ok("without what people write")
     fix = "as a superuser: ALTER DATABASE … SET log_parameter_max_length = 0; see docs (security)"
     return warning(f"what people write is in it, by {', '.join(by)}", fix)
+
+
+def session(setup: Setup) -> Finding:
+    """Check that the settings that the stores rely on are in force for the whole session."""
+    address = Address(setup.settings.database_url)
+    with address.connect(name="worker-doctor", settings={}) as driver:
+        missing = address.missing(driver)
+    # SET LOCAL name = value
+    names = ", ".join(sorted({one.decode().split()[2] for one in missing if b" LOCAL " in one}))
+    if not names:
+        return ok("as the stores need them")
+    fix = "no message is at risk; ALTER ROLE … SET them saves each statement two round trips"
+    return warning(f"{names} set in each transaction: a pooler drops what we ask for", fix)
 
 
 def pooler(setup: Setup) -> Finding:

@@ -51,6 +51,7 @@ CHECKS: Final = (
     Check("postgres", "notifications", postgres.notifications, needs=(_DATABASE,)),
     Check("postgres", "timeouts", postgres.timeouts, needs=(_DATABASE,)),
     Check("postgres", "Postgres's log", postgres.log_file, needs=(_DATABASE,)),
+    Check("postgres", "session settings", postgres.session, needs=(_DATABASE,)),
     Check("postgres", "pooler", postgres.pooler, needs=(_DATABASE,)),
     Check("broker", _BROKER, broker.connection, needs=("BROKER_URL",)),
     Check("broker", "broker rights", broker.rights, needs=(_BROKER, _AGENTS)),

@@ -60,7 +60,7 @@ def up(*, migrate: _Migrate = False, flower: _Flower = True, flower_port: _Flowe
             redis_version = stack.enter_context(embedded(servers))
         settings = load_settings()
         if migrate:
-            migrations.upgrade(settings.database_url)
+            migrations.upgrade(migrations.address_in(settings))
         migrations.require_newest(settings.database_url)
         flower_at = service.FlowerAt.chosen(flower_port) if flower else None
         flower_child = None

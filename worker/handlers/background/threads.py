@@ -16,6 +16,7 @@ from worker.handlers.background.watchdog import StallWatchdog
 from worker.handlers.turns.slots import TurnSlots
 from worker.observability.logs import log
 from worker.store.intake.inbox import InboxListener
+from worker.store.locks import HeldError
 from worker.store.workers import WorkerStore
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -130,7 +131,7 @@ def stay_on_one_core(workers: WorkerStore) -> None:
             # A thread that was listed may have ended since.
             with suppress(ProcessLookupError):
                 os.sched_setaffinity(int(thread.name), {core})
-    except OSError as error:
+    except (OSError, HeldError) as error:
         log.warning("worker.pin_failed", error=type(error).__name__)
     else:
         log.info("worker.pinned", core=core, of=len(allowed))

@@ -12,25 +12,26 @@ from typing import TypeAlias
 import psycopg
 
 from message_worker_client.envelope.wire import HEAD_BYTES, MAX_ENTRY_BYTES, cut_to_head
+from message_worker_client.postgres import Address
 from worker.domain.errors import named
 from worker.domain.messages import Accepted, NewMessage
 from worker.domain.reasons import DeadLetterReason as Reason
+from worker.net.clock import boottime
 from worker.observability.logs import log
 from worker.store.database import Store, is_away
 from worker.store.dead_letters import keep_on
 from worker.store.intake.messages import accept_on
+from worker.store.locks import holder, try_lock
 from worker.store.sql import Connection, Row, sql
 
 QUEUE = "inbox"
 """The `queue` of its dead letters."""
 CHANNEL = "worker_inbox"
 """What `enqueue_message` notifies."""
-_CONNECT_S = 5
 MAX_BATCH = 50
 """Envelopes per transaction. It holds the locks of their channel users until its end."""
 
-# Held until the end of the transaction, also if the worker dies; 4871 is an arbitrary number.
-_ALONE = sql("SELECT pg_try_advisory_xact_lock(4871, 1)")
+_IS_EMPTY = sql("SELECT NOT EXISTS (SELECT FROM inbox)")
 # As bytes: the driver would parse `jsonb`, and fail for one nested deeper than its stack. A batch
 # has a few megabytes at most, and of a row beyond the cap only the first bytes leave Postgres.
 _OLDEST = sql("""
@@ -46,7 +47,9 @@ FROM (
 WHERE before < :cap ORDER BY id
 """)
 _LIMITS = {"limit": MAX_BATCH, "cap": MAX_ENTRY_BYTES, "head": HEAD_BYTES}
-_DELETE = sql("DELETE FROM inbox WHERE id = ANY(:ids)")
+_DELETE = sql("DELETE FROM inbox WHERE id = ANY(:ids) RETURNING id")
+_BUSY_S = 30.0
+"""For how long another process may hold the lock before it is logged: a batch takes less."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +65,9 @@ Judged: TypeAlias = tuple[NewMessage, str | None] | Refused
 
 
 class InboxStore(Store):
-    """The table `inbox`."""
+    """The table `inbox`; used by one thread."""
+
+    _busy_since: float | None = None
 
     def drain(
         self, judge: Callable[[bytes], Judged], *, apart: bool = False
@@ -73,13 +78,29 @@ class InboxStore(Store):
         aside, whatever the cause. Without it nothing is accepted then, and the error is raised.
         """
         with self._database.transaction() as connection:
-            # The lock is tried, not waited for: a waiting drainer would hold a connection.
-            if not connection.execute(_ALONE).scalar_one():
+            if connection.execute(_IS_EMPTY).scalar_one():
+                self._busy_since = None
+                return None
+            if not self._is_alone(connection):
                 return None
             rows = connection.execute(_OLDEST, _LIMITS).fetchall()
-            connection.execute(_DELETE, {"ids": [row.id for row in rows]})
+            deleted = connection.execute(_DELETE, {"ids": [row.id for row in rows]}).fetchall()
+            # Not what a worker of an older version has just taken: it has another lock.
+            ours = {row.id for row in deleted}
             take = _take_apart if apart else _take
-            return tuple(take(connection, row, judge) for row in rows) or None
+            return tuple(take(connection, row, judge) for row in rows if row.id in ours) or None
+
+    def _is_alone(self, connection: Connection) -> bool:
+        # Tried, not waited for: a waiting drainer would hold a connection for nothing.
+        if try_lock(connection, "inbox"):
+            self._busy_since = None
+            return True
+        now = boottime()
+        self._busy_since = self._busy_since or now
+        if now - self._busy_since >= _BUSY_S:
+            self._busy_since = now
+            log.warning("inbox.held", holder=holder(connection))
+        return False
 
 
 def _take(connection: Connection, row: Row, judge: Callable[[bytes], Judged]) -> Accepted | Refused:
@@ -126,7 +147,7 @@ class InboxListener:
     """
 
     def __init__(self, url: str) -> None:
-        self._url = url
+        self._address = Address(url)
         self._connection: psycopg.Connection | None = None
         self._is_deaf = False
 
@@ -151,15 +172,11 @@ class InboxListener:
             connection.close()
 
     def _connect(self) -> psycopg.Connection:
-        self._connection = psycopg.connect(
-            self._url,
-            autocommit=True,
-            connect_timeout=_CONNECT_S,
-            application_name="worker-inbox",
+        self._connection = self._address.connect(
+            name="worker-inbox",
+            settings={},
             # Nothing is sent while it listens, so only these probes notice a dead connection.
-            keepalives_idle=10,
-            keepalives_interval=5,
-            keepalives_count=3,
+            parameters={"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3},
         )
         self._connection.execute(f"LISTEN {CHANNEL}")
         return self._connection

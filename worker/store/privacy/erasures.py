@@ -15,7 +15,7 @@ from worker.domain.ids import ChannelUserId, TelnyxConversationId
 from worker.domain.messages import ChannelAddress
 from worker.domain.turns.records import Lease
 from worker.store.database import Store
-from worker.store.privacy.retention import WAIT
+from worker.store.locks import wait_lock
 from worker.store.rows import address_of
 from worker.store.sql import Connection, sql
 from worker.store.turns.lease import check_lease
@@ -156,7 +156,7 @@ class ErasureStore(Store):
         """Open a transaction that may take long, with retention locked out: both delete rows."""
         with self._database.transaction() as connection:
             connection.execute(_PATIENCE)
-            connection.execute(WAIT)
+            wait_lock(connection, "retention")
             yield connection
 
 

@@ -11,13 +11,10 @@ from collections.abc import Iterator, Mapping
 from datetime import timedelta
 
 from worker.store.database import Database, Store
+from worker.store.locks import try_lock, wait_lock
 from worker.store.sql import Row, Statement, sql
 
 BATCH = 200
-
-# 4871 is an arbitrary number, as in `store/intake/inbox.py`. Held until the end of the transaction.
-_TRY = sql("SELECT pg_try_advisory_xact_lock(4871, 2)")
-WAIT = sql("SELECT pg_advisory_xact_lock(4871, 2)")
 
 _BEGIN = sql("""
 INSERT INTO retention_passes AS last (id, began_at) VALUES (1, service_now())
@@ -167,7 +164,7 @@ class RetentionStore(Store):
     def _batch(self, statement: Statement, values: dict[str, object], *, waits: bool) -> Row | None:
         with self._database.transaction() as connection:
             if waits:
-                connection.execute(WAIT)
-            elif not connection.execute(_TRY).scalar_one():
+                wait_lock(connection, "retention")
+            elif not try_lock(connection, "retention"):
                 return None
             return connection.execute(statement, values).one()

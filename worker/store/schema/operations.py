@@ -111,6 +111,14 @@ class RetentionPass(Base):
     began_at: Mapped[datetime]
 
 
+class Lock(Base):
+    """What one process at a time does, see `worker.store.locks`; the rows are locked, not read."""
+
+    __tablename__ = "locks"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+
+
 class BudgetDay(Base):
     """Use of an agent's budget on the latest day: the sum of the agent's parts."""
 
