@@ -7,7 +7,7 @@ the stores would misread values or commit in another way (`RELIED_ON`).
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final
 
@@ -66,7 +66,7 @@ class AddressError(ValueError):
 class Address:
     """An address of Postgres, as libpq reads it. Raises `AddressError` if it cannot."""
 
-    url: str
+    url: str = field(repr=False)
 
     def __post_init__(self) -> None:
         """Read it now: libpq itself would only when it connects."""

@@ -90,3 +90,7 @@ def test_migrations_go_past_the_pooler() -> None:
     settings = Settings.model_construct(database_url=pooled, listen_database_url=direct)
     assert address_in(settings) == direct
     assert address_in(settings.model_copy(update={"listen_database_url": None})) == pooled
+
+
+def test_an_address_shows_nothing_of_itself() -> None:
+    assert "horse" not in repr(Address("postgresql://me:horse@db/shop"))
