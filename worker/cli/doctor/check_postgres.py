@@ -7,7 +7,7 @@ from typing import Final
 
 from alembic.script import ScriptDirectory
 
-from message_worker_client.postgres import Address, AddressError
+from message_worker_client.postgres import Address
 from worker.bootstrap.reports import open_database
 from worker.cli.doctor.examine import Setup
 from worker.cli.errors import CommandError
@@ -76,8 +76,6 @@ def connection(setup: Setup) -> Finding:
             if one.execute(_READ_ONLY).scalar_one():
                 return fault("it is read-only", "let DATABASE_URL name the primary, not a standby")
             version = int(_settings(one, "server_version_num")["server_version_num"])
-    except AddressError as error:
-        return fault("DATABASE_URL is no address", str(error))
     except DatabaseAwayError as error:
         refusal = str(error.__cause__)
         fixes = (fix for words, fix in _WORDS if words in refusal)
