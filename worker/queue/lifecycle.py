@@ -2,7 +2,8 @@
 """The three Celery tasks, and the start and stop of the worker process that runs them.
 
 start     first heartbeat, background threads, metrics, traces
-SIGTERM   no new claims from now on; Celery waits for running tasks
+SIGTERM   no new claims from now on (`Background` in worker/handlers/background/threads.py);
+          Celery waits for running tasks
 stop      the pool first, then the background threads, then connections
 """
 
