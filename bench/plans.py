@@ -63,7 +63,7 @@ def caught() -> Iterator[list[Statement]]:
             text = query.decode()
             if text in {"BEGIN", "COMMIT"}:
                 under.clear()
-            elif text.startswith("SELECT set_config("):
+            elif text.startswith(("SELECT set_config(", "SET ")):
                 under.append(text)
             else:
                 values = tuple(params or ())

@@ -27,6 +27,7 @@ PLAIN = SimulatorConfig(
 NUMBERS = ("400", "401", "402", "403", "404", "408", "409", "413", "422", "429", "500", "503")
 REFUSALS = (*NUMBERS, "429_retry_after", "429_reset", "502_html", "503_empty", "504_html")
 SHAPES = ("no_message", "incomplete", "failed", "refusal")
+TEXTS = ("think", "think_unclosed", "think_stray", "tool_markup", "invisible")
 DISTURBANCES = ("conversation_deleted", "foreign_message", "foreign_message_after")
 ITEMS = ("split_items", "merged_items")
 SENDING = ("send_lost", "queue_full", "undelivered")
@@ -105,7 +106,7 @@ def until(true: Callable[[], bool]) -> None:
 
 
 def test_every_fault_is_in_one_of_the_tables_here() -> None:
-    tables = (REFUSALS, SHAPES, DISTURBANCES, ITEMS, READS, STREAMS, SENDING, EVENTS)
+    tables = (REFUSALS, SHAPES, TEXTS, DISTURBANCES, ITEMS, READS, STREAMS, SENDING, EVENTS)
     named = {name for table in tables for name in table} | {each.name for each in BROKEN}
     named |= {"trickle", "creation_lost"}
     assert named | {f"stored_then_{name}" for name in REFUSALS} == FAULTS.keys()
@@ -205,6 +206,7 @@ def test_a_trickle_is_one_byte_at_a_time_and_whole_in_the_end(
         ("incomplete", "incomplete", ["reasoning", "message"], ("user", "assistant")),
         ("failed", "failed", [], ("user",)),
         ("refusal", "completed", ["reasoning", "message"], ("user", "assistant")),
+        *((name, "completed", ["reasoning", "message"], ("user", "assistant")) for name in TEXTS),
     ],
 )
 def test_an_output_can_be_of_another_shape(

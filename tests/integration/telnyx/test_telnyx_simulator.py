@@ -98,6 +98,9 @@ VERDICTS = {
 LOST = {"hang", "dropped", "reset", "stored_then_hang", "stored_then_dropped", "stored_then_reset"}
 LOST |= {"input_then_hang", "input_then_dropped", "stored_late", "late_execution", "trickle"}
 LOST |= {"cut", "truncated", "empty", "408", "409", "502_html", "503_empty", "504_html"}
+# Its answer begins after the deadline of this test.
+LOST |= {"stream_keepalive"}
+NOTHING_VISIBLE = {"think_unclosed", "tool_markup", "invisible"}
 
 
 @pytest.mark.parametrize(
@@ -125,7 +128,9 @@ def test_each_fault_comes_to_the_outcome_of_the_table(
         assert outcome.retry_after_s == (1.0 if name in waits else None)
     else:
         assert isinstance(outcome, Done)
-        assert (outcome.text == "") == (fault in {"no_message", "failed", "refusal"})
+        assert (outcome.text == "") == (
+            fault in {"no_message", "failed", "refusal"} | NOTHING_VISIBLE
+        )
         expected = {"incomplete": "incomplete", "failed": "failed"}
         assert outcome.status == expected.get(fault, "completed")
 
