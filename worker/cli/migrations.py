@@ -154,8 +154,12 @@ def connected(address: Address) -> Iterator[Connection]:
         # No timeouts: an index that is built concurrently waits long, and delays nobody.
         unlimited = {"statement_timeout": "0", "lock_timeout": "0"}
         opened = address.connect(name="worker-migrate", settings=unlimited)
-        missing = address.missing(opened)
-        opened.autocommit = False
+        try:
+            missing = address.missing(opened)
+            opened.autocommit = False
+        except psycopg.Error:
+            opened.close()
+            raise
         return opened
 
     def set_missing(connection: Connection) -> None:
