@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from celery import Celery
 
-from message_worker_client.envelope.broker_url import read_broker_url
+from message_worker_client.broker_url import read_broker_url
 from message_worker_client.envelope.wire import INBOUND, RECEIVE
 from worker.bootstrap.service import Service, build_service
 from worker.bootstrap.shared import longest_lease_s

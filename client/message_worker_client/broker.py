@@ -9,7 +9,7 @@ from kombu.connection import Connection
 from kombu.exceptions import KombuError
 from kombu.messaging import Producer as KombuProducer
 
-from message_worker_client.envelope.broker_url import read_broker_url
+from message_worker_client.broker_url import read_broker_url
 from message_worker_client.envelope.wire import INBOUND
 from message_worker_client.message import Checked, ProducerError, headers
 

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from uuid import UUID, uuid5
 
-from message_worker_client.envelope.redis_client import redis_client
+from message_worker_client.redis_client import redis_client
 from worker.domain.messages import ChannelAddress
 from worker.observability.logs import log
 

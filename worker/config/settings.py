@@ -15,7 +15,7 @@ from uuid import UUID
 from pydantic import Field, PositiveInt, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from message_worker_client.envelope.broker_url import read_broker_url
+from message_worker_client.broker_url import read_broker_url
 from worker.domain.errors import SettingsError
 
 RESERVED_THREADS = 16

@@ -10,9 +10,9 @@ from kombu.connection import Connection
 from kombu.exceptions import KombuError
 from redis import Redis, RedisError
 
-from message_worker_client.envelope.broker_url import read_broker_url
-from message_worker_client.envelope.redis_client import redis_client
+from message_worker_client.broker_url import read_broker_url
 from message_worker_client.envelope.wire import INBOUND
+from message_worker_client.redis_client import redis_client
 
 TURNS: Final = "turns"
 DELIVERIES: Final = "deliveries"

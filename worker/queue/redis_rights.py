@@ -10,9 +10,9 @@ from typing import Final
 
 from redis.exceptions import NoPermissionError
 
-from message_worker_client.envelope.broker_url import read_broker_url
-from message_worker_client.envelope.redis_client import redis_client
+from message_worker_client.broker_url import read_broker_url
 from message_worker_client.envelope.wire import INBOUND
+from message_worker_client.redis_client import redis_client
 
 _BINDINGS: Final = "_kombu.binding.celery.pidbox"
 _COMMANDS: Final = (

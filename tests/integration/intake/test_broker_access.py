@@ -15,7 +15,7 @@ from redis import Redis
 from redis.exceptions import NoPermissionError
 
 from message_worker_client import Producer
-from message_worker_client.envelope.broker_url import read_broker_url
+from message_worker_client.broker_url import read_broker_url
 from tests.support.databases import fresh_database
 from tests.support.fleet import Fleet
 from tests.support.processes import eventually, open_folder

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from message_worker_client import Producer, ProducerError
-from message_worker_client.envelope.broker_url import read_broker_url
-from message_worker_client.envelope.redis_client import redis_client
+from message_worker_client.broker_url import read_broker_url
+from message_worker_client.redis_client import redis_client
 from worker.config.settings import SettingsError, load_settings
 
 CA = __file__  # any file that is there

@@ -7,7 +7,7 @@ from amqp.exceptions import AccessRefused
 from redis import Redis
 from redis.exceptions import AuthenticationError, RedisError
 
-from message_worker_client.envelope.redis_client import redis_client
+from message_worker_client.redis_client import redis_client
 from worker.cli.doctor.examine import Setup
 from worker.domain.reports.finding import Finding, fault, ok, unchecked, warning
 from worker.queue.broker import ERRORS, is_amqp, rabbitmq_version

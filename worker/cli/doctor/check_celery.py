@@ -92,7 +92,7 @@ def judge_visibility(setup: Setup, timeout_s: float) -> Finding:
 
 def effective() -> Effective:
     """Build the app and read its settings. Raises SystemExit if ours are wrong."""
-    from message_worker_client.envelope.broker_url import read_broker_url  # noqa: PLC0415
+    from message_worker_client.broker_url import read_broker_url  # noqa: PLC0415
     from worker.celery import app  # noqa: PLC0415 - see above
     from worker.config.settings import load_settings  # noqa: PLC0415
 

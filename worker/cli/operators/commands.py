@@ -95,7 +95,7 @@ def queue_entries(broker_url: str) -> "Iterator[QueueEntries | None]":
     """Connect to the broker; None = a RabbitMQ, whose queues are empty. Raises `CommandError`."""
     from redis import RedisError
 
-    from message_worker_client.envelope.redis_client import redis_client
+    from message_worker_client.redis_client import redis_client
     from worker.cli.send.producer import broker_is_away
     from worker.queue.broker import ERRORS, QUEUES, QueueEntries, is_amqp, waiting_entries
 

@@ -6,7 +6,7 @@ from redis import BlockingConnectionPool, Connection, ConnectionPool, Redis, SSL
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from message_worker_client.envelope.broker_url import read_broker_url
+from message_worker_client.broker_url import read_broker_url
 
 
 def redis_client(
