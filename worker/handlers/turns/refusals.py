@@ -111,12 +111,12 @@ class JudgeRefusal:
         turn, may_replace = claimed.turn, _may_replace(claimed)
         if last.status == TOO_LARGE and may_replace:
             return Replace(reason="full")
-        if self._model_is_withdrawn(claimed, last):
-            return _wait_for_operator(claimed, last, "model not offered")
-        refused = [one for one in turn.calls if one.fault is Fault.REQUEST]
-        if not self._is_confirmed(claimed, refused):
-            return None
         flowing = self.turns.others_answered(claimed, since=last.id)
+        # If an unlisted model answers others, it is a private one and the message is at fault.
+        if not flowing and self._model_is_withdrawn(claimed):
+            return _wait_for_operator(claimed, last, "model not offered")
+        if not self._is_confirmed(claimed, flowing=flowing):
+            return None
         old = may_replace and (had_turns or turn.round > 0)
         if old and not flowing and self.turns.replaced(claimed) >= MAX_REFUSED_USERS:
             # If the agent is at fault, replacing helps nobody, and costs each user the history.
@@ -129,32 +129,25 @@ class JudgeRefusal:
             return _wait_for_operator(claimed, last, reason)
         return Replace(reason="refused") if old else _end(claimed)
 
-    def _is_confirmed(self, claimed: Claimed, refused: list[CallRecord]) -> bool:
+    def _is_confirmed(self, claimed: Claimed, *, flowing: bool) -> bool:
         """Return whether the turn was refused often enough, and not only during an outage.
 
-        If others were answered after the last refusal but not before it, the fault has been fixed
-        since, and the refusals prove nothing.
+        If others were answered after the last refusal (`flowing`) but not before it, the fault has
+        been fixed since, and the refusals prove nothing.
         """
+        refused = [one for one in claimed.turn.calls if one.fault is Fault.REQUEST]
         if len(refused) < MIN_REFUSALS:
             return False
         before, last = refused[-2:]
-        if not self.turns.others_answered(claimed, since=last.id):
-            return True
-        return self.turns.others_answered(claimed, since=before.id, until=last.id)
+        return not flowing or self.turns.others_answered(claimed, since=before.id, until=last.id)
 
-    def _model_is_withdrawn(self, claimed: Claimed, refused: CallRecord) -> bool:
-        """Return whether Telnyx does not list the model and it has answered nobody since.
-
-        An unlisted model that still answers others is a private one; then the message is at fault.
-        """
+    def _model_is_withdrawn(self, claimed: Claimed) -> bool:
+        """Return whether Telnyx does not list the agent's model."""
         try:
-            offered = self.models.list_ids()
+            return claimed.agent.model not in self.models.list_ids()
         # Without the list there is no evidence against the model.
         except PermanentError:
             return False
-        return claimed.agent.model not in offered and not self.turns.others_answered(
-            claimed, since=refused.id
-        )
 
 
 def _may_replace(claimed: Claimed) -> bool:
