@@ -98,7 +98,7 @@ FLOWER_READ_ONLY: Final = "FLOWER_READ_ONLY"
 
 def _prepare_flower() -> None:
     """Set what `celery -A worker flower` reads next: its password's file, and read-only."""
-    # However it is started: by default, whoever may look could also stop workers and send tasks.
+    # Flower's own default lets every viewer stop workers and send tasks, however it is started.
     if not os.environ.get(FLOWER_READ_ONLY):
         os.environ[FLOWER_READ_ONLY] = "true"
     if auth := secret_from_file(FLOWER_AUTH):

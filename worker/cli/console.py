@@ -33,7 +33,7 @@ def visible(text: str) -> str:
 
 
 class _SafeConsole(Console):
-    """A console that shows every text, whoever wrote it, and obeys none."""
+    """A console that shows each character of a text and sends none of them as a command."""
 
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None

@@ -1,7 +1,7 @@
-"""What one process at a time does: whoever locks the row of that name does it.
+"""Locks for work that one process does at a time: each is a row of `locks`.
 
-Not advisory locks: any role of the database can take those, for as long as it likes. A row of this
-table is out of reach for a role without rights to it. Each lock ends with its transaction.
+Not advisory locks: any role of the database can take those and keep them. A role without rights to
+this table cannot lock its rows. Each lock ends with its transaction.
 """
 
 from typing import Final, Literal, TypeAlias
@@ -19,7 +19,7 @@ _TRY = sql("SELECT name FROM locks WHERE name = :name FOR UPDATE SKIP LOCKED")
 _MAKE = sql("""
 INSERT INTO locks (name) VALUES (:name) ON CONFLICT (name) DO NOTHING RETURNING name
 """)
-# Waits for whoever has the row.
+# Waits until the process that has the row ends its transaction.
 _TAKE = sql("""
 INSERT INTO locks (name) VALUES (:name) ON CONFLICT (name) DO UPDATE SET name = excluded.name
 """)

@@ -192,7 +192,7 @@ def _arguments(payload: object) -> tuple[list[Any], dict[str, Any]]:
 
 
 class Oversized(bytes):
-    """The first bytes of something that was never read whole: see `bounded_reader`."""
+    """The first bytes of something that was never read whole: see `redis_reader`."""
 
     size: int
     """Of the whole, as `sha256` is."""
