@@ -3,7 +3,6 @@
 import pytest
 
 from tests.faults.turns.test_telnyx_more import (
-    FAST_CALLS,
     calls,
     dead_letters,
     gates,
@@ -14,7 +13,8 @@ from tests.faults.turns.test_telnyx_more import (
 from tests.support.world import USER, HandDrivenWorker, World
 from worker.sandbox.simulator import Match
 
-FALLBACK = FAST_CALLS + 'fallback_text = "We will call you back."\n'
+AGENT = "[agents.default]\n"
+FALLBACK = AGENT + 'fallback_text = "We will call you back."\n'
 SOMEBODY = "+13125559999"
 HONEST_S = 5.0
 
@@ -28,6 +28,17 @@ def poison_threads(world: World, *, status: int = 400) -> None:
     for conversation in world.simulator.conversations():
         match = Match(conversation_id=conversation.id)
         world.simulator.inject(str(status), match=match, count=None)
+
+
+def three_people_with_refused_threads(world: World) -> HandDrivenWorker:
+    """Three people write on conversations that have had turns and are refused from now on."""
+    mike = world.worker(AGENT)
+    for place in range(3):
+        mike.receive(world.envelope("hello", user=number(place)))
+    poison_threads(world)
+    for place in range(3):
+        mike.receive(world.envelope("and now?", user=number(place)))
+    return mike
 
 
 def live_on(world: World, worker: HandDrivenWorker, *, rounds: int) -> None:
@@ -60,7 +71,7 @@ def close_reasons(world: World) -> list[str]:
 def test_a_thread_that_telnyx_refuses_is_replaced_once_and_costs_no_message(
     world: World, status: int
 ) -> None:
-    mike = world.worker(FAST_CALLS)
+    mike = world.worker(AGENT)
     mike.receive(world.envelope("hello"))
     poison_threads(world, status=status)
     mike.receive(world.envelope("are you there?"))
@@ -77,7 +88,7 @@ def test_a_thread_that_telnyx_refuses_is_replaced_once_and_costs_no_message(
 def test_a_thread_that_breaks_telnyxs_server_while_others_are_answered_is_replaced(
     world: World,
 ) -> None:
-    mike = world.worker(FAST_CALLS)
+    mike = world.worker(AGENT)
     mike.receive(world.envelope("hello"))
     poison_threads(world, status=500)
     mike.receive(world.envelope("are you there?"))
@@ -89,7 +100,7 @@ def test_a_thread_that_breaks_telnyxs_server_while_others_are_answered_is_replac
 
 
 def test_outputs_that_a_thread_refuses_are_sent_again_on_a_new_one(world: World) -> None:
-    config = FAST_CALLS + (
+    config = AGENT + (
         'tools = ["status"]\n[tools.status]\nfunction = "tests.support.toolbox:order_status"\n'
     )
     mike = world.worker(config)
@@ -106,12 +117,7 @@ def test_outputs_that_a_thread_refuses_are_sent_again_on_a_new_one(world: World)
 
 
 def test_three_people_with_a_refused_thread_delay_nobody_of_their_agent(world: World) -> None:
-    mike = world.worker(FAST_CALLS)
-    for place in range(3):
-        mike.receive(world.envelope("hello", user=number(place)))
-    poison_threads(world)
-    for place in range(3):
-        mike.receive(world.envelope("and now?", user=number(place)))
+    mike = three_people_with_refused_threads(world)
     live_on(world, mike, rounds=14)
 
     for place in range(3):
@@ -121,12 +127,7 @@ def test_three_people_with_a_refused_thread_delay_nobody_of_their_agent(world: W
 
 
 def test_three_people_with_a_refused_thread_and_nobody_else_close_no_gate(world: World) -> None:
-    mike = world.worker(FAST_CALLS)
-    for place in range(3):
-        mike.receive(world.envelope("hello", user=number(place)))
-    poison_threads(world)
-    for place in range(3):
-        mike.receive(world.envelope("and now?", user=number(place)))
+    mike = three_people_with_refused_threads(world)
     for _ in range(14):
         pass_time(world, mike, HONEST_S)
         mike.answer(rounds=50)
@@ -157,7 +158,7 @@ def test_a_message_refused_on_a_new_thread_too_is_a_dead_letter_and_the_person_i
 def test_an_agent_that_is_refused_for_everybody_costs_few_of_them_their_history(
     world: World,
 ) -> None:
-    mike = world.worker(FAST_CALLS)
+    mike = world.worker(AGENT)
     users = [number(place) for place in range(12)]
     for user in users:
         mike.receive(world.envelope("hello", user=user))
@@ -213,7 +214,7 @@ def test_a_refusal_of_one_message_while_others_are_answered_is_its_own(
 
 @pytest.mark.parametrize("status", [402, 403])
 def test_a_burst_with_one_such_message_loses_only_that_one(world: World, status: int) -> None:
-    mike = world.worker(FAST_CALLS)
+    mike = world.worker(AGENT)
     mike.receive(world.envelope("hello", user=SOMEBODY))
     world.simulator.inject(str(status), match=Match(text="poison"), count=None, body="html")
     for text in ("one", "poison", "two"):
@@ -229,7 +230,7 @@ def test_a_burst_with_one_such_message_loses_only_that_one(world: World, status:
 def test_a_refusal_of_everybody_with_no_success_makes_no_dead_letter(
     world: World, changes: dict[str, str]
 ) -> None:
-    mike = world.worker(FAST_CALLS)
+    mike = world.worker(AGENT)
     for place in range(3):
         mike.receive(world.envelope("hello", user=number(place)))
     world.simulator.inject("403", count=None, **changes)
