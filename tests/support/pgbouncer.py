@@ -1,6 +1,5 @@
 """PgBouncer in transaction mode before an embedded Postgres, where the machine has it."""
 
-import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -9,8 +8,9 @@ from pathlib import Path
 from typing import Final
 
 from tests.support.processes import eventually, open_folder
+from tests.support.programs import are_installed
 
-PROGRAM: Final = shutil.which("pgbouncer", path="/usr/sbin:/usr/bin:/usr/local/bin:/usr/local/sbin")
+IS_HERE: Final = are_installed("pgbouncer")
 _INI: Final = """
 [databases]
 * = host={socket} port=5432 user=postgres
@@ -29,7 +29,6 @@ logfile = {folder}/log
 @contextmanager
 def pgbouncer(socket_of_postgres: Path) -> Iterator[int]:
     """Run it and give its port on 127.0.0.1. `options` of the startup are dropped."""
-    assert PROGRAM is not None
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     owner = socket_of_postgres.parent.stat().st_uid
@@ -39,7 +38,7 @@ def pgbouncer(socket_of_postgres: Path) -> Iterator[int]:
         ini.write_text(_INI.format(socket=socket_of_postgres.parent, port=port, folder=folder))
         # It refuses to run as root; the folder of the socket is open to Postgres's own user only.
         process = subprocess.Popen(
-            [PROGRAM, "-q", str(ini)], user=owner, stderr=subprocess.DEVNULL, cwd=folder
+            ["pgbouncer", "-q", str(ini)], user=owner, stderr=subprocess.DEVNULL, cwd=folder
         )
         try:
             assert eventually(lambda: _listens(port)), (folder / "log").read_text()

@@ -11,7 +11,7 @@ import pytest
 from message_worker_client import Producer
 from tests.support.cli import invoke, worker
 from tests.support.databases import fresh_database
-from tests.support.pgbouncer import PROGRAM, pgbouncer
+from tests.support.pgbouncer import IS_HERE, pgbouncer
 from tests.support.processes import eventually
 from tests.support.tcp_proxy import postgres_socket
 from tests.support.transaction_pooler import transaction_pooler
@@ -86,7 +86,7 @@ POOLERS = {
 
 @contextmanager
 def through(way: str, url: str) -> Iterator[str]:
-    if way == "PgBouncer" and PROGRAM is None:
+    if way == "PgBouncer" and not IS_HERE:
         pytest.skip("PgBouncer is not installed")
     with POOLERS[way](postgres_socket(url)) as port:
         name = url.partition("@/")[2].partition("?")[0]

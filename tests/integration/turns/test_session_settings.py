@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from message_worker_client import Producer, wait_for_reply
-from tests.support.pgbouncer import PROGRAM, pgbouncer
+from tests.support.pgbouncer import IS_HERE, pgbouncer
 from tests.support.tcp_proxy import postgres_socket
 from tests.support.transaction_pooler import transaction_pooler
 from tests.support.world import HandDrivenWorker, World
@@ -51,7 +51,7 @@ def way_to(database_url: str, way: str) -> Iterator[str]:
     if way == DIRECTLY:
         yield database_url
         return
-    if way == BOUNCED and PROGRAM is None:
+    if way == BOUNCED and not IS_HERE:
         pytest.skip("PgBouncer is not installed")
     with poolers[way](postgres_socket(database_url)) as port:
         yield f"postgresql://postgres@127.0.0.1:{port}/{name}?gssencmode=disable&sslmode=disable"
