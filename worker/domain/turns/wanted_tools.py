@@ -1,7 +1,7 @@
 """The tool calls of one answer, as they are recorded: bounded, in order, each with an outcome.
 
 the first MAX_CALLS             run, whatever ids they have
-arguments beyond the limit      recorded as failed; the model is told so
+arguments beyond the limit      recorded as failed; the output says so
 all further ones                one record with their ids; the model is told so for each
 """
 
