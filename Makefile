@@ -13,8 +13,8 @@ RUN = $(UV) run --no-sync
 SYNCED := .venv/.synced
 SANDBOX := $(or $(SANDBOX_DIR),.sandbox)
 
-# The tests wait more than they compute: three processes are faster even on two cores.
-TEST_PROCESSES ?= 3
+# The tests wait more than they compute: four processes are faster even on two cores.
+TEST_PROCESSES ?= 4
 
 # Use this python3, even if another environment is active.
 export UV_PYTHON := python3
