@@ -12,11 +12,11 @@ import httpx
 
 from worker.channels.channel import Channel
 from worker.channels.task import TaskChannel
-from worker.channels.webhook import WebhookChannel
+from worker.channels.webhook import MAX_BODY_BYTES, WebhookChannel
 from worker.domain.errors import SettingsError
 from worker.domain.routing import ROUTE, Delivery, EntryPointDelivery, TaskDelivery, WebhookDelivery
 from worker.net.dial import tls_context
-from worker.net.post_once import parse_url
+from worker.net.post_once import Endpoint, parse_url
 from worker.net.proxy import proxy_for
 from worker.net.public_addresses import is_public
 from worker.net.signing import signer_from
@@ -64,8 +64,16 @@ def _webhook(
     signer = signer_from(variables=config.secret_env, files=config.secret_file, environ=environ)
     if not config.allow_private:
         _check_public(url)
-    private, proxy = config.allow_private, proxy_for(url, environ)
-    return WebhookChannel(url, signer, tls, allow_private=private, proxy=proxy)
+    endpoint = Endpoint(
+        url,
+        tls,
+        max_body_bytes=MAX_BODY_BYTES,
+        whole_answer=False,
+        # At each delivery, not only at the start: by then the name may lead elsewhere.
+        allowed=None if config.allow_private else is_public,
+        proxy=proxy_for(url, environ),
+    )
+    return WebhookChannel(endpoint, signer)
 
 
 def _check_public(url: httpx.URL) -> None:

@@ -13,12 +13,9 @@ on each attempt; the signature is made anew, because receivers refuse old ones.
 """
 
 import json
-import ssl
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import ClassVar, Final
-
-import httpx
 
 from worker.channels.channel import DEADLINE_S, reply_document
 from worker.domain.deliveries import (
@@ -31,10 +28,7 @@ from worker.domain.deliveries import (
 )
 from worker.net.answer import Answer, IncompleteAnswerError, parse_retry_after
 from worker.net.clock import boottime
-from worker.net.dial import Lookup, look_up
 from worker.net.post_once import Endpoint, EndpointStatus, endpoint_status
-from worker.net.proxy import Proxy
-from worker.net.public_addresses import is_public
 from worker.net.signing import Signer
 from worker.net.window import CallWindow
 
@@ -51,14 +45,9 @@ _THROTTLES: Final = frozenset({429, 502, 504})  # as Standard Webhooks reads the
 class WebhookChannel:
     """One endpoint of the operator. Safe to share."""
 
-    url: httpx.URL
+    endpoint: Endpoint
     signer: Signer
-    tls: ssl.SSLContext | None
-    _: KW_ONLY
-    allow_private: bool = False
     deadline_s: float = DEADLINE_S
-    lookup: Lookup = look_up
-    proxy: Proxy | None = None
     takes_key: ClassVar[bool] = True
     """The receiver drops a `webhook-id` that it has seen."""
 
@@ -66,16 +55,6 @@ class WebhookChannel:
         """POST it once."""
         # In ASCII: the library signs text, and the bytes that are sent must be the same.
         body = json.dumps(reply_document(reply), separators=(",", ":"))
-        endpoint = Endpoint(
-            self.url,
-            self.tls,
-            max_body_bytes=MAX_BODY_BYTES,
-            whole_answer=False,
-            # At each delivery, not only at the start: by now the name may lead elsewhere.
-            allowed=None if self.allow_private else is_public,
-            lookup=self.lookup,
-            proxy=self.proxy,
-        )
         begun = boottime()
         trace = {"traceparent": reply.traceparent} if reply.traceparent else {}
         headers = self.signer.headers(str(reply.idempotency_key), body) | trace
@@ -83,7 +62,7 @@ class WebhookChannel:
         window = CallWindow.since(begun, timeout_s=self.deadline_s, send_grace_s=connect_s)
         slow_from = begun + self.deadline_s * _SLOW_SHARE
         try:
-            answer = endpoint.post(body.encode("ascii"), headers, window)
+            answer = self.endpoint.post(body.encode("ascii"), headers, window)
         except IncompleteAnswerError as error:
             kind = Unclear if window.wrote else NotDelivered
             return kind(reason=str(error), throttled=boottime() > slow_from)

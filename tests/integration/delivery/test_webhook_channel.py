@@ -26,7 +26,7 @@ from tests.support.signers import signer_of
 from tests.support.tcp_proxy import Mode, TcpProxy
 from tests.support.world import HandDrivenWorker, World
 from worker.channels.task import TaskChannel
-from worker.channels.webhook import WebhookChannel
+from worker.channels.webhook import MAX_BODY_BYTES, WebhookChannel
 from worker.domain.deliveries import (
     WEBHOOK_WAITS_S,
     DeliveryOutcome,
@@ -39,6 +39,7 @@ from worker.domain.errors import BrokerAwayError
 from worker.domain.ids import ChannelUserId
 from worker.net.answer import Answer, IncompleteAnswerError
 from worker.net.post_once import Endpoint
+from worker.net.public_addresses import is_public
 from worker.net.window import CallWindow
 from worker.testing.channel_cases import ChannelCases, Stage, Weather, reply_of
 
@@ -93,9 +94,16 @@ def parts_of(raw: bytes) -> tuple[dict[str, str], bytes]:
     return {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}, body
 
 
-def channel_at(url: str, *secrets: str, **changes: Any) -> WebhookChannel:  # noqa: ANN401 any option
-    options = {"allow_private": True, "deadline_s": DEADLINE_S, **changes}
-    return WebhookChannel(httpx.URL(url), signer_of(*(secrets or (SECRET,))), None, **options)
+def channel_at(
+    url: str,
+    *secrets: str,
+    tls: ssl.SSLContext | None = None,
+    deadline_s: float = DEADLINE_S,
+    **changes: Any,  # noqa: ANN401 any option of the endpoint
+) -> WebhookChannel:
+    options = {"max_body_bytes": MAX_BODY_BYTES, "whole_answer": False, **changes}
+    endpoint = Endpoint(httpx.URL(url), tls, **options)
+    return WebhookChannel(endpoint, signer_of(*(secrets or (SECRET,))), deadline_s)
 
 
 def outcome_of(serve: Serve, **changes: Any) -> tuple[DeliveryOutcome, RawServer]:  # noqa: ANN401 any option
@@ -347,7 +355,7 @@ def test_a_resolver_that_hangs_does_not_hold_it_up() -> None:
 def test_a_private_address_is_refused_before_a_byte(host: str) -> None:
     with raw_server(answers(http())) as server:
         url = f"http://{host}:{server.port}/"
-        outcome = channel_at(url, allow_private=False).deliver(reply_of("Yes."))
+        outcome = channel_at(url, allowed=is_public).deliver(reply_of("Yes."))
         assert outcome == NotDelivered(reason="address not allowed")
         assert server.connections == 0
 
@@ -403,11 +411,10 @@ def test_the_certificate_is_the_names_wherever_the_address_came_from(
             answers(http())(tls, server)
 
     with raw_server(serve) as server:
-        channel = WebhookChannel(
-            httpx.URL(f"https://{named}:{server.port}/"),
-            signer_of(SECRET),
-            ssl.create_default_context(cafile=cert),
-            allow_private=True,
+        channel = channel_at(
+            f"https://{named}:{server.port}/",
+            tls=ssl.create_default_context(cafile=cert),
+            deadline_s=DEADLINE_S + SLACK_S,
             lookup=lambda _, port: [(socket.AF_INET, ("127.0.0.1", port))],
         )
         said = channel.deliver(reply_of("Yes."))
