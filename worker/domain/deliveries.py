@@ -15,6 +15,7 @@ from uuid import UUID
 
 from worker.domain.ids import ChannelUserId, DeliveryId, TurnId
 from worker.domain.messages import ChannelAddress
+from worker.domain.routing import ChannelPolicy, WebhookDelivery
 from worker.domain.states import DeliveryState
 from worker.domain.timing import backoff_s
 
@@ -22,7 +23,8 @@ KEY_VALID_S = 23 * 3600.0
 """Providers remember an idempotency key for a day (Telnyx: 24 h); a retry must come earlier."""
 
 WEBHOOK_WAITS_S = (5.0, 300.0, 1800.0, 7200.0, 18_000.0, 36_000.0, 36_000.0)
-"""Waits after the first attempt, the second and so on; 28 hours in all."""
+"""Waits after the first attempt, the second and so on; 28 hours in all. After the last one the
+delivery has failed. On other channels the waits double, without an end."""
 WEBHOOK_MAX_AGE_S = 28 * 3600.0
 """A little more than their sum, so that every attempt is made."""
 WEBHOOK_KEY_VALID_S = 47 * 3600.0
@@ -107,79 +109,68 @@ class ClaimedDelivery:
     """The endpoint has failed since its last success."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeliveryPolicy:
-    """How often and how long deliveries on a channel are tried."""
+def refusal_of(
+    claimed: ClaimedDelivery, policy: ChannelPolicy, *, takes_key: bool
+) -> DeliveryState | None:
+    """Return the state of a delivery that gets no further attempt; None = it may be tried.
 
-    takes_key: bool
-    """The channel recognises a retry by the idempotency key."""
-    max_unclear_attempts: int = 1
-    """Attempts of unclear outcome on a channel without a key; 1 = at most once."""
-    max_age_s: float = 3600.0
-    """A reply blocks the later ones of its user for at most this long."""
-    waits_s: tuple[float, ...] | None = None
-    """Waits between attempts; after the last one the delivery is given up. None = doubling, without
-    an end."""
-    key_valid_s: float = KEY_VALID_S
-    """How long the channel recognises a key, counted from the first attempt."""
-
-
-def refusal_of(claimed: ClaimedDelivery, policy: DeliveryPolicy) -> DeliveryState | None:
-    """Return the state of a delivery that gets no further attempt; None = it may be tried."""
+    `takes_key`, here and below: the channel recognises a retry by the idempotency key.
+    """
     if claimed.paused:
         return DeliveryState.WITHHELD
-    if claimed.interrupted and not _may_repeat(claimed, policy):
+    if claimed.interrupted and not _may_repeat(claimed, policy, takes_key=takes_key):
         return DeliveryState.UNKNOWN
-    if claimed.now - claimed.created_at > timedelta(seconds=policy.max_age_s):
+    if claimed.now - claimed.created_at > timedelta(seconds=policy.delivery_max_age_s):
         return DeliveryState.EXPIRED
     return None
 
 
 def state_after(
-    claimed: ClaimedDelivery, outcome: DeliveryOutcome, policy: DeliveryPolicy
+    claimed: ClaimedDelivery, outcome: DeliveryOutcome, policy: ChannelPolicy, *, takes_key: bool
 ) -> DeliveryState:
     """Return the state after an attempt; `pending` = it is tried again."""
+    is_webhook = isinstance(policy.delivery, WebhookDelivery)
     match outcome:
         case Sent():
             return DeliveryState.SENT
         case Rejected():
             return DeliveryState.FAILED
-        case NotDelivered() | Unclear() if policy.waits_s is not None and claimed.attempts >= len(
-            policy.waits_s
-        ):
+        case NotDelivered() | Unclear() if is_webhook and claimed.attempts >= len(WEBHOOK_WAITS_S):
             # `failed` even if unclear: thanks to the key an operator can retry it without harm.
             return DeliveryState.FAILED
         case NotDelivered():
             return DeliveryState.PENDING
         case Unclear():
-            again = _may_repeat(claimed, policy, begun=claimed.attempts + 1)
+            begun = claimed.attempts + 1
+            again = _may_repeat(claimed, policy, takes_key=takes_key, begun=begun)
             # It stays `sending`, not `pending`: the next attempt must know that this one may count.
             return DeliveryState.SENDING if again else DeliveryState.UNKNOWN
 
 
-def wait_after(claimed: ClaimedDelivery, outcome: DeliveryOutcome, policy: DeliveryPolicy) -> float:
+def wait_after(claimed: ClaimedDelivery, outcome: DeliveryOutcome, policy: ChannelPolicy) -> float:
     """Return the wait before the next attempt: ours, or the channel's if that is longer.
 
     It never exceeds the age at which the reply stops blocking the later ones.
     """
     if isinstance(outcome, Sent | Rejected):
         return 0.0
-    if policy.waits_s is None:
-        own_s = backoff_s(claimed.attempts, first_s=5.0, limit_s=600.0)
-    else:
-        own_s = policy.waits_s[min(claimed.attempts, len(policy.waits_s) - 1)]
+    own_s = backoff_s(claimed.attempts, first_s=5.0, limit_s=600.0)
+    if isinstance(policy.delivery, WebhookDelivery):
+        own_s = WEBHOOK_WAITS_S[min(claimed.attempts, len(WEBHOOK_WAITS_S) - 1)]
     age_s = (claimed.now - claimed.created_at).total_seconds()
     # At that age the next look lets the reply expire, so it must not sleep through it.
-    left_s = max(policy.max_age_s - age_s, 0.0)
+    left_s = max(policy.delivery_max_age_s - age_s, 0.0)
     return min(max(own_s, outcome.retry_after_s or 0.0), left_s)
 
 
 def _may_repeat(
-    claimed: ClaimedDelivery, policy: DeliveryPolicy, *, begun: int | None = None
+    claimed: ClaimedDelivery, policy: ChannelPolicy, *, takes_key: bool, begun: int | None = None
 ) -> bool:
     """Return whether an attempt of unclear outcome may be followed by another."""
-    if not policy.takes_key:
-        return (claimed.attempts if begun is None else begun) < policy.max_unclear_attempts
+    if not takes_key:
+        return (claimed.attempts if begun is None else begun) < policy.max_unclear_deliveries
     # From the first attempt: the provider forgets the key a day after it first saw it.
     first = claimed.first_attempt_at or claimed.now
-    return claimed.now - first < timedelta(seconds=policy.key_valid_s)
+    is_webhook = isinstance(policy.delivery, WebhookDelivery)
+    valid_s = WEBHOOK_KEY_VALID_S if is_webhook else KEY_VALID_S
+    return claimed.now - first < timedelta(seconds=valid_s)

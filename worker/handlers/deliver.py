@@ -5,11 +5,8 @@ from dataclasses import dataclass, replace
 
 from worker.channels.channel import Channel
 from worker.domain.deliveries import (
-    WEBHOOK_KEY_VALID_S,
-    WEBHOOK_WAITS_S,
     ClaimedDelivery,
     DeliveryOutcome,
-    DeliveryPolicy,
     NotDelivered,
     Sent,
     Unclear,
@@ -66,18 +63,18 @@ class DeliverReplies:
     def _attempt(self, claimed: ClaimedDelivery, configured: ChannelPolicy) -> None:
         began_s = boottime()
         channel = self.channels.get(claimed.policy_name)
-        policy = _policy(configured, channel)
-        refusal = refusal_of(claimed, policy)
+        takes_key = channel is not None and channel.takes_key
+        refusal = refusal_of(claimed, configured, takes_key=takes_key)
         if refusal is not None:
             self.store.end(claimed, refusal)
             record_delivered(claimed, refusal, None, began_s=began_s)
             return
         outcome = self._deliver(channel, claimed)
-        state = state_after(claimed, outcome, policy)
+        state = state_after(claimed, outcome, configured, takes_key=takes_key)
         self.store.end(
             claimed,
             state,
-            wait_s=wait_after(claimed, outcome, policy),
+            wait_s=wait_after(claimed, outcome, configured),
             provider_id=outcome.provider_id if isinstance(outcome, Sent) else None,
             provider_status=None if isinstance(outcome, Sent) else outcome.reason,
         )
@@ -110,14 +107,3 @@ class DeliverReplies:
         except Exception as error:  # noqa: BLE001 - see above
             log.error("delivery.failed", delivery=reply.delivery_id, error=named(error))
             return Unclear(reason=type(error).__name__)
-
-
-def _policy(configured: ChannelPolicy, channel: Channel | None) -> DeliveryPolicy:
-    policy = DeliveryPolicy(
-        takes_key=channel is not None and channel.takes_key,
-        max_unclear_attempts=configured.max_unclear_deliveries,
-        max_age_s=configured.delivery_max_age_s,
-    )
-    if isinstance(configured.delivery, WebhookDelivery):
-        return replace(policy, waits_s=WEBHOOK_WAITS_S, key_valid_s=WEBHOOK_KEY_VALID_S)
-    return policy

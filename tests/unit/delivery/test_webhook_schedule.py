@@ -1,5 +1,6 @@
 """When a webhook is tried again, and how it ends."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -8,10 +9,8 @@ import pytest
 from worker.domain.deliveries import (
     WEBHOOK_KEY_VALID_S,
     WEBHOOK_MAX_AGE_S,
-    WEBHOOK_WAITS_S,
     ClaimedDelivery,
     DeliveryOutcome,
-    DeliveryPolicy,
     NotDelivered,
     OutgoingReply,
     Rejected,
@@ -21,14 +20,11 @@ from worker.domain.deliveries import (
 )
 from worker.domain.ids import ChannelUserId, DeliveryId
 from worker.domain.messages import ChannelAddress
+from worker.domain.routing import ChannelPolicy, WebhookDelivery
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
-POLICY = DeliveryPolicy(
-    takes_key=True,
-    waits_s=WEBHOOK_WAITS_S,
-    max_age_s=WEBHOOK_MAX_AGE_S,
-    key_valid_s=WEBHOOK_KEY_VALID_S,
-)
+WEBHOOK = WebhookDelivery(url="https://crm.example/in")
+POLICY = ChannelPolicy(name="web", delivery=WEBHOOK, delivery_max_age_s=WEBHOOK_MAX_AGE_S)
 DOWN = NotDelivered(reason="connect")
 
 
@@ -66,13 +62,14 @@ def test_the_waits_are_those_of_the_contract() -> None:
 
 @pytest.mark.parametrize("outcome", [DOWN, Unclear(reason="timeout")])
 def test_after_the_last_of_them_it_has_failed(outcome: DeliveryOutcome) -> None:
-    again = [state_after(claimed(attempts=n), outcome, POLICY) for n in range(8)]
+    again = [state_after(claimed(attempts=n), outcome, POLICY, takes_key=True) for n in range(8)]
     assert set(again[:7]) == {"pending" if outcome is DOWN else "sending"}
     assert again[7] == "failed"
 
 
 def test_gone_is_for_good() -> None:
-    assert state_after(claimed(attempts=0), Rejected(reason="status 410"), POLICY) == "failed"
+    gone = Rejected(reason="status 410")
+    assert state_after(claimed(attempts=0), gone, POLICY, takes_key=True) == "failed"
 
 
 def test_a_longer_pause_is_granted_and_a_shorter_one_changes_nothing() -> None:
@@ -84,7 +81,7 @@ def test_a_longer_pause_is_granted_and_a_shorter_one_changes_nothing() -> None:
 def test_no_wait_goes_beyond_the_age_at_which_it_stops_blocking(
     age_s: float, wait_s: float
 ) -> None:
-    policy = DeliveryPolicy(takes_key=True, max_age_s=3600.0)
+    policy = ChannelPolicy(name="web", delivery_max_age_s=3600.0)
     assert wait_after(claimed(attempts=20, age_s=age_s), DOWN, policy) == wait_s
-    short = DeliveryPolicy(takes_key=True, max_age_s=3600.0, waits_s=WEBHOOK_WAITS_S)
+    short = replace(policy, delivery=WEBHOOK)
     assert wait_after(claimed(attempts=6, age_s=age_s), DOWN, short) <= 3600.0 - min(age_s, 3600.0)
