@@ -7,7 +7,7 @@ import pytest
 
 from worker.domain.ids import ChannelUserId, MessageRowId
 from worker.domain.reports.message_history import ClosedGate
-from worker.domain.reports.stuck import Backlog, StuckKind, StuckSnapshot, StuckUser, stuck
+from worker.domain.reports.stuck import StuckKind, StuckSnapshot, StuckUser, Waiting, stuck
 from worker.domain.routing import Agent, Routing
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -16,7 +16,7 @@ ROUTING = Routing(agents={"default": Agent(name="default", model="m/1")}, defaul
 NOTHING = StuckSnapshot(
     now=NOW, workers=1, stalled=(), gates=(), by_agent=(), by_channel=(), inbox=None, users=()
 )
-FIVE = Backlog(name="default", count=5, since=OLD)
+FIVE = Waiting(name="default", state="pending", count=5, since=OLD, age_s=90.0)
 
 
 def gate(name: str) -> ClosedGate:
@@ -40,7 +40,7 @@ def test_a_gate_is_stuck_where_somebody_has_waited_behind_it(name: str) -> None:
         NOTHING,
         gates=(gate(name), gate("model:other"), gate("webhook:other")),
         by_agent=() if "webhook" in name else (FIVE,),
-        by_channel=(Backlog(name="web", count=5, since=OLD),) if "webhook" in name else (),
+        by_channel=(replace(FIVE, name="web", count=5),) if "webhook" in name else (),
     )
     (one,) = stuck(waits, ROUTING)
     assert (one.kind, one.since) == (StuckKind.GATE, OLD)
@@ -51,8 +51,8 @@ def test_no_worker_a_stalled_one_the_inbox_and_a_missing_agent_are_causes() -> N
     waits = replace(
         NOTHING,
         workers=0,
-        stalled=(Backlog(name="host/7", count=1, since=OLD),),
-        inbox=Backlog(name="inbox", count=3, since=OLD),
+        stalled=(replace(FIVE, name="host/7", count=1),),
+        inbox=replace(FIVE, name="inbox", count=3),
         by_agent=(replace(FIVE, name="gone"),),
     )
     assert kinds(waits) == [

@@ -12,12 +12,13 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from worker.domain.errors import WorkerError
+from worker.domain.reports.stuck import Waiting
 from worker.domain.states import DeliveryState, MessageState
 from worker.net.clock import boottime
 from worker.observability.logs import log
 from worker.queue.broker import QUEUES, waiting_entries
 from worker.store.reports.gauges import GaugeStore
-from worker.store.reports.status import StatusStore, Waiting, oldest_s
+from worker.store.reports.status import StatusStore, oldest_s
 
 METRICS: Final[Mapping[str, tuple[str, ...]]] = {
     "worker_processes_alive": ("Workers with a fresh heartbeat",),

@@ -13,7 +13,7 @@ from typing import Final
 
 from worker.domain.ids import ChannelUserId, MessageRowId
 from worker.domain.reports.message_history import ClosedGate
-from worker.domain.routing import Agent, Routing
+from worker.domain.routing import Routing
 from worker.domain.turns.next_step import gate_names
 
 
@@ -65,14 +65,18 @@ class StuckUser:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Backlog:
-    """What waits for one agent, for delivery on one channel, or in the inbox."""
+class Waiting:
+    """Messages, replies or inbox rows that wait, of one agent or channel and in one state."""
 
     name: str
     """The agent, the channel, `inbox`, or host/pid of a stalled worker."""
+    state: str
     count: int
     since: datetime
     """Acceptance or creation of the oldest."""
+    age_s: float
+    stopped: bool = False
+    """Their users wait for an operator: diverged, or being erased."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,14 +86,14 @@ class StuckSnapshot:
     now: datetime
     workers: int
     """Processes whose heartbeat is fresh."""
-    stalled: tuple[Backlog, ...]
+    stalled: tuple[Waiting, ...]
     """Workers that take nothing although entries wait, by host/pid."""
     gates: tuple[ClosedGate, ...]
-    by_agent: tuple[Backlog, ...]
+    by_agent: tuple[Waiting, ...]
     """Messages without an outcome, by agent."""
-    by_channel: tuple[Backlog, ...]
+    by_channel: tuple[Waiting, ...]
     """Undelivered replies, by channel."""
-    inbox: Backlog | None
+    inbox: Waiting | None
     users: tuple[StuckUser, ...]
 
 
@@ -134,15 +138,20 @@ def _causes(seen: StuckSnapshot, routing: Routing) -> Iterator[Stuck]:
         yield Stuck(StuckKind.INBOX, why, seen.inbox.since, "worker status")
     for gate in seen.gates:
         yield from _gate(gate, seen, routing)
-    for one in seen.by_agent:
-        if one.name not in routing.agents:
-            why = f"{one.count} wait for agent {one.name}, which is not in the agents file"
-            yield Stuck(StuckKind.NO_AGENT, why, one.since, "worker doctor")
+    for name in sorted({one.name for one in seen.by_agent} - routing.agents.keys()):
+        count, since = _sum([one for one in seen.by_agent if one.name == name])
+        why = f"{count} wait for agent {name}, which is not in the agents file"
+        yield Stuck(StuckKind.NO_AGENT, why, since, "worker doctor")
 
 
 def _gate(gate: ClosedGate, seen: StuckSnapshot, routing: Routing) -> Iterator[Stuck]:
+    passing = {
+        agent.name
+        for agent in routing.agents.values()
+        if gate.name in gate_names(agent=agent.name, model=agent.model)
+    }
     behind = [
-        *(one for one in seen.by_agent if _passes(routing.agents.get(one.name), gate)),
+        *(one for one in seen.by_agent if one.name in passing),
         *(one for one in seen.by_channel if gate.name == f"webhook:{one.name}"),
     ]
     if behind:
@@ -151,13 +160,8 @@ def _gate(gate: ClosedGate, seen: StuckSnapshot, routing: Routing) -> Iterator[S
         yield Stuck(StuckKind.GATE, why, since, "worker doctor")
 
 
-def _sum(backlogs: Sequence[Backlog]) -> tuple[int, datetime]:
+def _sum(backlogs: Sequence[Waiting]) -> tuple[int, datetime]:
     return sum(one.count for one in backlogs), min(one.since for one in backlogs)
-
-
-def _passes(agent: Agent | None, gate: ClosedGate) -> bool:
-    """Whether a call of this agent passes this gate."""
-    return agent is not None and gate.name in gate_names(agent=agent.name, model=agent.model)
 
 
 def _people(seen: StuckSnapshot) -> Iterator[Stuck]:

@@ -60,16 +60,17 @@ WITH ended AS (
 )
 SELECT id FROM ended
 """)
-# Only deliveries that can be claimed: others would fill the limit and hide them.
-_DUE = sql("""
-SELECT d.channel_user_id FROM deliveries d
-WHERE d.due_at <= service_now() - :grace AND NOT EXISTS (
+CAN_BE_CLAIMED = """NOT EXISTS (
     SELECT FROM deliveries before
     WHERE before.channel_user_id = d.channel_user_id AND before.state IN ('pending', 'sending')
       AND before.id < d.id)
   AND NOT EXISTS (SELECT FROM gates g
-                  WHERE g.name = 'webhook:' || d.channel AND g.closed_until > service_now())
-ORDER BY d.due_at LIMIT :limit
+                  WHERE g.name = 'webhook:' || d.channel AND g.closed_until > service_now())"""
+"""Whether a delivery `d` is the first of its channel user, and not behind a closed gate."""
+# Only those: others would fill the limit and hide them.
+_DUE = sql(f"""
+SELECT d.channel_user_id FROM deliveries d
+WHERE d.due_at <= service_now() - :grace AND {CAN_BE_CLAIMED} ORDER BY d.due_at LIMIT :limit
 """)
 
 

@@ -5,10 +5,11 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from worker.domain.errors import PermanentError
 from worker.domain.reports.message_history import ClosedGate
+from worker.domain.reports.stuck import Waiting
 from worker.store.database import Store
 from worker.store.limits.gates import CLOSED_GATES
 from worker.store.sql import Row, Statement, sql
@@ -78,21 +79,6 @@ SELECT reason, count(*) FROM dead_letters WHERE resolution IS NULL GROUP BY reas
 # These two read whole tables: for a person who asks, never for a scrape.
 _MESSAGES = sql("SELECT state, count(*) FROM messages GROUP BY state")
 _DELIVERIES = sql("SELECT state, count(*) FROM deliveries GROUP BY state")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Waiting:
-    """Messages, replies or inbox rows that wait, of one agent or channel and in one state."""
-
-    name: str
-    """The agent, the channel, or `inbox`."""
-    state: str
-    count: int
-    since: datetime
-    """Acceptance or creation of the oldest."""
-    age_s: float
-    stopped: bool = False
-    """Their users wait for an operator: diverged, or being erased."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

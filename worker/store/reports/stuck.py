@@ -1,11 +1,12 @@
 """Reads what has waited for longer than it should."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Final
 
-from worker.domain.reports.stuck import Backlog, StuckKind, StuckSnapshot, StuckUser
-from worker.store.reports.status import StatusStore, Waiting
+from worker.domain.reports.stuck import StuckKind, StuckSnapshot, StuckUser, Waiting
+from worker.store.delivery.deliveries import CAN_BE_CLAIMED
+from worker.store.reports.status import StatusStore
 from worker.store.rows import value_of
 from worker.store.sql import Statement, sql
 from worker.store.workers import LivingWorker
@@ -63,17 +64,11 @@ WHERE t.state = 'open' AND u.diverged_at IS NULL AND last.state IN ('intended', 
 WHERE u.due_at IS NULL AND u.diverged_at IS NULL AND waiting.since <= service_now() - :after""",
     ),
     # Only the first of each channel user, and none behind a gate: that gate is listed itself.
-    StuckKind.DELIVERY: sql("""
+    StuckKind.DELIVERY: sql(f"""
 SELECT d.channel_user_id AS "user", d.due_at AS since, count(*) OVER () AS all_of_kind,
     (SELECT min(m.id) FROM messages m WHERE m.turn_id = r.turn_id) AS message
 FROM deliveries d JOIN replies r ON r.id = d.reply_id
-WHERE d.due_at <= service_now() - :after AND NOT EXISTS (
-    SELECT FROM deliveries before
-    WHERE before.channel_user_id = d.channel_user_id AND before.state IN ('pending', 'sending')
-      AND before.id < d.id)
-  AND NOT EXISTS (SELECT FROM gates g
-                  WHERE g.name = 'webhook:' || d.channel AND g.closed_until > service_now())
-ORDER BY d.due_at LIMIT :limit
+WHERE d.due_at <= service_now() - :after AND {CAN_BE_CLAIMED} ORDER BY d.due_at LIMIT :limit
 """),
 }
 MAX_USERS: Final = 20
@@ -89,15 +84,15 @@ class StuckStore(StatusStore):
         values = {"after": after, "quiet": timedelta(seconds=quiet_s), "limit": MAX_USERS}
         now: datetime = self._rows(_NOW)[0][0]
         users = tuple(self._users(values))
-        workers, inbox = self.workers(), self.inbox(after)
+        workers = self.workers()
         return StuckSnapshot(
             now=now,
             workers=len(workers),
             stalled=tuple(_stalled(workers, now=now, after_s=after_s)),
             gates=self.closed_gates(),
-            by_agent=_by_name(self.unanswered(after)),
-            by_channel=_by_name(self.undelivered(after)),
-            inbox=_backlog("inbox", [inbox]) if inbox else None,
+            by_agent=self.unanswered(after),
+            by_channel=self.undelivered(after),
+            inbox=self.inbox(after),
             users=users,
         )
 
@@ -110,19 +105,10 @@ class StuckStore(StatusStore):
 
 def _stalled(
     workers: Iterable[LivingWorker], *, now: datetime, after_s: float
-) -> Iterator[Backlog]:
+) -> Iterator[Waiting]:
     """Return the workers that have stalled for `after_s`, the longest first."""
     for one in sorted(workers, key=lambda one: -one.stalled_s):
         if one.stalled_s > 0 and one.stalled_s >= after_s:
             since = now - timedelta(seconds=one.stalled_s)
-            yield Backlog(name=f"{one.host}/{one.pid}", count=1, since=since)
-
-
-def _by_name(waiting: Sequence[Waiting]) -> tuple[Backlog, ...]:
-    names = sorted({one.name for one in waiting})
-    return tuple(_backlog(name, [one for one in waiting if one.name == name]) for name in names)
-
-
-def _backlog(name: str, waiting: Sequence[Waiting]) -> Backlog:
-    count, since = sum(one.count for one in waiting), min(one.since for one in waiting)
-    return Backlog(name=name, count=count, since=since)
+            name, age_s = f"{one.host}/{one.pid}", one.stalled_s
+            yield Waiting(name=name, state="stalled", count=1, since=since, age_s=age_s)
