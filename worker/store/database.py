@@ -249,9 +249,5 @@ def _translated() -> Iterator[None]:
         if is_away(error):
             raise DatabaseAwayError(f"Postgres: {named(error)}") from error
         # `from None`: the driver's message quotes the parameters, and with them personal data.
-        raise _refused(error) from None
-
-
-def _refused(error: psycopg.Error) -> PermanentError:
-    text = f"Postgres refused a statement: {named(error)}"
-    return PermanentError(text, code=error.sqlstate)
+        text = f"Postgres refused a statement: {named(error)}"
+        raise PermanentError(text, code=error.sqlstate) from None

@@ -37,9 +37,8 @@ class ConversationStore(LeasedStore):
 
     def used(self, lease: Lease) -> frozenset[TelnyxConversationId]:
         """Return all Telnyx conversations the user ever had: closed ones stay closed."""
-        with self._database.statement() as connection:
-            rows = connection.execute(_USED, {"user_id": lease.user_id})
-            return frozenset(TelnyxConversationId(row[0]) for row in rows)
+        rows = self._rows(_USED, {"user_id": lease.user_id})
+        return frozenset(TelnyxConversationId(row[0]) for row in rows)
 
     def bind(
         self,

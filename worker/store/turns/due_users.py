@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import NamedTuple
 
 from worker.domain.ids import ChannelUserId
-from worker.store.database import Database
+from worker.store.database import Database, Store
 from worker.store.sql import Row, sql
 
 # `agents` jumps through the index from one name to the next. For each agent, `due` takes the users
@@ -84,11 +84,11 @@ class Swept:
     next_due_in_s: float | None
 
 
-class SweepStore:
+class SweepStore(Store):
     """Finds users whose wake was lost, or never published."""
 
     def __init__(self, database: Database, *, wake_ttl_s: float) -> None:
-        self._database = database
+        super().__init__(database)
         self._wake_ttl = timedelta(seconds=wake_ttl_s)
 
     def pick(self, *, limit: int, held: Mapping[str, int], most: int) -> Swept:
@@ -109,8 +109,7 @@ class SweepStore:
             with self._database.transaction() as connection:
                 connection.execute(_IN_ORDER_OF_THE_INDEX)
                 rows = connection.execute(_PICK, values).fetchall()
-        with self._database.statement() as connection:
-            next_due_in_s = connection.execute(_NEXT).scalar_one()
+        next_due_in_s = self._rows(_NEXT)[0][0]
         return Swept(
             due=tuple(Due(ChannelUserId(row.id), row.agent) for row in rows if row.id is not None),
             crowded=frozenset(row.agent for row in rows if row.id is None),
@@ -119,5 +118,4 @@ class SweepStore:
 
     def forget_wake(self, user_id: ChannelUserId) -> None:
         """Let any sweeper wake this user again at once."""
-        with self._database.statement() as connection:
-            connection.execute(_FORGET_WAKE, {"user_id": user_id})
+        self._change(_FORGET_WAKE, {"user_id": user_id})

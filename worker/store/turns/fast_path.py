@@ -107,8 +107,7 @@ class StartStore(LeasedStore):
             "worker_id": self._worker_id,
             "lease": self._lease,
         }
-        with self._database.statement() as connection:
-            row = connection.execute(_START, values).one_or_none()
+        row = self._row(_START, values)
         return None if row is None else self._started(message, traceparent, row)
 
     def _started(

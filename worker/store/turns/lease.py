@@ -12,7 +12,7 @@ from worker.domain.errors import StaleLeaseError
 from worker.domain.ids import WorkerId
 from worker.domain.routing import Routing
 from worker.domain.turns.records import Lease
-from worker.store.database import Database
+from worker.store.database import Database, Store
 from worker.store.sql import Connection, sql
 
 # `greatest` ignores NULL: without `:lease` the lease ends when it ended before.
@@ -40,13 +40,13 @@ def check_lease(
         raise StaleLeaseError("another worker has just taken this channel user: try again")
 
 
-class LeasedStore:
+class LeasedStore(Store):
     """Base of the stores that work on leased channel users."""
 
     def __init__(
         self, database: Database, *, worker_id: WorkerId, routing: Routing, lease_s: float
     ) -> None:
-        self._database = database
+        super().__init__(database)
         self._worker_id = worker_id
         self._routing = routing
         self._lease = timedelta(seconds=lease_s)

@@ -152,9 +152,8 @@ class TurnStore(LeasedStore):
 
     def newest_metadata(self, turn_id: TurnId) -> dict[str, str]:
         """Return the metadata that the producer sent with the turn's newest message."""
-        with self._database.statement() as connection:
-            found = connection.execute(_METADATA, {"turn_id": turn_id}).scalar_one_or_none()
-        return dict(found or {})
+        row = self._row(_METADATA, {"turn_id": turn_id})
+        return dict(row[0] or {}) if row else {}
 
     def history(
         self, conversation: ConversationId
@@ -163,8 +162,7 @@ class TurnStore(LeasedStore):
 
         Both oldest first.
         """
-        with self._database.statement() as connection:
-            rows = connection.execute(_HISTORY, {"conversation_id": conversation}).fetchall()
+        rows = self._rows(_HISTORY, {"conversation_id": conversation})
         landed = tuple(value_of(TurnText, row) for row in rows if row.landed)
         return landed, tuple(value_of(TurnText, row) for row in rows if row.landed is None)
 
@@ -205,8 +203,7 @@ class TurnStore(LeasedStore):
 
     def _ask(self, statement: Statement, claimed: Claimed, **values: object) -> Row:
         values |= {"agent": claimed.agent.name, "user_id": claimed.lease.user_id}
-        with self._database.statement() as connection:
-            return connection.execute(statement, values).scalar_one()
+        return self._rows(statement, values)[0][0]
 
 
 def _owed(claimed: Claimed) -> tuple[ToolRecord, ...]:
