@@ -3,18 +3,19 @@ from pathlib import Path
 
 import pytest
 
+from message_worker_client import MessageKey
 from worker.cli.console import escape_for_terminal
 from worker.cli.errors import CommandError
 from worker.cli.send.message_file import (
-    BLOCK_LINES,
-    Spread,
+    FileSend,
     address,
     count_lines,
     identity,
     read_lines,
     reader,
-    user_of_line,
 )
+
+KEY = MessageKey(channel="web", user="user0000", message_id="m")
 
 
 def written(folder: Path, name: str, content: bytes) -> Path:
@@ -31,15 +32,6 @@ def texts(file: Path) -> list[object]:
 def test_the_last_column_of_a_tsv_is_the_text_and_crlf_is_no_part_of_it(tmp_path: Path) -> None:
     file = written(tmp_path, "a.tsv", b'ham\tsay "hi"\r\nspam\tfree \xe2\x82\xac\r\n')
     assert texts(file) == ['say "hi"', "free €"]
-
-
-def test_another_column_can_be_the_text_and_a_short_line_is_a_fault(tmp_path: Path) -> None:
-    file = written(tmp_path, "a.tsv", b"a\tb\tc\nd\n")
-    (_, first), (_, second) = read_lines(file)
-    read = reader(file, text_column=2)
-    assert read(first) == {"text": "b"}
-    with pytest.raises(CommandError, match="there is no column 2, only 1"):
-        read(second)
 
 
 def test_a_line_that_cannot_be_read_is_a_fault_that_quotes_nothing(tmp_path: Path) -> None:
@@ -75,11 +67,10 @@ def test_who_a_line_is_from_and_when_depends_on_name_time_and_number_alone(tmp_p
     }
 
 
-def test_lines_go_round_the_users_or_in_blocks_to_each() -> None:
-    robin = [user_of_line(n, users=3, spread=Spread.ROUND_ROBIN) for n in range(1, 8)]
-    assert robin == [0, 1, 2, 0, 1, 2, 0]
-    blocks = [user_of_line(n, users=200, spread=Spread.BLOCKS) for n in range(1, 3001)]
-    assert blocks == [n // BLOCK_LINES for n in range(3000)]
+def test_lines_go_round_the_users(tmp_path: Path) -> None:
+    file = written(tmp_path, "a.tsv", b"one\ntwo\nthree\n")
+    sent = FileSend(file=file, flags={"channel": "web"}, users=2).envelopes(lambda _: KEY)
+    assert [one["user"] for one in sent] == ["user0000", "user0001", "user0000"]
 
 
 @pytest.mark.parametrize(

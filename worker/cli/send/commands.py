@@ -14,7 +14,7 @@ import typer
 from worker.cli.console import escape_for_terminal, print_json, print_line, progress_bar
 from worker.cli.errors import CommandError, MisuseError
 from worker.cli.options import Json, given
-from worker.cli.send.message_file import FileSend, Spread
+from worker.cli.send.message_file import FileSend
 
 if TYPE_CHECKING:
     from message_worker_client import MessageKey, Outcome
@@ -34,17 +34,12 @@ _File = Annotated[
         dir_okay=False,
         readable=True,
         help="Send each line as a message: .jsonl (envelopes, or parts of them that the other "
-        "options complete) or .tsv. Sending the same file again changes nothing.",
+        "options complete) or .tsv, whose last column is the text. Sending the same file again "
+        "changes nothing.",
     ),
-]
-_TextColumn = Annotated[
-    int | None, typer.Option(help="Column of the .tsv with the text, from 1 (default: last).")
 ]
 _Users = Annotated[
     int | None, typer.Option(min=1, help="Spread a file's lines over as many invented users.")
-]
-_Spread = Annotated[
-    Spread, typer.Option(help="One user a line in turn, or one for each block of 15 lines.")
 ]
 _Wait = Annotated[
     bool, typer.Option("--wait", help="Wait until every message has its outcome; count them.")
@@ -64,9 +59,7 @@ def send(
     expires_at: Annotated[str | None, typer.Option(help="Do not answer after this.")] = None,
     reply_to: _ReplyTo = None,
     file: _File = None,
-    text_column: _TextColumn = None,
     users: _Users = None,
-    spread: _Spread = Spread.ROUND_ROBIN,
     wait: _Wait = False,
     timeout_s: Annotated[float, typer.Option("--timeout", help="Seconds for --wait.")] = 300.0,
     as_json: Json = False,
@@ -86,7 +79,7 @@ def send(
     flags |= given(sent_at=sent_at, expires_at=expires_at)
     run = None
     if file is not None:
-        run = FileSend(file=file, flags=flags, text_column=text_column, users=users, spread=spread)
+        run = FileSend(file=file, flags=flags, users=users)
     _send(flags, run, wait_s=timeout_s if wait else None, as_json=as_json)
 
 

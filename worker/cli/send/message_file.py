@@ -8,7 +8,6 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -19,18 +18,9 @@ from worker.cli.errors import CommandError, MisuseError
 if TYPE_CHECKING:
     from message_worker_client import MessageKey
 
-BLOCK_LINES: Final = 15
-"""How many adjacent lines go to one user with `Spread.BLOCKS`."""
 _FAULTS_SHOWN: Final = 20
 _PHONE_LIKE: Final = frozenset({"sms", "mms", "rcs", "whatsapp", "voice", "telephone"})
 _MAIL_LIKE: Final = frozenset({"email", "mail", "e-mail"})
-
-
-class Spread(StrEnum):
-    """How the lines of a file are spread over users."""
-
-    ROUND_ROBIN = "round-robin"
-    BLOCKS = "blocks"
 
 
 @dataclass(kw_only=True)
@@ -40,10 +30,8 @@ class FileSend:
     file: Path
     flags: Mapping[str, object]
     """Fields of every line that does not have them itself."""
-    text_column: int | None
     users: int | None
-    """Spread the lines over this number of invented users; None = the line or a flag names one."""
-    spread: Spread
+    """Invented users that write in turn, a line each; None = the line or a flag names one."""
     keys: list["MessageKey"] = field(default_factory=list)
     refused: int = 0
 
@@ -54,7 +42,7 @@ class FileSend:
 
         `check` raises `CommandError` for an envelope that a worker would refuse.
         """
-        of_line, read = identity(self.file), reader(self.file, self.text_column)
+        of_line, read = identity(self.file), reader(self.file)
         with progress_bar("sending", count_lines(self.file)) as tick:
             for number, line in read_lines(self.file):
                 tick(1)
@@ -70,8 +58,8 @@ class FileSend:
 
     def _completed(self, number: int, envelope: dict[str, object]) -> dict[str, object]:
         if "user" not in envelope and self.users is not None:
-            user = user_of_line(number, users=self.users, spread=self.spread)
-            envelope["user"] = address(str(envelope.get("channel", "")), user)
+            channel, user = str(envelope.get("channel", "")), (number - 1) % self.users
+            envelope["user"] = address(channel, user)
         return envelope
 
     def _refuse(self, number: int, fault: str) -> None:
@@ -107,12 +95,6 @@ def identity(file: Path) -> Callable[[int], dict[str, object]]:
     return of_line
 
 
-def user_of_line(number: int, *, users: int, spread: Spread) -> int:
-    """Choose a user, from 0, for the line of this number, from 1."""
-    place = number - 1
-    return (place if spread is Spread.ROUND_ROBIN else place // BLOCK_LINES) % users
-
-
 def address(channel: str, user: int) -> str:
     """Make the address of an invented user, fit for the channel."""
     if channel in _PHONE_LIKE:
@@ -122,16 +104,13 @@ def address(channel: str, user: int) -> str:
     return f"user{user:04d}"
 
 
-def reader(file: Path, text_column: int | None = None) -> Callable[[bytes], Mapping[str, object]]:
-    """Return a function from a line to its fields, which raises `CommandError`.
-
-    `text_column` counts from 1, negative from the end; None = the last one. For .tsv only.
-    """
+def reader(file: Path) -> Callable[[bytes], Mapping[str, object]]:
+    """Return a function from a line to its fields, which raises `CommandError`."""
     match file.suffix:
         case ".jsonl" | ".ndjson":
             return _from_json
         case ".tsv":
-            return lambda line: {"text": _column(_decoded(line).split("\t"), text_column or -1)}
+            return lambda line: {"text": _decoded(line).rpartition("\t")[2]}
         case _:
             raise MisuseError(f"{file.name}: give a .jsonl or .tsv file")
 
@@ -154,10 +133,3 @@ def _from_json(line: bytes) -> Mapping[str, object]:
     if not isinstance(document, dict):
         raise CommandError("give an object")
     return document
-
-
-def _column(columns: list[str], wanted: int) -> str:
-    try:
-        return columns[wanted - 1 if wanted > 0 else wanted]
-    except IndexError:
-        raise CommandError(f"there is no column {wanted}, only {len(columns)}") from None
