@@ -6,8 +6,8 @@ from worker.bootstrap.telnyx import build_telnyx
 from worker.config.agents_file import load_agents
 from worker.config.settings import Settings
 from worker.handlers.operators.compare import compare
-from worker.handlers.operators.conversations import AdoptConversation, ResetConversation
-from worker.handlers.operators.pause import PauseUser
+from worker.handlers.operators.conversations import AdoptConversation, reset_conversation
+from worker.handlers.operators.pause import set_paused
 from worker.handlers.operators.replay import Replay
 from worker.handlers.operators.say import SayToUser
 from worker.handlers.privacy.erase import EraseUser
@@ -39,13 +39,13 @@ class Operator:
         )
         raw = RawStore(database)
         self.users = UserStore(database)
-        self.pause = PauseUser(users=self.users, telnyx=telnyx)
+        self.set_paused = partial(set_paused, users=self.users, telnyx=telnyx)
         self.dead_letters = DeadLetterStore(database)
         accepted = MessageStore(database)
         self.replay = Replay(letters=self.dead_letters, messages=accepted, routing=routing)
         self.ledger = ConversationReports(database)
         self.compare = partial(compare, ledger=self.ledger, telnyx=telnyx)
-        self.reset = ResetConversation(store=interventions)
+        self.reset = partial(reset_conversation, interventions)
         self.adopt = AdoptConversation(
             store=interventions,
             ledger=self.ledger,

@@ -123,9 +123,9 @@ def live_a_day(world: World, worker: HandDrivenWorker, *, address: str) -> None:
     say("look", attachments=[picture])
     say("as it comes", agent="streaming")
     (user,) = world.database.rows("SELECT id FROM channel_users WHERE address = %s", address)
-    worker.operator.pause.pause(user["id"])
+    worker.operator.set_paused(user["id"], paused=True)
     say("is this a person?")
-    worker.operator.pause.resume(user["id"])
+    worker.operator.set_paused(user["id"], paused=False)
     say("thanks")
 
 

@@ -235,7 +235,7 @@ def test_who_held_the_lease_before_a_command_writes_nothing_any_more(world: Worl
     told(world, "conversations", "reset", WHO)
     assert world.database.value("SELECT lease_token FROM channel_users") == before + 1
 
-    store = mike.operator.reset.store
+    store = mike.operator.adopt.store
     user = store.take(ChannelUserId(1))
     store.take(ChannelUserId(1))
     mike.receive(world.envelope("hello again"))

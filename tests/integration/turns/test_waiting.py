@@ -129,12 +129,12 @@ def test_a_message_with_such_a_signal_is_not_answered(world: World, signal: str)
 def test_what_is_written_to_a_person_ends_as_human_and_stands_in_the_thread(world: World) -> None:
     mike = world.worker()
     mike.receive(world.envelope("hello"))
-    mike.operator.pause.pause(the_user(world))
+    mike.operator.set_paused(the_user(world), paused=True)
     (conversation,) = world.simulator.conversations()
     assert conversation.metadata["ai_disabled"] == "true"
     mike.receive(world.envelope("are you a person?"))
     mike.answer()
-    mike.operator.pause.resume(the_user(world))
+    mike.operator.set_paused(the_user(world), paused=False)
     mike.answer()
     mike.receive(world.envelope("thanks"))
 

@@ -34,19 +34,19 @@ def pause(who: User, *, as_json: Json = False) -> None:
 
     Messages that arrive meanwhile are added to Telnyx's thread and end as `human`.
     """
-    _change(who, "paused", as_json=as_json)
+    _set_paused(who, paused=True, as_json=as_json)
 
 
 def resume(who: User, *, as_json: Json = False) -> None:
     """Let the model answer new messages again; the backlog is not answered."""
-    _change(who, "answered again", as_json=as_json)
+    _set_paused(who, paused=False, as_json=as_json)
 
 
-def _change(who: str, state: str, *, as_json: bool) -> None:
+def _set_paused(who: str, *, paused: bool, as_json: bool) -> None:
+    state = "paused" if paused else "answered again"
     with an_operator() as operator:
         user_id = one_user(operator, who)
-        change = operator.pause.pause if state == "paused" else operator.pause.resume
-        mirrored = change(user_id)
+        mirrored = operator.set_paused(user_id, paused=paused)
     if as_json:
         print_json({"user": user_id, "state": state, "telnyx_told": mirrored})
         return

@@ -52,24 +52,22 @@ class Adopted:
     """Whether Telnyx stored our tag; the mapping is valid without it."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class ResetConversation:
-    """Closes the open mapping; the next turn, and an open one, get a new conversation."""
+def reset_conversation(
+    store: InterventionStore, user_id: ChannelUserId, agent: str | None = None
+) -> Reset:
+    """Close the open mapping; the next turn, and an open one, get a new conversation.
 
-    store: InterventionStore
-
-    def __call__(self, user_id: ChannelUserId, agent: str | None = None) -> Reset:
-        """Reset. Raises `NotNowError`, `NotPossibleError` and `StaleLeaseError`."""
-        user = take_for_changes(self.store, user_id)
-        agent = agent_of(user, agent) if user.open else agent
-        conversation = user.conversation(agent) if agent else None
-        if conversation is None:
-            return Reset(user=user_id, agent=agent)
-        turn = user.turn if user.turn and user.turn.agent == agent else None
-        turn_id = turn.id if turn else None
-        self.store.reset(user.lease, conversation, turn=turn_id)
-        log.info("conversation.reset", user=user_id, conversation=conversation.id, turn=turn_id)
-        return Reset(user=user_id, agent=agent, closed=conversation.id, open_turn=turn_id)
+    Raises `NotNowError`, `NotPossibleError` and `StaleLeaseError`.
+    """
+    user = take_for_changes(store, user_id)
+    agent = agent_of(user, agent) if user.open else agent
+    conversation = user.conversation(agent) if agent else None
+    if conversation is None:
+        return Reset(user=user_id, agent=agent)
+    turn_id = user.turn.id if user.turn and user.turn.agent == agent else None
+    store.reset(user.lease, conversation, turn=turn_id)
+    log.info("conversation.reset", user=user_id, conversation=conversation.id, turn=turn_id)
+    return Reset(user=user_id, agent=agent, closed=conversation.id, open_turn=turn_id)
 
 
 @dataclass(frozen=True, kw_only=True)

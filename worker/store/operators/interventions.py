@@ -8,7 +8,6 @@ write fails with `StaleLeaseError`.
 """
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -58,8 +57,7 @@ INSERT INTO attempt_log (event, channel_user_id, turn_id, token, facts)
 VALUES (:event, :user_id, :turn_id, :token, CAST(:facts AS jsonb))
 """)
 _OWNER = sql("""
-SELECT id, channel_user_id AS user_id, agent, base_user_messages,
-    closed_at IS NOT NULL AS closed, owes_outputs
+SELECT id, channel_user_id AS user_id, agent, base_user_messages, owes_outputs
 FROM conversations WHERE telnyx_conversation_id = :telnyx_id
 """)
 # The Telnyx conversation moves to another row: turns of this one no longer count as landed in it.
@@ -116,7 +114,6 @@ class ConversationOwner:
     user_id: ChannelUserId
     agent: str
     base_user_messages: int
-    closed: bool
     owes_outputs: bool
     """The thread lacks outputs of tools."""
 
@@ -162,8 +159,7 @@ class InterventionStore(Store):
             close_conversation(connection, conversation.id, reason="reset")
             if turn is not None:
                 connection.execute(_MOVE_TURN, {"turn_id": turn, "to": None})
-            facts = {"conversation": conversation.id}
-            note(connection, "conversation.reset", lease, turn=turn, facts=facts)
+            note(connection, "conversation.reset", lease, turn, conversation=conversation.id)
 
     def owner(self, telnyx_id: TelnyxConversationId) -> ConversationOwner | None:
         """Return the mapping of a Telnyx conversation."""
@@ -208,7 +204,7 @@ class InterventionStore(Store):
             elif turn is not None:
                 connection.execute(_MOVE_TURN, values | {"to": None})
             facts = {"conversation": adopted, "telnyx": str(telnyx_id), "was": was, "base": base}
-            note(connection, "conversation.adopted", lease, turn=turn, facts=facts)
+            note(connection, "conversation.adopted", lease, turn, **facts)
         return ConversationId(adopted)
 
 
@@ -219,12 +215,7 @@ def _go_on(connection: Connection, lease: Lease, turn: TurnId | None) -> None:
 
 
 def note(
-    connection: Connection,
-    event: str,
-    lease: Lease,
-    *,
-    turn: TurnId | None,
-    facts: Mapping[str, object],
+    connection: Connection, event: str, lease: Lease, turn: TurnId | None, **facts: object
 ) -> None:
     """Record in the attempt log that an operator stepped in: ids, never texts."""
     values = {"event": event, "user_id": lease.user_id, "turn_id": turn, "token": lease.token}

@@ -98,7 +98,7 @@ class SayingStore(Store):
                 return before
             row = connection.execute(_SAY, values).one()
             turn = TurnId(row.turn_id)
-            note(connection, "said", lease, turn=turn, facts={"delivery": row.id})
+            note(connection, "said", lease, turn, delivery=row.id)
         return Said(turn=turn, delivery=DeliveryId(row.id), in_thread=in_thread)
 
 

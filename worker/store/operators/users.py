@@ -9,7 +9,7 @@ SELECT id FROM channel_users
 WHERE (CAST(:id AS bigint) IS NULL OR id = :id)
   AND (CAST(:channel AS text) IS NULL OR channel = :channel)
   AND (CAST(:address AS text) IS NULL OR address = :address)
-ORDER BY id LIMIT :limit
+ORDER BY id LIMIT 10
 """)
 _SET_PAUSED = sql("""
 UPDATE channel_users SET paused_at = CASE WHEN :paused THEN coalesce(paused_at, service_now()) END
@@ -30,10 +30,9 @@ class UserStore(Store):
         user_id: int | None = None,
         channel: str | None = None,
         address: str | None = None,
-        limit: int = 10,
     ) -> tuple[ChannelUserId, ...]:
-        """Return the channel users that match all given arguments, at most `limit`."""
-        values = {"id": user_id, "channel": channel, "address": address, "limit": limit}
+        """Return the channel users that match all given arguments, at most ten."""
+        values = {"id": user_id, "channel": channel, "address": address}
         return tuple(ChannelUserId(row.id) for row in self._rows(_FIND, values))
 
     def set_paused(self, user_id: ChannelUserId, *, paused: bool) -> None:

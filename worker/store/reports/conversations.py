@@ -39,10 +39,7 @@ class ConversationTurn:
     kind: str
     state: str
     landed: bool | None
-    failure: str | None
     input_text: str
-    opened_at: datetime
-    reply: str | None
     source: str | None
     delivery: str | None
     calls: Sequence[str]
@@ -84,7 +81,6 @@ _TURNS: Final = (
         ConversationTurn,
         Turn,
         Reply,
-        reply=Reply.text,
         delivery=Delivery.state,
         calls=func.array(
             select(Call.state).where(Call.turn_id == Turn.id).order_by(Call.id).scalar_subquery()
