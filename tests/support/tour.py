@@ -6,7 +6,7 @@ from pydantic import SecretStr
 
 from worker.domain.ids import TelnyxConversationId
 from worker.domain.messages import user_item
-from worker.domain.tools import ToolSpec
+from worker.domain.tools import tool_item
 from worker.domain.turns.calls import Done
 from worker.net.window import CallWindow
 from worker.sandbox.simulator import Simulator
@@ -16,7 +16,7 @@ from worker.telnyx.responses import ResponseRequest
 Item = dict[str, object]
 
 _PICTURE: Item = {"type": "input_image", "image_url": "https://example.com/a.png"}
-_TOOL = ToolSpec(name="get_order", description="", parameters={"type": "object"}).as_item()
+_TOOL = tool_item("get_order", "", {"type": "object"})
 _MARKED = {"worker_user": "u+1 & co, (x.y) \N{SNOWMAN}"}
 
 

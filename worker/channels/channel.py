@@ -27,10 +27,7 @@ def reply_document(reply: OutgoingReply) -> dict[str, Any]:
     return {
         "version": 1,
         "idempotency_key": str(reply.idempotency_key),
-        "channel": reply.to.channel,
-        "recipient": reply.to.recipient,
-        "user": reply.to.address,
-        "thread": reply.to.thread,
+        **reply.to.as_producers_name_it(),
         "text": reply.text,
         "message_ids": list(reply.message_ids),
         "metadata": dict(reply.metadata),

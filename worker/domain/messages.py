@@ -22,10 +22,10 @@ class ChannelAddress:
     address: str
     thread: str
 
-
-def is_image(content_type: str) -> bool:
-    """Return whether a model can look at content of this type."""
-    return content_type.lower().startswith("image/")
+    def as_producers_name_it(self) -> dict[str, str]:
+        """Return the four fields under the names that they have in an envelope."""
+        who = {"channel": self.channel, "recipient": self.recipient}
+        return who | {"user": self.address, "thread": self.thread}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,12 +35,11 @@ class Attachment:
     content_type: str
     url: str | None = None
     data: str | None = None
-    name: str | None = None
 
     @property
     def is_image(self) -> bool:
         """Whether a model can look at it."""
-        return is_image(self.content_type)
+        return self.content_type.lower().startswith("image/")
 
     @property
     def has_plain_type(self) -> bool:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID
 
 from worker.domain.messages import ChannelAddress
@@ -32,23 +32,10 @@ class ToolConfig:
     """A second run under the same key has no effect. Only such a tool is ever run again."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ToolSpec:
-    """A tool as the model sees it."""
-
-    name: str
-    description: str
-    parameters: Mapping[str, object]
-
-    def as_item(self) -> dict[str, object]:
-        """Return it in the form of the Responses API (OpenAI's function tool)."""
-        return {
-            "type": "function",
-            "name": self.name,
-            "description": self.description,
-            "parameters": dict(self.parameters),
-            "strict": False,
-        }
+def tool_item(name: str, description: str, parameters: Mapping[str, object]) -> dict[str, Any]:
+    """Return a tool as the model sees it, in the form of the Responses API (a function tool)."""
+    about = {"name": name, "description": description, "parameters": dict(parameters)}
+    return {"type": "function", **about, "strict": False}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,7 +24,7 @@ from typing import Final, TypeAlias
 
 import httpx
 
-from worker.domain.tools import MAX_OUTPUT_BYTES, ToolConfig, ToolRequest, ToolResult, ToolSpec
+from worker.domain.tools import MAX_OUTPUT_BYTES, ToolConfig, ToolRequest, ToolResult, tool_item
 from worker.net.answer import Answer, IncompleteAnswerError, parse_retry_after
 from worker.net.clock import boottime
 from worker.net.post_once import Endpoint, EndpointStatus, endpoint_status
@@ -60,11 +60,7 @@ class HttpTool:
         self._signer = signer
         # Without a key that the tool honours, a second try could do the thing twice.
         self._waits_s = tuple(waits_s) if config.honours_key else ()
-        self.spec = ToolSpec(
-            name=config.name,
-            description=config.description,
-            parameters=config.parameters or {},
-        )
+        self.item = tool_item(config.name, config.description, config.parameters or {})
         self.takes_key = config.honours_key
         self.timeout_s = config.timeout_s
 
@@ -108,7 +104,6 @@ class HttpTool:
 
 def _body(request: ToolRequest) -> str | None:
     """Build the body, in ASCII; None if the arguments (blank = none) are no JSON object."""
-    who = request.who
     try:
         arguments = json.loads(request.arguments.strip() or "{}")
         if not isinstance(arguments, dict):
@@ -117,10 +112,7 @@ def _body(request: ToolRequest) -> str | None:
             "version": VERSION,
             "tool": request.name,
             "arguments": arguments,
-            "channel": who.channel,
-            "recipient": who.recipient,
-            "user": who.address,
-            "thread": who.thread,
+            **request.who.as_producers_name_it(),
             "metadata": dict(request.metadata),
         }
         return json.dumps(document, separators=(",", ":"), allow_nan=False)

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import ErrorDetails, to_json
 
-from worker.domain.tools import ToolConfig, ToolRequest, ToolResult, ToolSpec
+from worker.domain.tools import ToolConfig, ToolRequest, ToolResult, tool_item
 from worker.tools.context import ToolContext, ToolError
 from worker.tools.tool import BAD_ARGUMENTS, done, failed, unknown
 
@@ -42,11 +42,9 @@ class PythonTool:
         self._function = function
         self._lock = threading.Lock()
         self._stuck: set[Future[ToolResult]] = set()
-        self.spec = ToolSpec(
-            name=config.name,
-            description=config.description or inspect.getdoc(function) or "",
-            parameters=config.parameters or schema,
-        )
+        description = config.description or inspect.getdoc(function) or ""
+        self.item = tool_item(config.name, description, config.parameters or schema)
+        self._name = f"tool {config.name}"
         self.takes_key = config.honours_key
         self.timeout_s = config.timeout_s
 
@@ -56,7 +54,7 @@ class PythonTool:
         # Not a ThreadPoolExecutor: the interpreter waits for its threads at the end, and a stuck
         # one would keep the process from ending.
         thread = threading.Thread(
-            target=self._carry, args=(ended, request), name=f"tool {self.spec.name}", daemon=True
+            target=self._carry, args=(ended, request), name=self._name, daemon=True
         )
         try:
             with self._lock:
@@ -83,13 +81,9 @@ class PythonTool:
             ended.set_result(result)
 
     def _outcome(self, request: ToolRequest) -> ToolResult:
-        who = request.who
         context = ToolContext(
             idempotency_key=str(request.key),
-            channel=who.channel,
-            recipient=who.recipient,
-            user=who.address,
-            thread=who.thread,
+            **request.who.as_producers_name_it(),
             # A copy: a function may change its own.
             metadata=dict(request.metadata),
         )

@@ -1,28 +1,25 @@
 """The interface of a tool: its description for the model, and one method."""
 
-from typing import Final, Protocol
+from collections.abc import Mapping
+from typing import Any, Final, Protocol
 
 from message_worker_client.envelope.storable import replace_unstorable
-from worker.domain.tools import MAX_OUTPUT_BYTES, ToolRequest, ToolResult, ToolSpec
+from worker.domain.tools import MAX_OUTPUT_BYTES, ToolRequest, ToolResult
 
 
 class Tool(Protocol):
     """A function that a model may ask for. One instance serves all threads."""
 
     @property
-    def spec(self) -> ToolSpec:
+    def item(self) -> Mapping[str, Any]:
         """The description that the model gets."""
 
     @property
     def takes_key(self) -> bool:
         """Whether a repetition under the same key does nothing; else it is run at most once."""
 
-    @property
-    def timeout_s(self) -> float:
-        """The longest that one run takes."""
-
     def run(self, request: ToolRequest) -> ToolResult:
-        """Run it within `timeout_s`; never raises for the model, the tool or the network."""
+        """Run it within its `timeout_s`; never raises for the model, the tool or the network."""
 
 
 _CUT: Final = "\n[cut: the output was longer]"

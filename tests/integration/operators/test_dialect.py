@@ -9,7 +9,8 @@ from pydantic import SecretStr
 
 from worker.domain.reports.dialect import EXPECTED, judge_again
 from worker.domain.reports.finding import Finding, Level
-from worker.handlers.operators.probe import play
+from worker.handlers.operators import probe
+from worker.handlers.operators.probe import Probes
 from worker.sandbox.simulator import Endpoint, Simulator, SimulatorConfig
 from worker.sandbox.simulator.behaviour.config import MODELS
 from worker.sandbox.simulator.behaviour.faults import Match
@@ -35,7 +36,7 @@ def telnyx(**config: Any) -> Iterator[tuple[Simulator, TelnyxClient]]:  # noqa: 
 
 def report_on(**config: Any) -> dict[str, Finding]:  # noqa: ANN401 # fields of SimulatorConfig
     with telnyx(**config) as (simulator, client):
-        report = play(client, MODELS[0], sees_images=True, patience_s=1.0)
+        report = Probes(client=client, model=MODELS[0], sees_images=True, patience_s=1.0).play()
         assert simulator.conversations() == ()
         return report
 
@@ -127,7 +128,7 @@ def test_what_goes_wrong_with_the_first_turn_is_named_and_the_conversation_delet
 ) -> None:
     with telnyx() as (simulator, client):
         simulator.inject(fault)
-        report = play(client, MODELS[0], patience_s=1.0)
+        report = Probes(client=client, model=MODELS[0], patience_s=1.0).play()
         assert simulator.conversations() == ()
     assert (report[line].level, report[line].found) == (BAD, seen)
 
@@ -135,7 +136,7 @@ def test_what_goes_wrong_with_the_first_turn_is_named_and_the_conversation_delet
 def test_a_repeated_text_that_is_not_one_more_message_is_named() -> None:
     with telnyx() as (simulator, client):
         simulator.inject("split_items", skip=1)
-        report = play(client, MODELS[0], patience_s=1.0)
+        report = Probes(client=client, model=MODELS[0], patience_s=1.0).play()
     assert (report["same text again"].level, report["user items"].level) == (BAD, GOOD)
     assert report["same text again"].found == "2 more user messages"
     assert judge_again(3, 3).found == "0 more user messages"
@@ -152,7 +153,7 @@ def test_a_repeated_text_that_is_not_one_more_message_is_named() -> None:
 def test_a_stream_in_another_format_is_named(fault: str, level: Level, seen: str) -> None:
     with telnyx() as (simulator, client):
         simulator.inject(fault, match=Match(text='"stream":true'))
-        report = play(client, MODELS[0], patience_s=1.0)
+        report = Probes(client=client, model=MODELS[0], patience_s=1.0).play()
     assert report["streaming"].level is level
     assert report["streaming"].found.startswith(seen)
     assert report["tool round"].level is GOOD
@@ -160,7 +161,7 @@ def test_a_stream_in_another_format_is_named(fault: str, level: Level, seen: str
 
 def test_a_model_without_images_is_not_shown_one() -> None:
     with telnyx() as (_, client):
-        report = play(client, MODELS[0], sees_images=False, patience_s=1.0)
+        report = Probes(client=client, model=MODELS[0], sees_images=False, patience_s=1.0).play()
     assert report["image"].level is UNSEEN
 
 
@@ -169,7 +170,7 @@ def test_a_wrong_key_makes_one_fault_and_nothing_else_is_checked() -> None:
         telnyx() as (simulator, _),
         TelnyxClient(SecretStr("KEY-other"), base_url=simulator.base_url) as stranger,
     ):
-        report = play(stranger, MODELS[0])
+        report = Probes(client=stranger, model=MODELS[0]).play()
     levels = [one.level for one in report.values()]
     assert report["conversation"].found == "create conversation: status 401, code 10009"
     assert levels == [BAD, *[UNSEEN] * (len(EXPECTED) - 1)]
@@ -178,7 +179,7 @@ def test_a_wrong_key_makes_one_fault_and_nothing_else_is_checked() -> None:
 def test_a_conversation_whose_creation_was_not_heard_of_is_deleted_all_the_same() -> None:
     with telnyx() as (simulator, client):
         simulator.inject("creation_lost")
-        report = play(client, MODELS[0])
+        report = Probes(client=client, model=MODELS[0]).play()
         events = [type(entry.event) for entry in simulator.log()]
     assert report["conversation"].level is BAD
     assert events.count(ConversationCreated) == events.count(ConversationDeleted) == 1
@@ -187,14 +188,15 @@ def test_a_conversation_whose_creation_was_not_heard_of_is_deleted_all_the_same(
 def test_a_conversation_that_could_not_be_deleted_is_said() -> None:
     with telnyx() as (simulator, client):
         simulator.inject("500", match=Match(endpoint=Endpoint.DELETE))
-        report = play(client, MODELS[0])
+        report = Probes(client=client, model=MODELS[0]).play()
         assert len(simulator.conversations()) == 1
     assert report["conversation"].level is COPES
     assert "source = worker-doctor" in report["conversation"].fix
 
 
-def test_no_turn_is_sent_when_the_time_is_over() -> None:
+def test_no_turn_is_sent_when_the_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "DEADLINE_S", 0.0)
     with telnyx() as (simulator, client):
-        report = play(client, MODELS[0], deadline_s=0)
+        report = Probes(client=client, model=MODELS[0]).play()
         assert simulator.conversations() == ()
     assert report["turn"].found == "no time was left"

@@ -61,10 +61,10 @@ def test_the_schema_comes_from_the_signature_and_hides_the_context() -> None:
     ) -> None:
         """Book it."""
 
-    spec = tool(book).spec
+    item = tool(book).item
 
-    assert spec.description == "Book it."
-    assert spec.parameters == {
+    assert item["description"] == "Book it."
+    assert item["parameters"] == {
         "type": "object",
         "additionalProperties": False,
         "properties": {
@@ -93,10 +93,10 @@ def test_the_configuration_comes_before_docstring_and_signature() -> None:
         """Book it."""
 
     schema = {"type": "object", "properties": {"number": {"type": "integer", "maximum": 3}}}
-    spec = tool(book, description="Book a table.", parameters=schema).spec
+    item = tool(book, description="Book a table.", parameters=schema).item
 
-    assert spec.description == "Book a table."
-    assert spec.parameters == schema
+    assert item["description"] == "Book a table."
+    assert item["parameters"] == schema
 
 
 def test_a_parameter_may_be_called_like_something_of_pydantics() -> None:
@@ -476,8 +476,9 @@ def test_a_function_is_found_by_its_path_and_takes_over_what_is_configured() -> 
     )
     built = build_tools({"order_status": config}, {})["order_status"]
 
+    assert isinstance(built, PythonTool)
     assert (built.timeout_s, built.takes_key) == (3.0, True)
-    assert built.spec.as_item()["description"] == "Return the status of an order of this customer."
+    assert built.item["description"] == "Return the status of an order of this customer."
     mine = built.run(request('{"number": "4711"}'))
     assert mine.output == '{"number":"4711","status":"shipped"}'
     theirs = built.run(replace(request(), arguments='{"number": "4712"}'))
@@ -494,9 +495,9 @@ def test_the_function_that_the_page_shows_is_a_tool() -> None:
     names: dict[str, Any] = {"__name__": "shop.tools"}
     exec(block, names)  # noqa: S102 the page's own code
 
-    spec = tool(names["order_status"]).spec
+    item = tool(names["order_status"]).item
 
-    assert spec.parameters["required"] == ["number"]
+    assert item["parameters"]["required"] == ["number"]
     assert run(names["order_status"], '{"number": "4711"}').state == "done"
 
 

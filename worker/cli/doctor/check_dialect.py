@@ -10,7 +10,7 @@ from worker.cli.doctor.examine import Setup
 from worker.domain.reports.dialect import EXPECTED
 from worker.domain.reports.finding import Finding, Level, unchecked
 from worker.domain.routing import Routing
-from worker.handlers.operators.probe import play
+from worker.handlers.operators.probe import Probes
 
 _GROUP: Final = "dialect"
 _TOOL_POINTS: Final = ("tool round", "tool calls", "tool outputs")
@@ -21,7 +21,9 @@ def played(setup: Setup, *, patience_s: float = 15.0) -> Iterator[Finding]:
     settings, routing = setup.settings, setup.routing
     model = routing.agents[routing.default_agent].model
     with build_telnyx(settings) as client:
-        report = play(client, model, sees_images=sees_images(setup, model), patience_s=patience_s)
+        sees = sees_images(setup, model)
+        probes = Probes(client=client, model=model, sees_images=sees, patience_s=patience_s)
+        report = probes.play()
     unused = _unused(routing)
     for name, finding in report.items():
         shown = _shown(name, finding, is_used=name not in unused)

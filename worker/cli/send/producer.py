@@ -33,13 +33,7 @@ def check(envelope: Mapping[str, object], routing: Routing) -> MessageKey:
         who = channel_address(message.envelope, kind)
     except (ProducerError, EnvelopeError) as error:
         raise MisuseError(str(error)) from None
-    return MessageKey(
-        channel=who.channel,
-        recipient=who.recipient,
-        user=who.address,
-        thread=who.thread,
-        message_id=message.envelope.message_id,
-    )
+    return MessageKey(**who.as_producers_name_it(), message_id=message.envelope.message_id)
 
 
 def broker_is_away(error: Exception, broker_url: str) -> CommandError:

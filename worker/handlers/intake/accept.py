@@ -8,7 +8,7 @@ from typing import Final
 
 from message_worker_client.envelope import Envelope, EnvelopeError, parse_envelope
 from message_worker_client.envelope.wire import INBOUND
-from worker.domain.messages import Accepted, Attachment, ChannelAddress, NewMessage, is_image
+from worker.domain.messages import Accepted, Attachment, ChannelAddress, NewMessage
 from worker.domain.reasons import DeadLetterReason
 from worker.domain.routing import ChannelKind, ChannelPolicy, Routing, UnknownAgentError
 from worker.handlers.telemetry.intake import accept_span, record_accepted
@@ -64,6 +64,10 @@ def parse_and_route(document: object, routing: Routing) -> NewMessage:
     if not routing.has_route(envelope.reply_to):
         fix = "the agents file has no section [routes.NAME] of that name"
         raise EnvelopeError(DeadLetterReason.UNKNOWN_ROUTE, "reply_to", fix)
+    attachments = tuple(
+        Attachment(content_type=one.content_type, url=one.url, data=one.data)
+        for one in envelope.attachments
+    )
     # Without `sent_at` there is nothing to sort by, so nothing to wait for.
     reorder_s = policy.reorder_s if envelope.sent_at is not None else 0.0
     return NewMessage(
@@ -71,10 +75,7 @@ def parse_and_route(document: object, routing: Routing) -> NewMessage:
         message_id=envelope.message_id,
         agent=agent.name,
         text=envelope.text,
-        attachments=tuple(
-            Attachment(content_type=one.content_type, url=one.url, data=one.data, name=one.name)
-            for one in envelope.attachments
-        ),
+        attachments=attachments,
         reply_to=envelope.reply_to,
         envelope=envelope.as_json(),
         sent_at=envelope.sent_at,
@@ -82,7 +83,7 @@ def parse_and_route(document: object, routing: Routing) -> NewMessage:
         max_wait_s=policy.max_wait_s,
         expires_at=_expiry(envelope, policy),
         max_pending=policy.max_pending,
-        skip=_why_skipped(envelope, policy),
+        skip=_why_skipped(envelope, attachments, policy),
     )
 
 
@@ -107,12 +108,13 @@ def channel_address(envelope: Envelope, kind: ChannelKind) -> ChannelAddress:
     )
 
 
-def _why_skipped(envelope: Envelope, policy: ChannelPolicy) -> str | None:
+def _why_skipped(
+    envelope: Envelope, attachments: Iterable[Attachment], policy: ChannelPolicy
+) -> str | None:
     """Return the outcome of a message that is never answered; None = it is."""
     signal = next((one for one in envelope.signals if one in NEVER_ANSWERED), None)
     if signal is None and policy.other_attachments == "skip":
-        only_images = all(is_image(one.content_type) for one in envelope.attachments)
-        return None if only_images else UNSUPPORTED_ATTACHMENT
+        return None if all(one.is_image for one in attachments) else UNSUPPORTED_ATTACHMENT
     return signal
 
 

@@ -2,7 +2,7 @@
 
     create ▸ find ▸ update ▸ a turn ▸ the same again ▸ an image ▸ a stream ▸ a tool round ▸ delete
 
-It ends soon after `deadline_s`, always tries to delete the conversation, and raises no error of
+It ends soon after `DEADLINE_S`, always tries to delete the conversation, and raises no error of
 Telnyx or the network.
 """
 
@@ -18,7 +18,7 @@ from worker.domain.messages import user_item
 from worker.domain.reports import dialect
 from worker.domain.reports.dialect import users_of
 from worker.domain.reports.finding import Finding, fault, ok, unchecked, warning
-from worker.domain.tools import ToolSpec
+from worker.domain.tools import tool_item
 from worker.domain.turns.calls import CallOutcome, Done, NotSent, Refused, Unknown
 from worker.domain.turns.records import ThreadMessage
 from worker.net.window import CallWindow
@@ -32,14 +32,10 @@ TOOL_TEXT: Final = 'Call this function now, say what it gave.\ntool:worker_docto
 TOOL_OUTPUT: Final = '{"worker_doctor": "seven"}'
 STREAM_TEXT: Final = "Please count from one to five."
 IMAGE_TEXT: Final = "Which colour has this picture?"
-TOOL: Final = ToolSpec(
-    name="worker_doctor_probe",
-    description="Gives a word for a number.",
-    parameters={
-        "type": "object",
-        "properties": {"n": {"type": "integer"}},
-        "required": ["n"],
-    },
+TOOL: Final = tool_item(
+    "worker_doctor_probe",
+    "Gives a word for a number.",
+    {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]},
 )
 # A PNG of 64 pixels a side: some models refuse pictures of a few pixels.
 _RED_SQUARE: Final = (
@@ -50,6 +46,9 @@ _RED_SQUARE: Final = (
 
 SOURCE: Final = {"source": "worker-doctor"}
 """Metadata of every conversation made here."""
+DEADLINE_S: Final = 120.0
+"""For all points together."""
+_CALL_TIMEOUT_S: Final = 30.0
 _LOOK_EVERY_S: Final = 0.3
 
 _Log: TypeAlias = tuple[ThreadMessage, ...]
@@ -60,47 +59,25 @@ class NotAnsweredError(WorkerError):
     """A turn was not answered, or the time for all of them is over."""
 
 
-def play(
-    client: TelnyxClient,
-    model: str,
-    *,
-    sees_images: bool = False,
-    patience_s: float = 15.0,
-    call_timeout_s: float = 30.0,
-    deadline_s: float = 120.0,
-) -> dict[str, Finding]:
-    """Play all points and return their findings by name. `sees_images`: whether the model does.
-
-    `patience_s`: the longest wait for each change that should become visible.
-    """
-    probes = _Probes(
-        client=client,
-        model=model,
-        patience_s=patience_s,
-        call_timeout_s=call_timeout_s,
-        ends_at=time.monotonic() + deadline_s,
-        sees_images=sees_images,
-    )
-    return dialect.report(probes.play())
-
-
 @dataclass(kw_only=True)
-class _Probes:
-    """The points, in order, on one conversation; `ends_at` of the monotonic clock bounds all."""
+class Probes:
+    """The points, in order, on one conversation."""
 
     client: TelnyxClient
     model: str
-    sees_images: bool
-    patience_s: float
+    sees_images: bool = False
+    """Whether the model does."""
+    patience_s: float = 15.0
     """The longest wait for each change that should become visible."""
-    call_timeout_s: float
-    ends_at: float
     tag: Mapping[str, str] = field(default_factory=lambda: {"worker_doctor": str(uuid4())})
     """Metadata of this one alone."""
     key: UUID = field(default_factory=uuid4)
     _id: TelnyxConversationId | None = None
+    _ends_at: float = 0.0
 
     def play(self) -> _Findings:
+        """Play all points and return their findings by name."""
+        self._ends_at = time.monotonic() + DEADLINE_S
         found: _Findings = {}
         try:
             found |= _guarded("conversation", self._create)
@@ -115,7 +92,7 @@ class _Probes:
                 found |= _guarded("tool round", self._tool_round)
         finally:
             found = self._clean_up() | found
-        return found
+        return dialect.report(found)
 
     def _create(self) -> _Findings:
         self._id = self.client.conversations.create(self.key, "worker doctor", self.metadata).id
@@ -219,7 +196,7 @@ class _Probes:
         self,
         *items: Mapping[str, object],
         instructions: str | None = None,
-        tools: tuple[ToolSpec, ...] = (),
+        tools: tuple[Mapping[str, object], ...] = (),
         on_text: Callable[[str | None], None] | None = None,
     ) -> Done:
         """Send these items; `on_text` asks for a stream. Raises `NotAnsweredError`."""
@@ -228,13 +205,13 @@ class _Probes:
             input=items,
             conversation=self.id,
             instructions=instructions,
-            tools=tuple(tool.as_item() for tool in tools),
+            tools=tools,
             stream=on_text is not None,
         )
-        left_s = self.ends_at - time.monotonic()
+        left_s = self._ends_at - time.monotonic()
         if left_s <= 0:
             raise NotAnsweredError("no time was left")
-        window = CallWindow.starting_now(min(self.call_timeout_s, left_s))
+        window = CallWindow.starting_now(min(_CALL_TIMEOUT_S, left_s))
         outcome = self.client.responses.create(request, window, on_text)
         if not isinstance(outcome, Done):
             raise NotAnsweredError(_described(outcome))
@@ -246,22 +223,21 @@ class _Probes:
 
     def log_when(self, is_whole: Callable[[_Log], bool]) -> tuple[_Log, float | None]:
         """Read the log until it is whole; return it with the delay, as `delay_until` does."""
-        log: _Log = ()
+        logs: list[_Log] = []
 
         def look() -> bool:
-            nonlocal log
-            log = self.log()
-            return is_whole(log)
+            logs.append(self.log())
+            return is_whole(logs[-1])
 
         delay_s = self.delay_until(look)
-        return log, delay_s
+        return logs[-1], delay_s
 
     def delay_until(self, is_so: Callable[[], bool]) -> float | None:
         """Return the seconds until it is so: 0 = at the first look, None = not in `patience_s`."""
         began_at = time.monotonic()
         if is_so():
             return 0.0
-        while time.monotonic() < min(began_at + self.patience_s, self.ends_at):
+        while time.monotonic() < min(began_at + self.patience_s, self._ends_at):
             time.sleep(_LOOK_EVERY_S)
             if is_so():
                 return time.monotonic() - began_at

@@ -13,12 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 from uuid import uuid5
 
-from worker.domain.errors import (
-    DatabaseAwayError,
-    NotFoundError,
-    StaleLeaseError,
-    WorkerError,
-)
+from worker.domain.errors import DatabaseAwayError, NotFoundError, StaleLeaseError, WorkerError
 from worker.domain.ids import ChannelUserId
 from worker.domain.timing import Timing
 from worker.domain.turns.calls import Refused
@@ -214,7 +209,7 @@ class AnswerUser:
     def _request(self, claimed: Claimed) -> ResponseRequest:
         agent, conversation = claimed.agent, claimed.conversation
         intent, tools = claimed.committed_intent, self.run_tools.tools
-        offered = [tools[name].spec.as_item() for name in agent.tools if name in tools]
+        offered = [tools[name].item for name in agent.tools if name in tools]
         return ResponseRequest(
             model=agent.model,
             input=input_items(claimed.turn, conversation),
