@@ -111,7 +111,7 @@ def test_a_stream_tells_its_text_and_ends_done() -> None:
         outcome, told = call(client)
     assert isinstance(outcome, Done)
     assert (outcome.status, outcome.text, outcome.request_id) == ("completed", "Hello!", "req-1")
-    assert (outcome.response_id, outcome.usage.input_tokens) == ("resp_1", 31)
+    assert (outcome.response_id, outcome.input_tokens) == ("resp_1", 31)
     assert told == ["Hel", "lo!"]
     head, _, body = server.requests[0].partition(b"\r\n\r\n")
     assert b"Accept: text/event-stream\r\n" in head

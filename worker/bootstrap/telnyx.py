@@ -13,10 +13,6 @@ def build_telnyx(settings: Settings) -> TelnyxClient:
     try:
         return TelnyxClient(key, base_url=url, environ=os.environ)
     except ValueError as error:
-        # Those of SSL_CERT_FILE and HTTPS_PROXY name themselves.
-        fault = str(error)
-    if fault.startswith("url: "):
-        fault = f"TELNYX_BASE_URL: {fault.removeprefix('url: ')}"
-    elif "API key" in fault:
-        fault = f"TELNYX_API_KEY: {fault}"
+        # Those of SSL_CERT_FILE and HTTPS_PROXY name themselves; the key was checked as a setting.
+        fault = str(error).replace("url: ", "TELNYX_BASE_URL: ", 1)
     raise SettingsError(fault)

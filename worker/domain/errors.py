@@ -22,17 +22,12 @@ class WorkerError(Exception):
         self,
         message: str = "",
         *,
-        status: int | None = None,
         code: str | None = None,
-        request_id: str | None = None,
         retry_after_s: float | None = None,
     ) -> None:
         super().__init__(message)
-        self.status = status
-        """HTTP status of the answer; None = there was no answer."""
         self.code = code
         """The other side's error code, a short slug; None = it sent none."""
-        self.request_id = request_id
         self.retry_after_s = retry_after_s
         """Seconds that the other side asked us to wait; None = it did not ask."""
 

@@ -1,7 +1,6 @@
 """Telnyx's conversations: made, found by metadata, read. The mapping's truth is in Postgres."""
 
 from collections.abc import Iterator, Mapping
-from datetime import datetime
 from urllib.parse import quote_plus
 from uuid import UUID
 
@@ -9,14 +8,7 @@ from worker.domain.errors import OutcomeUnknownError, RetryableError
 from worker.domain.ids import TelnyxConversationId
 from worker.domain.turns.records import Conversation, ThreadMessage
 from worker.net.answer import Answer
-from worker.telnyx.answers.answer import request_id
-from worker.telnyx.answers.rows import (
-    conversation_in,
-    conversation_of,
-    read_log,
-    rows_of,
-    unreadable,
-)
+from worker.telnyx.answers.rows import conversation_in, conversation_of, read_log, rows_of
 from worker.telnyx.http.connection_per_thread import ConnectionPerThread, encode
 
 PATH = "/ai/conversations"
@@ -44,12 +36,7 @@ class Conversations:
         # Sorted: the same key with other bytes is a 422 (ConflictError).
         body = encode({"name": name, "metadata": dict(sorted(metadata.items()))})
         answer = self._http.call(what, "POST", PATH, body, idempotency_key=str(remote_key))
-        conversation = conversation_in(answer)
-        if conversation is None:
-            raise OutcomeUnknownError(
-                f"{what}: unreadable answer", status=answer.status, request_id=request_id(answer)
-            )
-        return conversation
+        return conversation_in(what, answer, OutcomeUnknownError)
 
     def find(self, metadata: Mapping[str, str]) -> tuple[Conversation, ...]:
         """Return all conversations whose metadata hold all these pairs, oldest first.
@@ -84,11 +71,8 @@ class Conversations:
 
     def get(self, conversation_id: TelnyxConversationId) -> Conversation:
         """Return the conversation. NotFoundError: it is gone."""
-        answer = self._http.call("get conversation", "GET", f"{PATH}/{conversation_id}")
-        conversation = conversation_in(answer)
-        if conversation is None:
-            raise unreadable("get conversation", answer)
-        return conversation
+        what = "get conversation"
+        return conversation_in(what, self._http.call(what, "GET", f"{PATH}/{conversation_id}"))
 
     def update_metadata(
         self, conversation_id: TelnyxConversationId, metadata: Mapping[str, str]
@@ -118,13 +102,10 @@ class Conversations:
         *,
         role: str,
         text: str,
-        sent_at: datetime | None = None,
         metadata: Mapping[str, object] | None = None,
     ) -> None:
         """Store one message; no model runs. `key`: the same one for the same message."""
         document: dict[str, object] = {"role": role, "content": text}
-        if sent_at is not None:
-            document["sent_at"] = sent_at.isoformat()
         if metadata:
             document["metadata"] = dict(sorted(metadata.items()))
         path = f"{PATH}/{conversation_id}/message"

@@ -74,7 +74,7 @@ def test_another_key_is_an_operators_matter(simulator: Simulator) -> None:
     with TelnyxClient(SecretStr("KEY-other"), base_url=simulator.base_url) as client:
         with pytest.raises(OperatorError) as caught:
             client.models.list_ids()
-        assert (caught.value.status, caught.value.code) == (401, "10009")
+        assert caught.value.code == "10009"
         outcome = client.responses.create(ask("Hello"), CallWindow.starting_now(10))
     assert isinstance(outcome, Refused)
     assert (outcome.fault, outcome.code) == (Fault.ACCOUNT, "10009")

@@ -12,7 +12,7 @@ from tests.support.world import HandDrivenWorker, World, running_world
 from worker.domain.ids import ChannelUserId, MessageRowId, TurnId
 from worker.domain.messages import ChannelAddress, PendingMessage
 from worker.domain.routing import Agent, Budget, Routing
-from worker.domain.turns.calls import Done, Usage
+from worker.domain.turns.calls import Done
 from worker.domain.turns.next_step import Release, Send
 from worker.domain.turns.records import Lease, OpenTurn, Snapshot
 from worker.sandbox.postgres import EmbeddedPostgres
@@ -229,7 +229,7 @@ def test_nobody_hears_of_a_budget_who_has_a_person_to_talk_to(world: World) -> N
     today = day(world, "messages_per_user = 1\ntext = 'Enough for today.'")
     today.say("ann", "1")
     ann = world.database.value(_BY_ADDRESS, f"{today.agent}-ann")
-    today.mike.operator.pause.pause(ChannelUserId(ann))
+    today.mike.operator.set_paused(ChannelUserId(ann), paused=True)
     assert today.say("ann", "2", "3") == ["answered", "human", "human"]
     assert [source for source, _ in today.replies()] == ["call"]
 
@@ -287,7 +287,7 @@ def test_what_is_counted_late_for_the_day_before_takes_nothing_from_today(world:
         opened_at=now - timedelta(days=1),
         messages=1,
     )
-    answer = Done(status="completed", text="", usage=Usage(input_tokens=5, output_tokens=2))
+    answer = Done(status="completed", text="", input_tokens=5, output_tokens=2)
     database = Database(world.database.url, pool_size=1)
     with database.transaction() as connection:
         within_budget(connection, snapshot_of(1), Send(agent="late", batch=(message,)), routing)

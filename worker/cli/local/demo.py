@@ -9,7 +9,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Final, TypeAlias
 
 from message_worker_client import MessageKey, Outcome, Outcomes, Producer
@@ -116,9 +115,14 @@ def _await_empty_queue(broker_url: str) -> None:
 
 
 def _prove(view: DemoView, database_url: str) -> None:
+    keys = list(view.sent)
+    with Outcomes(database_url) as outcomes, open_database(database_url) as database:
+        rows = outcomes.by_key(keys)
+        members = Counter(outcome.turn for _, outcome in rows if outcome.turn is not None)
+        turns = ConversationReports(database).landed_beside(set(members))
     twice = [key for key, line in view.sent.items() if line.again]
-    log = sandbox_dir() / "simulator" / "telnyx.jsonl"
-    checks = _check_all(list(view.sent), twice=twice, database_url=database_url, log=log)
+    log = read_log(sandbox_dir() / "simulator" / "telnyx.jsonl")
+    checks = [*_of_tables(keys, rows, members, turns, twice), *_of_telnyx(turns, log)]
     print_line()
     for promise, kept, found in checks:
         print_line(f"[green]✓[/] {promise}" if kept else f"[red]✗ {promise}[/]: {found}")
@@ -128,17 +132,6 @@ def _prove(view: DemoView, database_url: str) -> None:
     )
     if not all(kept for _, kept, _ in checks):
         raise CommandError("the demo found a broken promise: please report it")
-
-
-def _check_all(
-    keys: Sequence[MessageKey], *, twice: Sequence[MessageKey], database_url: str, log: Path
-) -> list[Check]:
-    """Check the rows of these messages. `twice` are those of them that were sent two times."""
-    with Outcomes(database_url) as outcomes, open_database(database_url) as database:
-        rows = outcomes.by_key(keys)
-        members = Counter(outcome.turn for _, outcome in rows if outcome.turn is not None)
-        turns = ConversationReports(database).landed_beside(set(members))
-    return [*_of_tables(keys, rows, members, turns, twice), *_of_telnyx(turns, read_log(log))]
 
 
 def _of_tables(

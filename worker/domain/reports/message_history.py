@@ -9,13 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from worker.domain.ids import (
-    ChannelUserId,
-    DeadLetterId,
-    DeliveryId,
-    MessageRowId,
-    TurnId,
-)
+from worker.domain.ids import ChannelUserId, DeadLetterId, DeliveryId, MessageRowId, TurnId
 from worker.domain.states import (
     DeadLetterKind,
     DeliveryState,

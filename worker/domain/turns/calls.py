@@ -7,7 +7,7 @@ Four outcomes:
     Unknown   anything else: the call may have happened   -> read back, never again blindly
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeAlias
 
@@ -35,14 +35,6 @@ class ToolCall:
     call_id: str
     name: str
     arguments: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Usage:
-    """Tokens of one call, as Telnyx counted them; zero if it named none."""
-
-    input_tokens: int = 0
-    output_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +69,9 @@ class Done:
     incomplete_reason: str | None = None
     output: tuple[dict[str, object], ...] = ()
     """The output items as they came, for the record."""
-    usage: Usage = field(default_factory=Usage)
+    input_tokens: int = 0
+    """Tokens as Telnyx counted them, as are `output_tokens`; zero if it named none."""
+    output_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

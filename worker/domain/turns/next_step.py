@@ -87,7 +87,9 @@ def gate_names(*, agent: str, model: str) -> tuple[str, str, str]:
 def next_step(snapshot: Snapshot, routing: Routing) -> Step:
     """Decide the next step of one channel user."""
     # Only pending messages expire: an open turn may be at Telnyx, and is answered however late.
-    expired = tuple(one.id for one in snapshot.pending if _has_expired(one, snapshot.now))
+    expired = tuple(
+        one.id for one in snapshot.pending if one.expires_at and one.expires_at <= snapshot.now
+    )
     pending = tuple(one for one in snapshot.pending if one.id not in expired)
     if snapshot.turn is None and not pending:
         more = len(snapshot.pending) > MAX_TURN_MESSAGES
@@ -151,7 +153,3 @@ def _why_close(snapshot: Snapshot, agent: Agent, policy: ChannelPolicy) -> str |
         rested_s = (snapshot.now - last).total_seconds()
         return "idle" if rested_s >= policy.idle_reset_s else None
     return None
-
-
-def _has_expired(message: PendingMessage, now: datetime) -> bool:
-    return message.expires_at is not None and message.expires_at <= now

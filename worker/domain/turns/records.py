@@ -3,10 +3,9 @@
 An open turn: lease, calls, tool calls, conversation.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import chain
 from uuid import UUID
 
 from worker.domain.ids import CallId, ChannelUserId, ConversationId, TelnyxConversationId, TurnId
@@ -198,27 +197,22 @@ def input_items(turn: OpenTurn, conversation: OpenConversation | None) -> tuple[
     `conversation` None = stateless.
     """
     if turn.round > 0 and turn.is_in_thread:
-        newest = [one for one in turn.tool_calls if one.round == turn.round - 1]
-        return tuple(chain.from_iterable(map(_outputs, newest)))
+        return tuple(_outputs(one for one in turn.tool_calls if one.round == turn.round - 1))
     owed = conversation.owed if conversation is not None else ()
-    outputs = chain.from_iterable(map(_outputs, owed))
-    return (*outputs, user_item(turn.input_text, turn.parts), *_rounds(turn))
+    return (*_outputs(owed), user_item(turn.input_text, turn.parts), *_rounds(turn))
 
 
 def _rounds(turn: OpenTurn) -> Iterator[Item]:
     for number in range(turn.round):
         records = [one for one in turn.tool_calls if one.round == number]
-        yield from chain.from_iterable(map(_calls, records))
-        yield from chain.from_iterable(map(_outputs, records))
+        for record in records:
+            about: Item = {"name": record.name, "arguments": record.arguments}
+            yield from ({"type": "function_call", "call_id": one, **about} for one in record.ids)
+        yield from _outputs(records)
 
 
-def _calls(record: ToolRecord) -> Iterator[Item]:
-    about = {"name": record.name, "arguments": record.arguments}
-    return ({"type": "function_call", "call_id": one, **about} for one in record.ids)
-
-
-def _outputs(record: ToolRecord) -> Iterator[Item]:
-    output = NO_OUTPUT if record.output is None else record.output
-    return (
-        {"type": "function_call_output", "call_id": one, "output": output} for one in record.ids
-    )
+def _outputs(records: Iterable[ToolRecord]) -> Iterator[Item]:
+    for record in records:
+        output = NO_OUTPUT if record.output is None else record.output
+        for call_id in record.ids:
+            yield {"type": "function_call_output", "call_id": call_id, "output": output}

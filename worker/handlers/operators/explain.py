@@ -13,12 +13,7 @@ from worker.domain.routing import Routing
 from worker.domain.timing import Timing
 from worker.handlers.intake.accept import unknown_fields
 from worker.handlers.operators.replay import NotReplayableError, envelope_in
-from worker.store.reports.message_history import (
-    Found,
-    InInbox,
-    MessageReports,
-    RefusedEnvelope,
-)
+from worker.store.reports.message_history import Found, InInbox, MessageReports, RefusedEnvelope
 
 _MAX_ROW_ID: Final = 2**63 - 1
 

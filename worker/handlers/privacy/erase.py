@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from worker.domain.errors import DatabaseAwayError, NotFoundError, RetryableError, WorkerError
-from worker.domain.ids import ChannelUserId, TelnyxConversationId
+from worker.domain.ids import ChannelUserId
 from worker.domain.messages import ChannelAddress
 from worker.domain.routing import Routing
 from worker.handlers.operators.take_user import NotNowError, take_free
@@ -100,7 +100,11 @@ class EraseUser:
                 # Found by metadata, too: the answer to a creation may have been lost.
                 found += [one.id for one in self.telnyx.find({USER_KEY: tag})]
             for one in dict.fromkeys(found):
-                if self._delete(one):
+                try:
+                    self.telnyx.delete(one)
+                except NotFoundError:
+                    log.info("conversation.gone_already", conversation=str(one))
+                else:
                     # One by one: a run that is killed must not lose count of what is gone.
                     self.store.note(user_id, "telnyx_conversations", 1)
                     deleted += 1
@@ -111,11 +115,3 @@ class EraseUser:
                 f"Telnyx has deleted {deleted} conversations and not all of them ({error})."
                 " The rows are still here: run it again"
             ) from error
-
-    def _delete(self, conversation: TelnyxConversationId) -> bool:
-        try:
-            self.telnyx.delete(conversation)
-        except NotFoundError:
-            log.info("conversation.gone_already", conversation=str(conversation))
-            return False
-        return True

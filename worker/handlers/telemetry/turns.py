@@ -137,8 +137,8 @@ def record_post(claimed: Claimed, outcome: CallOutcome, *, seconds: float) -> No
     if claimed.committed_intent.attempt > 0:
         metrics.REPEATS.labels(agent).inc()
     if isinstance(outcome, Done):
-        metrics.TOKENS.labels(agent, "input").inc(outcome.usage.input_tokens)
-        metrics.TOKENS.labels(agent, "output").inc(outcome.usage.output_tokens)
+        metrics.TOKENS.labels(agent, "input").inc(outcome.input_tokens)
+        metrics.TOKENS.labels(agent, "output").inc(outcome.output_tokens)
     traces.note(lambda: {**attributes, "worker.outcome": name})
 
 
@@ -148,8 +148,8 @@ def _call_attributes(outcome: CallOutcome) -> traces.Facts:
             return {
                 "http.response.status_code": int(HTTPStatus.OK),
                 "gen_ai.response.id": outcome.response_id,
-                "gen_ai.usage.input_tokens": outcome.usage.input_tokens,
-                "gen_ai.usage.output_tokens": outcome.usage.output_tokens,
+                "gen_ai.usage.input_tokens": outcome.input_tokens,
+                "gen_ai.usage.output_tokens": outcome.output_tokens,
             }
         case Refused():
             return {

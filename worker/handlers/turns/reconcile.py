@@ -2,21 +2,11 @@
 
 from dataclasses import dataclass, replace
 
-from worker.domain.errors import (
-    DatabaseAwayError,
-    NotFoundError,
-    StaleLeaseError,
-    WorkerError,
-)
+from worker.domain.errors import DatabaseAwayError, NotFoundError, StaleLeaseError, WorkerError
 from worker.domain.reasons import DeadLetterReason
 from worker.domain.timing import Timing
 from worker.domain.turns.claim import Claimed, Settled
-from worker.domain.turns.plan import (
-    GiveUp,
-    Plan,
-    Replace,
-    UseTools,
-)
+from worker.domain.turns.plan import GiveUp, Plan, Replace, UseTools
 from worker.domain.turns.reconcile import Expectation, Resend, TurnText, Unanswered, reconcile
 from worker.domain.turns.retries import give_up_reason, plan_without_conversation
 from worker.handlers.turns.refusals import JudgeRefusal

@@ -20,11 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Self
 
 from message_worker_client.envelope.strict_json import JsonRefusedError, read_json
-from message_worker_client.envelope.wire import (
-    HEAD_BYTES,
-    MAX_ENTRY_BYTES,
-    cut_to_head,
-)
+from message_worker_client.envelope.wire import HEAD_BYTES, MAX_ENTRY_BYTES, cut_to_head
 from worker.domain.errors import PermanentError
 from worker.domain.reasons import DeadLetterReason as Reason
 from worker.observability.traces import TRACEPARENT

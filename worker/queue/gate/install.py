@@ -23,7 +23,6 @@ from celery.exceptions import ImproperlyConfigured, Reject
 from celery.worker.consumer import Consumer
 from redis.exceptions import NoPermissionError
 
-from message_worker_client.envelope.wire import MAX_BODY_BYTES
 from worker.domain.reasons import DeadLetterReason as Reason
 from worker.observability.logs import log
 from worker.queue.gate.amqp_transport import GatedAmqpsTransport, GatedAmqpTransport
@@ -122,7 +121,6 @@ def install_gate(
     *,
     keep: Callable[[RejectedEntry], None],
     accepts: Mapping[str, Collection[str]],
-    max_body_bytes: int = MAX_BODY_BYTES,
 ) -> None:
     """Equip the app with gate, consumer and base task: after its settings, before its first task.
 
@@ -132,7 +130,7 @@ def install_gate(
     # Celery caches `app.Task` with the first task class, and would ignore `task_cls` from then on.
     if "Task" in vars(app):
         raise RuntimeError("install_gate comes before the first task")
-    gate = EntryGate(tasks=lambda: app.tasks, accepts=accepts, max_body_bytes=max_body_bytes)
+    gate = EntryGate(tasks=lambda: app.tasks, accepts=accepts)
     app.entry_gate = gate
     app.keep_dead_letter = keep
     app.task_cls = DeadLetteringTask

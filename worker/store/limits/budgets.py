@@ -109,7 +109,7 @@ def counted_tokens(agent: Agent, outcome: CallOutcome | None) -> int | None:
     """Return the tokens of a call to add to the use of all users; None = they are not counted."""
     if agent.budget is None or not agent.budget.counts_all or not isinstance(outcome, Done):
         return None
-    return outcome.usage.input_tokens + outcome.usage.output_tokens
+    return outcome.input_tokens + outcome.output_tokens
 
 
 def count_tokens(

@@ -217,8 +217,8 @@ def call_values(claimed: Claimed, outcome: CallOutcome | None) -> dict[str, obje
                 "request_id": outcome.request_id,
                 "response_id": outcome.response_id,
                 "output": json.dumps(outcome.output),
-                "input_tokens": outcome.usage.input_tokens,
-                "output_tokens": outcome.usage.output_tokens,
+                "input_tokens": outcome.input_tokens,
+                "output_tokens": outcome.output_tokens,
             }
 
 

@@ -25,7 +25,7 @@ from worker.domain.errors import (
     RetryableError,
     WorkerError,
 )
-from worker.domain.turns.calls import CallOutcome, Done, Fault, Refused, ToolCall, Unknown, Usage
+from worker.domain.turns.calls import CallOutcome, Done, Fault, Refused, ToolCall, Unknown
 from worker.domain.turns.visible_text import visible_text
 from worker.net.answer import Answer
 from worker.telnyx.answers.answer import (
@@ -106,7 +106,8 @@ def judge_response(answer: Answer, document: dict[str, object]) -> Done | Unknow
         request_id=request_id(answer),
         incomplete_reason=_incomplete_reason(document),
         output=output,
-        usage=_usage(document.get("usage")),
+        input_tokens=_tokens(document, "input_tokens"),
+        output_tokens=_tokens(document, "output_tokens"),
     )
 
 
@@ -150,15 +151,9 @@ def _incomplete_reason(document: Mapping[str, object]) -> str | None:
     return reason if isinstance(reason, str) else None
 
 
-def _usage(usage: object) -> Usage:
-    counts = usage if isinstance(usage, dict) else {}
-    return Usage(
-        input_tokens=_tokens(counts.get("input_tokens")),
-        output_tokens=_tokens(counts.get("output_tokens")),
-    )
-
-
-def _tokens(count: object) -> int:
+def _tokens(document: Mapping[str, object], name: str) -> int:
+    usage = document.get("usage")
+    count = usage.get(name) if isinstance(usage, dict) else None
     # JSON's `true` is an int in Python.
     if not isinstance(count, int) or isinstance(count, bool):
         return 0
@@ -177,9 +172,7 @@ def error_of_answer(what: str, answer: Answer, *, writes: bool, now: datetime) -
     message = f"{what}: status {status}" + (f", code {code}" if code else "")
     return kind(
         message,
-        status=status,
         code=code,
-        request_id=request_id(answer),
         retry_after_s=pause_s(answer, now) if issubclass(kind, RetryableError) else None,
     )
 

@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from uuid import UUID
 
-from worker.domain.errors import RetryableError
+from worker.domain.errors import RetryableError, WorkerError
 from worker.domain.ids import TelnyxConversationId
 from worker.domain.turns.calls import ToolCall
 from worker.domain.turns.records import Conversation, ThreadMessage
 from worker.net.answer import Answer
-from worker.telnyx.answers.answer import read_json, read_object, request_id, tool_call
+from worker.telnyx.answers.answer import read_json, read_object, tool_call
 
 
 def rows_of(what: str, answer: Answer) -> list[dict[str, object]]:
@@ -19,22 +19,19 @@ def rows_of(what: str, answer: Answer) -> list[dict[str, object]]:
     rows = value.get("data") if isinstance(value, dict) else value
     if isinstance(rows, list) and all(isinstance(row, dict) for row in rows):
         return rows
-    raise unreadable(what, answer)
+    raise RetryableError(f"{what}: unreadable answer")
 
 
-def unreadable(what: str, answer: Answer) -> RetryableError:
-    """Return the error of a 2xx to a GET whose body makes no sense."""
-    return RetryableError(
-        f"{what}: unreadable answer", status=answer.status, request_id=request_id(answer)
-    )
-
-
-def conversation_in(answer: Answer) -> Conversation | None:
-    """Return an answer's conversation, wrapped in `data` or bare; None: it is unreadable."""
-    document = read_object(answer.body)
-    wrapped = None if document is None else document.get("data")
-    row = wrapped if isinstance(wrapped, dict) else document
-    return None if row is None else conversation_of(row)
+def conversation_in(
+    what: str, answer: Answer, otherwise: type[WorkerError] = RetryableError
+) -> Conversation:
+    """Return an answer's conversation, wrapped in `data` or bare; raises if it is unreadable."""
+    document = read_object(answer.body) or {}
+    wrapped = document.get("data")
+    found = conversation_of(wrapped if isinstance(wrapped, dict) else document)
+    if found is None:
+        raise otherwise(f"{what}: unreadable answer")
+    return found
 
 
 def conversation_of(row: Mapping[str, object]) -> Conversation | None:
@@ -156,7 +153,7 @@ def _read_once(read_page: Callable[[int, int], Answer]) -> list[ThreadMessage] |
 def _messages_of(answer: Answer) -> list[ThreadMessage]:
     messages = [message_of(row) for row in rows_of("list messages", answer)]
     if None in messages:
-        raise unreadable("list messages", answer)
+        raise RetryableError("list messages: unreadable answer")
     return [message for message in messages if message is not None]
 
 

@@ -9,7 +9,7 @@ that reconnect, and are ignored.
 import codecs
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from worker.net.answer import IncompleteAnswerError
 
@@ -17,8 +17,7 @@ from worker.net.answer import IncompleteAnswerError
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
+class Event(NamedTuple):
     """One event. `name` is empty if the server sent none."""
 
     name: str
