@@ -94,13 +94,17 @@ class WorkerApp(Celery):
 
 FLOWER_AUTH: Final = "FLOWER_BASIC_AUTH"
 FLOWER_READ_ONLY: Final = "FLOWER_READ_ONLY"
+FLOWER_COLUMNS: Final = "FLOWER_TASKS_COLUMNS"
 
 
 def _prepare_flower() -> None:
-    """Set what `celery -A worker flower` reads next: its password's file, and read-only."""
+    """Set what `celery -A worker flower` reads next: password, read-only, columns of tasks."""
     # Flower's own default lets every viewer stop workers and send tasks, however it is started.
     if not os.environ.get(FLOWER_READ_ONLY):
         os.environ[FLOWER_READ_ONLY] = "true"
+    if not os.environ.get(FLOWER_COLUMNS):
+        # Its default lacks the result, which says what became of a message.
+        os.environ[FLOWER_COLUMNS] = "name,uuid,state,result,received,runtime,worker"
     if auth := secret_from_file(FLOWER_AUTH):
         del os.environ[f"{FLOWER_AUTH}_FILE"]
         os.environ[FLOWER_AUTH] = auth

@@ -87,7 +87,7 @@ class QueueEntries:
             )
             return "letter"
         (document,) = (*args, *kwargs.values())
-        accepted = service.receive(document, raw=lambda: body, queue="inbound")
+        accepted = service.receive(document, raw=lambda: body, queue="inbound").accepted
         if accepted is None:
             return "letter"
         return "accepted" if accepted.fresh else "repeated"

@@ -115,7 +115,7 @@ class HandDrivenWorker:
 
     def receive(self, envelope: Mapping[str, object]) -> Accepted | None:
         raw = json.dumps([[], {"envelope": envelope}, {}]).encode()
-        return self.service.receive(envelope, raw=lambda: raw, queue="inbound")
+        return self.service.receive(envelope, raw=lambda: raw, queue="inbound").accepted
 
     def accept_only(self, envelope: Mapping[str, object]) -> Accepted | None:
         """Receive as a worker without a free slot does: the turn is left to others."""

@@ -162,6 +162,8 @@ class Accepted:
     """No turn is open and nothing waits before it, so the caller may start the turn."""
     due_in_s: float = 0.0
     """When that turn may open, in seconds from now."""
+    skipped: str | None = None
+    """The outcome of a message that is not answered; None = it waits for a turn."""
 
     @property
     def result(self) -> str:
@@ -169,3 +171,13 @@ class Accepted:
         if self.fresh:
             return "fresh"
         return "conflict" if self.conflicting else "repeated"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Received:
+    """What became of an envelope."""
+
+    accepted: Accepted | None
+    """None = it became a dead letter."""
+    result: str
+    """The result of its task, see `worker.domain.results`."""

@@ -16,7 +16,9 @@ from worker.domain.deliveries import (
 )
 from worker.domain.errors import StaleLeaseError, named
 from worker.domain.ids import ChannelUserId
+from worker.domain.results import attempt_result
 from worker.domain.routing import ChannelPolicy, Routing, TaskDelivery, WebhookDelivery
+from worker.domain.states import DeliveryState
 from worker.handlers.telemetry.deliveries import (
     deliver_span,
     record_delivered,
@@ -43,24 +45,26 @@ class DeliverReplies:
     """By name of channel or route. A reply for a missing one waits for a worker that has it: that
     worker's configuration was newer, or a section was removed too early."""
 
-    def __call__(self, user_id: ChannelUserId) -> int:
-        """Deliver this user's due replies, oldest first; return the number of attempts."""
-        for attempts in range(MAX_DELIVERIES):
+    def __call__(self, user_id: ChannelUserId) -> list[str]:
+        """Deliver this user's due replies, oldest first; return the result of each attempt."""
+        results: list[str] = []
+        while len(results) < MAX_DELIVERIES:
             claimed = self.store.claim(user_id)
             if claimed is None:
-                return attempts
+                break
             configured = self.routing.channel(claimed.policy_name)
             as_task = isinstance(configured.delivery, TaskDelivery)
             try:
                 with deliver_span(claimed, as_task=as_task):
-                    self._attempt(claimed, configured)
+                    state = self._attempt(claimed, configured)
             # Another worker delivers for this user now, and keeps the order.
             except StaleLeaseError:
                 record_stale_delivery(claimed)
-                return attempts
-        return MAX_DELIVERIES
+                break
+            results.append(attempt_result(state, claimed.reply.delivery_id))
+        return results
 
-    def _attempt(self, claimed: ClaimedDelivery, configured: ChannelPolicy) -> None:
+    def _attempt(self, claimed: ClaimedDelivery, configured: ChannelPolicy) -> DeliveryState:
         began_s = boottime()
         channel = self.channels.get(claimed.policy_name)
         takes_key = channel is not None and channel.takes_key
@@ -68,7 +72,7 @@ class DeliverReplies:
         if refusal is not None:
             self.store.end(claimed, refusal)
             record_delivered(claimed, refusal, None, began_s=began_s)
-            return
+            return refusal
         outcome = self._deliver(channel, claimed)
         state = state_after(claimed, outcome, configured, takes_key=takes_key)
         self.store.end(
@@ -81,6 +85,7 @@ class DeliverReplies:
         record_delivered(claimed, state, outcome, began_s=began_s)
         if isinstance(configured.delivery, WebhookDelivery):
             self._update_endpoint(claimed, outcome)
+        return state
 
     def _update_endpoint(self, claimed: ClaimedDelivery, outcome: DeliveryOutcome) -> None:
         """Update the record of the endpoint: failures close its gate or switch it off."""

@@ -19,6 +19,7 @@ from celery.worker import state
 from message_worker_client.envelope.wire import INBOUND, RECEIVE
 from worker.domain.errors import RetryableError
 from worker.domain.ids import ChannelUserId
+from worker.domain.results import NOTHING, WAITING
 from worker.observability.logs import configure_logging, log
 from worker.queue.broker import ANSWER, DELIVER
 from worker.queue.gate.base_task import DeadLetteringTask, OnDefect
@@ -88,21 +89,25 @@ def register_tasks(app: Any) -> None:
     """Register the tasks with `app`, whose `service` holds the parts of the worker process."""
 
     @app.task(name=RECEIVE, bind=True, on_defect=OnDefect.DEAD_LETTER)
-    def receive(task: DeadLetteringTask, envelope: Any) -> None:
+    def receive(task: DeadLetteringTask, envelope: Any) -> str:
         """Accept one envelope; on the fast path, answer its turn as well."""
-        app.service.receive(
+        received = app.service.receive(
             envelope,
             raw=lambda: task.request.raw_body,
             queue=INBOUND,
             traceparent=task.request.get("traceparent"),
         )
+        return str(received.result)
 
     @app.task(name=ANSWER, on_defect=OnDefect.DROP)
-    def answer(user_id: int, agent: str = "") -> None:
+    def answer(user_id: int, agent: str = "") -> str:
         """Answer one channel user's due messages."""
-        app.service.answer(ChannelUserId(user_id), agent)
+        worked = app.service.answer(ChannelUserId(user_id), agent)
+        # A turn of several steps counts by its last one.
+        turns = {one.turn: one.result or WAITING for one in worked}
+        return ", ".join(f"{result} turn={turn}" for turn, result in turns.items()) or NOTHING
 
     @app.task(name=DELIVER, on_defect=OnDefect.DROP)
-    def deliver(user_id: int) -> None:
+    def deliver(user_id: int) -> str:
         """Deliver one channel user's due replies."""
-        app.service.deliver(ChannelUserId(user_id))
+        return ", ".join(app.service.deliver(ChannelUserId(user_id))) or NOTHING

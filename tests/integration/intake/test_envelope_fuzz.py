@@ -57,7 +57,7 @@ def take_in(worker: HandDrivenWorker, raw: bytes) -> Accepted | None:
         )
         return None
     (document,) = (*args, *kwargs.values())
-    return worker.service.receive(document, raw=lambda: message.body, queue="inbound")
+    return worker.service.receive(document, raw=lambda: message.body, queue="inbound").accepted
 
 
 def assert_kept(worker: HandDrivenWorker, world: World, raw: bytes) -> None:

@@ -154,11 +154,14 @@ def test_neither_inspect_nor_events_show_arguments(worker: Worker) -> None:
         assert not any("error" in one for one in shown[-2:]), "Flower asks for both"
         worker.push(call("messages.fail"), b"garbage " + CANARY.encode())
         counts: Counter[str] = Counter()
-        while (counts["task-succeeded"], counts["task-failed"]) != (9, 1):
+        while (counts["task-succeeded"], counts["task-failed"]) != (8, 2):
             connection.drain_events(timeout=10)
             counts = Counter(event["type"] for event in events)
     assert len(active) == 8
     assert counts["task-received"] == counts["task-started"] == 10
+    (refused,) = (event for event in events if event.get("result") == "refused not_json")
+    assert refused["type"] == "task-failed", "Flower shows it in red"
+    assert "traceback" not in refused
     assert_tells_nothing(json.dumps([shown, events], default=str))
     app.close()
 

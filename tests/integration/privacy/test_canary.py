@@ -6,6 +6,7 @@ has shown to those who watch it is searched for them.
 
 import json
 import os
+import re
 import signal
 from collections.abc import Iterator
 from typing import Any
@@ -36,6 +37,10 @@ PLACES = (
 
 FOLLOWED = "7c1e1e9a-52f4-4a63-9f0e-0d7f6a1b2c3d"
 """The task id of one message, as its producer has it."""
+RESULT = re.compile(
+    r"nothing due|refused [a-z0-9_]+( [a-z_]+(\.[a-z0-9_]+)*)?"
+    r"|([a-z_]+ ){1,2}((message|turn|delivery)=[0-9]+ ?)+(, [a-z_]+( [a-z_]+)? turn=[0-9]+)*"
+)
 LONG_AGO = "2001-01-01T00:00:00Z"
 
 
@@ -202,6 +207,11 @@ def test_what_there_was_to_see_was_seen(watched: Watched) -> None:
     assert {task["name"] for task in tasks} == ours
     assert {(task["args"], task["kwargs"]) for task in tasks} == {("(hidden)", "(hidden)")}
     assert "TaskDefectError" in watched.told["Celery's events"]
+    results = {task["result"]: task["state"] for task in tasks if task["result"] is not None}
+    assert {text for text in results if not RESULT.fullmatch(text)} == set()
+    assert results["refused envelope_invalid metadata"] == "FAILURE"
+    assert {state for text, state in results.items() if text.startswith("refused")} == {"FAILURE"}
+    assert {state for text, state in results.items() if text.startswith("answered")} == {"SUCCESS"}
     assert json.loads(watched.told["inspect active"].splitlines()[0]) != {}
     assert "most recent call first" in watched.told["log at INFO"], "it answers SIGUSR1 with stacks"
     assert "worker:live:" in watched.told["live channels"]

@@ -105,7 +105,7 @@ def test_a_wake_that_finds_no_slot_is_picked_again_for_the_next_that_comes_free(
     anna.service.background.sweep()
     (due,) = anna.broker.woken
     with taken(slots):
-        assert mike.service.answer(*due) == 0
+        assert mike.service.answer(*due) == []
         slots.roused.clear()
     assert slots.roused.is_set()
     mike.answer()

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Self
 
-from worker.domain.ids import CallId
+from worker.domain.ids import CallId, MessageRowId, TurnId
 from worker.domain.messages import ChannelAddress
 from worker.domain.routing import Agent, ChannelPolicy, Routing
 from worker.domain.states import DeliveryState
@@ -105,6 +105,11 @@ class Claimed:
 class Settled:
     """The state after a turn's work was committed."""
 
+    turn: TurnId
+    messages: tuple[MessageRowId, ...]
+    """Those that this claim put into the turn; empty if it was open before."""
+    result: str | None
+    """How its messages ended, see `worker.domain.results`; None = the turn goes on."""
     delivery: DeliveryState | None
     """The first state of the reply's delivery; None = there is no reply."""
     due_in_s: float | None

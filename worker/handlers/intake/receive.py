@@ -1,13 +1,15 @@
 """Receives one envelope: accepts it and, if nothing waits before it, answers it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from message_worker_client.envelope import EnvelopeError
 from message_worker_client.envelope.wire import INBOUND
-from worker.domain.messages import Accepted, NewMessage
+from worker.domain.messages import Accepted, NewMessage, Received
 from worker.domain.reasons import DeadLetterReason
+from worker.domain.results import WAITING
 from worker.domain.routing import Routing
+from worker.domain.turns.claim import Settled
 from worker.handlers.intake.accept import commit, parse_and_route
 from worker.handlers.telemetry.intake import accept_span, record_accepted, record_refused
 from worker.handlers.turns.answer import MAX_SLEEP_S, AnswerUser
@@ -37,8 +39,8 @@ class ReceiveEnvelope:
         raw: Callable[[], bytes],
         queue: str,
         traceparent: str | None = None,
-    ) -> Accepted | None:
-        """Accept an envelope and, on the fast path, answer it; None = it became a dead letter.
+    ) -> Received:
+        """Accept an envelope and, on the fast path, answer it.
 
         `raw` returns the bytes as they arrived; `traceparent` is the producer's. Raises
         `RetryableError` if Postgres is away: the queue entry must then not be acknowledged.
@@ -49,19 +51,20 @@ class ReceiveEnvelope:
             reason = DeadLetterReason(error.reason)
             self.dead_letters.keep(reason=reason, raw=raw(), detail=str(error), queue=queue)
             record_refused(error.reason, queue=queue, traceparent=traceparent)
-            return None
+            result = f"refused {error.reason} {error.field}"
+            return Received(accepted=None, result=result)
         at_once = message.hold_s <= MAX_SLEEP_S
         if not (at_once and self.slots.take_at_once(message.agent)):
             accepted = commit(self.messages, message, starts_itself=False, traceparent=traceparent)
             if at_once and accepted.first_in_line:
                 self.slots.note_waiting(message.agent)
-            return accepted
+            return Received(accepted=accepted, result=self._result(accepted, None))
         try:
             return self._accept_and_answer(message, traceparent)
         finally:
             self.slots.release(message.agent)
 
-    def _accept_and_answer(self, message: NewMessage, traceparent: str | None) -> Accepted:
+    def _accept_and_answer(self, message: NewMessage, traceparent: str | None) -> Received:
         """Accept a message and answer it if nothing waits before it."""
         # The clock is read before the commit: the grace to send counts from the intent, which the
         # same statement commits.
@@ -75,8 +78,29 @@ class ReceiveEnvelope:
                 None,
             )
             record_accepted(accepted)
+        settled: list[Settled] | None = None
         if claimed is not None:
-            self.answer.go_on(claimed, t0)
+            settled = self.answer.go_on(claimed, t0)
         elif accepted.first_in_line:
-            self.answer.with_slot(accepted.user_id, due_in_s=accepted.due_in_s)
-        return accepted
+            settled = self.answer.with_slot(accepted.user_id, due_in_s=accepted.due_in_s)
+        return Received(accepted=accepted, result=self._result(accepted, settled))
+
+    def _result(self, accepted: Accepted, settled: Sequence[Settled] | None) -> str:
+        """Return the task's result. `settled`: its work on turns; None = it tried none."""
+        known = _known_result(accepted)
+        if known is not None or settled is None:
+            return known or f"{WAITING} message={accepted.id}"
+        for one in settled:
+            if one.result is not None and accepted.id in one.messages:
+                return f"{one.result} message={accepted.id} turn={one.turn}"
+        # The rare rest: it has expired, its turn was split or took several steps.
+        return self.messages.result(accepted.id)
+
+
+def _known_result(accepted: Accepted) -> str | None:
+    """Return the result of a message that gets no turn from this task; None = it may get one."""
+    if not accepted.fresh:
+        return f"{accepted.result} message={accepted.id}"
+    if accepted.skipped is not None:
+        return f"skipped {accepted.skipped} message={accepted.id}"
+    return None

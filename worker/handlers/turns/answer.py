@@ -74,8 +74,8 @@ class AnswerUser:
     """Allows sweepers to wake another process for this user at once."""
     rate_limiter: RateLimiter = field(default_factory=RateLimiter)
 
-    def __call__(self, user_id: ChannelUserId, agent: str = "") -> int:
-        """Answer this user's due messages if a slot is free; return the number of turns.
+    def __call__(self, user_id: ChannelUserId, agent: str = "") -> list[Settled]:
+        """Answer this user's due messages if a slot is free; return the work on their turns.
 
         `agent`: the agent to whose share of the slots the turns count.
         """
@@ -85,7 +85,7 @@ class AnswerUser:
         # Without this no sweeper would send another wake until the time of this one is over.
         self.forget_wake(user_id)
         self.slots.note_waiting(agent)
-        return 0
+        return []
 
     def with_slot(
         self,
@@ -93,16 +93,17 @@ class AnswerUser:
         *,
         due_in_s: float | None = 0.0,
         patience_s: float = FRESH_S,
-        turns: int = 0,
+        worked: list[Settled] | None = None,
         since: float | None = None,
-    ) -> int:
+    ) -> list[Settled]:
         """Answer turn after turn of this user, the first in `due_in_s`; the caller holds a slot.
 
         `patience_s`: if the next permit for a call is further away, the user waits as a due user
-        instead. `turns` were answered by this task `since`. Return the number of turns.
+        instead. `worked` is what this task did `since`. Return all of its work.
         """
         since = boottime() if since is None else since
-        while turns < MAX_TURNS and boottime() - since < MAX_TASK_S:
+        worked = [] if worked is None else worked
+        while len(worked) < MAX_TURNS and boottime() - since < MAX_TASK_S:
             if due_in_s is None or due_in_s > MAX_SLEEP_S:
                 break
             # Even `sleep(0)` yields the CPU, and a thousand threads want it.
@@ -121,27 +122,31 @@ class AnswerUser:
                 record_not_claimed(user_id, claimed)
                 due_in_s = claimed.due_in_s
                 continue
-            turns += 1
-            due_in_s = self._turn(claimed, t0)
+            settled = self._turn(claimed, t0)
+            if settled is None:
+                break
+            worked.append(settled)
+            due_in_s = settled.due_in_s
             # With a rate of calls, the user's next turn waits behind the other users.
             if self.rate_limiter.rates is not None:
                 due_in_s = None
-        return turns
+        return worked
 
-    def go_on(self, claimed: Claimed, t0: float) -> None:
+    def go_on(self, claimed: Claimed, t0: float) -> list[Settled]:
         """Answer a turn that was started after `t0`, then what else is due of its user."""
-        due_in_s = self._turn(claimed, t0)
-        self.with_slot(claimed.lease.user_id, due_in_s=due_in_s, turns=1, since=t0)
+        settled = self._turn(claimed, t0)
+        if settled is None:
+            return []
+        return self.with_slot(
+            claimed.lease.user_id, due_in_s=settled.due_in_s, worked=[settled], since=t0
+        )
 
-    def _turn(self, claimed: Claimed, t0: float) -> float | None:
-        """Do a claimed user's next step; return when the one after may start.
-
-        None = this task must not start it.
-        """
+    def _turn(self, claimed: Claimed, t0: float) -> Settled | None:
+        """Do a claimed user's next step; None = another worker has taken over."""
         try:
             with turn_span(claimed):
                 record_claimed(claimed)
-                return self._work(claimed, t0).due_in_s
+                return self._work(claimed, t0)
         except StaleLeaseError:
             record_stale_turn(claimed)
             return None

@@ -24,6 +24,7 @@ from structlog.contextvars import bound_contextvars
 
 from worker.domain.errors import RetryableError, named
 from worker.domain.reasons import DeadLetterReason
+from worker.domain.results import has_failed
 from worker.queue.gate.entry import RejectedEntry
 from worker.queue.gate.gate import HIDDEN, GatedMessage
 
@@ -62,6 +63,16 @@ class PrivateRequest(Request):
     def revoked(self) -> bool:
         """Never skip a message: its id may have come from anywhere, a file of `--statedb` too."""
         return False
+
+    def send_event(self, type: str, **fields: Any) -> None:  # noqa: A002, ANN401 - Celery's
+        """Send an event; a task that made a dead letter shows as failed, without a traceback."""
+        if type == "task-succeeded":
+            # Celery has the `repr` of what the task returned.
+            result = str(fields["result"]).strip("'")
+            fields["result"] = result
+            if has_failed(result):
+                type, fields["exception"] = "task-failed", result  # noqa: A001
+        super().send_event(type, **fields)
 
     def info(self, safe: bool = False) -> dict[str, Any]:  # noqa: ARG002, FBT001, FBT002 - Celery's
         """Answer `inspect` in the safe form; Celery's default shows the arguments."""
@@ -126,9 +137,10 @@ class DeadLetteringTask(Task):
 
 def keep_dead_letter(
     task: DeadLetteringTask, raw: str, reason: str, detail: str, queue: str
-) -> None:
+) -> str:
     """Commit the dead letter, then let Celery acknowledge. Runs as task `dead_letters.keep`."""
     task.app.keep_dead_letter(RejectedEntry.from_args([raw, reason, detail, queue]))
+    return f"refused {reason}"
 
 
 def _place(error: BaseException) -> str:

@@ -2,7 +2,10 @@
 
 from datetime import timedelta
 
+from worker.domain.ids import MessageRowId
 from worker.domain.messages import Accepted, NewMessage
+from worker.domain.results import WAITING, ended_as
+from worker.domain.states import MessageState
 from worker.store.database import Store
 from worker.store.rows import values_of_message
 from worker.store.sql import Connection, sql
@@ -56,19 +59,31 @@ WITH known AS (
             WHERE waiting.channel_user_id = accepted.id AND waiting.state = 'pending'
             LIMIT :max_pending) AS counted) THEN 'overflow' END) AS skipped) AS verdict
     ON CONFLICT (channel_user_id, message_id) DO NOTHING
-    RETURNING id
+    RETURNING id, outcome
 )
 SELECT inserted.id AS id, accepted.id AS user_id, true AS fresh, false AS conflicting,
        accepted.first_in_line,
-       CAST(greatest(extract(epoch FROM accepted.due_at - service_now()), 0) AS float8) AS due_in_s
+       CAST(greatest(extract(epoch FROM accepted.due_at - service_now()), 0) AS float8) AS due_in_s,
+       inserted.outcome AS skipped
 FROM inserted, accepted
 UNION ALL
-SELECT id, channel_user_id, false, NOT same, false, 0 FROM known
+SELECT id, channel_user_id, false, NOT same, false, 0, NULL FROM known
+""")
+_RESULT = sql("""
+SELECT state, coalesce(outcome, state) AS outcome, turn_id FROM messages WHERE id = :id
 """)
 
 
 class MessageStore(Store):
     """Inbound messages."""
+
+    def result(self, message: MessageRowId) -> str:
+        """Return how a message has ended so far, as the result of its task."""
+        row = self._row(_RESULT, {"id": message})
+        if row is None or row.state in {MessageState.PENDING, MessageState.IN_TURN}:
+            return f"{WAITING} message={message}"
+        turn = "" if row.turn_id is None else f" turn={row.turn_id}"
+        return f"{ended_as(row.state, row.outcome)} message={message}{turn}"
 
     def accept(
         self, message: NewMessage, *, starts_itself: bool, traceparent: str | None = None

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from worker.domain.errors import StaleLeaseError
 from worker.domain.ids import CallId, ConversationId, TurnId
+from worker.domain.results import ended_as
 from worker.domain.states import DeliveryState
 from worker.domain.tools import ToolResult
 from worker.domain.turns.calls import CallOutcome, Done, Fault, ToolCall
@@ -119,7 +120,11 @@ class TurnStore(LeasedStore):
             if tokens is not None:
                 count_tokens(connection, claimed.lease.user_id, claimed.agent, claimed.turn, tokens)
         state, due_in_s = row.delivery_state, row.due_in_s
+        ended = values.get("message_state")
         return Settled(
+            turn=claimed.turn.id,
+            messages=tuple(one.id for one in claimed.step.batch),
+            result=None if ended is None else ended_as(str(ended), str(values["outcome"])),
             delivery=None if state is None else DeliveryState(state),
             due_in_s=None if due_in_s is None else max(0.0, float(due_in_s)),
         )
