@@ -47,6 +47,7 @@ class MessageFields(TypedDict, total=False):
     sent_at: datetime | str | None
     """Aware, or RFC 3339 with an offset."""
     expires_at: datetime | str | None
+    not_before: datetime | str | None
     signals: Sequence[str]
     attachments: Sequence[AttachmentFields]
     reply_to: str | None
@@ -103,6 +104,7 @@ class Producer:
         agent: str | None = None,
         sent_at: datetime | str | None = None,
         expires_at: datetime | str | None = None,
+        not_before: datetime | str | None = None,
         signals: Sequence[str] | None = None,
         attachments: Sequence[AttachmentFields] | None = None,
         reply_to: str | None = None,

@@ -87,10 +87,10 @@ class QueueEntries:
             )
             return "letter"
         (document,) = (*args, *kwargs.values())
-        accepted = service.receive(document, raw=lambda: body, queue="inbound").accepted
-        if accepted is None:
-            return "letter"
-        return "accepted" if accepted.fresh else "repeated"
+        received = service.receive(document, raw=lambda: body, queue="inbound")
+        if received.accepted is not None:
+            return "accepted" if received.accepted.fresh else "repeated"
+        return "held" if received.result.startswith("held ") else "letter"
 
     def audit(self, outcomes: Counter[str]) -> None:
         """Each has a row, or is a repetition of one that has."""
@@ -131,7 +131,8 @@ class SqlEnvelopes:
         before = self._count()
         while self._worker.service.background.drain_inbox():
             pass
-        left = self._world.database.value("SELECT count(*) FROM inbox")
+        due = "SELECT count(*) FROM inbox WHERE coalesce(not_before, '-infinity') <= service_now()"
+        left = self._world.database.value(due)
         assert left == 0, f"{left} rows stay in the inbox"
         after = self._count()
         letters = after["letter"] - before["letter"]

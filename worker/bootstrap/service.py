@@ -107,6 +107,7 @@ def _receive(
 ) -> ReceiveEnvelope:
     return ReceiveEnvelope(
         messages=MessageStore(shared.database),
+        inbox=InboxStore(shared.database),
         routing=shared.routing,
         dead_letters=dead_letters,
         answer=answer,

@@ -69,6 +69,8 @@ class NewMessage:
     expires_at: datetime | None
     max_pending: int
     """Limit of waiting messages per user; beyond it, this one is skipped."""
+    not_before: datetime | None = None
+    """It is accepted then, and not earlier; None = at once."""
     skip: str | None = None
     """An outcome that it has from the start, so that it is not answered; None = none yet."""
 
@@ -149,6 +151,13 @@ def user_item(text: str, parts: Sequence[dict[str, object]]) -> dict[str, object
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """A message that waits in the inbox for its `not_before`."""
+
+    inbox_id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Accepted:
     """A committed message, and its place among the user's other messages."""
 
@@ -178,6 +187,6 @@ class Received:
     """What became of an envelope."""
 
     accepted: Accepted | None
-    """None = it became a dead letter."""
+    """None = it became a dead letter, or waits for its `not_before`."""
     result: str
     """The result of its task, see `worker.domain.results`."""

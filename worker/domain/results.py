@@ -3,6 +3,7 @@
     answered message=32 turn=22        refused envelope_invalid user
     waiting message=32                 dead no_answer message=32 turn=22
     repeated message=32                skipped opt_out message=32
+    held inbox=7
 
 Never a text, an address or a channel's id. docs/how-to/watch-with-flower.md lists the forms.
 """

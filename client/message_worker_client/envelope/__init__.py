@@ -115,6 +115,7 @@ class Envelope(BaseModel):
     agent: Annotated[str, StringConstraints(min_length=1, max_length=64)] | None = None
     sent_at: Time | None = None
     expires_at: Time | None = None
+    not_before: Time | None = None
     signals: list[Annotated[str, StringConstraints(max_length=64)]] = Field(
         default_factory=list, max_length=16
     )
@@ -134,7 +135,7 @@ class Envelope(BaseModel):
             raise ValueError(f"at most {MAX_KEY_BYTES} bytes of UTF-8")
         return value
 
-    @field_validator("sent_at", "expires_at", mode="before")
+    @field_validator("sent_at", "expires_at", "not_before", mode="before")
     @classmethod
     def _is_a_time(cls, value: object) -> object:
         text = value.isoformat() if isinstance(value, datetime) else value

@@ -19,6 +19,7 @@ from worker.domain.errors import BrokerAwayError, DatabaseAwayError
 from worker.domain.messages import NewMessage
 from worker.domain.routing import Agent, Routing
 from worker.handlers.intake.accept import parse_and_route
+from worker.store.sql import Row
 
 ENQUEUE = "SELECT enqueue_message(%s::jsonb)"
 
@@ -348,8 +349,8 @@ def test_a_claim_that_waited_while_more_was_accepted_claims_again(
     drain = mike.service.background.drain_inbox
     answering = threading.Thread(target=mike.service.answer, args=(accepted.user_id,))
 
-    def judge(raw: bytes) -> tuple[NewMessage, None]:
-        message = parse_and_route(json.loads(raw), drain.routing)
+    def judge(row: Row) -> tuple[NewMessage, None]:
+        message = parse_and_route(json.loads(row.content), drain.routing)
         if message.message_id == "m-3":  # the second has locked the row
             answering.start()
             waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"

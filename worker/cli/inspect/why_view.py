@@ -115,7 +115,13 @@ def print_not_accepted(
         return
     for waiting in inbox:
         at = moment(waiting.created_at, waiting.now)
-        warn(f"row {waiting.id} of inbox has it, since {at}: no worker has accepted it yet")
+        until = waiting.not_before
+        why = (
+            "no worker has accepted it yet"
+            if until is None or until <= waiting.now
+            else (f"it waits for its not_before, {moment(until, waiting.now)}")
+        )
+        warn(f"row {waiting.id} of inbox has it, since {at}: {why}")
     for one in refused:
         over = f", {one.resolution}" if one.resolution else ""
         warn(

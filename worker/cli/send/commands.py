@@ -57,6 +57,7 @@ def send(
     agent: Annotated[str | None, typer.Option(help="Which agent answers.")] = None,
     sent_at: Annotated[str | None, typer.Option(help="RFC 3339 with an offset.")] = None,
     expires_at: Annotated[str | None, typer.Option(help="Do not answer after this.")] = None,
+    not_before: Annotated[str | None, typer.Option(help="Do not answer before this.")] = None,
     reply_to: _ReplyTo = None,
     file: _File = None,
     users: _Users = None,
@@ -76,7 +77,7 @@ def send(
         )
     flags = given(channel=channel, user=user, text=text, message_id=message_id)
     flags |= given(recipient=recipient, thread=thread, agent=agent, reply_to=reply_to)
-    flags |= given(sent_at=sent_at, expires_at=expires_at)
+    flags |= given(sent_at=sent_at, expires_at=expires_at, not_before=not_before)
     run = None
     if file is not None:
         run = FileSend(file=file, flags=flags, users=users)

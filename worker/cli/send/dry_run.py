@@ -81,6 +81,7 @@ def _route(message: NewMessage, routing: Routing) -> dict[str, Any]:
         "debounce_s": policy.debounce_s,
         "reorder_s": policy.reorder_s,
         "max_wait_s": message.max_wait_s,
+        "not_before": message.not_before,
         "expires_at": message.expires_at,
         "max_pending": message.max_pending,
         "persist": policy.persist,
@@ -114,6 +115,8 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
         f" reorder {facts['reorder_s']:g} s where sent_at is given),"
         f" at most {facts['max_wait_s']:g} s"
     )
+    if facts["not_before"]:
+        yield f"held until    {facts['not_before']}"
     yield f"expires       {facts['expires_at'] or 'never'}"
     yield f"skipped       where {facts['max_pending']} of this person wait already (overflow)"
     thread = "kept at Telnyx" if facts["persist"] else "none, each turn stands alone"

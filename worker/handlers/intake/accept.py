@@ -47,9 +47,16 @@ def commit(
     return accepted
 
 
-def parse_and_route(document: object, routing: Routing) -> NewMessage:
+def parse_and_route(
+    document: object,
+    routing: Routing,
+    *,
+    not_before: datetime | None = None,
+    expires_at: datetime | None = None,
+) -> NewMessage:
     """Check an envelope and choose its agent, from the configuration alone.
 
+    `not_before`, `expires_at`: of the entry around the envelope, whose own fields come first.
     Raises `EnvelopeError`.
     """
     envelope = parse_envelope(document)
@@ -68,8 +75,11 @@ def parse_and_route(document: object, routing: Routing) -> NewMessage:
         Attachment(content_type=one.content_type, url=one.url, data=one.data)
         for one in envelope.attachments
     )
-    # Without `sent_at` there is nothing to sort by, so nothing to wait for.
-    reorder_s = policy.reorder_s if envelope.sent_at is not None else 0.0
+    not_before = envelope.not_before or not_before
+    # A message that was held back takes its place among those of that later time.
+    sent_at = max((at for at in (envelope.sent_at, not_before) if at is not None), default=None)
+    # Without a time there is nothing to sort by, and what was held back overtook nothing.
+    reorder_s = policy.reorder_s if envelope.sent_at is not None and not_before is None else 0.0
     return NewMessage(
         who=channel_address(envelope, policy.kind),
         message_id=envelope.message_id,
@@ -78,10 +88,11 @@ def parse_and_route(document: object, routing: Routing) -> NewMessage:
         attachments=attachments,
         reply_to=envelope.reply_to,
         envelope=envelope.as_json(),
-        sent_at=envelope.sent_at,
+        sent_at=sent_at,
         hold_s=max(policy.debounce_s, reorder_s),
         max_wait_s=policy.max_wait_s,
-        expires_at=_expiry(envelope, policy),
+        expires_at=envelope.expires_at or expires_at or _expiry(sent_at, policy),
+        not_before=not_before,
         max_pending=policy.max_pending,
         skip=_why_skipped(envelope, attachments, policy),
     )
@@ -118,12 +129,10 @@ def _why_skipped(
     return signal
 
 
-def _expiry(envelope: Envelope, policy: ChannelPolicy) -> datetime | None:
-    if envelope.expires_at is not None:
-        return envelope.expires_at
-    if policy.max_age_s is None or envelope.sent_at is None:
+def _expiry(sent_at: datetime | None, policy: ChannelPolicy) -> datetime | None:
+    if policy.max_age_s is None or sent_at is None:
         return None
-    return envelope.sent_at + timedelta(seconds=policy.max_age_s)
+    return sent_at + timedelta(seconds=policy.max_age_s)
 
 
 _MAX_COMPARED: Final = 50

@@ -1,15 +1,22 @@
-"""Drains the inbox, which SQL producers write to."""
+"""Drains the inbox: messages of SQL producers, and those whose `not_before` has come."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from message_worker_client.envelope import EnvelopeError, read_envelope
 from worker.domain.errors import RetryableError
+from worker.domain.messages import Held
 from worker.domain.routing import Routing
 from worker.handlers.intake.accept import parse_and_route
-from worker.handlers.telemetry.intake import accept_span, record_accepted, record_refused
+from worker.handlers.telemetry.intake import (
+    accept_span,
+    record_accepted,
+    record_held,
+    record_refused,
+)
 from worker.observability import traces
 from worker.store.intake.inbox import QUEUE, InboxStore, Judged, Refused
+from worker.store.sql import Row
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,14 +41,21 @@ class DrainInbox:
         for one in taken:
             if isinstance(one, Refused):
                 record_refused(one.reason, queue=QUEUE)
+            elif isinstance(one, Held):
+                record_held(one)
             else:
                 record_accepted(one)
         self.rouse()
         return True
 
-    def _judge(self, raw: bytes) -> Judged:
+    def _judge(self, row: Row) -> Judged:
         try:
-            message = parse_and_route(read_envelope(raw), self.routing)
+            message = parse_and_route(
+                read_envelope(row.content),
+                self.routing,
+                not_before=row.not_before,
+                expires_at=row.expires_at,
+            )
         except EnvelopeError as error:
             return Refused(reason=error.reason, detail=str(error))
         # A span for each message, though a transaction commits a batch: each begins a trace.

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from message_worker_client.envelope import EnvelopeError
 from message_worker_client.envelope.wire import INBOUND
@@ -11,12 +12,18 @@ from worker.domain.results import WAITING
 from worker.domain.routing import Routing
 from worker.domain.turns.claim import Settled
 from worker.handlers.intake.accept import commit, parse_and_route
-from worker.handlers.telemetry.intake import accept_span, record_accepted, record_refused
+from worker.handlers.telemetry.intake import (
+    accept_span,
+    record_accepted,
+    record_held,
+    record_refused,
+)
 from worker.handlers.turns.answer import MAX_SLEEP_S, AnswerUser
 from worker.handlers.turns.slots import TurnSlots
 from worker.net.clock import boottime
 from worker.observability import traces
 from worker.store.dead_letters import DeadLetterStore
+from worker.store.intake.inbox import InboxStore
 from worker.store.intake.messages import MessageStore
 from worker.store.turns.fast_path import StartStore
 
@@ -26,6 +33,7 @@ class ReceiveEnvelope:
     """The use case behind the task `messages.receive`."""
 
     messages: MessageStore
+    inbox: InboxStore
     routing: Routing
     dead_letters: DeadLetterStore
     answer: AnswerUser
@@ -38,21 +46,30 @@ class ReceiveEnvelope:
         *,
         raw: Callable[[], bytes],
         queue: str,
+        not_before: datetime | None = None,
+        expires_at: datetime | None = None,
         traceparent: str | None = None,
     ) -> Received:
         """Accept an envelope and, on the fast path, answer it.
 
-        `raw` returns the bytes as they arrived; `traceparent` is the producer's. Raises
-        `RetryableError` if Postgres is away: the queue entry must then not be acknowledged.
+        `raw` returns the bytes as they arrived; `not_before`, `expires_at` and `traceparent` are
+        the queue entry's. Raises `RetryableError` if Postgres is away: the entry must then not be
+        acknowledged.
         """
         try:
-            message = parse_and_route(document, self.routing)
+            message = parse_and_route(
+                document, self.routing, not_before=not_before, expires_at=expires_at
+            )
         except EnvelopeError as error:
             reason = DeadLetterReason(error.reason)
             self.dead_letters.keep(reason=reason, raw=raw(), detail=str(error), queue=queue)
             record_refused(error.reason, queue=queue, traceparent=traceparent)
             result = f"refused {error.reason} {error.field}"
             return Received(accepted=None, result=result)
+        if message.not_before is not None:
+            held = self.inbox.hold(message)
+            record_held(held)
+            return Received(accepted=None, result=f"held inbox={held.inbox_id}")
         at_once = message.hold_s <= MAX_SLEEP_S
         if not (at_once and self.slots.take_at_once(message.agent)):
             accepted = commit(self.messages, message, starts_itself=False, traceparent=traceparent)

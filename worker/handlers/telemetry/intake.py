@@ -6,7 +6,7 @@ An `accept` span is the parent of the turn and of the deliveries that follow fro
 from contextlib import AbstractContextManager
 
 from message_worker_client.envelope.wire import INBOUND
-from worker.domain.messages import Accepted
+from worker.domain.messages import Accepted, Held
 from worker.observability import metrics, traces
 from worker.observability.logs import log
 
@@ -46,6 +46,12 @@ def record_accepted(accepted: Accepted) -> None:
         log.warning("message.conflict", message=accepted.id, user=accepted.user_id)
     else:
         log.info("message.repeated", message=accepted.id, user=accepted.user_id)
+
+
+def record_held(held: Held) -> None:
+    """Report a message that waits for its `not_before`."""
+    metrics.ACCEPTED.labels("held").inc()
+    log.info("message.held", inbox=held.inbox_id)
 
 
 def record_refused(reason: str, *, queue: str, traceparent: str | None = None) -> None:

@@ -1,7 +1,8 @@
-"""Messages of SQL producers: moved from `inbox` to `messages` in one transaction.
+"""Messages of SQL producers, and those with a `not_before`: moved from `inbox` to `messages`.
 
 One worker drains at a time, so that a program's messages are accepted in the order in which it
-inserted them. A second worker finds nothing to do.
+inserted them. A second worker finds nothing to do. What has a `not_before` waits until the
+database's clock has reached it.
 """
 
 import threading
@@ -14,7 +15,7 @@ import psycopg
 from message_worker_client.envelope.wire import HEAD_BYTES, MAX_ENTRY_BYTES, cut_to_head
 from message_worker_client.postgres import Address
 from worker.domain.errors import named
-from worker.domain.messages import Accepted, NewMessage
+from worker.domain.messages import Accepted, Held, NewMessage
 from worker.domain.reasons import DeadLetterReason as Reason
 from worker.net.clock import boottime
 from worker.observability.logs import log
@@ -31,23 +32,31 @@ CHANNEL = "worker_inbox"
 MAX_BATCH = 50
 """Envelopes per transaction. It holds the locks of their channel users until its end."""
 
-_IS_EMPTY = sql("SELECT NOT EXISTS (SELECT FROM inbox)")
+_DUE = "coalesce(not_before, '-infinity') <= service_now()"
+_NOTHING_IS_DUE = sql(f"SELECT NOT EXISTS (SELECT FROM inbox WHERE {_DUE})")
 # As bytes: the driver would parse `jsonb`, and fail for one nested deeper than its stack. A batch
 # has a few megabytes at most, and of a row beyond the cap only the first bytes leave Postgres.
-_OLDEST = sql("""
-SELECT id, octet_length(content) AS size, CASE WHEN octet_length(content) <= :cap THEN content
-    ELSE substring(content FROM 1 FOR :head) END AS content,
+_OLDEST = sql(f"""
+SELECT id, created_at, not_before, expires_at, octet_length(content) AS size,
+    CASE WHEN octet_length(content) <= :cap THEN content
+        ELSE substring(content FROM 1 FOR :head) END AS content,
     CASE WHEN octet_length(content) > :cap THEN encode(sha256(content), 'hex') END AS sha256
 FROM (
-    SELECT id, content,
-        sum(octet_length(content)) OVER (ORDER BY id) - octet_length(content) AS before
-    FROM (SELECT id, convert_to(CAST(envelope AS text), 'UTF8') AS content
-          FROM inbox ORDER BY id LIMIT :limit) AS oldest
+    SELECT *, sum(octet_length(content)) OVER (ORDER BY place, id) - octet_length(content) AS before
+    FROM (SELECT id, created_at, not_before, expires_at, coalesce(not_before, '-infinity') AS place,
+              convert_to(CAST(envelope AS text), 'UTF8') AS content
+          FROM inbox WHERE {_DUE} ORDER BY place, id LIMIT :limit) AS oldest
 ) AS measured
-WHERE before < :cap ORDER BY id
+WHERE before < :cap ORDER BY place, id
 """)
 _LIMITS = {"limit": MAX_BATCH, "cap": MAX_ENTRY_BYTES, "head": HEAD_BYTES}
 _DELETE = sql("DELETE FROM inbox WHERE id = ANY(:ids) RETURNING id")
+_HOLD = sql("""
+INSERT INTO inbox (id, envelope, created_at, not_before, expires_at) OVERRIDING SYSTEM VALUE
+VALUES (coalesce(:id, nextval(pg_get_serial_sequence('inbox', 'id'))), CAST(:envelope AS jsonb),
+    coalesce(:created_at, service_now()), :not_before, :expires_at)
+RETURNING id
+""")
 _BUSY_S = 30.0
 """For how long another process may hold the lock before it is logged: a batch takes less."""
 
@@ -62,23 +71,30 @@ class Refused:
 
 Judged: TypeAlias = tuple[NewMessage, str | None] | Refused
 """A message and its W3C trace context (None = not traced), or the fault of its envelope."""
+Judge: TypeAlias = Callable[[Row], Judged]
+"""Takes a row with `content`, `not_before` and `expires_at`."""
+Taken: TypeAlias = Accepted | Refused | Held
 
 
 class InboxStore(Store):
-    """The table `inbox`; used by one thread."""
+    """The table `inbox`."""
 
     _busy_since: float | None = None
 
-    def drain(
-        self, judge: Callable[[bytes], Judged], *, apart: bool = False
-    ) -> tuple[Accepted | Refused, ...] | None:
-        """Accept the oldest or set them aside; None = none waits, or another worker drains.
+    def hold(self, message: NewMessage) -> Held:
+        """Commit a message that shall be accepted at its `not_before`."""
+        with self._database.statement() as connection:
+            return _hold_on(connection, message)
 
+    def drain(self, judge: Judge, *, apart: bool = False) -> tuple[Taken, ...] | None:
+        """Accept the oldest or set them aside; None = none is due, or another worker drains.
+
+        Used by one thread. One with a `not_before` that was not looked at yet stays, held.
         `judge` runs inside the transaction and must be fast. `apart`: a row that raises is set
         aside, whatever the cause. Without it nothing is accepted then, and the error is raised.
         """
         with self._database.transaction() as connection:
-            if connection.execute(_IS_EMPTY).scalar_one():
+            if connection.execute(_NOTHING_IS_DUE).scalar_one():
                 self._busy_since = None
                 return None
             if not self._is_alone(connection):
@@ -103,21 +119,32 @@ class InboxStore(Store):
         return False
 
 
-def _take(connection: Connection, row: Row, judge: Callable[[bytes], Judged]) -> Accepted | Refused:
+def _hold_on(connection: Connection, message: NewMessage, row: Row | None = None) -> Held:
+    values = {
+        "id": row and row.id,
+        "created_at": row and row.created_at,
+        "envelope": message.envelope,
+        "not_before": message.not_before,
+        "expires_at": message.expires_at,
+    }
+    return Held(inbox_id=connection.execute(_HOLD, values).scalar_one())
+
+
+def _take(connection: Connection, row: Row, judge: Judge) -> Taken:
     judged: Judged = (
-        judge(row.content)
+        judge(row)
         if row.sha256 is None
         else Refused(reason=Reason.TOO_LARGE, detail=cut_to_head(row.size, row.sha256))
     )
     if isinstance(judged, Refused):
         return _set_aside(connection, row, judged)
     message, traceparent = judged
+    if message.not_before is not None and row.not_before is None:
+        return _hold_on(connection, message, row)
     return accept_on(connection, message, starts_itself=False, traceparent=traceparent)
 
 
-def _take_apart(
-    connection: Connection, row: Row, judge: Callable[[bytes], Judged]
-) -> Accepted | Refused:
+def _take_apart(connection: Connection, row: Row, judge: Judge) -> Taken:
     try:
         # A savepoint.
         with connection.driver.transaction():

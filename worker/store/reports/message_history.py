@@ -54,6 +54,7 @@ class InInbox:
 
     id: int
     created_at: datetime
+    not_before: datetime | None
     now: datetime
     """The database's time, which its age is computed with."""
 

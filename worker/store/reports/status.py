@@ -52,9 +52,11 @@ WHERE state IN ('pending', 'sending') AND created_at <= service_now() - :after
 GROUP BY 1, 2 ORDER BY 1, 2
 """)
 _INBOX = sql("""
-SELECT 'inbox' AS name, 'waiting' AS state, count(*) AS count, min(created_at) AS since,
-    CAST(extract(epoch FROM service_now() - min(created_at)) AS float8) AS age_s
-FROM inbox WHERE created_at <= service_now() - :after HAVING count(*) > 0
+SELECT 'inbox' AS name, 'waiting' AS state, count(*) AS count, min(since) AS since,
+    CAST(extract(epoch FROM service_now() - min(since)) AS float8) AS age_s
+FROM (SELECT greatest(created_at, not_before) AS since FROM inbox
+    WHERE coalesce(not_before, '-infinity') <= service_now()) AS due
+WHERE since <= service_now() - :after HAVING count(*) > 0
 """)
 # A diverged user keeps the open turn, and open turns have an index. A user who is being erased may
 # have none, and counts there alone.

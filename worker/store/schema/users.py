@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, UniqueConstraint, text
+from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from worker.domain.states import MessageState
@@ -136,10 +136,15 @@ class Message(Base):
 
 
 class InboxEntry(Base):
-    """A raw envelope of a producer that speaks SQL; accept drains it."""
+    """A raw envelope of a producer that speaks SQL, or one that shall wait; accept drains it."""
 
     __tablename__ = "inbox"
+    __table_args__ = (Index("ix_inbox_due", text("coalesce(not_before, '-infinity')"), "id"),)
 
     id: Mapped[BigIntKey]
     envelope: Mapped[dict[str, Any]]
     created_at: Mapped[CreatedAt]
+    not_before: Mapped[datetime | None]
+    """It is accepted then; NULL = at once, or not looked at yet."""
+    expires_at: Mapped[datetime | None]
+    """Of the queue entry that it came in; an envelope's own `expires_at` comes first."""
