@@ -22,13 +22,6 @@ RESERVED_THREADS = 16
 """Threads that turns never use, so that intake and deliveries continue while Telnyx is slow."""
 
 Need = Literal["database_url", "listen_database_url", "broker_url", "telnyx_api_key", "namespace"]
-SECRETS: Final[tuple[Need, ...]] = (
-    "database_url",
-    "listen_database_url",
-    "broker_url",
-    "telnyx_api_key",
-)
-"""Settings that hold a password or a key; each may come from a file instead."""
 NOWHERE: dict[Need, object] = {
     "database_url": "postgresql://nowhere.invalid/",
     "listen_database_url": None,
@@ -37,6 +30,8 @@ NOWHERE: dict[Need, object] = {
     "namespace": UUID(int=0),
 }
 """Values that lead nowhere, for settings that a command does not need."""
+SECRETS: Final = tuple(name for name in NOWHERE if name != "namespace")
+"""Settings that hold a password or a key; each may come from a file instead."""
 
 
 class Settings(BaseSettings):

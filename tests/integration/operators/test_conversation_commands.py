@@ -241,7 +241,7 @@ def test_who_held_the_lease_before_a_command_writes_nothing_any_more(world: Worl
     mike.receive(world.envelope("hello again"))
     conversation = store.take(ChannelUserId(1)).open[0]
     with pytest.raises(StaleLeaseError):
-        store.reset(user.lease, conversation, turn=None)
+        store.reset(user, conversation)
     assert world.database.value("SELECT closed_at IS NULL FROM conversations WHERE id = 2")
 
 

@@ -46,7 +46,7 @@ def chat(
     Uses the service that runs; if none does, starts one for the chat. Lines may come from a pipe:
     echo "Hello" | worker chat
     """
-    from worker.cli.local.service import EmbeddedServers, service
+    from worker.cli.local.service import not_configured, service
     from worker.cli.send.producer import OutcomeWatch, check, outcomes_in, producer
     from worker.config.agents_file import load_agents
     from worker.config.settings import settings_for
@@ -56,7 +56,7 @@ def chat(
     # A wrong option of the command ends it before anything starts.
     check({"message_id": "-", "text": "-", **fields}, routing)
     with (
-        service(EmbeddedServers.not_configured()) as settings,
+        service(not_configured()) as settings,
         producer(settings.broker_url) as queue,
         outcomes_in(settings.database_url) as outcomes,
     ):

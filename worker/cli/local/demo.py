@@ -17,7 +17,7 @@ from worker.bootstrap.reports import open_database
 from worker.cli.console import print_line
 from worker.cli.errors import CommandError
 from worker.cli.local.demo_view import CAROL, SCRIPT, DemoView
-from worker.cli.local.service import EmbeddedServers, attached, service
+from worker.cli.local.service import SERVERS, attached, service
 from worker.cli.send.producer import OutcomeWatch, broker_is_away, check, outcomes_in, producer
 from worker.config.agents_file import load_agents
 from worker.config.settings import sandbox_dir
@@ -49,7 +49,7 @@ def run() -> None:
             "SANDBOX_DIR to another folder"
         )
     with (
-        service(EmbeddedServers()) as settings,
+        service(SERVERS) as settings,
         producer(settings.broker_url) as queue,
         outcomes_in(settings.database_url) as outcomes,
     ):

@@ -11,9 +11,9 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Self
 
@@ -46,36 +46,23 @@ _SIMULATOR: Final = (
 """Answers that look like a model's and take as long."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EmbeddedServers:
-    """Which servers are embedded."""
+SERVERS: Final[Mapping[str, Need]] = {
+    "postgres": "database_url",
+    "redis": "broker_url",
+    "simulator": "telnyx_api_key",
+}
+"""The servers that can be embedded, each with the setting that names a configured one."""
 
-    postgres: bool = True
-    redis: bool = True
-    simulator: bool = True
 
-    @classmethod
-    def not_configured(cls) -> Self:
-        """Embed the servers that the environment does not name; an empty variable names none."""
-        return cls(
-            postgres=not is_configured("DATABASE_URL"),
-            redis=not is_configured("BROKER_URL"),
-            simulator=not is_configured("TELNYX_API_KEY"),
-        )
+def not_configured() -> frozenset[str]:
+    """Return the servers that the environment does not name; an empty variable names none."""
+    return frozenset(one for one, need in SERVERS.items() if not is_configured(need.upper()))
 
-    def __bool__(self) -> bool:
-        """Whether any is."""
-        return self.postgres or self.redis or self.simulator
 
-    def configured(self) -> tuple[Need, ...]:
-        """Return the settings that the environment has to provide."""
-        named: dict[Need, bool] = {
-            "database_url": self.postgres,
-            "broker_url": self.redis,
-            "telnyx_api_key": self.simulator,
-            "namespace": bool(self) and not os.environ.get("NAMESPACE"),
-        }
-        return tuple(name for name, is_embedded in named.items() if not is_embedded)
+def needs_beside(servers: Collection[str]) -> tuple[Need, ...]:
+    """Return the settings that the environment has to provide beside these embedded servers."""
+    needs = tuple(need for one, need in SERVERS.items() if one not in servers)
+    return needs if servers and not os.environ.get("NAMESPACE") else (*needs, "namespace")
 
 
 def attached() -> bool:
@@ -92,7 +79,7 @@ def attached() -> bool:
 
 
 @contextmanager
-def embedded(servers: EmbeddedServers) -> Iterator[str | None]:
+def embedded(servers: Collection[str]) -> Iterator[str | None]:
     """Run these servers, point our environment at them, migrate the embedded database.
 
     Yields the version of the embedded Redis: the wheel's is older than a system's. Raises
@@ -101,7 +88,8 @@ def embedded(servers: EmbeddedServers) -> Iterator[str | None]:
     from worker.sandbox.sandbox import Sandbox  # noqa: PLC0415 - see above
     from worker.sandbox.server import SandboxError  # noqa: PLC0415
 
-    sandbox = Sandbox(sandbox_dir(), **asdict(servers), simulator_options=_SIMULATOR)
+    wanted = {one: one in servers for one in SERVERS}
+    sandbox = Sandbox(sandbox_dir(), **wanted, simulator_options=_SIMULATOR)
     try:
         sandbox.start()
     except (SandboxError, ChildProcessError) as error:
@@ -119,7 +107,7 @@ def embedded(servers: EmbeddedServers) -> Iterator[str | None]:
 
 
 @contextmanager
-def service(servers: EmbeddedServers) -> Iterator[Settings]:
+def service(servers: Collection[str]) -> Iterator[Settings]:
     """Return the settings of a running service with at least one worker.
 
     `servers` are embedded if no sandbox runs in this folder; without any, the configured service is

@@ -9,7 +9,7 @@ Promises: the worker stops first, then Flower, then the embedded servers; no pro
 
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -22,7 +22,7 @@ from worker.cli.console import out, print_line
 from worker.cli.errors import CommandError
 
 if TYPE_CHECKING:
-    from worker.cli.local.service import EmbeddedServers, FlowerAt
+    from worker.cli.local.service import FlowerAt
     from worker.net.child_process import ChildProcess
 
 _TICK_S: Final = 0.2
@@ -46,13 +46,13 @@ def up(*, migrate: _Migrate = False, flower: _Flower = True, flower_port: _Flowe
     """
     from worker.cli import migrations
     from worker.cli.local import service
-    from worker.cli.local.service import EmbeddedServers, embedded
+    from worker.cli.local.service import embedded
     from worker.config.agents_file import load_agents
     from worker.config.settings import load_settings, sandbox_dir, settings_for
 
-    servers, folder = EmbeddedServers.not_configured(), sandbox_dir()
+    servers, folder = service.not_configured(), sandbox_dir()
     # A bad setting ends the command before anything starts.
-    load_agents(settings_for(*servers.configured()).agents_file)
+    load_agents(settings_for(*service.needs_beside(servers)).agents_file)
     redis_version = None
     with ExitStack() as stack:
         if servers:
@@ -98,15 +98,15 @@ def _supervise(worker: "ChildProcess", flower: "ChildProcess | None", stops: Seq
 
 
 def _banner(
-    servers: "EmbeddedServers", flower: "FlowerAt | None", folder: Path, redis_version: str | None
+    servers: Collection[str], flower: "FlowerAt | None", folder: Path, redis_version: str | None
 ) -> Panel:
     table = Table.grid(padding=(0, 2))
     embedded = f"[yellow]embedded[/], kept in {folder}"
-    table.add_row("Postgres", embedded if servers.postgres else "as in DATABASE_URL")
+    table.add_row("Postgres", embedded if "postgres" in servers else "as in DATABASE_URL")
     redis = f"{embedded}, version {redis_version}"
-    table.add_row("Redis", redis if servers.redis else "as in BROKER_URL")
+    table.add_row("Redis", redis if "redis" in servers else "as in BROKER_URL")
     telnyx = "[yellow]simulated[/]: set TELNYX_API_KEY for real answers"
-    table.add_row("Telnyx", telnyx if servers.simulator else "configured (TELNYX_API_KEY)")
+    table.add_row("Telnyx", telnyx if "simulator" in servers else "configured (TELNYX_API_KEY)")
     if flower is not None:
         password = flower.password if flower.generated else "(as in FLOWER_BASIC_AUTH)"
         table.add_row("Flower", f"http://127.0.0.1:{flower.port}")

@@ -169,11 +169,11 @@ def _in_turn(
             found = replace(found, until=until)
     elif agent is None:
         found = _no_agent(history, turn.agent)
-    elif (gate := _gate(history, routing, turn.agent)) is not None:
-        found = _held_back(gate, _after(history, turn, last, timing.quiet_s(agent.call_timeout_s)))
     else:
-        found = _resting(history, turn, last, timing.quiet_s(agent.call_timeout_s))
-        found = _in_line(history, routing, found.then) or found
+        then = _after(history, turn, last, timing.quiet_s(agent.call_timeout_s))
+        gate = _gate(history, routing, turn.agent)
+        found = _held_back(gate, then) if gate else _resting(history, last, then)
+        found = (None if gate else _in_line(history, routing, then)) or found
     if history.user.paused_at is not None and turn.kind is TurnKind.MODEL:
         then = f"{found.then}; the reply is withheld, for a person has taken over"
         return replace(found, then=then)
@@ -192,11 +192,8 @@ def _at_work(history: MessageHistory, last: CallSummary | None) -> Explanation:
     return Explanation(MessageStatus.WORKER, "a worker has it in hand", until=until)
 
 
-def _resting(
-    history: MessageHistory, turn: TurnSummary, last: CallSummary | None, quiet_s: float
-) -> Explanation:
+def _resting(history: MessageHistory, last: CallSummary | None, then: str) -> Explanation:
     """Explain an open turn that no worker holds and no gate blocks."""
-    then = _after(history, turn, last, quiet_s)
     due_at = history.user.due_at
     if due_at is None:
         return Explanation(MessageStatus.STRANDED, _STRANDED)

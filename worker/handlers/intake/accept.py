@@ -146,13 +146,9 @@ def unknown_fields(names: Iterable[str]) -> list[dict[str, str | None]]:
     known = list(Envelope.model_fields)
     unknown = [name for name in names if name not in Envelope.model_fields]
     # Comparing takes time with the product of both lengths, and strangers choose these names.
-    likely = {name for name in unknown[:_MAX_COMPARED] if len(name) <= _MAX_CHARACTERS}
-    return [
-        {
-            "name": name,
-            "meant": next(iter(get_close_matches(name, known, 1, _LIKE)), None)
-            if name in likely
-            else None,
-        }
-        for name in unknown
-    ]
+    meant = {
+        name: get_close_matches(name, known, 1, _LIKE)
+        for name in unknown[:_MAX_COMPARED]
+        if len(name) <= _MAX_CHARACTERS
+    }
+    return [{"name": name, "meant": next(iter(meant.get(name, ())), None)} for name in unknown]

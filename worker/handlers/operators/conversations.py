@@ -64,8 +64,7 @@ def reset_conversation(
     conversation = user.conversation(agent) if agent else None
     if conversation is None:
         return Reset(user=user_id, agent=agent)
-    turn_id = user.turn.id if user.turn and user.turn.agent == agent else None
-    store.reset(user.lease, conversation, turn=turn_id)
+    turn_id = store.reset(user, conversation)
     log.info("conversation.reset", user=user_id, conversation=conversation.id, turn=turn_id)
     return Reset(user=user_id, agent=agent, closed=conversation.id, open_turn=turn_id)
 
@@ -115,7 +114,7 @@ class AdoptConversation:
         metadata: Mapping[str, str],
     ) -> Adopted:
         users = [one.text for one in self.telnyx.messages(telnyx_id) if one.role == "user"]
-        turn = user.turn if user.turn and user.turn.agent == agent else None
+        turn = user.turn_of(agent)
         there = self._may_be_there(turn, was, users)
         turn_id = turn.id if turn else None
         conversation = self.store.adopt(

@@ -36,8 +36,7 @@ class PublishLiveReply:
 
     def reset(self, claimed: Claimed) -> None:
         """Make frontends drop the text of this turn so far."""
-        call = self._call(claimed)
-        if call is not None:
+        if call := self._call(claimed):
             call.reset()
 
     def settled(self, claimed: Claimed, plan: Plan, state: DeliveryState | None) -> None:
@@ -47,7 +46,7 @@ class PublishLiveReply:
             text = plan.text if isinstance(plan, Reply) else plan.fallback_text
         if text is None or (isinstance(plan, Reply) and plan.source is ReplySource.ADOPTED):
             self.reset(claimed)
-        if text is not None and (call := self._call(claimed)) is not None:
+        if text is not None and (call := self._call(claimed)):
             call.done(text)
 
     def _call(self, claimed: Claimed) -> LiveReply | None:

@@ -50,11 +50,5 @@ def reopen_gates(connection: Connection, names: Collection[str]) -> None:
 
 def close_gate(connection: Connection, closing: GateClosing) -> None:
     """Close a gate, for longer with each strike in a row."""
-    connection.execute(
-        _CLOSE,
-        {
-            "name": closing.name,
-            "reason": closing.reason,
-            "wait": None if closing.wait_s is None else timedelta(seconds=closing.wait_s),
-        },
-    )
+    wait = None if closing.wait_s is None else timedelta(seconds=closing.wait_s)
+    connection.execute(_CLOSE, {"name": closing.name, "reason": closing.reason, "wait": wait})

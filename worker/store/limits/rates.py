@@ -33,20 +33,15 @@ class RateStore(Store):
     def __init__(self, database: Database, *, calls_per_second: float) -> None:
         super().__init__(database)
         self.calls_per_second = calls_per_second
-        self._gap = timedelta(seconds=1 / calls_per_second)
-        self._longest = timedelta(seconds=_FARTHEST_S) + self._gap
+        gap = timedelta(seconds=1 / calls_per_second)
+        self._values = {"gap": gap, "longest": timedelta(seconds=_FARTHEST_S) + gap}
 
     def reserve(self, patience_s: float) -> float | None:
         """Reserve the next permit and return the seconds until it; None = it is too far away."""
-        values = {
-            "gap": self._gap,
-            "patience": timedelta(seconds=patience_s),
-            "longest": self._longest,
-        }
-        row = self._row(_RESERVE, values)
+        row = self._row(_RESERVE, self._values | {"patience": timedelta(seconds=patience_s)})
         return None if row is None else float(row[0])
 
     def lead_s(self) -> float:
         """Return the seconds until the first permit that is not reserved; 0 = now."""
-        row = self._row(_LEAD, {"longest": self._longest})
+        row = self._row(_LEAD, self._values)
         return 0.0 if row is None else float(row[0])

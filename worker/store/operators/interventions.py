@@ -105,6 +105,10 @@ class LockedUser:
         """Return the open mapping of an agent."""
         return next((one for one in self.open if one.agent == agent), None)
 
+    def turn_of(self, agent: str) -> OpenTurn | None:
+        """Return the open turn if it is this agent's."""
+        return self.turn if self.turn and self.turn.agent == agent else None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConversationOwner:
@@ -152,14 +156,17 @@ class InterventionStore(Store):
             doubt_until=connection.execute(_DOUBT, values).scalar_one(),
         )
 
-    def reset(self, lease: Lease, conversation: OpenConversation, *, turn: TurnId | None) -> None:
-        """Close a mapping; `turn`, its open turn, continues with a new one."""
+    def reset(self, user: LockedUser, conversation: OpenConversation) -> TurnId | None:
+        """Close a mapping; return the turn that is open on it, which continues with a new one."""
+        open_turn = user.turn_of(conversation.agent)
+        turn = open_turn.id if open_turn else None
         with self._database.transaction() as connection:
-            _go_on(connection, lease, turn)
+            _go_on(connection, user.lease, turn)
             close_conversation(connection, conversation.id, reason="reset")
             if turn is not None:
                 connection.execute(_MOVE_TURN, {"turn_id": turn, "to": None})
-            note(connection, "conversation.reset", lease, turn, conversation=conversation.id)
+            note(connection, "conversation.reset", user.lease, turn, conversation=conversation.id)
+        return turn
 
     def owner(self, telnyx_id: TelnyxConversationId) -> ConversationOwner | None:
         """Return the mapping of a Telnyx conversation."""

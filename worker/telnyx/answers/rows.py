@@ -50,11 +50,11 @@ def conversation_of(row: Mapping[str, object]) -> Conversation | None:
     )
 
 
-def message_of(row: Mapping[str, object]) -> ThreadMessage | None:
-    """Return the row's message; None if its role or text is not as documented."""
+def message_of(row: Mapping[str, object]) -> ThreadMessage:
+    """Return the row's message. RetryableError: its role or text is not as documented."""
     role, text, metadata = row.get("role"), row.get("text"), row.get("metadata")
     if not isinstance(role, str) or not isinstance(text, str | None):
-        return None
+        raise RetryableError("list messages: unreadable answer")
     return ThreadMessage(
         role=role,
         text=text or "",
@@ -135,7 +135,7 @@ def _read_once(read_page: Callable[[int, int], Answer]) -> list[ThreadMessage] |
     last_page: list[ThreadMessage] = []
     for number in range(1, _MAX_PAGES + 1):
         answer = read_page(number, PAGE_SIZE)
-        page, total = _messages_of(answer), _total(answer)
+        page, total = list(map(message_of, rows_of("list messages", answer))), _total(answer)
         if number == 1:
             first_total = total
         if total != first_total:
@@ -148,13 +148,6 @@ def _read_once(read_page: Callable[[int, int], Answer]) -> list[ThreadMessage] |
             return messages if len(messages) == total else None
         last_page = page
     raise RetryableError(f"list messages: more than {_MAX_PAGES} pages")
-
-
-def _messages_of(answer: Answer) -> list[ThreadMessage]:
-    messages = [message_of(row) for row in rows_of("list messages", answer)]
-    if None in messages:
-        raise RetryableError("list messages: unreadable answer")
-    return [message for message in messages if message is not None]
 
 
 def _total(answer: Answer) -> int | None:
