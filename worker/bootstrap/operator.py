@@ -11,7 +11,7 @@ from worker.handlers.operators.pause import set_paused
 from worker.handlers.operators.replay import Replay
 from worker.handlers.operators.say import SayToUser
 from worker.handlers.privacy.erase import EraseUser
-from worker.handlers.privacy.export import ExportUser
+from worker.handlers.privacy.export import export_user
 from worker.store.database import Database
 from worker.store.dead_letters import DeadLetterStore
 from worker.store.intake.messages import MessageStore
@@ -62,7 +62,8 @@ class Operator:
             routing=routing,
             namespace=namespace,
         )
-        self.export = ExportUser(store=ExportStore(database), raw=raw, routing=routing)
+        exports = ExportStore(database)
+        self.export = partial(export_user, store=exports, raw=raw, routing=routing)
 
     def close(self) -> None:
         """Close the connections to Telnyx and Postgres."""

@@ -96,24 +96,26 @@ def why(asked: _Message, *, text: _Text = False, as_json: Json = False) -> None:
     from worker.cli.inspect import why_view
     from worker.config.agents_file import load_agents
     from worker.config.settings import settings_for
-    from worker.handlers.operators.explain import ExplainMessage
+    from worker.domain.reports.explain_waiting import explain
+    from worker.handlers.operators.explain import find, not_accepted
     from worker.store.reports.message_history import MessageReports
 
     settings = settings_for("database_url")
     routing, timing = load_agents(settings.agents_file)
     with open_database(settings.database_url) as database:
-        explain = ExplainMessage(messages=MessageReports(database), routing=routing, timing=timing)
-        found = explain.find(asked)
+        messages = MessageReports(database)
+        found = find(messages, asked)
         if len(found) > 1:
             raise why_view.several(found)
-        explained = explain(found[0].id) if found else None
-        if explained is None:
-            why_view.print_not_accepted(*explain.not_accepted(asked), as_json=as_json)
+        history = messages.read(found[0].id) if found else None
+        if history is None:
+            why_view.print_not_accepted(*not_accepted(messages, asked), as_json=as_json)
             raise CommandError(why_view.NOT_ACCEPTED)
+    told = explain(history, routing, timing)
     if as_json:
-        print_json(why_view.facts_of(explained, routing.tools, text=text))
+        print_json(why_view.facts_of(history, told, routing.tools, text=text))
         return
-    for line in why_view.lines_of(explained, routing.tools, text=text):
+    for line in why_view.lines_of(history, told, routing.tools, text=text):
         print_line(escape_for_terminal(line))
 
 

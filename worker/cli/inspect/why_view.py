@@ -10,6 +10,7 @@ from typing import Final
 
 from worker.cli.console import clock, moment, print_json, span, warn
 from worker.cli.errors import CommandError
+from worker.domain.reports.explain_ended import Explanation
 from worker.domain.reports.message_history import (
     CallSummary,
     DeliverySummary,
@@ -17,8 +18,7 @@ from worker.domain.reports.message_history import (
     TurnSummary,
 )
 from worker.domain.states import CallState
-from worker.handlers.intake.accept import NEVER_ANSWERED
-from worker.handlers.operators.explain import Explained
+from worker.handlers.intake.accept import NEVER_ANSWERED, unknown_fields
 from worker.store.reports.message_history import Found, InInbox, RefusedEnvelope
 
 _AS_THEY_ARE: Final = ("sent_at", "expires_at", "agent", "reply_to")
@@ -30,10 +30,11 @@ NOT_ACCEPTED: Final = (
 )
 
 
-def facts_of(explained: Explained, tools: Collection[str], *, text: bool) -> dict[str, object]:
+def facts_of(
+    history: MessageHistory, told: Explanation, tools: Collection[str], *, text: bool
+) -> dict[str, object]:
     """Return the JSON document. `tools`: the names that may be shown."""
-    history, status = explained.history, asdict(explained.explanation)
-    facts = asdict(history)
+    facts, status = asdict(history), asdict(told)
     envelope = facts["message"].pop("envelope")
     del facts["calls_until"]  # a limit of the whole installation
     for call in facts["calls"]:
@@ -48,7 +49,7 @@ def facts_of(explained: Explained, tools: Collection[str], *, text: bool) -> dic
         # Scripts have known the status as `fate` since the first version.
         "where": {"fate": status.pop("status"), **status},
         "envelope": envelope_facts(envelope, text=text),
-        "unknown_fields": explained.unknown,
+        "unknown_fields": unknown_fields(envelope),
         "turn_is_before_it": history.is_behind,
         **facts,
     }
@@ -69,9 +70,10 @@ def envelope_facts(envelope: Mapping[str, object], *, text: bool) -> dict[str, o
     return facts | ({"text": envelope.get("text")} if text else {})
 
 
-def lines_of(explained: Explained, tools: Collection[str], *, text: bool) -> Iterator[str]:
+def lines_of(
+    history: MessageHistory, told: Explanation, tools: Collection[str], *, text: bool
+) -> Iterator[str]:
     """Yield the lines for people: the current state first, then the events."""
-    history, told = explained.history, explained.explanation
     message, now = history.message, history.now
     outcome = f" ({message.outcome})" if message.outcome not in {None, message.state} else ""
     yield (
@@ -90,7 +92,7 @@ def lines_of(explained: Explained, tools: Collection[str], *, text: bool) -> Ite
     for at, what in _timeline(history):
         after_s = (at - message.accepted_at).total_seconds()
         yield f"{clock(at, now)}  {'-' if after_s < 0 else '+'}{span(after_s):<8}  {what}"
-    yield from _notes(explained, tools, text=text)
+    yield from _notes(history, tools, text=text)
 
 
 def several(found: Sequence[Found]) -> CommandError:
@@ -130,15 +132,15 @@ def print_not_accepted(
         )
 
 
-def _notes(explained: Explained, tools: Collection[str], *, text: bool) -> Iterator[str]:
-    history, message = explained.history, explained.history.message
+def _notes(history: MessageHistory, tools: Collection[str], *, text: bool) -> Iterator[str]:
+    message = history.message
     yield ""
     yield f"its channel's id   {message.message_id}"
     if message.trace_id is not None:
         yield f"trace              {message.trace_id}"
     shown = envelope_facts(message.envelope, text=text)
     yield f"envelope           {', '.join(f'{name} {value}' for name, value in shown.items())}"
-    for one in explained.unknown:
+    for one in unknown_fields(message.envelope):
         meant = f": is {one['meant']} meant?" if one["meant"] else ""
         yield f"unknown field      {one['name']}{meant}"
     if message.conflicts:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from itertools import chain
 
 from worker.domain.ids import ChannelUserId
 from worker.domain.routing import Routing
@@ -11,27 +11,18 @@ from worker.store.privacy.exports import ExportStore
 from worker.store.privacy.raw_bytes import TABLES, RawStore
 
 
-@dataclass(frozen=True, kw_only=True)
-class ExportUser:
-    """Yields one JSON document in pieces: it is never in memory as a whole."""
+def export_user(
+    user_id: ChannelUserId, *, store: ExportStore, raw: RawStore, routing: Routing
+) -> Iterator[str]:
+    """Return one JSON document in pieces: it is never in memory as a whole.
 
-    store: ExportStore
-    raw: RawStore
-    routing: Routing
-
-    def __call__(self, user_id: ChannelUserId) -> Iterator[str]:
-        """Return the pieces. Raises `NotFoundError`, before the first one."""
-        who, user = self.store.user(user_id)
-        belongs = Ownership(who=who, kind=self.routing.channel(who.channel).kind)
-        return self._pieces(user_id, user, belongs)
-
-    def _pieces(self, user_id: ChannelUserId, user: str, belongs: Ownership) -> Iterator[str]:
-        yield f'{{"channel_user": {user}'
-        for name, documents in self.store.parts(user_id):
-            yield from _listed(name, documents)
-        for table in TABLES:
-            yield from _listed(table, map(_document, self.raw.scan(table, belongs)))
-        yield "}\n"
+    Raises `NotFoundError`, before the first piece.
+    """
+    who, user = store.user(user_id)
+    belongs = Ownership(who=who, kind=routing.channel(who.channel).kind)
+    parts = [_listed(name, documents) for name, documents in store.parts(user_id)]
+    parts += [_listed(table, map(_document, raw.scan(table, belongs))) for table in TABLES]
+    return chain([f'{{"channel_user": {user}'], *parts, ["}\n"])
 
 
 def _listed(name: str, documents: Iterator[str]) -> Iterator[str]:

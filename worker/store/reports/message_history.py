@@ -195,9 +195,9 @@ def _history(connection: Connection, row: Row) -> MessageHistory:
     # Not `== None` for a missing delivery: that is IS NULL, which fits every other dead letter.
     of_delivery = DeadLetter.delivery_id.in_([delivery.id] if delivery else [])
     letters = _LETTERS.where(or_(DeadLetter.message_row_id == row.id, of_delivery))
-    return MessageHistory(
-        now=row.now,
-        workers=row.workers,
+    return value_of(
+        MessageHistory,
+        row,
         message=value_of(MessageSummary, row),
         user=value_of(UserSummary, row, id=row.user_id),
         turn=turns[0] if turns else None,
@@ -208,5 +208,4 @@ def _history(connection: Connection, row: Row) -> MessageHistory:
         delivery=delivery,
         dead_letters=fetch(connection, DeadLetterSummary, letters),
         gates=tuple(value_of(ClosedGate, one) for one in connection.execute(CLOSED_GATES)),
-        calls_until=row.calls_until,
     )
