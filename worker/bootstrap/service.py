@@ -24,7 +24,7 @@ from worker.handlers.turns.rate_limit import RateLimiter
 from worker.handlers.turns.reconcile import ReconcileTurn
 from worker.handlers.turns.refusals import JudgeRefusal
 from worker.handlers.turns.run_tools import RunTools
-from worker.handlers.turns.settle import PublishLiveReply, Settle
+from worker.handlers.turns.settle import Settle
 from worker.queue.broker_client import BrokerClient
 from worker.store.database import Database
 from worker.store.dead_letters import DeadLetterStore
@@ -127,7 +127,8 @@ def _answer(shared: SharedParts, broker: BrokerClient) -> AnswerUser:
     settle = Settle(
         turns=turns,
         wake_delivery=broker.wake_delivery,
-        live_reply=PublishLiveReply(live=shared.live, namespace=shared.namespace),
+        live=shared.live,
+        namespace=shared.namespace,
     )
     return AnswerUser(
         claims=shared.leased(ClaimStore),

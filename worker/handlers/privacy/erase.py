@@ -23,10 +23,6 @@ from worker.store.privacy.raw_bytes import TABLES, RawStore
 from worker.telnyx.conversations import Conversations
 
 
-class NotErasedError(RetryableError):
-    """Telnyx did not delete everything. The user stays blocked and no row was deleted."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class EraseUser:
     """Removes everything about one channel user, here and at Telnyx.
@@ -55,7 +51,8 @@ class EraseUser:
         """Erase, and return what was removed, by earlier runs too. Safe to repeat at any point.
 
         From the first call on nothing new starts for the user. Raises `NotNowError` (a worker or
-        Telnyx is busy with them), `NotErasedError`, `NotFoundError` and `StaleLeaseError`.
+        Telnyx is busy with them), `RetryableError` (Telnyx did not delete everything: the user
+        stays blocked and no row was deleted), `NotFoundError` and `StaleLeaseError`.
         """
         who = self.store.who(user_id)
         belongs = self._ownership(who)
@@ -111,7 +108,7 @@ class EraseUser:
         except DatabaseAwayError:
             raise
         except WorkerError as error:
-            raise NotErasedError(
+            raise RetryableError(
                 f"Telnyx has deleted {deleted} conversations and not all of them ({error})."
                 " The rows are still here: run it again"
             ) from error

@@ -190,7 +190,7 @@ class AnswerUser:
         window = CallWindow.since(
             t0, timeout_s=agent.call_timeout_s, send_grace_s=self.timing.send_grace_s
         )
-        sink = self.settle.live_reply.sink(claimed)
+        sink = self.settle.live_sink(claimed)
         began_s = boottime()
         with post_span(claimed):
             outcome = self.responses.create(self._request(claimed), window, sink)
@@ -206,7 +206,7 @@ class AnswerUser:
         )
         if not isinstance(plan, UseTools):
             return self.settle(claimed, outcome, plan)
-        self.settle.live_reply.reset(claimed)
+        self.settle.reset_live(claimed)
         with_tools = self.turns.start_tools(claimed, outcome, plan.calls)
         record_tools_wanted(claimed, outcome, plan.calls)
         return self._go_on(with_tools)

@@ -17,56 +17,19 @@ _SHOWN = frozenset({DeliveryState.PENDING, DeliveryState.SENT})
 
 
 @dataclass(frozen=True, kw_only=True)
-class PublishLiveReply:
-    """Publishes the text of agents that stream; the reply that counts is the stored one.
+class Settle:
+    """Commits a plan; a reply that is to be delivered gets its wake after the commit.
 
+    The text of agents that stream is published meanwhile; the reply that counts is the stored one.
     Attempts are numbered over all calls of a turn, so that a frontend knows the newer text.
     """
-
-    live: LiveReplies | None
-    """None = no agent streams."""
-    namespace: UUID
-
-    def sink(self, claimed: Claimed) -> Callable[[str | None], None] | None:
-        """Return the function that takes the pieces of the next call; None = nothing streams."""
-        call = self._call(claimed)
-        if call is None:
-            return None
-        return lambda piece: call.reset() if piece is None else call.text(piece)
-
-    def reset(self, claimed: Claimed) -> None:
-        """Make frontends drop the text of this turn so far."""
-        if call := self._call(claimed):
-            call.reset()
-
-    def settled(self, claimed: Claimed, plan: Plan, state: DeliveryState | None) -> None:
-        """Publish the outcome of a committed plan. `state`: of the reply's delivery."""
-        text = None
-        if state in _SHOWN and isinstance(plan, Reply | GiveUp):
-            text = plan.text if isinstance(plan, Reply) else plan.fallback_text
-        if text is None or (isinstance(plan, Reply) and plan.source is ReplySource.ADOPTED):
-            self.reset(claimed)
-        if text is not None and (call := self._call(claimed)):
-            call.done(text)
-
-    def _call(self, claimed: Claimed) -> LiveReply | None:
-        if self.live is None or not claimed.agent.stream:
-            return None
-        # The call of a committed intent is not among the turn's calls yet.
-        earlier = len(claimed.turn.calls)
-        attempt = earlier if claimed.intent is not None else max(earlier - 1, 0)
-        name = topic(self.namespace, claimed.who)
-        return LiveReply(self.live, name, turn=claimed.turn.id, attempt=attempt)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settle:
-    """Commits a plan; a reply that is to be delivered gets its wake after the commit."""
 
     turns: TurnStore
     wake_delivery: Callable[[ChannelUserId], None]
     """Publishes a hint, which may get lost: the sweeper finds the delivery then."""
-    live_reply: PublishLiveReply
+    live: LiveReplies | None
+    """None = no agent streams."""
+    namespace: UUID
 
     def __call__(self, claimed: Claimed, outcome: CallOutcome | None, plan: Plan) -> Settled:
         """Commit the outcome of a call (None = there was none) and the plan that follows.
@@ -78,5 +41,32 @@ class Settle:
         record_settled(claimed, outcome, plan)
         if settled.delivery is DeliveryState.PENDING:
             self.wake_delivery(claimed.lease.user_id)
-        self.live_reply.settled(claimed, plan, settled.delivery)
+        text = None
+        if settled.delivery in _SHOWN and isinstance(plan, Reply | GiveUp):
+            text = plan.text if isinstance(plan, Reply) else plan.fallback_text
+        if text is None or (isinstance(plan, Reply) and plan.source is ReplySource.ADOPTED):
+            self.reset_live(claimed)
+        if text is not None and (call := self._live_reply(claimed)):
+            call.done(text)
         return settled
+
+    def live_sink(self, claimed: Claimed) -> Callable[[str | None], None] | None:
+        """Return the function that takes the pieces of the next call; None = nothing streams."""
+        call = self._live_reply(claimed)
+        if call is None:
+            return None
+        return lambda piece: call.reset() if piece is None else call.text(piece)
+
+    def reset_live(self, claimed: Claimed) -> None:
+        """Make frontends drop the text of this turn so far."""
+        if call := self._live_reply(claimed):
+            call.reset()
+
+    def _live_reply(self, claimed: Claimed) -> LiveReply | None:
+        if self.live is None or not claimed.agent.stream:
+            return None
+        # The call of a committed intent is not among the turn's calls yet.
+        earlier = len(claimed.turn.calls)
+        attempt = earlier if claimed.intent is not None else max(earlier - 1, 0)
+        name = topic(self.namespace, claimed.who)
+        return LiveReply(self.live, name, turn=claimed.turn.id, attempt=attempt)
