@@ -8,8 +8,7 @@
 # that case send it again, with the same message_id, unless the error names a field of the envelope.
 set -eu
 
-# Arguments are visible in the list of processes: so the password goes by the environment, and the
-# commands over stdin.
+# Arguments are visible in the list of processes: so the password goes by the environment.
 decoded() { # %2F and the like, as URLs spell what is not a letter or a digit
     printf '%s' "$1" | LC_ALL=C awk '
         BEGIN { for (i = 1; i < 256; i++) code[sprintf("%02X", i)] = i }
@@ -28,8 +27,12 @@ case $login in
     ;;
 esac
 
-exec 3<&0 # psql reads its commands from stdin
-PGCLIENTENCODING=UTF8 psql -X -q -A -t -v ON_ERROR_STOP=1 -v VERBOSITY=terse "$DATABASE_URL" <<'SQL'
-\set envelope `cat <&3`
-SELECT enqueue_message(:'envelope');
-SQL
+# The envelope goes over stdin into a temporary table, as one line: in the text of a statement it
+# would stand in Postgres's log. JSON has none of the characters that COPY is told to look for.
+{
+    tr '\r\n' '  '
+    echo
+} | PGCLIENTENCODING=UTF8 psql -X -q -A -t -v ON_ERROR_STOP=1 -v VERBOSITY=terse \
+    -c 'CREATE TEMPORARY TABLE envelope (content text)' \
+    -c "\\copy envelope FROM pstdin (FORMAT csv, DELIMITER E'\\x01', QUOTE E'\\x02', FORCE_NOT_NULL (content))" \
+    -c 'SELECT enqueue_message(content::jsonb) FROM envelope' "$DATABASE_URL"

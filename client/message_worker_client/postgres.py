@@ -53,7 +53,10 @@ _FOREIGN: Final = {
     "encoding": "leave it out: it is always UTF-8",
 }
 """Parameters of other libraries -> the fix. Only these names are shown: the text may be secret."""
-_NUMERIC: Final = ("port", "connect_timeout", "keepalives_idle", "tcp_user_timeout")
+_NUMERIC: Final = (
+    *("port", "connect_timeout", "tcp_user_timeout"),
+    *("keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count"),
+)
 _NUMBERS: Final = re.compile(r"-?\d*(,\d*)*", re.ASCII)
 _UNKNOWN: Final = re.compile(r'invalid URI query parameter: "(\w+)"')
 

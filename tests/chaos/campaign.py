@@ -26,6 +26,7 @@ from tests.chaos.verdict import (
     places,
     said,
 )
+from tests.chaos.waits import AFTER_S, HOLD_ALL, Span, check_waits, unexplained_s, untouched
 from tests.support.oracle import Expectations, MessageKey, Violation, check
 from tests.support.tcp_proxy import Mode
 
@@ -33,6 +34,8 @@ SLACK_S = 0.5
 """Forgiven when requests overlap at Telnyx: on a busy machine clients are noticed to leave late."""
 _TICK_S = 0.1
 _PROGRESS_S = 1.0
+_EXCUSED_S = 3.0
+"""Before a gate was seen; while Postgres is away, it is not looked at."""
 _PLAIN_PROGRESS_S = 15.0
 
 _COUNTS = """
@@ -40,7 +43,9 @@ SELECT count(*) AS accepted, count(outcome) AS final,
     (SELECT count(*) FROM replies WHERE source = 'adopted') AS adopted,
     (SELECT count(*) FROM deliveries WHERE state IN ('pending', 'sending')) AS undelivered,
     (SELECT count(*) FROM channel_users WHERE diverged_at IS NOT NULL) AS diverged,
-    (SELECT array_agg(name) FROM gates WHERE closed_until > now()) AS gates FROM messages
+    (SELECT array_agg(name) FROM gates WHERE closed_until > now()) AS gates,
+    (SELECT count(*) FROM gates WHERE closed_until > now()
+        AND reason NOT LIKE '%% for several users') AS excused FROM messages
 """
 
 
@@ -82,6 +87,10 @@ class Report:
     faults: list[str] = field(default_factory=list)
     failed_faults: list[str] = field(default_factory=list)
     exits: list[dict[str, object]] = field(default_factory=list)
+    waits: int = 0
+    """Of messages that nothing befell themselves."""
+    longest_wait_s: float = 0.0
+    """Of these, without the time in which all had to wait."""
     planned: int = 0
     publishes: int = 0
     healed_in_s: float = 0.0
@@ -104,6 +113,8 @@ class Campaign:
     began: float = field(default_factory=time.monotonic)
     gates: set[str] = field(default_factory=set)
     active: list[str] = field(default_factory=list)
+    excused: list[Span] = field(default_factory=list)
+    """When everybody had to wait."""
     _stop: threading.Event = field(default_factory=threading.Event)
     _shown: float = 0.0
     _looked: float = 0.0
@@ -151,12 +162,15 @@ class Campaign:
 
     def _hurt(self, hurts: Hurts, planned: Planned) -> None:
         self.active.append(planned.kind)
+        began = time.time()
         try:
             hurts(planned)
         except Exception as error:  # noqa: BLE001 - a fault that fails is a failed campaign
             self.report.failed_faults.append(f"{planned}: {type(error).__name__}: {error}")
         finally:
             self.active.remove(planned.kind)
+            if planned.kind in HOLD_ALL:
+                self.excused.append(Span(began, time.time() + AFTER_S))
 
     def _heal(self) -> None:
         for thread in self._hurting:
@@ -185,9 +199,14 @@ class Campaign:
         row = {"accepted": -1, "final": -2, "undelivered": -1}
         if phase == "faults" and now - self._looked < _PROGRESS_S:
             return row
-        self._looked = now
+        since_s, self._looked = now - self._looked, now
         (row,) = self.looker.rows(_COUNTS)
         self.gates |= set(row["gates"] or ())
+        if row["excused"]:
+            # It may have been closed since the last look, and stay so until the next.
+            self.excused.append(
+                Span(time.time() - min(since_s, _EXCUSED_S), time.time() + _PROGRESS_S)
+            )
         if now - self._shown >= (_PLAIN_PROGRESS_S if plain else _PROGRESS_S):
             self._shown = now
             running = sum(seat.worker.is_running for seat in self.stage.seats)
@@ -245,6 +264,11 @@ def _judge(campaign: Campaign) -> None:
     evidence = Evidence(looker=looker, log=log, workers=stage.fleet.folder)
     rows = looker.rows("SELECT id, channel_user_id, idempotency_key FROM deliveries")
     given_up = evidence.given_up()
+    waits = untouched(looker)
+    report.waits = len(waits)
+    report.longest_wait_s = round(
+        max((unexplained_s(one.span, campaign.excused) for one in waits), default=0.0), 1
+    )
     violations: list[Violation] = [
         *check(
             looker,
@@ -268,6 +292,7 @@ def _judge(campaign: Campaign) -> None:
         ),
         *check_given_up(given_up),
         *check_letters(evidence.letters()),
+        *check_waits(waits, campaign.excused),
         *check_notes(
             stage.noted(), {text.partition(" tool:")[0] for text in places(producer.plan)}
         ),

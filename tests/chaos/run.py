@@ -69,6 +69,10 @@ def _show(report: Report, folder: Path | None) -> None:
         f"{report.planned} messages in {report.publishes} publishes, {len(report.faults)} faults,"
         f" final {report.healed_in_s} s after healing, {report.took_s} s in all"
     )
+    print(
+        f"{report.waits} messages that nothing befell waited {report.longest_wait_s} s at most,"
+        " without the time in which all had to wait"
+    )
     for line in [*report.failed_faults, *report.violations[:_SHOWN]]:
         print(f"VIOLATED  {line}")
     if len(report.violations) > _SHOWN:

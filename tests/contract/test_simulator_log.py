@@ -187,6 +187,20 @@ def test_steering_that_makes_no_sense_is_a_422(path: str, body: object) -> None:
         assert httpx.post(f"{sim.root_url}/sim/{path}", json=body).status_code == 422
 
 
+def test_locked_controls_want_the_key() -> None:
+    with (
+        running_simulator(SimulatorConfig(lock_controls=True)) as sim,
+        httpx.Client(base_url=sim.root_url) as stranger,
+    ):
+        for method, path in (("GET", "/sim/log"), ("GET", "/%73im/log"), ("DELETE", "/sim/faults")):
+            assert stranger.request(method, path).status_code == 401
+        unlock = {"lock_controls": False}
+        assert stranger.post("/sim/config", json=unlock).status_code == 401
+        stranger.headers["authorization"] = f"Bearer {sim.api_key}"
+        assert stranger.get("/sim/log").status_code == 200
+        assert stranger.post("/sim/config", json=unlock).status_code == 200
+
+
 def test_settings_that_make_no_sense_are_refused_at_once() -> None:
     with running_simulator() as sim, pytest.raises(ValueError, match="no such setting"):
         sim.reconfigure(colour="red")

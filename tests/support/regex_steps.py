@@ -118,6 +118,30 @@ def _contains(op: Any, value: Any, one: str) -> bool:  # noqa: ANN401
     raise NotImplementedError(op)
 
 
+def example(pattern: str, repeats: int) -> str:
+    """A text that the pattern matches: of branches the first, of what may repeat so many."""
+    return "".join(_written(list(_parser.parse(pattern)), repeats))
+
+
+def _written(ops: Any, repeats: int) -> Iterator[str]:  # noqa: ANN401
+    for op, value in ops:
+        match op:
+            case c.LITERAL:
+                yield chr(value)
+            case c.NOT_LITERAL | c.ANY | c.IN:
+                fits = (one for one in 'a0 <="\\[{-/:,;\n' if _Walk(one)._fits(op, value, 0))
+                yield next(fits, "")
+            case c.SUBPATTERN:
+                yield from _written(value[3], repeats)
+            case c.BRANCH:
+                yield from _written(value[1][0], repeats)
+            case c.ATOMIC_GROUP:
+                yield from _written(value, repeats)
+            case c.MAX_REPEAT | c.POSSESSIVE_REPEAT:
+                least, most, inner = value
+                yield from [*_written(inner, repeats)] * min(max(least, repeats), int(most))
+
+
 def literals(pattern: str) -> str:
     """Characters that the pattern names, to build hostile texts of."""
     return "".join(dict.fromkeys(re.sub(r"\\(.)", r"\1", re.sub(r"[()?:*+|^$]", "", pattern))))

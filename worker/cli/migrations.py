@@ -37,6 +37,8 @@ _TAKE: Final = (
     b"LOCK TABLE alembic_version IN SHARE UPDATE EXCLUSIVE MODE",
     # It stays open until the last migration has ended.
     b"SET LOCAL idle_in_transaction_session_timeout = 0",
+    # Postgres 17 has this one, too.
+    b"SELECT set_config(name, '0', true) FROM pg_settings WHERE name = 'transaction_timeout'",
 )
 _HOLDER: Final = b"""
 SELECT concat_ws(' ', 'process', a.pid, 'of', a.usename, nullif(a.application_name, ''))

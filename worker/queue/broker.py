@@ -13,6 +13,9 @@ from redis import Redis, RedisError
 from message_worker_client.broker_url import read_broker_url
 from message_worker_client.envelope.wire import INBOUND
 from message_worker_client.redis_client import redis_client
+from worker.domain.errors import RetryableError
+from worker.queue.gate.entry import Oversized
+from worker.queue.gate.redis_reader import MAX_VALUE_BYTES, bounded
 
 TURNS: Final = "turns"
 DELIVERIES: Final = "deliveries"
@@ -152,34 +155,45 @@ def _depth(connection: Any, queue: str) -> int:  # noqa: ANN401 - kombu has no t
 _INDEX: Final = "unacked_index"
 """kombu's sorted set beside the hash: when each entry was taken."""
 _LISTS: Final = tuple(queue + priority for queue in QUEUES for priority in _PRIORITIES)
-_PAGE: Final = 100
+_PAGE: Final = 16
+"""Entries at a time: each may have three megabytes."""
 
 
 class QueueEntries:
     """Entries that wait on the queues, and entries that workers have taken and not acknowledged."""
 
     def __init__(self, redis: Redis) -> None:
+        pool = redis.connection_pool
+        # Of an entry larger than any message, the head comes.
+        pool.connection_class = bounded(pool.connection_class)
         self._redis: Any = redis  # its types know an entry only as text
 
     def remove(self, belongs: Callable[[bytes], bool], *, dry_run: bool = False) -> int:
-        """Remove the waiting entries that belong to a user, and return their number."""
-        removed = 0
-        for name in _LISTS:
-            entries = [entry for entry in self._entries(name) if belongs(entry)]
-            if dry_run:
-                removed += len(entries)
-            else:
-                # By value: positions shift as soon as a worker takes an entry.
-                removed += sum(self._redis.lrem(name, 0, entry) for entry in set(entries))
-        return removed
+        """Remove the waiting entries that belong to a user, and return their number.
 
-    def _entries(self, name: str) -> Iterator[bytes]:
-        start = 0
+        Raises `RetryableError` if one of them is larger than any message: only a worker can.
+        """
+        return sum(self._remove(name, belongs, dry_run=dry_run) for name in _LISTS)
+
+    def _remove(self, name: str, belongs: Callable[[bytes], bool], *, dry_run: bool) -> int:
+        start = removed = 0
         # From the end where producers push: an entry that comes or goes meanwhile may be read
         # twice, but hides none. From the other end, one that goes would make a page skip one.
         while page := self._redis.lrange(name, start, start + _PAGE - 1):
-            yield from page
+            theirs = [entry for entry in page if belongs(entry)]
             start += len(page)
+            if dry_run:
+                removed += len(theirs)
+                continue
+            if any(isinstance(entry, Oversized) for entry in theirs):
+                raise RetryableError(
+                    f"an entry of more than {MAX_VALUE_BYTES} bytes in the queue {name[:20]!r}"
+                    " names this channel user: let the workers take it, then run it again"
+                )
+            # By value: positions shift as soon as a worker takes an entry.
+            removed += sum(self._redis.lrem(name, 0, entry) for entry in set(theirs))
+            start -= len(theirs)
+        return removed
 
     def in_hand(self, belongs: Callable[[bytes], bool]) -> Sequence[bytes]:
         """Return the keys of a user's entries that were taken and not acknowledged."""

@@ -4,6 +4,7 @@ Promises: it starts whole or not at all, and after `stop`, a failed start, or th
 process by any signal no server is left. The data stay; see folder.py for the files.
 """
 
+import secrets
 import sys
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -16,7 +17,6 @@ from worker.sandbox.redis import EmbeddedRedis
 from worker.sandbox.server import EmbeddedServer, SandboxError, log_tail, make_private, size_of
 
 _SIMULATOR_TIMEOUT_S = 30.0
-_SIMULATOR_KEY = "KEY-simulated"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +64,8 @@ class SimulatorProcess(EmbeddedServer):
         self._options = options
         self._port_file = data_dir.with_suffix(".port")
         self._written_bytes = 0
+        self.api_key = f"KEY-{secrets.token_hex(16)}"
+        """Also of the controls. Random, because every user of this machine can reach the port."""
 
     @property
     def base_url(self) -> str:
@@ -75,11 +77,14 @@ class SimulatorProcess(EmbeddedServer):
         make_private(self._data_dir)
         self._port_file.unlink(missing_ok=True)
         self._written_bytes = size_of(self._log)
+        # Not as an argument: those are visible in the list of processes.
+        write_private(self._data_dir / "key", self.api_key)
         self._child = self._spawn(
             [
                 *(sys.executable, "-m", "worker", "sim", "--port", "0"),
                 *("--port-file", self._port_file, "--log", self._data_dir / "telnyx.jsonl"),
-                *("--switch", f"api_key={_SIMULATOR_KEY}", *self._options),
+                *("--key-file", self._data_dir / "key"),
+                *self._options,
             ]
         )
 
@@ -188,5 +193,5 @@ class Sandbox:
             broker_url=self.redis.url if self.redis else None,
             redis_version=self.redis.version if self.redis else None,
             telnyx_base_url=self.simulator.base_url if self.simulator else None,
-            telnyx_api_key=_SIMULATOR_KEY if self.simulator else None,
+            telnyx_api_key=self.simulator.api_key if self.simulator else None,
         )

@@ -12,12 +12,14 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 from celery import Celery
 from celery.utils.collections import LimitedSet
 
+from tests.fuzz.intake import ControlMessages
 from tests.support.intake_worker import (
     CANARY,
     FIXTURES,
@@ -28,9 +30,11 @@ from tests.support.intake_worker import (
     fixture,
     wake,
 )
+from worker.queue.gate.control import read_broadcast
 from worker.sandbox.redis import EmbeddedRedis
 
 PIDBOX = "/0.celery.pidbox"
+DROPPED = re.compile(r"control_message\.dropped +reason=(\w+)$", re.MULTILINE)
 
 
 @pytest.fixture
@@ -284,11 +288,35 @@ def test_remote_control_asks_and_changes_nothing(worker: Worker) -> None:
     assert worker.client.llen("other") == 1
     (answer,) = control.ping(timeout=1)
     assert list(answer.values()) == [{"ok": "pong"}]
-    dropped = re.findall(r"control_message\.dropped +reason=(\w+)$", worker.output(), re.MULTILINE)
+    dropped = DROPPED.findall(worker.output())
     assert len(dropped) == len(garbage_for_control()) + 10
     assert dropped.count("not_allowed") == 11
     assert_tells_nothing(worker.output())
     assert worker.peak_mb() < 200
+
+
+def test_control_messages_at_random_leave_a_worker_as_it_was(worker: Worker) -> None:
+    """Those of the fuzz, which reads them in its own process, over the exchange."""
+    kind = ControlMessages()
+    inputs = [kind.one(Random(f"exchange {number}")) for number in range(400)]  # noqa: S311
+    # Of an empty one Redis tells nobody.
+    inputs = [raw for raw in inputs if raw]
+    refused = sum(read_broadcast(raw, queue="w@h.celery.pidbox") is None for raw in inputs)
+    worker.start()
+    worker.wait_until_ready()
+    before_mb = worker.peak_mb()
+    for raw in inputs:
+        worker.client.publish(PIDBOX, raw)
+    worker.push(call("messages.receive"))
+    worker.wait_for(runs=1)
+    worker.wait(lambda: len(DROPPED.findall(worker.output())) == refused)
+    control = Celery("another app", broker=worker.broker, set_as_current=False).control
+    (answer,) = control.ping(timeout=1)
+    assert list(answer.values()) == [{"ok": "pong"}]
+    assert worker.processes[0].is_running
+    assert "Traceback" not in worker.output()
+    assert worker.peak_mb() - before_mb < 16
+    assert 0 < refused < len(inputs)
 
 
 def garbage_for_control() -> list[bytes]:
@@ -310,6 +338,7 @@ def garbage_for_control() -> list[bytes]:
         order(bomb, headers={"clock": 1, "compression": "application/x-gzip"}),
         order(b"cos\nsystem\n.", **{"content-type": "application/x-python-serialize"}),
         order(ping | {"arguments": {CANARY: 1}}),
+        order(ping | {"method": "query_task"}),
         order(ping | {"pattern": "(a+)+$", "matcher": "pcre"}),
         order(ping | {"destination": CANARY}),
         order(ping | {"reply_to": {"exchange": "", "routing_key": "inbound"}}),

@@ -1,5 +1,6 @@
 """`worker migrate`: from nothing to the newest, several at once, through poolers."""
 
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
@@ -7,8 +8,10 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg import sql as sql_text
 
 from message_worker_client import Producer
+from message_worker_client.postgres import Address
 from tests.support.cli import invoke, worker
 from tests.support.databases import fresh_database
 from tests.support.pgbouncer import IS_HERE, pgbouncer
@@ -135,6 +138,21 @@ def test_one_that_waits_too_long_names_the_holder(
     line = f"worker: another migration is running: process {pid} of postgres backup\n"
     assert (said.returncode, said.stderr) == (1, line)
     assert invoke("migrate", env=env).returncode == 0
+
+
+def test_the_lock_outlives_the_timeouts_of_the_database(empty_database: str) -> None:
+    with psycopg.connect(empty_database, autocommit=True) as other:
+        name = sql_text.Identifier(other.info.dbname)
+        for setting in ("transaction_timeout", "idle_in_transaction_session_timeout"):
+            other.execute(
+                sql_text.SQL("ALTER DATABASE {} SET {} = '100ms'").format(
+                    name, sql_text.Identifier(setting)
+                )
+            )
+        with migrations._alone(Address(empty_database)):
+            time.sleep(0.3)
+            held = "SELECT FROM pg_locks WHERE relation = 'alembic_version'::regclass AND granted"
+            assert other.execute(held).rowcount == 1
 
 
 def test_an_advisory_lock_of_any_role_stops_nothing(empty_database: str) -> None:

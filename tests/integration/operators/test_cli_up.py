@@ -82,8 +82,11 @@ def test_a_second_ctrl_c_does_not_wait_for_the_reply(sandbox_dir: Path, tmp_path
     env = {"SANDBOX_DIR": str(sandbox_dir)}
     with worker_up("--no-flower", env=env, output=tmp_path / "up.log") as up:
         up.await_text("the service is up")
-        base = running_sandbox(sandbox_dir)["TELNYX_BASE_URL"].removesuffix("/v2")
-        httpx.post(f"{base}/sim/config", json={"latency_s": 60}).raise_for_status()
+        found = running_sandbox(sandbox_dir)
+        slow = f"{found['TELNYX_BASE_URL'].removesuffix('/v2')}/sim/config"
+        assert httpx.post(slow, json={"latency_s": 60}).status_code == 401
+        key = {"Authorization": f"Bearer {found['TELNYX_API_KEY']}"}
+        httpx.post(slow, json={"latency_s": 60}, headers=key).raise_for_status()
         invoke("send", "--channel", "web", "--user", "a", "--text", "x", env=env)
         log = sandbox_dir / "simulator" / "telnyx.jsonl"
         assert eventually(lambda: b'"endpoint":"responses"' in log.read_bytes())

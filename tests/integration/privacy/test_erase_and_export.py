@@ -2,7 +2,9 @@
 
 import base64
 import json
+import socket
 import threading
+import tracemalloc
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
@@ -14,15 +16,22 @@ import pytest
 from celery import Celery
 from redis import Redis
 
+from message_worker_client.envelope.wire import MAX_ENTRY_BYTES
 from tests.support.cli import Said, invoke
 from tests.support.processes import eventually
 from tests.support.world import NAMESPACE, USER, HandDrivenWorker, World
+from worker.cli.errors import CommandError
+from worker.cli.operators import commands
 from worker.cli.operators.commands import queue_entries
 from worker.domain.deliveries import DeliveryOutcome, NotDelivered, OutgoingReply
+from worker.domain.errors import RetryableError
 from worker.domain.ids import ChannelUserId
 from worker.handlers.privacy.erase import EraseUser
 from worker.handlers.turns.find_conversation import USER_KEY, user_tag
+from worker.queue.broker import _PAGE
 from worker.sandbox.simulator import Endpoint, Match
+from worker.store.database import Database
+from worker.store.privacy.raw_bytes import RawStore
 
 WHO = f"sms:{USER}"
 OTHER = "+13125550002"
@@ -497,6 +506,75 @@ def test_nobody_is_erased_unasked(world: World) -> None:
     assert "Redis" in said.stderr
     assert world.database.rows("SELECT FROM erasures") == []
     assert world.database.value("SELECT diverged_at IS NULL FROM channel_users")
+
+
+def test_many_entries_of_one_user_go_page_by_page_and_no_other_with_them(world: World) -> None:
+    world.worker().receive(world.envelope("hello"))
+    other = b'{"of": "' + OTHER.encode() + b'"}'
+    with Redis.from_url(world.broker_url) as redis:
+        for number in range(3 * _PAGE):
+            of_theirs = json.dumps({"of": USER, "number": number // 2}).encode()
+            redis.lpush("inbound", *[of_theirs] * (number % 5), other)
+        pushed = redis.llen("inbound") - 3 * _PAGE
+        would = told(world, "erase", WHO, "--dry-run")["would_be_removed"]
+        assert would["queue_entries"] == pushed
+        assert told(world, "erase", WHO, "--yes")["removed"]["queue_entries"] == pushed
+        assert set(redis.lrange("inbound", 0, -1)) == {other}
+        assert redis.llen("inbound") == 3 * _PAGE
+
+
+def test_a_large_entry_is_never_in_memory_and_left_to_the_workers(world: World) -> None:
+    mike = world.worker()
+    accepted = mike.receive(world.envelope("hello"))
+    assert accepted is not None
+    nobody_lives(world)
+    large = json.dumps({"of": USER}).encode() + b" " * 8 * 1024 * 1024
+    with Redis.from_url(world.broker_url) as redis, queue_entries(world.broker_url) as queues:
+        assert queues is not None
+        redis.lpush("inbound", large.replace(USER.encode(), b"nobody"))
+        redis.hset("unacked", "tag", large)
+        redis.zadd("unacked_index", {"tag": 1.0})
+        tracemalloc.start()
+        removed = mike.operator.erase(accepted.user_id, queues)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert removed["queue_entries"] == 1, "the note"
+        assert peak < 4 * 1024 * 1024
+        redis.lpush("inbound", large)
+        with pytest.raises(RetryableError, match="let the workers take it"):
+            queues.remove(lambda raw: USER.encode() in raw)
+        assert (redis.llen("inbound"), redis.hlen("unacked")) == (2, 0)
+
+
+def test_of_a_large_row_of_the_inbox_the_first_bytes_decide(world: World) -> None:
+    world.worker().receive(world.envelope("hello"))
+    for name in (USER, OTHER):
+        world.database.run(
+            "INSERT INTO inbox (envelope)"
+            " VALUES (jsonb_build_object('a', %s::text, 'x', repeat('e', 3000000)))",
+            name,
+        )
+    database = Database(world.database.url, pool_size=1)
+    kept = list(RawStore(database).scan("inbox", lambda raw: USER.encode() in raw))
+    database.close()
+    assert [len(raw) for _, raw in kept] == [MAX_ENTRY_BYTES]
+    assert told(world, "erase", WHO, "--yes")["removed"]["inbox"] == 1
+    assert world.database.value("SELECT envelope->>'a' FROM inbox") == OTHER
+
+
+def test_a_redis_that_does_not_answer_is_one_line_after_a_bounded_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(commands, "_PATIENCE_S", 0.1)
+
+    def remove(port: int) -> None:
+        with queue_entries(f"redis://127.0.0.1:{port}/0") as queues:
+            assert queues is not None
+            queues.remove(lambda _: True)
+
+    silent = socket.create_server(("127.0.0.1", 0))
+    with silent, pytest.raises(CommandError, match="Redis"):
+        remove(silent.getsockname()[1])
 
 
 def test_an_error_of_whoever_reads_the_queues_is_not_taken_for_the_brokers() -> None:

@@ -8,8 +8,8 @@ import pytest
 
 from tests.support.databases import ROOT
 
-PROGRAM = """#!/bin/sh
-echo "$0 $*" >> "$SEEN"
+PROGRAM = r"""#!/bin/sh
+printf '%s\n' "$0 $*" >> "$SEEN"
 echo "REDISCLI_AUTH=$REDISCLI_AUTH PGPASSWORD=$PGPASSWORD" >> "$SECRET"
 cat > /dev/null
 echo 1

@@ -65,7 +65,13 @@ def assert_reachable(urls: SandboxUrls) -> None:
 def test_all_parts_are_reachable_and_all_are_gone_after(sandbox_dir: Path) -> None:
     with Sandbox(sandbox_dir) as sandbox:
         assert_reachable(sandbox.urls)
-        assert pids_naming(str(sandbox_dir))
+        key = str(sandbox.urls.telnyx_api_key)
+        shown = [Path(f"/proc/{pid}/cmdline").read_text() for pid in pids_naming(str(sandbox_dir))]
+        assert any("--key-file" in one for one in shown)
+        assert not any(key in one for one in shown), "all users of a machine can list these"
+        controls = f"{sandbox.urls.telnyx_base_url}".replace("/v2", "/sim/log")
+        assert httpx.get(controls).status_code == 401
+        assert httpx.get(controls, headers={"Authorization": f"Bearer {key}"}).status_code == 200
     assert not pids_naming(str(sandbox_dir))
 
 

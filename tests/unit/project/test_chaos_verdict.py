@@ -18,6 +18,7 @@ from tests.chaos.verdict import (
     explanation,
     places,
 )
+from tests.chaos.waits import Span, Wait, check_waits, unexplained_s
 
 
 def written(user: str, number: int) -> Written:
@@ -115,6 +116,32 @@ def test_a_turn_that_no_fault_explains_is_a_violation(changes: dict[str, object]
 def test_dead_letters_that_only_a_defect_makes_are_violations() -> None:
     assert list(check_letters({"envelope_invalid": 3, "not_json": 1, "gave_up": 2})) == []
     assert len(list(check_letters({"task_failed": 1, "refused": 1}))) == 2
+
+
+@pytest.mark.parametrize(
+    ("excused", "left_s"),
+    [
+        ([], 30.0),
+        ([Span(90, 100), Span(130, 140)], 30.0),
+        ([Span(100, 130)], 0.0),
+        ([Span(120, 125), Span(105, 115), Span(110, 112)], 15.0),
+        ([Span(90, 101), Span(129, 140)], 28.0),
+        ([Span(101, 102), Span(101, 103), Span(90, 110)], 20.0),
+    ],
+)
+def test_of_a_wait_counts_what_no_outage_explains(excused: list[Span], left_s: float) -> None:
+    assert unexplained_s(Span(100, 130), excused) == left_s
+
+
+def test_who_waits_for_nothing_is_a_violation() -> None:
+    waits = [Wait("m-1", Span(100, 109)), Wait("m-2", Span(100, 193)), Wait("m-3", Span(50, 193))]
+    found = list(check_waits(waits, [Span(55, 189)]))
+    assert found == []
+    found = list(check_waits(waits, [Span(60, 100)]))
+    assert [one.what for one in found] == [
+        "m-2 waited 93 s for nothing",
+        "m-3 waited 103 s for nothing",
+    ]
 
 
 def entry(key: str, text: str) -> bytes:

@@ -30,6 +30,7 @@ HIDDEN = {
     "</think>\n\nHello": "Hello",
     "a thought\n</think>\n\nHello": "Hello",
     "a thought.</think>Hello": "Hello",
+    "one</think>two</think>Hello": "Hello",
     "a thought.</think> Hello": "Hello",
     "a thought\n</think>\n<tool_call>{}</tool_call>Hello": "Hello",
     THOUGHT: "",
@@ -47,6 +48,7 @@ HIDDEN = {
     "\u200b": "",
     "\ufeff\u2060\u00a0\u200d": "",
     "\u3164\u2800\u115f": "",
+    "\ufffd\ufffd\ufffc": "",
     "\ufe0f\u034f": "",
     "<think>a</think>\u200b": "",
 }
@@ -105,8 +107,17 @@ def test_no_text_is_read_twice(parts: list[str]) -> None:
     assert is_visible(text) or text == ""
 
 
+def test_what_is_behind_thousands_of_stray_ends_is_shown() -> None:
+    assert visible_text("a thought.</think>" * 3000 + "<think>b</think>Hello") == "Hello"
+
+
 @pytest.mark.parametrize(
-    "piece", ["<think>", "</think>", "<think></think>", "`</think> ", "<", "[think", " ", "\u200b"]
+    "piece",
+    [
+        *("<think>", "</think>", "<think></think>", "`</think> ", "<", "[think", " ", "\u200b"),
+        # Thoughts that nobody opened, again and again.
+        *("a</think>", "a\n</think>\n", "<think>a</think>b</think>", "a</think>\n```"),
+    ],
 )
 def test_the_work_grows_with_the_text_and_not_faster(piece: str) -> None:
     visible_text(piece * 50_000)

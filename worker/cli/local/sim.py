@@ -14,6 +14,7 @@ from worker.cli.errors import CommandError, MisuseError
 from worker.cli.options import Host, Port
 
 if TYPE_CHECKING:
+    from worker.sandbox.simulator.behaviour.config import SimulatorConfig
     from worker.sandbox.simulator.serving.process import Place
 
 
@@ -27,6 +28,12 @@ _Log = Annotated[
 _Latency = Annotated[
     float | None, typer.Option("--latency", min=0, help="Seconds until the model answers.")
 ]
+_KeyFile = Annotated[
+    Path | None,
+    typer.Option(
+        exists=True, dir_okay=False, help="Ask for the key in this file, for the controls too."
+    ),
+]
 _Switch = Annotated[
     list[str] | None,
     typer.Option(metavar="NAME=VALUE", help="A setting of the simulator; repeatable."),
@@ -38,6 +45,7 @@ def sim(
     port: Port = 8765,
     host: Host = "127.0.0.1",
     port_file: _PortFile = None,
+    key_file: _KeyFile = None,
     seed: _Seed = None,
     log: _Log = None,
     latency_s: _Latency = None,
@@ -51,15 +59,17 @@ def sim(
     from worker.sandbox.simulator.serving.process import Place, settings_of
     from worker.sandbox.simulator.serving.process import run as serve
 
-    flags = {"seed": seed, "latency_s": latency_s}
+    flags: dict[str, object] = {"seed": seed, "latency_s": latency_s}
     given = {name: value for name, value in flags.items() if value is not None}
+    if key_file is not None:
+        given |= {"api_key": key_file.read_text().strip(), "lock_controls": True}
     try:
         config = changed(SimulatorConfig(), {**given, **settings_of(switch or [])})
     except ValueError as error:
         raise MisuseError(f"--switch: {_in_one_line(error)}") from None
     place = Place(host=host, port=port, port_file=port_file, log_path=log)
     try:
-        serve(config, place, lambda real_port: _announce(place, real_port, config.api_key))
+        serve(config, place, lambda real_port: _announce(place, real_port, config))
     except OSError as error:
         raise CommandError(f"the simulator cannot start: {error}") from None
     print_line("stopped")
@@ -77,13 +87,16 @@ def _in_one_line(error: ValueError) -> str:
     )
 
 
-def _announce(place: "Place", port: int, api_key: str) -> None:
+def _announce(place: "Place", port: int, config: "SimulatorConfig") -> None:
+    api_key = config.api_key
     host = f"[{place.host}]" if ":" in place.host else place.host
     root = f"http://{host}:{port}"
     table = Table.grid(padding=(0, 2))
     table.add_row("base URL", f"{root}/v2")
     table.add_row("key", api_key)
-    table.add_row("controls", f"{root}/sim, without a key")
+    table.add_row(
+        "controls", f"{root}/sim, {'with the' if config.lock_controls else 'without a'} key"
+    )
     table.add_row("log", escape(str(place.log_path)) if place.log_path else f"{root}/sim/log")
     table.add_row("stop", "Ctrl-C")
     out.print(Panel(table, title="Telnyx, simulated", expand=False))

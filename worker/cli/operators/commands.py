@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from worker.domain.ids import ChannelUserId
     from worker.queue.broker import QueueEntries
 
+_PATIENCE_S = 15.0
+"""For one answer of Redis, which may have a page of large entries to send."""
+
 
 def pause(who: User, *, as_json: Json = False) -> None:
     """Let a person take over: nothing is answered, and a reply on its way is withheld.
@@ -112,7 +115,7 @@ def queue_entries(broker_url: str) -> "Iterator[QueueEntries | None]":
         yield None
         return
     try:
-        with redis_client(broker_url, timeout_s=15, connect_timeout_s=3) as redis:
+        with redis_client(broker_url, timeout_s=_PATIENCE_S, connect_timeout_s=3) as redis:
             yield QueueEntries(redis)
     except RedisError as error:  # not OSError: that may be the caller's, whose stdout is closed
         raise broker_is_away(error, broker_url) from error

@@ -43,7 +43,8 @@ _LOOKS: Final = 8
 _BEFORE_A_WORD: Final = " \t`'\"\u201c\u2018\u00ab("
 _AFTER_A_WORD: Final = " \t`'\"\u201d\u2019\u00bb),.;:!?"
 _HIDDEN: Final = frozenset({"Cc", "Cf", "Cs", "Zs", "Zl", "Zp", "Mn", "Me"})
-_FILLERS: Final = frozenset("\u115f\u1160\u2800\u3164\uffa0")
+_FILLERS: Final = frozenset("\u115f\u1160\u2800\u3164\uffa0\ufffc\ufffd")
+"""Blank letters, and what stands for something that is not there."""
 
 
 def visible_text(text: str) -> str:
@@ -51,11 +52,17 @@ def visible_text(text: str) -> str:
     # Nearly every text has no tag, and each reply passes here.
     if not _has_tags(text):
         return text if is_visible(text) else ""
-    filtered = VisibleStream()
-    shown = filtered.feed(text, whole=True)
-    if shown is None or filtered.is_open:
+    for looks_left in range(_LOOKS, -1, -1):
+        filtered = VisibleStream()
+        shown = filtered.feed(text, whole=True)
+        if shown is not None:
+            break
+        # Behind thoughts that nobody opened there may be more of them; not without end, though.
+        rest = filtered.rest if looks_left > 1 else _CLOSED.split(filtered.rest)[-1]
+        text = rest.lstrip()
+    if filtered.is_open:
         shown = filtered.rest
-    return shown if is_visible(shown) else ""
+    return shown if shown and is_visible(shown) else ""
 
 
 def _has_tags(text: str) -> bool:
@@ -152,7 +159,7 @@ class VisibleStream:
             self._held = text[-_KEPT_CHARS:]
             return piece
         self._muted = True
-        self.rest = visible_text(text[stray:]).lstrip()
+        self.rest = text[stray:]
         return None
 
 

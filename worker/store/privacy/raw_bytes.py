@@ -6,6 +6,7 @@ Only their content says to whom they belong, so they are scanned page by page; `
 from collections.abc import Callable, Iterator, Sequence
 from typing import Literal, TypeAlias
 
+from message_worker_client.envelope.wire import MAX_ENTRY_BYTES
 from worker.store.database import Store
 from worker.store.sql import sql
 
@@ -16,7 +17,8 @@ _PAGE = 20
 # As bytes: the driver would parse `jsonb`, and fail for one nested deeper than its stack.
 _CONTENT: dict[Table, str] = {
     "dead_letters": "raw",
-    "inbox": "convert_to(CAST(envelope AS text), 'UTF8')",
+    # Of a row beyond what is accepted, the first bytes: they become its dead letter.
+    "inbox": f"substring(convert_to(CAST(envelope AS text), 'UTF8') FROM 1 FOR {MAX_ENTRY_BYTES})",
 }
 _READ = {
     table: sql(f"""

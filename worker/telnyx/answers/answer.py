@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Final
 
 from message_worker_client.envelope.storable import may_be_unstorable, replace_unstorable
+from message_worker_client.envelope.strict_json import check_shape
 from worker.domain.turns.calls import ToolCall
 from worker.net.answer import (
     MAX_RETRY_AFTER_S,
@@ -29,6 +30,9 @@ ACCOUNT_CODES: Final = frozenset({"10009", "10010", "20002", "20012", "20100"})
 
 Telnyx's page "API error codes", as is the next one.
 """
+
+_MANY_CHARS: Final = 256 * 1024
+"""A shorter answer is small in memory, whatever it holds."""
 
 TIMEOUT_CODE: Final = "10008"
 """Telnyx gave up waiting for a part of itself: the call may have happened."""
@@ -82,6 +86,9 @@ def read_json(body: bytes) -> object:
 def parse_json(text: str) -> object:
     """Return the text's JSON value, as `read_json` does."""
     try:
+        if len(text) > _MANY_CHARS:
+            # Empty objects take thirty times the memory of their text.
+            check_shape(text.encode("utf-8", "replace"), max_depth=len(text))
         value = _DECODER.decode(text)
         # A pair of surrogates that belong together has become one character by now.
         return _clean(value) if may_be_unstorable(text) else value

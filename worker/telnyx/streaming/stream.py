@@ -48,6 +48,8 @@ LAST_BYTES_S = 0.1
 
 _BOM = b"\xef\xbb\xbf"
 _SNIFFED_BYTES = 1024
+_MAX_TEXTS = 64
+"""Output items of one answer whose text is shown while it comes."""
 _DELTA = "response.output_text.delta"
 _ITEM = "response.output_item.done"
 _TERMINAL = frozenset({"response.completed", "response.incomplete", "response.failed"})
@@ -143,6 +145,8 @@ class Listener:
             return
         self._heard_text = True
         if self._on_text is None:
+            return
+        if item not in self._visible and len(self._visible) >= _MAX_TEXTS:
             return
         shown = self._visible[item].feed(delta)
         if shown == "":

@@ -30,6 +30,8 @@ class SimulatorConfig:
     """Everything that can be set before or, by `reconfigure`, while it runs. Times in seconds."""
 
     api_key: str = "KEY-simulated"
+    lock_controls: bool = False
+    """Whether the controls under /sim want the key, too."""
     seed: int = 0
     """Of latencies and of faults by chance. Ids are always fresh: a restart must repeat none."""
 

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from worker.sandbox.simulator.behaviour.faults import HEADER, Choice
 from worker.sandbox.simulator.behaviour.plans import Endpoint, Plan, plan_detail
-from worker.sandbox.simulator.endpoints.admin import admin_routes
+from worker.sandbox.simulator.endpoints.admin import Handler, admin_routes
 from worker.sandbox.simulator.endpoints.answers import (
     Answer,
     invalid,
@@ -71,7 +71,14 @@ def build_app(state: State) -> web.Application:
             state.end(exchange)
         return response
 
-    app = web.Application(client_max_size=_HARD_LIMIT_BYTES)
+    @web.middleware
+    async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+        locked = state.config.lock_controls and request.path.startswith("/sim/")
+        if locked and not _has_key(state, request):
+            return web.json_response({"detail": "the controls want the key"}, status=401)
+        return await handler(request)
+
+    app = web.Application(client_max_size=_HARD_LIMIT_BYTES, middlewares=[guard])
     app.add_routes(admin_routes(state))
     app.router.add_route("*", "/{tail:.*}", serve)
     return app
@@ -112,10 +119,13 @@ async def _received(state: State, request: web.Request) -> Exchange:
     )
 
 
+def _has_key(state: State, request: web.Request) -> bool:
+    return request.headers.get("authorization", "") == f"Bearer {state.config.api_key}"
+
+
 def _turned_away(state: State, exchange: Exchange, request: web.Request) -> Answer | None:
     """Return the refusal before any work; None = the request may pass."""
-    given = request.headers.get("authorization", "")
-    if given != f"Bearer {state.config.api_key}":
+    if not _has_key(state, request):
         return unauthorized()
     if exchange.endpoint is Endpoint.UNKNOWN:
         return no_such_route()
