@@ -125,7 +125,11 @@ def _build() -> WorkerApp:
 
     def keep(entry: RejectedEntry) -> None:
         built.service.dead_letters.keep(
-            reason=entry.reason, raw=entry.raw, detail=entry.detail, queue=entry.queue
+            reason=entry.reason,
+            raw=entry.raw,
+            detail=entry.detail,
+            queue=entry.queue,
+            sender=entry.sender,
         )
 
     # The order matters: Celery caches the task class with the first task.

@@ -1,10 +1,11 @@
 """Inbound messages, and how several of them become one user item."""
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import takewhile
+from typing import Final
 
 from worker.domain.ids import ChannelUserId, MessageRowId
 
@@ -49,6 +50,19 @@ class Attachment:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Sender:
+    """What a queue entry says about the program that sent it."""
+
+    task_id: str | None = None
+    """A UUID, as logs and Flower show it; None = there is no Celery task, or no id of it."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """`task`, `origin`, `lang` and `traceparent`, if they have the form that Celery gives them."""
+
+
+UNKNOWN_SENDER: Final = Sender()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NewMessage:
     """A valid envelope, routed."""
 
@@ -73,6 +87,8 @@ class NewMessage:
     """It is accepted then, and not earlier; None = at once."""
     skip: str | None = None
     """An outcome that it has from the start, so that it is not answered; None = none yet."""
+    task_id: str | None = None
+    """The Celery task that brought it, a UUID; None = it came by SQL or by a replay."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,7 +22,7 @@ from worker.domain.ids import ChannelUserId
 from worker.domain.results import NOTHING, WAITING
 from worker.observability.logs import configure_logging, log
 from worker.queue.broker import ANSWER, DELIVER
-from worker.queue.gate.base_task import DeadLetteringTask, OnDefect
+from worker.queue.gate.base_task import DeadLetteringTask, OnDefect, sender_of
 
 SWITCH_S = 0.05
 """Longest time that a thread may keep the interpreter while others wait for it.
@@ -95,7 +95,7 @@ def register_tasks(app: Any) -> None:
             envelope,
             raw=lambda: task.request.raw_body,
             queue=INBOUND,
-            traceparent=task.request.get("traceparent"),
+            sender=sender_of(task.request),
         )
         return str(received.result)
 

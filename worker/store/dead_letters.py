@@ -4,21 +4,25 @@ Those of refused envelopes are inserted here. Those of messages and deliveries a
 their end, in `turns/settle.py` and `delivery/deliveries.py`.
 """
 
+import json
 from dataclasses import dataclass
 from datetime import datetime
+from uuid import UUID
 
 from worker.domain.ids import ChannelUserId, DeadLetterId, DeliveryId, MessageRowId
+from worker.domain.messages import UNKNOWN_SENDER, Sender
 from worker.domain.states import DeadLetterKind, Resolution
 from worker.store.database import Store
 from worker.store.sql import Connection, sql
 
 _KEEP = sql("""
-INSERT INTO dead_letters (kind, raw, queue, reason, detail, created_at)
-VALUES ('envelope', :raw, :queue, :reason, :detail, service_now())
+INSERT INTO dead_letters (kind, raw, queue, reason, detail, created_at, task_id, sender)
+VALUES ('envelope', :raw, :queue, :reason, :detail, service_now(), CAST(:task_id AS uuid),
+    CAST(:sender AS jsonb))
 """)
 _SELECT = """
 SELECT l.id, l.kind, l.message_row_id AS message, l.delivery_id AS delivery, l.raw, l.queue,
-    l.reason, l.detail, l.created_at, l.resolution,
+    l.reason, l.detail, l.created_at, l.resolution, l.task_id, l.sender,
     coalesce(m.channel_user_id, d.channel_user_id) AS "user"
 FROM dead_letters l
 LEFT JOIN messages m ON m.id = l.message_row_id
@@ -71,6 +75,10 @@ class DeadLetter:
     message: MessageRowId | None
     delivery: DeliveryId | None
     resolution: Resolution | None
+    task_id: UUID | None
+    """The Celery task that brought it, as logs and Flower have it; None = none, or not known."""
+    sender: dict[str, str] | None
+    """Headers of its sender: `task`, `origin`, `lang`, `traceparent`."""
     raw: bytes | None
     """The bytes as they arrived: personal data, never for a log."""
 
@@ -78,13 +86,21 @@ class DeadLetter:
 class DeadLetterStore(Store):
     """Dead letters."""
 
-    def keep(self, *, reason: str, raw: bytes, detail: str, queue: str) -> None:
+    def keep(
+        self,
+        *,
+        reason: str,
+        raw: bytes,
+        detail: str,
+        queue: str,
+        sender: Sender = UNKNOWN_SENDER,
+    ) -> None:
         """Commit bytes that are not a valid envelope. Raises `DatabaseAwayError`.
 
         `detail` names the field and the fix, never the value.
         """
         with self._database.statement() as connection:
-            keep_on(connection, reason=reason, raw=raw, detail=detail, queue=queue)
+            keep_on(connection, reason=reason, raw=raw, detail=detail, queue=queue, sender=sender)
 
     def find(
         self, *, reason: str | None = None, resolved: bool = False, after: int = 0, limit: int = 100
@@ -119,7 +135,16 @@ class DeadLetterStore(Store):
         return True
 
 
-def keep_on(connection: Connection, *, reason: str, raw: bytes, detail: str, queue: str) -> None:
+def keep_on(
+    connection: Connection,
+    *,
+    reason: str,
+    raw: bytes,
+    detail: str,
+    queue: str,
+    sender: Sender = UNKNOWN_SENDER,
+) -> None:
     """Insert a dead letter within a transaction of the caller."""
     values = {"raw": raw, "queue": queue, "reason": reason, "detail": detail}
-    connection.execute(_KEEP, values)
+    headers = json.dumps(dict(sender.headers)) if sender.headers else None
+    connection.execute(_KEEP, values | {"task_id": sender.task_id, "sender": headers})

@@ -59,6 +59,7 @@ def values_of_message(message: NewMessage, traceparent: str | None) -> dict[str,
         "sent_at": message.sent_at,
         "expires_at": message.expires_at,
         "traceparent": traceparent,
+        "task_id": message.task_id,
     }
 
 

@@ -14,6 +14,7 @@ from datetime import date, datetime
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     AwareDatetime,
     BaseModel,
     ConfigDict,
@@ -64,6 +65,12 @@ Time = Annotated[
     AwareDatetime,
     WithJsonSchema({"type": "string", "format": "date-time", "pattern": TIME.pattern}),
 ]
+
+
+def _small(value: str) -> str:
+    if _size(value) > MAX_METADATA_BYTES:
+        raise ValueError(f"at most {MAX_METADATA_BYTES} bytes of UTF-8")
+    return value
 
 
 class EnvelopeAttachment(BaseModel):
@@ -121,7 +128,9 @@ class Envelope(BaseModel):
     )
     attachments: list[EnvelopeAttachment] = Field(default_factory=list, max_length=16)
     reply_to: Annotated[str, StringConstraints(min_length=1, max_length=64)] | None = None
-    metadata: dict[str, str] = Field(default_factory=dict, max_length=16)
+    metadata: dict[str, Annotated[str, AfterValidator(_small)]] = Field(
+        default_factory=dict, max_length=16
+    )
 
     @field_validator("user", "recipient", "thread", "message_id", mode="after")
     @classmethod
@@ -138,7 +147,14 @@ class Envelope(BaseModel):
     @field_validator("sent_at", "expires_at", "not_before", mode="before")
     @classmethod
     def _is_a_time(cls, value: object) -> object:
-        text = value.isoformat() if isinstance(value, datetime) else value
+        match value:
+            case datetime():
+                text: object = value.isoformat()
+            # An aware datetime as Celery's JSON writes it.
+            case {"__type__": "datetime", "__value__": written}:
+                text = written
+            case _:
+                text = value
         # `fromisoformat` raises for a day that the calendar does not have.
         with suppress(ValueError):
             if text is None or (
@@ -154,13 +170,6 @@ class Envelope(BaseModel):
     def _short_enough(cls, value: str) -> str:
         if _size(value) > MAX_TEXT_BYTES:
             raise ValueError(f"at most {MAX_TEXT_BYTES} bytes of UTF-8")
-        return value
-
-    @field_validator("metadata")
-    @classmethod
-    def _small_values(cls, value: dict[str, str]) -> dict[str, str]:
-        if any(_size(one) > MAX_METADATA_BYTES for one in value.values()):
-            raise ValueError(f"values of at most {MAX_METADATA_BYTES} bytes")
         return value
 
     @model_validator(mode="after")
@@ -218,15 +227,33 @@ def parse_envelope(document: object) -> Envelope:
         fault = error.errors(include_url=False, include_input=False, include_context=False)[0]
     # Not inside the handler: pydantic's error quotes the input.
     field = ".".join(str(part) for part in _shown(fault["loc"])) or "envelope"
-    raise EnvelopeError("envelope_invalid", field, fault["msg"].removeprefix("Value error, "))
+    fix = _key_at(fault["loc"], document) + fault["msg"].removeprefix("Value error, ")
+    raise EnvelopeError("envelope_invalid", field, fix)
 
 
 def _shown(place: tuple[int | str, ...]) -> Iterator[int | str]:
-    """Return the names on the way to a fault, but no key that a producer made up."""
+    """Return the names on the way to a fault, but no key that a producer made up.
+
+    Positions in a list count from 0.
+    """
     for at, part in enumerate(place):
         inside = place[0] == "attachments" and part in EnvelopeAttachment.model_fields
         if at == 0 or isinstance(part, int) or inside:
             yield part
+
+
+_KEY: Final = re.compile(r"[a-z][a-z0-9_]{0,31}")
+"""A key of `metadata` that looks like a name in a program. Others may be what somebody wrote."""
+
+
+def _key_at(place: tuple[int | str, ...], document: Mapping[str, Any]) -> str:
+    """Return the key of `metadata` at fault, or its position from 1; empty for other faults."""
+    match place:
+        case ("metadata", str() as key, *_):
+            position = list(document["metadata"]).index(key) + 1
+            return f"{key}: " if _KEY.fullmatch(key) else f"value {position}: "
+        case _:
+            return ""
 
 
 def _size(text: str) -> int:

@@ -4,10 +4,15 @@ import json
 from collections.abc import Iterator
 
 import pytest
+from structlog.testing import capture_logs
 
 from tests.support.cli import Said, invoke
 from tests.support.fleet import Ground, agents_file, fresh_ground
+from tests.support.intake_worker import fixture
 from tests.support.world import NAMESPACE, World
+from worker.domain.messages import Sender
+from worker.domain.reasons import DeadLetterReason
+from worker.queue.gate.entry import RejectedEntry
 from worker.sandbox.postgres import EmbeddedPostgres
 
 QUICK_WATCHDOG = "stall_after_s = 2.5\nwatch_s = 0.2\ndrain_s = 1.0\n"
@@ -91,6 +96,42 @@ def test_dead_letters_are_listed_shown_replayed_and_dismissed(world: World) -> N
     assert run(world, "dead-letters", "dismiss", strange).returncode == 1
     assert "no dead letters" in run(world, "dead-letters", "list").stdout
     assert len(json.loads(run(world, "dead-letters", "list", "--all", "--json").stdout)) == 2
+
+
+def test_a_dead_letter_knows_its_sender(world: World) -> None:
+    mike = world.worker()
+    entry = json.loads(fixture("good_python"))
+    entry["headers"] |= {"task": "messages.recieve", "origin": "gen7@shop-1"}
+    task_id = entry["headers"]["id"]
+    rejected = RejectedEntry.of(
+        json.dumps(entry).encode(), reason=DeadLetterReason.UNKNOWN_TASK, detail="", queue="inbound"
+    )
+    keep = RejectedEntry.from_args(rejected.as_args())
+    mike.service.dead_letters.keep(
+        reason=keep.reason, raw=keep.raw, detail="", queue=keep.queue, sender=keep.sender
+    )
+    sender = Sender(task_id=task_id, headers={"task": "messages.receive", "origin": "gen8@shop-2"})
+    with capture_logs() as lines:
+        mike.service.receive(
+            {**world.envelope("a secret"), "metadata": {"order": 7}},
+            raw=lambda: b"[]",
+            queue="inbound",
+            sender=sender,
+        )
+    (line,) = (one for one in lines if one["event"] == "envelope.refused")
+    assert line["detail"] == "metadata: order: Input should be a valid string"
+
+    by_gate, by_envelope = mike.operator.dead_letters.find()
+    assert (str(by_gate.task_id), str(by_envelope.task_id)) == (task_id, task_id)
+    shown = run(world, "dead-letters", "show", str(by_gate.id)).stdout
+    assert f"task_id      {task_id}" in shown
+    assert "origin       gen7@shop-1" in shown
+    assert "task         messages.recieve" in shown
+    as_json = json.loads(run(world, "dead-letters", "show", str(by_envelope.id), "--json").stdout)
+    assert as_json["task_id"] == task_id
+    assert as_json["sender"] == {"task": "messages.receive", "origin": "gen8@shop-2"}
+    listed = json.loads(run(world, "dead-letters", "list", "--json").stdout)
+    assert [one["task_id"] for one in listed] == [task_id, task_id]
 
 
 @pytest.fixture

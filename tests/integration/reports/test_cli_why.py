@@ -12,6 +12,8 @@ from tests.support.databases import fresh_database
 from tests.support.world import NAMESPACE, HandDrivenWorker, World, running_world
 from worker.domain.deliveries import DeliveryOutcome, NotDelivered, OutgoingReply, Sent
 from worker.domain.ids import ChannelUserId
+from worker.domain.messages import Sender
+from worker.queue.gate.entry import uuid_of
 from worker.sandbox.postgres import EmbeddedPostgres
 from worker.sandbox.simulator.behaviour.config import SimulatorConfig
 
@@ -288,6 +290,24 @@ def test_an_unknown_id_is_looked_for_where_it_was_not_accepted(ground: Ground) -
     found = json.loads(ground.run("why", "in-1", "--json").stdout)
     assert (len(found["inbox"]), found["dead_letters"]) == (1, [])
     assert SECRET not in ground.run("why", "refused-1", "--json").stdout
+
+
+def test_the_id_of_a_task_finds_its_message_or_its_dead_letter(ground: Ground) -> None:
+    task, other = "0e4a4be5-8d3c-4f2e-9d38-52a0f0a2f7c1", "order/4711 of Mike"
+    for asked, fields in ((task, {}), (other, {"agent": "nobody"})):
+        sender = Sender(task_id=uuid_of(asked), headers={"origin": "gen7@shop-1"})
+        envelope = ground.envelope(**fields)
+        ground.mike.service.receive(envelope, raw=lambda: b"[]", queue="inbound", sender=sender)
+    found = json.loads(ground.run("why", task, "--json").stdout)
+    assert found["message"]["state"] == "answered"
+    said = ground.run("why", other)
+    assert said.returncode == 1
+    assert "unknown_agent, agent: the configuration has none of that name" in said.stderr
+    assert "no accepted message has this id" in ground.run("why", task[:-1] + "0").stderr
+    held = ground.envelope(not_before="2999-01-01T00:00:00Z")
+    sender = Sender(task_id=task[:-1] + "2")
+    ground.mike.service.receive(held, raw=lambda: b"[]", queue="inbound", sender=sender)
+    assert "of inbox has it" in ground.run("why", task[:-1] + "2").stderr
 
 
 def test_a_message_is_named_by_number_by_its_channels_id_or_with_its_person(ground: Ground) -> None:

@@ -80,7 +80,8 @@ _Message = Annotated[
     str,
     typer.Argument(
         metavar="MESSAGE",
-        help="Number of the message, the channel's own id, or CHANNEL:USER:MESSAGE-ID.",
+        help="Number of the message, CHANNEL:USER:MESSAGE-ID, the channel's own id, or the id of"
+        " the Celery task that brought it.",
     ),
 ]
 _Text = Annotated[bool, typer.Option("--text", help="Also print the texts of message and reply.")]

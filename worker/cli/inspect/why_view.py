@@ -25,8 +25,9 @@ _AS_THEY_ARE: Final = ("sent_at", "expires_at", "agent", "reply_to")
 # The model may have invented the name, with words of the sender in it.
 _NO_TOOL: Final = "(no tool of ours)"
 NOT_ACCEPTED: Final = (
-    "no accepted message has this id; give our number, CHANNEL:USER:MESSAGE-ID or the"
-    " channel's own id. One that is still in Redis has no row yet: see worker status"
+    "no accepted message has this id; give our number, CHANNEL:USER:MESSAGE-ID, the"
+    " channel's own id or that of the Celery task. One that is still in Redis has no row yet: see"
+    " worker status"
 )
 
 

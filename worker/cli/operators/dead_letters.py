@@ -64,9 +64,10 @@ def show_letter(
     if raw and letter.raw is not None:
         facts["raw"] = letter.raw.decode("utf-8", "backslashreplace")
     if as_json:
-        print_json(facts)
+        print_json(facts | {"sender": letter.sender})
         return
-    for name, value in facts.items():
+    # The headers of its sender are facts like the others.
+    for name, value in (facts | (letter.sender or {})).items():
         print_line(f"{name:<12} {escape_for_terminal(str(value))}")
     if letter.raw is not None and not raw:
         print_line(f"{'raw':<12} {len(letter.raw)} bytes, shown by --raw")
@@ -107,5 +108,6 @@ def _age(letter: "DeadLetter") -> str:
 
 def _facts(letter: "DeadLetter") -> dict[str, object]:
     facts = asdict(letter) | {"created_at": letter.created_at.isoformat()}
-    del facts["raw"]
+    # The sender's host is for who asks about one of them.
+    del facts["raw"], facts["sender"]
     return facts

@@ -53,11 +53,12 @@ def parse_and_route(
     *,
     not_before: datetime | None = None,
     expires_at: datetime | None = None,
+    task_id: str | None = None,
 ) -> NewMessage:
     """Check an envelope and choose its agent, from the configuration alone.
 
     `not_before`, `expires_at`: of the entry around the envelope, whose own fields come first.
-    Raises `EnvelopeError`.
+    `task_id`: the Celery task that brought it, a UUID. Raises `EnvelopeError`.
     """
     envelope = parse_envelope(document)
     policy = routing.channel(envelope.channel)
@@ -95,6 +96,7 @@ def parse_and_route(
         not_before=not_before,
         max_pending=policy.max_pending,
         skip=_why_skipped(envelope, attachments, policy),
+        task_id=task_id,
     )
 
 

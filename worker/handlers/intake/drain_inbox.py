@@ -40,7 +40,7 @@ class DrainInbox:
             return False
         for one in taken:
             if isinstance(one, Refused):
-                record_refused(one.reason, queue=QUEUE)
+                record_refused(one.reason, detail=one.detail, queue=QUEUE)
             elif isinstance(one, Held):
                 record_held(one)
             else:
@@ -55,6 +55,7 @@ class DrainInbox:
                 self.routing,
                 not_before=row.not_before,
                 expires_at=row.expires_at,
+                task_id=row.task_id and str(row.task_id),
             )
         except EnvelopeError as error:
             return Refused(reason=error.reason, detail=str(error))

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from message_worker_client.envelope import EnvelopeError
 from message_worker_client.envelope.wire import INBOUND
-from worker.domain.messages import Accepted, NewMessage, Received
+from worker.domain.messages import UNKNOWN_SENDER, Accepted, NewMessage, Received, Sender
 from worker.domain.reasons import DeadLetterReason
 from worker.domain.results import WAITING
 from worker.domain.routing import Routing
@@ -48,22 +48,30 @@ class ReceiveEnvelope:
         queue: str,
         not_before: datetime | None = None,
         expires_at: datetime | None = None,
-        traceparent: str | None = None,
+        sender: Sender = UNKNOWN_SENDER,
     ) -> Received:
         """Accept an envelope and, on the fast path, answer it.
 
-        `raw` returns the bytes as they arrived; `not_before`, `expires_at` and `traceparent` are
-        the queue entry's. Raises `RetryableError` if Postgres is away: the entry must then not be
+        `raw` returns the bytes as they arrived; `not_before` and `expires_at` are the
+        queue entry's. Raises `RetryableError` if Postgres is away: the entry must then not be
         acknowledged.
         """
+        traceparent = sender.headers.get("traceparent")
         try:
             message = parse_and_route(
-                document, self.routing, not_before=not_before, expires_at=expires_at
+                document,
+                self.routing,
+                not_before=not_before,
+                expires_at=expires_at,
+                task_id=sender.task_id,
             )
         except EnvelopeError as error:
             reason = DeadLetterReason(error.reason)
-            self.dead_letters.keep(reason=reason, raw=raw(), detail=str(error), queue=queue)
-            record_refused(error.reason, queue=queue, traceparent=traceparent)
+            detail = str(error)
+            self.dead_letters.keep(
+                reason=reason, raw=raw(), detail=detail, queue=queue, sender=sender
+            )
+            record_refused(reason, detail=detail, queue=queue, traceparent=traceparent)
             result = f"refused {error.reason} {error.field}"
             return Received(accepted=None, result=result)
         if message.not_before is not None:

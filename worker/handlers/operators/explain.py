@@ -3,15 +3,17 @@
 import unicodedata
 from collections.abc import Mapping
 from typing import Final
+from uuid import UUID
 
 from worker.handlers.operators.replay import NotReplayableError, envelope_in
+from worker.queue.gate.entry import uuid_of
 from worker.store.reports.message_history import Found, InInbox, MessageReports, RefusedEnvelope
 
 _MAX_ROW_ID: Final = 2**63 - 1
 
 
 def find(messages: MessageReports, asked: str) -> tuple[Found, ...]:
-    """Find messages by our number, CHANNEL:USER:MESSAGE-ID, or the channel's own id.
+    """Find messages by our number, CHANNEL:USER:MESSAGE-ID, the channel's own id, or a task's.
 
     The first form that matches anything wins, in this order.
     """
@@ -28,7 +30,7 @@ def find(messages: MessageReports, asked: str) -> tuple[Found, ...]:
         found = messages.by_address(channel, pairs)
         if found:
             return found
-    return messages.by_message_id(asked)
+    return messages.by_message_id(asked) or messages.by_task(_task(asked))
 
 
 def not_accepted(
@@ -38,8 +40,15 @@ def not_accepted(
     names = {asked, unicodedata.normalize("NFC", asked)}
     parts = asked.split(":")
     names |= {":".join(parts[place:]) for place in range(2, len(parts))}
-    inbox = [one for name in sorted(names) for one in messages.in_inbox(name)]
-    return inbox, [one for one in messages.refused() if _message_id(one.raw) in names]
+    inbox = list(messages.in_inbox(names, _task(asked)))
+    found = {one.id: one for one in messages.refused_task(_task(asked))}
+    found |= {one.id: one for one in messages.refused() if _message_id(one.raw) in names}
+    return inbox, list(found.values())
+
+
+def _task(asked: str) -> UUID:
+    """Return the id under which rows have a task, whose own need not be a UUID."""
+    return UUID(uuid_of(asked))
 
 
 def _message_id(raw: bytes) -> str | None:

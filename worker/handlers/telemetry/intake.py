@@ -54,8 +54,11 @@ def record_held(held: Held) -> None:
     log.info("message.held", inbox=held.inbox_id)
 
 
-def record_refused(reason: str, *, queue: str, traceparent: str | None = None) -> None:
-    """Report an envelope that became a dead letter; it has a span of its own."""
+def record_refused(reason: str, *, detail: str, queue: str, traceparent: str | None = None) -> None:
+    """Report an envelope that became a dead letter; it has a span of its own.
+
+    `detail` names the field and the fix, never the value.
+    """
     with accept_span(queue=queue, parent=traceparent, refused=reason):
         metrics.REFUSED.labels(reason).inc()
-        log.warning("envelope.refused", reason=reason, queue=queue)
+        log.warning("envelope.refused", reason=reason, detail=detail, queue=queue)

@@ -23,12 +23,20 @@ from celery.worker.request import Request
 from structlog.contextvars import bound_contextvars
 
 from worker.domain.errors import RetryableError, named
+from worker.domain.messages import Sender
 from worker.domain.reasons import DeadLetterReason
 from worker.domain.results import has_failed
-from worker.queue.gate.entry import RejectedEntry
+from worker.queue.gate.entry import SENDER_HEADERS, RejectedEntry
 from worker.queue.gate.gate import HIDDEN, GatedMessage
 
 _FRAMES = 6
+
+
+def sender_of(request: Any) -> Sender:  # noqa: ANN401 - Celery publishes no types
+    """Return the sender of a running task, from the headers that the gate has let through."""
+    headers = {name: request.get(name) for name in SENDER_HEADERS}
+    given = {name: value for name, value in headers.items() if isinstance(value, str)}
+    return Sender(task_id=request.id, headers=given)
 
 
 class OnDefect(Enum):
@@ -123,6 +131,7 @@ class DeadLetteringTask(Task):
                     reason=DeadLetterReason.TASK_FAILED,
                     detail=defect,
                     queue=self.request.delivery_info["routing_key"],
+                    sender=sender_of(self.request),
                 )
             )
         except Exception:  # noqa: BLE001 - for any error, the message must not be acknowledged

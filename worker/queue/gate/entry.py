@@ -16,21 +16,35 @@ import base64
 import hashlib
 import re
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Self
 
+from message_worker_client.envelope.storable import is_storable
 from message_worker_client.envelope.strict_json import JsonRefusedError, read_json
 from message_worker_client.envelope.wire import HEAD_BYTES, MAX_ENTRY_BYTES, cut_to_head
 from worker.domain.errors import PermanentError
+from worker.domain.messages import UNKNOWN_SENDER, Sender
 from worker.domain.reasons import DeadLetterReason as Reason
 from worker.observability.traces import TRACEPARENT
+from worker.queue.unwrap import layers
 
 _UTF8_NAMES: Final = frozenset({"", "utf-8", "utf8", "us-ascii", "ascii", "binary"})
 """Values of `content-encoding` under which JSON is UTF-8; some clients call all bytes "binary"."""
 _OVERHEAD_BYTES: Final = 64 * 1024
 """Room for headers and properties beside a body of the permitted size."""
 _UUID: Final = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
-_LINKS: Final = {"root_id": _UUID, "parent_id": _UUID, "traceparent": TRACEPARENT}
+_NAME: Final = re.compile(r"[\w.@:-]{1,255}", re.ASCII)
+_LINKS: Final = {
+    "root_id": _UUID,
+    "parent_id": _UUID,
+    "traceparent": TRACEPARENT,
+    "origin": _NAME,
+    "lang": _NAME,
+}
+SENDER_HEADERS: Final = ("task", "origin", "lang", "traceparent")
+"""Headers that a dead letter keeps."""
+_OF_SENDER: Final = {name: _LINKS.get(name, _NAME) for name in SENDER_HEADERS}
 _FOREIGN_IDS: Final = uuid.UUID("6f1d6d0a-8a0c-5d0e-9a55-6a1f7b1f2c10")
 
 
@@ -55,7 +69,7 @@ class Entry:
     """A UUID. Any other id is replaced by a UUID derived from it: ids are logged, and a producer's
     own may contain an address."""
     links: dict[str, str]
-    """`root_id` and `parent_id` if they are UUIDs; `traceparent` if it is valid."""
+    """Headers that Celery or we read, see `_LINKS`, if they have the form of such a header."""
     args: list[Any]
     kwargs: dict[str, Any]
     body: bytes
@@ -71,15 +85,10 @@ class Entry:
         entry, body, payload = read_message(raw, max_body_bytes=max_body_bytes)
         headers, task, task_id = _names(entry.get("headers"), payload)
         args, kwargs = _arguments(payload)
-        links = {
-            name: link
-            for name, fits in _LINKS.items()
-            if isinstance(link := headers.get(name), str) and fits.fullmatch(link)
-        }
         return cls(
             task=task,
-            task_id=task_id if _UUID.fullmatch(task_id) else str(uuid.uuid5(_FOREIGN_IDS, task_id)),
-            links=links,
+            task_id=uuid_of(task_id),
+            links=_fitting(headers, _LINKS),
             args=args,
             kwargs=kwargs,
             body=body,
@@ -87,6 +96,30 @@ class Entry:
             body_encoding=entry["properties"].get("body_encoding") or "utf-8",
             redelivered=headers.get("redelivered") is True,
         )
+
+
+def uuid_of(task_id: str) -> str:
+    """Return the id under which logs, Flower and rows have a task."""
+    return task_id if _UUID.fullmatch(task_id) else str(uuid.uuid5(_FOREIGN_IDS, task_id))
+
+
+def _fitting(headers: Mapping[str, Any], forms: Mapping[str, re.Pattern[str]]) -> dict[str, str]:
+    return {
+        name: value
+        for name, form in forms.items()
+        if isinstance(value := headers.get(name), str) and form.fullmatch(value)
+    }
+
+
+def sender_in(raw: bytes) -> Sender:
+    """Return what the headers of an entry say about its sender, however broken the rest is."""
+    _, document = next(layers(raw))
+    headers = document.get("headers") if isinstance(document, dict) else None
+    if not isinstance(headers, dict):
+        return UNKNOWN_SENDER
+    given = headers.get("id")
+    task_id = uuid_of(given) if isinstance(given, str) and given and is_storable(given) else None
+    return Sender(task_id=task_id, headers=_fitting(headers, _OF_SENDER))
 
 
 def read_message(raw: bytes, *, max_body_bytes: int) -> tuple[dict[str, Any], bytes, Any]:
@@ -210,6 +243,7 @@ class RejectedEntry:
     reason: Reason
     detail: str
     queue: str
+    sender: Sender = UNKNOWN_SENDER
 
     @classmethod
     def of(cls, raw: bytes, *, reason: Reason, detail: str, queue: str) -> Self:
@@ -220,7 +254,8 @@ class RejectedEntry:
             )
         if isinstance(raw, Oversized):
             detail = cut_to_head(raw.size, raw.sha256)
-        return cls(raw=bytes(raw), reason=reason, detail=detail, queue=queue)
+        sender = sender_in(raw)
+        return cls(raw=bytes(raw), reason=reason, detail=detail, queue=queue, sender=sender)
 
     def as_args(self) -> list[str]:
         """Return JSON values that keep any bytes intact."""
@@ -233,11 +268,13 @@ class RejectedEntry:
         """Read the form of `as_args`. Raises ValueError otherwise: strangers may call the task."""
         match args:
             case [str() as raw, str() as reason, str() as detail, str() as queue]:
+                content = base64.b64decode(raw, validate=True)
                 return cls(
-                    raw=base64.b64decode(raw, validate=True),
+                    raw=content,
                     reason=Reason(reason),
                     detail=detail,
                     queue=queue,
+                    sender=sender_in(content),
                 )
             case _:
                 raise ValueError("not the arguments of dead_letters.keep")

@@ -164,10 +164,12 @@ class EntryGate:
 
     def set_aside(self, rejected: RejectedEntry, *, priority: int = 0) -> Admitted:
         """Make a call of `dead_letters.keep`, to be delivered or put on the entry's queue."""
-        # The detail is not logged: in a call that a stranger queued, a stranger wrote it.
+        task_id = rejected.sender.task_id
         log.warning(
             "entry.set_aside",
+            task=task_id,
             reason=rejected.reason,
+            detail=rejected.detail,
             queue=rejected.queue,
             size_bytes=len(rejected.raw),
         )
@@ -175,7 +177,8 @@ class EntryGate:
         text = json.dumps([args, {}, {}])
         call = Entry(
             task=DEAD_LETTER_TASK,
-            task_id=str(uuid.uuid4()),
+            # The producer's own, who looks for it in Flower.
+            task_id=task_id or str(uuid.uuid4()),
             links={},
             args=args,
             kwargs={},
@@ -211,8 +214,8 @@ class EntryGate:
 
 def _admitted(entry: Entry, queue: str, priority: int) -> Admitted:
     redelivered = entry.redelivered
-    headers = {"task": entry.task, "id": entry.task_id, **entry.links}
-    shown = {"lang": "py", "argsrepr": HIDDEN, "kwargsrepr": HIDDEN, "redelivered": redelivered}
+    headers = {"task": entry.task, "id": entry.task_id, "lang": "py", **entry.links}
+    shown = {"argsrepr": HIDDEN, "kwargsrepr": HIDDEN, "redelivered": redelivered}
     # The default exchange with the queue as routing key: kombu then restores it to this very list.
     where = {"exchange": "", "routing_key": queue, "redelivered": redelivered}
     fields = {

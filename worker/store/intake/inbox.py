@@ -37,13 +37,14 @@ _NOTHING_IS_DUE = sql(f"SELECT NOT EXISTS (SELECT FROM inbox WHERE {_DUE})")
 # As bytes: the driver would parse `jsonb`, and fail for one nested deeper than its stack. A batch
 # has a few megabytes at most, and of a row beyond the cap only the first bytes leave Postgres.
 _OLDEST = sql(f"""
-SELECT id, created_at, not_before, expires_at, octet_length(content) AS size,
+SELECT id, created_at, not_before, expires_at, task_id, octet_length(content) AS size,
     CASE WHEN octet_length(content) <= :cap THEN content
         ELSE substring(content FROM 1 FOR :head) END AS content,
     CASE WHEN octet_length(content) > :cap THEN encode(sha256(content), 'hex') END AS sha256
 FROM (
     SELECT *, sum(octet_length(content)) OVER (ORDER BY place, id) - octet_length(content) AS before
-    FROM (SELECT id, created_at, not_before, expires_at, coalesce(not_before, '-infinity') AS place,
+    FROM (SELECT id, created_at, not_before, expires_at, task_id,
+              coalesce(not_before, '-infinity') AS place,
               convert_to(CAST(envelope AS text), 'UTF8') AS content
           FROM inbox WHERE {_DUE} ORDER BY place, id LIMIT :limit) AS oldest
 ) AS measured
@@ -52,9 +53,11 @@ WHERE before < :cap ORDER BY place, id
 _LIMITS = {"limit": MAX_BATCH, "cap": MAX_ENTRY_BYTES, "head": HEAD_BYTES}
 _DELETE = sql("DELETE FROM inbox WHERE id = ANY(:ids) RETURNING id")
 _HOLD = sql("""
-INSERT INTO inbox (id, envelope, created_at, not_before, expires_at) OVERRIDING SYSTEM VALUE
+INSERT INTO inbox (id, envelope, created_at, not_before, expires_at, task_id)
+    OVERRIDING SYSTEM VALUE
 VALUES (coalesce(:id, nextval(pg_get_serial_sequence('inbox', 'id'))), CAST(:envelope AS jsonb),
-    coalesce(:created_at, service_now()), :not_before, :expires_at)
+    coalesce(:created_at, service_now()), :not_before, :expires_at,
+    CAST(:task_id AS uuid))
 RETURNING id
 """)
 _BUSY_S = 30.0
@@ -72,7 +75,7 @@ class Refused:
 Judged: TypeAlias = tuple[NewMessage, str | None] | Refused
 """A message and its W3C trace context (None = not traced), or the fault of its envelope."""
 Judge: TypeAlias = Callable[[Row], Judged]
-"""Takes a row with `content`, `not_before` and `expires_at`."""
+"""Takes a row with `content`, `not_before`, `expires_at` and `task_id`."""
 Taken: TypeAlias = Accepted | Refused | Held
 
 
@@ -126,6 +129,7 @@ def _hold_on(connection: Connection, message: NewMessage, row: Row | None = None
         "envelope": message.envelope,
         "not_before": message.not_before,
         "expires_at": message.expires_at,
+        "task_id": message.task_id,
     }
     return Held(inbox_id=connection.execute(_HOLD, values).scalar_one())
 

@@ -48,12 +48,13 @@ WITH known AS (
 ), inserted AS (
     INSERT INTO messages
         (channel_user_id, message_id, seq, order_at, agent, envelope, expires_at, accepted_at,
-         late, state, outcome, finished_at, traceparent)
+         late, state, outcome, finished_at, traceparent, task_id)
     SELECT id, :message_id, seq, least(CAST(:sent_at AS timestamptz), service_now()), :agent,
            CAST(:envelope AS jsonb), :expires_at, service_now(),
            coalesce(least(CAST(:sent_at AS timestamptz), service_now()) < taken_until, false),
            CASE WHEN skipped IS NULL THEN 'pending' ELSE 'skipped' END, skipped,
-           CASE WHEN skipped IS NOT NULL THEN service_now() END, :traceparent
+           CASE WHEN skipped IS NOT NULL THEN service_now() END, :traceparent,
+           CAST(:task_id AS uuid)
     FROM accepted, LATERAL (SELECT coalesce(:skip, CASE WHEN :max_pending <= (
         SELECT count(*) FROM (SELECT FROM messages waiting
             WHERE waiting.channel_user_id = accepted.id AND waiting.state = 'pending'

@@ -1,9 +1,10 @@
 """Messages that somebody asks for, and everything about one of them. Reads only."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
+from uuid import UUID
 
 from sqlalchemy import case, func, or_, select, tuple_
 from sqlalchemy.orm import aliased
@@ -166,12 +167,23 @@ class MessageReports(Reader):
         asked = _FOUND.where(tuple_(Message.channel_user_id, Message.message_id) == tuple_(*same))
         return self._fetch(Found, asked)
 
-    def in_inbox(self, message_id: str) -> tuple[InInbox, ...]:
-        """Find rows of the inbox."""
-        same_id = InboxEntry.envelope["message_id"].astext == message_id
-        asked = select_as(InInbox, InboxEntry, now=func.service_now()).where(same_id)
+    def by_task(self, task_id: UUID) -> tuple[Found, ...]:
+        """Find the message that a Celery task brought. Reads the whole table."""
+        return self._fetch(Found, _FOUND.where(Message.task_id == task_id))
+
+    def in_inbox(self, names: Collection[str], task_id: UUID) -> tuple[InInbox, ...]:
+        """Find rows of the inbox by the channel's id of the message, or by the Celery task."""
+        message_id = InboxEntry.envelope["message_id"].astext
+        asked = select_as(InInbox, InboxEntry, now=func.service_now()).where(
+            or_(message_id.in_(names), InboxEntry.task_id == task_id)
+        )
         asked = asked.order_by(InboxEntry.id).limit(MAX_FOUND)
         return self._fetch(InInbox, asked)
+
+    def refused_task(self, task_id: UUID) -> tuple[RefusedEnvelope, ...]:
+        """Return the dead letters of a Celery task."""
+        asked = select_as(RefusedEnvelope, DeadLetter).where(DeadLetter.task_id == task_id)
+        return self._fetch(RefusedEnvelope, asked.order_by(DeadLetter.id.desc()).limit(MAX_FOUND))
 
     def refused(self) -> tuple[RefusedEnvelope, ...]:
         """Return the newest envelopes that were refused, the newest first."""

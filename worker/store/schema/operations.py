@@ -4,6 +4,7 @@ from datetime import date, datetime
 from uuid import UUID
 
 from sqlalchemy import CheckConstraint, Date, ForeignKey, Index, LargeBinary, SmallInteger
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from worker.domain.states import DeadLetterKind, Resolution
@@ -62,6 +63,10 @@ class DeadLetter(Base):
     detail: Mapped[str] = mapped_column(server_default="")
     """The field and the expected value; never a value of the sender."""
     created_at: Mapped[CreatedAt]
+    task_id: Mapped[UUID | None]
+    """The Celery task that brought the entry; NULL = none, or not known."""
+    sender: Mapped[dict[str, str] | None] = mapped_column(JSONB)
+    """Headers of the sender: `task`, `origin`, `lang`, `traceparent`."""
     resolution: Mapped[str | None]
     resolved_at: Mapped[datetime | None]
 

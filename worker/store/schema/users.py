@@ -133,6 +133,8 @@ class Message(Base):
     """When retention emptied the envelope; NULL = it is there."""
     traceparent: Mapped[str | None]
     """The W3C context of its acceptance: turn and delivery go on in its trace."""
+    task_id: Mapped[UUID | None]
+    """The Celery task that brought it. No index: only `worker why` looks for it."""
 
 
 class InboxEntry(Base):
@@ -148,3 +150,5 @@ class InboxEntry(Base):
     """It is accepted then; NULL = at once, or not looked at yet."""
     expires_at: Mapped[datetime | None]
     """Of the queue entry that it came in; an envelope's own `expires_at` comes first."""
+    task_id: Mapped[UUID | None]
+    """The Celery task that brought it; NULL = it came by SQL."""

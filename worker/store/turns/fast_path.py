@@ -61,10 +61,10 @@ WITH quiet AS MATERIALIZED (
     FROM started
 ), message AS (
     INSERT INTO messages (channel_user_id, message_id, seq, order_at, agent, envelope, expires_at,
-        accepted_at, late, state, turn_id, traceparent)
+        accepted_at, late, state, turn_id, traceparent, task_id)
     SELECT user_id, :message_id, seq, order_at, :agent, CAST(:envelope AS jsonb), :expires_at,
         service_now(), coalesce(order_at < taken_until, false), 'in_turn', turn_id,
-        :traceparent
+        :traceparent, CAST(:task_id AS uuid)
     FROM started RETURNING id
 ), call AS (
     INSERT INTO calls (channel_user_id, turn_id, conversation_id, round, attempt, token, worker_id,
