@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import count
 
+from worker.domain.fairness import Share
 from worker.handlers.turns.slots import TurnSlots
 
 
@@ -13,5 +14,5 @@ def taken(slots: TurnSlots, *, leaving: int = 0) -> Iterator[None]:
     with ExitStack() as stack:
         numbers = count()
         while slots.free > leaving:  # other threads may take and give back meanwhile
-            stack.enter_context(slots.woken(f"busy {next(numbers)}"))
+            stack.enter_context(slots.woken(Share(f"busy {next(numbers)}")))
         yield

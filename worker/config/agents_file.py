@@ -16,9 +16,16 @@ from pydantic import (
     model_validator,
 )
 
-from worker.config.sections import BudgetSection, LimitsSection, Section, ToolSection
+from worker.config.sections import (
+    BudgetSection,
+    FairnessSection,
+    LimitsSection,
+    Section,
+    ToolSection,
+)
 from worker.domain.deliveries import WEBHOOK_MAX_AGE_S
 from worker.domain.errors import SettingsError
+from worker.domain.fairness import Fairness
 from worker.domain.routing import (
     ROUTE,
     Agent,
@@ -169,6 +176,7 @@ class AgentsFile(Section):
     )
     timing: dict[str, float] = Field(default_factory=dict)
     limits: LimitsSection = LimitsSection()
+    fairness: FairnessSection = FairnessSection()
 
 
 def load_agents(path: Path | None) -> tuple[Routing, Timing]:
@@ -215,6 +223,7 @@ def _routing(parsed: AgentsFile, folder: Path) -> Routing:
         channels=channels,
         tools=tools,
         calls_per_second=parsed.limits.calls_per_second,
+        fairness=Fairness(**parsed.fairness.model_dump()),
     )
 
 

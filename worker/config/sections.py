@@ -57,3 +57,11 @@ class LimitsSection(Section):
 
     # Not below 0.25: an open turn waits at most 5 s for its next permit.
     calls_per_second: Annotated[float, Field(ge=0.25, le=10_000, allow_inf_nan=False)] | None = None
+
+
+class FairnessSection(Section):
+    """`[fairness]`: how many turns of one sender may be due before others go first."""
+
+    turns_per_address: PositiveInt = 3
+    turns_per_group: PositiveInt = 20
+    group_digits: Annotated[int, Field(ge=0, le=10)] = 4

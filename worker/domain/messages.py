@@ -7,6 +7,7 @@ from datetime import datetime
 from itertools import takewhile
 from typing import Final
 
+from worker.domain.fairness import Fairness
 from worker.domain.ids import ChannelUserId, MessageRowId
 
 MAX_TURN_MESSAGES = 20
@@ -83,6 +84,11 @@ class NewMessage:
     expires_at: datetime | None
     max_pending: int
     """Limit of waiting messages per user; beyond it, this one is skipped."""
+    fairness: Fairness
+    group: int
+    """the key of the address group."""
+    surplus: bool = False
+    """Enough turns of that group are in progress in this process; others may be due in Postgres."""
     not_before: datetime | None = None
     """It is accepted then, and not earlier; None = at once."""
     skip: str | None = None
@@ -187,6 +193,8 @@ class Accepted:
     """No turn is open and nothing waits before it, so the caller may start the turn."""
     due_in_s: float = 0.0
     """When that turn may open, in seconds from now."""
+    surplus: bool = False
+    """Enough other turns of its sender are due: that turn starts behind those of others."""
     skipped: str | None = None
     """The outcome of a message that is not answered; None = it waits for a turn."""
 

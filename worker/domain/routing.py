@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
 from worker.domain.errors import PermanentError
+from worker.domain.fairness import Fairness
 from worker.domain.states import DeliveryState
 from worker.domain.tools import ToolConfig
 
@@ -190,6 +191,7 @@ class Routing:
     tools: Mapping[str, ToolConfig] = field(default_factory=dict)
     calls_per_second: float | None = None
     """Limit for all workers together; None = no limit."""
+    fairness: Fairness = field(default_factory=Fairness)
 
     def channel(self, name: str) -> ChannelPolicy:
         """Return the policy of a channel; the defaults if it is not configured."""

@@ -10,6 +10,7 @@ from celery.worker import state
 from kombu.entity import Queue
 
 from worker.domain.errors import BrokerAwayError
+from worker.domain.fairness import Share
 from worker.domain.ids import ChannelUserId
 from worker.observability import traces
 from worker.observability.logs import log
@@ -60,14 +61,14 @@ class BrokerClient:
         future: Future[None] = self._app.threads.submit(work, *args)
         return future
 
-    def wake(self, due: Iterable[tuple[ChannelUserId, str]]) -> None:
+    def wake(self, due: Iterable[tuple[ChannelUserId, Share]]) -> None:
         """Queue a wake for each user, with the name of the agent. Raises `BrokerAwayError`."""
         if time.monotonic() < self._no_wakes_until:
             raise BrokerAwayError("the broker failed a moment ago")
         try:
             with self._app.producer_pool.acquire(block=True, timeout=5) as producer:
-                for one in due:
-                    self._app.send_task(ANSWER, args=tuple(one), producer=producer)
+                for user_id, share in due:
+                    self._app.send_task(ANSWER, args=(user_id, share.agent), producer=producer)
         except ERRORS as error:
             self._no_wakes_until = time.monotonic() + _PAUSE_S
             raise BrokerAwayError(type(error).__name__) from error

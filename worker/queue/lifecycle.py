@@ -18,6 +18,7 @@ from celery.worker import state
 
 from message_worker_client.envelope.wire import INBOUND, RECEIVE
 from worker.domain.errors import RetryableError
+from worker.domain.fairness import Share
 from worker.domain.ids import ChannelUserId
 from worker.domain.results import NOTHING, WAITING
 from worker.observability.logs import configure_logging, log
@@ -102,7 +103,7 @@ def register_tasks(app: Any) -> None:
     @app.task(name=ANSWER, on_defect=OnDefect.DROP)
     def answer(user_id: int, agent: str = "") -> str:
         """Answer one channel user's due messages."""
-        worked = app.service.answer(ChannelUserId(user_id), agent)
+        worked = app.service.answer(ChannelUserId(user_id), Share(agent))
         # A turn of several steps counts by its last one.
         turns = {one.turn: one.result or WAITING for one in worked}
         return ", ".join(f"{result} turn={turn}" for turn, result in turns.items()) or NOTHING

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.slots import taken
-from tests.support.world import HandDrivenWorker, World
+from tests.support.world import USER, HandDrivenWorker, World
+from worker.domain.fairness import Share
 from worker.domain.messages import MAX_TURN_MESSAGES
 from worker.handlers.turns.answer import MAX_TURNS
 from worker.store.database import Database
@@ -33,14 +34,33 @@ def wait_for(world: World, worker: HandDrivenWorker, agent: str, *, people: int)
         world.clock.advance(1)
 
 
-def picked(world: World, sweeps: SweepStore, *, limit: int, most: int = 9, **held: int) -> str:
-    """Pick; give who was picked, in order, and of which agents more are due."""
-    swept = sweeps.pick(limit=limit, most=most, held=held)
+def picked(
+    world: World,
+    sweeps: SweepStore,
+    *,
+    limit: int,
+    most: int = 9,
+    most_surplus: int = 8,
+    surplus: int = 0,
+    **held: int,
+) -> str:
+    """Pick; give who was picked, in order, and of which shares more are due.
+
+    `surplus`: slots that surplus turns of agent a hold.
+    """
+    shares = {Share(agent): slots for agent, slots in held.items()}
+    swept = sweeps.pick(
+        limit=limit,
+        most=most,
+        most_surplus=most_surplus,
+        held=shares | {Share("a", surplus=True): surplus},
+    )
     rows = world.database.rows("SELECT id, agent, address FROM channel_users")
     names = {row["id"]: (row["agent"], row["address"]) for row in rows}
-    assert [one.agent for one in swept.due] == [names[one.user_id][0] for one in swept.due]
+    assert [one.share.agent for one in swept.due] == [names[one.user_id][0] for one in swept.due]
     people = [names[one.user_id][1] for one in swept.due]
-    return f"{' '.join(people)} | {' '.join(sorted(swept.crowded))}"
+    crowded = [share.agent + "+" * share.surplus for share in sorted(swept.crowded)]
+    return f"{' '.join(people)} | {' '.join(crowded)}"
 
 
 def answered(world: World) -> list[str]:
@@ -130,7 +150,7 @@ def test_a_person_counts_to_the_agent_that_he_wrote_to_last(
     mike = world.worker(AGENTS)
     for agent in ("a", "b"):
         mike.accept_only(world.envelope("hello", agent=agent))
-    assert [one.agent for one in sweeps.pick(limit=1, most=9, held={}).due] == ["b"]
+    assert picked(world, sweeps, limit=1) == f"{USER} | "
 
 
 def test_a_turn_counts_as_its_agents_as_long_as_it_is_worked(world: World) -> None:
@@ -146,7 +166,7 @@ def test_a_turn_counts_as_its_agents_as_long_as_it_is_worked(world: World) -> No
     mike.receive(world.envelope("hello", agent="b"))
     mike.accept_only(world.envelope("hello", user="c0", agent="c"))
     mike.answer()
-    assert held == [{"b": 1}, {"c": 1}]
+    assert held == [{Share("b"): 1}, {Share("c"): 1}]
     assert slots.capacity().held == {}
 
 

@@ -22,7 +22,7 @@ from worker.config.agents_file import (
     DeliverySection,
     load_agents,
 )
-from worker.config.sections import BudgetSection, LimitsSection, ToolSection
+from worker.config.sections import BudgetSection, FairnessSection, LimitsSection, ToolSection
 from worker.config.settings import Settings
 from worker.domain.reasons import DeadLetterReason
 from worker.domain.timing import Timing
@@ -152,6 +152,7 @@ def spelled(default: object) -> str:
         ("### `[channels.NAME.delivery]`", DeliverySection),
         ("### `[tools.NAME]`", ToolSection),
         ("### `[limits]`", LimitsSection),
+        ("### `[fairness]`", FairnessSection),
     ],
 )
 def test_the_tables_of_the_agents_file_are_whole_and_true(

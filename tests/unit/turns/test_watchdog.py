@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from structlog.testing import capture_logs
 
 from worker.domain.errors import BrokerAwayError
+from worker.domain.fairness import Share
 from worker.domain.timing import Timing
 from worker.handlers.background.watchdog import StallWatchdog
 from worker.handlers.turns.slots import TurnSlots
@@ -59,7 +60,7 @@ def test_entries_that_wait_a_minute_while_nothing_is_taken_end_the_process() -> 
     assert bench.watchdog.stalled_s >= 50
     bench.watch(10)
     assert bench.exits == 1
-    assert not bench.slots.take_at_once("default"), "claims stop first"
+    assert not bench.slots.take_at_once(Share("default"), 0), "claims stop first"
 
 
 def test_nothing_waiting_is_no_stall() -> None:

@@ -7,10 +7,10 @@ turns run here.
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from contextlib import suppress
 from dataclasses import dataclass, field
 
 from worker.domain.errors import BrokerAwayError, RetryableError, named
+from worker.domain.fairness import Share
 from worker.domain.ids import ChannelUserId
 from worker.domain.timing import Timing
 from worker.handlers.turns.rate_limit import LOOK_S, RateLimiter
@@ -37,13 +37,13 @@ class LocalRunner:
         """How many more may run at once."""
         return self.most - len(self._running)
 
-    def __call__(self, user_id: ChannelUserId, *about: str) -> None:
+    def __call__(self, user_id: ChannelUserId, *about: Share) -> None:
         """Run the work for a user on a thread of the pool; `about` are its further arguments."""
         future = self.submit(self._run, user_id, *about)
         self._running.add(future)
         future.add_done_callback(self._running.discard)
 
-    def _run(self, user_id: ChannelUserId, *about: str) -> None:
+    def _run(self, user_id: ChannelUserId, *about: Share) -> None:
         try:
             self.work(user_id, *about)
         # It stays due in Postgres, so a later look finds it.
@@ -75,10 +75,15 @@ class Sweeper:
         """Wake as many users as there are free slots; return the seconds until the next look."""
         capacity = self.slots.capacity()
         limit = self.rate_limiter.capacity(capacity.free)
-        swept = self.sweeps.pick(limit=limit, held=capacity.held, most=capacity.most)
-        # Without capacity nothing was picked, and the waiting agents stay noted.
+        swept = self.sweeps.pick(
+            limit=limit,
+            held=capacity.held,
+            most=capacity.most,
+            most_surplus=capacity.most_surplus,
+        )
+        # Without capacity nothing was picked, and the waiting shares stay noted.
         if limit:
-            self.slots.promise((one.agent for one in swept.due), crowded=swept.crowded)
+            self.slots.promise((one.share for one in swept.due), crowded=swept.crowded)
         self.slots.rate_limited = len(swept.due) == limit < capacity.free
         if swept.due:
             log.debug("sweep.found", users=len(swept.due))
@@ -98,10 +103,13 @@ class Sweeper:
         """Start their turns in this process (`here`), or in any process by a wake."""
         # When users waited for slots of this process, its own slots have just come free. A wake
         # would cost as much as half a turn, and might reach a process without a free slot.
-        if not here:
+        # And a wake does not tell another process that a turn is surplus.
+        mine = [one for one in due if here or one.share.surplus]
+        if len(mine) < len(due):
+            try:
+                self.publish([one for one in due if not one.share.surplus])
             # Without a broker the turns run here: no message may wait for Redis.
-            with suppress(BrokerAwayError):
-                self.publish(due)
-                return
-        for one in due:
+            except BrokerAwayError:
+                mine = list(due)
+        for one in mine:
             self.run_here(*one)

@@ -81,8 +81,9 @@ def parse_and_route(
     sent_at = max((at for at in (envelope.sent_at, not_before) if at is not None), default=None)
     # Without a time there is nothing to sort by, and what was held back overtook nothing.
     reorder_s = policy.reorder_s if envelope.sent_at is not None and not_before is None else 0.0
+    who = channel_address(envelope, policy.kind)
     return NewMessage(
-        who=channel_address(envelope, policy.kind),
+        who=who,
         message_id=envelope.message_id,
         agent=agent.name,
         text=envelope.text,
@@ -95,6 +96,8 @@ def parse_and_route(
         expires_at=envelope.expires_at or expires_at or _expiry(sent_at, policy),
         not_before=not_before,
         max_pending=policy.max_pending,
+        fairness=routing.fairness,
+        group=routing.fairness.group_of(who.channel, who.address),
         skip=_why_skipped(envelope, attachments, policy),
         task_id=task_id,
     )

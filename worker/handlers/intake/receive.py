@@ -1,11 +1,12 @@
 """Receives one envelope: accepts it and, if nothing waits before it, answers it."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from message_worker_client.envelope import EnvelopeError
 from message_worker_client.envelope.wire import INBOUND
+from worker.domain.fairness import Share
 from worker.domain.messages import UNKNOWN_SENDER, Accepted, NewMessage, Received, Sender
 from worker.domain.reasons import DeadLetterReason
 from worker.domain.results import WAITING
@@ -79,15 +80,18 @@ class ReceiveEnvelope:
             record_held(held)
             return Received(accepted=None, result=f"held inbox={held.inbox_id}")
         at_once = message.hold_s <= MAX_SLEEP_S
-        if not (at_once and self.slots.take_at_once(message.agent)):
+        if self.slots.has_many_of(message.group):
+            message = replace(message, surplus=True)
+        share = Share(message.agent, message.surplus)
+        if not (at_once and self.slots.take_at_once(share, message.group)):
             accepted = commit(self.messages, message, starts_itself=False, traceparent=traceparent)
             if at_once and accepted.first_in_line:
-                self.slots.note_waiting(message.agent)
+                self.slots.note_waiting(Share(message.agent, accepted.surplus))
             return Received(accepted=accepted, result=self._result(accepted, None))
         try:
             return self._accept_and_answer(message, traceparent)
         finally:
-            self.slots.release(message.agent)
+            self.slots.release(share, message.group)
 
     def _accept_and_answer(self, message: NewMessage, traceparent: str | None) -> Received:
         """Accept a message and answer it if nothing waits before it."""

@@ -14,6 +14,7 @@ from typing import TypeVar
 from uuid import uuid5
 
 from worker.domain.errors import DatabaseAwayError, NotFoundError, StaleLeaseError, WorkerError
+from worker.domain.fairness import Share
 from worker.domain.ids import ChannelUserId
 from worker.domain.timing import Timing
 from worker.domain.turns.calls import Refused
@@ -48,6 +49,7 @@ from worker.telnyx.conversations import Conversations
 from worker.telnyx.responses import ResponseRequest, Responses
 
 _Result = TypeVar("_Result")
+_UNNAMED = Share("")
 
 MAX_TURNS = 5
 MAX_TASK_S = 60.0
@@ -74,17 +76,14 @@ class AnswerUser:
     """Allows sweepers to wake another process for this user at once."""
     rate_limiter: RateLimiter = field(default_factory=RateLimiter)
 
-    def __call__(self, user_id: ChannelUserId, agent: str = "") -> list[Settled]:
-        """Answer this user's due messages if a slot is free; return the work on their turns.
-
-        `agent`: the agent to whose share of the slots the turns count.
-        """
-        with self.slots.woken(agent) as taken:
+    def __call__(self, user_id: ChannelUserId, share: Share = _UNNAMED) -> list[Settled]:
+        """Answer this user's due messages if a slot is free; return the work on their turns."""
+        with self.slots.woken(share) as taken:
             if taken:
                 return self.with_slot(user_id, patience_s=WOKEN_S)
         # Without this no sweeper would send another wake until the time of this one is over.
         self.forget_wake(user_id)
-        self.slots.note_waiting(agent)
+        self.slots.note_waiting(share)
         return []
 
     def with_slot(

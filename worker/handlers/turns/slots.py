@@ -1,4 +1,4 @@
-"""Turn slots: how many turns one process works on at once, and how its agents share them.
+"""Turn slots: how many turns one process works on at once, and how they are shared.
 
 Intake never waits for Telnyx: without a free slot, a message is committed with a due time, and its
 user waits. The sweeper picks from the waiting users; a slot for which it has published a wake is
@@ -10,8 +10,12 @@ from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
+from worker.domain.fairness import Share
 from worker.net.clock import boottime
+
+_Key = TypeVar("_Key")
 
 PROMISE_S = 0.5
 """How long a slot is kept for its wake, which another process may have taken."""
@@ -24,17 +28,19 @@ class Capacity:
     free: int
     short: bool
     """Whether users may be waiting because they found no slot here, and not for their due time."""
-    held: Mapping[str, int]
-    """Slots that each agent has."""
+    held: Mapping[Share, int]
+    """Slots that each share has."""
     most: int
     """Slots that one agent may have."""
+    most_surplus: int
+    """Of these, slots for its surplus turns."""
 
 
 class TurnSlots:
     """A bounded number of slots; a slot that comes free rouses the sweeper if a user waits.
 
     With several `agents`, none may have more than nine tenths, so that a message to a quiet agent
-    finds a slot at once.
+    finds a slot at once. Of these, its surplus turns may have nine tenths, for the same reason.
     """
 
     def __init__(
@@ -45,14 +51,19 @@ class TurnSlots:
         self._count = count
         # One slot at least: with a count of one, nine tenths would be none.
         self._most = max(1, count * 9 // 10) if agents > 1 else count
+        self._most_surplus = max(1, self._most * 9 // 10)
         self._free = count
-        self._held: Counter[str] = Counter()
-        self._promised: dict[str, deque[float]] = {}
-        """The time at which each promise ends, by agent."""
-        self._crowded: set[str] = set()
-        """The agents for which more were due than the last pick could take."""
-        self._waiting: set[str] = set()
-        """The agents for which a user has begun to wait since that pick."""
+        self._held: Counter[Share] = Counter()
+        self._groups: Counter[int] = Counter()
+        """Slots that were taken at once, by the sender's group."""
+        # One group that writes at once leaves half of the slots that surplus turns leave.
+        self._many = max(1, (self._most - self._most_surplus) // 2)
+        self._promised: dict[Share, deque[float]] = {}
+        """The time at which each promise ends, by share."""
+        self._crowded: set[Share] = set()
+        """The shares for which more were due than the last pick could take."""
+        self._waiting: set[Share] = set()
+        """The shares for which a user has begun to wait since that pick."""
         self._unseen = False
         """Whether the last pick found no free slot, and so did not look for waiting users."""
         self._closed = False
@@ -72,44 +83,51 @@ class TurnSlots:
         """How many turns are being worked."""
         return self._count - self._free
 
-    def take_at_once(self, agent: str) -> bool:
+    def has_many_of(self, group: int) -> bool:
+        """Return whether further messages of this group are surplus."""
+        return self._groups[group] >= self._many
+
+    def take_at_once(self, share: Share, group: int) -> bool:
         """Take a slot for a message that has just arrived; return whether there was one."""
         with self._lock:
-            # A new message must not overtake the users of its agent who wait already.
-            if agent in self._crowded or agent in self._waiting:
+            # A new message must not overtake the users who wait already, unless these are surplus.
+            if not {share, Share(share.agent)}.isdisjoint(self._crowded | self._waiting):
                 return False
-            return self._take(agent, promised=len(self._promises_to(agent)))
+            taken = self._take(share, self._all_promises())
+            if taken:
+                self._groups[group] += 1
+            return taken
 
     @contextmanager
-    def woken(self, agent: str) -> Iterator[bool]:
+    def woken(self, share: Share) -> Iterator[bool]:
         """Hold a slot for a wake that has arrived; yield False if there was none."""
         with self._lock:
             # The wake arrived, so one promise is kept, whether or not a slot is left for it.
-            if promises := self._promises_to(agent):
+            if promises := self._promises_to(share):
                 promises.popleft()
-            taken = self._take(agent, promised=0)
+            taken = self._take(share, Counter())
         try:
             yield taken
         finally:
             if taken:
-                self.release(agent)
+                self.release(share)
 
-    def release(self, agent: str) -> None:
-        """Free a slot that was taken."""
+    def release(self, share: Share, group: int | None = None) -> None:
+        """Free a slot that was taken; `group`: at once, for a message of it."""
         with self._lock:
             self._free += 1
-            self._held[agent] -= 1
-            if not self._held[agent]:
-                del self._held[agent]
+            _decrement(self._held, share)
+            if group is not None:
+                _decrement(self._groups, group)
             wanted = self._unseen or self._has_capacity(self._crowded | self._waiting)
         if wanted:
             self.roused.set()
 
-    def note_waiting(self, agent: str) -> None:
-        """Note that a user of this agent waits; the message is committed already."""
+    def note_waiting(self, share: Share) -> None:
+        """Note that a user of this share waits; the message is committed already."""
         with self._lock:
-            self._waiting.add(agent)
-            wanted = self._has_capacity((agent,))
+            self._waiting.add(share)
+            wanted = self._has_capacity((share,))
         if wanted:
             self.roused.set()
 
@@ -123,18 +141,24 @@ class TurnSlots:
             short = self._unseen or bool(self._crowded)
             # With no slot to assign, the pick does not look for users: some may wait unseen.
             self._unseen = free == 0
-            return Capacity(free=free, short=short, held=self._held + promised, most=self._most)
+            return Capacity(
+                free=free,
+                short=short,
+                held=self._held + promised,
+                most=self._most,
+                most_surplus=self._most_surplus,
+            )
 
-    def promise(self, agents: Iterable[str], *, crowded: Collection[str]) -> None:
+    def promise(self, shares: Iterable[Share], *, crowded: Collection[Share]) -> None:
         """End a pick that found capacity.
 
-        `agents`: one for each published wake. `crowded`: agents of which more users were due.
+        `shares`: one for each published wake. `crowded`: shares of which more users were due.
         """
         until = self._clock() + PROMISE_S
         with self._lock:
             self._crowded = set(crowded)
-            for agent in agents:
-                self._promised.setdefault(agent, deque()).append(until)
+            for share in shares:
+                self._promised.setdefault(share, deque()).append(until)
 
     def close(self) -> None:
         """Start no further turn; running ones continue."""
@@ -147,31 +171,46 @@ class TurnSlots:
         """Whether this process is stopping."""
         return self._closed
 
-    def _take(self, agent: str, *, promised: int) -> bool:
-        of_agent = self._held[agent] + promised
-        if self._closed or self._free <= promised or of_agent >= self._most:
+    def _take(self, share: Share, promised: Counter[Share]) -> bool:
+        # A promise to another share does not count: its wake finds no slot, and is sent again.
+        if self._closed or self._free <= promised[share] or not self._may_grow(share, promised):
             return False
         self._free -= 1
-        self._held[agent] += 1
+        self._held[share] += 1
         return True
 
-    def _has_capacity(self, agents: Collection[str]) -> bool:
-        """Return whether one of these agents could have a slot that is not promised."""
-        if self.rate_limited or not agents:
+    def _may_grow(self, share: Share, promised: Counter[Share]) -> bool:
+        """Return whether agent and share have less than they may have, promises included."""
+        both = (Share(share.agent), Share(share.agent, surplus=True))
+        held = {one: self._held[one] + promised[one] for one in both}
+        if share.surplus and held[share] >= self._most_surplus:
+            return False
+        return sum(held.values()) < self._most
+
+    def _has_capacity(self, shares: Collection[Share]) -> bool:
+        """Return whether one of these shares could have a slot that is not promised."""
+        if self.rate_limited or not shares:
             return False
         promised = self._all_promises()
         return self._free > promised.total() and any(
-            self._held[agent] + promised[agent] < self._most for agent in agents
+            self._may_grow(share, promised) for share in shares
         )
 
-    def _all_promises(self) -> Counter[str]:
-        return Counter({agent: len(self._promises_to(agent)) for agent in list(self._promised)})
+    def _all_promises(self) -> Counter[Share]:
+        return Counter({share: len(self._promises_to(share)) for share in list(self._promised)})
 
-    def _promises_to(self, agent: str) -> deque[float]:
+    def _promises_to(self, share: Share) -> deque[float]:
         """Return the promises that still hold; drop the ones that have ended."""
-        promises, now = self._promised.get(agent, deque()), self._clock()
+        promises, now = self._promised.get(share, deque()), self._clock()
         while promises and promises[0] <= now:
             promises.popleft()
         if not promises:
-            self._promised.pop(agent, None)
+            self._promised.pop(share, None)
         return promises
+
+
+def _decrement(counter: Counter[_Key], key: _Key) -> None:
+    """Subtract one, and forget a key that has none left: there are many over time."""
+    counter[key] -= 1
+    if not counter[key]:
+        del counter[key]

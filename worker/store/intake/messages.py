@@ -14,6 +14,7 @@ from worker.store.sql import Connection, sql
 # the end of the turn sets it to `waiting_due_at`. All decisions read the locked row, never the
 # snapshot of another table. If the same message_id comes twice at the same instant, the second one
 # uses up a seq and marks the user as waiting; the next claim finds that nothing waits.
+# Whether a user is surplus is only a place in the queue: parallel messages may count one less.
 _ACCEPT = sql("""
 WITH known AS (
     SELECT m.id, m.channel_user_id, m.envelope = CAST(:envelope AS jsonb) AS same
@@ -25,14 +26,24 @@ WITH known AS (
     WHERE messages.id = known.id AND NOT known.same
 ), accepted AS (
     INSERT INTO channel_users AS u
-        (channel, recipient, address, thread, agent, next_seq,
+        (channel, recipient, address, thread, address_group, surplus, agent, next_seq,
          waiting_since, waiting_due_at, due_at, woken_at)
-    SELECT :channel, :recipient, :address, :thread, :agent, 2,
-           service_now(), service_now() + :hold, service_now() + :hold,
+    SELECT :channel, :recipient, :address, :thread, :group,
+           :surplus OR :per_address <= (SELECT count(*) FROM (SELECT FROM channel_users other
+                   WHERE other.address_group = :group AND other.address = :address
+                     AND other.due_at IS NOT NULL AND other.diverged_at IS NULL
+                     AND NOT other.surplus LIMIT :per_address) AS counted)
+               OR :per_group <= (SELECT count(*) FROM (SELECT FROM channel_users other
+                   WHERE other.address_group = :group
+                     AND other.due_at IS NOT NULL AND other.diverged_at IS NULL
+                     AND NOT other.surplus LIMIT :per_group) AS counted),
+           :agent, 2, service_now(), service_now() + :hold, service_now() + :hold,
            CASE WHEN :starts_itself THEN service_now() END
     WHERE NOT EXISTS (SELECT FROM known)
     ON CONFLICT (channel, recipient, address, thread) DO UPDATE SET
         agent = excluded.agent,
+        address_group = excluded.address_group,
+        surplus = CASE WHEN u.due_at IS NULL THEN excluded.surplus ELSE u.surplus END,
         next_seq = u.next_seq + 1,
         waiting_since = coalesce(u.waiting_since, service_now()),
         waiting_due_at = least(
@@ -43,7 +54,7 @@ WITH known AS (
             coalesce(u.waiting_since, service_now()) + :max_wait) END,
         woken_at = CASE WHEN :starts_itself AND u.open_turn_id IS NULL AND u.waiting_since IS NULL
             THEN service_now() ELSE u.woken_at END
-    RETURNING u.id, u.next_seq - 1 AS seq, u.due_at, u.taken_until,
+    RETURNING u.id, u.next_seq - 1 AS seq, u.due_at, u.taken_until, u.surplus,
         u.open_turn_id IS NULL AND u.waiting_since = service_now() AS first_in_line
 ), inserted AS (
     INSERT INTO messages
@@ -63,12 +74,12 @@ WITH known AS (
     RETURNING id, outcome
 )
 SELECT inserted.id AS id, accepted.id AS user_id, true AS fresh, false AS conflicting,
-       accepted.first_in_line,
+       accepted.first_in_line, accepted.surplus,
        CAST(greatest(extract(epoch FROM accepted.due_at - service_now()), 0) AS float8) AS due_in_s,
        inserted.outcome AS skipped
 FROM inserted, accepted
 UNION ALL
-SELECT id, channel_user_id, false, NOT same, false, 0, NULL FROM known
+SELECT id, channel_user_id, false, NOT same, false, false, 0, NULL FROM known
 """)
 _RESULT = sql("""
 SELECT state, coalesce(outcome, state) AS outcome, turn_id FROM messages WHERE id = :id
@@ -108,6 +119,8 @@ def accept_on(
         "hold": timedelta(seconds=message.hold_s),
         "max_wait": timedelta(seconds=max(message.max_wait_s, message.hold_s)),
         "starts_itself": starts_itself,
+        "per_address": message.fairness.turns_per_address,
+        "per_group": message.fairness.turns_per_group,
         "max_pending": message.max_pending,
         "skip": message.skip,
     }

@@ -42,6 +42,20 @@ class ChannelUser(Base):
         # Partial, as most users have nothing to do: a sweep reads the due ones, not all users.
         partial("ix_channel_users_due_at", "due_at", when="due_at IS NOT NULL"),
         partial("ix_channel_users_agent_due_at", "agent", "due_at", when="due_at IS NOT NULL"),
+        partial(
+            "ix_channel_users_agent_surplus_due_at",
+            "agent",
+            "surplus",
+            "due_at",
+            when="due_at IS NOT NULL",
+        ),
+        # For counting a sender's due turns: the surplus ones, which may be many, are not in it.
+        partial(
+            "ix_channel_users_address_group_address",
+            "address_group",
+            "address",
+            when="due_at IS NOT NULL AND diverged_at IS NULL AND NOT surplus",
+        ),
         # Each message updates this row several times: free space on its page keeps the new versions
         # there.
         {"postgresql_with": {"fillfactor": 80}},
@@ -55,6 +69,10 @@ class ChannelUser(Base):
     created_at: Mapped[CreatedAt]
     agent: Mapped[str] = mapped_column(server_default="")
     """Agent of the newest message, whose share of the slots the next turn uses. A hint."""
+    address_group: Mapped[int | None]
+    """Key of the address's group, a hash; NULL = the newest message is older than the column."""
+    surplus: Mapped[Flag]
+    """As the user became due, enough other turns of the address or its group were due."""
     next_seq: Mapped[int] = mapped_column(server_default=text("1"))
     due_at: Mapped[datetime | None]
     waiting_since: Mapped[datetime | None]

@@ -1,64 +1,84 @@
-"""Finds due users whom no worker holds, and shares the free slots among agents."""
+"""Finds due users whom no worker holds, and shares the free slots among agents and senders."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import NamedTuple
 
+from worker.domain.fairness import Share
 from worker.domain.ids import ChannelUserId
 from worker.store.database import Database, Store
 from worker.store.sql import Row, sql
 
-# `agents` jumps through the index from one name to the next. For each agent, `due` takes the users
-# due for longest and ranks each as if those before had been given slots: so the agent with the
-# fewest slots goes first, and 10,000 users of one agent delay nobody of another.
-# An agent at its share gets no slot. One user more than could be taken is read for each agent, to
-# know which agents have more users due.
+# `shares` jumps through the index from one share to the next; `room` says how many slots each may
+# get. `due` takes the users of each share who are due for longest, and one more, to know which
+# shares have more users due.
+# `ranked` orders the users of an agent: each as if those before had been given slots, and nine of
+# them before one surplus user. `place` does the same for the agents: the one with the fewest slots
+# goes first, so 10,000 users of one agent delay nobody of another.
 # `woken_at` keeps other sweepers from waking the same user for a while.
 _PICK = sql("""
-WITH RECURSIVE agents AS (
-    (SELECT agent FROM channel_users WHERE due_at IS NOT NULL ORDER BY agent LIMIT 1)
+WITH RECURSIVE shares AS (
+    (SELECT agent, surplus FROM channel_users WHERE due_at IS NOT NULL
+        ORDER BY agent, surplus LIMIT 1)
     UNION ALL
-    SELECT (SELECT u.agent FROM channel_users u
-        WHERE u.due_at IS NOT NULL AND u.agent > agents.agent ORDER BY u.agent LIMIT 1)
-    FROM agents WHERE agents.agent IS NOT NULL
+    SELECT later.agent, later.surplus FROM shares CROSS JOIN LATERAL (
+        SELECT u.agent, u.surplus FROM channel_users u
+        WHERE u.due_at IS NOT NULL AND (u.agent, u.surplus) > (shares.agent, shares.surplus)
+        ORDER BY u.agent, u.surplus LIMIT 1
+    ) AS later
+), room AS (
+    SELECT agent, surplus, slots, of_agent, greatest(0, least(:limit, :most - of_agent,
+        CASE WHEN surplus THEN :most_surplus - slots END)) AS free
+    FROM shares, LATERAL (
+        SELECT CAST(coalesce(sum(held.slots), 0) AS bigint) AS of_agent,
+            CAST(coalesce(sum(held.slots) FILTER (WHERE held.surplus = shares.surplus), 0)
+                AS bigint) AS slots
+        FROM unnest(CAST(:agents AS text[]), CAST(:surpluses AS boolean[]),
+            CAST(:held AS bigint[])) AS held (agent, surplus, slots)
+        WHERE held.agent = shares.agent
+    ) AS holds
 ), due AS (
-    SELECT one.id, agents.agent, one.due_at, coalesce(holds.slots, 0)
-        + row_number() OVER (PARTITION BY agents.agent ORDER BY one.due_at) AS place
-    FROM agents
-    LEFT JOIN unnest(CAST(:agents AS text[]), CAST(:held AS bigint[])) AS holds (agent, slots)
-        ON holds.agent = agents.agent
-    CROSS JOIN LATERAL (
+    SELECT one.id, one.due_at, room.*,
+        row_number() OVER (PARTITION BY room.agent, room.surplus ORDER BY one.due_at) AS nth
+    FROM room CROSS JOIN LATERAL (
         SELECT u.id, u.due_at FROM channel_users u
         LEFT JOIN workers w ON w.id = u.lease_owner AND w.alive_until >= service_now()
-        WHERE u.agent = ANY(ARRAY[agents.agent]) AND u.due_at <= service_now()
+        WHERE u.due_at IS NOT NULL
+          AND (u.agent, u.surplus, u.due_at) >= (room.agent, room.surplus, '-infinity')
+          AND (u.agent, u.surplus, u.due_at) <= (room.agent, room.surplus, service_now())
           AND u.diverged_at IS NULL
           AND (u.woken_at IS NULL OR u.woken_at < service_now() - :wake_ttl)
           AND (u.lease_owner IS NULL OR u.lease_until < service_now() OR w.id IS NULL)
-        ORDER BY u.agent, u.due_at
-        LIMIT greatest(least(:limit, :most - coalesce(holds.slots, 0)), 0) + 1
+        ORDER BY u.agent, u.surplus, u.due_at
+        LIMIT room.free + 1
         FOR UPDATE OF u SKIP LOCKED
     ) AS one
+), ranked AS (
+    SELECT id, agent, surplus, due_at, of_agent + row_number() OVER (PARTITION BY agent
+        ORDER BY (slots + nth) * CASE WHEN surplus THEN 9 ELSE 1 END, surplus) AS place
+    FROM due WHERE nth <= free
 ), fair AS (
-    SELECT id, agent, due_at, place FROM due WHERE place <= :most
+    SELECT id, agent, surplus, due_at, place FROM ranked WHERE place <= :most
     ORDER BY place, due_at LIMIT :limit
 ), woken AS (
     UPDATE channel_users SET woken_at = service_now() WHERE id = ANY(ARRAY(SELECT id FROM fair))
 )
-SELECT id, agent FROM (
-    SELECT id, agent, place, due_at FROM fair
+SELECT id, agent, surplus FROM (
+    SELECT id, agent, surplus, place, due_at FROM fair
     UNION ALL
-    SELECT DISTINCT NULL::bigint, agent, NULL::bigint, NULL::timestamptz FROM due
+    SELECT DISTINCT NULL::bigint, agent, surplus, NULL::bigint, NULL::timestamptz FROM due
     WHERE id NOT IN (SELECT id FROM fair)
 ) AS found ORDER BY place, due_at
 """)
-# Only the index over agent and time returns users in order; every other plan has to sort. During a
+# Only the index over share and time returns users in order; every other plan has to sort. During a
 # burst Postgres's statistics are old: it expects nobody to be due, so that any plan seems cheap,
-# and may scan all users of other agents. Hence no sort. (`u.agent = ANY(ARRAY[...])`, because with
-# `=` the planner drops the agent from the order, and would sort again.)
+# and may scan all users of other shares. Hence no sort. (Rows are compared, because with `=` the
+# planner drops agent and surplus from the order, and other indexes would do.)
 # The same wrong estimate would trigger JIT, which takes longer than the pick.
 _IN_ORDER_OF_THE_INDEX = sql(
-    "SELECT set_config('enable_sort', 'off', true) AS sort, set_config('jit', 'off', true) AS jit"
+    "SELECT set_config('enable_sort', 'off', true) AS sort, set_config('jit', 'off', true) AS jit,"
+    " set_config('enable_incremental_sort', 'off', true) AS incremental_sort"
 )
 _NEXT = sql("""
 SELECT extract(epoch FROM min(due_at) - service_now()) FROM channel_users
@@ -68,10 +88,10 @@ _FORGET_WAKE = sql("UPDATE channel_users SET woken_at = NULL WHERE id = :user_id
 
 
 class Due(NamedTuple):
-    """A user to wake, and the agent to whose share of the slots the turn counts."""
+    """A user to wake, and the share of the slots that the turn uses."""
 
     user_id: ChannelUserId
-    agent: str
+    share: Share
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,8 +99,8 @@ class Swept:
     """Users who are due, and the time until the next one; None = no user waits for a time."""
 
     due: tuple[Due, ...]
-    crowded: frozenset[str]
-    """The agents with more due users than these."""
+    crowded: frozenset[Share]
+    """The shares with more due users than these."""
     next_due_in_s: float | None
 
 
@@ -91,18 +111,21 @@ class SweepStore(Store):
         super().__init__(database)
         self._wake_ttl = timedelta(seconds=wake_ttl_s)
 
-    def pick(self, *, limit: int, held: Mapping[str, int], most: int) -> Swept:
+    def pick(self, *, limit: int, held: Mapping[Share, int], most: int, most_surplus: int) -> Swept:
         """Mark at most `limit` due users as woken and return them in the order in which to start.
 
-        `held`: the slots that each agent has already, of at most `most`. The agent with the fewest
-        comes first, and within an agent the user who has been due for longest.
+        `held`: the slots that each share has already. An agent may have `most` in all, and of these
+        `most_surplus` for surplus users. The agent with the fewest comes first, and within a share
+        the user who has been due for longest.
         """
         values = {
             "limit": limit,
             "wake_ttl": self._wake_ttl,
-            "agents": list(held.keys()),
+            "agents": [share.agent for share in held],
+            "surpluses": [share.surplus for share in held],
             "held": list(held.values()),
             "most": most,
+            "most_surplus": most_surplus,
         }
         rows: Sequence[Row] = ()
         if limit > 0:
@@ -111,8 +134,12 @@ class SweepStore(Store):
                 rows = connection.execute(_PICK, values).fetchall()
         next_due_in_s = self._rows(_NEXT)[0][0]
         return Swept(
-            due=tuple(Due(ChannelUserId(row.id), row.agent) for row in rows if row.id is not None),
-            crowded=frozenset(row.agent for row in rows if row.id is None),
+            due=tuple(
+                Due(ChannelUserId(row.id), Share(row.agent, row.surplus))
+                for row in rows
+                if row.id is not None
+            ),
+            crowded=frozenset(Share(row.agent, row.surplus) for row in rows if row.id is None),
             next_due_in_s=None if next_due_in_s is None else float(next_due_in_s),
         )
 

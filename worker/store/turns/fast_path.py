@@ -45,8 +45,8 @@ WITH quiet AS MATERIALIZED (
       AND NOT EXISTS (SELECT FROM messages m
           WHERE m.channel_user_id = u.id AND m.message_id = :message_id)
 ), started AS (
-    UPDATE channel_users u SET agent = :agent, next_seq = u.next_seq + 1, due_at = service_now(),
-        woken_at = NULL,
+    UPDATE channel_users u SET agent = :agent, surplus = :surplus, next_seq = u.next_seq + 1,
+        due_at = service_now(), woken_at = NULL,
         open_turn_id = nextval('turns_id_seq'),
         taken_until = greatest(u.taken_until, quiet.order_at),
         lease_token = u.lease_token + 1, lease_owner = :worker_id,
