@@ -21,7 +21,7 @@ from worker.domain.reports.message_history import (
     MessageHistory,
     TurnSummary,
 )
-from worker.domain.routing import Routing
+from worker.domain.routing import Agent, Routing
 from worker.domain.states import CallState, MessageState, ToolCallState, TurnKind
 from worker.domain.timing import Timing
 from worker.domain.turns.next_step import gate_names
@@ -163,10 +163,7 @@ def _in_turn(
     agent = routing.agents.get(turn.agent)
     last = history.calls[-1] if history.calls else None
     if history.user.held_until is not None:
-        found = _at_work(history, last)
-        if found.status is MessageStatus.TELNYX and last is not None and agent is not None:
-            until = last.intent_at + timedelta(seconds=agent.call_timeout_s)
-            found = replace(found, until=until)
+        found = _at_work(history, last, agent)
     elif agent is None:
         found = _no_agent(history, turn.agent)
     else:
@@ -180,9 +177,10 @@ def _in_turn(
     return found
 
 
-def _at_work(history: MessageHistory, last: CallSummary | None) -> Explanation:
+def _at_work(history: MessageHistory, last: CallSummary | None, agent: Agent | None) -> Explanation:
     until = history.user.held_until
     if last is not None and last.state is CallState.INTENDED:
+        until = last.intent_at + timedelta(seconds=agent.call_timeout_s) if agent else until
         what, since = f"Telnyx is being asked (call {last.id})", last.intent_at
         then = "its answer is written and delivered; a timeout is read back, not repeated blind"
         return Explanation(MessageStatus.TELNYX, what, since=since, until=until, then=then)

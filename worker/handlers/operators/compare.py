@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from worker.domain.ids import TurnId
 from worker.domain.turns.reconcile import HUMAN_KEY, same_text
 from worker.domain.turns.records import ThreadMessage
 from worker.store.reports.conversations import (
@@ -48,22 +47,14 @@ def compare(
     """
     thread = telnyx.messages(mapping.telnyx_id) if mapping.telnyx_id is not None else ()
     turns = ledger.turns(mapping.id)
-    paired = list(_paired(thread, turns, mapping.base_user_messages))
-    seen = {row.turn.id for row in paired if row.turn}
-    left = [turn for turn in turns if turn.id not in seen]
-    rows: list[ComparedRow] = []
-    newest = TurnId(0)
-    for row in paired:
-        if row.turn and row.turn.id > newest:
-            newest = row.turn.id
-            while left and left[0].id < newest:
-                rows.append(_only_here(left.pop(0)))
-        rows.append(row)
-    return rows + [_only_here(turn) for turn in left]
-
-
-def _only_here(turn: ConversationTurn) -> ComparedRow:
-    return ComparedRow(verdict="only here", message=None, turn=turn)
+    rows = list(_paired(thread, turns, mapping.base_user_messages))
+    seen = {row.turn.id for row in rows if row.turn}
+    for turn in turns:
+        if turn.id not in seen:
+            later = (place for place, row in enumerate(rows) if row.turn and row.turn.id > turn.id)
+            one = ComparedRow(verdict="only here", message=None, turn=turn)
+            rows.insert(next(later, len(rows)), one)
+    return rows
 
 
 def _paired(

@@ -116,15 +116,12 @@ class AdoptConversation:
         users = [one.text for one in self.telnyx.messages(telnyx_id) if one.role == "user"]
         turn = user.turn_of(agent)
         there = self._may_be_there(turn, was, users)
-        turn_id = turn.id if turn else None
         conversation = self.store.adopt(
-            user.lease,
+            user,
             telnyx_id,
             agent=agent,
             base=len(users) - there,
             was=was.id if was else None,
-            closing=user.conversation(agent),
-            turn=turn_id,
             turn_may_be_there=there,
         )
         log.info("conversation.adopted", user=user.lease.user_id, conversation=conversation)
@@ -133,7 +130,7 @@ class AdoptConversation:
             agent=agent,
             conversation=conversation,
             base_user_messages=len(users) - there,
-            open_turn=turn_id,
+            open_turn=turn.id if turn else None,
             telnyx_told=self._tag(telnyx_id, metadata),
         )
 

@@ -175,23 +175,23 @@ class InterventionStore(Store):
 
     def adopt(
         self,
-        lease: Lease,
+        user: LockedUser,
         telnyx_id: TelnyxConversationId,
         *,
         agent: str,
         base: int,
         was: ConversationId | None,
-        closing: OpenConversation | None,
-        turn: TurnId | None,
         turn_may_be_there: bool,
     ) -> ConversationId:
         """Map the user to a Telnyx conversation, always with a new row.
 
         So `reconcile` counts from `base`, its user messages, alone; turns that landed earlier are
-        in it. `was`: the mapping of the same user that had it. `turn`: the agent's open turn, which
-        continues there; if it may be there, its calls move along, so that `reconcile` looks for it
-        before it is sent again.
+        in it. `was`: the mapping of the same user that had it. The agent's open turn continues
+        there; if it may be there, its calls move along, so that `reconcile` looks for it before it
+        is sent again.
         """
+        lease, closing, open_turn = user.lease, user.conversation(agent), user.turn_of(agent)
+        turn = open_turn.id if open_turn else None
         with self._database.transaction() as connection:
             _go_on(connection, lease, turn)
             if closing is not None:
