@@ -47,7 +47,6 @@ class LiveReplies:
         self,
         url: str,
         *,
-        pause_s: float = PAUSE_S,
         interval_s: float = INTERVAL_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -63,7 +62,6 @@ class LiveReplies:
             protocol=2,
             driver_info=None,
         )
-        self._pause_s = pause_s
         self._lock = threading.Lock()
         self._paused_until = float("-inf")
 
@@ -84,8 +82,8 @@ class LiveReplies:
             now = self.clock()
             if now < self._paused_until:
                 return
-            self._paused_until = now + self._pause_s
-        log.warning("live.paused", error=error, pause_s=self._pause_s)
+            self._paused_until = now + PAUSE_S
+        log.warning("live.paused", error=error, pause_s=PAUSE_S)
 
     def close(self) -> None:
         """Close the connections."""

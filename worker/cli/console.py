@@ -58,12 +58,8 @@ def print_line(line: str = "") -> None:
 
 def print_json(value: object) -> None:
     """Print one line of JSON."""
-    out.print(
-        visible_json(json.dumps(value, ensure_ascii=False, default=str)),
-        soft_wrap=True,
-        markup=False,
-        emoji=False,
-    )
+    document = visible_json(json.dumps(value, ensure_ascii=False, default=str))
+    out.print(document, soft_wrap=True, markup=False, emoji=False)
 
 
 def visible_json(document: str) -> str:

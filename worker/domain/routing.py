@@ -82,12 +82,8 @@ class Agent:
     @cached_property
     def version(self) -> str:
         """Changes with anything that shapes an answer; recorded on every turn."""
-        return _digest(
-            json.dumps(
-                [self.model, self.instructions, dict(self.options), self.tools, self.tools_hash],
-                sort_keys=True,
-            )
-        )
+        shape = [self.model, self.instructions, dict(self.options), self.tools, self.tools_hash]
+        return _digest(json.dumps(shape, sort_keys=True))
 
 
 def hash_of(tools: Iterable[ToolConfig]) -> str:

@@ -33,7 +33,6 @@ _LIST = sql(
     + """
 WHERE (:resolved OR l.resolution IS NULL)
   AND (CAST(:reason AS text) IS NULL OR l.reason = :reason)
-  AND l.id > :after
 ORDER BY l.id LIMIT :limit"""
 )
 _GET = sql(_SELECT + " WHERE l.id = :id")
@@ -103,13 +102,13 @@ class DeadLetterStore(Store):
             keep_on(connection, reason=reason, raw=raw, detail=detail, queue=queue, sender=sender)
 
     def find(
-        self, *, reason: str | None = None, resolved: bool = False, after: int = 0, limit: int = 100
+        self, *, reason: str | None = None, resolved: bool = False, limit: int = 100
     ) -> tuple[DeadLetter, ...]:
-        """Return dead letters with an id above `after`, oldest first.
+        """Return dead letters, oldest first.
 
         `resolved`: also those that are replayed or dismissed.
         """
-        values = {"reason": reason, "resolved": resolved, "after": after, "limit": limit}
+        values = {"reason": reason, "resolved": resolved, "limit": limit}
         return self._found(DeadLetter, _LIST, values)
 
     def get(self, letter: DeadLetterId) -> DeadLetter | None:

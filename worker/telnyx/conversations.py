@@ -1,7 +1,7 @@
 """Telnyx's conversations: made, found by metadata, read. The mapping's truth is in Postgres."""
 
 from collections.abc import Iterator, Mapping
-from urllib.parse import quote_plus
+from urllib.parse import urlencode
 from uuid import UUID
 
 from worker.domain.errors import OutcomeUnknownError, RetryableError
@@ -122,6 +122,4 @@ def find_path(metadata: Mapping[str, str], since: object = None) -> str:
     if since is not None:
         filters.append(("created_at", f"gte.{since}"))
     filters += [("order", "created_at.asc"), ("limit", str(_LIMIT))]
-    return (
-        PATH + "?" + "&".join(f"{quote_plus(name)}={quote_plus(value)}" for name, value in filters)
-    )
+    return f"{PATH}?{urlencode(filters)}"

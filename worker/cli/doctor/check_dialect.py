@@ -16,13 +16,13 @@ _GROUP: Final = "dialect"
 _TOOL_POINTS: Final = ("tool round", "tool calls", "tool outputs")
 
 
-def played(setup: Setup, *, patience_s: float = 15.0) -> Iterator[Finding]:
+def played(setup: Setup) -> Iterator[Finding]:
     """Play it with the default agent's model; takes as long as some of its answers."""
     settings, routing = setup.settings, setup.routing
     model = routing.agents[routing.default_agent].model
     with build_telnyx(settings) as client:
         sees = sees_images(setup, model)
-        probes = Probes(client=client, model=model, sees_images=sees, patience_s=patience_s)
+        probes = Probes(client=client, model=model, sees_images=sees)
         report = probes.play()
     unused = _unused(routing)
     for name, finding in report.items():

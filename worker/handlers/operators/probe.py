@@ -99,10 +99,8 @@ class Probes:
         return {}
 
     def _find(self) -> _Findings:
-        def is_found() -> bool:
-            return any(one.id == self.id for one in self.client.conversations.find(self.tag))
-
-        delay_s = self.delay_until(is_found)
+        find = self.client.conversations.find
+        delay_s = self.delay_until(lambda: self.id in {one.id for one in find(self.tag)})
         return {"metadata filter": dialect.judge_search(delay_s, self.patience_s)}
 
     def _update(self) -> _Findings:

@@ -204,14 +204,8 @@ class ConnectionPerThread:
 
 def encode(document: Mapping[str, object]) -> bytes:
     """Return compact JSON; half of a surrogate pair becomes `?`. Raises TypeError, ValueError."""
+    # `default`: json knows dict alone, and values of the domain are read-only mappings.
     text = json.dumps(
-        document, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_as_dict
+        document, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=dict
     )
     return text.encode("utf-8", "replace")
-
-
-def _as_dict(value: object) -> object:
-    # json knows dict alone, and values of the domain are read-only mappings.
-    if isinstance(value, Mapping):
-        return dict(value)
-    raise TypeError(f"{type(value).__name__} is not JSON")
