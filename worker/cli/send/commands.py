@@ -18,7 +18,6 @@ from worker.cli.send.message_file import FileSend
 
 if TYPE_CHECKING:
     from message_worker_client import MessageKey, Outcome
-    from worker.cli.send.producer import OutcomeWatch
 
 _LOOK_EVERY_S: Final = 0.2
 
@@ -132,9 +131,18 @@ def _await_outcomes(
     """Print what became of them. Raises `CommandError` if some have no outcome in time."""
     from worker.cli.send.producer import OutcomeWatch, outcomes_in
 
+    ended: list[Outcome] = []
+    deadline = time.monotonic() + timeout_s
     with outcomes_in(database_url) as outcomes:
         watch = OutcomeWatch(outcomes, keys)
-        ended = _wait_for_all(watch, timeout_s=timeout_s)
+        with progress_bar("outcomes", len(watch.open)) as tick:
+            while watch.open:
+                new = watch.look()
+                tick(len(new))
+                ended += [outcome for _, outcome in new]
+                if not watch.open or time.monotonic() > deadline:
+                    break
+                time.sleep(_LOOK_EVERY_S)
     counts = Counter(one.outcome for one in ended)
     reply = ended[0].text if len(keys) == 1 and ended else None
     if as_json:
@@ -149,21 +157,6 @@ def _await_outcomes(
             f"{len(watch.open)} without an outcome after {timeout_s:g} s. `worker status` "
             "shows whether a worker is alive, and the messages it could not accept: dead letters"
         )
-
-
-def _wait_for_all(watch: "OutcomeWatch", *, timeout_s: float) -> "list[Outcome]":
-    """Wait until nothing is open or the time is over; return the outcomes that came."""
-    outcomes: list[Outcome] = []
-    deadline = time.monotonic() + timeout_s
-    with progress_bar("outcomes", len(watch.open)) as tick:
-        while watch.open:
-            ended = watch.look()
-            tick(len(ended))
-            outcomes += [outcome for _, outcome in ended]
-            if not watch.open or time.monotonic() > deadline:
-                break
-            time.sleep(_LOOK_EVERY_S)
-    return outcomes
 
 
 def schema(

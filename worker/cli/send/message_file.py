@@ -48,19 +48,15 @@ class FileSend:
                 tick(1)
                 try:
                     # Its own fields win, then the flags, then what its number determines.
-                    fields = {**of_line(number), **self.flags, **read(line)}
-                    envelope = self._completed(number, fields)
+                    envelope = {**of_line(number), **self.flags, **read(line)}
+                    if "user" not in envelope and self.users is not None:
+                        channel, user = str(envelope.get("channel", "")), (number - 1) % self.users
+                        envelope["user"] = address(channel, user)
                     self.keys.append(check(envelope))
                 except CommandError as error:
                     self._refuse(number, str(error))
                 else:
                     yield envelope
-
-    def _completed(self, number: int, envelope: dict[str, object]) -> dict[str, object]:
-        if "user" not in envelope and self.users is not None:
-            channel, user = str(envelope.get("channel", "")), (number - 1) % self.users
-            envelope["user"] = address(channel, user)
-        return envelope
 
     def _refuse(self, number: int, fault: str) -> None:
         """Warn about a line that is not sent; after a while only count."""
