@@ -66,22 +66,18 @@ class MetricsServer:
 def _write(folder: Path, port: int | None) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     host = socket.gethostname()
-    _remove_dead(folder, host)
+    # Those of processes of this host that have ended.
+    for file in folder.glob(f"{_PREFIX}*.json"):
+        # The pattern cannot name the host: `worker-app-*` also matches files of the host `app-2`.
+        of_host, _, pid = file.stem.rpartition("-")
+        if of_host == f"{_PREFIX}{host}" and pid.isdigit() and not _is_running(int(pid)):
+            file.unlink(missing_ok=True)
     target = [{"targets": [f"{host}:{port}"], "labels": {"job": "worker"}}]
     file = folder / f"{_PREFIX}{host}-{os.getpid()}.json"
     # Written aside and renamed: Prometheus must not read half a file.
     draft = file.with_suffix(".new")
     draft.write_text(json.dumps(target))
     return draft.replace(file)
-
-
-def _remove_dead(folder: Path, host: str) -> None:
-    """Remove the files of processes of this host that have ended."""
-    for file in folder.glob(f"{_PREFIX}*.json"):
-        # The pattern cannot name the host: `worker-app-*` also matches files of the host `app-2`.
-        of_host, _, pid = file.stem.rpartition("-")
-        if of_host == f"{_PREFIX}{host}" and pid.isdigit() and not _is_running(int(pid)):
-            file.unlink(missing_ok=True)
 
 
 def _is_running(pid: int) -> bool:

@@ -82,7 +82,12 @@ def erase(
             _report(user_id, "would_be_removed", found, as_json=as_json)
             return
         if not yes:
-            _ask(user_id, found)
+            # Without a terminal the end of stdin must not count as an answer.
+            if not sys.stdin.isatty():
+                raise MisuseError("this cannot be undone: give --yes")
+            question = f"Erase channel user {user_id} for good ({counts_as_text(found)})?"
+            if not typer.confirm(question, err=True):
+                raise CommandError("nothing was removed")
         try:
             removed = until_free(lambda: operator.erase(user_id, queues), wait_s=wait_s)
         except DatabaseAwayError:
@@ -119,15 +124,6 @@ def queue_entries(broker_url: str) -> "Iterator[QueueEntries | None]":
             yield QueueEntries(redis)
     except RedisError as error:  # not OSError: that may be the caller's, whose stdout is closed
         raise broker_is_away(error, broker_url) from error
-
-
-def _ask(user_id: "ChannelUserId", found: Mapping[str, int]) -> None:
-    # Without a terminal the end of stdin must not count as an answer.
-    if not sys.stdin.isatty():
-        raise MisuseError("this cannot be undone: give --yes")
-    question = f"Erase channel user {user_id} for good ({counts_as_text(found)})?"
-    if not typer.confirm(question, err=True):
-        raise CommandError("nothing was removed")
 
 
 def _report(

@@ -45,7 +45,9 @@ _CAME_TO: Final = {
 def explain(history: MessageHistory, routing: Routing, timing: Timing) -> Explanation:
     """Explain the state of a message."""
     if history.user.erasing_since is not None:
-        return _erasing(history)
+        what = "its channel user is being erased and stopped; the erasure is not finished"
+        since, commands = history.user.erasing_since, (f"worker erase {history.user.id}",)
+        return Explanation(MessageStatus.ERASING, what, since=since, commands=commands)
     if history.message.state not in {MessageState.PENDING, MessageState.IN_TURN}:
         return ended(history)
     if history.user.diverged_at is not None:
@@ -59,12 +61,6 @@ def explain(history: MessageHistory, routing: Routing, timing: Timing) -> Explan
     if history.workers == 0:
         return replace(found, then=_NOBODY_LIVES, commands=("worker status", *found.commands))
     return found
-
-
-def _erasing(history: MessageHistory) -> Explanation:
-    what = "its channel user is being erased and stopped; the erasure is not finished"
-    since, commands = history.user.erasing_since, (f"worker erase {history.user.id}",)
-    return Explanation(MessageStatus.ERASING, what, since=since, commands=commands)
 
 
 def _diverged(history: MessageHistory) -> Explanation:

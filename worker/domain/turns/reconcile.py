@@ -125,19 +125,14 @@ def reconcile(log: Sequence[ThreadMessage], expected: Expectation) -> Reconcilia
         return Reconciliation(verdict=missing if expected.quiet else expected.look_again)
     if not extras:
         # The right number proves nothing if Telnyx merged this turn into the newest message.
-        newest = log[users[-1]].text if users else None
-        if newest is not None and not _is_known(newest, expected.landed):
+        newest = log[users[-1]].text if users and expected.landed else None
+        if newest is not None and not any(one.matches(newest) for one in expected.landed[::-1]):
             merged = Diverge(reason="the newest user message is not what it was")
             return Reconciliation(verdict=merged)
         return Reconciliation(verdict=_not_there(expected))
     if len(extras) == 1 and expected.text.matches(log[extras[0]].text):
         return Reconciliation(verdict=_judge_answer(_said_after(log, extras[0]), expected))
     return _with_late_arrivals(log, extras, expected)
-
-
-def _is_known(text: str, landed: Sequence[TurnText]) -> bool:
-    """Whether a message is one of ours: it is not if Telnyx merged a later one into it."""
-    return not landed or any(one.matches(text) for one in reversed(landed))
 
 
 def _with_late_arrivals(

@@ -61,8 +61,9 @@ def _paired(
     thread: Sequence[ThreadMessage], turns: Sequence[ConversationTurn], base: int
 ) -> Iterator[ComparedRow]:
     landed = [one for one in turns if one.landed and not one.is_ours]
-    loose = [one for one in turns if not one.is_ours and not one.landed and _may_be_there(one)]
     said = [one for one in turns if one.is_ours]
+    absent = [one for one in turns if not one.is_ours and not one.landed]
+    loose = [one for one in absent if one.landed is None or one.state == "open"]
     number = -base
     for message in thread:
         turn: ConversationTurn | None = None
@@ -81,10 +82,6 @@ def _paired(
         elif HUMAN_KEY in message.metadata:
             verdict, turn = "said", _take(said, message.text)
         yield ComparedRow(verdict=verdict, message=message, turn=turn)
-
-
-def _may_be_there(turn: ConversationTurn) -> bool:
-    return turn.landed is None or turn.state == "open"
 
 
 def _take(turns: list[ConversationTurn], text: str) -> ConversationTurn | None:

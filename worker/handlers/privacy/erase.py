@@ -64,7 +64,13 @@ class EraseUser:
         if self.store.still_delivers(user_id):
             raise NotNowError("a reply of this channel user is being delivered: try again soon")
         if queues:
-            self.store.note(user_id, "queue_entries", self._forget_taken(queues, belongs))
+            # A living worker is about to accept an entry that it has taken, and those of a dead one
+            # come back to the queue. Only while no worker lives can they be removed.
+            taken = queues.in_hand(belongs)
+            if taken and self.store.workers_live():
+                fault = "a worker has taken a message of this channel user: try again soon"
+                raise NotNowError(fault)
+            self.store.note(user_id, "queue_entries", queues.forget(taken))
         self._forget_at_telnyx(user_id, who)
         # The inbox first: a row that is drained meanwhile may become a dead letter.
         for table in reversed(TABLES):
@@ -76,17 +82,6 @@ class EraseUser:
 
     def _ownership(self, who: ChannelAddress) -> Ownership:
         return Ownership(who=who, kind=self.routing.channel(who.channel).kind)
-
-    def _forget_taken(self, queues: QueueEntries, belongs: Ownership) -> int:
-        """Remove the notes of entries that workers have taken and not acknowledged.
-
-        A living worker is about to accept such an entry, and those of a dead one come back to the
-        queue. Only while no worker lives can they be removed.
-        """
-        keys = queues.in_hand(belongs)
-        if keys and self.store.workers_live():
-            raise NotNowError("a worker has taken a message of this channel user: try again soon")
-        return queues.forget(keys)
 
     def _forget_at_telnyx(self, user_id: ChannelUserId, who: ChannelAddress) -> None:
         found, agents = self.store.at_telnyx(user_id)

@@ -131,30 +131,26 @@ class InterventionStore(Store):
 
     def take(self, user_id: ChannelUserId) -> LockedUser:
         """Raise the token if the user is free, which fences off workers. Raises `NotFoundError`."""
+        values = {"user_id": user_id, **self._waits}
         with self._database.transaction() as connection:
-            user = self._read(connection, user_id)
+            row = connection.execute(_LOCK, values).one_or_none()
+            if row is None:
+                raise NotFoundError("there is no such channel user")
+            turn_id = row.open_turn_id
+            opened = connection.execute(_OPEN, values)
+            user = value_of(
+                LockedUser,
+                row,
+                lease=Lease(user_id=user_id, token=row.lease_token),
+                who=address_of(row),
+                turn=None if turn_id is None else read_turn(connection, turn_id),
+                open=tuple(value_of(OpenConversation, one) for one in opened),
+                doubt_until=connection.execute(_DOUBT, values).scalar_one(),
+            )
             if not user.is_free:
                 return user
-            token = connection.execute(_TAKE, {"user_id": user_id}).scalar_one()
-            lease = Lease(user_id=user_id, token=token)
-        return replace(user, lease=lease)
-
-    def _read(self, connection: Connection, user_id: ChannelUserId) -> LockedUser:
-        row = connection.execute(_LOCK, {"user_id": user_id}).one_or_none()
-        if row is None:
-            raise NotFoundError("there is no such channel user")
-        values = {"user_id": user_id, **self._waits}
-        turn_id = row.open_turn_id
-        opened = connection.execute(_OPEN, values)
-        return value_of(
-            LockedUser,
-            row,
-            lease=Lease(user_id=user_id, token=row.lease_token),
-            who=address_of(row),
-            turn=None if turn_id is None else read_turn(connection, turn_id),
-            open=tuple(value_of(OpenConversation, one) for one in opened),
-            doubt_until=connection.execute(_DOUBT, values).scalar_one(),
-        )
+            token = connection.execute(_TAKE, values).scalar_one()
+        return replace(user, lease=Lease(user_id=user_id, token=token))
 
     def reset(self, user: LockedUser, conversation: OpenConversation) -> TurnId | None:
         """Close a mapping; return the turn that is open on it, which continues with a new one."""

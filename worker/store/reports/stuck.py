@@ -1,6 +1,6 @@
 """Reads what has waited for longer than it should."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -9,7 +9,6 @@ from worker.store.delivery.deliveries import CAN_BE_CLAIMED
 from worker.store.reports.status import StatusStore
 from worker.store.rows import value_of
 from worker.store.sql import Statement, sql
-from worker.store.workers import LivingWorker
 
 _NOW = sql("SELECT service_now()")
 
@@ -85,10 +84,20 @@ class StuckStore(StatusStore):
         now: datetime = self._rows(_NOW)[0][0]
         users = tuple(self._users(values))
         workers = self.workers()
+        stalled = [one for one in workers if one.stalled_s > 0 and one.stalled_s >= after_s]
         return StuckSnapshot(
             now=now,
             workers=len(workers),
-            stalled=tuple(_stalled(workers, now=now, after_s=after_s)),
+            stalled=tuple(
+                Waiting(
+                    name=f"{one.host}/{one.pid}",
+                    state="stalled",
+                    count=1,
+                    since=now - timedelta(seconds=one.stalled_s),
+                    age_s=one.stalled_s,
+                )
+                for one in sorted(stalled, key=lambda one: -one.stalled_s)
+            ),
             gates=self.closed_gates(),
             by_agent=self.unanswered(after),
             by_channel=self.undelivered(after),
@@ -101,14 +110,3 @@ class StuckStore(StatusStore):
             for row in self._rows(question, values):
                 held = kind is StuckKind.OVERDUE and row.was_held
                 yield value_of(StuckUser, row, kind=StuckKind.DEAD_LEASE if held else kind)
-
-
-def _stalled(
-    workers: Iterable[LivingWorker], *, now: datetime, after_s: float
-) -> Iterator[Waiting]:
-    """Return the workers that have stalled for `after_s`, the longest first."""
-    for one in sorted(workers, key=lambda one: -one.stalled_s):
-        if one.stalled_s > 0 and one.stalled_s >= after_s:
-            since = now - timedelta(seconds=one.stalled_s)
-            name, age_s = f"{one.host}/{one.pid}", one.stalled_s
-            yield Waiting(name=name, state="stalled", count=1, since=since, age_s=age_s)

@@ -172,16 +172,13 @@ class ConnectionPerThread:
                 keepalive_s=self._keepalive_s,
             )
             with self._lock:
-                self._close_those_of_ended_threads()
-                self._connections.append((threading.current_thread(), connection))
+                # A thread's end is not announced: without this, each would leave a socket behind.
+                for thread, idle in self._connections:
+                    if not thread.is_alive():
+                        idle.close()
+                alive = [pair for pair in self._connections if pair[0].is_alive()]
+                self._connections = [*alive, (threading.current_thread(), connection)]
         return connection
-
-    def _close_those_of_ended_threads(self) -> None:
-        # A thread's end is not announced: without this, each would leave a socket behind.
-        for thread, connection in self._connections:
-            if not thread.is_alive():
-                connection.close()
-        self._connections = [pair for pair in self._connections if pair[0].is_alive()]
 
     def __repr__(self) -> str:
         host, port = self._address

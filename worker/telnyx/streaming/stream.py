@@ -132,7 +132,8 @@ class Listener:
         if kind in _TERMINAL:
             return self._judge(kind, document)
         if kind == "error":
-            code = _error_code(document)
+            code = document.get("code")
+            code = telnyx_code(document) if code is None else slug(str(code))
             return self.unknown(f"stream error {code}" if code else "stream error")
         if kind == _DELTA:
             self._pass_on(document.get("delta"), str(document.get("output_index")))
@@ -222,8 +223,3 @@ def _kind(event: Event, document: Mapping[str, object]) -> str:
         return kind
     is_error = event.name == "error" or document.get("error") or is_telnyx_error(document)
     return "error" if is_error else kind
-
-
-def _error_code(document: Mapping[str, object]) -> str | None:
-    code = document.get("code")
-    return slug(str(code)) if code is not None else telnyx_code(document)
