@@ -53,7 +53,9 @@ class Operator:
             routing=routing,
             namespace=namespace,
         )
-        self.say = SayToUser(store=interventions, saying=SayingStore(database), routing=routing)
+        self.say = SayToUser(
+            store=interventions, users=self.users, saying=SayingStore(database), routing=routing
+        )
         self.erase = EraseUser(
             store=ErasureStore(database),
             interventions=interventions,

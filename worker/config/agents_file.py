@@ -27,6 +27,7 @@ from worker.domain.deliveries import WEBHOOK_MAX_AGE_S
 from worker.domain.errors import SettingsError
 from worker.domain.fairness import Fairness
 from worker.domain.routing import (
+    KIND_BY_NAME,
     ROUTE,
     Agent,
     AttachmentPolicy,
@@ -148,7 +149,9 @@ class RouteSection(Section):
 class ChannelSection(RouteSection):
     """`[channels.NAME]`: treatment of one channel."""
 
-    kind: ChannelKind = "other"
+    kind: ChannelKind | None = None
+    ignore_case: bool = False
+    say_first: bool = False
     agent: str | None = None
     recipients: dict[str, str] = Field(default_factory=dict)
     persist: bool = True
@@ -284,5 +287,10 @@ def _channel(name: str, section: RouteSection, folder: Path) -> ChannelPolicy:
     unset = "delivery_max_age_s" not in section.model_fields_set
     if isinstance(delivery, WebhookDelivery) and unset:
         fields["delivery_max_age_s"] = WEBHOOK_MAX_AGE_S
-    agents = section.recipients if isinstance(section, ChannelSection) else {}
+    agents = {}
+    if isinstance(section, ChannelSection):
+        agents = section.recipients
+        fields["kind"] = section.kind or KIND_BY_NAME.get(name, "other")
+        if section.ignore_case and fields["kind"] != "email":
+            raise SettingsError(f'AGENTS_FILE: channels.{name}: ignore_case needs kind = "email"')
     return ChannelPolicy(name=name, delivery=delivery, recipient_agents=agents, **fields)

@@ -15,6 +15,8 @@ from worker.domain.tools import ToolConfig
 
 ChannelKind = Literal["telephone", "email", "other"]
 AttachmentPolicy = Literal["mention", "skip"]
+KIND_BY_NAME: Final[Mapping[str, ChannelKind]] = {"sms": "telephone", "email": "email"}
+"""The kind of a channel whose section gives none; of any other name it is "other"."""
 
 
 ROUTE: Final = "route:"
@@ -140,6 +142,10 @@ class ChannelPolicy:
 
     name: str
     kind: ChannelKind = "other"
+    ignore_case: bool = False
+    """Of an e-mail address, the part before the @ is lower-cased as well."""
+    say_first: bool = False
+    """Our staff may write to people who have never written."""
     agent: str | None = None
     """None = the default agent."""
     recipient_agents: Mapping[str, str] = field(default_factory=dict)
@@ -191,7 +197,8 @@ class Routing:
 
     def channel(self, name: str) -> ChannelPolicy:
         """Return the policy of a channel; the defaults if it is not configured."""
-        return self.channels.get(name) or ChannelPolicy(name=name)
+        kind = KIND_BY_NAME.get(name, "other")
+        return self.channels.get(name) or ChannelPolicy(name=name, kind=kind)
 
     def delivery_policy(self, channel: str, reply_to: str | None) -> ChannelPolicy:
         """Return the policy for delivering a reply: its route's, else its channel's."""

@@ -72,7 +72,9 @@ def test_bad_lines_are_named_by_number_and_field_and_the_others_go_out(
         '{"text": "three", "channel": "NO SPACES"}',
         "",
         '{"text": "nul \\u0000"}',
-        '{"text": "six", "message_id": "own", "user": "somebody", "channel": "email"}',
+        '{"text": "six", "message_id": "own", "user": "somebody", "channel": "crm"}',
+        '{"text": "seven", "user": "somebody", "channel": "email"}',
+        '{"text": "eight", "user": "13125550001", "channel": "sms"}',
     ]
     file.write_text("\n".join(lines))
     said = invoke("send", "--file", file, "--channel", "web", "--users", "10", env=env)
@@ -81,11 +83,13 @@ def test_bad_lines_are_named_by_number_and_field_and_the_others_go_out(
     assert faults[0] == "some.jsonl: line 2: the line is not JSON"
     assert faults[1].startswith("some.jsonl: line 3: channel: ")
     assert faults[2].startswith("some.jsonl: line 5: ")
-    assert faults[3] == "worker: 3 lines of some.jsonl were not sent"
+    assert faults[3].startswith("some.jsonl: line 7: user: on an e-mail channel")
+    assert faults[4].startswith("some.jsonl: line 8: user: on a telephone channel")
+    assert faults[5] == "worker: 5 lines of some.jsonl were not sent"
     sent = [envelope for _, envelope in queued(env["BROKER_URL"])]
     assert [(one["message_id"], one["user"], one["channel"]) for one in sent] == [
         ("some.jsonl:1", "user0000", "web"),
-        ("own", "somebody", "email"),
+        ("own", "somebody", "crm"),
     ]
 
 

@@ -93,6 +93,7 @@ def talk(service: Watched) -> None:
     simulator.inject("stream_cut", match=Match(text=word("cut-text")))
     send(envelope("cut", channel="live"))
     send(envelope("tools"), envelope("twice"), envelope("twice", text=word("other")))
+    send(envelope("twice"))
     send(envelope("live", channel="live"), envelope("task", channel="crm"))
     send(envelope("phone", channel="phone", user=NUMBER), envelope("late", expires_at=LONG_AGO))
     send(envelope("mail", channel="mail", user=f"{CANARY}@example.org"))

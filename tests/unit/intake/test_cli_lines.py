@@ -52,6 +52,27 @@ def test_a_line_separator_within_a_text_does_not_end_the_line(tmp_path: Path) ->
     assert texts(file) == ["one\u2028two\x85three"]
 
 
+def test_a_header_names_the_fields_and_an_empty_column_gives_none(tmp_path: Path) -> None:
+    file = written(tmp_path, "a.tsv", b"user\ttext\tthread\nann\thello\t\n+1\tone\ttwo\tthree\n")
+    lines = read_lines(file)
+    read = reader(file, next(lines)[1])
+    assert read(next(lines)[1]) == {"user": "ann", "text": "hello"}
+    with pytest.raises(CommandError, match="4 columns, and the header has 3"):
+        read(next(lines)[1])
+
+
+@pytest.mark.parametrize(
+    ("name", "header", "said"),
+    [
+        ("a.tsv", b"usr\ttext", "the header names usr: give "),
+        ("a.jsonl", b"{}", "--header is for a .tsv file"),
+    ],
+)
+def test_a_wrong_header_is_refused(tmp_path: Path, name: str, header: bytes, said: str) -> None:
+    with pytest.raises(CommandError, match=said):
+        reader(written(tmp_path, name, header), header)
+
+
 def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CommandError, match=r"give a \.jsonl or \.tsv file"):
         reader(written(tmp_path, "a.csv", b"x\n"))

@@ -23,6 +23,7 @@ from message_worker_client.envelope.strict_json import JsonRefusedError, check_s
 from message_worker_client.envelope.wire import MAX_DEPTH
 from tests.support.regex_steps import example, literals, steps
 from worker.domain.messages import ChannelAddress
+from worker.domain.routing import ChannelPolicy
 from worker.handlers.intake.accept import unknown_fields
 from worker.handlers.privacy.ownership import Ownership
 from worker.queue.gate.entry import EntryRefusedError, read_message
@@ -144,7 +145,8 @@ def read_as_envelope(data: bytes) -> None:
 
 
 HIM = Ownership(
-    who=ChannelAddress(channel="web", recipient="", address="a" * 300, thread=""), kind="plain"
+    who=ChannelAddress(channel="web", recipient="", address="a" * 300, thread=""),
+    policy=ChannelPolicy(name="web"),
 )
 READERS: dict[str, Callable[[bytes], Any]] = {
     "check_shape": lambda data: check_shape(data, MAX_DEPTH),

@@ -3,13 +3,14 @@
 import base64
 import json
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from worker.domain.messages import ChannelAddress
-from worker.domain.routing import ChannelKind
+from worker.domain.routing import ChannelKind, ChannelPolicy
 from worker.handlers.privacy.ownership import Ownership
 
 ENTRIES = Path(__file__).parents[2] / "fixtures" / "redis_entries"
@@ -64,7 +65,7 @@ HIS: dict[str, bytes] = {
 
 
 def belongs(raw: bytes, who: ChannelAddress = ANNA) -> bool:
-    return Ownership(who=who, kind="other")(raw)
+    return Ownership(who=who, policy=ChannelPolicy(name=who.channel))(raw)
 
 
 @pytest.mark.parametrize("raw", HIS.values(), ids=HIS)
@@ -105,8 +106,12 @@ def test_a_valid_envelope_of_somebody_else_is_left_alone(fields: dict[str, objec
 def test_an_address_of_a_mailbox_is_compared_as_it_is_accepted() -> None:
     anna = ChannelAddress(channel="email", recipient="", address="anna@example.org", thread="")
     mine = json.dumps(envelope(channel="email", user="anna@EXAMPLE.org")).encode()
-    assert Ownership(who=anna, kind="email")(mine)
-    assert not Ownership(who=anna, kind="other")(mine)
+    policy = ChannelPolicy(name="email", kind="email")
+    assert Ownership(who=anna, policy=policy)(mine)
+    assert not Ownership(who=anna, policy=replace(policy, kind="other"))(mine)
+    louder = json.dumps(envelope(channel="email", user="Anna@EXAMPLE.org")).encode()
+    assert not Ownership(who=anna, policy=policy)(louder)
+    assert Ownership(who=anna, policy=replace(policy, ignore_case=True))(louder)
 
 
 @pytest.mark.parametrize(
@@ -117,7 +122,8 @@ def test_what_another_channel_accepts_is_a_strangers_whoever_it_names(
     kind: ChannelKind, channel: str, address: str
 ) -> None:
     belongs = Ownership(
-        who=ChannelAddress(channel=channel, recipient="", address=address, thread=""), kind=kind
+        who=ChannelAddress(channel=channel, recipient="", address=address, thread=""),
+        policy=ChannelPolicy(name=channel, kind=kind),
     )
     alices = envelope(user="alice", metadata={"contact": address})
     assert not belongs(entry(body(alices)))

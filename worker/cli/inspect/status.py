@@ -119,6 +119,8 @@ def _add_overview(table: Table, seen: Overview) -> None:
     workers = ", ".join(f"{one.host}/{one.pid} up {one.up_s:.0f} s" for one in seen.workers)
     table.add_row("workers", str(len(seen.workers)), workers)
     table.add_row("messages", str(sum(seen.messages.values())), _counts(seen.messages))
+    if seen.conflicts:
+        table.add_row("id used twice", str(seen.conflicts), "with another body: worker why MESSAGE")
     table.add_row("oldest unanswered", "", _age(seen.oldest_unanswered_s))
     table.add_row("open turns", str(seen.open_turns), f"{seen.calls_in_flight} calls in flight")
     gates = ", ".join(

@@ -31,18 +31,22 @@ def an_operator() -> "Iterator[Operator]":
         operator.close()
 
 
-def one_user(operator: "Operator", who: str) -> "ChannelUserId":
+class NobodyError(CommandError):
+    """There is no such channel user."""
+
+
+def one_user(operator: "Operator", who: str, *, recipient: str | None = None) -> "ChannelUserId":
     """Return the user that `who` names, an id or CHANNEL:ADDRESS. Raises `CommandError`."""
     channel, colon, address = who.partition(":")
     if not colon and not who.isdecimal():
         raise MisuseError("name a channel user by id, or as CHANNEL:ADDRESS")
     found = (
-        operator.users.find(channel=channel, address=address)
+        operator.users.find(channel=channel, address=address, recipient=recipient)
         if colon
         else operator.users.find(user_id=int(who))
     )
     if not found:
-        raise CommandError("there is no such channel user")
+        raise NobodyError("there is no such channel user")
     if len(found) > 1:
         ids = ", ".join(map(str, found))
         raise CommandError(f"several fit (other recipients or threads): choose one of {ids}")

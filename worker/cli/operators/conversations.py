@@ -7,15 +7,17 @@ from uuid import UUID, uuid4
 
 import typer
 
+from message_worker_client.envelope import EnvelopeError
 from worker.cli.console import cell, print_json, print_line, print_table, warn
 from worker.cli.errors import CommandError, MisuseError
-from worker.cli.operators.context import an_operator, one_user, until_free
+from worker.cli.operators.context import NobodyError, an_operator, one_user, until_free
 from worker.cli.options import Json, Limit, User
 from worker.domain.errors import DatabaseAwayError, NotFoundError
 from worker.domain.ids import TelnyxConversationId
 
 if TYPE_CHECKING:
     from worker.bootstrap.operator import Operator
+    from worker.domain.ids import ChannelUserId
     from worker.handlers.operators.compare import ComparedRow
     from worker.store.reports.conversations import ConversationSummary
 
@@ -144,6 +146,9 @@ def say(
     text: Annotated[str, typer.Argument(metavar="TEXT")],
     *,
     agent: Agent = None,
+    recipient: Annotated[
+        str | None, typer.Option(help="Our address to write from, if there are several.")
+    ] = None,
     deliver_only: Annotated[
         bool, typer.Option("--deliver-only", help="Do not add it to Telnyx's thread.")
     ] = False,
@@ -157,12 +162,13 @@ def say(
 ) -> None:
     """Write to a channel user yourself, also while they are paused.
 
-    Workers deliver the message, and add it to Telnyx's thread before they answer anything else.
+    Workers deliver the message, and add it to Telnyx's thread before they answer anything else. A
+    person who has never written has no thread, and needs `say_first = true` of the channel.
     """
     # Always a key: if the outcome of the COMMIT is unknown, the command can be repeated with it.
     key = key or uuid4()
     with an_operator() as operator:
-        user_id = one_user(operator, who)
+        user_id = _spoken_to(operator, who, recipient)
         say_it = partial(operator.say, user_id, text, agent, key=key, deliver_only=deliver_only)
         try:
             said = until_free(say_it, wait_s=wait_s)
@@ -177,6 +183,21 @@ def say(
     )
     if not said.in_thread:
         print_line("it is only delivered, not added to a thread at Telnyx")
+
+
+def _spoken_to(operator: "Operator", who: str, recipient: str | None) -> "ChannelUserId":
+    channel, colon, address = who.partition(":")
+    try:
+        return one_user(operator, who, recipient=recipient)
+    except NobodyError:
+        if not colon:
+            raise
+    try:
+        operator.say.meet(channel=channel, address=address, recipient=recipient or "")
+    except EnvelopeError as error:
+        raise MisuseError(str(error)) from None
+    # An address that was lower-cased is found in the form that it has now.
+    return one_user(operator, who, recipient=recipient)
 
 
 def _mapping(operator: "Operator", who: str, agent: str | None) -> "ConversationSummary":

@@ -59,6 +59,9 @@ def send(
     not_before: Annotated[str | None, typer.Option(help="Do not answer before this.")] = None,
     reply_to: _ReplyTo = None,
     file: _File = None,
+    header: Annotated[
+        bool, typer.Option("--header", help="The first line of the .tsv names the fields.")
+    ] = False,
     users: _Users = None,
     wait: _Wait = False,
     timeout_s: Annotated[float, typer.Option("--timeout", help="Seconds for --wait.")] = 300.0,
@@ -79,7 +82,7 @@ def send(
     flags |= given(sent_at=sent_at, expires_at=expires_at, not_before=not_before)
     run = None
     if file is not None:
-        run = FileSend(file=file, flags=flags, users=users)
+        run = FileSend(file=file, flags=flags, users=users, header=header)
     _send(flags, run, wait_s=timeout_s if wait else None, as_json=as_json)
 
 

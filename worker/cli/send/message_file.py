@@ -1,13 +1,16 @@
 """Reads a file of messages: .jsonl (each line an envelope or a part of one) or .tsv.
 
+The last column of a .tsv is the text; with a header line, each column is the field that it names.
+
 The file's name, its time and the line's number determine the `message_id`. So the same file sent
 again is the same messages again, and changes nothing.
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -32,6 +35,8 @@ class FileSend:
     """Fields of every line that does not have them itself."""
     users: int | None
     """Invented users that write in turn, a line each; None = the line or a flag names one."""
+    header: bool = False
+    """The first line of a .tsv names the fields."""
     keys: list["MessageKey"] = field(default_factory=list)
     refused: int = 0
 
@@ -42,9 +47,10 @@ class FileSend:
 
         `check` raises `CommandError` for an envelope that a worker would refuse.
         """
-        of_line, read = identity(self.file), reader(self.file)
-        with progress_bar("sending", count_lines(self.file)) as tick:
-            for number, line in read_lines(self.file):
+        of_line, lines = identity(self.file), read_lines(self.file)
+        read = reader(self.file, next(lines, (0, b""))[1] if self.header else None)
+        with progress_bar("sending", count_lines(self.file) - self.header) as tick:
+            for number, line in lines:
                 tick(1)
                 try:
                     # Its own fields win, then the flags, then what its number determines.
@@ -100,13 +106,20 @@ def address(channel: str, user: int) -> str:
     return f"user{user:04d}"
 
 
-def reader(file: Path) -> Callable[[bytes], Mapping[str, object]]:
-    """Return a function from a line to its fields, which raises `CommandError`."""
+def reader(file: Path, header: bytes | None = None) -> Callable[[bytes], Mapping[str, object]]:
+    """Return a function from a line to its fields, which raises `CommandError`.
+
+    `header`: the line of a .tsv that names the fields.
+    """
     match file.suffix:
-        case ".jsonl" | ".ndjson":
-            return _from_json
+        case ".tsv" if header is not None:
+            return partial(_from_columns, _named(header))
         case ".tsv":
             return lambda line: {"text": _decoded(line).rpartition("\t")[2]}
+        case _ if header is not None:
+            raise MisuseError("--header is for a .tsv file")
+        case ".jsonl" | ".ndjson":
+            return _from_json
         case _:
             raise MisuseError(f"{file.name}: give a .jsonl or .tsv file")
 
@@ -116,6 +129,23 @@ def _decoded(line: bytes) -> str:
         return line.decode()
     except UnicodeDecodeError:
         raise CommandError("the line is not UTF-8") from None
+
+
+def _named(header: bytes) -> list[str]:
+    from message_worker_client.envelope import Envelope  # noqa: PLC0415 - see above
+
+    names, known = _decoded(header).split("\t"), set(Envelope.model_fields)
+    if unknown := [name for name in names if name not in known]:
+        raise MisuseError(f"the header names {', '.join(unknown)}: give {', '.join(sorted(known))}")
+    return names
+
+
+def _from_columns(names: Sequence[str], line: bytes) -> Mapping[str, object]:
+    columns = _decoded(line).split("\t")
+    if len(columns) != len(names):
+        raise CommandError(f"{len(columns)} columns, and the header has {len(names)}")
+    # An empty column is a field that is not given.
+    return {name: column for name, column in zip(names, columns, strict=True) if column}
 
 
 def _from_json(line: bytes) -> Mapping[str, object]:

@@ -29,8 +29,7 @@ def check(envelope: Mapping[str, object], routing: Routing) -> MessageKey:
     """
     try:
         message = checked(envelope)
-        kind = routing.channel(message.envelope.channel).kind
-        who = channel_address(message.envelope, kind)
+        who = channel_address(message.envelope, routing.channel(message.envelope.channel))
     except (ProducerError, EnvelopeError) as error:
         raise MisuseError(str(error)) from None
     return MessageKey(**who.as_producers_name_it(), message_id=message.envelope.message_id)

@@ -10,7 +10,7 @@ from message_worker_client.envelope import Envelope, EnvelopeError, parse_envelo
 from message_worker_client.envelope.wire import INBOUND
 from worker.domain.messages import Accepted, Attachment, ChannelAddress, NewMessage
 from worker.domain.reasons import DeadLetterReason
-from worker.domain.routing import ChannelKind, ChannelPolicy, Routing, UnknownAgentError
+from worker.domain.routing import ChannelPolicy, Routing, UnknownAgentError
 from worker.handlers.telemetry.intake import accept_span, record_accepted
 from worker.observability import traces
 from worker.store.intake.messages import MessageStore
@@ -81,7 +81,7 @@ def parse_and_route(
     sent_at = max((at for at in (envelope.sent_at, not_before) if at is not None), default=None)
     # Without a time there is nothing to sort by, and what was held back overtook nothing.
     reorder_s = policy.reorder_s if envelope.sent_at is not None and not_before is None else 0.0
-    who = channel_address(envelope, policy.kind)
+    who = channel_address(envelope, policy)
     return NewMessage(
         who=who,
         message_id=envelope.message_id,
@@ -103,19 +103,19 @@ def parse_and_route(
     )
 
 
-def channel_address(envelope: Envelope, kind: ChannelKind) -> ChannelAddress:
+def channel_address(envelope: Envelope, policy: ChannelPolicy) -> ChannelAddress:
     """Return the channel user. Raises `EnvelopeError` if the address does not fit the kind."""
     address = envelope.user
-    if kind == "telephone" and _E164.fullmatch(address) is None:
+    if policy.kind == "telephone" and _E164.fullmatch(address) is None:
         fix = "on a telephone channel give E.164, such as +13125550001"
         raise EnvelopeError(DeadLetterReason.ENVELOPE_INVALID, "user", fix)
-    if kind == "email":
+    if policy.kind == "email":
         local, at, domain = address.rpartition("@")
         if not (local and at and domain):
             fix = "on an e-mail channel give an address with one @"
             raise EnvelopeError(DeadLetterReason.ENVELOPE_INVALID, "user", fix)
         # Domains are case-insensitive (RFC 5321 2.4); the part before the @ need not be.
-        address = f"{local}@{domain.lower()}"
+        address = f"{local.lower() if policy.ignore_case else local}@{domain.lower()}"
     return ChannelAddress(
         channel=envelope.channel,
         recipient=envelope.recipient,

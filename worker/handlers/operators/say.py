@@ -3,9 +3,11 @@
 from dataclasses import dataclass
 from uuid import UUID
 
+from message_worker_client.envelope import VERSION, parse_envelope
 from message_worker_client.envelope.wire import MAX_TEXT_BYTES
 from worker.domain.ids import ChannelUserId
 from worker.domain.routing import Routing
+from worker.handlers.intake.accept import channel_address
 from worker.handlers.operators.take_user import (
     NotNowError,
     NotPossibleError,
@@ -15,6 +17,7 @@ from worker.handlers.operators.take_user import (
 from worker.observability.logs import log
 from worker.store.operators.interventions import InterventionStore, LockedUser
 from worker.store.operators.say import Said, SayingStore
+from worker.store.operators.users import UserStore
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +28,7 @@ class SayToUser:
     """
 
     store: InterventionStore
+    users: UserStore
     saying: SayingStore
     routing: Routing
 
@@ -65,6 +69,23 @@ class SayToUser:
         )
         log.info("staff_message.committed", user=user_id, turn=said.turn, delivery=said.delivery)
         return said
+
+    def meet(self, *, channel: str, address: str, recipient: str) -> None:
+        """Add a channel user who has never written.
+
+        Raises `EnvelopeError` for an address that does not fit the channel, and `NotPossibleError`
+        if our staff may not write first on it.
+        """
+        policy = self.routing.channel(channel)
+        if not policy.say_first:
+            raise NotPossibleError(
+                "there is no such channel user; to write to people who have never written, set"
+                " say_first = true for the channel in the agents file"
+            )
+        # The same rules as for those who write.
+        who = {"channel": channel, "user": address, "recipient": recipient}
+        envelope = parse_envelope({"version": VERSION, **who, "message_id": "-", "text": "-"})
+        self.users.meet(channel_address(envelope, policy))
 
     def _speaker(self, user: LockedUser) -> str:
         """Return the agent of the only open conversation, else the one who would answer.

@@ -81,7 +81,7 @@ class EraseUser:
         return removed
 
     def _ownership(self, who: ChannelAddress) -> Ownership:
-        return Ownership(who=who, kind=self.routing.channel(who.channel).kind)
+        return Ownership(who=who, policy=self.routing.channel(who.channel))
 
     def _forget_at_telnyx(self, user_id: ChannelUserId, who: ChannelAddress) -> None:
         found, agents = self.store.at_telnyx(user_id)

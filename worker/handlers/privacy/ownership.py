@@ -13,7 +13,7 @@ from message_worker_client.envelope import EnvelopeError, parse_envelope
 from message_worker_client.envelope.storable import texts
 from worker.domain.marks import normalized
 from worker.domain.messages import ChannelAddress
-from worker.domain.routing import ChannelKind
+from worker.domain.routing import ChannelPolicy
 from worker.handlers.intake.accept import channel_address
 from worker.queue.unwrap import layers
 
@@ -23,7 +23,7 @@ class Ownership:
     """Whether bytes belong to this channel user."""
 
     who: ChannelAddress
-    kind: ChannelKind
+    policy: ChannelPolicy
 
     def __call__(self, raw: bytes) -> bool:
         """Decide; never raises."""
@@ -39,10 +39,10 @@ class Ownership:
         """Decide by the envelope; None if it is not a valid one for this channel."""
         try:
             envelope = parse_envelope(document)
-            # The channel first: `kind` says how addresses of this channel are written, not others.
+            # The channel first: `policy` says how addresses of this channel are written.
             return (
                 envelope.channel == self.who.channel
-                and channel_address(envelope, self.kind) == self.who
+                and channel_address(envelope, self.policy) == self.who
             )
         except EnvelopeError:
             return None

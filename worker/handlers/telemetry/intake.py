@@ -50,7 +50,6 @@ def record_accepted(accepted: Accepted) -> None:
 
 def record_held(held: Held) -> None:
     """Report a message that waits for its `not_before`."""
-    metrics.ACCEPTED.labels("held").inc()
     log.info("message.held", inbox=held.inbox_id)
 
 

@@ -1,6 +1,9 @@
-"""Finds, pauses and resumes channel users."""
+"""Finds, adds, pauses and resumes channel users."""
+
+from dataclasses import asdict
 
 from worker.domain.ids import ChannelUserId, TelnyxConversationId
+from worker.domain.messages import ChannelAddress
 from worker.store.database import Store
 from worker.store.sql import sql
 
@@ -9,7 +12,13 @@ SELECT id FROM channel_users
 WHERE (CAST(:id AS bigint) IS NULL OR id = :id)
   AND (CAST(:channel AS text) IS NULL OR channel = :channel)
   AND (CAST(:address AS text) IS NULL OR address = :address)
+  AND (CAST(:recipient AS text) IS NULL OR recipient = :recipient)
 ORDER BY id LIMIT 10
+""")
+_MEET = sql("""
+INSERT INTO channel_users (channel, recipient, address, thread)
+VALUES (:channel, :recipient, :address, :thread)
+ON CONFLICT (channel, recipient, address, thread) DO NOTHING
 """)
 _SET_PAUSED = sql("""
 UPDATE channel_users SET paused_at = CASE WHEN :paused THEN coalesce(paused_at, service_now()) END
@@ -30,10 +39,15 @@ class UserStore(Store):
         user_id: int | None = None,
         channel: str | None = None,
         address: str | None = None,
+        recipient: str | None = None,
     ) -> tuple[ChannelUserId, ...]:
         """Return the channel users that match all given arguments, at most ten."""
-        values = {"id": user_id, "channel": channel, "address": address}
+        values = {"id": user_id, "channel": channel, "address": address, "recipient": recipient}
         return tuple(ChannelUserId(row.id) for row in self._rows(_FIND, values))
+
+    def meet(self, who: ChannelAddress) -> None:
+        """Add a channel user who has not written yet."""
+        self._change(_MEET, asdict(who))
 
     def set_paused(self, user_id: ChannelUserId, *, paused: bool) -> None:
         """Pause: nothing is answered, a reply on its way is withheld. Or answer new messages."""

@@ -79,7 +79,10 @@ _DEAD_LETTERS = sql("""
 SELECT reason, count(*) FROM dead_letters WHERE resolution IS NULL GROUP BY reason
 """)
 # These two read whole tables: for a person who asks, never for a scrape.
-_MESSAGES = sql("SELECT state, count(*) FROM messages GROUP BY state")
+_MESSAGES = sql("""
+SELECT state, count(*) AS count, count(*) FILTER (WHERE conflicts > 0) AS conflicts
+FROM messages GROUP BY state
+""")
 _DELIVERIES = sql("SELECT state, count(*) FROM deliveries GROUP BY state")
 
 
@@ -90,6 +93,8 @@ class Overview:
     workers: tuple[LivingWorker, ...] = ()
     messages: Mapping[str, int] = field(default_factory=dict)
     """State -> count; a state without messages is left out, here and in `deliveries`."""
+    conflicts: int = 0
+    """Messages whose id came again with another body."""
     oldest_unanswered_s: float | None = None
     """Age of the oldest message without an outcome; None = there is none."""
     open_turns: int = 0
@@ -173,9 +178,11 @@ class StatusStore(Store):
     def overview(self) -> Overview:
         """Count everything. Raises `PermanentError` if the tables do not exist."""
         work = self.in_work()
+        messages = self._rows(_MESSAGES)
         return Overview(
             workers=self.workers(),
-            messages=self._counted(_MESSAGES),
+            messages={row.state: row.count for row in messages},
+            conflicts=sum(row.conflicts for row in messages),
             oldest_unanswered_s=oldest_s(self.unanswered()),
             open_turns=work.turns,
             calls_in_flight=work.calls,
