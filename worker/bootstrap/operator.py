@@ -8,7 +8,7 @@ from worker.config.settings import Settings
 from worker.handlers.operators.compare import compare
 from worker.handlers.operators.conversations import AdoptConversation, reset_conversation
 from worker.handlers.operators.pause import set_paused
-from worker.handlers.operators.replay import Replay
+from worker.handlers.operators.replay import replay
 from worker.handlers.operators.say import SayToUser
 from worker.handlers.privacy.erase import EraseUser
 from worker.handlers.privacy.export import export_user
@@ -42,7 +42,7 @@ class Operator:
         self.set_paused = partial(set_paused, users=self.users, telnyx=telnyx)
         self.dead_letters = DeadLetterStore(database)
         accepted = MessageStore(database)
-        self.replay = Replay(letters=self.dead_letters, messages=accepted, routing=routing)
+        self.replay = partial(replay, letters=self.dead_letters, messages=accepted, routing=routing)
         self.ledger = ConversationReports(database)
         self.compare = partial(compare, ledger=self.ledger, telnyx=telnyx)
         self.reset = partial(reset_conversation, interventions)

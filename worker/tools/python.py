@@ -134,7 +134,11 @@ def _parameters(function: Callable[..., object]) -> tuple[list[str], dict[str, A
     context: list[str] = []
     hints = _hints(function)
     for name, parameter in inspect.signature(function).parameters.items():
-        _check(parameter, hints)
+        if parameter.kind not in {parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY}:
+            fix = "cannot be given by name: use a plain parameter"
+            raise ValueError(f"function: parameter {name!r} {fix}")
+        if name not in hints:
+            raise ValueError(f"function: parameter {name!r} has no type annotation: add one")
         if hints[name] is ToolContext:
             context.append(name)
         else:
@@ -162,15 +166,6 @@ def _hints(function: Callable[..., object]) -> dict[str, Any]:
             f"function: its annotations cannot be read ({type(error).__name__}): "
             "every name in them must exist in its module"
         ) from error
-
-
-def _check(parameter: inspect.Parameter, hints: Mapping[str, object]) -> None:
-    if parameter.kind not in {parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY}:
-        raise ValueError(
-            f"function: parameter {parameter.name!r} cannot be given by name: use a plain parameter"
-        )
-    if parameter.name not in hints:
-        raise ValueError(f"function: parameter {parameter.name!r} has no type annotation: add one")
 
 
 def _model_of(fields: Mapping[str, Any]) -> tuple[type[BaseModel], dict[str, object]]:

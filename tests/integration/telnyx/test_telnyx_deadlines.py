@@ -274,18 +274,16 @@ def test_a_window_serves_one_call_only() -> None:
 
 def post_tls(port: int, cert: str | None, timeout_s: float) -> CallOutcome:
     url = f"https://localhost:{port}/v2"
-    with TelnyxClient(
-        KEY, base_url=url, tls=tls_context({"SSL_CERT_FILE": cert} if cert else {})
-    ) as client:
+    environ = {"SSL_CERT_FILE": cert} if cert else {}
+    with TelnyxClient(KEY, base_url=url, environ=environ) as client:
         return client.responses.create(REQUEST, CallWindow.starting_now(timeout_s))
 
 
 def test_tls_works_and_keeps_the_connection(certificate: Certificate) -> None:
     with raw_server(over_tls(certificate, answers(DONE))) as server:
         url = f"https://localhost:{server.port}/v2"
-        with TelnyxClient(
-            KEY, base_url=url, tls=tls_context({"SSL_CERT_FILE": certificate.cert})
-        ) as client:
+        environ = {"SSL_CERT_FILE": certificate.cert}
+        with TelnyxClient(KEY, base_url=url, environ=environ) as client:
             for _ in range(3):
                 window = CallWindow.starting_now(60)
                 assert isinstance(client.responses.create(REQUEST, window), Done)

@@ -9,7 +9,6 @@ from worker.cli.doctor.check_telnyx import sees_images
 from worker.cli.doctor.examine import Setup
 from worker.domain.reports.dialect import EXPECTED
 from worker.domain.reports.finding import Finding, Level, unchecked
-from worker.domain.routing import Routing
 from worker.handlers.operators.probe import Probes
 
 _GROUP: Final = "dialect"
@@ -24,7 +23,10 @@ def played(setup: Setup) -> Iterator[Finding]:
         sees = sees_images(setup, model)
         probes = Probes(client=client, model=model, sees_images=sees)
         report = probes.play()
-    unused = _unused(routing)
+    # The points that no agent needs today: a difference there is no fault.
+    agents = routing.agents.values()
+    unused = set() if any(one.tools for one in agents) else set(_TOOL_POINTS)
+    unused |= set() if any(one.stream for one in agents) else {"streaming"}
     for name, finding in report.items():
         shown = _shown(name, finding, is_used=name not in unused)
         yield replace(shown, group=_GROUP, name=name)
@@ -33,13 +35,6 @@ def played(setup: Setup) -> Iterator[Finding]:
 def not_played(why: str) -> Finding:
     """Return the one line that replaces those of all points."""
     return replace(unchecked(why), group=_GROUP, name="all points")
-
-
-def _unused(routing: Routing) -> frozenset[str]:
-    """Return the points that no agent needs today: a difference there is no fault."""
-    agents = routing.agents.values()
-    tools = () if any(one.tools for one in agents) else _TOOL_POINTS
-    return frozenset((*tools, *(() if any(one.stream for one in agents) else ("streaming",))))
 
 
 def _shown(name: str, finding: Finding, *, is_used: bool) -> Finding:

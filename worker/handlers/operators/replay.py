@@ -1,7 +1,5 @@
 """Replays dead letters: the use case behind `worker dead-letters replay`."""
 
-from dataclasses import dataclass
-
 from message_worker_client.envelope import EnvelopeError
 from worker.domain.errors import PermanentError
 from worker.domain.ids import DeadLetterId
@@ -10,7 +8,7 @@ from worker.domain.states import Resolution
 from worker.handlers.intake.accept import commit, parse_and_route
 from worker.observability.logs import log
 from worker.queue.unwrap import layers
-from worker.store.dead_letters import DeadLetter, DeadLetterStore
+from worker.store.dead_letters import DeadLetterStore
 from worker.store.intake.messages import MessageStore
 
 
@@ -18,36 +16,29 @@ class NotReplayableError(PermanentError):
     """The bytes are still not a valid envelope, or the dead letter is closed."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Replay:
-    """Replays a dead letter; two replays at the same time have the effect of one."""
+def replay(
+    letter_id: DeadLetterId, *, letters: DeadLetterStore, messages: MessageStore, routing: Routing
+) -> None:
+    """Replay one dead letter; two replays at the same time have the effect of one.
 
-    letters: DeadLetterStore
-    messages: MessageStore
-    routing: Routing
-
-    def __call__(self, letter_id: DeadLetterId) -> None:
-        """Replay one dead letter. Raises `NotReplayableError`, which names the fault."""
-        letter = self.letters.get(letter_id)
-        if letter is None:
-            raise NotReplayableError(f"there is no dead letter {letter_id}")
-        if letter.resolution is not None:
-            raise NotReplayableError(f"dead letter {letter_id} was {letter.resolution} already")
-        if letter.raw is None:
-            if not self.letters.revive(letter):
-                raise NotReplayableError(f"somebody has just dealt with dead letter {letter_id}")
-        else:
-            self._accept(letter, letter.raw)
-        log.info("dead_letter.replayed", letter=letter_id, reason=letter.reason)
-
-    def _accept(self, letter: DeadLetter, raw: bytes) -> None:
+    Raises `NotReplayableError`, which names the fault.
+    """
+    letter = letters.get(letter_id)
+    if letter is None:
+        raise NotReplayableError(f"there is no dead letter {letter_id}")
+    if letter.resolution is not None:
+        raise NotReplayableError(f"dead letter {letter_id} was {letter.resolution} already")
+    if letter.raw is not None:
         # Accepting twice is harmless, losing it is not: so accept first, then mark.
         try:
-            message = parse_and_route(envelope_in(raw), self.routing)
-            commit(self.messages, message, starts_itself=False)
+            message = parse_and_route(envelope_in(letter.raw), routing)
+            commit(messages, message, starts_itself=False)
         except EnvelopeError as error:
             raise NotReplayableError(str(error)) from None
-        self.letters.resolve(letter.id, Resolution.REPLAYED)
+        letters.resolve(letter.id, Resolution.REPLAYED)
+    elif not letters.revive(letter):
+        raise NotReplayableError(f"somebody has just dealt with dead letter {letter_id}")
+    log.info("dead_letter.replayed", letter=letter_id, reason=letter.reason)
 
 
 def envelope_in(raw: bytes) -> object:

@@ -13,7 +13,6 @@ import threading
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache, partial
-from ssl import SSLContext
 from typing import Final, Self, TypeVar
 
 import httpcore
@@ -64,15 +63,13 @@ class ConnectionPerThread:
         api_key: SecretStr,
         *,
         base_url: str,
-        tls: SSLContext | None = None,
         environ: Mapping[str, str] | None = None,
         timeout_s: float = CALL_TIMEOUT_S,
         keepalive_s: float = KEEPALIVE_S,
     ) -> None:
         """Connect to nothing yet. Raises ValueError.
 
-        `tls` None: made of `environ`, which may have SSL_CERT_FILE and HTTPS_PROXY. `timeout_s`:
-        the deadline of `call`.
+        `environ` may have SSL_CERT_FILE and HTTPS_PROXY. `timeout_s`: the deadline of `call`.
         """
         base = parse_url(base_url)
         self._address = address_of(base)
@@ -83,7 +80,7 @@ class ConnectionPerThread:
         self._api_key = api_key
         self._proxy = proxy_for(base, environ or {})
         # Plain HTTP is a simulator.
-        self._tls = (tls or tls_context(environ or {})) if base.scheme == "https" else None
+        self._tls = tls_context(environ or {}) if base.scheme == "https" else None
         self._timeout_s = timeout_s
         self._keepalive_s = keepalive_s
         self._local = threading.local()

@@ -77,7 +77,9 @@ class EventDecoder:
             self._begun = True
             line = line.removeprefix(codecs.BOM_UTF8)
         if not line:
-            return self._dispatch()
+            event = Event(name=self._name, data="\n".join(self._data)) if self._data else None
+            self._name, self._data, self._size_bytes = "", [], 0
+            return event
         field, _, value = line.partition(b":")
         if field not in {b"event", b"data"}:  # a comment has an empty field
             return None
@@ -88,8 +90,3 @@ class EventDecoder:
         else:
             self._name = text
         return None
-
-    def _dispatch(self) -> Event | None:
-        event = Event(name=self._name, data="\n".join(self._data)) if self._data else None
-        self._name, self._data, self._size_bytes = "", [], 0
-        return event
