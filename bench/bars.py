@@ -48,6 +48,8 @@ BARS = (
     _most("grown_empty", 1.2, "x empty", "CPU per message, worker and Postgres, grown tables"),
     _most("sweep_ms", 5, "ms", "a sweep, 100,000 channel users, nothing due (database time)"),
     _most("fair", 2, "x alone", "p95 of an agent's replies while 10,000 wait for another agent"),
+    _most("fair_threads", 2, "x alone", "p95 of replies beside 10,000 threads of one address"),
+    _most("fair_numbers", 2, "x alone", "p95 of replies beside 10,000 numbers of one block"),
     _most("first_s", 1.5, "s", "the first message after a start"),
     _most(
         "first_after_cut_s",

@@ -17,7 +17,8 @@ CROWD = 10_000
 """More than 20 slots at 0.5 s can answer during the measurement: 40 a second."""
 _WAITING = "SELECT count(*) FROM messages WHERE state = 'pending'"
 _SEND_HOME = """
-WITH home AS (UPDATE channel_users SET due_at = NULL WHERE agent = 'crowd' RETURNING id)
+WITH home AS (UPDATE channel_users SET due_at = NULL
+    WHERE agent = 'crowd' OR channel = 'sms' RETURNING id)
 UPDATE messages SET state = 'skipped', outcome = 'too_many', finished_at = service_now()
 FROM home WHERE messages.channel_user_id = home.id AND messages.state = 'pending'
 """
@@ -50,13 +51,13 @@ def measure(
             stage.start_process(subject, env=env)
             run_round(stage, subject, messages=SLOTS)
             stage.upstream.control(latency_s=LATENCY_S)
-            alone = [_once_a_second(stage, subject, messages) for _ in range(rounds)]
+            alone = [once_a_second(stage, subject, messages) for _ in range(rounds)]
             beside = []
             for _ in range(rounds):
                 make_wait(subject, CROWD - _number(subject, _WAITING), agent="crowd")
                 _begin_on_the_crowd(subject)
-                beside.append(_once_a_second(stage, subject, messages))
-            subject.connection.execute(_SEND_HOME)
+                beside.append(once_a_second(stage, subject, messages))
+            send_home(subject)
             wait_until_quiet(subject)
             stage.upstream.control(latency_s=0.0)
             ratios += [b.reply_s / a.reply_s for a, b in zip(alone, beside, strict=True)]
@@ -76,7 +77,7 @@ def _tell(report: Report, processes: int, alone: Sequence[Waited], beside: Seque
     return f"{processes}: {reply_s[0]:.3f} s alone, {reply_s[1]:.3f} s beside"
 
 
-def _once_a_second(stage: Stage, subject: Subject, messages: int) -> Waited:
+def once_a_second(stage: Stage, subject: Subject, messages: int) -> Waited:
     """Publish one message a second, on average, and wait for the replies."""
     before, answered, began = subject.last_reply(), _number(subject, _ANSWERED), time.monotonic()
     order = stage.order(subject, messages=messages, rate=1.0, users=messages)
@@ -91,6 +92,11 @@ def _once_a_second(stage: Stage, subject: Subject, messages: int) -> Waited:
         reply_s=percentile(sorted(finished[name] - at for name, at in pairs), 95),
         crowd_per_second=(_number(subject, _ANSWERED) - answered) / elapsed_s,
     )
+
+
+def send_home(subject: Subject) -> None:
+    """End the messages of those who wait: a crowd's, or a flood's."""
+    subject.connection.execute(_SEND_HOME)
 
 
 def _begin_on_the_crowd(subject: Subject) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import accept, fair, fast, grown, machine, slow, soak, sql, starts
+from bench import accept, fair, fast, flood, grown, machine, slow, soak, sql, starts
 from bench.children import ROOT
 from bench.report import Report
 from bench.stage import Stage, running_stage
@@ -58,6 +58,9 @@ PARTS: dict[str, Part] = {
         rounds=1 if e is SHORT else 3,
         messages=3 if e is SHORT else 20,
         processes=(1,) if e is SHORT else (1, 2),
+    ),
+    "flood": lambda s, r, e: flood.measure(
+        s, r, rounds=1 if e is SHORT else 3, messages=3 if e is SHORT else 20
     ),
     "starts": lambda s, r, e: starts.measure(s, r, rounds=e.rounds),
     "cut": lambda s, r, e: starts.after_a_silent_cut(s, r, rounds=1 if e is SHORT else 3),

@@ -71,6 +71,8 @@ def test_the_bars_are_those_of_the_task() -> None:
         "grown_empty": "≤ 1.2 x empty",
         "sweep_ms": "≤ 5 ms",
         "fair": "≤ 2 x alone",
+        "fair_threads": "≤ 2 x alone",
+        "fair_numbers": "≤ 2 x alone",
         "first_s": "≤ 1.5 s",
         "first_after_cut_s": "≤ 16.5 s",
         "accept_floor": "≥ 0.7 x floor",
