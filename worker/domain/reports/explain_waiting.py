@@ -133,6 +133,8 @@ def _due(history: MessageHistory, then: str) -> Explanation:
         what, until = "a worker has it in hand", user.held_until
     elif user.due_at <= now:
         what, since, until = "the next free worker takes it", user.due_at, None
+        if user.surplus:
+            what += "; many turns of its sender are due, so others go first (fairness)"
     elif user.due_at == user.waiting_due_at:
         status = MessageStatus.DEBOUNCE
         what = "it waits for more messages (debounce, or for one sent earlier)"

@@ -72,6 +72,8 @@ class UserSummary:
     """When a turn may take the pending messages."""
     next_agent: str | None
     """The agent of the first pending message that has not expired; None = none is pending."""
+    surplus: bool
+    """Enough other turns of the address or its group were due; this one waits behind others."""
     held_until: datetime | None
     """End of the lease of a living worker; None = no worker holds the user."""
     paused_at: datetime | None
