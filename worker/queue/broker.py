@@ -25,14 +25,14 @@ ANSWER: Final = "channel_users.answer"
 DELIVER: Final = "replies.deliver"
 UNACKED: Final = "unacked"
 """The Redis hash in which kombu notes messages that a worker took and has not acknowledged."""
-_PRIORITIES: Final = ("", "\x06\x163", "\x06\x166", "\x06\x169")
+PRIORITIES: Final = ("", "\x06\x163", "\x06\x166", "\x06\x169")
 """kombu's suffixes of a queue's name, one list for each priority."""
 ERRORS: Final = (KombuError, AMQPError, MessageNacked, RedisError, OSError)
 """Errors of a failing broker. Log only their type: the texts may quote what was sent."""
 _SHORTEST_VISIBILITY_S: Final = 120.0
 _NO_LIMIT: Final = 2**31 - 1
 """Deliveries of one message. -1 means no limit, but RabbitMQ 3 refuses to declare it."""
-_PATIENCE_S: Final = 3
+PATIENCE_S: Final = 3
 _AMQP_SETTINGS: Final[dict[str, Any]] = {
     # An idle connection may be dead; py-amqp notices only when it writes.
     "task_publish_retry": True,
@@ -107,20 +107,27 @@ def waiting_entries(url: str, queues: Iterable[str]) -> Mapping[str, int]:
     if is_amqp(url):
         with _rabbitmq(url) as connection:
             return {name: _depth(connection, name) for name in queues}
-    with redis_client(url, timeout_s=_PATIENCE_S) as client:
+    with redis_client(url, timeout_s=PATIENCE_S) as client:
         names = list(queues)
         with client.pipeline(transaction=False) as pipe:
             for name in names:
-                for priority in _PRIORITIES:
+                for priority in PRIORITIES:
                     pipe.llen(name + priority)
             pipe.hlen(UNACKED)
             *lengths, unacked = map(int, pipe.execute())
-        step = len(_PRIORITIES)
+        step = len(PRIORITIES)
         depths = {
             name: sum(lengths[number * step : (number + 1) * step])
             for number, name in enumerate(names)
         }
         return depths | {UNACKED: unacked}
+
+
+def unconsumed_entries(url: str, queue: str) -> int:
+    """Count the entries of a RabbitMQ queue that nobody consumes. Raises one of `ERRORS`."""
+    with _rabbitmq(url) as connection:
+        found = _declared(connection, queue)
+        return 0 if found is None or found.consumer_count else int(found.message_count)
 
 
 def rabbitmq_version(url: str) -> str:
@@ -131,12 +138,12 @@ def rabbitmq_version(url: str) -> str:
 
 @contextmanager
 def _rabbitmq(url: str) -> Iterator[Any]:
-    options = {"read_timeout": _PATIENCE_S, "write_timeout": _PATIENCE_S}
+    options = {"read_timeout": PATIENCE_S, "write_timeout": PATIENCE_S}
     address = read_broker_url(url)
     with Connection(
         address.bare,
         ssl=address.use_ssl,
-        connect_timeout=_PATIENCE_S,
+        connect_timeout=PATIENCE_S,
         transport_options=options,
     ) as connection:
         connection.ensure_connection(max_retries=0)
@@ -144,17 +151,23 @@ def _rabbitmq(url: str) -> Iterator[Any]:
 
 
 def _depth(connection: Any, queue: str) -> int:  # noqa: ANN401 - kombu has no types
+    found = _declared(connection, queue)
+    return 0 if found is None else int(found.message_count)
+
+
+def _declared(connection: Any, queue: str) -> Any:  # noqa: ANN401
+    """Return the counts of a queue; None = there is no such queue."""
     # A channel for each queue: RabbitMQ closes it if the queue is missing.
     channel = connection.channel()
     try:
-        return int(channel.queue_declare(queue, passive=True).message_count)
+        return channel.queue_declare(queue, passive=True)
     except NotFound:
-        return 0
+        return None
 
 
 _INDEX: Final = "unacked_index"
 """kombu's sorted set beside the hash: when each entry was taken."""
-_LISTS: Final = tuple(queue + priority for queue in QUEUES for priority in _PRIORITIES)
+_LISTS: Final = tuple(queue + priority for queue in QUEUES for priority in PRIORITIES)
 _PAGE: Final = 16
 """Entries at a time: each may have three megabytes."""
 

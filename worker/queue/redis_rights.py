@@ -37,6 +37,8 @@ _COMMANDS: Final = (
     ("SREM", _BINDINGS, ""),
     ("SMEMBERS", _BINDINGS),
     ("EXISTS", _BINDINGS),
+    ("SCAN", 0),
+    ("TYPE", _BINDINGS),
     ("PING",),
     ("INFO",),
     ("SCRIPT", "LOAD", "return 1"),

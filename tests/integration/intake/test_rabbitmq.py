@@ -29,6 +29,7 @@ from worker.cli.doctor.examine import Setup, examine
 from worker.config.agents_file import load_agents
 from worker.config.settings import NOWHERE, Settings
 from worker.queue.broker import waiting_entries
+from worker.queue.misplaced import misplaced_entries
 from worker.sandbox.postgres import EmbeddedPostgres
 
 __test__ = are_installed(
@@ -101,6 +102,14 @@ NOT_CALLS: list[tuple[str, bytes, dict[str, Any]]] = [
     ("bad_headers", CALL, {"headers": {NOT_TEXT: 1}}),
     ("envelope_invalid", CALL, {}),
 ]
+
+
+def test_a_queue_that_nobody_consumes_is_found(broker: str) -> None:
+    assert misplaced_entries(broker) == {}
+    with Celery(broker=broker, set_as_current=False) as producer:
+        producer.send_task("messages.receive", kwargs={"envelope": CANARY})
+        assert misplaced_entries(broker) == {"celery": 1}
+        assert producer.control.purge() == 1
 
 
 def test_what_is_no_valid_call_is_kept_with_its_bytes_and_not_logged(

@@ -7,10 +7,13 @@ from amqp.exceptions import AccessRefused
 from redis import Redis
 from redis.exceptions import AuthenticationError, RedisError
 
+from message_worker_client.envelope.wire import INBOUND
 from message_worker_client.redis_client import redis_client
 from worker.cli.doctor.examine import Setup
 from worker.domain.reports.finding import Finding, fault, ok, unchecked, warning
+from worker.domain.reports.stuck import misplaced_line
 from worker.queue.broker import ERRORS, is_amqp, rabbitmq_version
+from worker.queue.misplaced import misplaced_entries
 from worker.queue.redis_rights import missing_rights
 
 _PATIENCE_S: Final = 3.0
@@ -67,6 +70,13 @@ def persistence(setup: Setup) -> Finding:
     found = "snapshots only: a restart loses minutes" if saves else "none: a restart loses it all"
     fix = "set appendonly yes; messages not yet in Postgres are lost, see docs (guarantees)"
     return warning(found if saves is not None else "no append-only file", fix)
+
+
+def misplaced(setup: Setup) -> Finding:
+    """Check that no message is on a queue that no worker takes."""
+    found = [misplaced_line(*one) for one in misplaced_entries(setup.settings.broker_url).items()]
+    fix = f"let their sender name the queue {INBOUND}; docs/how-to/runbook.md moves them"
+    return fault("; ".join(found), fix) if found else ok("none on other queues")
 
 
 def rights(setup: Setup) -> Finding:

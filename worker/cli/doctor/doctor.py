@@ -57,6 +57,7 @@ CHECKS: Final = (
     Check("broker", "broker rights", broker.rights, needs=(_BROKER, _AGENTS)),
     Check("broker", "eviction", broker.eviction, needs=(_BROKER,)),
     Check("broker", "persistence", broker.persistence, needs=(_BROKER,)),
+    Check("broker", "messages", broker.misplaced, needs=(_BROKER,)),
     Check("broker", "live replies", broker.live_replies, needs=(_BROKER, _AGENTS)),
     Check("celery", _APP, celery.build, needs=_ALL, timeout_s=celery.BUILD_S + 1),
     Check("celery", "Celery's broker", celery.broker, needs=(_APP,)),

@@ -3,7 +3,8 @@
 
 import socket
 import threading
-from dataclasses import asdict
+from contextlib import suppress
+from dataclasses import asdict, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
@@ -130,20 +131,25 @@ def stuck(
     """Show what has waited for too long, and the command that helps. Exits 1 if something has.
 
     Lists users who are due and not claimed, have diverged, or have a call in doubt; overdue
-    replies; closed gates with users behind them; a full inbox; dead and stalled workers. Never
-    shows texts or addresses.
+    replies; closed gates with users behind them; a full inbox; dead and stalled workers; messages
+    on a queue that no worker takes. Never shows texts or addresses.
     """
     from worker.bootstrap.reports import open_database
     from worker.config.agents_file import load_agents
     from worker.config.settings import settings_for
     from worker.domain.reports import stuck as domain
+    from worker.queue.broker import ERRORS
+    from worker.queue.misplaced import misplaced_entries
     from worker.store.reports.stuck import StuckStore
 
-    settings = settings_for("database_url")
+    settings = settings_for("database_url", "broker_url")
     routing, timing = load_agents(settings.agents_file)
     quiet_s = timing.quiet_s(max(one.call_timeout_s for one in routing.agents.values()))
     with open_database(settings.database_url) as database:
         waits = StuckStore(database).look(after_s=after_s, quiet_s=quiet_s)
+    # Without its broker the service goes on: `worker status` reports that one.
+    with suppress(*ERRORS):
+        waits = replace(waits, misplaced=misplaced_entries(settings.broker_url))
     found, more, now = domain.stuck(waits, routing), domain.not_read(waits), waits.now
     if as_json:
         print_json({"now": now, "stuck": [asdict(one) for one in found], "more": more})

@@ -17,6 +17,7 @@ from worker.domain.states import DeliveryState, MessageState
 from worker.net.clock import boottime
 from worker.observability.logs import log
 from worker.queue.broker import QUEUES, waiting_entries
+from worker.queue.misplaced import misplaced_entries
 from worker.store.reports.gauges import GaugeStore
 from worker.store.reports.status import StatusStore, oldest_s
 
@@ -53,6 +54,10 @@ METRICS: Final[Mapping[str, tuple[str, ...]]] = {
     "worker_tokens_today": ("Tokens of the calls made since midnight UTC", "agent", "direction"),
     "worker_queue_entries": (
         "Entries at the broker by queue; unacked = taken by a worker and not finished",
+        "queue",
+    ),
+    "worker_misplaced_messages": (
+        "Messages on queues that no worker takes: their sender forgot or misspelt the queue",
         "queue",
     ),
     "worker_scrape_error": ("1 if this part could not be read, or not in time", "part"),
@@ -147,6 +152,7 @@ def parts_of(gauges: GaugeStore, broker_url: str) -> dict[str, Callable[[], Samp
     """Return the parts of a scrape, each with a function that asks Postgres or the broker."""
     return {
         "broker": lambda: _each("queue_entries", waiting_entries(broker_url, QUEUES).items()),
+        "misplaced": lambda: _each("misplaced_messages", misplaced_entries(broker_url).items()),
         "processes": lambda: _processes(gauges),
         "unanswered": lambda: _unanswered(gauges),
         "calls": lambda: _calls(gauges),

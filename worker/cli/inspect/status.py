@@ -14,7 +14,9 @@ from worker.cli.console import out, print_json, span
 from worker.cli.errors import CommandError
 from worker.config.settings import Settings
 from worker.domain.errors import WorkerError
+from worker.domain.reports.stuck import misplaced_line
 from worker.queue.broker import ERRORS, QUEUES, broker_name, waiting_entries
+from worker.queue.misplaced import misplaced_entries
 from worker.store.reports.status import Ages, Overview, StatusStore
 
 _WATCH_EVERY_S: Final = 2.0
@@ -33,6 +35,8 @@ class Status:
     """The newest migration; None = this installation has no migrations folder."""
     queues: Mapping[str, int] | None = None
     """Name -> entries that wait, and under `unacked` what a worker has; None = no broker."""
+    misplaced: Mapping[str, int] = field(default_factory=dict)
+    """Messages on queues that no worker takes."""
     overview: Overview | None = None
     ages: Ages | None = None
 
@@ -46,9 +50,11 @@ def look(store: StatusStore, settings: Settings) -> Status:
         status.problems.append(str(error))
     try:
         status.queues = waiting_entries(settings.broker_url, QUEUES)
+        status.misplaced = misplaced_entries(settings.broker_url)
     except ERRORS as error:
         kind = type(error).__name__
         status.problems.append(f"{broker_name(settings.broker_url)}: {kind}")
+    status.problems += [misplaced_line(*one) for one in status.misplaced.items()]
     status.healthy = not status.problems
     return status
 

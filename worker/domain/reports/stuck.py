@@ -5,8 +5,8 @@ is listed only if somebody has waited behind it.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import KW_ONLY, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
 from datetime import datetime
 from enum import StrEnum, unique
 from typing import Final
@@ -38,6 +38,8 @@ class StuckKind(StrEnum):
     """A call without a clear answer, for longer than reconciling takes."""
     STRANDED = "stranded"
     DELIVERY = "delivery"
+    MISPLACED = "misplaced"
+    """Messages on a queue that no worker takes; listed at once."""
 
 
 _WHY: Final = {
@@ -95,6 +97,8 @@ class StuckSnapshot:
     """Undelivered replies, by channel."""
     inbox: Waiting | None
     users: tuple[StuckUser, ...]
+    misplaced: Mapping[str, int] = field(default_factory=dict)
+    """Messages by the queue that no worker takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +127,11 @@ def stuck(seen: StuckSnapshot, routing: Routing) -> tuple[Stuck, ...]:
     return (*_causes(seen, routing), *_people(seen))
 
 
+def misplaced_line(queue: str, count: int) -> str:
+    """Describe messages that no worker will take."""
+    return f"{count} messages wait on queue {queue}, which no worker takes"
+
+
 def _causes(seen: StuckSnapshot, routing: Routing) -> Iterator[Stuck]:
     backlogs = (*seen.by_agent, *seen.by_channel, *((seen.inbox,) if seen.inbox else ()))
     # Without a backlog it is no problem that no worker runs: this may be a quiet installation.
@@ -136,6 +145,9 @@ def _causes(seen: StuckSnapshot, routing: Routing) -> Iterator[Stuck]:
     if seen.inbox is not None:
         why = f"{seen.inbox.count} envelopes wait in the inbox and were not accepted"
         yield Stuck(StuckKind.INBOX, why, seen.inbox.since, "worker status")
+    for name, count in seen.misplaced.items():
+        why = misplaced_line(name, count)
+        yield Stuck(StuckKind.MISPLACED, why, seen.now, "worker doctor")
     for gate in seen.gates:
         yield from _gate(gate, seen, routing)
     for name in sorted({one.name for one in seen.by_agent} - routing.agents.keys()):
