@@ -8,13 +8,11 @@ plan = explain(connection, statements[0])
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import psycopg
-from sqlalchemy import event
-from sqlalchemy.pool import Pool
 
-from worker.store.sql import Row, Rows
+from worker.store.sql import Rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,31 +56,23 @@ def caught() -> Iterator[list[Statement]]:
     found: list[Statement] = []
     under: list[str] = []
 
-    class Kept(Rows):
-        def execute(self, query: Any, params: Any = None, **options: Any) -> Self:  # noqa: ANN401
-            text = query.decode()
-            if text in {"BEGIN", "COMMIT"}:
-                under.clear()
-            elif text.startswith(("SELECT set_config(", "SET ")):
-                under.append(text)
-            else:
-                values = tuple(params or ())
-                found.append(Statement(text=text, values=values, under=tuple(under)))
-            return super().execute(query, params, **options)
+    def execute(rows: Rows, query: Any, params: Any = None, **options: Any) -> Rows:  # noqa: ANN401
+        text = query.decode()
+        if text in {"BEGIN", "COMMIT"}:
+            under.clear()
+        elif text.startswith(("SELECT set_config(", "SET ")):
+            under.append(text)
+        else:
+            values = tuple(params or ())
+            found.append(Statement(text=text, values=values, under=tuple(under)))
+        return psycopg.RawCursor.execute(rows, query, params, **options)
 
-    def keep(driver: psycopg.Connection[Row], _entry: object, _pooled: object) -> None:
-        driver.cursor_factory = Kept
-
-    def let_go(driver: psycopg.Connection[Row], _entry: object) -> None:
-        driver.cursor_factory = Rows
-
-    event.listen(Pool, "checkout", keep)
-    event.listen(Pool, "checkin", let_go)
+    # All cursors of the pools are of this class.
+    Rows.execute = execute  # type: ignore[method-assign]
     try:
         yield found
     finally:
-        event.remove(Pool, "checkout", keep)
-        event.remove(Pool, "checkin", let_go)
+        del Rows.execute
 
 
 def explain(

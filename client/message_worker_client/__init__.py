@@ -11,9 +11,19 @@
 It is installed without the service, which checks with the same `message_worker_client.envelope`.
 """
 
-from message_worker_client.message import ProducerError
-from message_worker_client.producer import AttachmentFields, MessageFields, Producer, Queued
-from message_worker_client.replies import MessageKey, Outcome, Outcomes, wait_for_reply
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from message_worker_client.message import ProducerError
+    from message_worker_client.producer import AttachmentFields, MessageFields, Producer, Queued
+    from message_worker_client.replies import MessageKey, Outcome, Outcomes, wait_for_reply
+
+_MODULES: Final = {
+    "message": ("ProducerError",),
+    "producer": ("AttachmentFields", "MessageFields", "Producer", "Queued"),
+    "replies": ("MessageKey", "Outcome", "Outcomes", "wait_for_reply"),
+}
 
 __all__ = [
     "AttachmentFields",
@@ -26,3 +36,11 @@ __all__ = [
     "Queued",
     "wait_for_reply",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Import a name when it is used: the service connects with our modules, and sends nothing."""
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(import_module(f"{__name__}.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

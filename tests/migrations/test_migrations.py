@@ -17,6 +17,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
 
 from tests.support.databases import ROOT, alembic_config, fresh_database
+from worker.cli.revision import revisions
 from worker.sandbox.postgres import EmbeddedPostgres
 
 MIGRATIONS = ROOT / "migrations"
@@ -74,7 +75,10 @@ def test_up_from_empty_down_to_empty_and_up_again(config: Config, empty_database
 
 def test_every_single_step_down_can_be_gone_up_again(config: Config, empty_database: str) -> None:
     command.upgrade(config, "head")
-    for revision in ScriptDirectory.from_config(config).walk_revisions():
+    scripts = list(ScriptDirectory.from_config(config).walk_revisions())
+    # Commands read them from the names of the files.
+    assert revisions() == [one.revision for one in reversed(scripts)]
+    for revision in scripts:
         before = read(empty_database, SHAPE)
         command.downgrade(config, "-1")
         command.upgrade(config, revision.revision)

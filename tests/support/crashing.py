@@ -17,8 +17,6 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import SecretStr
-
 from tests.support.forked import context
 from tests.support.world import NAMESPACE, RecordingBroker
 from worker.bootstrap.service import Service, build_service
@@ -181,7 +179,7 @@ def settings_of(job: Job) -> Settings:
     return Settings(
         database_url=job.database_url,
         broker_url="redis://127.0.0.1:1/0",
-        telnyx_api_key=SecretStr(job.telnyx_api_key),
+        telnyx_api_key=job.telnyx_api_key,
         telnyx_base_url=job.telnyx_base_url,
         namespace=NAMESPACE,
         agents_file=job.agents_file,

@@ -10,7 +10,6 @@ from typing import Any
 
 import psycopg
 from alembic import command
-from pydantic import SecretStr
 from redis import Redis
 from sqlalchemy import create_engine
 
@@ -48,11 +47,11 @@ class Ground:
         values = {
             "database_url": self.database_url,
             "broker_url": self.redis.url,
-            "telnyx_api_key": SecretStr(self.simulator.api_key),
+            "telnyx_api_key": self.simulator.api_key,
             "telnyx_base_url": self.simulator.base_url,
             "namespace": NAMESPACE,
         }
-        read = Settings(_env_file=None, **{**values, **self.changes})
+        read = Settings(**{**values, **self.changes})
         routing, timing = load_agents(read.agents_file)
         return Setup(settings=read, wrong={}, routing=routing, timing=timing)
 

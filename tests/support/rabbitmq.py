@@ -8,7 +8,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from tests.support.processes import eventually
-from worker.queue.broker import ERRORS, rabbitmq_version
+from worker.domain.errors import BrokerAwayError
+from worker.queue.waiting import rabbitmq_version
 
 _DEBIAN = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 """Behind Debian's wrapper, which makes root another user, without the environment."""
@@ -45,7 +46,7 @@ def running_rabbitmq(folder: Path) -> Iterator[str]:
 
 
 def _answers(url: str) -> bool:
-    with suppress(*ERRORS):
+    with suppress(BrokerAwayError):
         return bool(rabbitmq_version(url))
     return False
 

@@ -20,7 +20,7 @@ import socket
 import struct
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from enum import Enum, auto
 from pathlib import Path
 from types import TracebackType
@@ -288,7 +288,7 @@ class _Detour(World):
     changes: dict[str, str]
 
     def settings(self, agents_file: Path | None = None) -> Settings:
-        return super().settings(agents_file).model_copy(update=self.changes)
+        return replace(super().settings(agents_file), **self.changes)
 
 
 def worker_through(

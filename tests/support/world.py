@@ -18,7 +18,6 @@ from uuid import UUID
 
 import psycopg
 from psycopg.rows import dict_row
-from pydantic import SecretStr
 
 from tests.support.databases import REPLACE_CLOCK
 from tests.support.slots import taken
@@ -186,7 +185,7 @@ class World:
         return Settings(
             database_url=self.database.url,
             broker_url=self.broker_url,
-            telnyx_api_key=SecretStr(self.simulator.api_key),
+            telnyx_api_key=self.simulator.api_key,
             telnyx_base_url=self.simulator.base_url,
             namespace=NAMESPACE,
             agents_file=agents_file,

@@ -1,73 +1,148 @@
+# ruff: noqa: PLC0415 - a command imports the use case that it runs, and no other
 """Builds the operators' commands out of the worker's own stores and handlers, without threads."""
 
-from functools import partial
+from functools import cached_property
+from typing import TYPE_CHECKING
 
-from worker.bootstrap.telnyx import build_telnyx
 from worker.config.agents_file import load_agents
-from worker.config.settings import Settings
-from worker.handlers.operators.compare import compare
-from worker.handlers.operators.conversations import AdoptConversation, reset_conversation
-from worker.handlers.operators.pause import set_paused
-from worker.handlers.operators.replay import replay
-from worker.handlers.operators.say import SayToUser
-from worker.handlers.privacy.erase import EraseUser
-from worker.handlers.privacy.export import export_user
 from worker.store.database import Database
 from worker.store.dead_letters import DeadLetterStore
-from worker.store.intake.messages import MessageStore
-from worker.store.operators.interventions import InterventionStore
-from worker.store.operators.say import SayingStore
 from worker.store.operators.users import UserStore
-from worker.store.privacy.erasures import ErasureStore
-from worker.store.privacy.exports import ExportStore
-from worker.store.privacy.raw_bytes import RawStore
-from worker.store.reports.conversations import ConversationReports
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from worker.config.settings import Settings
+    from worker.domain.ids import ChannelUserId, DeadLetterId
+    from worker.handlers.operators.compare import ComparedRow
+    from worker.handlers.operators.conversations import AdoptConversation, Reset
+    from worker.handlers.operators.say import SayToUser
+    from worker.handlers.privacy.erase import EraseUser
+    from worker.store.operators.interventions import InterventionStore
+    from worker.store.privacy.raw_bytes import RawStore
+    from worker.store.reports.conversations import ConversationReports, ConversationSummary
+    from worker.telnyx.client import TelnyxClient
 
 
 class Operator:
-    """The use cases behind the operators' commands; it runs no turns."""
+    """The use cases behind the operators' commands, each built when used; it runs no turns."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: "Settings") -> None:
         """Connect to nothing yet. Raises `SettingsError`."""
-        routing, timing = load_agents(settings.agents_file)
-        self._database = database = Database(settings.database_url, pool_size=2, name="worker-cli")
-        self._telnyx = build_telnyx(settings)
-        telnyx, namespace = self._telnyx.conversations, settings.namespace
-        slowest_s = max(one.call_timeout_s for one in routing.agents.values())
-        interventions = InterventionStore(
-            database, quiet_s=timing.quiet_s(slowest_s), settle_s=timing.settle_s
-        )
-        raw = RawStore(database)
-        self.users = UserStore(database)
-        self.set_paused = partial(set_paused, users=self.users, telnyx=telnyx)
-        self.dead_letters = DeadLetterStore(database)
-        accepted = MessageStore(database)
-        self.replay = partial(replay, letters=self.dead_letters, messages=accepted, routing=routing)
-        self.ledger = ConversationReports(database)
-        self.compare = partial(compare, ledger=self.ledger, telnyx=telnyx)
-        self.reset = partial(reset_conversation, interventions)
-        self.adopt = AdoptConversation(
-            store=interventions,
-            ledger=self.ledger,
-            telnyx=telnyx,
-            routing=routing,
-            namespace=namespace,
-        )
-        self.say = SayToUser(
-            store=interventions, users=self.users, saying=SayingStore(database), routing=routing
-        )
-        self.erase = EraseUser(
-            store=ErasureStore(database),
-            interventions=interventions,
-            raw=raw,
-            telnyx=telnyx,
-            routing=routing,
-            namespace=namespace,
-        )
-        exports = ExportStore(database)
-        self.export = partial(export_user, store=exports, raw=raw, routing=routing)
+        self._settings = settings
+        self._routing, self._timing = load_agents(settings.agents_file)
+        self._database = Database(settings.database_url, pool_size=2, name="worker-cli")
+        self.users = UserStore(self._database)
+        self.dead_letters = DeadLetterStore(self._database)
 
     def close(self) -> None:
         """Close the connections to Telnyx and Postgres."""
-        self._telnyx.close()
+        # Not through the attribute, which would build it.
+        if "_telnyx" in vars(self):
+            self._telnyx.close()
         self._database.close()
+
+    @cached_property
+    def _telnyx(self) -> "TelnyxClient":
+        from worker.bootstrap.telnyx import build_telnyx
+
+        return build_telnyx(self._settings)
+
+    @cached_property
+    def _interventions(self) -> "InterventionStore":
+        from worker.store.operators.interventions import InterventionStore
+
+        slowest_s = max(one.call_timeout_s for one in self._routing.agents.values())
+        timing = self._timing
+        return InterventionStore(
+            self._database, quiet_s=timing.quiet_s(slowest_s), settle_s=timing.settle_s
+        )
+
+    @cached_property
+    def _raw(self) -> "RawStore":
+        from worker.store.privacy.raw_bytes import RawStore
+
+        return RawStore(self._database)
+
+    @cached_property
+    def ledger(self) -> "ConversationReports":
+        """The conversations as Postgres has them."""
+        from worker.store.reports.conversations import ConversationReports
+
+        return ConversationReports(self._database)
+
+    def set_paused(self, user_id: "ChannelUserId", *, paused: bool) -> bool:
+        """Let a person take over, or the model again."""
+        from worker.handlers.operators.pause import set_paused
+
+        telnyx = self._telnyx.conversations
+        return set_paused(user_id, paused=paused, users=self.users, telnyx=telnyx)
+
+    def replay(self, letter_id: "DeadLetterId") -> None:
+        """Give a dead letter another chance."""
+        from worker.handlers.operators.replay import replay
+        from worker.store.intake.messages import MessageStore
+
+        messages = MessageStore(self._database)
+        replay(letter_id, letters=self.dead_letters, messages=messages, routing=self._routing)
+
+    def compare(self, mapping: "ConversationSummary") -> "list[ComparedRow]":
+        """Pair the messages of a thread with our turns."""
+        from worker.handlers.operators.compare import compare
+
+        return compare(mapping, ledger=self.ledger, telnyx=self._telnyx.conversations)
+
+    def reset(self, user_id: "ChannelUserId", agent: str | None = None) -> "Reset":
+        """Close a conversation."""
+        from worker.handlers.operators.conversations import reset_conversation
+
+        return reset_conversation(self._interventions, user_id, agent)
+
+    @cached_property
+    def adopt(self) -> "AdoptConversation":
+        """Continue with another conversation."""
+        from worker.handlers.operators.conversations import AdoptConversation
+
+        return AdoptConversation(
+            store=self._interventions,
+            ledger=self.ledger,
+            telnyx=self._telnyx.conversations,
+            routing=self._routing,
+            namespace=self._settings.namespace,
+        )
+
+    @cached_property
+    def say(self) -> "SayToUser":
+        """Write to a channel user."""
+        from worker.handlers.operators.say import SayToUser
+        from worker.store.operators.say import SayingStore
+
+        return SayToUser(
+            store=self._interventions,
+            users=self.users,
+            saying=SayingStore(self._database),
+            routing=self._routing,
+        )
+
+    @cached_property
+    def erase(self) -> "EraseUser":
+        """Remove everything about a channel user."""
+        from worker.handlers.privacy.erase import EraseUser
+        from worker.store.privacy.erasures import ErasureStore
+
+        return EraseUser(
+            store=ErasureStore(self._database),
+            interventions=self._interventions,
+            raw=self._raw,
+            telnyx=self._telnyx.conversations,
+            routing=self._routing,
+            namespace=self._settings.namespace,
+        )
+
+    def export(self, user_id: "ChannelUserId") -> "Iterator[str]":
+        """Read everything about a channel user."""
+        from worker.handlers.privacy.export import export_user
+        from worker.store.privacy.exports import ExportStore
+
+        store = ExportStore(self._database)
+        return export_user(user_id, store=store, raw=self._raw, routing=self._routing)

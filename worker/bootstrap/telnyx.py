@@ -2,6 +2,8 @@
 
 import os
 
+from pydantic import SecretStr
+
 from worker.config.settings import Settings
 from worker.domain.errors import SettingsError
 from worker.telnyx.client import TelnyxClient
@@ -9,7 +11,7 @@ from worker.telnyx.client import TelnyxClient
 
 def build_telnyx(settings: Settings) -> TelnyxClient:
     """Build a client; the caller closes it. Raises `SettingsError`."""
-    key, url = settings.telnyx_api_key, settings.telnyx_base_url
+    key, url = SecretStr(settings.telnyx_api_key), settings.telnyx_base_url
     try:
         return TelnyxClient(key, base_url=url, environ=os.environ)
     except ValueError as error:

@@ -1,39 +1,79 @@
 # ruff: noqa: PLC0415 - each command imports what it needs when it runs, so that --help is quick
-"""The command line: the commands of all wings, and two that are defined here."""
+"""The command line: which module defines each command; and two commands that are defined here."""
 
 import signal
 import sys
+from importlib import import_module
 from importlib.metadata import version
 from types import FrameType
 from typing import Annotated, Any, Final
 
 import typer
 from typer.core import TyperGroup
+from typer.main import get_group
 
-from worker.cli.console import print_json, print_line
-from worker.cli.doctor.commands import doctor
 from worker.cli.errors import CommandError, errors_as_one_line
-from worker.cli.inspect.commands import health, metrics, simulate, status, stuck, why
-from worker.cli.local.chat import chat
-from worker.cli.local.sim import sim
-from worker.cli.local.up import up
-from worker.cli.operators.commands import erase, export, pause, resume, retention
-from worker.cli.operators.conversations import say, threads
-from worker.cli.operators.dead_letters import letters
-from worker.cli.operators.usage import usage
 from worker.cli.options import OPERATE, SEND, START, Json
-from worker.cli.send.commands import schema, send
+from worker.cli.text import print_json, print_text
 
 _TERMINATED: Final = 143
+_COMMANDS: Final = {
+    "demo": (START, "app"),
+    "up": (START, "local.up"),
+    "chat": (START, "local.chat"),
+    "sim": (START, "local.sim"),
+    "send": (SEND, "send.commands"),
+    "migrate": (OPERATE, "app"),
+    "status": (OPERATE, "inspect.commands"),
+    "health": (OPERATE, "inspect.health"),
+    "pause": (OPERATE, "operators.commands"),
+    "resume": (OPERATE, "operators.commands"),
+    "erase": (OPERATE, "operators.commands"),
+    "export": (OPERATE, "operators.commands"),
+    "retention": (OPERATE, "operators.commands"),
+    "why": (OPERATE, "inspect.commands"),
+    "stuck": (OPERATE, "inspect.commands"),
+    "simulate": (OPERATE, "inspect.commands"),
+    "metrics": (OPERATE, "inspect.commands"),
+    "say": (OPERATE, "operators.conversations"),
+    "usage": (OPERATE, "operators.usage"),
+    "doctor": (OPERATE, "doctor.commands"),
+    "schema": (SEND, "send.commands"),
+    "dead-letters": (OPERATE, "operators.dead_letters"),
+    "conversations": (OPERATE, "operators.conversations"),
+}
+"""Name -> panel of the help, and the module that defines it; in the order of the help."""
 
 
 class Commands(TyperGroup):
-    """The commands; an error they raise on purpose becomes one line."""
+    """The commands, each imported when it is named; an error they raise becomes one line."""
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ANN401, ARG002 - typer's own
+        """Return the names, for the help."""
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ANN401, ARG002 - typer's own
+        """Import a command. For a name that does not exist import all, to suggest one."""
+        for name in [cmd_name] if cmd_name in _COMMANDS else _COMMANDS:
+            if name not in self.commands:
+                self.add_command(_imported(name))
+        return self.commands.get(cmd_name)
 
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - typer's own
         """Run the chosen command."""
         with errors_as_one_line():
             return super().invoke(ctx)
+
+
+def _imported(name: str) -> Any:  # noqa: ANN401 - typer's own
+    panel, module = _COMMANDS[name]
+    found = getattr(import_module(f"worker.cli.{module}"), name.replace("-", "_"))
+    alone = typer.Typer(rich_markup_mode="rich")
+    if isinstance(found, typer.Typer):
+        alone.add_typer(found, name=name, rich_help_panel=panel)
+    else:
+        alone.command(name, rich_help_panel=panel)(found)
+    return get_group(alone).commands[name]
 
 
 app = typer.Typer(
@@ -52,7 +92,15 @@ app = typer.Typer(
 def main() -> None:
     """Run the command line."""
     signal.signal(signal.SIGTERM, _terminate)
-    app()
+    if sys.argv[1:] != ["health"]:
+        app()
+        return
+    # As probes run it, every few seconds. It has nothing to parse, and typer's parser would cost
+    # more than the whole check.
+    from worker.cli.inspect.health import health
+
+    with errors_as_one_line():
+        health()
 
 
 def _terminate(_number: int, _frame: FrameType | None) -> None:
@@ -78,7 +126,6 @@ def options(
     """Answer messages of any channel through Telnyx: one reply each, in order."""
 
 
-@app.command(rich_help_panel=START)
 def demo() -> None:
     """See it work: messages of several people, their replies, and the proof. Takes some seconds.
 
@@ -90,12 +137,6 @@ def demo() -> None:
     run()
 
 
-for local in (up, chat, sim):
-    app.command(rich_help_panel=START)(local)
-app.command(rich_help_panel=SEND)(send)
-
-
-@app.command(rich_help_panel=OPERATE)
 def migrate(
     *,
     check: Annotated[
@@ -107,37 +148,28 @@ def migrate(
     as_json: Json = False,
 ) -> None:
     """Bring the database of DATABASE_URL to the newest migration."""
-    from worker.cli import migrations
+    from worker.cli import revision
     from worker.config.settings import settings_for
 
-    url = migrations.address_in(settings_for("database_url", "listen_database_url"))
-    before, head = migrations.revision_of(url), migrations.head_revision()
-    if sql:
-        if before != head:
-            migrations.upgrade(url, f"{before or 'base'}:head", as_sql=True)
-        return
-    if not check:
-        migrations.upgrade(url)
+    url = revision.address_in(settings_for("database_url", "listen_database_url"))
+    before, head = revision.revision_of(url), revision.head_revision()
+    if sql or not check:
+        from worker.cli.migrations import upgrade
+
+        if sql and before != head:
+            upgrade(url, f"{before or 'base'}:head", as_sql=True)
+        if sql:
+            return
+        upgrade(url)
     if as_json and check:
         print_json({"revision": before, "head": head, "up_to_date": before == head})
     elif as_json:
         print_json({"revision": head, "was": before})
     elif check:
-        print_line(f"the database is at {before or 'nothing yet'}, the newest migration is {head}")
+        print_text(f"the database is at {before or 'nothing yet'}, the newest migration is {head}")
     elif before == head:
-        print_line(f"nothing to do: the database is at {head}")
+        print_text(f"nothing to do: the database is at {head}")
     else:
-        print_line(f"migrated from {before or 'an empty database'} to {head}")
+        print_text(f"migrated from {before or 'an empty database'} to {head}")
     if check and before != head:
         raise CommandError("migrations are missing: run `worker migrate`")
-
-
-# The help lists the commands in this order, after the groups.
-for command in (
-    *(status, health, pause, resume, erase, export, retention),
-    *(why, stuck, simulate, metrics, say, usage, doctor),
-):
-    app.command(rich_help_panel=OPERATE)(command)
-app.add_typer(letters, name="dead-letters", rich_help_panel=OPERATE)
-app.add_typer(threads, name="conversations", rich_help_panel=OPERATE)
-app.command(rich_help_panel=SEND)(schema)

@@ -9,9 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-import typer
-
-from worker.cli.console import visible
+from worker.cli.text import visible
 from worker.domain.errors import DatabaseAwayError, SettingsError, WorkerError
 
 FAILED: Final = 1
@@ -35,7 +33,7 @@ def errors_as_one_line() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        raise typer.Exit(INTERRUPTED) from None
+        sys.exit(INTERRUPTED)
     except (CommandError, WorkerError) as error:
         away = isinstance(error, DatabaseAwayError)
         fix = ". Is it running, and is DATABASE_URL right?" if away else ""
@@ -43,7 +41,7 @@ def errors_as_one_line() -> Iterator[None]:
         first, *more = visible(str(error)).split("\n")
         sys.stderr.write("\n  ".join([f"worker: {first}", *more]) + f"{fix}\n")
         misused = isinstance(error, MisuseError | SettingsError)
-        raise typer.Exit(MISUSED if misused else FAILED) from None
+        sys.exit(MISUSED if misused else FAILED)
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] not in _SANDBOX:
             raise
@@ -51,4 +49,4 @@ def errors_as_one_line() -> Iterator[None]:
             f"worker: {error.name} is not installed: install the extra `message-worker[sandbox]`, "
             "or set DATABASE_URL, BROKER_URL and TELNYX_API_KEY\n"
         )
-        raise typer.Exit(MISUSED) from None
+        sys.exit(MISUSED)

@@ -1,24 +1,20 @@
-"""`worker migrate`, and whether a database is at the migration that this version needs."""
+"""Brings a database to the newest migration, through Alembic."""
 
 import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
-from pathlib import Path
 from typing import Any, Final
 
 import psycopg
 from alembic import command
 from alembic.config import Config
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, NullPool, create_engine, event
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from message_worker_client.postgres import Address
-from worker.bootstrap.reports import open_database
-from worker.cli.errors import CommandError, MisuseError
-from worker.config.settings import Settings
-from worker.store.reports.status import StatusStore
+from worker.cli.errors import CommandError
+from worker.cli.revision import head_revision, migrations_folder, revision_of
 
 _PAUSE_S: Final = 0.1
 _WAIT_S: Final = 120.0
@@ -49,47 +45,10 @@ ORDER BY a.xact_start LIMIT 1
 """
 
 
-def address_in(settings: Settings) -> str:
-    """Return the address for migrations: past the pooler, if there is one."""
-    return settings.listen_database_url or settings.database_url
-
-
-def require_newest(database_url: str) -> None:
-    """Raise `CommandError` unless the database is at the newest migration."""
-    current, head = revision_of(database_url), head_revision()
-    if current != head:
-        raise MisuseError(
-            f"the database of DATABASE_URL is at {current or 'nothing yet'}, this version needs "
-            f"{head}: run `worker migrate`, or `worker up --migrate`"
-        )
-
-
-def revision_of(database_url: str) -> str | None:
-    """Return the database's migration. Raises `RetryableError` if Postgres is away."""
-    with open_database(database_url) as database:
-        return StatusStore(database).revision()
-
-
-def head_revision() -> str:
-    """Return the newest migration. Raises `CommandError` if there are no migrations."""
-    head = ScriptDirectory.from_config(alembic_config()).get_current_head()
-    if head is None:
-        raise CommandError("there are no migrations in migrations/versions")
-    return head
-
-
-def alembic_config() -> Config:
-    """Return Alembic's configuration: the checkout's migrations, or those of the wheel."""
-    root = Path(__file__).parents[2]
-    folder = root / "migrations" if (root / "alembic.ini").exists() else root / "worker/migrations"
-    config = Config()
-    config.set_main_option("script_location", str(folder).replace("%", "%%"))
-    return config
-
-
 def upgrade(database_url: str, target: str = "head", *, as_sql: bool = False) -> None:
     """Bring the database to the newest migration, or print the SQL. Raises `CommandError`."""
-    config = alembic_config()
+    config = Config()
+    config.set_main_option("script_location", str(migrations_folder()).replace("%", "%%"))
     # At INFO Alembic logs each step, between the lines that this command prints.
     logging.getLogger("alembic").setLevel(logging.WARNING)
     address = Address(database_url)

@@ -1,32 +1,36 @@
+# ruff: noqa: RUF009 - the fields declare themselves by these calls
 """Settings: connections and limits, from the environment.
 
 Connections that are not set come from the running sandbox: `worker up` writes them to
 `.sandbox/env`, so that a second terminal finds the servers of the first.
 
 Secrets may come from files instead: DATABASE_URL_FILE names the file of DATABASE_URL.
+
+Plain dataclass fields and small readers: a health check runs every few seconds, and a library that
+validates would cost it more than the check itself.
 """
 
 import os
 import unicodedata
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Any, Final, Literal, get_args
 from uuid import UUID
 
-from pydantic import Field, PositiveInt, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
-
-from message_worker_client.broker_url import read_broker_url
 from worker.domain.errors import SettingsError
 
 RESERVED_THREADS = 16
 """Threads that turns never use, so that intake and deliveries continue while Telnyx is slow."""
 
 Need = Literal["database_url", "listen_database_url", "broker_url", "telnyx_api_key", "namespace"]
-NOWHERE: dict[Need, object] = {
+EVERY: Final[tuple[Need, ...]] = get_args(Need)
+NOWHERE: Final[Mapping[str, object]] = {
     "database_url": "postgresql://nowhere.invalid/",
     "listen_database_url": None,
     "broker_url": "redis://nowhere.invalid",
-    "telnyx_api_key": SecretStr(""),
+    "telnyx_api_key": "",
     "namespace": UUID(int=0),
 }
 """Values that lead nowhere, for settings that a command does not need."""
@@ -34,91 +38,96 @@ SECRETS: Final = tuple(name for name in NOWHERE if name != "namespace")
 """Settings that hold a password or a key; each may come from a file instead."""
 
 
-class Settings(BaseSettings):
-    """Settings of a process. A field is the environment variable of that name in capitals."""
+def _setting(read: Callable[[str], object], default: object = MISSING, **more: str) -> Any:  # noqa: ANN401 - the field's type
+    """Declare a field by how its text is read; `wanted` says what to give if it is missing."""
+    return field(default=default, metadata={"read": read, **more})
 
-    # Empty counts as not set: a compose file passes unset variables on as empty ones.
-    model_config = SettingsConfigDict(extra="ignore", frozen=True, env_ignore_empty=True)
 
-    database_url: str = Field(description="postgresql://user:password@host/database")
-    listen_database_url: str | None = Field(
-        default=None,
-        description="the same database without a pooler in between, to listen for the inbox",
+def _key(text: str) -> str:
+    if not all("!" <= one <= "~" for one in text):
+        raise ValueError("it has a blank, or a character that no key has: give the key alone")
+    return text
+
+
+def _postgres(text: str) -> str:
+    scheme, _, rest = text.partition("://")
+    if scheme not in {"postgres", "postgresql", "postgresql+psycopg"} or not rest:
+        raise ValueError("give postgresql://user:password@host/database")
+    from message_worker_client.postgres import Address  # noqa: PLC0415 - a sender by broker needs no driver
+
+    return Address(f"postgresql://{rest}").url
+
+
+def _broker(text: str) -> str:
+    from message_worker_client.broker_url import read_broker_url  # noqa: PLC0415 - `health` asks Postgres alone
+
+    read_broker_url(text)
+    return text
+
+
+def _namespace(text: str) -> UUID:
+    with suppress(ValueError):
+        return UUID(text)
+    # Unchained: Python quotes what it cannot read.
+    raise ValueError("give a UUID, such as `uuidgen` prints")
+
+
+def _number(least: int, most: int | None = None) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        with suppress(ValueError):
+            if least <= (number := int(text)) <= (number if most is None else most):
+                return number
+        raise ValueError(f"give a whole number from {least}" + (f" to {most}" if most else ""))
+
+    return read
+
+
+def _flag(text: str) -> bool:
+    known = {"true": True, "1": True, "yes": True, "on": True}
+    known |= {"false": False, "0": False, "no": False, "off": False}
+    if text.lower() not in known:
+        raise ValueError("give true or false")
+    return known[text.lower()]
+
+
+def _level(text: str) -> str:
+    if text.upper() not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
+        raise ValueError("give DEBUG, INFO, WARNING or ERROR")
+    return text.upper()
+
+
+# Without a repr: it would show passwords.
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Settings:
+    """Settings of a process. A field is the environment variable of that name in capitals.
+
+    docs/reference/settings.md describes them.
+    """
+
+    database_url: str = _setting(_postgres, wanted="postgresql://user:password@host/database")
+    listen_database_url: str | None = _setting(_postgres, None)
+    broker_url: str = _setting(
+        _broker,
+        wanted="redis://host:6379/0 or amqp://user:password@host//, or with TLS rediss:// or amqps://",
     )
-    broker_url: str = Field(
-        description="redis://host:6379/0 or amqp://user:password@host//, or with TLS rediss:// or amqps://"
-    )
-    telnyx_api_key: SecretStr = Field(description="an API key of Telnyx, KEY…")
-    telnyx_base_url: str = Field(
-        default="https://api.telnyx.com/v2", description="the address of Telnyx's API"
-    )
+    telnyx_api_key: str = _setting(_key, wanted="an API key of Telnyx, KEY…")
+    telnyx_base_url: str = _setting(str, "https://api.telnyx.com/v2")
     # No default: installations that share a Telnyx account and a namespace adopt each other's
     # conversations.
-    namespace: UUID = Field(
-        description="a UUID of this installation; staging and production need different ones"
+    namespace: UUID = _setting(
+        _namespace, wanted="a UUID of this installation; staging and production need different ones"
     )
-    agents_file: Path | None = Field(
-        default=None, description="a TOML file with agents and routing, see docs"
-    )
-    concurrency: Annotated[int, Field(gt=RESERVED_THREADS)] = Field(
-        default=216, description="threads of a process; 16 fewer turns run at once"
-    )
+    agents_file: Path | None = _setting(Path, None)
+    concurrency: int = _setting(_number(RESERVED_THREADS + 1), 216)
     # Behind a transaction pooler, the next transaction may run in a server process that has another
     # statement under the same name, or none.
-    database_prepare: bool = Field(
-        default=False, description="true if no transaction pooler is between workers and Postgres"
-    )
-    database_pool_size: PositiveInt = Field(default=10, description="connections to Postgres")
-    metrics_port: Annotated[int, Field(ge=0, le=65535)] | None = Field(
-        default=None, description="port on which a worker serves its metrics; 0 = any free port"
-    )
-    metrics_file_sd_dir: Path | None = Field(
-        default=None, description="a folder in which each worker writes the address of its metrics"
-    )
-    retention_days: PositiveInt | None = Field(
-        default=None, description="days after which texts are removed; not set = never"
-    )
-    pin_to_core: bool = Field(
-        default=False, description="true: each process stays on one core of its own"
-    )
-    log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR")
-
-    @field_validator(*SECRETS, mode="before")
-    @classmethod
-    def _as_copied(cls, value: object) -> object:
-        return checked_secret(value) if isinstance(value, str) else value
-
-    @field_validator("telnyx_api_key")
-    @classmethod
-    def _fits_a_header(cls, key: SecretStr) -> SecretStr:
-        if not all("!" <= one <= "~" for one in key.get_secret_value()):
-            raise ValueError("it has a blank, or a character that no key has: give the key alone")
-        return key
-
-    @field_validator("database_url", "listen_database_url")
-    @classmethod
-    def _postgres(cls, url: str | None) -> str | None:
-        if url is None:
-            return None
-        scheme, _, rest = url.partition("://")
-        if scheme not in {"postgres", "postgresql", "postgresql+psycopg"} or not rest:
-            raise ValueError("give postgresql://user:password@host/database")
-        from message_worker_client.postgres import Address  # noqa: PLC0415 - a sender by broker needs no driver
-
-        return Address(f"postgresql://{rest}").url
-
-    @field_validator("broker_url")
-    @classmethod
-    def _broker(cls, url: str) -> str:
-        read_broker_url(url)
-        return url
-
-    @field_validator("log_level")
-    @classmethod
-    def _level(cls, level: str) -> str:
-        if level.upper() not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
-            raise ValueError("give DEBUG, INFO, WARNING or ERROR")
-        return level.upper()
+    database_prepare: bool = _setting(_flag, default=False)
+    database_pool_size: int = _setting(_number(1), 10)
+    metrics_port: int | None = _setting(_number(0, 65535), None)
+    metrics_file_sd_dir: Path | None = _setting(Path, None)
+    retention_days: int | None = _setting(_number(1), None)
+    pin_to_core: bool = _setting(_flag, default=False)
+    log_level: str = _setting(_level, "INFO")
 
     @property
     def turn_slots(self) -> int:
@@ -175,7 +184,7 @@ def load_settings() -> Settings:
 
     Raises `SettingsError`.
     """
-    return settings_for(*NOWHERE)
+    return settings_for(*EVERY)
 
 
 def settings_for(*needs: Need) -> Settings:
@@ -183,26 +192,50 @@ def settings_for(*needs: Need) -> Settings:
 
     Raises `SettingsError`, which names the setting that is missing or wrong.
     """
-    given = {name: value for name, value in NOWHERE.items() if name not in needs}
-    for name in SECRETS:
-        # Of a file that is not needed, a fault must not stop the command.
-        if name in needs and (secret := secret_from_file(name.upper())):
-            given[name] = secret
+    settings, wrong = read_settings(*needs)
+    for line in wrong.values():
+        raise SettingsError(line)
+    return settings
+
+
+def read_settings(*needs: Need) -> tuple[Settings, dict[str, str]]:
+    """Read all that can be read; the rest leads nowhere, or has its default.
+
+    Returns with them, for each field that is missing or wrong, one line that names the fix.
+    """
+    # Empty counts as not set: a compose file passes unset variables on as empty ones.
+    given = {**_sandbox(), **{name: text for name, text in os.environ.items() if text}}
+    values, wrong = dict[str, Any](NOWHERE), dict[str, str]()
+    for one in fields(Settings):
+        # Of what is not needed, a fault must not stop the command.
+        if one.name in needs or one.name not in NOWHERE:
+            try:
+                values[one.name] = _value(one, given)
+            except SettingsError as error:
+                wrong[one.name] = str(error)
+                values[one.name] = NOWHERE.get(one.name, one.default)
+    return Settings(**values), wrong
+
+
+def _value(one: Field[Any], given: Mapping[str, str]) -> object:
+    name, is_secret = one.name.upper(), one.name in SECRETS
+    text = (secret_from_file(name) if is_secret else None) or given.get(name)
+    if text is None and one.default is MISSING:
+        wanted = f"give {one.metadata['wanted']} (or run `worker up`, which embeds what is missing)"
+        raise SettingsError(f"{name} is not set: {wanted}")
+    if text is None:
+        return one.default
     try:
-        return Settings(_env_file=sandbox_dir() / "env", **given)  # type: ignore[arg-type]
-    except ValidationError as error:
-        raise SettingsError(wrong_setting(error)) from None
+        return one.metadata["read"](checked_secret(text) if is_secret else text)
+    except ValueError as error:
+        # Unchained: nothing of a password in a traceback.
+        fault = str(error)
+    raise SettingsError(f"{name}: {fault}")
 
 
-def wrong_setting(error: ValidationError) -> str:
-    """Return one line that names the setting and how to fix it."""
-    # Without the input: it may be a password.
-    fault = error.errors(include_url=False, include_input=False)[0]
-    field = str(fault["loc"][0])
-    name = field.upper()
-    if fault["type"] == "missing":
-        wanted = Settings.model_fields[field].description
-        return (
-            f"{name} is not set: give {wanted} (or run `worker up`, which embeds what is missing)"
-        )
-    return f"{name}: {fault['msg'].removeprefix('Value error, ')}"
+def _sandbox() -> dict[str, str]:
+    """Return the addresses that a running sandbox wrote; empty if there is none."""
+    with suppress(OSError):
+        lines = (sandbox_dir() / "env").read_text(encoding="utf-8").splitlines()
+        return dict(line.split("=", 1) for line in lines if "=" in line)
+    return {}

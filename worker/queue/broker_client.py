@@ -6,17 +6,23 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from typing import Any
 
+from amqp.exceptions import AMQPError, MessageNacked
 from celery.worker import state
 from kombu.entity import Queue
+from kombu.exceptions import KombuError
+from redis import RedisError
 
 from worker.domain.errors import BrokerAwayError
 from worker.domain.fairness import Share
 from worker.domain.ids import ChannelUserId
 from worker.observability import traces
 from worker.observability.logs import log
-from worker.queue.broker import ANSWER, DELIVER, ERRORS, QUEUES, UNACKED, waiting_entries
+from worker.queue.broker import ANSWER, DELIVER, QUEUES, UNACKED
 from worker.queue.gate.gate import HIDDEN
+from worker.queue.waiting import waiting_entries
 
+_ERRORS = (KombuError, AMQPError, MessageNacked, RedisError, OSError)
+"""Errors of a failing broker. Log only their type: the texts may quote what was sent."""
 _PAUSE_S = 15.0
 """After a failure no wake is published for this long: over a half-open connection each costs 5 s.
 
@@ -50,10 +56,7 @@ class BrokerClient:
 
         Raises `BrokerAwayError`.
         """
-        try:
-            counts = waiting_entries(self._url, QUEUES)
-        except ERRORS as error:
-            raise BrokerAwayError(type(error).__name__) from error
+        counts = waiting_entries(self._url, QUEUES)
         return sum(counts.values()) - counts.get(UNACKED, 0)
 
     def submit(self, work: Callable[..., None], *args: object) -> Future[None]:
@@ -69,7 +72,7 @@ class BrokerClient:
             with self._app.producer_pool.acquire(block=True, timeout=5) as producer:
                 for user_id, share in due:
                     self._app.send_task(ANSWER, args=(user_id, share.agent), producer=producer)
-        except ERRORS as error:
+        except _ERRORS as error:
             self._no_wakes_until = time.monotonic() + _PAUSE_S
             raise BrokerAwayError(type(error).__name__) from error
 
@@ -79,7 +82,7 @@ class BrokerClient:
             return
         try:
             self._app.send_task(DELIVER, args=(user_id,))
-        except ERRORS as error:
+        except _ERRORS as error:
             self._no_wakes_until = time.monotonic() + _PAUSE_S
             log.warning("delivery.wake_failed", user=user_id, error=type(error).__name__)
 
@@ -103,5 +106,5 @@ class BrokerClient:
                 kwargsrepr=HIDDEN,
                 headers=None if here is None else {"traceparent": here},
             )
-        except ERRORS as error:
+        except _ERRORS as error:
             raise BrokerAwayError(type(error).__name__) from error

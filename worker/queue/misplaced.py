@@ -13,8 +13,8 @@ from redis import Redis
 from redis.exceptions import NoPermissionError
 
 from message_worker_client.envelope.wire import RECEIVE
-from message_worker_client.redis_client import redis_client
-from worker.queue.broker import PATIENCE_S, PRIORITIES, QUEUES, is_amqp, unconsumed_entries
+from worker.queue.broker import QUEUES, is_amqp
+from worker.queue.waiting import PRIORITIES, counting_client, unconsumed_entries
 
 _DEFAULT: Final = "celery"
 """Where Celery sends a task without a queue."""
@@ -38,7 +38,7 @@ return found == looked and length or found
 
 
 def misplaced_entries(url: str) -> Mapping[str, int]:
-    """Count messages by the queue that no worker takes. Raises one of `broker.ERRORS`.
+    """Count messages by the queue that no worker takes. Raises `BrokerAwayError`.
 
     Of a queue with entries of other tasks, too, only those among the first and last ten count.
     On RabbitMQ, which has no list of queues, only the queue `celery` is looked at.
@@ -46,7 +46,7 @@ def misplaced_entries(url: str) -> Mapping[str, int]:
     if is_amqp(url):
         counts = {_DEFAULT: unconsumed_entries(url, _DEFAULT)}
     else:
-        with redis_client(url, timeout_s=PATIENCE_S) as client:
+        with counting_client(url) as client:
             count = client.register_script(_COUNT)
             counts = {name: _count(count, name) for name in sorted(_queues(client))}
     return {name: number for name, number in counts.items() if number}

@@ -2,9 +2,11 @@
 
 import base64
 import json
+import re
+import uuid
 import zlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 from message_worker_client.envelope.strict_json import check_shape
 from message_worker_client.envelope.wire import MAX_DEPTH
@@ -13,6 +15,9 @@ _MAX_WRAPPERS = 8
 """Entry, body, dead letter, entry and body are five; nothing is wrapped deeper."""
 _MAX_BODY_BYTES = 4 * 1024 * 1024
 """Limit for a compressed body, after decompression."""
+
+UUID_FORM: Final = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
+_FOREIGN_IDS: Final = uuid.UUID("6f1d6d0a-8a0c-5d0e-9a55-6a1f7b1f2c10")
 
 
 def layers(raw: bytes) -> Iterator[tuple[bytes, Any]]:
@@ -27,6 +32,21 @@ def layers(raw: bytes) -> Iterator[tuple[bytes, Any]]:
         if inner is None:
             return
         raw = inner
+
+
+def envelope_in(raw: bytes) -> object:
+    """Return the envelope in the bytes, however it is wrapped.
+
+    Without a `version` anywhere, the innermost object is taken. Raises `LookupError`.
+    """
+    found: object = None
+    for depth, (_, document) in enumerate(layers(raw)):
+        if isinstance(document, dict) and "version" in document:
+            return document
+        found = document if depth else None
+    if isinstance(found, dict):
+        return found
+    raise LookupError("there is no envelope in its bytes")
 
 
 def _inside(document: Any) -> bytes | None:  # noqa: ANN401 - any JSON
@@ -77,3 +97,8 @@ def _json(raw: bytes) -> Any:  # noqa: ANN401 - any JSON
 
 def _dumped(value: object) -> bytes:
     return json.dumps(value).encode()
+
+
+def uuid_of(task_id: str) -> str:
+    """Return the id under which logs, Flower and rows have a task."""
+    return task_id if UUID_FORM.fullmatch(task_id) else str(uuid.uuid5(_FOREIGN_IDS, task_id))

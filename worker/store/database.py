@@ -3,15 +3,13 @@
 import os
 import socket
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
+from threading import BoundedSemaphore
 
 import psycopg
 from psycopg.pq import TransactionStatus
 from psycopg.rows import namedtuple_row
-from sqlalchemy import event
-from sqlalchemy.exc import DisconnectionError, SQLAlchemyError
-from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
 from message_worker_client.postgres import BEGIN, Address
 from worker.domain.errors import DatabaseAwayError, PermanentError, named
@@ -24,6 +22,8 @@ _TIMEOUT_MS = 15_000
 _IDLE_TIMEOUT_MS = 2_000
 _IDLE_S = 5.0
 """A connection that was idle for longer is tested before use, with the shorter timeout."""
+_FREE_TIMEOUT_S = 30.0
+"""The longest that a thread waits until another one gives its connection back."""
 _USER_TIMEOUT: int | None = getattr(socket, "TCP_USER_TIMEOUT", None)  # Linux has it
 _PARAMETERS = {
     # A half-open connection ends after 10 idle seconds and three probes; by default in two hours.
@@ -59,6 +59,18 @@ _AWAY = (
 driver counts these as internal errors."""
 
 
+@dataclass(slots=True, kw_only=True)
+class _Pooled:
+    """A connection of the pool."""
+
+    driver: psycopg.Connection[Row]
+    begin: bytes
+    """The statements that begin a transaction on it."""
+    generation: int
+    used_at: float
+    """By `boottime`."""
+
+
 class Database:
     """A pool of connections. End each transaction before any HTTP call.
 
@@ -73,20 +85,9 @@ class Database:
         self._name = name
         self._prepare_after = _PREPARE_AFTER if prepare else None
         self._generation = 0
-        self.pool = QueuePool(
-            self._connect,  # type: ignore[arg-type] # what a driver's connection is to SQLAlchemy
-            pool_size=pool_size,
-            max_overflow=0,
-            timeout=30,
-            # The connection used last is the likeliest to be alive, and has plans in its cache.
-            use_lifo=True,
-            # No ROLLBACK on return, a round trip each: `_checked_out` drops one left in a
-            # transaction.
-            reset_on_return=None,
-        )
-        event.listen(self.pool, "connect", self._note_made)
-        event.listen(self.pool, "checkin", _note_used)
-        event.listen(self.pool, "checkout", self._refuse_dead)
+        self._free = BoundedSemaphore(pool_size)
+        # A stack: the one used last is the likeliest to be alive, and has plans in its cache.
+        self._idle: list[_Pooled] = []
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
@@ -109,34 +110,42 @@ class Database:
 
     def close(self) -> None:
         """Close every idle connection."""
-        self.pool.dispose()
+        while self._idle:
+            self._idle.pop().driver.close()
 
     @contextmanager
     def _checked_out(self) -> Iterator[tuple[psycopg.Connection[Row], bytes]]:
-        pooled = self.pool.connect()
-        driver: Any = pooled.driver_connection
-        made_in = pooled.info["generation"]
+        if not self._free.acquire(timeout=_FREE_TIMEOUT_S):
+            raise DatabaseAwayError("Postgres: no connection of the pool became free")
         try:
-            yield driver, pooled.info["begin"]
-        except psycopg.Error as error:
-            # After a failover, all connections lead to a server that takes no more writes.
-            if driver.broken or isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
-                self._leave_generation(made_in)
-            # Even if it is intact: a prepared statement may no longer fit the tables.
-            pooled.invalidate()
-            raise
+            pooled = self._living() or self._connect()
+            try:
+                yield pooled.driver, pooled.begin
+            except psycopg.Error as error:
+                # After a failover, all connections lead to a server that takes no more writes.
+                if pooled.driver.broken or isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
+                    self._leave_generation(pooled.generation)
+                # Even if it is intact: a prepared statement may no longer fit the tables.
+                pooled.driver.close()
+                raise
+            finally:
+                # One left in a transaction is not kept: Postgres rolls back when it is closed.
+                if pooled.driver.info.transaction_status == TransactionStatus.IDLE:
+                    pooled.used_at = boottime()
+                    self._idle.append(pooled)
+                else:
+                    pooled.driver.close()
         finally:
-            if pooled.is_valid and driver.info.transaction_status != TransactionStatus.IDLE:
-                pooled.invalidate()  # Postgres rolls back when the connection ends
-            pooled.close()
+            self._free.release()
 
     def _leave_generation(self, made_in: int) -> None:
         """Distrust all connections of a generation, unless that has happened already."""
         if made_in == self._generation:
             self._generation = made_in + 1
 
-    def _connect(self) -> psycopg.Connection[Row]:
-        return self._address.connect(
+    def _connect(self) -> _Pooled:
+        generation = self._generation
+        driver: psycopg.Connection[Row] = self._address.connect(
             name=self._name,
             settings=_SETTINGS,
             parameters=_PARAMETERS,
@@ -144,26 +153,27 @@ class Database:
             row_factory=namedtuple_row,
             prepare_threshold=self._prepare_after,
         )
-
-    def _note_made(self, driver: psycopg.Connection[Row], entry: ConnectionPoolEntry) -> None:
         try:
-            entry.info["begin"] = self._address.begin(driver)
+            begin = self._address.begin(driver)
         except psycopg.Error:
             driver.close()
             raise
-        entry.info["generation"] = self._generation
-        _note_used(driver, entry)
+        return _Pooled(driver=driver, begin=begin, generation=generation, used_at=boottime())
 
-    def _refuse_dead(
-        self, driver: psycopg.Connection[Row], entry: ConnectionPoolEntry, _pooled: object
-    ) -> None:
-        # One broken connection condemns all older ones: after a restart of Postgres each of them
-        # would fail, one caller after the other.
-        if entry.info["generation"] == self._generation:
-            if boottime() - entry.info["used_at"] < _IDLE_S or _answers(driver):
-                return
-            self._leave_generation(entry.info["generation"])
-        raise DisconnectionError
+    def _living(self) -> _Pooled | None:
+        """Take an idle connection that works; close those that do not."""
+        # Another thread may take the last one in between.
+        with suppress(IndexError):
+            while True:
+                pooled = self._idle.pop()
+                # One broken connection condemns all older ones: after a restart of Postgres each
+                # of them would fail, one caller after the other.
+                if pooled.generation == self._generation:
+                    if boottime() - pooled.used_at < _IDLE_S or _answers(pooled.driver):
+                        return pooled
+                    self._leave_generation(pooled.generation)
+                pooled.driver.close()
+        return None
 
 
 class Store:
@@ -203,10 +213,6 @@ class Store:
             after = rows[-1].place
 
 
-def _note_used(_driver: object, entry: ConnectionPoolEntry) -> None:
-    entry.info["used_at"] = boottime()
-
-
 def _answers(driver: psycopg.Connection[Row]) -> bool:
     """Test an idle connection, without a long wait for a dead one."""
     if _USER_TIMEOUT is None or driver.pgconn.host.startswith((b"/", b"@")):
@@ -241,8 +247,6 @@ def is_away(error: psycopg.Error) -> bool:
 def _translated() -> Iterator[None]:
     try:
         yield
-    except SQLAlchemyError as error:  # the pool: none is free, or each is dead
-        raise DatabaseAwayError(f"Postgres: {type(error).__name__} of the pool") from error
     except psycopg.IntegrityError:
         raise  # a broken invariant of ours is a bug, and must look like one
     except psycopg.Error as error:

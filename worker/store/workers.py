@@ -51,6 +51,14 @@ class LivingWorker:
     """Seconds for which it has taken nothing while entries waited; 0 = it takes them."""
 
 
+class LivingWorkers(Store):
+    """Reads which worker processes are alive."""
+
+    def workers(self, host: str | None = None) -> tuple[LivingWorker, ...]:
+        """Return the living worker processes, of one host or of all, the oldest first."""
+        return self._found(LivingWorker, ALIVE, {"host": host})
+
+
 class WorkerStore(Store):
     """Heartbeats: one row, one statement."""
 

@@ -1,6 +1,7 @@
 """Retention takes texts out, and nothing that a worker may still have to know."""
 
 import threading
+from dataclasses import replace
 from typing import Any
 
 import psycopg
@@ -233,7 +234,7 @@ def test_the_sweeper_does_a_batch_at_a_time_once_an_hour(world: World) -> None:
     mike = world.worker()
     say(world, mike, "hello")
     plant(world, 2 * BATCH + 1)
-    settings = world.settings().model_copy(update={"retention_days": DAYS})
+    settings = replace(world.settings(), retention_days=DAYS)
     service = build_service(settings, broker=RecordingBroker())
     left = "SELECT count(*) FROM turns WHERE input_text = 'words'"
     try:

@@ -10,8 +10,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import event
-
 from tests.faults.state_machine.taps import Actor, Side, Tapped, Taps, Trap
 from tests.faults.state_machine.telnyx import InProcessHttp, InProcessTelnyx
 from tests.support.oracle import Delivered, MessageKey, Violation
@@ -136,7 +134,8 @@ class Watch:
 
     def passed(self, point: str, side: Side) -> None:
         """Hold I10: no connection is out while Telnyx is asked."""
-        if point.startswith("telnyx.") and self._pool.pool.checkedout():
+        free = self._pool._free
+        if point.startswith("telnyx.") and free._value < free._initial_value:
             self.violations.append(Violation("I10", f"a connection is held {side} {point}"))
 
     def refused(self) -> None:
@@ -210,9 +209,6 @@ class Builder:
     run_here: list[Due]
     watch: Watch
 
-    def __post_init__(self) -> None:
-        event.listen(self.pool.pool, "connect", _prepare_soon)
-
     def build(self) -> Hand:
         """Build one; it lives from its `begin_anew` on."""
         built = build_service(self.settings, broker=self.broker, channels={"chat": self.sink})
@@ -274,11 +270,6 @@ class Builder:
             conversations=telnyx,
             responses=Responses(way),
         )
-
-
-def _prepare_soon(connection: Any, _: object) -> None:  # noqa: ANN401 # psycopg's
-    """Plan each statement once: there is no pooler in between, and planning is half of the work."""
-    connection.prepare_threshold = 2
 
 
 def _share(service: Service, pool: Pool) -> None:

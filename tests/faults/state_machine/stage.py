@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from pydantic import SecretStr
-
 from tests.faults.state_machine.clock import Clock, install_clock
 from tests.faults.state_machine.hands import Broker, Builder, Hand, SinkChannel, Watch
 from tests.faults.state_machine.taps import Actor, Crash
@@ -100,12 +98,13 @@ class Stage:
         agents = folder / "agents.toml"
         agents.write_text(AGENTS)
         self.telnyx = InProcessTelnyx(call_timeout_s=CALL_TIMEOUT_S)
-        self._pool = Pool(database_url, pool_size=5)
+        # There is no pooler in between, and planning is half of the work.
+        self._pool = Pool(database_url, pool_size=5, prepare=True)
         self._builder = Builder(
             settings=Settings(
                 database_url=database_url,
                 broker_url="redis://127.0.0.1:1/0",
-                telnyx_api_key=SecretStr(self.telnyx.api_key),
+                telnyx_api_key=self.telnyx.api_key,
                 telnyx_base_url=self.telnyx.base_url,
                 namespace=NAMESPACE,
                 agents_file=agents,

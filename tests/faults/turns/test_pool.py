@@ -8,7 +8,6 @@ from contextlib import suppress
 
 import psycopg
 import pytest
-from sqlalchemy import event
 
 from bench.silence import SilentProxy
 from tests.support.processes import eventually
@@ -36,8 +35,9 @@ def database(proxy: SilentProxy) -> Iterator[Database]:
 
 
 def lie_idle(database: Database) -> None:
-    """Have every connection seem not to have been used for long."""
-    event.listen(database.pool, "checkin", lambda _, entry: entry.info.update(used_at=-1000.0))
+    """Have every idle connection seem not to have been used for long."""
+    for pooled in database._idle:
+        pooled.used_at = -1000.0
 
 
 def ask_twice_at_once(database: Database) -> None:
@@ -48,8 +48,8 @@ def ask_twice_at_once(database: Database) -> None:
 def test_idle_connections_on_a_dead_line_are_made_anew_before_anything_is_sent(
     proxy: SilentProxy, database: Database
 ) -> None:
-    lie_idle(database)
     ask_twice_at_once(database)
+    lie_idle(database)
     assert proxy.cut() == 2
     ask_twice_at_once(database)
 
@@ -67,9 +67,12 @@ def test_where_one_connection_broke_those_of_its_time_are_not_tried(
         database.close()
 
 
-def test_five_that_break_at_once_are_made_anew_once(database: Database) -> None:
+def test_five_that_break_at_once_are_made_anew_once(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made: list[int] = []
-    event.listen(database.pool, "connect", lambda *_: made.append(1))
+    connect = database._connect
+    monkeypatch.setattr(database, "_connect", lambda: made.append(1) or connect())
     everybody_is_out = threading.Barrier(5)
 
     def ask(question: Statement) -> None:

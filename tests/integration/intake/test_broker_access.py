@@ -24,11 +24,12 @@ from worker.channels.live import LiveReplies, LiveReply
 from worker.cli.doctor import check_broker
 from worker.cli.operators.commands import queue_entries
 from worker.domain.reports.finding import Level
-from worker.queue.broker import INBOUND, QUEUES, waiting_entries
+from worker.queue.broker import INBOUND, QUEUES
 from worker.queue.broker_client import BrokerClient
 from worker.queue.gate.redis_transport import GatedTransport
 from worker.queue.lifecycle import RunService
 from worker.queue.redis_rights import missing_rights, right_named_by
+from worker.queue.waiting import waiting_entries
 from worker.sandbox.postgres import EmbeddedPostgres
 from worker.sandbox.redis import EmbeddedRedis
 

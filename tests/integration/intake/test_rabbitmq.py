@@ -28,8 +28,8 @@ from worker.cli.doctor.doctor import CHECKS
 from worker.cli.doctor.examine import Setup, examine
 from worker.config.agents_file import load_agents
 from worker.config.settings import NOWHERE, Settings
-from worker.queue.broker import waiting_entries
 from worker.queue.misplaced import misplaced_entries
+from worker.queue.waiting import waiting_entries
 from worker.sandbox.postgres import EmbeddedPostgres
 
 __test__ = are_installed(

@@ -18,7 +18,7 @@ from worker.bootstrap.service import build_service
 from worker.domain.errors import BrokerAwayError, DatabaseAwayError
 from worker.domain.messages import NewMessage
 from worker.domain.routing import Agent, Routing
-from worker.handlers.intake.accept import parse_and_route
+from worker.handlers.intake.route import parse_and_route
 from worker.store.sql import Row
 
 ENQUEUE = "SELECT enqueue_message(%s::jsonb)"

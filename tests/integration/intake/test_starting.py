@@ -10,7 +10,8 @@ from tests.support.processes import eventually
 from tests.support.world import HandDrivenWorker, World
 from worker.domain.messages import NewMessage
 from worker.domain.turns.claim import Claimed
-from worker.handlers.intake.accept import commit, parse_and_route
+from worker.handlers.intake.accept import commit
+from worker.handlers.intake.route import parse_and_route
 
 CONFIG = """
 [agents.default]

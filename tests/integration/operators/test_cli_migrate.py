@@ -19,7 +19,7 @@ from tests.support.processes import eventually
 from tests.support.tcp_proxy import postgres_socket
 from tests.support.transaction_pooler import transaction_pooler
 from worker.cli import migrations
-from worker.cli.migrations import head_revision
+from worker.cli.revision import head_revision
 from worker.domain.errors import DatabaseAwayError
 from worker.sandbox.postgres import EmbeddedPostgres
 from worker.store.database import Database

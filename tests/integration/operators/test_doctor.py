@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import SecretStr
 from redis import Redis
 
 from tests.support.cli import Said, invoke
@@ -322,7 +321,7 @@ PLANTS: list[tuple[Any, Any, str, Level, str, str]] = [
         "appendonly yes",
     ),
     (
-        changed(telnyx_api_key=SecretStr("KEY-geheim")),
+        changed(telnyx_api_key="KEY-geheim"),
         T,
         "API key",
         FAULT,

@@ -28,7 +28,7 @@ from worker.domain.errors import RetryableError
 from worker.domain.ids import ChannelUserId
 from worker.handlers.privacy.erase import EraseUser
 from worker.handlers.turns.find_conversation import USER_KEY, user_tag
-from worker.queue.broker import _PAGE
+from worker.queue.entries import _PAGE
 from worker.sandbox.simulator import Endpoint, Match
 from worker.store.database import Database
 from worker.store.privacy.raw_bytes import RawStore

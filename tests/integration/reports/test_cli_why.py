@@ -13,7 +13,7 @@ from tests.support.world import NAMESPACE, HandDrivenWorker, World, running_worl
 from worker.domain.deliveries import DeliveryOutcome, NotDelivered, OutgoingReply, Sent
 from worker.domain.ids import ChannelUserId
 from worker.domain.messages import Sender
-from worker.queue.gate.entry import uuid_of
+from worker.queue.unwrap import uuid_of
 from worker.sandbox.postgres import EmbeddedPostgres
 from worker.sandbox.simulator.behaviour.config import SimulatorConfig
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from datetime import UTC
 from pathlib import Path
 from typing import Final
@@ -72,7 +73,7 @@ def by_default(world: World, **settings: str) -> Iterator[None]:
 def worker_at(world: World, url: str) -> HandDrivenWorker:
     class Elsewhere(World):
         def settings(self, agents_file: Path | None = None) -> object:  # type: ignore[override]
-            return World.settings(self, agents_file).model_copy(update={"database_url": url})
+            return replace(World.settings(self, agents_file), database_url=url)
 
     there = Elsewhere(
         database=world.database,

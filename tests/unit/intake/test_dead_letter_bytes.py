@@ -6,7 +6,7 @@ import zlib
 
 import pytest
 
-from worker.handlers.operators.replay import NotReplayableError, envelope_in
+from worker.queue.unwrap import envelope_in
 
 ENVELOPE = {"version": 1, "user": "a", "body": "a field nobody knows"}
 BODY = json.dumps([[], {"envelope": ENVELOPE}, {}])
@@ -42,7 +42,7 @@ def test_an_entry_a_body_and_a_row_of_the_inbox_hold_an_envelope(kept: str) -> N
 
 @pytest.mark.parametrize("kept", [b"", b"\xff", b"[1]", b"{}", b"[" * 200_000, b'{"body": "!"}'])
 def test_bytes_without_one_are_refused_and_nothing_else_happens(kept: bytes) -> None:
-    with pytest.raises(NotReplayableError):
+    with pytest.raises(LookupError):
         envelope_in(kept)
 
 

@@ -24,7 +24,7 @@ from message_worker_client.envelope.wire import MAX_DEPTH
 from tests.support.regex_steps import example, literals, steps
 from worker.domain.messages import ChannelAddress
 from worker.domain.routing import ChannelPolicy
-from worker.handlers.intake.accept import unknown_fields
+from worker.handlers.intake.route import unknown_fields
 from worker.handlers.privacy.ownership import Ownership
 from worker.queue.gate.entry import EntryRefusedError, read_message
 

@@ -1,12 +1,14 @@
 """One reading of an address of Postgres: libpq's, with the fix where it cannot read one."""
 
+from dataclasses import replace
+
 import pytest
-from pydantic import ValidationError
 
 from message_worker_client import Producer, ProducerError
 from message_worker_client.postgres import Address, AddressError
-from worker.cli.migrations import address_in
-from worker.config.settings import Settings, wrong_setting
+from worker.cli.revision import address_in
+from worker.config.settings import settings_for
+from worker.domain.errors import SettingsError
 
 
 @pytest.mark.parametrize(
@@ -60,13 +62,15 @@ def test_what_libpq_cannot_read_is_one_line_with_the_fix_and_no_secret(url: str,
     assert raised.value.__context__ is None
 
 
-def test_a_setting_that_libpq_cannot_read_is_named() -> None:
-    with pytest.raises(ValidationError) as raised:
-        Settings.model_validate({"database_url": "postgresql://u:geheim@h/d?pgbouncer=true"})
-    line = wrong_setting(raised.value)
+def test_a_setting_that_libpq_cannot_read_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://u:geheim@h/d?pgbouncer=true")
+    with pytest.raises(SettingsError) as raised:
+        settings_for("database_url")
+    line = str(raised.value)
     assert line.startswith("DATABASE_URL: ")
     assert "pgbouncer: leave it out" in line
     assert "geheim" not in line
+    assert raised.value.__context__ is None
 
 
 @pytest.mark.parametrize(
@@ -87,9 +91,9 @@ def test_the_settings_of_an_address_are_known(options: str, settings: dict[str, 
 
 def test_migrations_go_past_the_pooler() -> None:
     direct, pooled = "postgresql://direct/d", "postgresql://pooled/d"
-    settings = Settings.model_construct(database_url=pooled, listen_database_url=direct)
+    settings = replace(settings_for(), database_url=pooled, listen_database_url=direct)
     assert address_in(settings) == direct
-    assert address_in(settings.model_copy(update={"listen_database_url": None})) == pooled
+    assert address_in(replace(settings, listen_database_url=None)) == pooled
 
 
 def test_an_address_shows_nothing_of_itself() -> None:

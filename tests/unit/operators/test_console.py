@@ -4,15 +4,15 @@ import ast
 import contextlib
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
-import typer
 from rich.panel import Panel
 
 from tests.support.databases import ROOT
 from worker.cli import console
 from worker.cli.errors import CommandError, errors_as_one_line
+from worker.cli.text import print_json, print_text, warn
 
 STEERING = {
     "bell": "\x07",
@@ -45,6 +45,16 @@ def printed(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
     return text
 
 
+@contextlib.contextmanager
+def to_the_console() -> Iterator[None]:
+    """Let what is printed without rich go to the same text."""
+    with (
+        contextlib.redirect_stdout(console.out.file),
+        contextlib.redirect_stderr(console.err.file),
+    ):
+        yield
+
+
 def as_line(text: str) -> None:
     console.print_line(f"reply: {console.escape_for_terminal(text)}")
 
@@ -53,8 +63,14 @@ def as_line_that_was_forgotten(text: str) -> None:
     console.print_line(f"reply: {text}")
 
 
+def as_plain_line(text: str) -> None:
+    with to_the_console():
+        print_text(f"reply: {text}")
+
+
 def as_warning(text: str) -> None:
-    console.warn(text)
+    with to_the_console():
+        warn(text)
 
 
 def as_table(text: str) -> None:
@@ -66,21 +82,19 @@ def as_panel(text: str) -> None:
 
 
 def as_error(text: str) -> None:
-    with (
-        contextlib.redirect_stderr(console.err.file),
-        pytest.raises(typer.Exit),
-        errors_as_one_line(),
-    ):
+    with to_the_console(), pytest.raises(SystemExit), errors_as_one_line():
         raise CommandError(f"line 3: {text}")
 
 
 def as_json(text: str) -> None:
-    console.print_json({text: [text]})
+    with to_the_console():
+        print_json({text: [text]})
 
 
 WAYS = [
     as_line,
     as_line_that_was_forgotten,
+    as_plain_line,
     as_warning,
     as_table,
     as_panel,
@@ -104,7 +118,7 @@ def test_nothing_that_a_terminal_obeys_is_printed(
     said.encode()
 
 
-@pytest.mark.parametrize("way", [as_line, as_warning, as_table, as_json])
+@pytest.mark.parametrize("way", [as_line, as_plain_line, as_warning, as_table, as_json])
 def test_a_text_cannot_look_like_a_line_of_ours(way: Way, printed: io.StringIO) -> None:
     way("ok\nworker: all is well")
     assert "worker: all is well" in printed.getvalue()
@@ -118,7 +132,8 @@ def test_an_error_of_several_lines_begins_only_the_first_of_them(printed: io.Str
 
 def test_json_keeps_every_character(printed: io.StringIO) -> None:
     text = "".join(STEERING.values()) + "\n\t\\ü😀\u200d\\"
-    console.print_json({text: text})
+    with to_the_console():
+        print_json({text: text})
     assert json.loads(printed.getvalue()) == {text: text}
     assert printed.getvalue().count("\n") == 1
 
@@ -131,7 +146,7 @@ def test_what_everybody_writes_is_printed_as_it_is(way: Way, printed: io.StringI
 
 
 # Programs for programs: a document of their own, in ASCII.
-_OTHERS = {"check_celery.py", "errors.py"}
+_OTHERS = {"check_celery.py", "errors.py", "text.py"}
 
 
 def test_commands_print_in_no_other_way() -> None:

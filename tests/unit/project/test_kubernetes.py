@@ -4,6 +4,7 @@ import json
 import re
 import tomllib
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ MANIFESTS: list[Manifest] = [
     for manifest in yaml.safe_load_all(file.read_text())
 ]
 SECRET_FILES = {f"{name.upper()}_FILE" for name in SECRETS} | {"FLOWER_BASIC_AUTH_FILE"}
-KNOWN = {name.upper() for name in Settings.model_fields} | SECRET_FILES | {"FLOWER_PORT"}
+KNOWN = {one.name.upper() for one in fields(Settings)} | SECRET_FILES | {"FLOWER_PORT"}
 
 
 def manifest(kind: str, name: str) -> Manifest:

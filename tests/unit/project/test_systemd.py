@@ -1,6 +1,7 @@
 """The units of deploy/systemd fit the settings, and systemd takes them."""
 
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ UNITS = sorted((ROOT / "deploy" / "systemd").glob("*.service"))
 WORKER = ROOT / "deploy" / "systemd" / "worker.service"
 SECRET_NAMES = {name.upper() for name in SECRETS} | {"FLOWER_BASIC_AUTH"}
 FLOWERS = {"FLOWER_ADDRESS", "FLOWER_PORT"}
-KNOWN = {name.upper() for name in Settings.model_fields} | FLOWERS
+KNOWN = {one.name.upper() for one in fields(Settings)} | FLOWERS
 
 by_name = pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
 

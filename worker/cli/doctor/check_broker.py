@@ -3,18 +3,19 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from amqp.exceptions import AccessRefused
 from redis import Redis
 from redis.exceptions import AuthenticationError, RedisError
 
 from message_worker_client.envelope.wire import INBOUND
 from message_worker_client.redis_client import redis_client
 from worker.cli.doctor.examine import Setup
+from worker.domain.errors import BrokerAwayError
 from worker.domain.reports.finding import Finding, fault, ok, unchecked, warning
 from worker.domain.reports.stuck import misplaced_line
-from worker.queue.broker import ERRORS, is_amqp, rabbitmq_version
+from worker.queue.broker import is_amqp
 from worker.queue.misplaced import misplaced_entries
 from worker.queue.redis_rights import missing_rights
+from worker.queue.waiting import rabbitmq_version
 
 _PATIENCE_S: Final = 3.0
 
@@ -107,11 +108,10 @@ def _is_rabbitmq(setup: Setup) -> bool:
 def _rabbitmq(url: str) -> Finding:
     try:
         found = rabbitmq_version(url)
-    except AccessRefused as error:
-        return fault(f"refused ({type(error).__name__})", "put user and password into BROKER_URL")
-    except ERRORS as error:
-        kind = type(error.__cause__ or error).__name__
-        return fault(f"no connection ({kind})", "is it running, and is BROKER_URL right?")
+    except BrokerAwayError as error:
+        if str(error) == "AccessRefused":
+            return fault(f"refused ({error})", "put user and password into BROKER_URL")
+        return fault(f"no connection ({error})", "is it running, and is BROKER_URL right?")
     return ok(f"RabbitMQ {found}")
 
 

@@ -5,13 +5,11 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Final
 
-from alembic.script import ScriptDirectory
-
 from message_worker_client.postgres import Address
 from worker.bootstrap.reports import open_database
 from worker.cli.doctor.examine import Setup
 from worker.cli.errors import CommandError
-from worker.cli.migrations import alembic_config, head_revision
+from worker.cli.revision import revisions
 from worker.domain.errors import DatabaseAwayError
 from worker.domain.reports.finding import Finding, fault, ok, warning
 from worker.store.reports.status import StatusStore
@@ -116,8 +114,7 @@ def migrations(setup: Setup) -> Finding:
     with _opened(setup.settings.database_url) as database:
         current = StatusStore(database).revision()
     try:
-        head = head_revision()
-        scripts = ScriptDirectory.from_config(alembic_config())
+        *older, head = revisions()
     except CommandError as error:
         found, _, fix = str(error).partition(": ")
         return warning(found, fix)
@@ -125,7 +122,7 @@ def migrations(setup: Setup) -> Finding:
         return ok(f"at {head}, the newest")
     if current is None:
         return fault(f"never migrated, the newest is {head}", "run `worker migrate`")
-    if current not in {script.revision for script in scripts.walk_revisions()}:
+    if current not in older:
         fix = "run the version that made it, or a newer one; this code does not know its tables"
         return fault(f"at {current}, ahead of this code ({head})", fix)
     return fault(f"at {current}, the newest is {head}", "run `worker migrate`")

@@ -19,7 +19,7 @@ def required(setup: Setup, *, field: str) -> Finding:
         # "NAME is not set: do this", or "NAME: do this"
         found, _, fix = line.partition(": ")
         return fault(found.partition(" ")[2] or "wrong", fix)
-    if setup.settings.model_dump()[field] == UUID(int=0):
+    if getattr(setup.settings, field) == UUID(int=0):
         return fault("a placeholder", "make a UUID for this installation: uuidgen")
     name = f"{field.upper()}_FILE"
     return ok(f"from the file that {name} names" if os.environ.get(name) else "set")

@@ -5,6 +5,8 @@ import time
 from email.utils import parsedate_to_datetime
 from typing import Final
 
+from pydantic import SecretStr
+
 from worker.cli.doctor.check_postgres import judge_skew
 from worker.cli.doctor.examine import Setup
 from worker.domain.errors import NotFoundError, OperatorError, WorkerError
@@ -75,7 +77,7 @@ def sees_images(setup: Setup, model: str) -> bool:
 def listed(setup: Setup) -> Answer:
     """Return the whole answer of the list of models. Raises ValueError and WorkerError."""
     settings = setup.settings
-    key, url = settings.telnyx_api_key, settings.telnyx_base_url
+    key, url = SecretStr(settings.telnyx_api_key), settings.telnyx_base_url
     with ConnectionPerThread(key, base_url=url, timeout_s=_PATIENCE_S, environ=os.environ) as http:
         return http.call(_WHAT, "GET", "/ai/openai/models")
 

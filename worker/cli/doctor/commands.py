@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
-from worker.cli.console import print_json, print_line
+from worker.cli.console import print_line
 from worker.cli.errors import CommandError
 from worker.cli.options import Json
+from worker.cli.text import print_json
 from worker.domain.reports.finding import Level
 
 

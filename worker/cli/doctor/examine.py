@@ -6,20 +6,10 @@ A broken setting must not hide the others, and no fault of one check stops the n
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import KW_ONLY, dataclass, replace
 from threading import Thread
-from typing import Final, Self, cast
-
-from pydantic import ValidationError
+from typing import Final, Self
 
 from worker.config.agents_file import load_agents
-from worker.config.settings import (
-    NOWHERE,
-    SECRETS,
-    Need,
-    Settings,
-    sandbox_dir,
-    secret_from_file,
-    wrong_setting,
-)
+from worker.config.settings import EVERY, Settings, read_settings
 from worker.domain.errors import SettingsError, WorkerError
 from worker.domain.reports.finding import Finding, Level, fault, unchecked
 from worker.domain.routing import Routing
@@ -45,7 +35,7 @@ class Setup:
     @classmethod
     def read(cls) -> Self:
         """Read the environment and the running sandbox's file; raises nothing that they hold."""
-        settings, wrong = _read_settings()
+        settings, wrong = read_settings(*EVERY)
         (routing, timing), fault = load_agents(None), ""
         try:
             if "agents_file" not in wrong:
@@ -57,29 +47,6 @@ class Setup:
         return cls(
             settings=settings, wrong=wrong, routing=routing, timing=timing, agents_fault=fault
         )
-
-
-def _read_settings() -> tuple[Settings, dict[str, str]]:
-    wrong: dict[str, str] = {}
-    given: dict[str, object] = {}
-    for name in SECRETS:
-        try:
-            if secret := secret_from_file(name.upper()):
-                given[name] = secret
-        except SettingsError as error:
-            wrong[name], given[name] = str(error), NOWHERE[name]
-    # One field at a time: validators that read several fields name only the first wrong one.
-    while True:
-        try:
-            settings = Settings(_env_file=sandbox_dir() / "env", **given)  # type: ignore[arg-type]
-        except ValidationError as error:
-            field = cast("Need", error.errors()[0]["loc"][0])
-            if field in wrong:
-                raise SettingsError(wrong_setting(error)) from None
-            wrong[field] = wrong_setting(error)
-            given[field] = NOWHERE.get(field, Settings.model_fields[field].default)
-        else:
-            return settings, wrong
 
 
 @dataclass(frozen=True, slots=True)

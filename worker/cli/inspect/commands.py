@@ -1,7 +1,6 @@
 # ruff: noqa: PLC0415 - heavy imports wait until the command runs, so that --help is quick
-"""The commands that only read: status, health, why, stuck, simulate and metrics."""
+"""The commands that only read: status, why, stuck, simulate and metrics."""
 
-import socket
 import threading
 from contextlib import suppress
 from dataclasses import asdict, replace
@@ -10,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from worker.cli.console import clock, escape_for_terminal, print_json, print_line, print_table, span
+from worker.cli.console import escape_for_terminal, print_line, print_table
 from worker.cli.errors import CommandError
 from worker.cli.options import Host, Json, Port
+from worker.cli.text import clock, print_json, span
 
 if TYPE_CHECKING:
     from worker.domain.reports.stuck import Stuck
@@ -43,38 +43,6 @@ def status(
     show(seen, as_json=as_json)
     if not seen.healthy:
         raise CommandError("; ".join(seen.problems))
-
-
-def health(
-    *,
-    max_stalled_s: Annotated[
-        float, typer.Option("--max-stalled", help="Seconds of stall that are still healthy.")
-    ] = 30.0,
-    as_json: Json = False,
-) -> None:
-    """Exit 0 if the workers of this host take waiting messages; for container health checks.
-
-    A worker with a fresh heartbeat that takes nothing while entries wait is not healthy. One whose
-    Redis is down is: it goes on with the work in Postgres.
-    """
-    from worker.bootstrap.reports import open_database
-    from worker.config.settings import settings_for
-    from worker.store.reports.status import StatusStore
-
-    settings = settings_for("database_url")
-    # Only this host: a container must not be restarted for the workers of another one.
-    with open_database(settings.database_url, name="worker-health") as database:
-        workers = StatusStore(database).workers(socket.gethostname())
-    if as_json:
-        print_json([{"pid": one.pid, "stalled_s": round(one.stalled_s, 1)} for one in workers])
-    if not workers:
-        raise CommandError("no worker of this host has a fresh heartbeat")
-    stalled = [one for one in workers if one.stalled_s > max_stalled_s]
-    if stalled:
-        pids = ", ".join(f"{one.pid} for {one.stalled_s:.0f} s" for one in stalled)
-        raise CommandError(f"entries wait in the broker and are not taken: pid {pids}")
-    if not as_json:
-        print_line(f"{len(workers)} worker(s) of this host take what comes")
 
 
 _Message = Annotated[
@@ -137,8 +105,8 @@ def stuck(
     from worker.bootstrap.reports import open_database
     from worker.config.agents_file import load_agents
     from worker.config.settings import settings_for
+    from worker.domain.errors import BrokerAwayError
     from worker.domain.reports import stuck as domain
-    from worker.queue.broker import ERRORS
     from worker.queue.misplaced import misplaced_entries
     from worker.store.reports.stuck import StuckStore
 
@@ -148,7 +116,7 @@ def stuck(
     with open_database(settings.database_url) as database:
         waits = StuckStore(database).look(after_s=after_s, quiet_s=quiet_s)
     # Without its broker the service goes on: `worker status` reports that one.
-    with suppress(*ERRORS):
+    with suppress(BrokerAwayError):
         waits = replace(waits, misplaced=misplaced_entries(settings.broker_url))
     found, more, now = domain.stuck(waits, routing), domain.not_read(waits), waits.now
     if as_json:

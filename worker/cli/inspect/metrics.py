@@ -16,8 +16,9 @@ from worker.domain.reports.stuck import Waiting
 from worker.domain.states import DeliveryState, MessageState
 from worker.net.clock import boottime
 from worker.observability.logs import log
-from worker.queue.broker import QUEUES, waiting_entries
+from worker.queue.broker import QUEUES
 from worker.queue.misplaced import misplaced_entries
+from worker.queue.waiting import waiting_entries
 from worker.store.reports.gauges import GaugeStore
 from worker.store.reports.status import StatusStore, oldest_s
 

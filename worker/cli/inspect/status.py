@@ -9,14 +9,16 @@ from rich.console import Group
 from rich.live import Live
 from rich.table import Table
 
-from worker.cli import migrations
-from worker.cli.console import out, print_json, span
+from worker.cli.console import out
 from worker.cli.errors import CommandError
+from worker.cli.revision import head_revision
+from worker.cli.text import print_json, span
 from worker.config.settings import Settings
-from worker.domain.errors import WorkerError
+from worker.domain.errors import BrokerAwayError, WorkerError
 from worker.domain.reports.stuck import misplaced_line
-from worker.queue.broker import ERRORS, QUEUES, broker_name, waiting_entries
+from worker.queue.broker import QUEUES, broker_name
 from worker.queue.misplaced import misplaced_entries
+from worker.queue.waiting import waiting_entries
 from worker.store.reports.status import Ages, Overview, StatusStore
 
 _WATCH_EVERY_S: Final = 2.0
@@ -51,9 +53,8 @@ def look(store: StatusStore, settings: Settings) -> Status:
     try:
         status.queues = waiting_entries(settings.broker_url, QUEUES)
         status.misplaced = misplaced_entries(settings.broker_url)
-    except ERRORS as error:
-        kind = type(error).__name__
-        status.problems.append(f"{broker_name(settings.broker_url)}: {kind}")
+    except BrokerAwayError as error:
+        status.problems.append(f"{broker_name(settings.broker_url)}: {error}")
     status.problems += [misplaced_line(*one) for one in status.misplaced.items()]
     status.healthy = not status.problems
     return status
@@ -79,7 +80,7 @@ def _ask_postgres(store: StatusStore, status: Status) -> None:
 
 def _head() -> str | None:
     try:
-        return migrations.head_revision()
+        return head_revision()
     except CommandError:
         # Installed as a package, without the migrations: then there is nothing to compare with.
         return None

@@ -8,8 +8,8 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Final
 
-from worker.cli.console import clock, moment, print_json, span, warn
 from worker.cli.errors import CommandError
+from worker.cli.text import clock, moment, print_json, span, warn
 from worker.domain.reports.explain_ended import Explanation
 from worker.domain.reports.message_history import (
     CallSummary,
@@ -18,7 +18,7 @@ from worker.domain.reports.message_history import (
     TurnSummary,
 )
 from worker.domain.states import CallState
-from worker.handlers.intake.accept import NEVER_ANSWERED, unknown_fields
+from worker.handlers.intake.route import NEVER_ANSWERED, unknown_fields
 from worker.store.reports.message_history import Found, InInbox, RefusedEnvelope
 
 _AS_THEY_ARE: Final = ("sent_at", "expires_at", "agent", "reply_to")

@@ -17,9 +17,10 @@ from uuid import uuid4
 
 import typer
 
-from worker.cli.console import escape_for_terminal, out, print_line, warn
+from worker.cli.console import escape_for_terminal, out, print_line
 from worker.cli.errors import CommandError
 from worker.cli.options import given
+from worker.cli.text import warn
 
 if TYPE_CHECKING:
     from message_worker_client import Outcome, Producer

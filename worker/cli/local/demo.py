@@ -21,8 +21,9 @@ from worker.cli.local.service import SERVERS, attached, service
 from worker.cli.send.producer import OutcomeWatch, broker_is_away, check, outcomes_in, producer
 from worker.config.agents_file import load_agents
 from worker.config.settings import sandbox_dir
+from worker.domain.errors import BrokerAwayError
 from worker.domain.routing import Routing
-from worker.queue.broker import ERRORS, waiting_entries
+from worker.queue.waiting import waiting_entries
 from worker.sandbox.simulator import overlaps, read_log
 from worker.sandbox.simulator.record.log import Entry, user_texts
 from worker.store.reports.conversations import ConversationReports, LandedTurn
@@ -110,7 +111,7 @@ def _await_empty_queue(broker_url: str) -> None:
             if time.monotonic() > deadline:
                 return
             time.sleep(_LOOK_EVERY_S)
-    except ERRORS as error:
+    except BrokerAwayError as error:
         raise broker_is_away(error, broker_url) from error
 
 

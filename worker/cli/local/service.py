@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from worker.bootstrap.reports import open_database
-from worker.cli import migrations
+from worker.cli import migrations, revision
 from worker.cli.console import err, print_line
 from worker.cli.errors import CommandError
 from worker.config.settings import (
@@ -121,7 +121,7 @@ def service(servers: Collection[str]) -> Iterator[Settings]:
             else:
                 stack.enter_context(embedded(servers))
                 settings = settings_for("database_url", "broker_url")
-                migrations.require_newest(settings.database_url)
+                revision.require_newest(settings.database_url)
                 log = sandbox_dir() / "logs" / "worker.log"
                 worker = start_worker(log=log)
                 stack.callback(worker.stop, WARM_STOP_S)

@@ -44,7 +44,7 @@ def up(*, migrate: _Migrate = False, flower: _Flower = True, flower_port: _Flowe
     DATABASE_URL, a Redis without BROKER_URL, a simulated Telnyx without TELNYX_API_KEY. In
     production start the worker itself: celery -A worker worker.
     """
-    from worker.cli import migrations
+    from worker.cli import migrations, revision
     from worker.cli.local import service
     from worker.cli.local.service import embedded
     from worker.config.agents_file import load_agents
@@ -60,8 +60,8 @@ def up(*, migrate: _Migrate = False, flower: _Flower = True, flower_port: _Flowe
             redis_version = stack.enter_context(embedded(servers))
         settings = load_settings()
         if migrate:
-            migrations.upgrade(migrations.address_in(settings))
-        migrations.require_newest(settings.database_url)
+            migrations.upgrade(revision.address_in(settings))
+        revision.require_newest(settings.database_url)
         flower_at = service.FlowerAt.chosen(flower_port) if flower else None
         flower_child = None
         if flower_at is not None:

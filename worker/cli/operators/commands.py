@@ -11,22 +11,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from worker.cli.console import (
-    counts_as_text,
-    print_json,
-    print_line,
-    progress_bar,
-    visible_json,
-    warn,
-)
+from worker.cli.console import print_line, progress_bar
 from worker.cli.errors import CommandError, MisuseError
 from worker.cli.operators.context import an_operator, one_user, until_free
 from worker.cli.options import DryRun, Json, User
-from worker.domain.errors import DatabaseAwayError, RetryableError
+from worker.cli.text import counts_as_text, print_json, visible_json, warn
+from worker.domain.errors import BrokerAwayError, DatabaseAwayError, RetryableError
 
 if TYPE_CHECKING:
     from worker.domain.ids import ChannelUserId
-    from worker.queue.broker import QueueEntries
+    from worker.queue.entries import QueueEntries
 
 _PATIENCE_S = 15.0
 """For one answer of Redis, which may have a page of large entries to send."""
@@ -105,12 +99,14 @@ def queue_entries(broker_url: str) -> "Iterator[QueueEntries | None]":
 
     from message_worker_client.redis_client import redis_client
     from worker.cli.send.producer import broker_is_away
-    from worker.queue.broker import ERRORS, QUEUES, QueueEntries, is_amqp, waiting_entries
+    from worker.queue.broker import QUEUES, is_amqp
+    from worker.queue.entries import QueueEntries
+    from worker.queue.waiting import waiting_entries
 
     if is_amqp(broker_url):
         try:
             waiting = sum(waiting_entries(broker_url, QUEUES).values())
-        except ERRORS as error:
+        except BrokerAwayError as error:
             raise broker_is_away(error, broker_url) from error
         if waiting:
             raise CommandError(

@@ -7,11 +7,11 @@ from uuid import UUID, uuid4
 
 import typer
 
-from message_worker_client.envelope import EnvelopeError
-from worker.cli.console import cell, print_json, print_line, print_table, warn
+from worker.cli.console import cell, print_line, print_table
 from worker.cli.errors import CommandError, MisuseError
 from worker.cli.operators.context import NobodyError, an_operator, one_user, until_free
 from worker.cli.options import Json, Limit, User
+from worker.cli.text import print_json, warn
 from worker.domain.errors import DatabaseAwayError, NotFoundError
 from worker.domain.ids import TelnyxConversationId
 
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 Agent = Annotated[str | None, typer.Option(help="The agent of the conversation.")]
 _OF_TURN: Final = ("kind", "state", "landed", "calls", "source", "delivery")
 
-threads = typer.Typer(
+conversations = typer.Typer(
     no_args_is_help=True, help="Telnyx conversations of channel users: list, show, reset, adopt."
 )
 
 
-@threads.command("list")
+@conversations.command("list")
 def list_conversations(
     who: Annotated[
         str | None, typer.Argument(metavar="USER", help="Only those of this channel user.")
@@ -55,7 +55,7 @@ def list_conversations(
     print_table((*columns, "turns"), rows, "no conversations")
 
 
-@threads.command("show")
+@conversations.command("show")
 def show_conversation(
     who: Annotated[
         str,
@@ -84,7 +84,7 @@ def show_conversation(
     print_table(columns + ["text"] * texts, rows, "neither side has anything")
 
 
-@threads.command("reset")
+@conversations.command("reset")
 def reset_conversation(who: User, *, agent: Agent = None, as_json: Json = False) -> None:
     """Close the conversation; the next turn starts a new one. Ends a divergence.
 
@@ -103,7 +103,7 @@ def reset_conversation(who: User, *, agent: Agent = None, as_json: Json = False)
             print_line(f"turn {done.open_turn} was open, and continues with that")
 
 
-@threads.command("adopt")
+@conversations.command("adopt")
 def adopt_conversation(
     who: User,
     telnyx_id: Annotated[UUID, typer.Argument(metavar="TELNYX-ID")],
@@ -192,6 +192,8 @@ def _spoken_to(operator: "Operator", who: str, recipient: str | None) -> "Channe
     except NobodyError:
         if not colon:
             raise
+    from message_worker_client.envelope import EnvelopeError  # noqa: PLC0415 - brings pydantic
+
     try:
         operator.say.meet(channel=channel, address=address, recipient=recipient or "")
     except EnvelopeError as error:

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from worker.cli.console import escape_for_terminal, print_json, print_line, print_table, span
+from worker.cli.console import escape_for_terminal, print_line, print_table
 from worker.cli.errors import CommandError
 from worker.cli.operators.context import an_operator
 from worker.cli.options import Json, Limit
+from worker.cli.text import print_json, span
 from worker.domain.errors import WorkerError
 from worker.domain.ids import DeadLetterId
 from worker.domain.states import Resolution
@@ -20,12 +21,12 @@ if TYPE_CHECKING:
 
 Numbers = Annotated[list[int], typer.Argument(metavar="ID...", help="As `list` shows them.")]
 
-letters = typer.Typer(
+dead_letters = typer.Typer(
     no_args_is_help=True, help="Messages that no retry can help: list, show, replay, dismiss."
 )
 
 
-@letters.command("list")
+@dead_letters.command("list")
 def list_letters(
     *,
     reason: Annotated[str | None, typer.Option(help="Only those with this reason.")] = None,
@@ -46,7 +47,7 @@ def list_letters(
     print_table(columns, rows, "no dead letters")
 
 
-@letters.command("show")
+@dead_letters.command("show")
 def show_letter(
     number: Annotated[int, typer.Argument(metavar="ID")],
     *,
@@ -73,7 +74,7 @@ def show_letter(
         print_line(f"{'raw':<12} {len(letter.raw)} bytes, shown by --raw")
 
 
-@letters.command("replay")
+@dead_letters.command("replay")
 def replay_letters(numbers: Numbers) -> None:
     """Replay dead letters once the cause is fixed. Replaying one twice has no further effect."""
     failed = 0
@@ -90,7 +91,7 @@ def replay_letters(numbers: Numbers) -> None:
         raise CommandError(f"{failed} of {len(numbers)} were not replayed")
 
 
-@letters.command("dismiss")
+@dead_letters.command("dismiss")
 def dismiss_letters(numbers: Numbers) -> None:
     """Close dead letters for good; they stay in the table."""
     with an_operator() as operator:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Final, cast
 import typer
 from rich.table import Table
 
-from worker.cli.console import cell, out, print_json
+from worker.cli.console import cell, out
 from worker.cli.errors import MisuseError
 from worker.cli.options import Json
+from worker.cli.text import print_json
 
 if TYPE_CHECKING:
     from worker.domain.routing import Routing

@@ -11,10 +11,11 @@ from uuid import uuid4
 
 import typer
 
-from worker.cli.console import escape_for_terminal, print_json, print_line, progress_bar
+from worker.cli.console import escape_for_terminal, print_line, progress_bar
 from worker.cli.errors import CommandError, MisuseError
 from worker.cli.options import Json, given
 from worker.cli.send.message_file import FileSend
+from worker.cli.text import print_json
 
 if TYPE_CHECKING:
     from message_worker_client import MessageKey, Outcome

@@ -9,8 +9,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from message_worker_client.envelope import EnvelopeError, read_envelope
-from worker.cli.console import escape_for_terminal, print_json, print_line
+from worker.cli.console import escape_for_terminal, print_line
 from worker.cli.errors import CommandError, MisuseError
+from worker.cli.text import print_json
 from worker.config.agents_file import load_agents
 from worker.config.settings import settings_for
 from worker.domain.messages import NewMessage
@@ -22,7 +23,7 @@ from worker.domain.routing import (
     TaskDelivery,
     WebhookDelivery,
 )
-from worker.handlers.intake.accept import parse_and_route, unknown_fields
+from worker.handlers.intake.route import parse_and_route, unknown_fields
 
 
 def run(path: str, *, as_json: bool) -> None:

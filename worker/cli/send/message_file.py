@@ -14,8 +14,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from worker.cli.console import progress_bar, warn
+from worker.cli.console import progress_bar
 from worker.cli.errors import CommandError, MisuseError
+from worker.cli.text import warn
 
 # Not at run time: the command's help imports this module, and the client takes its time.
 if TYPE_CHECKING:

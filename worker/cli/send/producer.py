@@ -8,7 +8,7 @@ from message_worker_client.envelope import EnvelopeError
 from message_worker_client.message import checked
 from worker.cli.errors import CommandError, MisuseError
 from worker.domain.routing import Routing
-from worker.handlers.intake.accept import channel_address
+from worker.handlers.intake.route import channel_address
 from worker.queue.broker import broker_name
 
 

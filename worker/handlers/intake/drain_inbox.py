@@ -7,7 +7,7 @@ from message_worker_client.envelope import EnvelopeError, read_envelope
 from worker.domain.errors import RetryableError
 from worker.domain.messages import Held
 from worker.domain.routing import Routing
-from worker.handlers.intake.accept import parse_and_route
+from worker.handlers.intake.route import parse_and_route
 from worker.handlers.telemetry.intake import (
     accept_span,
     record_accepted,

@@ -12,7 +12,8 @@ from worker.domain.reasons import DeadLetterReason
 from worker.domain.results import WAITING
 from worker.domain.routing import Routing
 from worker.domain.turns.claim import Settled
-from worker.handlers.intake.accept import commit, parse_and_route
+from worker.handlers.intake.accept import commit
+from worker.handlers.intake.route import parse_and_route
 from worker.handlers.telemetry.intake import (
     accept_span,
     record_accepted,

@@ -5,8 +5,7 @@ from collections.abc import Mapping
 from typing import Final
 from uuid import UUID
 
-from worker.handlers.operators.replay import NotReplayableError, envelope_in
-from worker.queue.gate.entry import uuid_of
+from worker.queue.unwrap import envelope_in, uuid_of
 from worker.store.reports.message_history import Found, InInbox, MessageReports, RefusedEnvelope
 
 _MAX_ROW_ID: Final = 2**63 - 1
@@ -54,7 +53,7 @@ def _task(asked: str) -> UUID:
 def _message_id(raw: bytes) -> str | None:
     try:
         envelope = envelope_in(raw)
-    except NotReplayableError:
+    except LookupError:
         return None
     found = envelope.get("message_id") if isinstance(envelope, Mapping) else None
     return found if isinstance(found, str) else None

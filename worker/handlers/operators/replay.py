@@ -5,9 +5,10 @@ from worker.domain.errors import PermanentError
 from worker.domain.ids import DeadLetterId
 from worker.domain.routing import Routing
 from worker.domain.states import Resolution
-from worker.handlers.intake.accept import commit, parse_and_route
+from worker.handlers.intake.accept import commit
+from worker.handlers.intake.route import parse_and_route
 from worker.observability.logs import log
-from worker.queue.unwrap import layers
+from worker.queue.unwrap import envelope_in
 from worker.store.dead_letters import DeadLetterStore
 from worker.store.intake.messages import MessageStore
 
@@ -33,24 +34,9 @@ def replay(
         try:
             message = parse_and_route(envelope_in(letter.raw), routing)
             commit(messages, message, starts_itself=False)
-        except EnvelopeError as error:
+        except (EnvelopeError, LookupError) as error:
             raise NotReplayableError(str(error)) from None
         letters.resolve(letter.id, Resolution.REPLAYED)
     elif not letters.revive(letter):
         raise NotReplayableError(f"somebody has just dealt with dead letter {letter_id}")
     log.info("dead_letter.replayed", letter=letter_id, reason=letter.reason)
-
-
-def envelope_in(raw: bytes) -> object:
-    """Return the envelope in the bytes, however it is wrapped.
-
-    Without a `version` anywhere, the innermost object is taken. Raises `NotReplayableError`.
-    """
-    found: object = None
-    for depth, (_, document) in enumerate(layers(raw)):
-        if isinstance(document, dict) and "version" in document:
-            return document
-        found = document if depth else None
-    if not isinstance(found, dict):
-        raise NotReplayableError("there is no envelope in its bytes")
-    return found

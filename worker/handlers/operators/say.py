@@ -7,7 +7,7 @@ from message_worker_client.envelope import VERSION, parse_envelope
 from message_worker_client.envelope.wire import MAX_TEXT_BYTES
 from worker.domain.ids import ChannelUserId
 from worker.domain.routing import Routing
-from worker.handlers.intake.accept import channel_address
+from worker.handlers.intake.route import channel_address
 from worker.handlers.operators.take_user import (
     NotNowError,
     NotPossibleError,

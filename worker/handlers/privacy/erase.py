@@ -16,7 +16,7 @@ from worker.handlers.operators.take_user import NotNowError, take_free
 from worker.handlers.privacy.ownership import Ownership
 from worker.handlers.turns.find_conversation import USER_KEY, user_tag
 from worker.observability.logs import log
-from worker.queue.broker import QueueEntries
+from worker.queue.entries import QueueEntries
 from worker.store.operators.interventions import InterventionStore
 from worker.store.privacy.erasures import ErasureStore
 from worker.store.privacy.raw_bytes import TABLES, RawStore

@@ -14,7 +14,7 @@ from message_worker_client.envelope.storable import texts
 from worker.domain.marks import normalized
 from worker.domain.messages import ChannelAddress
 from worker.domain.routing import ChannelPolicy
-from worker.handlers.intake.accept import channel_address
+from worker.handlers.intake.route import channel_address
 from worker.queue.unwrap import layers
 
 

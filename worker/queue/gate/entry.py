@@ -15,7 +15,6 @@ The error holds fixed words and numbers, never a piece of the entry: it is logge
 import base64
 import hashlib
 import re
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Self
@@ -27,17 +26,16 @@ from worker.domain.errors import PermanentError
 from worker.domain.messages import UNKNOWN_SENDER, Sender
 from worker.domain.reasons import DeadLetterReason as Reason
 from worker.observability.traces import TRACEPARENT
-from worker.queue.unwrap import layers
+from worker.queue.unwrap import UUID_FORM, layers, uuid_of
 
 _UTF8_NAMES: Final = frozenset({"", "utf-8", "utf8", "us-ascii", "ascii", "binary"})
 """Values of `content-encoding` under which JSON is UTF-8; some clients call all bytes "binary"."""
 _OVERHEAD_BYTES: Final = 64 * 1024
 """Room for headers and properties beside a body of the permitted size."""
-_UUID: Final = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
 _NAME: Final = re.compile(r"[\w.@:-]{1,255}", re.ASCII)
 _LINKS: Final = {
-    "root_id": _UUID,
-    "parent_id": _UUID,
+    "root_id": UUID_FORM,
+    "parent_id": UUID_FORM,
     "traceparent": TRACEPARENT,
     "origin": _NAME,
     "lang": _NAME,
@@ -45,7 +43,6 @@ _LINKS: Final = {
 SENDER_HEADERS: Final = ("task", "origin", "lang", "traceparent")
 """Headers that a dead letter keeps."""
 _OF_SENDER: Final = {name: _LINKS.get(name, _NAME) for name in SENDER_HEADERS}
-_FOREIGN_IDS: Final = uuid.UUID("6f1d6d0a-8a0c-5d0e-9a55-6a1f7b1f2c10")
 
 
 class EntryRefusedError(PermanentError):
@@ -96,11 +93,6 @@ class Entry:
             body_encoding=entry["properties"].get("body_encoding") or "utf-8",
             redelivered=headers.get("redelivered") is True,
         )
-
-
-def uuid_of(task_id: str) -> str:
-    """Return the id under which logs, Flower and rows have a task."""
-    return task_id if _UUID.fullmatch(task_id) else str(uuid.uuid5(_FOREIGN_IDS, task_id))
 
 
 def _fitting(headers: Mapping[str, Any], forms: Mapping[str, re.Pattern[str]]) -> dict[str, str]:

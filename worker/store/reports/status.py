@@ -10,10 +10,9 @@ from datetime import timedelta
 from worker.domain.errors import PermanentError
 from worker.domain.reports.message_history import ClosedGate
 from worker.domain.reports.stuck import Waiting
-from worker.store.database import Store
 from worker.store.limits.gates import CLOSED_GATES
 from worker.store.sql import Row, Statement, sql
-from worker.store.workers import ALIVE, LivingWorker
+from worker.store.workers import LivingWorker, LivingWorkers
 
 _STATE = sql("""
 SELECT to_regclass('alembic_version') IS NOT NULL AS migrated,
@@ -123,7 +122,7 @@ def oldest_s(waiting: Iterable[Waiting]) -> float | None:
     return max((one.age_s for one in waiting), default=None)
 
 
-class StatusStore(Store):
+class StatusStore(LivingWorkers):
     """Counts and ages; each method is one statement. `after`: only what has waited that long."""
 
     def revision(self) -> str | None:
@@ -138,10 +137,6 @@ class StatusStore(Store):
             )
         found = self._row(_REVISION) if state.migrated else None
         return None if found is None else str(found[0])
-
-    def workers(self, host: str | None = None) -> tuple[LivingWorker, ...]:
-        """Return the living worker processes, of one host or of all, the oldest first."""
-        return self._found(LivingWorker, ALIVE, {"host": host})
 
     def unanswered(self, after: timedelta = timedelta()) -> tuple[Waiting, ...]:
         """Return the messages without an outcome, by agent and state."""

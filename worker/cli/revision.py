@@ -1,0 +1,49 @@
+"""Whether a database is at the newest migration. Does not import Alembic, which takes time."""
+
+from pathlib import Path
+
+from worker.bootstrap.reports import open_database
+from worker.cli.errors import CommandError, MisuseError
+from worker.config.settings import Settings
+from worker.store.reports.status import StatusStore
+
+
+def address_in(settings: Settings) -> str:
+    """Return the address for migrations: past the pooler, if there is one."""
+    return settings.listen_database_url or settings.database_url
+
+
+def require_newest(database_url: str) -> None:
+    """Raise `CommandError` unless the database is at the newest migration."""
+    current, head = revision_of(database_url), head_revision()
+    if current != head:
+        raise MisuseError(
+            f"the database of DATABASE_URL is at {current or 'nothing yet'}, this version needs "
+            f"{head}: run `worker migrate`, or `worker up --migrate`"
+        )
+
+
+def revision_of(database_url: str) -> str | None:
+    """Return the database's migration. Raises `RetryableError` if Postgres is away."""
+    with open_database(database_url) as database:
+        return StatusStore(database).revision()
+
+
+def head_revision() -> str:
+    """Return the newest migration. Raises `CommandError` if there are no migrations."""
+    return revisions()[-1]
+
+
+def revisions() -> list[str]:
+    """Return all migrations in order. Raises `CommandError` if there are none."""
+    files = (migrations_folder() / "versions").glob("[0-9]*_*.py")
+    found = sorted(file.name.partition("_")[0] for file in files)
+    if not found:
+        raise CommandError("there are no migrations in migrations/versions")
+    return found
+
+
+def migrations_folder() -> Path:
+    """Return the folder of the migrations: the checkout's, or that of the wheel."""
+    root = Path(__file__).parents[2]
+    return root / "migrations" if (root / "alembic.ini").exists() else root / "worker/migrations"

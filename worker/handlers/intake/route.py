@@ -1,0 +1,133 @@
+"""Checks one envelope and routes it, from the configuration alone."""
+
+import re
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from difflib import get_close_matches
+from typing import Final
+
+from message_worker_client.envelope import Envelope, EnvelopeError, parse_envelope
+from worker.domain.messages import Attachment, ChannelAddress, NewMessage
+from worker.domain.reasons import DeadLetterReason
+from worker.domain.routing import ChannelPolicy, Routing, UnknownAgentError
+
+UNSUPPORTED_ATTACHMENT = "unsupported_attachment"
+"""Outcome of a message with an attachment other than an image, on a channel that skips those."""
+NEVER_ANSWERED = frozenset({"opt_out", "opt_in", "help", "auto_reply", "bulk", "bounce"})
+"""Signals of messages that no model answers."""
+# A carrier answers opt-outs and HELP itself. An answer to an automatic reply would be answered by
+# the machine on the other side, for ever.
+_E164: Final = re.compile(r"\+[1-9][0-9]{1,14}")
+"""ITU-T E.164: a plus and at most fifteen digits, the first not zero."""
+
+
+def parse_and_route(
+    document: object,
+    routing: Routing,
+    *,
+    not_before: datetime | None = None,
+    expires_at: datetime | None = None,
+    task_id: str | None = None,
+) -> NewMessage:
+    """Check an envelope and choose its agent, from the configuration alone.
+
+    `not_before`, `expires_at`: of the entry around the envelope, whose own fields come first.
+    `task_id`: the Celery task that brought it, a UUID. Raises `EnvelopeError`.
+    """
+    envelope = parse_envelope(document)
+    policy = routing.channel(envelope.channel)
+    try:
+        agent = routing.agent_for(
+            channel=envelope.channel, recipient=envelope.recipient, named=envelope.agent
+        )
+    except UnknownAgentError:
+        fix = "the configuration has none of that name"
+        raise EnvelopeError(DeadLetterReason.UNKNOWN_AGENT, "agent", fix) from None
+    if not routing.has_route(envelope.reply_to):
+        fix = "the agents file has no section [routes.NAME] of that name"
+        raise EnvelopeError(DeadLetterReason.UNKNOWN_ROUTE, "reply_to", fix)
+    attachments = tuple(
+        Attachment(content_type=one.content_type, url=one.url, data=one.data)
+        for one in envelope.attachments
+    )
+    not_before = envelope.not_before or not_before
+    # A message that was held back takes its place among those of that later time.
+    sent_at = max((at for at in (envelope.sent_at, not_before) if at is not None), default=None)
+    # Without a time there is nothing to sort by, and what was held back overtook nothing.
+    reorder_s = policy.reorder_s if envelope.sent_at is not None and not_before is None else 0.0
+    who = channel_address(envelope, policy)
+    return NewMessage(
+        who=who,
+        message_id=envelope.message_id,
+        agent=agent.name,
+        text=envelope.text,
+        attachments=attachments,
+        reply_to=envelope.reply_to,
+        envelope=envelope.as_json(),
+        sent_at=sent_at,
+        hold_s=max(policy.debounce_s, reorder_s),
+        max_wait_s=policy.max_wait_s,
+        expires_at=envelope.expires_at or expires_at or _expiry(sent_at, policy),
+        not_before=not_before,
+        max_pending=policy.max_pending,
+        fairness=routing.fairness,
+        group=routing.fairness.group_of(who.channel, who.address),
+        skip=_why_skipped(envelope, attachments, policy),
+        task_id=task_id,
+    )
+
+
+def channel_address(envelope: Envelope, policy: ChannelPolicy) -> ChannelAddress:
+    """Return the channel user. Raises `EnvelopeError` if the address does not fit the kind."""
+    address = envelope.user
+    if policy.kind == "telephone" and _E164.fullmatch(address) is None:
+        fix = "on a telephone channel give E.164, such as +13125550001"
+        raise EnvelopeError(DeadLetterReason.ENVELOPE_INVALID, "user", fix)
+    if policy.kind == "email":
+        local, at, domain = address.rpartition("@")
+        if not (local and at and domain):
+            fix = "on an e-mail channel give an address with one @"
+            raise EnvelopeError(DeadLetterReason.ENVELOPE_INVALID, "user", fix)
+        # Domains are case-insensitive (RFC 5321 2.4); the part before the @ need not be.
+        address = f"{local.lower() if policy.ignore_case else local}@{domain.lower()}"
+    return ChannelAddress(
+        channel=envelope.channel,
+        recipient=envelope.recipient,
+        address=address,
+        thread=envelope.thread,
+    )
+
+
+def _why_skipped(
+    envelope: Envelope, attachments: Iterable[Attachment], policy: ChannelPolicy
+) -> str | None:
+    """Return the outcome of a message that is never answered; None = it is."""
+    signal = next((one for one in envelope.signals if one in NEVER_ANSWERED), None)
+    if signal is None and policy.other_attachments == "skip":
+        return None if all(one.is_image for one in attachments) else UNSUPPORTED_ATTACHMENT
+    return signal
+
+
+def _expiry(sent_at: datetime | None, policy: ChannelPolicy) -> datetime | None:
+    if policy.max_age_s is None or sent_at is None:
+        return None
+    return sent_at + timedelta(seconds=policy.max_age_s)
+
+
+_MAX_COMPARED: Final = 50
+_MAX_CHARACTERS: Final = 32
+_LIKE: Final = 0.7
+"""Similarity from which a name may be a typo of another; `recipent` and `recipient` have 0.94."""
+
+
+def unknown_fields(names: Iterable[str]) -> list[dict[str, str | None]]:
+    """Return each name that no envelope has, and the known field that it may be a typo of."""
+    known = list(Envelope.model_fields)
+    unknown = [name for name in names if name not in Envelope.model_fields]
+    # Comparing takes time with the product of both lengths, and strangers choose these names.
+    meant = {
+        name: get_close_matches(name, known, 1, _LIKE)
+        for name in unknown[:_MAX_COMPARED]
+        if len(name) <= _MAX_CHARACTERS
+    }
+    return [{"name": name, "meant": next(iter(meant.get(name, ())), None)} for name in unknown]
