@@ -251,7 +251,7 @@ SCENARIOS: dict[str, Scenario] = {
         step=receive,
         crosses=(
             *(START, POST, SETTLE, CLAIM, "HTTP list messages", SETTLE),
-            *(CLAIM, *PREPARE, INTEND, POST, SETTLE, *DELIVER),
+            *(CLAIM, *PREPARE, INTEND, POST, SETTLE, "MessageStore.result", *DELIVER),
         ),
     ),
     "a person answers": Scenario(
