@@ -44,6 +44,11 @@ ACCEPTED: Final = _counter(
 REFUSED: Final = _counter(
     "worker_envelopes_refused", "Envelopes that became dead letters", "reason"
 )
+IGNORED: Final = _counter(
+    "worker_requests_ignored",
+    "What producers asked of Celery and do not get, such as link",
+    "asked",
+)
 CONTROL_DROPPED: Final = _counter(
     "worker_control_messages_dropped", "Remote control messages that no worker obeys", "reason"
 )

@@ -10,6 +10,7 @@ stop      the pool first, then the background threads, then connections
 import faulthandler
 import sys
 import time
+from datetime import datetime
 from signal import SIGUSR1
 from typing import Any
 
@@ -96,9 +97,12 @@ def register_tasks(app: Any) -> None:
             envelope,
             raw=lambda: task.request.raw_body,
             queue=INBOUND,
+            not_before=_time(task.request.get("not_before")),
+            expires_at=_time(task.request.get("expires_at")),
             sender=sender_of(task.request),
         )
-        return str(received.result)
+        ignored = task.request.get("ignored")
+        return f"{received.result} ignored={ignored}" if ignored else received.result
 
     @app.task(name=ANSWER, on_defect=OnDefect.DROP)
     def answer(user_id: int, agent: str = "") -> str:
@@ -112,3 +116,7 @@ def register_tasks(app: Any) -> None:
     def deliver(user_id: int) -> str:
         """Deliver one channel user's due replies."""
         return ", ".join(app.service.deliver(ChannelUserId(user_id))) or NOTHING
+
+
+def _time(header: str | None) -> datetime | None:
+    return None if header is None else datetime.fromisoformat(header)

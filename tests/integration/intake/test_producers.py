@@ -12,9 +12,11 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from celery import signature
 from redis import Redis
 
 from message_worker_client import Producer, wait_for_reply
@@ -310,3 +312,33 @@ if HAS_NODE:
     def test_the_example_for_node_fails_when_redis_refuses(refusing: Place) -> None:
         with pytest.raises(AssertionError, match="not confirmed"):
             run("node", node_folder(refusing) / "send_message.js", BROKER_URL=refusing.broker_url)
+
+
+# --- what Celery offers a producer beside the envelope --------------------------------------------
+
+
+def test_countdown_expires_and_link_of_celery_are_kept_or_said_not_to_be(ground: Ground) -> None:
+    def send(message_id: str, **options: object) -> None:
+        envelope = json.loads(as_json(message_id))
+        kwargs = {"envelope": envelope | {"user": f"celery-{message_id}"}}
+        ground.fleet.producer.send_task("messages.receive", (), kwargs, queue="inbound", **options)
+
+    def outcome(message_id: str) -> str | None:
+        said: str | None = ground.database.value(
+            "SELECT coalesce((SELECT outcome FROM messages WHERE message_id = %s),"
+            " (SELECT 'held' FROM inbox WHERE envelope->>'message_id' = %s"
+            "   AND not_before > now() + interval '50 minutes' AND expires_at IS NOT NULL))",
+            message_id,
+            message_id,
+        )
+        return said
+
+    send("in-an-hour", countdown=3600, expires=7200)
+    send("too-late", expires=datetime(2001, 1, 1, tzinfo=UTC))
+    send("soon", countdown=1)
+    send("linked", link=signature("shop.note"), chain=[signature("shop.next")])
+    expected = {"in-an-hour": "held", "too-late": "expired", "soon": "answered"}
+    expected["linked"] = "answered"
+    ground.fleet.wait_for(lambda: {one: outcome(one) for one in expected} == expected)
+    lines = "".join(one.output() for one in ground.fleet.running())
+    assert "entry.ignored" in lines

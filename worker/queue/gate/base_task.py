@@ -26,8 +26,9 @@ from worker.domain.errors import RetryableError, named
 from worker.domain.messages import Sender
 from worker.domain.reasons import DeadLetterReason
 from worker.domain.results import has_failed
-from worker.queue.gate.entry import SENDER_HEADERS, RejectedEntry
+from worker.queue.gate.entry import RejectedEntry
 from worker.queue.gate.gate import HIDDEN, GatedMessage
+from worker.queue.gate.headers import SENDER_HEADERS
 
 _FRAMES = 6
 

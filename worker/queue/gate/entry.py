@@ -14,35 +14,21 @@ The error holds fixed words and numbers, never a piece of the entry: it is logge
 
 import base64
 import hashlib
-import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Self
 
-from message_worker_client.envelope.storable import is_storable
 from message_worker_client.envelope.strict_json import JsonRefusedError, read_json
 from message_worker_client.envelope.wire import HEAD_BYTES, MAX_ENTRY_BYTES, cut_to_head
 from worker.domain.errors import PermanentError
 from worker.domain.messages import UNKNOWN_SENDER, Sender
 from worker.domain.reasons import DeadLetterReason as Reason
-from worker.observability.traces import TRACEPARENT
-from worker.queue.unwrap import UUID_FORM, layers, uuid_of
+from worker.queue.gate.headers import kept, sender_named_by
+from worker.queue.unwrap import layers, uuid_of
 
 _UTF8_NAMES: Final = frozenset({"", "utf-8", "utf8", "us-ascii", "ascii", "binary"})
 """Values of `content-encoding` under which JSON is UTF-8; some clients call all bytes "binary"."""
 _OVERHEAD_BYTES: Final = 64 * 1024
 """Room for headers and properties beside a body of the permitted size."""
-_NAME: Final = re.compile(r"[\w.@:-]{1,255}", re.ASCII)
-_LINKS: Final = {
-    "root_id": UUID_FORM,
-    "parent_id": UUID_FORM,
-    "traceparent": TRACEPARENT,
-    "origin": _NAME,
-    "lang": _NAME,
-}
-SENDER_HEADERS: Final = ("task", "origin", "lang", "traceparent")
-"""Headers that a dead letter keeps."""
-_OF_SENDER: Final = {name: _LINKS.get(name, _NAME) for name in SENDER_HEADERS}
 
 
 class EntryRefusedError(PermanentError):
@@ -56,17 +42,14 @@ class EntryRefusedError(PermanentError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One well-formed task message. Canvas, `eta`, `expires` and most headers are dropped."""
-
-    # `expires` would discard a message without a trace, and an `eta` beyond the visibility timeout
-    # would run it several times. So neither becomes a field here.
+    """One well-formed task message. Canvas and most headers are dropped."""
 
     task: str
     task_id: str
     """A UUID. Any other id is replaced by a UUID derived from it: ids are logged, and a producer's
     own may contain an address."""
     links: dict[str, str]
-    """Headers that Celery or we read, see `_LINKS`, if they have the form of such a header."""
+    """Headers that Celery or we read, see `headers`, if they have the form of such a header."""
     args: list[Any]
     kwargs: dict[str, Any]
     body: bytes
@@ -75,6 +58,8 @@ class Entry:
     """The same as text of the entry, in `body_encoding`."""
     body_encoding: str
     redelivered: bool
+    ignored: tuple[str, ...] = ()
+    """What the producer asked of Celery and does not get."""
 
     @classmethod
     def parse(cls, raw: bytes, *, max_body_bytes: int) -> Self:
@@ -82,25 +67,19 @@ class Entry:
         entry, body, payload = read_message(raw, max_body_bytes=max_body_bytes)
         headers, task, task_id = _names(entry.get("headers"), payload)
         args, kwargs = _arguments(payload)
+        links, ignored = kept(headers, payload[2] or {})
         return cls(
             task=task,
             task_id=uuid_of(task_id),
-            links=_fitting(headers, _LINKS),
+            links=links,
             args=args,
             kwargs=kwargs,
             body=body,
             body_text=entry["body"],
             body_encoding=entry["properties"].get("body_encoding") or "utf-8",
             redelivered=headers.get("redelivered") is True,
+            ignored=tuple(ignored),
         )
-
-
-def _fitting(headers: Mapping[str, Any], forms: Mapping[str, re.Pattern[str]]) -> dict[str, str]:
-    return {
-        name: value
-        for name, form in forms.items()
-        if isinstance(value := headers.get(name), str) and form.fullmatch(value)
-    }
 
 
 def sender_in(raw: bytes) -> Sender:
@@ -109,9 +88,7 @@ def sender_in(raw: bytes) -> Sender:
     headers = document.get("headers") if isinstance(document, dict) else None
     if not isinstance(headers, dict):
         return UNKNOWN_SENDER
-    given = headers.get("id")
-    task_id = uuid_of(given) if isinstance(given, str) and given and is_storable(given) else None
-    return Sender(task_id=task_id, headers=_fitting(headers, _OF_SENDER))
+    return sender_named_by(headers)
 
 
 def read_message(raw: bytes, *, max_body_bytes: int) -> tuple[dict[str, Any], bytes, Any]:

@@ -25,6 +25,7 @@ from kombu.transport import virtual
 
 from message_worker_client.envelope.wire import MAX_BODY_BYTES, MAX_ENTRY_BYTES
 from worker.domain.reasons import DeadLetterReason as Reason
+from worker.observability import metrics
 from worker.observability.logs import log
 from worker.queue.gate.control import read_broadcast
 from worker.queue.gate.entry import Entry, EntryRefusedError, RejectedEntry
@@ -158,6 +159,10 @@ class EntryGate:
         except Exception as error:  # noqa: BLE001 - a defect of ours costs one entry, not the worker
             reason, detail = Reason.NOT_UNDERSTOOD, type(error).__name__
         else:
+            if entry.ignored:
+                for asked in entry.ignored:
+                    metrics.IGNORED.labels(asked).inc()
+                log.warning("entry.ignored", task=entry.task_id, ignored=entry.ignored)
             return _admitted(entry, queue, priority)
         rejected = RejectedEntry.of(raw, reason=reason, detail=detail, queue=queue)
         return self.set_aside(rejected, priority=priority)
@@ -215,6 +220,8 @@ class EntryGate:
 def _admitted(entry: Entry, queue: str, priority: int) -> Admitted:
     redelivered = entry.redelivered
     headers = {"task": entry.task, "id": entry.task_id, "lang": "py", **entry.links}
+    if entry.ignored:
+        headers["ignored"] = ",".join(entry.ignored)
     shown = {"argsrepr": HIDDEN, "kwargsrepr": HIDDEN, "redelivered": redelivered}
     # The default exchange with the queue as routing key: kombu then restores it to this very list.
     where = {"exchange": "", "routing_key": queue, "redelivered": redelivered}
