@@ -11,7 +11,7 @@ from tests.faults.turns.test_telnyx_more import (
     pass_time,
 )
 from tests.support.world import USER, HandDrivenWorker, World
-from worker.sandbox.simulator import Match
+from worker.sandbox.simulator import Endpoint, Match
 
 AGENT = "[agents.default]\n"
 FALLBACK = AGENT + 'fallback_text = "We will call you back."\n'
@@ -97,6 +97,42 @@ def test_a_thread_that_breaks_telnyxs_server_while_others_are_answered_is_replac
     assert outcomes(world, USER) == ["answered", "answered"]
     assert close_reasons(world) == ["refused"]
     hold(world)
+
+
+@pytest.mark.parametrize("fault", ["408", "502_html", "dropped"])
+def test_a_thread_that_never_answers_while_others_are_answered_costs_one_message(
+    world: World, fault: str
+) -> None:
+    mike = world.worker(AGENT)
+    mike.receive(world.envelope("hello"))
+    (conversation,) = world.simulator.conversations()
+    match = Match(conversation_id=conversation.id, endpoint=Endpoint.RESPONSES)
+    world.simulator.inject(fault, match=match, count=None)
+    mike.receive(world.envelope("are you there?"))
+    for turn in range(70):
+        pass_time(world, mike, 10)
+        mike.receive(world.envelope(f"honest {turn}", user=SOMEBODY))
+        mike.answer(rounds=50)
+    mike.receive(world.envelope("good"))
+
+    assert outcomes(world, USER) == ["answered", "gave_up", "answered"]
+    assert close_reasons(world) == ["failing"]
+    hold(world)
+
+
+def test_a_turn_that_is_given_up_in_an_outage_keeps_its_conversation(world: World) -> None:
+    mike = world.worker(AGENT)
+    mike.receive(world.envelope("hello"))
+    mike.receive(world.envelope("hello", user=SOMEBODY))
+    world.simulator.inject("408", match=Match(endpoint=Endpoint.RESPONSES), count=None)
+    for user in (USER, SOMEBODY):
+        mike.receive(world.envelope("are you there?", user=user))
+    for _ in range(70):
+        pass_time(world, mike, 10)
+        mike.answer(rounds=50)
+
+    assert outcomes(world, USER) == ["answered", "gave_up"]
+    assert close_reasons(world) == []
 
 
 def test_outputs_that_a_thread_refuses_are_sent_again_on_a_new_one(world: World) -> None:

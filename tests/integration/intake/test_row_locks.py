@@ -1,6 +1,7 @@
 """What one process does at a time is a locked row: no stranger can take it, no wait is endless."""
 
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
@@ -84,8 +85,10 @@ def test_a_wait_ends_and_names_the_holder(
     timeout = query("SELECT current_setting('lock_timeout')")
     with database.transaction() as one:
         before = one.execute(timeout).scalar_one()
+        began = time.monotonic()
         with pytest.raises(HeldError) as held:
             wait_lock(one, name)
+        assert time.monotonic() - began < 1.5, "the session's own timeout is ten seconds"
         assert not try_lock(one, name)
         assert one.execute(timeout).scalar_one() == before, "the transaction goes on as it was"
     holder = f"process {other.info.backend_pid} of postgres backup"
@@ -118,6 +121,8 @@ def test_an_inbox_that_another_process_keeps_is_logged_now_and_again_with_its_ho
     assert logs == [line] * 2
     other.rollback()
     assert store.drain(refuse) is not None
+    other.execute("INSERT INTO inbox (envelope) VALUES ('{}')")
+    other.commit()
     with capture_logs() as logs:
         now = 1000.0
         other.execute("SELECT FROM locks WHERE name = 'inbox' FOR UPDATE")

@@ -28,6 +28,8 @@ class GiveUp:
     """Whether the user item is in Telnyx's log; None = not known."""
     outputs_landed: bool = False
     """Whether the thread was seen to hold the outputs of the last round's tools, too."""
+    closes: bool = False
+    """Whether the conversation is the cause: the next turn begins a new one."""
     not_run: tuple[ToolCall, ...] = ()
     """The model's last tool calls, which are not run: the next turn sends it that output."""
 

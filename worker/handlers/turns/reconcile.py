@@ -85,10 +85,12 @@ class ReconcileTurn:
             case Unanswered():
                 return replace(self._give_up(claimed, landed=True), outputs_landed=True)
             case Resend():
+                had_turns = bool(thread) and expected.user_messages > 0
                 if give_up_reason(claimed.turn, now=claimed.now, timing=self.timing):
                     absent = None if unknown_s else False
-                    return self._give_up(claimed, landed=claimed.turn.is_in_thread or absent)
-                had_turns = bool(thread) and expected.user_messages > 0
+                    end = self._give_up(claimed, landed=claimed.turn.is_in_thread or absent)
+                    # Otherwise each further message would wait as long, and end in the same way.
+                    return replace(end, closes=had_turns and self.refusal.is_own(claimed, None))
                 return self.refusal(claimed, had_turns=had_turns)
             case plan:
                 # `Later` does not give up before T_QUIET: the next turn's call would overlap with

@@ -4,6 +4,7 @@
                        on a new one                           -> the message: alone, dead letter
                        several users there, no success        -> the agent: close its gate
     5xx                on such a conversation, others answered -> the same
+    unknown outcomes   on such a conversation, others answered -> the next turn has a new one
     401, 402, 403, 404, 429 ...
                        others answered between them           -> the message: alone, dead letter
                        nobody answered since                  -> account, model or agent: its gate
@@ -75,13 +76,13 @@ class JudgeRefusal:
         if last.fault is Fault.SERVER:
             # A thread may break Telnyx's server as well, while it answers all others.
             old = had_turns and _may_replace(claimed)
-            broken = old and self._is_own(claimed, last.fault)
+            broken = old and self.is_own(claimed, last.fault)
             return Replace(reason="refused") if broken else None
         if last.fault is None:
             return None
         if last.fault is Fault.REQUEST and last.status in ABOUT_THE_REQUEST:
             return self._about_the_request(claimed, last, age_s=age_s, had_turns=had_turns)
-        if self._is_own(claimed, last.fault):
+        if self.is_own(claimed, last.fault):
             return _end(claimed)
         # The conversation was just read, so with a 404 the model or the API's address is missing.
         if last.fault is Fault.REQUEST and not self.turns.others_answered(claimed, since=last.id):
@@ -96,12 +97,15 @@ class JudgeRefusal:
             claimed, fault, since=last.id
         )
 
-    def _is_own(self, claimed: Claimed, fault: Fault) -> bool:
-        """Return whether others were answered between each two of the last refusals."""
+    def is_own(self, claimed: Claimed, fault: Fault | None) -> bool:
+        """Return whether others were answered between each two of the last refusals.
+
+        `fault` None = of the last calls of unknown outcome.
+        """
         needed = MIN_RATE_REFUSALS if fault is Fault.RATE else MIN_OWN_REFUSALS
         refused = [one.id for one in claimed.turn.doubtful_calls if one.fault is fault][-needed:]
         return len(refused) == needed and all(
-            self.turns.others_answered(claimed, fault, since=since, until=until)
+            self.turns.others_answered(claimed, fault or Fault.REQUEST, since=since, until=until)
             for since, until in pairwise(refused)
         )
 

@@ -30,6 +30,10 @@ _HISTORY = sql("""
 SELECT id, input_text AS text, parts <> '[]' AS with_images, landed FROM turns
 WHERE conversation_id = :conversation_id AND state <> 'open' AND landed IS NOT FALSE ORDER BY id
 """)
+_CLOSE = sql("""
+UPDATE conversations SET closed_at = service_now(), close_reason = 'failing'
+WHERE closed_at IS NULL AND id = (SELECT conversation_id FROM turns WHERE id = :turn_id)
+""")
 NOT_RUN = "error: this was not run"
 """Output, sent with the next turn, of a tool call that came after the last permitted round."""
 
@@ -101,7 +105,8 @@ class TurnStore(LeasedStore):
         reopened = claimed.gates if isinstance(outcome, Done) else ()
         tokens = counted_tokens(claimed.agent, outcome)
         tools = _has_tools(claimed, plan)
-        more = gate is not None or reopened or tokens is not None or tools
+        closes = isinstance(plan, GiveUp) and plan.closes
+        more = gate is not None or reopened or tokens is not None or tools or closes
         # Most turns end with this one statement, which is a transaction by itself: BEGIN and COMMIT
         # would be two more round trips.
         opened = self._database.transaction if more else self._database.statement
@@ -117,6 +122,8 @@ class TurnStore(LeasedStore):
                 raise StaleLeaseError("another worker has taken this channel user over")
             if tools:
                 _settle_tools(connection, claimed, outcome, plan)
+            if closes:
+                connection.execute(_CLOSE, {"turn_id": claimed.turn.id})
             if tokens is not None:
                 count_tokens(connection, claimed.lease.user_id, claimed.agent, claimed.turn, tokens)
         state, due_in_s = row.delivery_state, row.due_in_s
