@@ -13,6 +13,7 @@ has only type and place.
 
 import time
 import traceback
+from dataclasses import replace
 from enum import Enum, auto
 from pathlib import Path
 from typing import Any, ClassVar
@@ -149,7 +150,10 @@ def keep_dead_letter(
     task: DeadLetteringTask, raw: str, reason: str, detail: str, queue: str
 ) -> str:
     """Commit the dead letter, then let Celery acknowledge. Runs as task `dead_letters.keep`."""
-    task.app.keep_dead_letter(RejectedEntry.from_args([raw, reason, detail, queue]))
+    letter = RejectedEntry.from_args([raw, reason, detail, queue])
+    # Of a large entry the id is not in the bytes that were kept; this call has it.
+    sender = replace(letter.sender, task_id=letter.sender.task_id or task.request.id)
+    task.app.keep_dead_letter(replace(letter, sender=sender))
     return f"refused {reason}"
 
 

@@ -15,6 +15,7 @@ The error holds fixed words and numbers, never a piece of the entry: it is logge
 import base64
 import hashlib
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Final, Self
 
 from message_worker_client.envelope.strict_json import JsonRefusedError, read_json
@@ -22,7 +23,7 @@ from message_worker_client.envelope.wire import HEAD_BYTES, MAX_ENTRY_BYTES, cut
 from worker.domain.errors import PermanentError
 from worker.domain.messages import UNKNOWN_SENDER, Sender
 from worker.domain.reasons import DeadLetterReason as Reason
-from worker.queue.gate.headers import kept, sender_named_by
+from worker.queue.gate.headers import TAIL_BYTES, headers_at_the_end, kept, sender_named_by
 from worker.queue.unwrap import layers, uuid_of
 
 _UTF8_NAMES: Final = frozenset({"", "utf-8", "utf8", "us-ascii", "ascii", "binary"})
@@ -84,11 +85,16 @@ class Entry:
 
 def sender_in(raw: bytes) -> Sender:
     """Return what the headers of an entry say about its sender, however broken the rest is."""
-    _, document = next(layers(raw))
-    headers = document.get("headers") if isinstance(document, dict) else None
-    if not isinstance(headers, dict):
-        return UNKNOWN_SENDER
-    return sender_named_by(headers)
+    if isinstance(raw, Oversized):
+        return sender_named_by(headers_at_the_end(raw.tail))
+    for _, document in islice(layers(raw), 2):
+        match document:
+            case {"headers": {"id": _} as headers}:
+                return sender_named_by(headers)
+            case {"task": str(), "id": _}:
+                # In Celery's message protocol 1, the body has what are headers today.
+                return sender_named_by(document)
+    return UNKNOWN_SENDER
 
 
 def read_message(raw: bytes, *, max_body_bytes: int) -> tuple[dict[str, Any], bytes, Any]:
@@ -195,12 +201,14 @@ class Oversized(bytes):
     size: int
     """Of the whole, as `sha256` is."""
     sha256: str
+    tail: bytes
+    """The last bytes, where Celery writes the headers."""
 
     @classmethod
-    def of(cls, head: bytes, *, size: int, sha256: str) -> Self:
+    def of(cls, head: bytes, *, size: int, sha256: str, tail: bytes = b"") -> Self:
         """Make one."""
         made = cls(head)
-        made.size, made.sha256 = size, sha256
+        made.size, made.sha256, made.tail = size, sha256, tail
         return made
 
 
@@ -218,9 +226,9 @@ class RejectedEntry:
     def of(cls, raw: bytes, *, reason: Reason, detail: str, queue: str) -> Self:
         """Keep all bytes, or the first of more than `MAX_ENTRY_BYTES`, with length and hash."""
         if not isinstance(raw, Oversized) and len(raw) > MAX_ENTRY_BYTES:
-            raw = Oversized.of(
-                raw[:HEAD_BYTES], size=len(raw), sha256=hashlib.sha256(raw).hexdigest()
-            )
+            head, tail = raw[:HEAD_BYTES], raw[-TAIL_BYTES:]
+            digest = hashlib.sha256(raw).hexdigest()
+            raw = Oversized.of(head, size=len(raw), sha256=digest, tail=tail)
         if isinstance(raw, Oversized):
             detail = cut_to_head(raw.size, raw.sha256)
         sender = sender_in(raw)

@@ -1,5 +1,6 @@
 """Headers of a queue entry: which of them we keep, and under which names."""
 
+import json
 import re
 from collections.abc import Mapping
 from contextlib import suppress
@@ -32,6 +33,8 @@ _CANVAS: Final = {
 """Celery's key in `embed` -> the producer's word for it. No task of ours calls another one."""
 SENDER_HEADERS: Final = ("task", "origin", "lang", "traceparent")
 """Headers that a dead letter keeps."""
+TAIL_BYTES: Final = 4096
+"""How many of the last bytes of a large entry are searched for its headers."""
 _OF_SENDER: Final = {name: _LINKS.get(name, _NAME) for name in SENDER_HEADERS}
 
 
@@ -47,6 +50,16 @@ def sender_named_by(headers: Mapping[str, Any]) -> Sender:
     given = headers.get("id")
     task_id = uuid_of(given) if isinstance(given, str) and given and is_storable(given) else None
     return Sender(task_id=task_id, headers=_fitting(headers, _OF_SENDER))
+
+
+def headers_at_the_end(tail: bytes) -> dict[str, Any]:
+    """Return the headers of an entry of which only the last bytes are known; {} = not found."""
+    _, found, text = tail.decode(errors="replace").rpartition('"headers": ')
+    try:
+        headers, _ = json.JSONDecoder().raw_decode(text)
+    except (ValueError, RecursionError):
+        return {}
+    return headers if found and isinstance(headers, dict) else {}
 
 
 def _fitting(headers: Mapping[str, Any], forms: Mapping[str, re.Pattern[str]]) -> dict[str, str]:

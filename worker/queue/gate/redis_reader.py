@@ -15,6 +15,7 @@ from redis.utils import SENTINEL
 
 from message_worker_client.envelope.wire import HEAD_BYTES, MAX_ENTRY_BYTES
 from worker.queue.gate.entry import Oversized
+from worker.queue.gate.headers import TAIL_BYTES
 
 MAX_VALUE_BYTES: Final = MAX_ENTRY_BYTES * 3 // 2
 """A rejected entry of `MAX_ENTRY_BYTES` is written in base64, inside JSON."""
@@ -30,16 +31,17 @@ class BoundedBuffer(SocketBuffer):
         if length <= MAX_VALUE_BYTES:
             value: bytes = super().read(length, timeout=timeout)
             return value
-        digest, head, left = hashlib.sha256(), b"", length
+        digest, head, tail, left = hashlib.sha256(), b"", b"", length
         while left:
             piece = self._some(min(left, _PIECE_BYTES), timeout)
             digest.update(piece)
             head += piece[: HEAD_BYTES - len(head)]
+            tail = (tail + piece[-TAIL_BYTES:])[-TAIL_BYTES:]
             left -= len(piece)
         left = _LINE_END_BYTES
         while left:
             left -= len(self._some(left, timeout))
-        return Oversized.of(head, size=length, sha256=digest.hexdigest())
+        return Oversized.of(head, size=length, sha256=digest.hexdigest(), tail=tail)
 
     def _some(self, at_most: int, timeout: Any) -> bytes:  # noqa: ANN401
         while not (piece := self._buffer.read(at_most)):
