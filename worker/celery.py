@@ -6,6 +6,7 @@ something twice, which is harmless, over losing it.
 """
 
 import os
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, Final
 
@@ -15,7 +16,13 @@ from message_worker_client.broker_url import read_broker_url
 from message_worker_client.envelope.wire import INBOUND, RECEIVE
 from worker.bootstrap.service import Service, build_service
 from worker.bootstrap.shared import longest_lease_s
-from worker.config.settings import Settings, checked_secret, load_settings, secret_from_file
+from worker.config.settings import (
+    RESERVED_THREADS,
+    Settings,
+    checked_secret,
+    load_settings,
+    secret_from_file,
+)
 from worker.domain.errors import SettingsError
 from worker.handlers.turns.answer import MAX_TASK_S
 from worker.queue.broker import (
@@ -45,11 +52,7 @@ def celery_settings(settings: Settings, *, longest_task_s: float) -> dict[str, A
         "broker_connection_max_retries": None,
         # Otherwise an error reply of Redis (memory full, a wrong type) ends the worker.
         "broker_channel_error_retry": True,
-        **broker_settings(
-            settings.broker_url,
-            longest_task_s=longest_task_s,
-            connections=settings.concurrency + 32,
-        ),
+        **broker_settings(settings.broker_url, longest_task_s=longest_task_s),
         # Acknowledge after the commit: a worker that dies before it leaves its messages to others.
         "task_acks_late": True,
         "task_ignore_result": True,
@@ -83,6 +86,18 @@ class WorkerApp(Celery):
         longest_task_s = MAX_TASK_S + longest_lease_s(settings)
         self.conf.update(celery_settings(settings, longest_task_s=longest_task_s))
         self._settings = settings
+
+    def use_threads(self, number: int) -> None:
+        """Follow `-c`, which takes precedence over CONCURRENCY; before the service is built.
+
+        Raises `SettingsError`.
+        """
+        if number <= RESERVED_THREADS:
+            raise SettingsError(
+                f"-c {number}: give a number above {RESERVED_THREADS}, as many threads only accept"
+                f" and deliver; or leave it out, for CONCURRENCY ({self._settings.concurrency})"
+            )
+        self._settings = replace(self._settings, concurrency=number)
 
     @cached_property
     def service(self) -> Service:

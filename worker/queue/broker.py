@@ -14,7 +14,7 @@ UNACKED: Final = "unacked"
 """The Redis hash in which kombu notes messages that a worker took and has not acknowledged."""
 _SHORTEST_VISIBILITY_S: Final = 120.0
 _NO_LIMIT: Final = 2**31 - 1
-"""Deliveries of one message. -1 means no limit, but RabbitMQ 3 refuses to declare it."""
+"""For the deliveries of one message -1 means none, too, but RabbitMQ 3 refuses to declare it."""
 _AMQP_SETTINGS: Final[dict[str, Any]] = {
     # An idle connection may be dead; py-amqp notices only when it writes.
     "task_publish_retry": True,
@@ -52,8 +52,8 @@ def queue_options(url: str) -> dict[str, Any]:
     return {"queue_arguments": {"x-queue-type": "quorum", "x-delivery-limit": _NO_LIMIT}}
 
 
-def broker_settings(url: str, *, longest_task_s: float, connections: int) -> dict[str, Any]:
-    """Return Celery's settings for this broker. `connections`: threads that acknowledge."""
+def broker_settings(url: str, *, longest_task_s: float) -> dict[str, Any]:
+    """Return Celery's settings for this broker."""
     if is_amqp(url):
         return _AMQP_SETTINGS
     return {
@@ -74,7 +74,7 @@ def broker_settings(url: str, *, longest_task_s: float, connections: int) -> dic
             # Limits how long a publish tries to connect: kombu's own 6 s would stop the sweeper.
             "max_retries": 1,
             "interval_start": 0,
-            # Every thread acknowledges for itself. With kombu's default of 10, acks would fail.
-            "max_connections": connections,
+            # Every thread acknowledges for itself: with kombu's default of 10, acks would fail.
+            "max_connections": _NO_LIMIT,
         },
     }

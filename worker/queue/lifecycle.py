@@ -18,7 +18,7 @@ from celery import bootsteps, signals
 from celery.worker import state
 
 from message_worker_client.envelope.wire import INBOUND, RECEIVE
-from worker.domain.errors import RetryableError
+from worker.domain.errors import RetryableError, SettingsError
 from worker.domain.fairness import Share
 from worker.domain.ids import ChannelUserId
 from worker.domain.results import NOTHING, WAITING
@@ -33,6 +33,7 @@ Each waiting thread wakes up at this interval and asks for the interpreter. At t
 a thousand of them do little else (bench/README.md). Our threads compute for less than this, and
 then release the interpreter by waiting.
 """
+_PREFORK = {"prefork", "-Pprefork", "--pool=prefork"}
 POSTGRES_PAUSE_S = 1.0
 """Pause between two attempts to start while Postgres is away."""
 
@@ -45,8 +46,18 @@ class RunService(bootsteps.StartStopStep):
 
     def __init__(self, worker: Any, **_: Any) -> None:
         super().__init__(worker)
-        if worker.pool_cls.__module__ != "celery.concurrency.thread":
-            raise SystemExit("this worker runs on threads: leave out -P, or give -P threads")
+        # Celery takes `-P prefork` for its own default, and puts our pool in its place.
+        asked_for_prefork = _PREFORK & set(sys.argv)
+        if asked_for_prefork or worker.pool_cls.__module__ != "celery.concurrency.thread":
+            raise SystemExit("worker: it runs on threads: leave out -P, or give -P threads")
+        if worker.autoscale:
+            raise SystemExit(
+                "worker: its threads are all there from the start: leave out --autoscale"
+            )
+        try:
+            worker.app.use_threads(worker.concurrency)
+        except SettingsError as error:
+            raise SystemExit(f"worker: {error}") from None
 
     def start(self, worker: Any) -> None:
         """Commit the first heartbeat, waiting for Postgres if it is away; start the threads."""
