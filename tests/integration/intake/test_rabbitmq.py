@@ -240,7 +240,7 @@ def test_doctor_and_worker_say_what_works_without_redis(
     found = [line.found for line in examine(checks, setup)]
     assert found[0].startswith("RabbitMQ ")
     assert found[1:4] == ["not checked (RabbitMQ)", "none (RabbitMQ)", "quorum queues"]
-    assert "takes Redis" in found[4]
+    assert any("takes Redis" in line for line in found)
     (worker,) = ground.fleet.start(AGENTS_FILE=str(agents))
     assert "live.needs_redis" in worker.output()
     worker.kill()
