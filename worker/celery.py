@@ -24,6 +24,7 @@ from worker.config.settings import (
     secret_from_file,
 )
 from worker.domain.errors import SettingsError
+from worker.handlers.intake.route import names_in
 from worker.handlers.turns.answer import MAX_TASK_S
 from worker.queue.broker import (
     ANSWER,
@@ -145,6 +146,7 @@ def _build() -> WorkerApp:
             detail=entry.detail,
             queue=entry.queue,
             sender=entry.sender,
+            names=names_in(entry.raw, built.service.receive.routing),
         )
 
     # The order matters: Celery caches the task class with the first task.

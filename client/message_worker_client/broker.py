@@ -89,7 +89,7 @@ class BrokerWay:
         one_by_one = not self._producer.supports_batch_publish
         with self._producer.batch(max_size=len(messages) + 1):
             for number, message in enumerate(messages, start=1):
-                fields = headers()
+                fields = headers(message.task_id)
                 self._producer.publish(
                     message.body,
                     exchange="",

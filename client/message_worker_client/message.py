@@ -48,6 +48,8 @@ class Checked:
 
     text: str
     envelope: Envelope
+    task_id: str
+    """Of its Celery task."""
 
     @property
     def body(self) -> str:
@@ -75,7 +77,7 @@ def checked(fields: Mapping[str, object]) -> Checked:
     else:
         if len(text.encode()) + len(_BEFORE) + len(_AFTER) > MAX_BODY_BYTES:
             raise _too_large(f"{MAX_BODY_BYTES} bytes as JSON, with what is around it")
-        return Checked(text=text, envelope=envelope)
+        return Checked(text=text, envelope=envelope, task_id=str(uuid4()))
     # Not inside the handler: frames of its traceback hold the message.
     raise ProducerError(str(fault), field=fault.field)
 
@@ -89,9 +91,8 @@ def _too_large(limit: str) -> ProducerError:
     return ProducerError(f"envelope: at most {limit}", field="envelope")
 
 
-def headers() -> dict[str, Any]:
+def headers(task_id: str) -> dict[str, Any]:
     """Make the headers of one message of Celery's protocol 2."""
-    task_id = str(uuid4())
     return {
         "lang": "py",
         "task": RECEIVE,

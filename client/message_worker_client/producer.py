@@ -63,6 +63,8 @@ class Queued:
     message_id: str
     inbox_id: int | None
     """The row in the inbox; None = it went through the broker."""
+    task_id: str | None
+    """The Celery task, for Flower, logs and `worker why`; None = it went through Postgres."""
 
 
 class Producer:
@@ -118,9 +120,15 @@ class Producer:
         # The parameters are the fields of an envelope, by name.
         named = {name: value for name, value in locals().items() if name != "self"}
         given = {name: value for name, value in named.items() if value is not None}
-        ids = self._publish([checked(given)])
-        inbox_id = ids[0] if ids else None
-        return Queued(channel=channel, user=user, message_id=message_id, inbox_id=inbox_id)
+        message = checked(given)
+        ids = self._publish([message])
+        return Queued(
+            channel=channel,
+            user=user,
+            message_id=message_id,
+            inbox_id=ids[0] if ids else None,
+            task_id=None if ids else message.task_id,
+        )
 
     def send_many(self, messages: Iterable[MessageFields | Mapping[str, object]]) -> int:
         """Queue messages in order, a batch a round trip; return their number, all confirmed.

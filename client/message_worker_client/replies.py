@@ -32,10 +32,14 @@ class MessageKey:
 class Outcome:
     """How a message ended."""
 
-    message: int
-    """The service's own id of it."""
+    message: int | None
+    """The service's own id of it; None = it was refused, and is a dead letter."""
     outcome: str
     """`answered`, `fallback`, or why there is no answer: see the reference of the envelope."""
+    detail: str | None
+    """Of a refused message: the field at fault and the fix."""
+    dead_letter: int | None
+    """Of a refused message: the number for `worker dead-letters show`."""
     turn: int | None
     """The service's id of the turn that answered it; several messages may share one."""
     text: str | None
@@ -44,21 +48,29 @@ class Outcome:
     """`call`, `adopted`, `fallback` or `human`."""
     delivery: str | None
     """State of the reply's delivery when this was read."""
-    accepted_at: datetime
+    accepted_at: datetime | None
+    """None = it was refused."""
     finished_at: datetime
     delivered_at: datetime | None
 
 
 _COLUMNS: Final = ", ".join(field.name for field in fields(Outcome))
 _BY_ID: Final = f"SELECT {_COLUMNS} FROM message_outcomes WHERE message = %s"
+# OFFSET 0: each key is looked up. As a join, the view would be read as a whole, being a union.
 _BY_KEY: Final = f"""
     SELECT asked.place, {_COLUMNS}
     FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[])
-         WITH ORDINALITY AS asked (channel, recipient, "user", thread, message_id, place)
-    JOIN message_outcomes USING (channel, recipient, "user", thread, message_id)
-    WHERE outcome IS NOT NULL
+         WITH ORDINALITY AS asked (channel, recipient, "user", thread, message_id, place),
+         LATERAL (SELECT * FROM message_outcomes AS o
+             WHERE o.channel = asked.channel AND o.recipient = asked.recipient
+               AND o."user" = asked."user" AND o.thread = asked.thread
+               AND o.message_id = asked.message_id OFFSET 0) AS found
+    WHERE outcome IS NOT NULL AND (message IS NOT NULL
+        OR finished_at >= coalesce(%s::timestamptz, '-infinity')
+            AND coalesce(task_id = %s::uuid, true))
     ORDER BY asked.place
 """
+_NOW: Final = "SELECT service_now() AS now"
 
 
 class Outcomes:
@@ -72,16 +84,26 @@ class Outcomes:
         self._address = read_address(database_url)
         self._begin = b""
         self._connection: psycopg.Connection[dict[str, Any]] | None = None
+        self._since: datetime | None = None
+
+    def forget_refusals(self) -> None:
+        """Pass over all refusals until now: of a message that is sent again, they are old."""
+        self._since = self._rows(_NOW, ())[0]["now"]
 
     def by_id(self, message: int) -> Outcome | None:
         """Return how the message with the service's id ended; None = it has not."""
         rows = self._rows(_BY_ID, (message,))
         return Outcome(**rows[0]) if rows and rows[0]["outcome"] is not None else None
 
-    def by_key(self, keys: Sequence[MessageKey]) -> list[tuple[MessageKey, Outcome]]:
-        """Return those that have ended, in the order of `keys`."""
+    def by_key(
+        self, keys: Sequence[MessageKey], *, task_id: str | None = None
+    ) -> list[tuple[MessageKey, Outcome]]:
+        """Return those that have ended, in the order of `keys`.
+
+        `task_id`: pass over refusals of other tasks than this one; None = over none.
+        """
         columns = zip(*map(astuple, keys), strict=True) if keys else [()] * 5
-        rows = self._rows(_BY_KEY, [list(column) for column in columns])
+        rows = self._rows(_BY_KEY, [*(list(column) for column in columns), self._since, task_id])
         return [(keys[row.pop("place") - 1], Outcome(**row)) for row in rows]
 
     def close(self) -> None:
@@ -127,9 +149,13 @@ def wait_for_reply(
     message_id: str | None = None,
     recipient: str = "",
     thread: str = "",
+    task_id: str | None = None,
     timeout_s: float = 60.0,
 ) -> Outcome | None:
     """Return how a message ended; None = it has not within `timeout_s`, or is not accepted yet.
+
+    It returns at once if the message was refused: its `outcome` is the reason, and `detail` names
+    the field. `task_id`, that of `Queued`, passes over refusals of an earlier attempt to send it.
 
     Name it by the service's id (`message`), or by channel, user and message_id (and recipient and
     thread, if it had them). The database user needs SELECT on `message_outcomes`. Raises
@@ -148,7 +174,9 @@ def wait_for_reply(
             found = (
                 outcomes.by_id(message)
                 if message is not None
-                else next((one for _, one in outcomes.by_key([key] if key else [])), None)
+                else next(
+                    (one for _, one in outcomes.by_key([key] if key else [], task_id=task_id)), None
+                )
             )
             left_s = deadline - time.monotonic()
             if found is not None or left_s <= 0:

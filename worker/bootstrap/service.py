@@ -71,7 +71,7 @@ def build_service(
     deliveries = DeliveryStore(shared.database, lease_s=DEADLINE_S + shared.timing.lease_margin_s)
     deliver = _deliver(shared, deliveries, broker, channels or {})
     answer = _answer(shared, broker)
-    dead_letters = DeadLetterStore(shared.database)
+    dead_letters = DeadLetterStore(shared.database, refusals=shared.routing.refusals)
     # Not on Celery's pool: a burst of retries must not take the threads of intake and turns.
     own_pool = ThreadPoolExecutor(LOCAL_DELIVERIES, thread_name_prefix="delivery")
     sweep = Sweeper(

@@ -2,7 +2,7 @@
 
 from typing import Any, Final, Protocol
 
-from worker.domain.deliveries import DeliveryOutcome, OutgoingReply
+from worker.domain.deliveries import DeliveryOutcome, OutgoingReply, Refusal
 
 DEADLINE_S: Final = 15.0
 """The longest that one attempt may take; its lease lasts a little longer."""
@@ -23,7 +23,9 @@ class Channel(Protocol):
 
 
 def reply_document(reply: OutgoingReply) -> dict[str, Any]:
-    """Return the reply as producers get it: JSON, version 1."""
+    """Return the reply or the refusal as producers get it: JSON, version 1."""
+    if reply.refusal is not None:
+        return _refusal_document(reply, reply.refusal)
     return {
         "version": 1,
         "idempotency_key": str(reply.idempotency_key),
@@ -31,4 +33,16 @@ def reply_document(reply: OutgoingReply) -> dict[str, Any]:
         "text": reply.text,
         "message_ids": list(reply.message_ids),
         "metadata": dict(reply.metadata),
+    }
+
+
+def _refusal_document(reply: OutgoingReply, refusal: Refusal) -> dict[str, Any]:
+    return {
+        "version": 1,
+        "idempotency_key": str(reply.idempotency_key),
+        "refused": {"reason": refusal.reason, "detail": refusal.detail},
+        "dead_letter": refusal.dead_letter,
+        "task_id": None if refusal.task_id is None else str(refusal.task_id),
+        "queue": refusal.queue,
+        **(refusal.names or {}),
     }

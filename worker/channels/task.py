@@ -11,7 +11,7 @@ from worker.domain.errors import BrokerAwayError
 
 @dataclass(frozen=True, kw_only=True)
 class TaskChannel:
-    """Sends `reply_document` as the task's one keyword argument `reply`.
+    """Sends `reply_document` as the task's one keyword argument, `reply` or `refusal`.
 
     The task's id is the idempotency key: a publish whose answer was lost is repeated under the same
     id, and the producer drops an id that it has seen.
@@ -26,9 +26,10 @@ class TaskChannel:
 
     def deliver(self, reply: OutgoingReply) -> DeliveryOutcome:
         """Publish the task."""
+        name = "reply" if reply.refusal is None else "refusal"
         try:
             self.publish(
-                self.task, self.queue, str(reply.idempotency_key), {"reply": reply_document(reply)}
+                self.task, self.queue, str(reply.idempotency_key), {name: reply_document(reply)}
             )
         except BrokerAwayError as error:
             return Unclear(reason=str(error))

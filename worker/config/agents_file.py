@@ -3,21 +3,21 @@
 import tomllib
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeAlias, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
     Field,
     PositiveFloat,
     PositiveInt,
     ValidationError,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 
 from worker.config.sections import (
     BudgetSection,
+    DeliverySection,
     FairnessSection,
     LimitsSection,
     Section,
@@ -45,13 +45,6 @@ from worker.domain.timing import Timing
 from worker.domain.tools import ToolConfig
 
 DEFAULT_MODEL = "zai-org/GLM-5.3-Flash"
-
-
-_Item = TypeVar("_Item")
-_OneOrMore: TypeAlias = Annotated[
-    tuple[_Item, ...],
-    BeforeValidator(lambda given: given if isinstance(given, list | tuple) else [given]),
-]
 
 
 _Effort: TypeAlias = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
@@ -103,41 +96,6 @@ class AgentSection(Section):
         return {name: value for name, value in fields.items() if value is not None}
 
 
-class DeliverySection(BaseModel):
-    """`[channels.NAME.delivery]`: a Celery task, a webhook, or a third party's channel."""
-
-    # Not a `Section`: a third party's channel has options of its own, which we cannot know.
-    model_config = ConfigDict(extra="allow", frozen=True)
-
-    task: Annotated[str, Field(min_length=1)] | None = None
-    queue: Annotated[str, Field(min_length=1)] | None = None
-    url: str | None = None
-    secret_env: _OneOrMore[str] = ()
-    secret_file: _OneOrMore[Path] = ()
-    allow_private: bool = False
-    entry_point: Annotated[str, Field(min_length=1)] | None = None
-
-    @model_validator(mode="after")
-    def _one_kind(self) -> Self:
-        kinds = {
-            "task": {"task", "queue"},
-            "url": {"url", "secret_env", "secret_file", "allow_private"},
-            "entry_point": {"entry_point"},
-        }
-        given = self.model_fields_set & self.__class__.model_fields.keys()
-        named = sorted(kinds.keys() & given)
-        if len(named) != 1:
-            raise ValueError("give one of task, url and entry_point")
-        extra = {} if self.entry_point else self.model_extra or {}
-        if unknown := sorted((given - kinds[named[0]]) | extra.keys()):
-            raise ValueError(f"with {named[0]} there is no {unknown}")
-        if self.task is not None and self.queue is None:
-            raise ValueError("a task needs the queue that it goes to")
-        if self.url is not None and bool(self.secret_env) == bool(self.secret_file):
-            raise ValueError("a url needs either secret_env or secret_file, to sign with")
-        return self
-
-
 class RouteSection(Section):
     """`[routes.NAME]`: delivery of replies to messages whose `reply_to` is NAME."""
 
@@ -173,12 +131,23 @@ class AgentsFile(Section):
     agents: dict[str, AgentSection] = Field(default_factory=dict)
     channels: dict[str, ChannelSection] = Field(default_factory=dict)
     routes: dict[str, RouteSection] = Field(default_factory=dict)
+    refusals: str | None = None
     # The Responses API refuses other names of functions.
     tools: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")], ToolSection] = Field(
         default_factory=dict
     )
     timing: dict[str, float] = Field(default_factory=dict)
     limits: LimitsSection = LimitsSection()
+
+    @field_validator("refusals")
+    @classmethod
+    def _has_its_route(cls, name: str, info: ValidationInfo) -> str:
+        delivery = info.data.get("routes", {}).get(name, RouteSection()).delivery
+        # A third party's channel knows replies alone.
+        if delivery is None or delivery.entry_point is not None:
+            raise ValueError(f"give [routes.{name}.delivery] a task or a url")
+        return name
+
     fairness: FairnessSection = FairnessSection()
 
 
@@ -226,6 +195,7 @@ def _routing(parsed: AgentsFile, folder: Path) -> Routing:
         channels=channels,
         tools=tools,
         calls_per_second=parsed.limits.calls_per_second,
+        refusals=parsed.refusals and ROUTE + parsed.refusals,
         fairness=Fairness(**parsed.fairness.model_dump()),
     )
 

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import TypeAlias
 from uuid import UUID
 
-from worker.domain.ids import ChannelUserId, DeliveryId, TurnId
+from worker.domain.ids import ChannelUserId, DeadLetterId, DeliveryId, TurnId
 from worker.domain.messages import ChannelAddress
 from worker.domain.routing import ChannelPolicy, WebhookDelivery
 from worker.domain.states import DeliveryState
@@ -29,6 +29,19 @@ WEBHOOK_MAX_AGE_S = 28 * 3600.0
 """A little more than their sum, so that every attempt is made."""
 WEBHOOK_KEY_VALID_S = 47 * 3600.0
 """We ask receivers to remember a `webhook-id` for two days."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """What its producer is told of a message that became a dead letter."""
+
+    dead_letter: DeadLetterId
+    reason: str
+    detail: str
+    queue: str
+    task_id: UUID | None
+    names: Mapping[str, str] | None
+    """`channel`, `recipient`, `user`, `thread` and `message_id`, as the producer gave them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +61,8 @@ class OutgoingReply:
     """The producer's metadata of the newest of them."""
     traceparent: str | None = None
     """W3C trace context of this attempt, for the receiver's spans; None = not traced."""
+    refusal: Refusal | None = None
+    """None = it is a reply. Otherwise it tells a producer of a refusal, and has no text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

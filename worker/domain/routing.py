@@ -193,6 +193,8 @@ class Routing:
     tools: Mapping[str, ToolConfig] = field(default_factory=dict)
     calls_per_second: float | None = None
     """Limit for all workers together; None = no limit."""
+    refusals: str | None = None
+    """The way out, with the prefix `ROUTE`, that tells of refused messages; None = none does."""
     fairness: Fairness = field(default_factory=Fairness)
 
     def channel(self, name: str) -> ChannelPolicy:

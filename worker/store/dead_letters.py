@@ -5,20 +5,35 @@ their end, in `turns/settle.py` and `delivery/deliveries.py`.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NotRequired, TypedDict, Unpack
 from uuid import UUID
 
 from worker.domain.ids import ChannelUserId, DeadLetterId, DeliveryId, MessageRowId
 from worker.domain.messages import UNKNOWN_SENDER, Sender
 from worker.domain.states import DeadLetterKind, Resolution
-from worker.store.database import Store
+from worker.store.database import Database, Store
 from worker.store.sql import Connection, sql
 
+# The notice of a refusal is delivered like a reply, in the order of its channel user: of one of 64
+# of the route, so that one that its receiver does not take holds up few others.
 _KEEP = sql("""
-INSERT INTO dead_letters (kind, raw, queue, reason, detail, created_at, task_id, sender)
+WITH told AS (
+    INSERT INTO channel_users AS u (channel, address)
+    SELECT :route, CAST(mod(abs(CAST(hashtext(:place) AS bigint)), 64) AS text)
+    WHERE CAST(:route AS text) IS NOT NULL
+    ON CONFLICT (channel, recipient, address, thread) DO UPDATE SET agent = u.agent
+    RETURNING u.id
+), notice AS (
+    INSERT INTO deliveries (channel_user_id, channel, due_at)
+    SELECT id, :route, service_now() FROM told RETURNING id
+)
+INSERT INTO dead_letters
+    (kind, raw, queue, reason, detail, created_at, task_id, sender, names, notice_id)
 VALUES ('envelope', :raw, :queue, :reason, :detail, service_now(), CAST(:task_id AS uuid),
-    CAST(:sender AS jsonb))
+    CAST(:sender AS jsonb), CAST(:names AS jsonb), (SELECT id FROM notice))
 """)
 _SELECT = """
 SELECT l.id, l.kind, l.message_row_id AS message, l.delivery_id AS delivery, l.raw, l.queue,
@@ -82,24 +97,33 @@ class DeadLetter:
     """The bytes as they arrived: personal data, never for a log."""
 
 
+class KeptEntry(TypedDict):
+    """Bytes that are not a valid envelope."""
+
+    reason: str
+    raw: bytes
+    detail: str
+    """It names the field and the fix, never the value."""
+    queue: str
+    sender: NotRequired[Sender]
+    names: NotRequired[Mapping[str, str] | None]
+    """Of the message, as its producer gave them and `message_outcomes` has them; None = unknown."""
+    route: NotRequired[str | None]
+    """The way out that tells the producer of it; None = none does."""
+
+
 class DeadLetterStore(Store):
-    """Dead letters."""
+    """Dead letters. `refusals`: see `Routing`."""
 
-    def keep(
-        self,
-        *,
-        reason: str,
-        raw: bytes,
-        detail: str,
-        queue: str,
-        sender: Sender = UNKNOWN_SENDER,
-    ) -> None:
-        """Commit bytes that are not a valid envelope. Raises `DatabaseAwayError`.
+    def __init__(self, database: Database, *, refusals: str | None = None) -> None:
+        super().__init__(database)
+        self._refusals = refusals
 
-        `detail` names the field and the fix, never the value.
-        """
+    def keep(self, **letter: Unpack[KeptEntry]) -> None:
+        """Commit bytes that are not a valid envelope, see `keep_on`. Raises `DatabaseAwayError`."""
+        letter.setdefault("route", self._refusals)
         with self._database.statement() as connection:
-            keep_on(connection, reason=reason, raw=raw, detail=detail, queue=queue, sender=sender)
+            keep_on(connection, **letter)
 
     def find(
         self, *, reason: str | None = None, resolved: bool = False, limit: int = 100
@@ -134,16 +158,18 @@ class DeadLetterStore(Store):
         return True
 
 
-def keep_on(
-    connection: Connection,
-    *,
-    reason: str,
-    raw: bytes,
-    detail: str,
-    queue: str,
-    sender: Sender = UNKNOWN_SENDER,
-) -> None:
+def keep_on(connection: Connection, **letter: Unpack[KeptEntry]) -> None:
     """Insert a dead letter within a transaction of the caller."""
-    values = {"raw": raw, "queue": queue, "reason": reason, "detail": detail}
-    headers = json.dumps(dict(sender.headers)) if sender.headers else None
-    connection.execute(_KEEP, values | {"task_id": sender.task_id, "sender": headers})
+    sender = letter.get("sender", UNKNOWN_SENDER)
+    values: dict[str, object] = {
+        name: letter[name] for name in ("reason", "raw", "detail", "queue")
+    }
+    values["task_id"] = sender.task_id
+    values["sender"] = json.dumps(dict(sender.headers)) if sender.headers else None
+    names = letter.get("names")
+    values["names"] = None if names is None else json.dumps(dict(names))
+    # Nobody waits for what no program of ours or of a producer's has sent.
+    has_sender = names is not None or sender.task_id is not None
+    values["route"] = letter.get("route") if has_sender else None
+    values["place"] = values["names"] or sender.task_id or ""
+    connection.execute(_KEEP, values)

@@ -27,9 +27,12 @@ from worker.store.reports.status import StatusStore
 USERS, EACH = int(os.environ.get("EXPLAIN_USERS", "2000")), 5
 SMALL = frozenset({"workers", "gates", "test_clock"})
 """Tables of a few rows: to read them whole costs less than their index. The last is a test's."""
-FOR_PEOPLE = frozenset({"ix_attempt_log_channel_user_id", "ix_dead_letters_message_row_id"})
+FOR_PEOPLE = frozenset(
+    {"ix_attempt_log_channel_user_id", "ix_dead_letters_message_row_id", "ix_dead_letters_names"}
+)
 """The first is read by whoever looks into what happened and, where it is long, by an erasure; the
-second by Postgres itself for each message that an erasure deletes."""
+second by Postgres itself for each message that an erasure deletes; the third by producers who wait,
+through the view `message_outcomes`."""
 OF_THE_VERSION_BEFORE = frozenset({"ix_channel_users_agent_due_at"})
 """Read by the sweeps of workers that do not know yet which users are surplus."""
 DELIVERED = '[channels.web.delivery]\ntask = "t"\nqueue = "q"\n'
@@ -108,7 +111,7 @@ def test_no_scrape_reads_a_whole_table(world: World) -> None:
     def scrape() -> None:
         gauges = GaugeStore(database)
         for part, ask in parts_of(gauges, world.broker_url).items():
-            if part != "broker":
+            if part not in {"broker", "misplaced"}:
                 list(ask())
 
     with open_database(world.database.url) as database:

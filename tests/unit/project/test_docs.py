@@ -20,10 +20,15 @@ from worker.config.agents_file import (
     AgentSection,
     AgentsFile,
     ChannelSection,
-    DeliverySection,
     load_agents,
 )
-from worker.config.sections import BudgetSection, FairnessSection, LimitsSection, ToolSection
+from worker.config.sections import (
+    BudgetSection,
+    DeliverySection,
+    FairnessSection,
+    LimitsSection,
+    ToolSection,
+)
 from worker.config.settings import Settings
 from worker.domain.reasons import DeadLetterReason
 from worker.domain.timing import Timing

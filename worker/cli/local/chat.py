@@ -133,7 +133,8 @@ def _converse(send_line: Callable[[str], None], watch: "OutcomeWatch", timeout_s
 def _reply(ended: "Outcome", shown: set[int]) -> str | None:
     """Return the line to print; None if its turn is `shown`: several messages may share a reply."""
     if ended.text is None or ended.turn is None:
-        return f"[red]no reply: {ended.outcome}[/]"
+        why = f", {escape_for_terminal(ended.detail)}" if ended.detail else ""
+        return f"[red]no reply: {ended.outcome}{why}[/]"
     if ended.turn in shown:
         return None
     shown.add(ended.turn)

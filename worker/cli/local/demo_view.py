@@ -113,7 +113,7 @@ class DemoView:
             ended = self.ended.get(key)
             twice = " [dim](sent twice)[/]" if line.again else ""
             reply, took = _cell(ended, repeated=ended is not None and ended.turn in shown), ""
-            if ended is not None:
+            if ended is not None and ended.accepted_at is not None:
                 took = f"{(ended.finished_at - ended.accepted_at).total_seconds():.2f}"
                 shown.add(ended.turn)
             table.add_row(

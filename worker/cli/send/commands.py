@@ -4,6 +4,8 @@
 import json
 import time
 from collections import Counter
+from contextlib import nullcontext
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal
@@ -18,7 +20,7 @@ from worker.cli.send.message_file import FileSend
 from worker.cli.text import print_json
 
 if TYPE_CHECKING:
-    from message_worker_client import MessageKey, Outcome
+    from message_worker_client import MessageKey, Outcome, Outcomes
 
 _LOOK_EVERY_S: Final = 0.2
 
@@ -91,7 +93,7 @@ def _send(
     flags: dict[str, object], run: FileSend | None, *, wait_s: float | None, as_json: bool
 ) -> None:
     """Send one message, or those of `run`; wait for their outcomes unless `wait_s` is None."""
-    from worker.cli.send.producer import check, producer
+    from worker.cli.send.producer import check, outcomes_in, producer
     from worker.config.agents_file import load_agents
     from worker.config.settings import settings_for
 
@@ -106,26 +108,34 @@ def _send(
             raise MisuseError(f"not sent: {error}") from None
     else:
         keys, envelopes = run.keys, run.envelopes(key_of)
-    with producer(settings.broker_url) as queue:
-        queue.send_many(envelopes)
+    waits = nullcontext(None) if wait_s is None else outcomes_in(settings.database_url)
+    with waits as outcomes:
+        with producer(settings.broker_url) as queue:
+            queue.send_many(envelopes)
+        report = _sent(keys, run, shown=not as_json)
+        if outcomes is not None and wait_s is not None:
+            _await_outcomes(outcomes, keys, report, timeout_s=wait_s, as_json=as_json)
+        elif as_json:
+            print_json(report)
+    if run is not None and run.refused:
+        raise CommandError(f"{run.refused} lines of {run.file.name} were not sent")
+
+
+def _sent(keys: "list[MessageKey]", run: FileSend | None, *, shown: bool) -> dict[str, object]:
+    """Report what was sent; `shown`: print a line of it, too."""
     if run is None:
         line = f"sent, message_id {escape_for_terminal(keys[0].message_id)}"
         report: dict[str, object] = {"sent": 1, "message_id": keys[0].message_id}
     else:
         line = f"{len(keys)} sent, {run.refused} not sent"
         report = {"sent": len(keys), "not_sent": run.refused}
-    if not as_json:
+    if shown:
         print_line(line)
-    elif wait_s is None:
-        print_json(report)
-    if wait_s is not None:
-        _await_outcomes(settings.database_url, keys, report, timeout_s=wait_s, as_json=as_json)
-    if run is not None and run.refused:
-        raise CommandError(f"{run.refused} lines of {run.file.name} were not sent")
+    return report
 
 
 def _await_outcomes(
-    database_url: str,
+    outcomes: "Outcomes",
     keys: "list[MessageKey]",
     report: dict[str, object],
     *,
@@ -133,29 +143,35 @@ def _await_outcomes(
     as_json: bool,
 ) -> None:
     """Print what became of them. Raises `CommandError` if some have no outcome in time."""
-    from worker.cli.send.producer import OutcomeWatch, outcomes_in
+    from worker.cli.send.producer import OutcomeWatch
 
     ended: list[Outcome] = []
     deadline = time.monotonic() + timeout_s
-    with outcomes_in(database_url) as outcomes:
-        watch = OutcomeWatch(outcomes, keys)
-        with progress_bar("outcomes", len(watch.open)) as tick:
-            while watch.open:
-                new = watch.look()
-                tick(len(new))
-                ended += [outcome for _, outcome in new]
-                if not watch.open or time.monotonic() > deadline:
-                    break
-                time.sleep(_LOOK_EVERY_S)
+    watch = OutcomeWatch(outcomes, keys)
+    with progress_bar("outcomes", len(watch.open)) as tick:
+        while watch.open:
+            new = watch.look()
+            tick(len(new))
+            ended += [outcome for _, outcome in new]
+            if not watch.open or time.monotonic() > deadline:
+                break
+            time.sleep(_LOOK_EVERY_S)
     counts = Counter(one.outcome for one in ended)
+    refused = [one for one in ended if one.message is None]
     reply = ended[0].text if len(keys) == 1 and ended else None
     if as_json:
         waited = {"outcomes": counts, "without_outcome": len(watch.open)}
+        waited["refused"] = [asdict(one) for one in refused]
         print_json(report | waited | ({"reply": reply} if len(keys) == 1 else {}))
     else:
         print_line(", ".join(f"{n} {name}" for name, n in counts.items()) or "no outcome yet")
         if reply is not None:
             print_line(f"reply: {escape_for_terminal(reply)}")
+    if refused:
+        first = refused[0]
+        raise CommandError(
+            f"{len(refused)} refused: {first.detail} (worker dead-letters show {first.dead_letter})"
+        )
     if watch.open:
         raise CommandError(
             f"{len(watch.open)} without an outcome after {timeout_s:g} s. `worker status` "

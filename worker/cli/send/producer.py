@@ -66,9 +66,10 @@ class OutcomeWatch:
 
 @contextmanager
 def outcomes_in(database_url: str) -> Iterator[Outcomes]:
-    """Open the outcomes for reading. Raises `CommandError` if Postgres is away."""
+    """Open the outcomes before anything is sent. Raises `CommandError` if Postgres is away."""
     try:
         with Outcomes(database_url) as outcomes:
+            outcomes.forget_refusals()
             yield outcomes
     except ProducerError as error:
         raise CommandError(f"{error}. Is it running, and is DATABASE_URL right?") from None

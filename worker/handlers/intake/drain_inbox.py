@@ -7,7 +7,7 @@ from message_worker_client.envelope import EnvelopeError, read_envelope
 from worker.domain.errors import RetryableError
 from worker.domain.messages import Held
 from worker.domain.routing import Routing
-from worker.handlers.intake.route import parse_and_route
+from worker.handlers.intake.route import names_in, parse_and_route
 from worker.handlers.telemetry.intake import (
     accept_span,
     record_accepted,
@@ -58,7 +58,10 @@ class DrainInbox:
                 task_id=row.task_id and str(row.task_id),
             )
         except EnvelopeError as error:
-            return Refused(reason=error.reason, detail=str(error))
+            names = names_in(row.content, self.routing)
+            return Refused(
+                reason=error.reason, detail=str(error), names=names, route=self.routing.refusals
+            )
         # A span for each message, though a transaction commits a batch: each begins a trace.
         with accept_span(queue=QUEUE, parent=None):
             return message, traces.current_traceparent()

@@ -13,7 +13,7 @@ from worker.domain.results import WAITING
 from worker.domain.routing import Routing
 from worker.domain.turns.claim import Settled
 from worker.handlers.intake.accept import commit
-from worker.handlers.intake.route import parse_and_route
+from worker.handlers.intake.route import names_in, parse_and_route
 from worker.handlers.telemetry.intake import (
     accept_span,
     record_accepted,
@@ -70,8 +70,14 @@ class ReceiveEnvelope:
         except EnvelopeError as error:
             reason = DeadLetterReason(error.reason)
             detail = str(error)
+            content = raw()
             self.dead_letters.keep(
-                reason=reason, raw=raw(), detail=detail, queue=queue, sender=sender
+                reason=reason,
+                raw=content,
+                detail=detail,
+                queue=queue,
+                sender=sender,
+                names=names_in(content, self.routing),
             )
             record_refused(reason, detail=detail, queue=queue, traceparent=traceparent)
             result = f"refused {error.reason} {error.field}"

@@ -4,12 +4,20 @@ import re
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from difflib import get_close_matches
-from typing import Final
+from typing import Any, Final
 
-from message_worker_client.envelope import Envelope, EnvelopeError, parse_envelope
+from message_worker_client.envelope import (
+    MAX_KEY_BYTES,
+    Envelope,
+    EnvelopeError,
+    parse_envelope,
+)
+from message_worker_client.envelope.storable import is_storable
+from worker.domain.marks import normalized
 from worker.domain.messages import Attachment, ChannelAddress, NewMessage
 from worker.domain.reasons import DeadLetterReason
 from worker.domain.routing import ChannelPolicy, Routing, UnknownAgentError
+from worker.queue.unwrap import envelope_in
 
 UNSUPPORTED_ATTACHMENT = "unsupported_attachment"
 """Outcome of a message with an attachment other than an image, on a channel that skips those."""
@@ -96,6 +104,34 @@ def channel_address(envelope: Envelope, policy: ChannelPolicy) -> ChannelAddress
         address=address,
         thread=envelope.thread,
     )
+
+
+def names_in(raw: bytes, routing: Routing) -> dict[str, str] | None:
+    """Return the names under which a producer looks for a message that was refused.
+
+    They are those of `message_outcomes`; None = the bytes do not hold all of them.
+    """
+    try:
+        document = envelope_in(raw)
+        envelope = parse_envelope(document)
+        who = channel_address(envelope, routing.channel(envelope.channel))
+    except LookupError:
+        return None
+    except EnvelopeError:
+        return _names_as_given(document) if isinstance(document, dict) else None
+    return who.as_producers_name_it() | {"message_id": envelope.message_id}
+
+
+def _names_as_given(document: dict[str, Any]) -> dict[str, str] | None:
+    names = {"recipient": "", "thread": ""}
+    for name in ("channel", "recipient", "user", "thread", "message_id"):
+        value = document.get(name, names.get(name))
+        if not isinstance(value, str) or not is_storable(value):
+            return None
+        names[name] = normalized("NFC", value)
+        if len(names[name].encode()) > MAX_KEY_BYTES:
+            return None
+    return names
 
 
 def _why_skipped(

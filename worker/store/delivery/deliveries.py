@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from worker.domain.deliveries import ClaimedDelivery, OutgoingReply
+from worker.domain.deliveries import ClaimedDelivery, OutgoingReply, Refusal
 from worker.domain.errors import StaleLeaseError
 from worker.domain.ids import ChannelUserId
 from worker.domain.states import DeliveryState
@@ -32,7 +32,7 @@ WITH head AS (
 SELECT c.id AS delivery_id, c.channel_user_id AS user_id, c.idempotency_key,
     c.lease_token AS token, c.begun AS attempts, c.interrupted, c.created_at,
     CASE WHEN c.begun > 0 THEN c.first_attempt_at END AS first_attempt_at,
-    service_now() AS now, r.text, r.turn_id, c.channel AS policy_name,
+    service_now() AS now, coalesce(r.text, '') AS text, r.turn_id, c.channel AS policy_name,
     u.channel, u.recipient, u.address, u.thread,
     u.paused_at IS NOT NULL AND r.source <> 'human' AS paused,
     ARRAY(SELECT m.message_id FROM messages m WHERE m.turn_id = r.turn_id
@@ -42,21 +42,24 @@ SELECT c.id AS delivery_id, c.channel_user_id AS user_id, c.idempotency_key,
     (SELECT m.traceparent FROM messages m
      WHERE m.turn_id = r.turn_id AND m.traceparent IS NOT NULL
      ORDER BY m.order_at, m.seq LIMIT 1) AS traceparent,
-    EXISTS (SELECT FROM gates g WHERE g.name = 'webhook:' || c.channel) AS failing
-FROM claimed c JOIN replies r ON r.id = c.reply_id JOIN channel_users u ON u.id = c.channel_user_id
+    EXISTS (SELECT FROM gates g WHERE g.name = 'webhook:' || c.channel) AS failing,
+    l.id AS dead_letter, l.reason, l.detail, l.queue, l.task_id, l.names
+FROM claimed c JOIN channel_users u ON u.id = c.channel_user_id
+    LEFT JOIN replies r ON r.id = c.reply_id LEFT JOIN dead_letters l ON l.notice_id = c.id
 """)
-# A rejected reply becomes a dead letter at once: another attempt would be rejected, too.
+# A rejected reply becomes a dead letter at once: another attempt would be rejected, too. A refusal
+# that cannot be told is one already.
 _END = sql("""
 WITH ended AS (
     UPDATE deliveries SET state = :state, lease_until = NULL, provider_id = :provider_id,
         provider_status = :provider_status,
         due_at = CASE WHEN :again THEN service_now() + :wait END,
         finished_at = CASE WHEN NOT :again THEN service_now() END
-    WHERE id = :id AND lease_token = :token RETURNING id
+    WHERE id = :id AND lease_token = :token RETURNING id, reply_id
 ), letter AS (
     INSERT INTO dead_letters (kind, delivery_id, reason, detail, created_at)
     SELECT 'delivery', id, 'delivery_rejected', coalesce(:provider_status, ''), service_now()
-    FROM ended WHERE :state = 'failed'
+    FROM ended WHERE :state = 'failed' AND reply_id IS NOT NULL
 )
 SELECT id FROM ended
 """)
@@ -89,6 +92,7 @@ class DeliveryStore(Store):
             return None
         # Not the trace context of the message: an attempt has one of its own.
         more = {"to": address_of(row), "metadata": row.metadata or {}, "traceparent": None}
+        more["refusal"] = None if row.dead_letter is None else value_of(Refusal, row)
         return value_of(ClaimedDelivery, row, reply=value_of(OutgoingReply, row, **more))
 
     def end(

@@ -6,7 +6,7 @@ database's clock has reached it.
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -15,7 +15,7 @@ import psycopg
 from message_worker_client.envelope.wire import HEAD_BYTES, MAX_ENTRY_BYTES, cut_to_head
 from message_worker_client.postgres import Address
 from worker.domain.errors import named
-from worker.domain.messages import Accepted, Held, NewMessage
+from worker.domain.messages import Accepted, Held, NewMessage, Sender
 from worker.domain.reasons import DeadLetterReason as Reason
 from worker.net.clock import boottime
 from worker.observability.logs import log
@@ -70,6 +70,9 @@ class Refused:
 
     reason: str
     detail: str
+    names: Mapping[str, str] | None = None
+    """See `KeptEntry`, as for `route`."""
+    route: str | None = None
 
 
 Judged: TypeAlias = tuple[NewMessage, str | None] | Refused
@@ -166,7 +169,16 @@ def _take_apart(connection: Connection, row: Row, judge: Judge) -> Taken:
 
 
 def _set_aside(connection: Connection, row: Row, refused: Refused) -> Refused:
-    keep_on(connection, reason=refused.reason, raw=row.content, detail=refused.detail, queue=QUEUE)
+    keep_on(
+        connection,
+        reason=refused.reason,
+        raw=row.content,
+        detail=refused.detail,
+        queue=QUEUE,
+        sender=Sender(task_id=row.task_id and str(row.task_id)),
+        names=refused.names,
+        route=refused.route,
+    )
     return refused
 
 

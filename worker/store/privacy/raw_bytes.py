@@ -27,7 +27,15 @@ WHERE {content} IS NOT NULL AND id > :after ORDER BY id LIMIT :limit
 """)
     for table, content in _CONTENT.items()
 }
-_DELETE = {table: sql(f"DELETE FROM {table} WHERE id = ANY(:ids)") for table in _CONTENT}
+# The notice of a refusal would have nothing to tell any more.
+_NOTICES = """
+WITH notices AS (DELETE FROM deliveries
+    WHERE id IN (SELECT notice_id FROM dead_letters WHERE id = ANY(:ids)))
+"""
+_DELETE = {
+    table: sql(f"{_NOTICES * (table == 'dead_letters')} DELETE FROM {table} WHERE id = ANY(:ids)")
+    for table in _CONTENT
+}
 
 
 class RawStore(Store):

@@ -108,7 +108,9 @@ _COUNT_LETTERS = sql(f"SELECT count(*) AS dead_letters {_LETTERS}")
 _DROP_LETTERS = sql(f"""
 WITH gone AS (
     DELETE FROM dead_letters WHERE id IN (SELECT id {_LETTERS} ORDER BY id LIMIT :limit)
-    RETURNING 1
+    RETURNING notice_id
+), notices AS (
+    DELETE FROM deliveries WHERE id IN (SELECT notice_id FROM gone)
 )
 SELECT count(*) AS dead_letters, count(*) AS seen FROM gone
 """)

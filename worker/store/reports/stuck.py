@@ -66,7 +66,7 @@ WHERE u.due_at IS NULL AND u.diverged_at IS NULL AND waiting.since <= service_no
     StuckKind.DELIVERY: sql(f"""
 SELECT d.channel_user_id AS "user", d.due_at AS since, count(*) OVER () AS all_of_kind,
     (SELECT min(m.id) FROM messages m WHERE m.turn_id = r.turn_id) AS message
-FROM deliveries d JOIN replies r ON r.id = d.reply_id
+FROM deliveries d LEFT JOIN replies r ON r.id = d.reply_id
 WHERE d.due_at <= service_now() - :after AND {CAN_BE_CLAIMED} ORDER BY d.due_at LIMIT :limit
 """),
 }

@@ -3,7 +3,7 @@
 from datetime import date, datetime
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, Date, ForeignKey, Index, LargeBinary, SmallInteger
+from sqlalchemy import CheckConstraint, Date, ForeignKey, Index, LargeBinary, SmallInteger, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -50,6 +50,13 @@ class DeadLetter(Base):
             "ix_dead_letters_message_row_id", "message_row_id", when="message_row_id IS NOT NULL"
         ),
         partial("ix_dead_letters_delivery_id", "delivery_id", when="delivery_id IS NOT NULL"),
+        partial("uq_dead_letters_notice_id", "notice_id", when="notice_id IS NOT NULL"),
+        # For the view `message_outcomes`, which a waiting producer reads several times a second.
+        Index(
+            "ix_dead_letters_names",
+            text("(names ->> 'message_id')"),
+            postgresql_where=text("names IS NOT NULL"),
+        ),
     )
 
     id: Mapped[BigIntKey]
@@ -67,6 +74,10 @@ class DeadLetter(Base):
     """The Celery task that brought the entry; NULL = none, or not known."""
     sender: Mapped[dict[str, str] | None] = mapped_column(JSONB)
     """Headers of the sender: `task`, `origin`, `lang`, `traceparent`."""
+    names: Mapped[dict[str, str] | None] = mapped_column(JSONB)
+    """`channel`, `recipient`, `user`, `thread` and `message_id` of a refused message."""
+    notice_id: Mapped[int | None] = mapped_column(ForeignKey("deliveries.id"))
+    """The delivery that tells its producer of it."""
     resolution: Mapped[str | None]
     resolved_at: Mapped[datetime | None]
 

@@ -185,7 +185,8 @@ class Delivery(Base):
     )
 
     id: Mapped[BigIntKey]
-    reply_id: Mapped[int] = mapped_column(ForeignKey("replies.id"), unique=True)
+    reply_id: Mapped[int | None] = mapped_column(ForeignKey("replies.id"), unique=True)
+    """NULL = it tells a producer of a refusal: the dead letter that names it as its notice."""
     channel_user_id: Mapped[int] = mapped_column(ForeignKey("channel_users.id"))
     channel: Mapped[str]
     """The channel, or `route:NAME`, whose configuration the delivery follows."""
