@@ -110,7 +110,7 @@ def reading(world: World, request: pytest.FixtureRequest) -> Iterator[tuple[str,
 
 def live_a_day(world: World, worker: HandDrivenWorker, *, address: str) -> None:
     def say(text: str, **more: object) -> None:
-        worker.receive(world.envelope(text, user=address, **more))
+        worker.receive(world.envelope(text, user=address, channel="web", **more))
         settle_down(world, worker)
 
     worker.service.background.workers.beat()
