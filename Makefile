@@ -24,7 +24,7 @@ unexport VIRTUAL_ENV
 export UV_COMPILE_BYTECODE := 1
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo up unit test test-all check chaos fuzz scenarios mutants bench fmt reference dist lock clean
+.PHONY: help demo up unit test test-all check chaos fuzz scenarios mutants matrix bench fmt reference dist lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -67,6 +67,9 @@ scenarios: $(SYNCED) ## Run the long fault scenarios one after the other (NAME=f
 
 mutants: $(SYNCED) ## Remove one protection at a time: a test must fail each time
 	@$(RUN) python tests/mutants/run.py
+
+matrix: $(SYNCED) ## Run the demo and the fault smoke over other versions of Python, Postgres, Redis
+	@$(RUN) python -m tests.matrix.run
 
 FULL ?=
 bench: $(SYNCED) ## Measure speed and size against the bars (FULL=1 for everything, over an hour)

@@ -52,7 +52,10 @@ def sandbox_dir() -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def shared_postgres(servers_dir: Path) -> Iterator[EmbeddedPostgres]:
     """The server behind `database_url`, with the migrated template in it."""
-    with EmbeddedPostgres(servers_dir / "postgres", fast=True) as server:
+    programs = os.environ.get("MATRIX_POSTGRES")
+    with EmbeddedPostgres(
+        servers_dir / "postgres", fast=True, programs=Path(programs) if programs else None
+    ) as server:
         make_template(server)
         yield server
 

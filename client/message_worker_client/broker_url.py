@@ -17,6 +17,14 @@ from typing import Any, Final
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 _SCHEMES: Final = ("redis", "rediss", "amqp", "amqps")
+_UNSUPPORTED: Final = {
+    "sentinel": "Redis Sentinel is not supported, use an address that follows the master: ",
+    "cluster": "Redis Cluster is not supported, use one Redis: ",
+    "socket": "a unix socket is not supported, use a port: ",
+    "unix": "a unix socket is not supported, use a port: ",
+    "valkey": "Valkey speaks Redis' protocol, write redis://: ",
+}
+"""Part of a scheme -> what is said of it, see docs/reference/versions.md."""
 _WITH_TLS: Final = ("rediss", "amqps")
 _VERIFY: Final = {
     "required": ssl.CERT_REQUIRED,
@@ -93,8 +101,10 @@ def read_broker_url(text: str) -> BrokerUrl:
     """
     if re.search(r"[\s\x00-\x1f\x7f]", text):
         raise ValueError("it has a blank or a line break: leave it out, or write it as %20")
-    if text.partition("://")[0] not in _SCHEMES:
-        raise ValueError("give redis://host:6379/0, rediss://…, amqp://… or amqps://…")
+    scheme = text.partition("://")[0]
+    if scheme not in _SCHEMES:
+        why = next((why for part, why in _UNSUPPORTED.items() if part in scheme.lower()), "")
+        raise ValueError(f"{why}give redis://host:6379/0, rediss://…, amqp://… or amqps://…")
     first, *others = [_read_one(part) for part in text.split(";")]
     # kombu takes the options of TLS for all alternatives alike.
     if any((one.is_amqp, one.tls) != (first.is_amqp, first.tls) for one in others):

