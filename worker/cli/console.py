@@ -6,8 +6,9 @@ What is printed through `out` and `err` passes `visible` even where a caller for
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from typing import Final
 
-from rich.console import Console, ConsoleOptions, RenderableType
+from rich.console import Console, ConsoleDimensions, ConsoleOptions, RenderableType
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.segment import Segment
@@ -15,9 +16,18 @@ from rich.table import Table
 
 from worker.cli.text import one_line, visible
 
+_WHOLE: Final = 100_000
+"""Columns of a file or a pipe: no line of a command is longer."""
+
 
 class _SafeConsole(Console):
     """A console that shows each character of a text and sends none of them as a command."""
+
+    @property  # type: ignore[misc] # nobody sets it
+    def size(self) -> ConsoleDimensions:
+        """Rich's own; a file or a pipe has no width, so nothing is cut or wrapped there."""
+        size = super().size
+        return size if self.is_terminal else size._replace(width=_WHOLE)
 
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None

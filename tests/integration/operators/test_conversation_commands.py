@@ -138,6 +138,13 @@ def test_a_thread_stands_beside_our_turns_and_texts_only_where_asked_for(world: 
         assert not any(one in said for one in ("hello", "stranger", "open?", USER))
     by_id = told(world, "conversations", "show", newest(world), "--texts")
     assert [row["text"] for row in by_id["rows"]][2:] == ["a stranger's words", "are you open?"]
+    *_, asked, answer, foreign, ours = run(
+        world, "conversations", "show", WHO, "--texts"
+    ).stdout.splitlines()
+    assert asked == "user>      hello"
+    assert answer.startswith("assistant> ")
+    assert foreign == "user>      a stranger's words  (only there)"
+    assert ours == "user>      are you open?  (only here, turn 2 open)"
 
 
 def test_what_a_stranger_wrote_in_between_makes_the_turns_after_it_differ(world: World) -> None:

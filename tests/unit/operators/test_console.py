@@ -145,6 +145,20 @@ def test_what_everybody_writes_is_printed_as_it_is(way: Way, printed: io.StringI
     assert text in printed.getvalue()
 
 
+def test_a_pipe_gets_whole_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = io.StringIO()
+    monkeypatch.setattr(console.out, "_file", text)
+    monkeypatch.setenv("COLUMNS", "20")
+    row = {
+        "id": "7",
+        "detail": "metadata.order: input should be a string; " * 5 + "end",
+        "why": "x" * 300,
+    }
+    console.print_table(list(row), [row], none="")
+    (line,) = [line for line in text.getvalue().splitlines() if "7" in line]
+    assert all(value in line for value in row.values())
+
+
 # Programs for programs: a document of their own, in ASCII.
 _OTHERS = {"check_celery.py", "errors.py", "text.py"}
 

@@ -105,7 +105,10 @@ def test_every_command_and_option_shown_exists(shown: str) -> None:
     known = {"--help", "-h"} | {name for one in GROUP.params for name in one.opts}
     if not words[0].startswith("-"):
         assert words[0] in GROUP.commands
-        known |= {name for one in GROUP.commands[words[0]].params for name in one.opts}
+        command = GROUP.commands[words[0]]
+        if words[1:] and words[1] in getattr(command, "commands", ()):
+            command = command.commands[words[1]]
+        known |= {name for one in command.params for name in one.opts}
     assert {word.partition("=")[0] for word in words if word.startswith("-")} <= known
 
 

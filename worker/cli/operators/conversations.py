@@ -1,5 +1,6 @@
 """The commands about conversations: list, show, reset and adopt them; and `worker say`."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Final
@@ -7,7 +8,7 @@ from uuid import UUID, uuid4
 
 import typer
 
-from worker.cli.console import cell, print_line, print_table
+from worker.cli.console import cell, escape_for_terminal, print_line, print_table
 from worker.cli.errors import CommandError, MisuseError
 from worker.cli.operators.context import NobodyError, an_operator, one_user, until_free
 from worker.cli.options import Json, Limit, User
@@ -66,7 +67,10 @@ def show_conversation(
     texts: Annotated[bool, typer.Option("--texts", help="Also the texts of messages.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Show Telnyx's thread beside our turns: rows that match, and rows that one side lacks."""
+    """Show Telnyx's thread beside our turns: rows that match, and rows that one side lacks.
+
+    With --texts it reads like a chat, with a note where the two sides differ.
+    """
     with an_operator() as operator:
         mapping = _mapping(operator, who, agent)
         try:
@@ -80,8 +84,12 @@ def show_conversation(
         return
     for name, value in asdict(mapping).items():
         print_line(f"{name:<19} {cell(value)}")
-    columns = ["verdict", "role", "chars", "turn", "state", "landed", "calls", "source", "delivery"]
-    print_table(columns + ["text"] * texts, rows, "neither side has anything")
+    if texts:
+        for row in rows:
+            _print_spoken(row)
+        return
+    columns = ("verdict", "role", "chars", "turn", "state", "landed", "calls", "source", "delivery")
+    print_table(columns, rows, "neither side has anything")
 
 
 @conversations.command("reset")
@@ -222,6 +230,18 @@ def _mapping(operator: "Operator", who: str, agent: str | None) -> "Conversation
         names = ", ".join(one.agent for one in found)
         raise MisuseError(f"several are open: give --agent, one of {names}")
     return found[0]
+
+
+def _print_spoken(row: Mapping[str, object]) -> None:
+    """Print one message as a chat shows it; further lines of its text stay below the first."""
+    verdict = row["verdict"]
+    who = "staff" if verdict == "said" else row["role"] or "user"
+    turn = f", turn {row['turn']} {row['state']}" if row["turn"] else ""
+    note = "" if verdict in {"matches", "answer", "said"} else f"  [dim]({verdict}{turn})[/]"
+    first, *more = str(row["text"]).split("\n")
+    print_line(f"{f'{who}>':<10} {escape_for_terminal(first)}{note}")
+    for line in more:
+        print_line(f"{'':<10} {escape_for_terminal(line)}")
 
 
 def _row(row: "ComparedRow", *, texts: bool) -> dict[str, object]:
