@@ -30,10 +30,10 @@ help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(SYNCED) ## Start everything on this machine and show messages being answered
-	@$(RUN) worker demo
+	@.venv/bin/worker demo
 
 up: $(SYNCED) ## Run worker and Flower in the foreground; embed servers that are not configured
-	@$(RUN) worker up
+	@.venv/bin/worker up
 
 unit: $(SYNCED) ## Run the pure tests: no server, no child process, seconds
 	@$(RUN) pytest -n 2 tests/unit

@@ -34,6 +34,12 @@ NOWHERE: Final[Mapping[str, object]] = {
     "namespace": UUID(int=0),
 }
 """Values that lead nowhere, for settings that a command does not need."""
+_SERVERS: Final = ("DATABASE_URL", "BROKER_URL")
+_WRITTEN: Final = (
+    *(*_SERVERS, "DATABASE_PREPARE"),
+    *("TELNYX_BASE_URL", "TELNYX_API_KEY", "NAMESPACE"),
+)
+"""What `worker up` writes to the sandbox's file `env`."""
 SECRETS: Final = tuple(name for name in NOWHERE if name != "namespace")
 """Settings that hold a password or a key; each may come from a file instead."""
 
@@ -204,7 +210,9 @@ def read_settings(*needs: Need) -> tuple[Settings, dict[str, str]]:
     Returns with them, for each field that is missing or wrong, one line that names the fix.
     """
     # Empty counts as not set: a compose file passes unset variables on as empty ones.
-    given = {**_sandbox(), **{name: text for name, text in os.environ.items() if text}}
+    own, sandbox = {name: text for name, text in os.environ.items() if text}, _sandbox()
+    _refuse_ended_sandbox(own, sandbox)
+    given = {**sandbox, **own}
     values, wrong = dict[str, Any](NOWHERE), dict[str, str]()
     for one in fields(Settings):
         # Of what is not needed, a fault must not stop the command.
@@ -231,6 +239,25 @@ def _value(one: Field[Any], given: Mapping[str, str]) -> object:
         # Unchained: nothing of a password in a traceback.
         fault = str(error)
     raise SettingsError(f"{name}: {fault}")
+
+
+def _refuse_ended_sandbox(own: Mapping[str, str], sandbox: Mapping[str, str]) -> None:
+    """Raise `SettingsError` if a shell still has the addresses of an earlier `worker up`.
+
+    The namespace, made once for each folder, shows where they came from.
+    """
+    namespace = None
+    with suppress(OSError):
+        namespace = (sandbox_dir() / "namespace").read_text(encoding="utf-8").strip()
+    # A running sandbox names the servers that it embeds; others are the user's own.
+    servers = {name: sandbox.get(name) for name in _SERVERS if name in sandbox or not sandbox}
+    has_stale = any(own.get(name, found) != found for name, found in servers.items())
+    if namespace and own.get("NAMESPACE") == namespace and has_stale:
+        raise SettingsError(
+            f"this shell has the addresses of an earlier `worker up` in {sandbox_dir()}: run "
+            f"`unset {' '.join(name for name in _WRITTEN if name in own)}`; then commands here "
+            "use the `worker up` that runs, and `worker up` starts one"
+        )
 
 
 def _sandbox() -> dict[str, str]:

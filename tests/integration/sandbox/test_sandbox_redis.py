@@ -78,6 +78,17 @@ def test_data_are_kept_between_starts(tmp_path: Path) -> None:
         assert client.get("kept") == "7"
 
 
+def test_the_url_is_kept_between_starts_while_its_port_is_free(tmp_path: Path) -> None:
+    with EmbeddedRedis(tmp_path / "redis") as server:
+        noted = server.url
+    with EmbeddedRedis(tmp_path / "redis") as server:
+        assert server.url == noted
+    taken = socket.create_server(("127.0.0.1", urlsplit(noted).port or 0))
+    with taken, EmbeddedRedis(tmp_path / "redis") as server, connect(server) as client:
+        assert server.url != noted
+        assert client.ping()
+
+
 def test_a_restart_waits_for_its_port(redis_server: EmbeddedRedis) -> None:
     redis_server.stop()
     port = redis_server.port

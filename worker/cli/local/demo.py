@@ -14,10 +14,10 @@ from typing import Final, TypeAlias
 from message_worker_client import MessageKey, Outcome, Outcomes, Producer
 from message_worker_client.envelope.wire import INBOUND
 from worker.bootstrap.reports import open_database
-from worker.cli.console import print_line
+from worker.cli.console import escape_for_terminal, print_line
 from worker.cli.errors import CommandError
 from worker.cli.local.demo_view import CAROL, SCRIPT, DemoView
-from worker.cli.local.service import SERVERS, attached, service
+from worker.cli.local.service import SERVERS, TRY_IT, as_typed, attached, service
 from worker.cli.send.producer import OutcomeWatch, broker_is_away, check, outcomes_in, producer
 from worker.config.agents_file import load_agents
 from worker.config.settings import sandbox_dir
@@ -61,14 +61,22 @@ def run() -> None:
         print_line(
             f"\n[green]All promises were kept[/], {time.monotonic() - began:.1f} s in all.\n"
         )
+    _print_commands(escape_for_terminal(as_typed()), was_running=was_running)
+
+
+def _print_commands(worker: str, *, was_running: bool) -> None:
+    print_line("Talk to it yourself:")
+    print_line(f"  {worker} chat")
     if not was_running:
-        print_line(
-            "worker up       start the service here, with Flower to watch it (Ctrl-C stops it)"
-        )
-    print_line("worker chat     talk to it yourself")
-    print_line("worker send     queue one message, or a file of them: worker send --help")
-    print_line("worker status   what it is doing now")
-    print_line("README.md       how to send from your own service; docs/ for the rest")
+        print_line("Start the service here, with Flower to watch it (Ctrl-C stops it):")
+        print_line(f"  {worker} up")
+        print_line("While it runs, in a second terminal in this folder:")
+    else:
+        print_line("Send a message, see what the service does:")
+    print_line(f"  {worker} {TRY_IT}")
+    print_line(f"  {worker} status")
+    print_line("The fields of a message that your own program sends:")
+    print_line(f"  {worker} schema")
 
 
 def _play(queue: Producer, outcomes: Outcomes, routing: Routing) -> DemoView:

@@ -7,6 +7,8 @@ never otherwise: production does not install its packages.
 
 import os
 import secrets
+import shlex
+import shutil
 import signal
 import socket
 import sys
@@ -52,6 +54,27 @@ SERVERS: Final[Mapping[str, Need]] = {
     "simulator": "telnyx_api_key",
 }
 """The servers that can be embedded, each with the setting that names a configured one."""
+
+
+TRY_IT: Final = "send --channel sms --user +13125550001 --text Hello --wait"
+"""A command with a reply, for a service that has just started."""
+
+
+def as_typed() -> str:
+    """Return what the user's other shells take for `worker`: the name, or a path to it.
+
+    Our own environment is on PATH here alone, if it was activated or `uv run` has put it there.
+    """
+    program = Path(sys.argv[0]).absolute()
+    if program.name != "worker":
+        return f"{shlex.quote(sys.executable)} -m worker"
+    ours = str(Path(sys.prefix, "bin")) if sys.prefix != sys.base_prefix else None
+    path = os.pathsep.join(one for one in os.get_exec_path() if one != ours)
+    found = shutil.which("worker", path=path)
+    if found is not None and program.samefile(found):
+        return "worker"
+    here = Path.cwd()
+    return shlex.quote(str(program.relative_to(here) if here in program.parents else program))
 
 
 def not_configured() -> frozenset[str]:

@@ -7,6 +7,7 @@
 Promises: the worker stops first, then Flower, then the embedded servers; no process stays.
 """
 
+import os
 import signal
 import time
 from collections.abc import Collection, Sequence
@@ -18,7 +19,7 @@ import typer
 from rich.panel import Panel
 from rich.table import Table
 
-from worker.cli.console import out, print_line
+from worker.cli.console import escape_for_terminal, out, print_line
 from worker.cli.errors import CommandError
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ def up(*, migrate: _Migrate = False, flower: _Flower = True, flower_port: _Flowe
         stack.callback(worker.stop, service.COLD_STOP_S)
         service.await_worker(settings.database_url, worker, None)
         out.print(_banner(servers, flower_at, folder, redis_version))
+        _print_commands(whole=len(servers) == len(service.SERVERS))
         stops = _counted_stops()
         _supervise(worker, flower_child, stops)
         print_line("stopping: replies in flight are finished first (Ctrl-C again: at once) …")
@@ -111,9 +113,15 @@ def _banner(
         password = flower.password if flower.generated else "(as in FLOWER_BASIC_AUTH)"
         table.add_row("Flower", f"http://127.0.0.1:{flower.port}")
         table.add_row("", f"user {flower.user}  password {password}")
-    table.add_row("", "")
-    table.add_row("try it", "in a second terminal, in this folder:")
-    table.add_row("", "[bold]worker send --channel sms --user +13125550001 --text Hello --wait[/]")
-    table.add_row("", "[bold]worker chat[/]   [bold]worker status[/]")
     table.add_row("stop", "Ctrl-C")
     return Panel(table, title="the service is up", expand=False)
+
+
+def _print_commands(*, whole: bool) -> None:
+    """Print what to type next, without a frame, which would break long lines."""
+    from worker.cli.local.service import TRY_IT, as_typed
+
+    settings = "" if whole and "SANDBOX_DIR" not in os.environ else ", with the same settings"
+    print_line(f"Try it in a second terminal, in this folder{settings}:")
+    for command in (TRY_IT, "chat", "status"):
+        print_line(f"  [bold]{escape_for_terminal(as_typed())} {command}[/]")
