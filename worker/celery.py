@@ -146,7 +146,7 @@ def _build() -> WorkerApp:
             detail=entry.detail,
             queue=entry.queue,
             sender=entry.sender,
-            names=names_in(entry.raw, built.service.receive.routing),
+            names=names_in(entry.raw, built.service.receive.routing()),
         )
 
     # The order matters: Celery caches the task class with the first task.

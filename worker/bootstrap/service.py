@@ -56,6 +56,7 @@ class Service:
     deliver: DeliverReplies
     dead_letters: DeadLetterStore
     background: Background
+    reload_agents: Callable[[], None]
     start_telemetry: Callable[[], None]
     close: Callable[[], None]
 
@@ -71,7 +72,7 @@ def build_service(
     deliveries = DeliveryStore(shared.database, lease_s=DEADLINE_S + shared.timing.lease_margin_s)
     deliver = _deliver(shared, deliveries, broker, channels or {})
     answer = _answer(shared, broker)
-    dead_letters = DeadLetterStore(shared.database, refusals=shared.routing.refusals)
+    dead_letters = DeadLetterStore(shared.database, refusals=shared.agents.routing.refusals)
     # Not on Celery's pool: a burst of retries must not take the threads of intake and turns.
     own_pool = ThreadPoolExecutor(LOCAL_DELIVERIES, thread_name_prefix="delivery")
     sweep = Sweeper(
@@ -83,7 +84,7 @@ def build_service(
         deliveries=deliveries,
         deliver_here=LocalRunner(work=deliver, most=LOCAL_DELIVERIES, submit=own_pool.submit),
         retention=_retention(shared.own_database, settings.retention_days),
-        rate_limiter=_rate_limiter(shared.routing, shared.own_database),
+        rate_limiter=_rate_limiter(shared.agents.routing, shared.own_database),
     )
 
     # Deliveries that have not begun are dropped: they are due in Postgres.
@@ -97,6 +98,7 @@ def build_service(
         deliver=deliver,
         dead_letters=dead_letters,
         background=_background(shared, broker, sweep),
+        reload_agents=shared.agents.reload,
         start_telemetry=shared.start_telemetry,
         close=close,
     )
@@ -108,7 +110,7 @@ def _receive(
     return ReceiveEnvelope(
         messages=MessageStore(shared.database),
         inbox=InboxStore(shared.database),
-        routing=shared.routing,
+        routing=shared.agents.current,
         dead_letters=dead_letters,
         answer=answer,
         slots=shared.slots,
@@ -152,7 +154,7 @@ def _answer(shared: SharedParts, broker: BrokerClient) -> AnswerUser:
         timing=shared.timing,
         slots=shared.slots,
         forget_wake=shared.sweeps.forget_wake,
-        rate_limiter=_rate_limiter(shared.routing, shared.database),
+        rate_limiter=_rate_limiter(shared.agents.routing, shared.database),
     )
 
 
@@ -173,7 +175,7 @@ def _background(shared: SharedParts, broker: BrokerClient, sweep: Sweeper) -> Ba
     )
     drain = DrainInbox(
         inbox=InboxStore(shared.own_database),
-        routing=shared.routing,
+        routing=shared.agents.current,
         rouse=shared.slots.roused.set,
     )
     return Background(
@@ -202,12 +204,12 @@ def _deliver(
 ) -> DeliverReplies:
     wanted = {
         name: policy.delivery
-        for name, policy in shared.routing.channels.items()
+        for name, policy in shared.agents.routing.channels.items()
         if policy.delivery is not None and name not in given
     }
     return DeliverReplies(
         store=deliveries,
         endpoints=EndpointStore(shared.database),
-        routing=shared.routing,
+        routing=shared.agents.current,
         channels=build_channels(wanted, broker.publish, os.environ) | dict(given),
     )

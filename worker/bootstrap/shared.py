@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, TypeVar
 from uuid import uuid4
 
+from worker.bootstrap.agents import CurrentAgents, longest_step_s
 from worker.bootstrap.telnyx import build_telnyx
 from worker.channels.live import LiveReplies
 from worker.config.agents_file import load_agents
@@ -32,7 +33,8 @@ class SharedParts:
 
     def __init__(self, settings: Settings) -> None:
         """Connect to nothing and start nothing yet. Raises `SettingsError`."""
-        self.routing, self.timing = load_agents(settings.agents_file)
+        self.agents = CurrentAgents(settings.agents_file)
+        routing, self.timing = self.agents.routing, self.agents.timing
         self.namespace = settings.namespace
         self.worker_id = WorkerId(uuid4())
         prepare = settings.database_prepare
@@ -47,13 +49,13 @@ class SharedParts:
         # First of all that can record spans: it sets the tracer of the process.
         self._trace_export = _trace_export(os.environ, self.worker_id)
         self.telnyx = build_telnyx(settings)
-        self.tools = build_tools(self.routing.tools, os.environ)
-        self.live = _live(self.routing, settings)
-        self.slots = slots = TurnSlots(settings.turn_slots, agents=len(self.routing.agents))
+        self.tools = build_tools(routing.tools, os.environ)
+        self.live = _live(routing, settings)
+        self.slots = slots = TurnSlots(settings.turn_slots, agents=len(routing.agents))
         self.sweeps = SweepStore(self.own_database, wake_ttl_s=self.timing.wake_ttl_s)
         self.pin_to_core = settings.pin_to_core
         metrics.show_slots(free=lambda: slots.free, taken=lambda: slots.busy)
-        metrics.show_agents(tuple(self.routing.agents))
+        metrics.show_agents(tuple(routing.agents))
         self._metrics_server = MetricsServer(
             metrics.REGISTRY,
             host="0.0.0.0",  # noqa: S104 - Prometheus runs on another host or container
@@ -66,8 +68,8 @@ class SharedParts:
         return store(
             self.database,
             worker_id=self.worker_id,
-            routing=self.routing,
-            lease_s=self.timing.lease_s(_longest_step_s(self.routing)),
+            routing=self.agents.current,
+            lease_s=self.timing.lease_s(longest_step_s(self.agents.routing)),
         )
 
     def start_telemetry(self) -> None:
@@ -108,14 +110,7 @@ def _trace_export(environ: Mapping[str, str], worker_id: WorkerId) -> "TraceExpo
 def longest_lease_s(settings: Settings) -> float:
     """Return how long a turn's longest step may hold its user. Raises `SettingsError`."""
     routing, timing = load_agents(settings.agents_file)
-    return timing.lease_s(_longest_step_s(routing))
-
-
-def _longest_step_s(routing: Routing) -> float:
-    """Return the longest time between two commits of one turn: a call, or a tool."""
-    calls = (agent.call_timeout_s for agent in routing.agents.values())
-    tools = (tool.timeout_s for tool in routing.tools.values())
-    return max((*calls, *tools))
+    return timing.lease_s(longest_step_s(routing))
 
 
 def _live(routing: Routing, settings: Settings) -> LiveReplies | None:

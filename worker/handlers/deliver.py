@@ -1,6 +1,6 @@
 """Delivers replies: in order per channel user, each attempt committed before it is made."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from worker.channels.channel import Channel
@@ -40,7 +40,7 @@ class DeliverReplies:
 
     store: DeliveryStore
     endpoints: EndpointStore
-    routing: Routing
+    routing: Callable[[], Routing]
     channels: Mapping[str, Channel]
     """By name of channel or route. A reply for a missing one waits for a worker that has it: that
     worker's configuration was newer, or a section was removed too early."""
@@ -52,7 +52,7 @@ class DeliverReplies:
             claimed = self.store.claim(user_id)
             if claimed is None:
                 break
-            configured = self.routing.channel(claimed.policy_name)
+            configured = self.routing().channel(claimed.policy_name)
             as_task = isinstance(configured.delivery, TaskDelivery)
             try:
                 with deliver_span(claimed, as_task=as_task):

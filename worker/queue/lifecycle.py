@@ -2,16 +2,21 @@
 """The three Celery tasks, and the start and stop of the worker process that runs them.
 
 start     first heartbeat, background threads, metrics, traces
+SIGHUP    the agents file is read again
 SIGTERM   no new claims from now on (`Background` in worker/handlers/background/threads.py);
           Celery waits for running tasks
 stop      the pool first, then the background threads, then connections
 """
 
 import faulthandler
+import os
+import signal
 import sys
 import time
+from collections.abc import Callable
 from datetime import datetime
-from signal import SIGUSR1
+from queue import SimpleQueue
+from threading import Thread
 from typing import Any
 
 from celery import bootsteps, signals
@@ -62,7 +67,8 @@ class RunService(bootsteps.StartStopStep):
     def start(self, worker: Any) -> None:
         """Commit the first heartbeat, waiting for Postgres if it is away; start the threads."""
         # Celery's handler of this signal prints local variables, which may hold message texts.
-        faulthandler.register(SIGUSR1)
+        faulthandler.register(signal.SIGUSR1)
+        _on_sighup(worker.app.service.reload_agents)
         sys.setswitchinterval(SWITCH_S)
         worker.app.threads = worker.pool.executor
         worker.app.pool_threads = worker.pool.limit
@@ -83,6 +89,26 @@ class RunService(bootsteps.StartStopStep):
         worker.pool.stop()
         worker.app.service.background.stop()
         worker.app.service.close()
+
+
+def _on_sighup(act: Callable[[], None]) -> None:
+    """Call `act` in a thread of its own for each SIGHUP, in place of Celery's restart.
+
+    Not where a terminal controls us: when it is closed, its SIGHUP has to end us.
+    """
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY))
+    except OSError:
+        asked: SimpleQueue[None] = SimpleQueue()
+
+        def forever() -> None:
+            while True:
+                asked.get()
+                act()
+
+        Thread(target=forever, name="sighup", daemon=True).start()
+        # Its `put` takes no lock that the interrupted code may hold.
+        signal.signal(signal.SIGHUP, lambda *_: asked.put(None))
 
 
 def connect_signals(app: Any, *, log_level: str) -> None:

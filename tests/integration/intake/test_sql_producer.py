@@ -213,8 +213,8 @@ def test_whatever_a_row_raises_the_others_are_taken(
     )
     producer.commit()
     drain = world.worker().service.background.drain_inbox
-    exploding = cast("Routing", Exploding(drain.routing, error))
-    assert replace(drain, routing=exploding)()
+    exploding = cast("Routing", Exploding(drain.routing(), error))
+    assert replace(drain, routing=lambda: exploding)()
     assert accepted(world) == ["m-1", "m-3"]
     (letter,) = world.database.rows("SELECT reason, detail, raw FROM dead_letters")
     assert letter["reason"] in {"not_understood", "not_storable"}
@@ -229,9 +229,9 @@ def test_a_postgres_that_goes_away_sets_no_row_aside(
     put(producer, envelope(1), envelope(2, recipient="explode"))
     producer.commit()
     drain = world.worker().service.background.drain_inbox
-    away = Exploding(drain.routing, psycopg.OperationalError("the connection is lost"))
+    away = Exploding(drain.routing(), psycopg.OperationalError("the connection is lost"))
     with pytest.raises(DatabaseAwayError):
-        replace(drain, routing=cast("Routing", away))()
+        replace(drain, routing=lambda: cast("Routing", away))()
     assert world.database.value("SELECT count(*) FROM inbox") == 2
     assert world.database.value("SELECT count(*) FROM dead_letters") == 0
 
@@ -350,7 +350,7 @@ def test_a_claim_that_waited_while_more_was_accepted_claims_again(
     answering = threading.Thread(target=mike.service.answer, args=(accepted.user_id,))
 
     def judge(row: Row) -> tuple[NewMessage, None]:
-        message = parse_and_route(json.loads(row.content), drain.routing)
+        message = parse_and_route(json.loads(row.content), drain.routing())
         if message.message_id == "m-3":  # the second has locked the row
             answering.start()
             waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"

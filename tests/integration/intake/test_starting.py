@@ -37,7 +37,7 @@ TABLES = ("channel_users", "conversations", "turns", "calls", "messages")
 def newcomer(world: World, worker: HandDrivenWorker, **fields: object) -> NewMessage:
     fields = {"user": NAME, "channel": "web", **fields}
     document = world.envelope("and then?", **fields)  # type: ignore[arg-type]
-    return parse_and_route(document, worker.service.receive.routing)
+    return parse_and_route(document, worker.service.receive.routing())
 
 
 def start(worker: HandDrivenWorker, message: NewMessage) -> Claimed | None:

@@ -68,7 +68,7 @@ def fate_of_the_newest(world: World, worker: HandDrivenWorker) -> MessageStatus:
     history = MessageReports(database).read(newest)
     database.close()
     assert history is not None
-    return explain(history, worker.service.receive.routing, Timing()).status
+    return explain(history, worker.service.receive.routing(), Timing()).status
 
 
 def called_at(world: World) -> list[int]:

@@ -132,7 +132,7 @@ def test_turns_of_a_worker_that_died_count_until_another_has_answered_them(world
 def test_a_message_is_surplus_at_once_while_its_group_has_enough_slots(world: World) -> None:
     mike = world.worker("")
     slots, message = mike.service.receive.slots, world.envelope("hello", user=FLOOD.format(0))
-    group = mike.service.receive.routing.fairness.group_of("sms", FLOOD.format(9))
+    group = mike.service.receive.routing().fairness.group_of("sms", FLOOD.format(9))
     while not slots.has_many_of(group):
         assert slots.take_at_once(Share("default"), group)
     for number in range(2):

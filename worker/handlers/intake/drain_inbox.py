@@ -24,7 +24,7 @@ class DrainInbox:
     """Accepts envelopes from the inbox; used by one thread."""
 
     inbox: InboxStore
-    routing: Routing
+    routing: Callable[[], Routing]
     rouse: Callable[[], None]
     """Makes the sweeper look at once."""
 
@@ -49,18 +49,19 @@ class DrainInbox:
         return True
 
     def _judge(self, row: Row) -> Judged:
+        routing = self.routing()
         try:
             message = parse_and_route(
                 read_envelope(row.content),
-                self.routing,
+                routing,
                 not_before=row.not_before,
                 expires_at=row.expires_at,
                 task_id=row.task_id and str(row.task_id),
             )
         except EnvelopeError as error:
-            names = names_in(row.content, self.routing)
+            names = names_in(row.content, routing)
             return Refused(
-                reason=error.reason, detail=str(error), names=names, route=self.routing.refusals
+                reason=error.reason, detail=str(error), names=names, route=routing.refusals
             )
         # A span for each message, though a transaction commits a batch: each begins a trace.
         with accept_span(queue=QUEUE, parent=None):

@@ -36,7 +36,7 @@ class ReceiveEnvelope:
 
     messages: MessageStore
     inbox: InboxStore
-    routing: Routing
+    routing: Callable[[], Routing]
     dead_letters: DeadLetterStore
     answer: AnswerUser
     slots: TurnSlots
@@ -62,7 +62,7 @@ class ReceiveEnvelope:
         try:
             message = parse_and_route(
                 document,
-                self.routing,
+                self.routing(),
                 not_before=not_before,
                 expires_at=expires_at,
                 task_id=sender.task_id,
@@ -77,7 +77,7 @@ class ReceiveEnvelope:
                 detail=detail,
                 queue=queue,
                 sender=sender,
-                names=names_in(content, self.routing),
+                names=names_in(content, self.routing()),
             )
             record_refused(reason, detail=detail, queue=queue, traceparent=traceparent)
             result = f"refused {error.reason} {error.field}"

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from worker.domain.ids import ChannelUserId
 from worker.domain.messages import MAX_TURN_MESSAGES
+from worker.domain.routing import Routing
 from worker.domain.turns.claim import Claimed, NotClaimed
 from worker.domain.turns.next_step import Prepare, Reconcile, Release, Send, Work, next_step
 from worker.domain.turns.records import Snapshot
@@ -58,25 +59,28 @@ class ClaimStore(LeasedStore):
                 due_in_s = connection.execute(_DUE_IN, values).scalar_one_or_none()
                 return NotClaimed(due_in_s=None if due_in_s is None else float(due_in_s))
             snapshot = read_snapshot(connection, user_id, row)
-            step = next_step(snapshot, self._routing)
-            step = within_budget(connection, snapshot, step, self._routing)
+            routing = self._routing()
+            step = next_step(snapshot, routing)
+            step = within_budget(connection, snapshot, step, routing)
             if step.expired:
-                expire(connection, snapshot, step.expired, self._routing)
+                expire(connection, snapshot, step.expired, routing)
             if isinstance(step, Release):
                 return _release(connection, snapshot, step)
-            return self._take(connection, snapshot, step)
+            return self._take(connection, snapshot, step, routing)
 
-    def _take(self, connection: Connection, snapshot: Snapshot, step: Work) -> Claimed:
+    def _take(
+        self, connection: Connection, snapshot: Snapshot, step: Work, routing: Routing
+    ) -> Claimed:
         if isinstance(step, Prepare) and step.close and snapshot.conversation:
             close_conversation(connection, snapshot.conversation.id, reason=step.close)
             snapshot = replace(snapshot, conversation=None)
         turn, intent = snapshot.turn, None
         if turn is None:
-            agent = self._routing.agent(step.agent)
+            agent = routing.agent(step.agent)
             turn, intent = open_turn(connection, snapshot, step, agent, worker_id=self._worker_id)
         if isinstance(step, Reconcile):
             connection.execute(_LEFT_INTENDED, {"turn_id": turn.id})
-        claimed = Claimed.of(snapshot, self._routing, step, turn, intent, at_s=boottime())
+        claimed = Claimed.of(snapshot, routing, step, turn, intent, at_s=boottime())
         if not isinstance(step, Send) or intent is not None:
             return claimed
         return insert_intent(connection, claimed, worker_id=self._worker_id)

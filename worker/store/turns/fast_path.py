@@ -10,6 +10,7 @@ from datetime import timedelta
 
 from worker.domain.ids import CallId, ChannelUserId, MessageRowId
 from worker.domain.messages import Accepted, NewMessage, PendingMessage, input_parts, input_text
+from worker.domain.routing import Routing
 from worker.domain.turns.claim import Claimed, Intent
 from worker.domain.turns.next_step import Send, gate_names
 from worker.domain.turns.records import Lease, OpenConversation, Snapshot
@@ -87,13 +88,14 @@ class StartStore(LeasedStore):
 
         None = this is not the usual case: accept the message, then claim the user.
         """
-        policy = self._routing.channel(message.who.channel)
-        agent = self._routing.agent(message.agent)
+        routing = self._routing()
+        policy = routing.channel(message.who.channel)
+        agent = routing.agent(message.agent)
         # A debounced message has to wait, a skipped one gets no turn, a stateless channel has no
         # mapping; a budget and a shared rate have to be read before a turn opens.
         if message.hold_s > 0 or message.skip is not None or not policy.persist:
             return None
-        if agent.budget is not None or self._routing.calls_per_second is not None:
+        if agent.budget is not None or routing.calls_per_second is not None:
             return None
         idle_s = policy.idle_reset_s
         values = values_of_message(message, traceparent) | {
@@ -108,45 +110,46 @@ class StartStore(LeasedStore):
             "lease": self._lease,
         }
         row = self._row(_START, values)
-        return None if row is None else self._started(message, traceparent, row)
+        return None if row is None else _started(message, traceparent, row, routing)
 
-    def _started(
-        self, message: NewMessage, traceparent: str | None, row: Row
-    ) -> tuple[Accepted, Claimed]:
-        accepted = Accepted(
-            id=MessageRowId(row.message_row_id),
-            user_id=ChannelUserId(row.user_id),
-            fresh=True,
-            first_in_line=True,
-        )
-        pending = PendingMessage(
-            id=accepted.id,
-            agent=message.agent,
-            text=message.text,
-            attachments=message.attachments,
-            accepted_at=row.now,
-            reply_to=message.reply_to,
-            traceparent=traceparent,
-        )
-        # Field by field: this is the hot path, and `value_of` costs more.
-        conversation = OpenConversation(
-            id=row.id,
-            agent=row.agent,
-            remote_key=row.remote_key,
-            telnyx_id=row.telnyx_conversation_id,
-            base_user_messages=row.base_user_messages,
-            instructions_hash=row.instructions_hash,
-        )
-        snapshot = Snapshot(
-            lease=Lease(user_id=accepted.user_id, token=row.lease_token),
-            who=message.who,
-            now=row.now,
-            turn=None,
-            pending=(pending,),
-            conversation=conversation,
-            gates={},
-        )
-        step = Send(agent=message.agent, batch=(pending,))
-        turn = new_turn(snapshot, step, row.turn_id)
-        intent = Intent(call_id=CallId(row.call_id), round=0, attempt=0, instructions=None)
-        return accepted, Claimed.of(snapshot, self._routing, step, turn, intent, at_s=boottime())
+
+def _started(
+    message: NewMessage, traceparent: str | None, row: Row, routing: Routing
+) -> tuple[Accepted, Claimed]:
+    accepted = Accepted(
+        id=MessageRowId(row.message_row_id),
+        user_id=ChannelUserId(row.user_id),
+        fresh=True,
+        first_in_line=True,
+    )
+    pending = PendingMessage(
+        id=accepted.id,
+        agent=message.agent,
+        text=message.text,
+        attachments=message.attachments,
+        accepted_at=row.now,
+        reply_to=message.reply_to,
+        traceparent=traceparent,
+    )
+    # Field by field: this is the hot path, and `value_of` costs more.
+    conversation = OpenConversation(
+        id=row.id,
+        agent=row.agent,
+        remote_key=row.remote_key,
+        telnyx_id=row.telnyx_conversation_id,
+        base_user_messages=row.base_user_messages,
+        instructions_hash=row.instructions_hash,
+    )
+    snapshot = Snapshot(
+        lease=Lease(user_id=accepted.user_id, token=row.lease_token),
+        who=message.who,
+        now=row.now,
+        turn=None,
+        pending=(pending,),
+        conversation=conversation,
+        gates={},
+    )
+    step = Send(agent=message.agent, batch=(pending,))
+    turn = new_turn(snapshot, step, row.turn_id)
+    intent = Intent(call_id=CallId(row.call_id), round=0, attempt=0, instructions=None)
+    return accepted, Claimed.of(snapshot, routing, step, turn, intent, at_s=boottime())

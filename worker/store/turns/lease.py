@@ -4,7 +4,7 @@ Every transaction that writes for a channel user starts here. `settle.py` and `f
 the same token inside their one statement instead.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -44,8 +44,14 @@ class LeasedStore(Store):
     """Base of the stores that work on leased channel users."""
 
     def __init__(
-        self, database: Database, *, worker_id: WorkerId, routing: Routing, lease_s: float
+        self,
+        database: Database,
+        *,
+        worker_id: WorkerId,
+        routing: Callable[[], Routing],
+        lease_s: float,
     ) -> None:
+        """`routing` returns the current one: read it once for each step of a turn."""
         super().__init__(database)
         self._worker_id = worker_id
         self._routing = routing

@@ -206,7 +206,7 @@ class TurnStore(LeasedStore):
         """
         agents: list[str] | None = [claimed.agent.name]
         if fault is Fault.RATE:
-            models = self._routing.agents.values()
+            models = self._routing().agents.values()
             agents = [one.name for one in models if one.model == claimed.agent.model]
         elif fault is Fault.ACCOUNT:
             agents = None
