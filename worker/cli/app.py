@@ -37,6 +37,7 @@ _COMMANDS: Final = {
     "metrics": (OPERATE, "inspect.commands"),
     "say": (OPERATE, "operators.conversations"),
     "usage": (OPERATE, "operators.usage"),
+    "try-agent": (OPERATE, "operators.try_agent"),
     "doctor": (OPERATE, "doctor.commands"),
     "schema": (SEND, "send.commands"),
     "dead-letters": (OPERATE, "operators.dead_letters"),

@@ -30,6 +30,7 @@ USED: dict[str, set[str]] = {
     "stuck": {"pydantic", "redis", "rich"},
     "usage": {"pydantic", "rich"},
     "why 1": {"pydantic", "rich", "sqlalchemy"},
+    "try-agent nobody Hi": {"httpx", "pydantic", "rich", "structlog"},
     "dead-letters list": {"pydantic", "rich", "structlog"},
     "conversations list": {"pydantic", "rich", "sqlalchemy", "structlog"},
 }
