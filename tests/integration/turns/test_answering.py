@@ -136,11 +136,11 @@ def test_each_user_recipient_and_thread_has_a_conversation_of_its_own(world: Wor
     assert len(world.simulator.conversations()) == 5
 
 
-@pytest.mark.parametrize("user", [USER, "someone@example.org"])
+@pytest.mark.parametrize(("channel", "user"), [("sms", USER), ("email", "someone@example.org")])
 def test_nothing_a_person_wrote_or_is_called_stands_in_telnyx_metadata(
-    world: World, user: str
+    world: World, channel: str, user: str
 ) -> None:
-    world.worker().receive(world.envelope("hello", user=user))
+    world.worker().receive(world.envelope("hello", channel=channel, user=user))
     (conversation,) = world.simulator.conversations()
     assert user not in str(conversation.metadata) + conversation.name
 

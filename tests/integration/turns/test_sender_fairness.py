@@ -28,7 +28,8 @@ def sweeps(world: World) -> Iterator[SweepStore]:
 def wait(world: World, worker: HandDrivenWorker, *users: str, **fields: object) -> None:
     """Have these users wait, one second after the other."""
     for user in users:
-        worker.accept_only(world.envelope("hello", user=user, **fields))
+        channel = "web" if "@" in user else "sms"
+        worker.accept_only(world.envelope("hello", channel=channel, user=user, **fields))
         world.clock.advance(1)
 
 
