@@ -31,8 +31,12 @@ _UNITS: Final = ((172_800, 86_400, "d"), (7_200, 3_600, "h"), (120, 60, "min"))
 
 
 def print_json(value: object) -> None:
-    """Print one line of JSON."""
-    typer.echo(visible_json(json.dumps(value, ensure_ascii=False, default=str)))
+    """Print one line of JSON; each time is RFC 3339, in UTC."""
+    typer.echo(visible_json(json.dumps(value, ensure_ascii=False, default=_in_json)))
+
+
+def _in_json(value: object) -> str:
+    return value.astimezone(UTC).isoformat() if isinstance(value, datetime) else str(value)
 
 
 def visible_json(document: str) -> str:

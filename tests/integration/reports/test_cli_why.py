@@ -124,7 +124,7 @@ def ground(
 
 
 def test_answered(ground: Ground) -> None:
-    message = ground.receive(recipent="+13125550199", sent_at="2026-01-01T00:00:00Z")
+    message = ground.receive(recipent="+13125550199", sent_at="2026-01-01T02:00:00+02:00")
     told = ground.why(message)
     assert told["where"]["fate"] == "answered"
     assert told["where"]["commands"] == []
@@ -134,7 +134,7 @@ def test_answered(ground: Ground) -> None:
     assert call["input_tokens"] > 0
     assert told["reply"]["source"] == "call"
     assert told["unknown_fields"] == [{"name": "recipent", "meant": "recipient"}]
-    assert told["envelope"] == {"sent_at": "2026-01-01T00:00:00Z", "text_bytes": len(SECRET)}
+    assert told["envelope"] == {"sent_at": "2026-01-01T00:00:00+00:00", "text_bytes": len(SECRET)}
 
     shown = ground.lines(message)
     assert "recipent: is recipient meant?" in shown

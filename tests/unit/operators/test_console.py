@@ -5,6 +5,7 @@ import contextlib
 import io
 import json
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from rich.panel import Panel
@@ -157,6 +158,14 @@ def test_a_pipe_gets_whole_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     console.print_table(list(row), [row], none="")
     (line,) = [line for line in text.getvalue().splitlines() if "7" in line]
     assert all(value in line for value in row.values())
+
+
+def test_json_has_each_time_in_one_form(printed: io.StringIO) -> None:
+    at = datetime(2026, 3, 1, 14, 30, tzinfo=timezone(timedelta(hours=2)))
+    with to_the_console():
+        print_json({"at": at, "ats": [at.astimezone(UTC)], "day": at.date()})
+    once = "2026-03-01T12:30:00+00:00"
+    assert json.loads(printed.getvalue()) == {"at": once, "ats": [once], "day": "2026-03-01"}
 
 
 # Programs for programs: a document of their own, in ASCII.

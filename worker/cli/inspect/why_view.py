@@ -6,7 +6,7 @@ Texts are shown only on request, addresses never.
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from worker.cli.errors import CommandError
 from worker.cli.text import clock, moment, print_json, span, warn
@@ -56,9 +56,13 @@ def facts_of(
     }
 
 
-def envelope_facts(envelope: Mapping[str, object], *, text: bool) -> dict[str, object]:
+def envelope_facts(envelope: Mapping[str, Any], *, text: bool) -> dict[str, object]:
     """Return the facts of an envelope that are neither texts nor addresses."""
-    facts: dict[str, object] = {one: envelope[one] for one in _AS_THEY_ARE if envelope.get(one)}
+    facts: dict[str, object] = {
+        one: datetime.fromisoformat(envelope[one]) if one.endswith("_at") else envelope[one]
+        for one in _AS_THEY_ARE
+        if envelope.get(one)
+    }
     asked = envelope.get("signals")
     signals = asked if isinstance(asked, list) else []
     known = [one for one in signals if one in NEVER_ANSWERED]

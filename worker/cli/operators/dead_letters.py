@@ -108,7 +108,7 @@ def _age(letter: "DeadLetter") -> str:
 
 
 def _facts(letter: "DeadLetter") -> dict[str, object]:
-    facts = asdict(letter) | {"created_at": letter.created_at.isoformat()}
+    facts = asdict(letter)
     # The sender's host is for who asks about one of them.
     del facts["raw"], facts["sender"]
     return facts
