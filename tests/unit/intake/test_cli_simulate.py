@@ -58,11 +58,12 @@ def test_a_valid_envelope_is_routed_and_its_channels_policy_shown(tmp_path: Path
     assert (found["verdict"], found["why"]) == ("answered", None)
     assert (found["agent"], found["model"]) == ("support", "m/support")
     assert (found["hold_s"], found["reorder_s"], found["max_wait_s"]) == (4, 0.2, 10)
-    assert found["expires_at"] == "2999-01-01 01:00:00+00:00"
+    assert found["expires_at"] == "2999-01-01T01:00:00+00:00"
     shown = simulate(tmp_path, envelope)
     assert shown.returncode == 0
     assert "webhook to hooks.example.com" in shown.stdout
     assert "a-secret-path" not in shown.stdout
+    assert "its answer delivered" in shown.stdout
     assert "channel user  sms:+13125550001, recipient +13125550199" in shown.stdout
 
 
@@ -77,9 +78,13 @@ def test_a_reply_that_goes_by_a_route_is_shown_there(tmp_path: Path) -> None:
 
 
 def test_the_address_is_shown_as_it_is_compared(tmp_path: Path) -> None:
-    found = told(tmp_path, {**ENVELOPE, "channel": "email", "user": "Jo@EXAMPLE.com"})
+    envelope = {**ENVELOPE, "channel": "email", "user": "Jo@EXAMPLE.com"}
+    found = told(tmp_path, envelope)
     assert found["channel_user"]["address"] == "Jo@example.com"
     assert found["delivery"] == "kept in Postgres, nothing is sent"
+    shown = simulate(tmp_path, envelope).stdout
+    assert "its answer kept" in shown
+    assert "delivered" not in shown
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from message_worker_client.envelope import EnvelopeError, read_envelope
@@ -24,6 +24,8 @@ from worker.domain.routing import (
     WebhookDelivery,
 )
 from worker.handlers.intake.route import parse_and_route, unknown_fields
+
+_KEPT: Final = "kept in Postgres, nothing is sent"
 
 
 def run(path: str, *, as_json: bool) -> None:
@@ -93,8 +95,9 @@ def _route(message: NewMessage, routing: Routing) -> dict[str, Any]:
 
 
 def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
+    kept = facts.get("delivery") == _KEPT
     happens = {
-        "answered": "the model is asked, and its answer delivered",
+        "answered": f"the model is asked, and its answer {'kept' if kept else 'delivered'}",
         "skipped": f"kept, and not answered: outcome {facts['why']}",
         "expired": "kept, and not answered: it is too old",
         "dead_letter": f"dead letter, reason {facts['why']}",
@@ -130,7 +133,7 @@ def delivery_of(delivery: Delivery | None) -> str:
     """Describe a delivery. Of a URL it shows the host only: the rest may be a secret."""
     match delivery:
         case None:
-            return "kept in Postgres, nothing is sent"
+            return _KEPT
         case TaskDelivery():
             return f"Celery task {delivery.task} on queue {delivery.queue}"
         case WebhookDelivery():

@@ -82,7 +82,10 @@ _MESSAGES = sql("""
 SELECT state, count(*) AS count, count(*) FILTER (WHERE conflicts > 0) AS conflicts
 FROM messages GROUP BY state
 """)
-_DELIVERIES = sql("SELECT state, count(*) FROM deliveries GROUP BY state")
+_DELIVERIES = sql("""
+SELECT CASE WHEN state = 'sent' AND attempts = 0 THEN 'kept' ELSE state END, count(*)
+FROM deliveries GROUP BY 1
+""")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +105,7 @@ class Overview:
     dead_letters: Mapping[str, int] = field(default_factory=dict)
     """Reason -> count, of those that nobody has resolved."""
     deliveries: Mapping[str, int] = field(default_factory=dict)
+    """`kept`: the channel has no delivery, so the reply is in Postgres alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
