@@ -78,13 +78,14 @@ class Operator:
         telnyx = self._telnyx.conversations
         return set_paused(user_id, paused=paused, users=self.users, telnyx=telnyx)
 
-    def replay(self, letter_id: "DeadLetterId") -> None:
-        """Give a dead letter another chance."""
+    def replay(self, letter_id: "DeadLetterId", **names: str) -> None:
+        """Give a dead letter another chance; `names` replace the `agent` and `reply_to` in it."""
         from worker.handlers.operators.replay import replay
         from worker.store.intake.messages import MessageStore
 
         messages = MessageStore(self._database)
-        replay(letter_id, letters=self.dead_letters, messages=messages, routing=self._routing)
+        letters, routing = self.dead_letters, self._routing
+        replay(letter_id, names, letters=letters, messages=messages, routing=routing)
 
     def compare(self, mapping: "ConversationSummary") -> "list[ComparedRow]":
         """Pair the messages of a thread with our turns."""

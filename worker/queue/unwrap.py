@@ -34,7 +34,7 @@ def layers(raw: bytes) -> Iterator[tuple[bytes, Any]]:
         raw = inner
 
 
-def envelope_in(raw: bytes) -> object:
+def envelope_in(raw: bytes) -> dict[str, Any]:
     """Return the envelope in the bytes, however it is wrapped.
 
     Without a `version` anywhere, the innermost object is taken. Raises `LookupError`.

@@ -50,6 +50,10 @@ WHERE (:resolved OR l.resolution IS NULL)
   AND (CAST(:reason AS text) IS NULL OR l.reason = :reason)
 ORDER BY l.id LIMIT :limit"""
 )
+_UNRESOLVED = sql("""
+SELECT id FROM dead_letters
+WHERE resolution IS NULL AND (CAST(:reason AS text) IS NULL OR reason = :reason) ORDER BY id
+""")
 _GET = sql(_SELECT + " WHERE l.id = :id")
 # The resolution is written first: of two people who replay at the same time, one continues.
 _RESOLVE = sql("""
@@ -134,6 +138,10 @@ class DeadLetterStore(Store):
         """
         values = {"reason": reason, "resolved": resolved, "limit": limit}
         return self._found(DeadLetter, _LIST, values)
+
+    def unresolved(self, reason: str | None) -> list[DeadLetterId]:
+        """Return the ids of all that are open, or of those with this reason; oldest first."""
+        return [DeadLetterId(row.id) for row in self._rows(_UNRESOLVED, {"reason": reason})]
 
     def get(self, letter: DeadLetterId) -> DeadLetter | None:
         """Return one dead letter."""

@@ -18,7 +18,7 @@ from worker.sandbox.postgres import EmbeddedPostgres
 QUICK_WATCHDOG = "stall_after_s = 2.5\nwatch_s = 0.2\ndrain_s = 1.0\n"
 
 
-def run(world: World, *arguments: str) -> Said:
+def run(world: World, *arguments: str, **settings: str) -> Said:
     return invoke(
         *arguments,
         env={
@@ -28,6 +28,7 @@ def run(world: World, *arguments: str) -> Said:
             "TELNYX_API_KEY": world.simulator.api_key,
             "NAMESPACE": str(NAMESPACE),
             "SANDBOX_DIR": str(world.folder / "none"),
+            **settings,
         },
     )
 
@@ -96,6 +97,31 @@ def test_dead_letters_are_listed_shown_replayed_and_dismissed(world: World) -> N
     assert run(world, "dead-letters", "dismiss", strange).returncode == 1
     assert "no dead letters" in run(world, "dead-letters", "list").stdout
     assert len(json.loads(run(world, "dead-letters", "list", "--all", "--json").stdout)) == 2
+
+
+def test_dead_letters_with_a_wrong_name_are_replayed_with_the_right_one(world: World) -> None:
+    mike = world.worker()
+    mike.receive(world.envelope("one", agent="suport"))
+    mike.receive(world.envelope("two", agent="suport", user="+13125550002"))
+    mike.receive(world.envelope("three", reply_to="dsek", user="+13125550003"))
+    mike.receive({"version": 2})
+    replay = ("dead-letters", "replay")
+
+    assert run(world, *replay).returncode == run(world, *replay, "1", "--all").returncode == 2
+    assert run(world, *replay, "1", "--reason", "unknown_agent").returncode == 2
+    assert "agent" in run(world, *replay, "1").stdout
+    assert "envelope_version" in run(world, *replay, "4", "--agent", "default").stdout
+    assert "--agent" not in run(world, *replay, "3", "--agent", "default").stdout
+    done = run(world, *replay, "--all", "--reason", "unknown_agent", "--agent", "default")
+    assert (done.returncode, done.stdout) == (0, "1: replayed\n2: replayed\n")
+    routes = world.folder / "routes.toml"
+    routes.write_text('[routes.desk.delivery]\ntask = "note"\nqueue = "back-office"\n')
+    settings = {"AGENTS_FILE": str(routes)}
+    assert run(world, *replay, "3", "--reply-to", "desk", **settings).returncode == 0
+    mike.answer()
+    assert world.inputs() == ["one", "two", "three"]
+    left = run(world, *replay, "--all")
+    assert (left.returncode, left.stdout.count("\n")) == (1, 1)
 
 
 def test_a_dead_letter_knows_its_sender(world: World) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from worker.cli.console import escape_for_terminal, print_line, print_table
-from worker.cli.errors import CommandError
+from worker.cli.errors import CommandError, MisuseError
 from worker.cli.operators.context import an_operator
 from worker.cli.options import Json, Limit
 from worker.cli.text import print_json, span
@@ -75,20 +75,43 @@ def show_letter(
 
 
 @dead_letters.command("replay")
-def replay_letters(numbers: Numbers) -> None:
-    """Replay dead letters once the cause is fixed. Replaying one twice has no further effect."""
+def replay_letters(
+    numbers: Annotated[
+        list[int] | None, typer.Argument(metavar="[ID...]", help="As `list` shows them.")
+    ] = None,
+    *,
+    everything: Annotated[bool, typer.Option("--all", help="All that are open.")] = False,
+    reason: Annotated[str | None, typer.Option(help="Of --all: only this reason.")] = None,
+    agent: Annotated[
+        str | None, typer.Option(help="Answer as this agent: the one they name is not known.")
+    ] = None,
+    reply_to: Annotated[
+        str | None, typer.Option(help="Reply by this route: the one they name is not known.")
+    ] = None,
+) -> None:
+    """Replay dead letters once the cause is fixed. Replaying one twice has no further effect.
+
+    worker dead-letters replay --all --reason unknown_agent --agent support
+    """
+    if everything == bool(numbers) or (reason and not everything):
+        raise MisuseError("give the IDs, or --all with or without a --reason")
+    names = {"agent": agent, "reply_to": reply_to}
+    given = {name: value for name, value in names.items() if value is not None}
     failed = 0
     with an_operator() as operator:
-        for number in numbers:
+        chosen = numbers or operator.dead_letters.unresolved(reason)
+        for number in chosen:
             try:
-                operator.replay(DeadLetterId(number))
+                operator.replay(DeadLetterId(number), **given)
             except WorkerError as error:
                 failed += 1
                 print_line(f"{number}: {escape_for_terminal(str(error))}")
             else:
                 print_line(f"{number}: replayed")
     if failed:
-        raise CommandError(f"{failed} of {len(numbers)} were not replayed")
+        raise CommandError(f"{failed} of {len(chosen)} were not replayed")
+    if not chosen:
+        print_line("no dead letters")
 
 
 @dead_letters.command("dismiss")

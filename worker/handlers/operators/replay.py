@@ -1,8 +1,12 @@
 """Replays dead letters: the use case behind `worker dead-letters replay`."""
 
+from collections.abc import Mapping
+from typing import Final
+
 from message_worker_client.envelope import EnvelopeError
 from worker.domain.errors import PermanentError
 from worker.domain.ids import DeadLetterId
+from worker.domain.reasons import DeadLetterReason
 from worker.domain.routing import Routing
 from worker.domain.states import Resolution
 from worker.handlers.intake.accept import commit
@@ -17,22 +21,35 @@ class NotReplayableError(PermanentError):
     """The bytes are still not a valid envelope, or the dead letter is closed."""
 
 
+_WRONG_NAMES: Final = frozenset({DeadLetterReason.UNKNOWN_AGENT, DeadLetterReason.UNKNOWN_ROUTE})
+
+
 def replay(
-    letter_id: DeadLetterId, *, letters: DeadLetterStore, messages: MessageStore, routing: Routing
+    letter_id: DeadLetterId,
+    names: Mapping[str, str],
+    *,
+    letters: DeadLetterStore,
+    messages: MessageStore,
+    routing: Routing,
 ) -> None:
     """Replay one dead letter; two replays at the same time have the effect of one.
 
-    Raises `NotReplayableError`, which names the fault.
+    `names`: `agent` and `reply_to` that take the place of the sender's, if one was wrong. Raises
+    `NotReplayableError`, which names the fault.
     """
     letter = letters.get(letter_id)
     if letter is None:
         raise NotReplayableError(f"there is no dead letter {letter_id}")
     if letter.resolution is not None:
         raise NotReplayableError(f"dead letter {letter_id} was {letter.resolution} already")
+    if names and letter.reason not in _WRONG_NAMES:
+        raise NotReplayableError(
+            f"its reason is {letter.reason}: only an unknown agent or route can be replaced"
+        )
     if letter.raw is not None:
         # Accepting twice is harmless, losing it is not: so accept first, then mark.
         try:
-            message = parse_and_route(envelope_in(letter.raw), routing)
+            message = parse_and_route({**envelope_in(letter.raw), **names}, routing)
             commit(messages, message, starts_itself=False)
         except (EnvelopeError, LookupError) as error:
             raise NotReplayableError(str(error)) from None
