@@ -88,7 +88,9 @@ def _of_python(version: str) -> Run:
 
 
 def _of_redis(server: str) -> Run:
-    program = shutil.which(server)
+    # Not the one of the sandbox, which is beside this Python.
+    elsewhere = [one for one in os.get_exec_path() if Path(one) != Path(sys.prefix) / "bin"]
+    program = shutil.which(server, path=os.pathsep.join(elsewhere))
     if program is None:
         return Run(name=server, missing="not installed")
     # The sandbox prefers `redis-server` on PATH to its own; a Valkey gets that name.

@@ -39,6 +39,8 @@ _SETTINGS = {
     "log_min_error_statement": "panic",
     "log_error_verbosity": "terse",
 }
+# The same on every machine; Postgres has its own since version 17.
+_LOCALE = ("--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8")
 _FAST = {"fsync": "off", "full_page_writes": "off"}
 
 
@@ -131,8 +133,13 @@ class EmbeddedPostgres(EmbeddedServer):
         initdb = self._spawn(
             [
                 *(place.programs / "initdb", "-D", half_made, "--username=postgres"),
-                *("--auth-local=trust", "--auth-host=reject", "--encoding=UTF8", "--locale=C"),
-                *("--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--no-instructions"),
+                *(
+                    "--auth-local=trust",
+                    "--auth-host=reject",
+                    "--encoding=UTF8",
+                    "--no-instructions",
+                ),
+                *(_LOCALE if self._programs is None else ("--locale=C.UTF-8",)),
                 *(("--no-sync",) if self._fast else ()),
             ],
             stop_signals=(signal.SIGINT,),
