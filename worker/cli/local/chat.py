@@ -2,20 +2,25 @@
 """`worker chat`: one channel user, through the whole service: queue, worker, Telnyx, Postgres.
 
 One loop and no threads: it waits a moment for the keyboard (or a pipe), then asks Postgres for
-replies. So a reply appears when it lands, also in the middle of further questions.
+replies. So a reply appears when it lands, also in the middle of further questions. On a terminal,
+readline takes over at the first key of a line, until Enter.
 """
 
 import os
 import select
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated, Final
 from uuid import uuid4
 
 import typer
+from rich.control import Control
+from rich.segment import ControlType
 
 from worker.cli.console import escape_for_terminal, out, print_line
 from worker.cli.errors import CommandError
@@ -29,6 +34,8 @@ if TYPE_CHECKING:
 
 _LOOK_EVERY_S: Final = 0.1
 _READ_BYTES: Final = 65_536
+_PROMPT: Final = "you> "
+_START_OF_LINE: Final = Control(ControlType.CARRIAGE_RETURN, (ControlType.ERASE_IN_LINE, 2))
 
 
 def chat(
@@ -64,7 +71,9 @@ def chat(
         watch = OutcomeWatch(outcomes)
         if out.is_terminal:
             print_line(f"[dim]you are {escape_for_terminal(user)}; Ctrl-D ends the chat[/]")
-        _converse(partial(_send_line, queue, watch, fields, routing), watch, timeout_s)
+        with _keyboard() as keyboard:
+            send_line = partial(_send_line, queue, watch, fields, routing)
+            _converse(keyboard, send_line, watch, timeout_s)
 
 
 def _send_line(
@@ -92,6 +101,8 @@ class Keyboard:
     """Lines of stdin, read without blocking for more than a moment."""
 
     descriptor: int
+    edits: bool = False
+    """Whether readline reads a line, once its first key is there."""
     ended: bool = False
     _rest: bytes = b""
 
@@ -102,6 +113,8 @@ class Keyboard:
             return []
         if not select.select([self.descriptor], [], [], wait_s)[0]:
             return []
+        if self.edits:
+            return self._edited()
         read = os.read(self.descriptor, _READ_BYTES)
         self.ended = not read
         *whole, self._rest = (self._rest + read).split(b"\n")
@@ -109,10 +122,41 @@ class Keyboard:
             whole.append(self._rest)
         return [line.decode(errors="replace").strip() for line in whole]
 
+    def _edited(self) -> list[str]:
+        out.control(_START_OF_LINE)
+        try:
+            return [input(_PROMPT).strip()]
+        except EOFError:
+            self.ended = True
+            return []
 
-def _converse(send_line: Callable[[str], None], watch: "OutcomeWatch", timeout_s: float) -> None:
+
+@contextmanager
+def _keyboard() -> Iterator[Keyboard]:
+    """Open stdin; a terminal passes on each key at once meanwhile, and does not show it."""
+    descriptor = sys.stdin.fileno()
+    if not (out.is_terminal and sys.stdin.isatty() and find_spec("readline")):
+        yield Keyboard(descriptor=descriptor)
+        return
+    import readline  # noqa: F401 - `input` uses it if it is imported
+    import termios
+    import tty
+
+    before = termios.tcgetattr(descriptor)
+    tty.setcbreak(descriptor, termios.TCSADRAIN)
+    try:
+        yield Keyboard(descriptor=descriptor, edits=True)
+    finally:
+        termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
+
+
+def _converse(
+    keyboard: Keyboard,
+    send_line: Callable[[str], None],
+    watch: "OutcomeWatch",
+    timeout_s: float,
+) -> None:
     """Chat until the input ends and all is answered."""
-    keyboard = Keyboard(descriptor=sys.stdin.fileno())
     shown: set[int] = set()
     _prompt()
     waiting_since = time.monotonic()
@@ -123,7 +167,9 @@ def _converse(send_line: Callable[[str], None], watch: "OutcomeWatch", timeout_s
         ended = watch.look() if watch.open else []
         replies = [reply for _, one in ended if (reply := _reply(one, shown))]
         for reply in replies:
-            print_line(("\r" if out.is_terminal else "") + reply)
+            if out.is_terminal:
+                out.control(_START_OF_LINE)
+            print_line(reply)
         if replies:
             _prompt()
         if watch.open and time.monotonic() - waiting_since > timeout_s:
@@ -143,4 +189,4 @@ def _reply(ended: "Outcome", shown: set[int]) -> str | None:
 
 def _prompt() -> None:
     if out.is_terminal:
-        out.print("[green]you>[/] ", end="")
+        out.print(_PROMPT, end="")
