@@ -65,7 +65,7 @@ def test_every_query_shown_runs(query: str, database_url: str) -> None:
         assert connection.execute(placed, {"message_id": "some-id"}).description
 
 
-def test_the_tutorials_program_runs(database_url: str) -> None:
+def test_the_tutorials_query_runs(database_url: str) -> None:
     text = (ROOT / "docs/tutorial/first-steps.md").read_text()
-    (program,) = re.findall(r"(?ms)<<'END'\n(.*?)^END$", text)
+    (program,) = re.findall(r"(?ms)^python - <<'END'\n(.*?)^END$", text)
     run(program, DATABASE_URL=database_url)

@@ -73,10 +73,15 @@ def ask(prometheus: httpx.Client, path: str, **values: str) -> Any:  # noqa: ANN
     return answer.json()["data"] if answer.is_success else None
 
 
+def chosen(expression: str) -> str:
+    """Fill in the dashboard's variables: all instances."""
+    return re.sub(r"\$(metrics|worker)\b", ".*", expression).replace("$__rate_interval", "5m")
+
+
 def queries() -> dict[str, str]:
     """Each panel's queries by a name."""
     return {
-        f"{panel['title']} {target['refId']}": target["expr"].replace("$__rate_interval", "5m")
+        f"{panel['title']} {target['refId']}": chosen(target["expr"])
         for panel in BOARD["panels"]
         for target in panel.get("targets", ())
     }

@@ -23,6 +23,7 @@ from worker.observability.metrics import REGISTRY, show_agents
 
 ALERTS = yaml.safe_load((ROOT / "deploy/prometheus/alerts.yml").read_text())
 BOARD = json.loads((ROOT / "deploy/grafana/dashboards/worker.json").read_text())
+RUNBOOK = ROOT / "docs/how-to/runbook.md"
 SUFFIXES = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count"), "gauge": ("",)}
 
 
@@ -62,7 +63,20 @@ def test_every_query_of_dashboard_and_alerts_asks_for_what_there_is(expression: 
     used = set(re.findall(r"by \(([^)]*)\)", expression))
     used = {name.strip() for group in used for name in group.split(",")}
     used |= set(re.findall(r"(\w+)!?=~?\"", expression))
-    assert used <= labels | {"le", "job"}
+    assert used <= labels | {"le", "instance"}
+
+
+def test_the_dashboard_takes_any_data_source_and_each_query_the_chosen_instances() -> None:
+    variables = {one["name"]: one for one in BOARD["templating"]["list"]}
+    assert variables["datasource"]["type"] == "datasource"
+    assert set(re.findall(r'"uid": "([^"]*)"', json.dumps(BOARD["panels"]))) == {"${datasource}"}
+    for name, about in variables.items():
+        assert about.get("datasource", {"uid": "${datasource}"})["uid"] == "${datasource}", name
+    for panel in BOARD["panels"]:
+        for target in panel.get("targets", ()):
+            for name, selector in re.findall(r"\b((?:worker|process)_\w+)(\S*)", target["expr"]):
+                of = "metrics" if name in overall() else "worker"
+                assert selector.startswith(f'{{instance=~"${of}"}}'), (panel["title"], name)
 
 
 @pytest.mark.parametrize(
@@ -85,9 +99,14 @@ def test_the_page_of_metrics_is_whole_and_true(
 
 
 def test_every_alert_has_its_entry_in_the_runbook_and_there_is_no_other() -> None:
-    page = (ROOT / "docs/how-to/runbook.md").read_text()
+    page = RUNBOOK.read_text()
     alerts = [rule["alert"] for group in ALERTS["groups"] for rule in group["rules"]]
     assert re.findall(r"(?m)^## (Worker\w+)$", page) == alerts
+    for rule in (rule for group in ALERTS["groups"] for rule in group["rules"]):
+        anchor = f"{{{{ $externalLabels.runbook }}}}#{rule['alert'].lower()}"
+        assert rule["annotations"]["runbook_url"] == anchor
+    prometheus = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())
+    assert (ROOT / prometheus["global"]["external_labels"]["runbook"]).samefile(RUNBOOK)
     for entry in re.split(r"(?m)^## ", page)[1:]:
         if entry.startswith("Worker"):
             assert re.findall(r"(?m)^\*\*(.*?)\*\*", entry) == ["Means", "Look", "Fix"], entry[:40]

@@ -76,7 +76,7 @@ def _print_commands(worker: str, *, was_running: bool) -> None:
     print_line(f"  {worker} {TRY_IT}")
     print_line(f"  {worker} status")
     print_line("The fields of a message that your own program sends:")
-    print_line(f"  {worker} schema")
+    print_line(f"  {worker} schema envelope")
 
 
 def _play(queue: Producer, outcomes: Outcomes, routing: Routing) -> DemoView:
