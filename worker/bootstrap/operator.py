@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from worker.store.operators.interventions import InterventionStore
     from worker.store.privacy.raw_bytes import RawStore
     from worker.store.reports.conversations import ConversationReports, ConversationSummary
+    from worker.store.reports.recent import RecentStore
     from worker.telnyx.client import TelnyxClient
 
 
@@ -70,6 +71,13 @@ class Operator:
         from worker.store.reports.conversations import ConversationReports
 
         return ConversationReports(self._database)
+
+    @cached_property
+    def recent(self) -> "RecentStore":
+        """Recent messages and users."""
+        from worker.store.reports.recent import RecentStore
+
+        return RecentStore(self._database)
 
     def set_paused(self, user_id: "ChannelUserId", *, paused: bool) -> bool:
         """Let a person take over, or the model again."""

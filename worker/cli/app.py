@@ -32,6 +32,8 @@ _COMMANDS: Final = {
     "export": (OPERATE, "operators.commands"),
     "retention": (OPERATE, "operators.commands"),
     "why": (OPERATE, "inspect.commands"),
+    "messages": (OPERATE, "operators.recent"),
+    "users": (OPERATE, "operators.recent"),
     "stuck": (OPERATE, "inspect.commands"),
     "simulate": (OPERATE, "inspect.commands"),
     "metrics": (OPERATE, "inspect.commands"),

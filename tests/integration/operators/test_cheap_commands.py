@@ -32,6 +32,8 @@ USED: dict[str, set[str]] = {
     "why 1": {"pydantic", "rich", "sqlalchemy"},
     "try-agent nobody Hi": {"httpx", "pydantic", "rich", "structlog"},
     "dead-letters list": {"pydantic", "rich", "structlog"},
+    "messages": {"pydantic", "rich", "structlog"},
+    "users": {"pydantic", "rich", "structlog"},
     "conversations list": {"pydantic", "rich", "sqlalchemy", "structlog"},
 }
 _RUN = """

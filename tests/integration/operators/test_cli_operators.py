@@ -69,6 +69,41 @@ def test_several_threads_of_one_address_must_be_told_apart(world: World) -> None
     assert "choose one of 1, 2" in said.stderr
 
 
+def test_recent_messages_and_users_are_listed_and_searched(world: World) -> None:
+    def told(*arguments: str) -> list[object]:
+        said = run(world, *arguments, "--json")
+        assert said.returncode == 0, said.stderr
+        return [one["id"] for one in json.loads(said.stdout)]
+
+    mike = world.worker()
+    mike.receive(world.envelope("one"))
+    mike.receive(world.envelope("two", thread="b"))
+    mike.receive(world.envelope("three\nlines", channel="web", user="anna"))
+    run(world, "pause", "web:anna")
+
+    assert told("messages") == [3, 2, 1]
+    assert told("messages", "--channel", "sms", "--limit", "1") == [2]
+    assert told("messages", "--state", "answered") == [3, 2, 1]
+    assert told("messages", "--state", "human") == told("messages", "--since", "2999-01-01") == []
+    assert told("messages", "web:anna") == told("messages", "3") == [3]
+    assert told("users") == [3, 2, 1]
+    assert told("users", "sms:+13125550001") == [2, 1]
+    assert told("users", "--state", "paused") == [3]
+    assert told("users", "--channel", "sms", "--state", "idle") == [2, 1]
+    world.clock.advance(90_000)
+    assert told("messages") == told("users") == []
+    assert told("messages", "--since", "2020-01-01T00:00:00+01:00") == [3, 2, 1]
+    assert told("messages", "web:anna") == told("users", "web:anna") == [3]
+
+    for command in ("messages", "users"):
+        said = run(world, command, "3").stdout
+        assert "anna" not in said
+        assert "three" not in said
+    texts = run(world, "messages", "web:anna", "--texts").stdout
+    assert texts.startswith("3  3  web  default  answered  answered  ")
+    assert texts.endswith("\n    three\n    lines\n")
+
+
 def test_dead_letters_are_listed_shown_replayed_and_dismissed(world: World) -> None:
     mike = world.worker()
     world.simulator.inject("400", count=2)

@@ -22,6 +22,7 @@ from worker.sandbox.simulator.behaviour.config import SimulatorConfig
 from worker.store.database import Database
 from worker.store.privacy.retention import RetentionStore
 from worker.store.reports.gauges import GaugeStore
+from worker.store.reports.recent import RecentStore
 from worker.store.reports.status import StatusStore
 
 USERS, EACH = int(os.environ.get("EXPLAIN_USERS", "2000")), 5
@@ -117,6 +118,21 @@ def test_no_scrape_reads_a_whole_table(world: World) -> None:
     with open_database(world.database.url) as database:
         plans = plans_of(world, scrape)
     assert len(plans) == 11, "the statements were caught"
+    assert read_whole(plans) == {}
+
+
+def test_no_list_of_recent_messages_reads_a_whole_table(world: World) -> None:
+    with open_database(world.database.url) as database:
+        recent = RecentStore(database)
+
+        def look() -> None:
+            recent.messages(limit=9, channel="web", state="answered")
+            recent.messages(ChannelUserId(1), limit=9)
+            recent.users(limit=9)
+            recent.users([ChannelUserId(1)], limit=9)
+
+        plans = plans_of(world, look)
+    assert len(plans) == 4, "the statements were caught"
     assert read_whole(plans) == {}
 
 

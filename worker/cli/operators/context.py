@@ -35,8 +35,10 @@ class NobodyError(CommandError):
     """There is no such channel user."""
 
 
-def one_user(operator: "Operator", who: str, *, recipient: str | None = None) -> "ChannelUserId":
-    """Return the user that `who` names, an id or CHANNEL:ADDRESS. Raises `CommandError`."""
+def users_named(
+    operator: "Operator", who: str, *, recipient: str | None = None
+) -> "tuple[ChannelUserId, ...]":
+    """Return the users that `who` names, an id or CHANNEL:ADDRESS. Raises `CommandError`."""
     channel, colon, address = who.partition(":")
     if not colon and not who.isdecimal():
         raise MisuseError("name a channel user by id, or as CHANNEL:ADDRESS")
@@ -47,6 +49,12 @@ def one_user(operator: "Operator", who: str, *, recipient: str | None = None) ->
     )
     if not found:
         raise NobodyError("there is no such channel user")
+    return found
+
+
+def one_user(operator: "Operator", who: str, *, recipient: str | None = None) -> "ChannelUserId":
+    """Return the one user that `who` names. Raises `CommandError`."""
+    found = users_named(operator, who, recipient=recipient)
     if len(found) > 1:
         ids = ", ".join(map(str, found))
         raise CommandError(f"several fit (other recipients or threads): choose one of {ids}")

@@ -19,7 +19,7 @@ _HOUR = "service_now() - interval '1 hour'"
 _TODAY = "date_trunc('day', service_now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'"
 
 
-def _first_since(table: str, column: str, since: str) -> str:
+def first_since(table: str, column: str, since: str) -> str:
     """Return a CTE `first(id)`: the first row with `column >= since`, found in some 30 steps."""
     return f"""
 WITH RECURSIVE half AS (
@@ -35,19 +35,19 @@ WITH RECURSIVE half AS (
 
 
 _GAUGES = {
-    "messages_last_hour": _first_since("messages", "accepted_at", _HOUR)
+    "messages_last_hour": first_since("messages", "accepted_at", _HOUR)
     + f"""
 SELECT state, coalesce(outcome, 'none'), count(*)
 FROM messages WHERE id >= (SELECT id FROM first) AND accepted_at >= {_HOUR} GROUP BY 1, 2
 """,
-    "deliveries_last_hour": _first_since("deliveries", "created_at", _HOUR)
+    "deliveries_last_hour": first_since("deliveries", "created_at", _HOUR)
     + f"""
 SELECT state, count(*)
 FROM deliveries WHERE id >= (SELECT id FROM first) AND created_at >= {_HOUR} GROUP BY 1
 """,
     # Since midnight UTC, by agent and direction.
     # OFFSET 0: a look by key for each of today's calls. As a join, it would read all turns.
-    "tokens_today": _first_since("calls", "intent_at", _TODAY)
+    "tokens_today": first_since("calls", "intent_at", _TODAY)
     + f"""
 SELECT agent, direction, sum(tokens)
 FROM calls c, LATERAL (SELECT agent FROM turns WHERE id = c.turn_id OFFSET 0) AS t,
