@@ -76,6 +76,10 @@ def celery_settings(settings: Settings, *, longest_task_s: float) -> dict[str, A
         # Celery would otherwise replace our handlers, see `configure_logging`.
         "worker_hijack_root_logger": False,
         "worker_enable_remote_control": True,
+        # With Celery's own names, `control` and Flower of each application in a Redis reach the
+        # workers of all others.
+        "control_exchange": "worker",
+        "event_exchange": "workerev",
     }
 
 
@@ -132,6 +136,10 @@ def _prepare_flower() -> None:
 
 
 def _build() -> WorkerApp:
+    # `celery` takes BROKER_URL for its option -b, which comes before all settings: kombu would then
+    # read it in its own way, options and all.
+    if os.environ.get("CELERY_BROKER_URL") == os.environ.get("BROKER_URL"):
+        os.environ.pop("CELERY_BROKER_URL", None)
     try:
         settings = load_settings()
         _prepare_flower()

@@ -35,9 +35,9 @@ class BrokerWay:
     """
 
     def __init__(self, url: str, *, wait_s: float) -> None:
-        self._url, self._use_ssl = _address(url)
+        self._url, self._use_ssl, prefix = _address(url)
         self._wait_s = wait_s
-        self._options = _options(self._url, wait_s)
+        self._options = _options(self._url, wait_s) | prefix
         self._connection: Any = None
         self._producer: Any = None
         self._pid = 0
@@ -112,16 +112,19 @@ class BrokerWay:
         return (KombuError, OSError, *of_driver)
 
 
-def _address(url: str) -> tuple[str, dict[str, Any] | bool]:
-    """Return the URL without options, and the options of TLS. Raises `ProducerError`."""
+def _address(url: str) -> tuple[str, dict[str, Any] | bool, dict[str, str]]:
+    """Return the URL without options, the options of TLS, and the prefix as kombu's option.
+
+    Raises `ProducerError`.
+    """
     if not url.startswith(("redis:", "rediss:", "amqp:", "amqps:")):
-        return url, False  # another transport of kombu's
+        return url, False, {}  # another transport of kombu's
     try:
         address = read_broker_url(url)
     except ValueError as error:
         fault = f"broker_url: {error}"
     else:
-        return address.bare, address.use_ssl
+        return address.bare, address.use_ssl, {"global_keyprefix": address.prefix}
     raise ProducerError(fault, field="broker_url")
 
 

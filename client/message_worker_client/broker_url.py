@@ -6,6 +6,9 @@ they get what is read here: a URL without options, and the options of TLS apart.
 
 TLS is verified by default: certificate and host name, against the system's authorities (or
 SSL_CERT_FILE). `?ssl_ca_certs=/path` names another file, `?ssl_cert_reqs=none` switches it off.
+
+`?prefix=staging-` keeps installations on one Redis apart: each key and channel of the queues begins
+with it. RabbitMQ has virtual hosts for that.
 """
 
 import re
@@ -31,6 +34,7 @@ _VERIFY: Final = {
     "optional": ssl.CERT_REQUIRED,  # for a client the two are the same
     "none": ssl.CERT_NONE,
 }
+_PREFIX: Final = re.compile(r"[A-Za-z0-9_:-]{1,64}")
 _BOOLEANS: Final = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 _FILES: Final = {"ssl_ca_certs": "ca_certs", "ssl_certfile": "certfile", "ssl_keyfile": "keyfile"}
 _SET_BY_EACH_PART: Final = frozenset(
@@ -68,6 +72,8 @@ class BrokerUrl:
     password: str | None = field(repr=False)
     database: int
     """The number of a Redis database; 0 for RabbitMQ."""
+    prefix: str
+    """What each key of the queues begins with; kombu's `global_keyprefix`."""
     tls: Tls | None
     """None = a plain connection."""
     bare: str = field(repr=False)
@@ -107,7 +113,10 @@ def read_broker_url(text: str) -> BrokerUrl:
         raise ValueError(f"{why}give redis://host:6379/0, rediss://…, amqp://… or amqps://…")
     first, *others = [_read_one(part) for part in text.split(";")]
     # kombu takes the options of TLS for all alternatives alike.
-    if any((one.is_amqp, one.tls) != (first.is_amqp, first.tls) for one in others):
+    if any(
+        (one.is_amqp, one.tls, one.prefix) != (first.is_amqp, first.tls, first.prefix)
+        for one in others
+    ):
         raise ValueError("all alternatives need the same scheme and the same options")
     if (
         first.is_amqp
@@ -135,6 +144,7 @@ def _read_one(text: str) -> BrokerUrl:
         user=unquote(parts.username or "") or None,
         password=unquote(parts.password or "") or None,
         database=database,
+        prefix=_prefix(options.pop("prefix", ""), is_amqp=is_amqp),
         tls=_tls(parts.scheme, options),
         bare=f"{parts.scheme}://{parts.netloc}{path}",
     )
@@ -161,12 +171,21 @@ def _database(path: str, option: str | None) -> int:
     return int(number)
 
 
+def _prefix(given: str, *, is_amqp: bool) -> str:
+    if given and is_amqp:
+        raise ValueError("prefix is for Redis: give RabbitMQ a virtual host, amqp://…/NAME")
+    if given and _PREFIX.fullmatch(given) is None:
+        raise ValueError("prefix: give at most 64 letters, digits, and - _ or :")
+    return given
+
+
 def _tls(scheme: str, options: Mapping[str, str]) -> Tls | None:
     given = {name: value for name, value in options.items() if name not in _SET_BY_EACH_PART}
     known = {"ssl_cert_reqs", "ssl_check_hostname", *_FILES}
+    offered = known | ({"prefix"} if scheme.startswith("redis") else set())
     # Only names that look like one: anything else may be part of a password.
     if unknown := sorted(filter(re.compile("[a-z_]{1,32}").fullmatch, given.keys() - known)):
-        raise ValueError(f"it has unknown options ({', '.join(unknown)}): give {_list(known)}")
+        raise ValueError(f"it has unknown options ({', '.join(unknown)}): give {_list(offered)}")
     if given.keys() - known:
         raise ValueError(f"it cannot be read: {_ENCODE}")
     if scheme not in _WITH_TLS:

@@ -2,6 +2,7 @@
 
 from typing import Any, Final
 
+from message_worker_client.broker_url import read_broker_url
 from message_worker_client.envelope.wire import INBOUND
 
 TURNS: Final = "turns"
@@ -59,6 +60,7 @@ def broker_settings(url: str, *, longest_task_s: float) -> dict[str, Any]:
     return {
         "task_publish_retry": False,
         "broker_transport_options": {
+            "global_keyprefix": read_broker_url(url).prefix,
             # With a shorter one, a task that still runs also goes to another worker: harmless, but
             # a waste.
             "visibility_timeout": max(_SHORTEST_VISIBILITY_S, longest_task_s),

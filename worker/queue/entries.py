@@ -21,18 +21,20 @@ _PAGE: Final = 16
 class QueueEntries:
     """Entries that wait on the queues, and entries that workers have taken and not acknowledged."""
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Redis, *, prefix: str = "") -> None:
         pool = redis.connection_pool
         # Of an entry larger than any message, the head comes.
         pool.connection_class = bounded(pool.connection_class)
         self._redis: Any = redis  # its types know an entry only as text
+        self._lists = [prefix + name for name in _LISTS]
+        self._unacked, self._index = prefix + UNACKED, prefix + _INDEX
 
     def remove(self, belongs: Callable[[bytes], bool], *, dry_run: bool = False) -> int:
         """Remove the waiting entries that belong to a user, and return their number.
 
         Raises `RetryableError` if one of them is larger than any message: only a worker can.
         """
-        return sum(self._remove(name, belongs, dry_run=dry_run) for name in _LISTS)
+        return sum(self._remove(name, belongs, dry_run=dry_run) for name in self._lists)
 
     def _remove(self, name: str, belongs: Callable[[bytes], bool], *, dry_run: bool) -> int:
         start = removed = 0
@@ -56,7 +58,7 @@ class QueueEntries:
 
     def in_hand(self, belongs: Callable[[bytes], bool]) -> Sequence[bytes]:
         """Return the keys of a user's entries that were taken and not acknowledged."""
-        notes = self._redis.hscan_iter(UNACKED, count=_PAGE)
+        notes = self._redis.hscan_iter(self._unacked, count=_PAGE)
         return [key for key, note in notes if belongs(note)]
 
     def forget(self, keys: Sequence[bytes]) -> int:
@@ -64,5 +66,5 @@ class QueueEntries:
         if not keys:
             return 0
         # The index first: kombu restores what the index names.
-        self._redis.zrem(_INDEX, *keys)
-        return int(self._redis.hdel(UNACKED, *keys))
+        self._redis.zrem(self._index, *keys)
+        return int(self._redis.hdel(self._unacked, *keys))

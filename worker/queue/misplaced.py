@@ -12,6 +12,7 @@ from typing import Any, Final
 from redis import Redis
 from redis.exceptions import NoPermissionError
 
+from message_worker_client.broker_url import read_broker_url
 from message_worker_client.envelope.wire import RECEIVE
 from worker.queue.broker import QUEUES, is_amqp
 from worker.queue.waiting import PRIORITIES, counting_client, unconsumed_entries
@@ -47,8 +48,9 @@ def misplaced_entries(url: str) -> Mapping[str, int]:
         counts = {_DEFAULT: unconsumed_entries(url, _DEFAULT)}
     else:
         with counting_client(url) as client:
-            count = client.register_script(_COUNT)
-            counts = {name: _count(count, name) for name in sorted(_queues(client))}
+            count, prefix = client.register_script(_COUNT), read_broker_url(url).prefix
+            names = sorted(_queues(client, prefix))
+            counts = {name: _count(count, prefix + name) for name in names}
     return {name: number for name, number in counts.items() if number}
 
 
@@ -57,12 +59,12 @@ def _count(count: Any, queue: str) -> int:  # noqa: ANN401 - redis-py's script
     return sum(int(count(keys=[queue + priority], args=[marks])) for priority in PRIORITIES)
 
 
-def _queues(client: Redis) -> set[str]:
+def _queues(client: Redis, prefix: str) -> set[str]:
     """Return the names of all queues that some program has declared, but ours."""
     names, cursor, until = {_DEFAULT}, 0, time.monotonic() + _SCAN_S
     try:
         while len(names) < _MOST_QUEUES and time.monotonic() < until:
-            cursor, keys = client.scan(cursor, match=_BINDINGS, count=1000, _type="set")
+            cursor, keys = client.scan(cursor, match=prefix + _BINDINGS, count=1000, _type="set")
             for key in keys:
                 bindings: set[bytes] = client.smembers(key)  # type: ignore[assignment]
                 ends = (one.decode(errors="replace").rpartition(_SEPARATOR)[2] for one in bindings)

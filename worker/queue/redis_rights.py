@@ -14,7 +14,7 @@ from message_worker_client.broker_url import read_broker_url
 from message_worker_client.envelope.wire import INBOUND
 from message_worker_client.redis_client import redis_client
 
-_BINDINGS: Final = "_kombu.binding.celery.pidbox"
+_BINDINGS: Final = "_kombu.binding.worker.pidbox"
 _COMMANDS: Final = (
     ("LPUSH", INBOUND, ""),
     ("RPUSH", INBOUND, ""),
@@ -44,7 +44,8 @@ _COMMANDS: Final = (
     ("SCRIPT", "LOAD", "return 1"),
 )
 """Those of kombu's transport, of this service, and of its commands that read the queues."""
-_CHANNELS: Final = ("celery.pidbox", "celeryev/worker.heartbeat")
+_KEYS: Final = (INBOUND, "unacked", "unacked_index", "unacked_mutex", _BINDINGS)
+_CHANNELS: Final = ("worker.pidbox", "workerev/worker.heartbeat")
 _LIVE: Final = "worker:live:doctor"
 
 
@@ -53,10 +54,12 @@ def missing_rights(url: str, *, timeout_s: float, live: bool) -> tuple[str, ...]
 
     `live`: whether replies are shown while they are written, over channels of their own.
     """
-    database = read_broker_url(url).database
-    channels = [f"/{database}.{name}" for name in _CHANNELS]
+    address = read_broker_url(url)
+    channels = [f"{address.prefix}/{address.database}.{name}" for name in _CHANNELS]
     # Redis checks each command's rights when it is queued, so none of them has to be executed.
-    queued: list[tuple[object, ...]] = [("MULTI",), *_COMMANDS]
+    queued: list[tuple[object, ...]] = [("MULTI",)]
+    for command, *words in _COMMANDS:
+        queued.append((command, *(address.prefix + one if one in _KEYS else one for one in words)))
     queued += [("PUBLISH", name, "") for name in [*channels, *([_LIVE] if live else [])]]
     queued += [("DISCARD",)]
     # RESP2: in RESP3 the answer to SUBSCRIBE is pushed apart from the others.

@@ -27,12 +27,12 @@ def waiting_entries(url: str, queues: Iterable[str]) -> Mapping[str, int]:
         with _rabbitmq(url) as connection:
             return {name: _depth(connection, name) for name in queues}
     with counting_client(url) as client:
-        names = list(queues)
+        names, prefix = list(queues), read_broker_url(url).prefix
         with client.pipeline(transaction=False) as pipe:
             for name in names:
                 for priority in PRIORITIES:
-                    pipe.llen(name + priority)
-            pipe.hlen(UNACKED)
+                    pipe.llen(prefix + name + priority)
+            pipe.hlen(prefix + UNACKED)
             *lengths, unacked = map(int, pipe.execute())
         step = len(PRIORITIES)
         depths = {

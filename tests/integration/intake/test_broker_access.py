@@ -214,10 +214,21 @@ def test_the_doctor_names_each_right_that_is_missing(
 def test_replies_that_are_shown_while_they_are_written_need_channels_of_their_own(
     admin: Redis, shared_redis: EmbeddedRedis
 ) -> None:
-    rules = ("~*", "+@all", "resetchannels", "&/0.celery.pidbox", "&/0.celeryev/*")
+    rules = ("~*", "+@all", "resetchannels", "&/0.worker.pidbox", "&/0.workerev/*")
     url = as_tenant(admin, shared_redis, *rules)
     assert missing_rights(url, timeout_s=3, live=False) == ()
     assert missing_rights(url, timeout_s=3, live=True) == ("&*",)
+
+
+def test_with_a_prefix_keys_and_channels_of_that_prefix_are_enough(
+    admin: Redis, shared_redis: EmbeddedRedis
+) -> None:
+    # The pattern of a subscription is compared letter by letter.
+    channels = ("&shop:/0.worker.pidbox", "&shop:/0.workerev/*")
+    rules = ("resetkeys", "~shop:*", "+@all", "-@dangerous", "+info", "resetchannels", *channels)
+    url = as_tenant(admin, shared_redis, *rules)
+    assert missing_rights(f"{url}?prefix=shop:", timeout_s=3, live=False) == ()
+    assert missing_rights(url, timeout_s=3, live=False) == ("~*", "&*")
 
 
 @pytest.mark.parametrize(

@@ -236,13 +236,20 @@ def test_notes_of_unacked_messages_are_restored_whatever_they_hold(worker: Worke
         "c": json.dumps([stranger, "exchange nobody declared", "inbound"]).encode(),
         "d": b"[]",
     }
+    # Of another application in this database, whose task takes its time.
+    theirs = json.dumps([stranger, "", "shop"]).encode()
+    worker.client.hset("unacked", "theirs", theirs)
+    worker.client.zadd("unacked_index", {"theirs": 1.0})
     worker.client.hset("unacked", mapping=notes)  # type: ignore[arg-type]
     worker.client.zadd("unacked_index", dict.fromkeys(notes, 1.0))
     worker.start()
-    worker.wait_for(rows=3, runs=1)
+    worker.wait(lambda: len(worker.rows()) == 3 and len(worker.runs()) == 1)
     assert {row["reason"] for row in worker.rows()} == {"unacked_unreadable"}
     kept = {base64.b64decode(row["raw"]) for row in worker.rows()}
     assert kept == {notes["a"], notes["b"], notes["d"]}
+    assert worker.client.hget("unacked", "theirs") == theirs
+    assert worker.client.zscore("unacked_index", "theirs") == 1.0
+    assert not worker.client.exists("shop")
     assert_tells_nothing(worker.output())
 
 

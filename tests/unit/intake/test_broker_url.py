@@ -44,6 +44,19 @@ def test_celery_gets_it_without_options(url: str, bare: str) -> None:
     assert read_broker_url(url).bare == bare
 
 
+def test_a_prefix_is_read_apart_and_is_for_redis_alone() -> None:
+    read = read_broker_url("redis://h?prefix=shop:staging-")
+    assert (read.prefix, read.bare) == ("shop:staging-", "redis://h/0")
+    for url, fix in (
+        ("amqp://h//?prefix=a", "virtual host"),
+        ("redis://h?prefix=a*", "letters"),
+        ("redis://h?prefix=a.b", "letters"),
+        ("redis://a?prefix=a;redis://b", "the same options"),
+    ):
+        with pytest.raises(ValueError, match=fix):
+            read_broker_url(url)
+
+
 @pytest.mark.parametrize("scheme", ["rediss", "amqps"])
 @pytest.mark.parametrize(
     "spelled", ["", *(f"?ssl_cert_reqs={it}" for it in ("required", "CERT_REQUIRED", "Optional"))]

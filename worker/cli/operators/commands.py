@@ -97,6 +97,7 @@ def queue_entries(broker_url: str) -> "Iterator[QueueEntries | None]":
     """Connect to the broker; None = a RabbitMQ, whose queues are empty. Raises `CommandError`."""
     from redis import RedisError
 
+    from message_worker_client.broker_url import read_broker_url
     from message_worker_client.redis_client import redis_client
     from worker.cli.send.producer import broker_is_away
     from worker.queue.broker import QUEUES, is_amqp
@@ -117,7 +118,7 @@ def queue_entries(broker_url: str) -> "Iterator[QueueEntries | None]":
         return
     try:
         with redis_client(broker_url, timeout_s=_PATIENCE_S, connect_timeout_s=3) as redis:
-            yield QueueEntries(redis)
+            yield QueueEntries(redis, prefix=read_broker_url(broker_url).prefix)
     except RedisError as error:  # not OSError: that may be the caller's, whose stdout is closed
         raise broker_is_away(error, broker_url) from error
 

@@ -65,9 +65,8 @@ class GatedQoS(stock.QoS):
         def restore_transaction(pipe: Any) -> None:  # noqa: ANN401
             note = pipe.hget(self.unacked_key, tag)
             pipe.multi()
-            self._remove_from_indices(tag, pipe)
-            if note:
-                self.channel.put_back(pipe, note, leftmost=leftmost)
+            if not note or self.channel.put_back(pipe, note, leftmost=leftmost):
+                self._remove_from_indices(tag, pipe)
 
         try:
             with self.channel.conn_or_acquire(client) as connected:
@@ -191,7 +190,7 @@ class GatedChannel(stock.Channel):
         told = self._handle_message(client, response)
         if not bytes_to_str(told["type"]).endswith("message") or not told["data"]:
             return None
-        # Such as /0.celery.pidbox, or /0.celeryev/worker.heartbeat.
+        # Such as /0.worker.pidbox, or /0.workerev/worker.heartbeat.
         channel = bytes_to_str(told["channel"]).partition(".")[2]
         exchange, _, key = channel.partition("/")
         queue = self._fanout_to_queue.get(exchange)
@@ -210,15 +209,15 @@ class GatedChannel(stock.Channel):
             key = self._list_of(raw, raw["properties"]["delivery_info"]["routing_key"])
             self._hold(key, json.dumps(raw))
 
-    def put_back(self, pipe: Any, note: bytes, *, leftmost: bool) -> None:  # noqa: ANN401
-        """Queue the message of an unacked note again, in the pipeline."""
+    def put_back(self, pipe: Any, note: bytes, *, leftmost: bool) -> bool:  # noqa: ANN401
+        """Queue the message of an unacked note again, in the pipeline; False = it is not ours."""
         # kombu asks the exchange for the list. An undeclared exchange has none, and the message
         # would be lost: so entries of our queues go back by the queue's name alone.
         assert self.entry_gate is not None  # noqa: S101 - `restore_by_tag` has looked
         guarded = self.entry_gate.queues
         try:
             # The first bytes of a large note may be a message, but the whole is none of ours.
-            entry, exchange, queue = json.loads(b"" if isinstance(note, Oversized) else note)
+            entry, _, queue = json.loads(b"" if isinstance(note, Oversized) else note)
             entry["headers"]["redelivered"] = True
             entry["properties"]["delivery_info"]["redelivered"] = True
         except (ValueError, TypeError, KeyError, RecursionError):
@@ -226,11 +225,10 @@ class GatedChannel(stock.Channel):
             entry = self.entry_gate.set_aside(
                 RejectedEntry.of(note, reason=Reason.UNACKED_UNREADABLE, detail="", queue=queue)
             )
+        # Another application in this database has the same hash, and tasks that may take longer.
         if queue in guarded:
             (pipe.lpush if leftmost else pipe.rpush)(self._list_of(entry, queue), json.dumps(entry))
-        else:
-            # Remote control.
-            self._do_restore_message(entry, exchange, queue, pipe, leftmost)
+        return queue in guarded
 
     def _list_of(self, entry: dict[str, Any], queue: str) -> str:
         key: str = self._q_for_pri(queue, self._get_message_priority(entry))
