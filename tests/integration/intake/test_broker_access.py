@@ -1,6 +1,7 @@
 """How each part of the service reaches its Redis: by TLS, and with what rights."""
 
 import faulthandler
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -296,9 +297,12 @@ def test_a_worker_is_saturated_by_the_size_of_its_own_pool(
     pool: Any = TaskPool(limit=4)
     monkeypatch.setattr(faulthandler, "register", lambda _: None)
     monkeypatch.setattr(sys, "setswitchinterval", lambda _: None)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
     nothing = SimpleNamespace(start=lambda: None)
     app: Any = SimpleNamespace(
-        service=SimpleNamespace(background=nothing, start_telemetry=lambda: None)
+        service=SimpleNamespace(
+            background=nothing, start_telemetry=lambda: None, reload_agents=lambda: None
+        )
     )
     RunService.start(RunService.__new__(RunService), SimpleNamespace(app=app, pool=pool))
     client = BrokerClient(app, url="redis://nowhere.invalid")
