@@ -5,26 +5,23 @@ Without it there are no tests here; `tests/unit/reports/test_metrics.py` checks 
 
 import json
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 
+from tests.support import scraping
 from tests.support.databases import ROOT
 from tests.support.processes import eventually
 from tests.support.programs import are_installed
+from tests.support.scraping import RULES, ask, chosen
 from tests.support.watched import Watched, scraped, watched
-from worker.cli.local.service import free_port
-from worker.net.child_process import ChildProcess
 from worker.sandbox.postgres import EmbeddedPostgres
 from worker.sandbox.redis import EmbeddedRedis
 
 __test__ = are_installed("prometheus", "promtool")  # else pytest would report tests that cannot be
-RULES = ROOT / "deploy" / "prometheus"
 BOARD = json.loads((ROOT / "deploy" / "grafana" / "dashboards" / "worker.json").read_text())
 
 
@@ -36,46 +33,9 @@ def seen(shared_postgres: EmbeddedPostgres, shared_redis: EmbeddedRedis) -> Iter
 
 @pytest.fixture(scope="module")
 def prometheus(seen: Watched, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    """Its API; it scrapes each second, else as the file in the repository says."""
-    folder = tmp_path_factory.mktemp("prometheus")
-    (folder / "alerts.yml").write_bytes((RULES / "alerts.yml").read_bytes())
-    config = folder / "prometheus.yml"
-    config.write_text(f"""
-global: {{scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}}
-rule_files: [alerts.yml]
-scrape_configs:
-  - {{job_name: worker-metrics, static_configs: [{{targets: ["{seen.overall}"]}}]}}
-  - {{job_name: worker, file_sd_configs: [{{files: ["{seen.files}/*.json"]}}]}}
-""")
-    address = f"127.0.0.1:{free_port(0)}"
-    server = ChildProcess(
-        [
-            shutil.which("prometheus") or "",
-            f"--config.file={config}",
-            f"--storage.tsdb.path={folder / 'data'}",
-            f"--web.listen-address={address}",
-        ],
-        log=folder / "prometheus.log",
-    )
-    try:
-        with httpx.Client(base_url=f"http://{address}/api/v1/") as client:
-            yield client
-    finally:
-        server.kill()
-
-
-def ask(prometheus: httpx.Client, path: str, **values: str) -> Any:  # noqa: ANN401 - JSON
-    """Ask its API; None = it is not ready yet."""
-    try:
-        answer = prometheus.get(path, params=values)
-    except httpx.ConnectError:
-        return None
-    return answer.json()["data"] if answer.is_success else None
-
-
-def chosen(expression: str) -> str:
-    """Fill in the dashboard's variables: all instances."""
-    return re.sub(r"\$(metrics|worker)\b", ".*", expression).replace("$__rate_interval", "5m")
+    """Its API."""
+    with scraping.prometheus(seen, tmp_path_factory.mktemp("prometheus")) as client:
+        yield client
 
 
 def queries() -> dict[str, str]:

@@ -1,9 +1,10 @@
-"""The recording in the tutorial, and the script that makes it."""
+"""Pictures that scripts draw: the recording in the tutorial, the dashboard."""
 
 import html
 import re
 from xml.etree import ElementTree as ET
 
+from tests.support import dashboard_picture
 from tests.support.databases import ROOT
 from tests.support.pages import blocks_of
 from tests.support.recording import COMMAND, PICTURE, drawn
@@ -33,3 +34,13 @@ def test_the_script_draws_each_line_at_its_time() -> None:
     picture = drawn([(0.0, "$ worker demo"), (1.5, "✓ kept"), (2.0, "a long line " * 10)])
     assert lines_of(picture).splitlines()[1:3] == ["$ worker demo", "✓ kept"]
     assert re.findall(r"animation-delay: ([\d.]+)s", picture) == ["0.0", "1.5", "2.0", "2.0"]
+
+
+def test_the_picture_of_the_dashboard_has_todays_panels_and_says_that_it_is_drawn() -> None:
+    shown = lines_of(dashboard_picture.PICTURE.read_text()).splitlines()
+    assert shown[0] == dashboard_picture.CAPTION
+    panels = dashboard_picture.panels()
+    titles = [panel["title"] for panel in panels]
+    assert [line for line in shown if line in titles] == titles
+    drawn_now = dashboard_picture.drawn({panels[1]["id"]: [("age", [(0.0, 1.5)])]})
+    assert "1.5 s" in lines_of(drawn_now)
