@@ -230,7 +230,15 @@ def _answers(driver: psycopg.Connection[Row]) -> bool:
 def _transaction(driver: psycopg.Connection[Row], begin: bytes) -> Iterator[Connection]:
     # Not prepared: BEGIN and COMMIT have no plan to keep.
     driver.execute(begin, prepare=False)
-    yield Connection(driver)
+    try:
+        yield Connection(driver)
+    except Exception:
+        # Not left to the end of the connection: until Postgres notices that, the locks are held,
+        # and whoever tries them again at once finds them taken.
+        if not driver.broken:
+            with suppress(psycopg.Error):
+                driver.execute(b"ROLLBACK", prepare=False)
+        raise
     # COMMIT of a failed transaction succeeds, and its answer is ROLLBACK.
     if driver.execute(b"COMMIT", prepare=False).statusmessage != "COMMIT":
         raise ValueError("a statement of this transaction had failed unnoticed")

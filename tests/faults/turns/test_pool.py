@@ -130,3 +130,22 @@ def test_a_failure_that_nobody_looked_at_does_not_pass_for_a_commit(database: Da
 
     with pytest.raises(ValueError, match="failed unnoticed"):
         overlook()
+
+
+@pytest.mark.parametrize("failure", ["of ours", "of Postgres"])
+def test_what_failed_holds_no_lock_for_whoever_tries_next(
+    shared_postgres: EmbeddedPostgres, failure: str
+) -> None:
+    """The end of a connection is noticed later: a drain that starts again found the inbox held."""
+    lock = sql("SELECT pg_try_advisory_xact_lock(4711)")
+    database, next_one = Database(shared_postgres.url), Database(shared_postgres.url)
+    try:
+        for _ in range(20):
+            with suppress(ValueError, PermanentError), database.transaction() as connection:
+                assert connection.execute(lock).scalar_one()
+                connection.execute(sql("SELECT 1/0")) if failure == "of Postgres" else int("x")
+            with next_one.transaction() as connection:
+                assert connection.execute(lock).scalar_one(), "it was still held"
+    finally:
+        database.close()
+        next_one.close()

@@ -11,8 +11,9 @@ from worker.domain.messages import input_parts, input_text
 from worker.domain.routing import Agent
 from worker.domain.states import TurnKind
 from worker.domain.turns.claim import Claimed, Intent
+from worker.domain.turns.instructions import instructions_for
 from worker.domain.turns.next_step import Record, Send, Work
-from worker.domain.turns.records import OpenConversation, OpenTurn, Snapshot
+from worker.domain.turns.records import OpenTurn, Snapshot
 from worker.store.sql import Connection, sql
 
 # `taken_until` only grows: a message that sorts before it is known to have arrived late.
@@ -81,7 +82,7 @@ def open_turn(
     if not isinstance(step, Send):
         row = connection.execute(_OPEN, values).one()
         return replace(turn, id=TurnId(row.id), opened_at=row.opened_at), None
-    instructions = _instructions_for(agent, snapshot.conversation, turn)
+    instructions = instructions_for(agent, snapshot.conversation, turn)
     values |= {
         "token": snapshot.lease.token,
         "worker_id": worker_id,
@@ -108,16 +109,6 @@ def new_turn(snapshot: Snapshot, step: Work, id_: int = 0) -> OpenTurn:
     )
 
 
-def _instructions_for(
-    agent: Agent, conversation: OpenConversation | None, turn: OpenTurn
-) -> str | None:
-    """Return the instructions to send with a call; None = none, or the thread has them."""
-    known = conversation.instructions_hash if conversation else None
-    if not agent.instructions or known == agent.instructions_hash or turn.is_in_thread:
-        return None
-    return agent.instructions
-
-
 def insert_intent(connection: Connection, claimed: Claimed, *, worker_id: WorkerId) -> Claimed:
     """Insert the turn's next call; with the instructions unless the thread has them.
 
@@ -126,7 +117,7 @@ def insert_intent(connection: Connection, claimed: Claimed, *, worker_id: Worker
     turn, conversation, agent = claimed.turn, claimed.conversation, claimed.agent
     if conversation is not None and turn.conversation_id != conversation.id:
         connection.execute(_ATTACH, {"turn_id": turn.id, "conversation_id": conversation.id})
-    instructions = _instructions_for(agent, conversation, turn)
+    instructions = instructions_for(agent, conversation, turn)
     attempt = sum(call.round == turn.round for call in turn.calls)
     values = {
         "user_id": claimed.lease.user_id,
