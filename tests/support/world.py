@@ -194,7 +194,7 @@ class World:
     def envelope(self, text: str, *, user: str = USER, **fields: object) -> dict[str, object]:
         return {
             "version": 1,
-            "channel": "sms",
+            "channel": "sms" if user.startswith("+") else "web",
             "user": user,
             "message_id": f"m-{next(self._numbers)}",
             "text": text,
