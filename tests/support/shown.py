@@ -190,6 +190,8 @@ def watched_service(folder: Path, *, database_url: str, redis: Redis) -> Iterato
             fleet.start(LOG_LEVEL="INFO", CANARY_SECRET=env["CANARY_SECRET"])
             up.await_text("the service is up")
             database = Database(database_url)
+            watcher = Celery(broker=env["BROKER_URL"], set_as_current=False)
+            watcher.conf.update(control_exchange="worker", event_exchange="workerev")
             watched = Watched(
                 env=env,
                 up=up,
@@ -199,7 +201,7 @@ def watched_service(folder: Path, *, database_url: str, redis: Redis) -> Iterato
                 redis=redis,
                 hooks=hooks,
                 flower=flower,
-                watcher=Celery(broker=env["BROKER_URL"], set_as_current=False),
+                watcher=watcher,
             )
             try:
                 assert eventually(watched.flower_knows_all, timeout_s=60)

@@ -95,6 +95,7 @@ def test_a_prefix_keeps_two_installations_on_one_redis_apart(
         assert other.database.value("SELECT count(*) FROM messages") == 2
         other.fleet.stop()
         with Redis.from_url(broker_url) as redis:
+            redis.delete("staging-unacked")  # what the worker had when it was ended
             redis.lpush("staging-inbound", "x")
             redis.hset("staging-unacked", "tag", "x")
             assert redis.sismember(

@@ -35,7 +35,10 @@ def test_each_task_reports_the_outcome_of_its_message(world: World) -> None:
     assert result(mike, stop).startswith("skipped opt_out message=")
     late = world.envelope("late", expires_at="2001-01-01T00:00:00Z")
     assert result(mike, late).startswith("expired message=")
-    assert result(mike, world.envelope("hi", user="5550001")) == "refused envelope_invalid user"
+    assert (
+        result(mike, world.envelope("hi", user="5550001", channel="sms"))
+        == "refused envelope_invalid user"
+    )
     assert result(mike, {**first, "version": 2}) == "refused envelope_version version"
     assert result(mike, {**first, "agent": "nobody"}) == "refused unknown_agent agent"
 
