@@ -14,7 +14,7 @@ from bench.stage import Stage, Subject, wait_until_quiet
 from bench.variants import OURS
 from worker.config.agents_file import load_agents
 from worker.domain.fairness import Fairness
-from worker.handlers.intake.accept import parse_and_route
+from worker.handlers.intake.route import parse_and_route
 from worker.store.database import Database
 from worker.store.intake.messages import accept_on
 
