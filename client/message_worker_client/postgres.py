@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Final
 
 import psycopg
@@ -83,9 +84,13 @@ class Address:
         refusal = ""
         try:
             found = conninfo_to_dict(f"postgresql://{rest}" if known and separator else self.url)
-            # libpq itself reads numbers only when it connects.
-            if all(_NUMBERS.fullmatch(str(found.get(one) or "0")) for one in _NUMERIC):
-                return found
+            # libpq itself reads numbers only when it connects. Behind an @ in a password, it takes
+            # the rest for a host, and asks the name server for it; a socket may begin with one.
+            numbers = all(_NUMBERS.fullmatch(str(found.get(one) or "0")) for one in _NUMERIC)
+            if numbers and not any("@" in one[1:] for one in str(found.get("host")).split(",")):
+                return _with_its_certificate(found)
+        except AddressError:
+            raise
         except (psycopg.Error, ValueError) as error:
             refusal = str(error)
         # Not inside the handler: libpq's message quotes the address, and with it the password.
@@ -172,6 +177,15 @@ class Address:
         if "default_transaction_isolation" in wrong:
             sets.insert(0, "SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
         return tuple(one.encode() for one in sets)
+
+
+def _with_its_certificate(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Return them. libpq would miss the file only when it connects."""
+    file = parameters.get("sslrootcert", "system")
+    verifies = str(parameters.get("sslmode")).startswith("verify")
+    if verifies and file != "system" and not Path(file).is_file():
+        raise AddressError("sslrootcert: there is no such file")
+    return parameters
 
 
 def fetch_all(

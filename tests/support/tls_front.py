@@ -41,6 +41,26 @@ def tls_front(port: int, certificate: Certificate) -> Iterator[int]:
         yield listener.getsockname()[1]
 
 
+@contextlib.contextmanager
+def postgres_with_tls(certificate: Certificate) -> Iterator[int]:
+    """Offer TLS on a port of localhost as Postgres does, up to the handshake."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate.cert, certificate.key)
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = listener.accept()
+                with client, contextlib.suppress(OSError):
+                    client.recv(8)  # SSLRequest
+                    client.sendall(b"S")
+                    context.wrap_socket(client, server_side=True).close()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=serve, daemon=True).start()
+        yield listener.getsockname()[1]
+
+
 def _serve(listener: socket.socket, context: ssl.SSLContext, port: int) -> None:
     while True:
         try:

@@ -7,13 +7,15 @@ from worker.store.database import Database
 
 
 @contextmanager
-def open_database(url: str, *, name: str = "worker-cli") -> Iterator[Database]:
+def open_database(
+    url: str, *, name: str = "worker-cli", prepare: bool = False
+) -> Iterator[Database]:
     """Open a pool of one connection and close it afterwards: use its stores one after the other.
 
-    `name` appears in `pg_stat_activity`. Raises `AddressError` if `url` is no
-    address of Postgres.
+    `name` appears in `pg_stat_activity`. `prepare`: see `Database`. Raises `AddressError` if `url`
+    is no address of Postgres.
     """
-    database = Database(url, pool_size=1, name=name)
+    database = Database(url, pool_size=1, name=name, prepare=prepare)
     try:
         yield database
     finally:

@@ -34,6 +34,7 @@ from tests.support.planting import (
 )
 from tests.support.raw_server import answers, http, raw_server
 from tests.support.tcp_proxy import Mode, TcpProxy
+from tests.support.tls_front import make_certificate, postgres_with_tls
 from tests.support.world import NAMESPACE
 from worker.cli.doctor import check_celery as celery_app
 from worker.cli.doctor import check_postgres as postgres
@@ -381,6 +382,46 @@ def test_clocks_may_differ_a_little(ground: Ground) -> None:
     assert looked(T, ground.setup())["Telnyx's clock"].level is Level.OK
 
 
+def test_the_connection_for_listen_is_the_one_that_is_checked(ground: Ground) -> None:
+    direct = ground.database_url
+    behind_pooler(ground)
+    ground.changes["listen_database_url"] = direct
+    assert looked(P, ground.setup())["notifications"].level is Level.OK
+    for wrong, found in (
+        ("postgresql://u:geheim@127.0.0.1:1/x", "no connection"),
+        (ground.postgres.url_of("postgres"), "hears nothing"),
+    ):
+        ground.changes["listen_database_url"] = wrong
+        line = looked(P, ground.setup())["notifications"]
+        assert line.level is Level.FAULT
+        assert found in line.found
+        assert "LISTEN_DATABASE_URL" in line.fix
+        assert "geheim" not in line.found + line.fix
+
+
+def test_what_is_wrong_with_the_certificates_is_named_as_such(
+    ground: Ground, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))  # libpq looks for a root certificate there
+    monkeypatch.setenv("PGSSLROOTCERT", str(tmp_path / "none"))
+    own, other = (tmp_path / name for name in ("own", "other"))
+    own.mkdir()
+    other.mkdir()
+    certificate, stranger = make_certificate(own), make_certificate(other)
+    with postgres_with_tls(certificate) as port:
+        for host, more, fix in (
+            ("localhost", "", "let sslrootcert name the file"),
+            ("localhost", f"&sslrootcert={stranger.cert}", "let sslrootcert name the authority"),
+            ("127.0.0.1", f"&sslrootcert={certificate.cert}", "give the name in Postgres's"),
+        ):
+            url = f"postgresql://u:geheim@{host}:{port}/d?sslmode=verify-full{more}"
+            ground.changes["database_url"] = url
+            line = looked(P, ground.setup())["database connection"]
+            assert line.level is Level.FAULT
+            assert fix in line.fix
+            assert str(tmp_path) not in line.found + line.fix
+
+
 def test_an_answer_without_a_date_leaves_the_clock_unchecked(ground: Ground) -> None:
     canned = http({"data": [{"id": MODEL}]})
     with raw_server(answers(canned)) as server:
@@ -401,10 +442,16 @@ def test_a_pooler_in_transaction_mode_is_seen_and_fits_because_nothing_is_prepar
     )
 
 
-def test_with_prepared_statements_such_a_pooler_would_be_a_fault() -> None:
-    finding = postgres.judge_pooler(moves=True, prepares=True)
+def test_with_prepared_statements_a_pooler_that_loses_them_is_a_fault(ground: Ground) -> None:
+    behind_pooler(ground)
+    ground.changes["database_prepare"] = True
+    finding = looked(P, ground.setup())["pooler"]
     assert finding.level is Level.FAULT
     assert "DATABASE_PREPARE" in finding.fix
+    assert "max_prepared_statements" in finding.fix
+    # PgBouncer from 1.21 on, with max_prepared_statements; Debian 12 has 1.18.
+    keeps = postgres.judge_pooler(moves=True, prepares=True)
+    assert (keeps.level, "keeps" in keeps.found) == (Level.OK, True)
     assert postgres.judge_pooler(moves=False, prepares=True).level is Level.OK
     assert "DATABASE_PREPARE" in postgres.judge_pooler(moves=False, prepares=False).found
 

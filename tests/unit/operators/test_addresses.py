@@ -24,6 +24,9 @@ from worker.domain.errors import SettingsError
         ("postgresql://h/d?target_session_attrs=any", {"target_session_attrs": "any"}),
         ("postgresql://[::1]:5432/d", {"host": "::1"}),
         ("postgresql://u:%2F%23%3F%5B%40@h/d", {"password": "/#?[@"}),
+        ("postgresql://u:a:b#c?@h/d", {"password": "a:b#c?", "host": "h"}),
+        ("postgresql://u@%40abstract/d", {"host": "@abstract"}),
+        ("postgresql://h/d?sslmode=verify-full&sslrootcert=system", {"sslrootcert": "system"}),
         ("host=/var/run dbname=d", {"host": "/var/run", "dbname": "d"}),
     ],
 )
@@ -41,6 +44,8 @@ def test_an_address_is_read_as_libpq_reads_it(url: str, read: dict[str, str]) ->
         ("postgresql://u:geheim@h/d?sslmode=require&currentSchema=shop", "search_path"),
         ("postgresql://u:geheim@h/d?geheim=1", "parameters are those of libpq"),
         ("postgresql://u:gehe/im@h/d?x", "%2F"),
+        ("postgresql://u:geheim@rest@h/d", "%40"),
+        ("postgresql://u:geheim@h/d?sslmode=verify-full&sslrootcert=/geheim.pem", "no such file"),
         ("postgresql://u:geheim%ZZ@h/d", "%25"),
         ("postgresql://u:geheim@[h/d", "%5B"),
         ("postgresql://u:geheim@h/d?sslmode", "libpq"),

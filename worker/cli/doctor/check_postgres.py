@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from functools import partial
 from typing import Final
 
@@ -10,7 +11,7 @@ from worker.bootstrap.reports import open_database
 from worker.cli.doctor.examine import Setup
 from worker.cli.errors import CommandError
 from worker.cli.revision import revisions
-from worker.domain.errors import DatabaseAwayError
+from worker.domain.errors import DatabaseAwayError, PermanentError
 from worker.domain.reports.finding import Finding, fault, ok, warning
 from worker.store.reports.status import StatusStore
 from worker.store.schema import Base
@@ -22,6 +23,8 @@ OLDEST: Final = 14
 _DELETES_FROM: Final = ("gates", "inbox", "workers")
 _TIMEOUTS: Final = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
 _NOTIFY_S: Final = 1.0
+_TURNS: Final = 6
+"""Transactions, by turns with and without another one: the driver prepares at the third."""
 _LOGS_STATEMENTS: Final = (
     "log_min_duration_statement",
     "log_min_duration_sample",
@@ -55,6 +58,10 @@ _MAY_NUMBER = sql("SELECT has_sequence_privilege('turns_id_seq', 'USAGE')")
 _READ_ONLY = sql("SELECT pg_is_in_recovery() OR current_setting('transaction_read_only') = 'on'")
 
 _WORDS: Final = (
+    # libpq's own words, so before those of Postgres.
+    ("root certificate", "let sslrootcert name the file of the authority that signed Postgres's"),
+    ("certificate verify failed", "let sslrootcert name the authority that signed Postgres's"),
+    ("does not match host name", "give the name in Postgres's certificate, or sslmode=verify-ca"),
     ("startup parameter", "set ignore_startup_parameters = options in the pooler before it"),
     ("authentication", "the user or the password in DATABASE_URL is wrong"),
     ("does not exist", "the database or the user in DATABASE_URL does not exist: make it"),
@@ -75,11 +82,15 @@ def connection(setup: Setup) -> Finding:
                 return fault("it is read-only", "let DATABASE_URL name the primary, not a standby")
             version = int(_settings(one, "server_version_num")["server_version_num"])
     except DatabaseAwayError as error:
-        refusal = str(error.__cause__)
-        fixes = (fix for words, fix in _WORDS if words in refusal)
-        default = "is it running, and is DATABASE_URL right?"
-        return fault(f"no connection ({error})", next(fixes, default))
+        return _away(error, "DATABASE_URL")
     return judge_version(version)
+
+
+def _away(error: DatabaseAwayError, name: str) -> Finding:
+    refusal = str(error.__cause__)
+    fixes = (fix for words, fix in _WORDS if words in refusal)
+    fix = next(fixes, "is it running, and is DATABASE_URL right?")
+    return fault(f"no connection ({error})", fix.replace("DATABASE_URL", name))
 
 
 def judge_version(server_version_num: int) -> Finding:
@@ -144,15 +155,25 @@ def permissions(setup: Setup) -> Finding:
 
 
 def notifications(setup: Setup) -> Finding:
-    """Check that LISTEN receives NOTIFY."""
-    url = setup.settings.database_url
-    with _opened(url) as listening, _opened(url) as speaking, listening.statement() as ear:
-        ear.driver.execute("LISTEN worker_doctor")
-        with speaking.statement() as mouth:
-            mouth.driver.execute("NOTIFY worker_doctor")
-        heard = list(ear.driver.notifies(timeout=_NOTIFY_S, stop_after=1))
+    """Check that LISTEN, on the connection that workers use for it, receives NOTIFY."""
+    url, direct = setup.settings.database_url, setup.settings.listen_database_url
+    try:
+        with (
+            _opened(direct or url) as listening,
+            _opened(url) as speaking,
+            listening.statement() as ear,
+        ):
+            ear.driver.execute("LISTEN worker_doctor")
+            with speaking.statement() as mouth:
+                mouth.driver.execute("NOTIFY worker_doctor")
+            heard = list(ear.driver.notifies(timeout=_NOTIFY_S, stop_after=1))
+    except DatabaseAwayError as error:
+        return _away(error, "LISTEN_DATABASE_URL" if direct else "DATABASE_URL")
     if heard:
         return ok("LISTEN hears NOTIFY")
+    if direct:
+        fix = "let LISTEN_DATABASE_URL name the same database, past the pooler"
+        return fault("LISTEN hears nothing through LISTEN_DATABASE_URL", fix)
     fix = "connect past the pooler, or keep it: work is found by looking, once a second"
     return warning("LISTEN hears nothing, as behind a pooler in transaction mode", fix)
 
@@ -215,28 +236,36 @@ def pooler(setup: Setup) -> Finding:
     """Check whether a pooler serves one connection of ours by several of Postgres's.
 
     While another client holds the process that served us, a pooler in transaction mode has to use a
-    different one.
+    different one. That one knows a statement that we prepared only if the pooler sees to it.
     """
-    url = setup.settings.database_url
-    with _opened(url) as ours, _opened(url) as others:
-        with ours.transaction() as one:
-            pids = {_pid_of(one)}
-        for _ in range(3):
-            with others.transaction() as holding:
-                holding.execute(_PID)
-                with ours.transaction() as one:
-                    pids.add(_pid_of(one))
-    return judge_pooler(moves=len(pids) > 1, prepares=setup.settings.database_prepare)
+    url, prepares = setup.settings.database_url, setup.settings.database_prepare
+    pids, keeps = set[int](), True
+    with _opened(url, prepare=prepares) as ours, _opened(url) as others:
+        try:
+            for number in range(_TURNS):
+                with others.transaction() if number % 2 else nullcontext() as holding:
+                    if holding is not None:
+                        holding.execute(_PID)
+                    with ours.transaction() as one:
+                        pids.add(_pid_of(one))
+        except PermanentError:  # no such prepared statement
+            keeps = False
+    return judge_pooler(moves=len(pids) > 1, prepares=prepares, keeps=keeps)
 
 
-def judge_pooler(*, moves: bool, prepares: bool) -> Finding:
-    """Judge whether our connections may go through this pooler."""
+def judge_pooler(*, moves: bool, prepares: bool, keeps: bool = True) -> Finding:
+    """Judge whether our connections may go through this pooler.
+
+    `keeps`: a statement that we prepare is known wherever it is used.
+    """
+    if not keeps:
+        fix = "unset DATABASE_PREPARE, or set max_prepared_statements (PgBouncer from 1.21 on)"
+        return fault("one in transaction mode, which loses the statements that we prepare", fix)
     if not moves:
         hint = "" if prepares else "; DATABASE_PREPARE=true would save Postgres much work"
         return ok(f"none in transaction mode{hint}")
     if prepares:
-        fix = "unset DATABASE_PREPARE, or pool by session"
-        return fault("one in transaction mode, and we prepare statements", fix)
+        return ok("one in transaction mode, which keeps the statements that we prepare")
     return ok("one in transaction mode; we prepare no statements")
 
 
