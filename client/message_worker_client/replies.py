@@ -166,20 +166,21 @@ def wait_for_reply(
         key = MessageKey(
             channel=channel, recipient=recipient, user=user, thread=thread, message_id=message_id
         )
-    if (message is None) == (key is None) or (message is not None and message_id is not None):
+    asked = key if message is None else message
+    if asked is None or (message is not None and message_id is not None):
         raise ProducerError("give either message, or channel, user and message_id", field="message")
     deadline, pause_s = time.monotonic() + timeout_s, _FIRST_PAUSE_S
     with Outcomes(database_url) as outcomes:
         while True:
-            found = (
-                outcomes.by_id(message)
-                if message is not None
-                else next(
-                    (one for _, one in outcomes.by_key([key] if key else [], task_id=task_id)), None
-                )
-            )
+            found = _outcome_of(asked, outcomes, task_id)
             left_s = deadline - time.monotonic()
             if found is not None or left_s <= 0:
                 return found
             time.sleep(min(pause_s, left_s))
             pause_s = min(pause_s * 1.5, _LONGEST_PAUSE_S)
+
+
+def _outcome_of(asked: int | MessageKey, outcomes: Outcomes, task_id: str | None) -> Outcome | None:
+    if isinstance(asked, MessageKey):
+        return next((one for _, one in outcomes.by_key([asked], task_id=task_id)), None)
+    return outcomes.by_id(asked)

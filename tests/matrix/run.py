@@ -12,7 +12,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -94,8 +93,11 @@ def _of_redis(server: str) -> Run:
     if program is None:
         return Run(name=server, missing="not installed")
     # The sandbox prefers `redis-server` on PATH to its own; a Valkey gets that name.
-    folder = Path(tempfile.mkdtemp(prefix="matrix-"))
-    (folder / "redis-server").symlink_to(program)
+    folder = HERE / server
+    folder.mkdir(exist_ok=True)
+    link = folder / "redis-server"
+    link.unlink(missing_ok=True)
+    link.symlink_to(program)
     return Run(
         name=_version(Path(program)), env={"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
     )
@@ -117,7 +119,7 @@ def tried(run: Run) -> tuple[str, float]:
     commands = [["-m", "pytest", "-q", "-n", "2", *run.tests]]
     if run.demo:
         commands.insert(0, ["-m", "worker", "demo"])
-    env = {**os.environ, "SANDBOX_DIR": tempfile.mkdtemp(prefix="matrix-demo-"), **run.env}
+    env = {**os.environ, "SANDBOX_DIR": str(HERE / "sandbox"), **run.env}
     for command in commands:
         done = subprocess.run(
             [run.python, *command],

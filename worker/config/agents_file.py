@@ -27,7 +27,6 @@ from worker.domain.deliveries import WEBHOOK_MAX_AGE_S
 from worker.domain.errors import SettingsError
 from worker.domain.fairness import Fairness
 from worker.domain.routing import (
-    KIND_BY_NAME,
     ROUTE,
     Agent,
     AttachmentPolicy,
@@ -40,6 +39,7 @@ from worker.domain.routing import (
     TaskDelivery,
     WebhookDelivery,
     hash_of,
+    implied_kind,
 )
 from worker.domain.timing import Timing
 from worker.domain.tools import ToolConfig
@@ -138,6 +138,7 @@ class AgentsFile(Section):
     )
     timing: dict[str, float] = Field(default_factory=dict)
     limits: LimitsSection = LimitsSection()
+    fairness: FairnessSection = FairnessSection()
 
     @field_validator("refusals")
     @classmethod
@@ -147,8 +148,6 @@ class AgentsFile(Section):
         if delivery is None or delivery.entry_point is not None:
             raise ValueError(f"give [routes.{name}.delivery] a task or a url")
         return name
-
-    fairness: FairnessSection = FairnessSection()
 
 
 def load_agents(path: Path | None) -> tuple[Routing, Timing]:
@@ -257,10 +256,9 @@ def _channel(name: str, section: RouteSection, folder: Path) -> ChannelPolicy:
     unset = "delivery_max_age_s" not in section.model_fields_set
     if isinstance(delivery, WebhookDelivery) and unset:
         fields["delivery_max_age_s"] = WEBHOOK_MAX_AGE_S
-    agents = {}
     if isinstance(section, ChannelSection):
-        agents = section.recipients
-        fields["kind"] = section.kind or KIND_BY_NAME.get(name, "other")
+        fields |= {"recipient_agents": section.recipients}
+        fields["kind"] = section.kind or implied_kind(name)
         if section.ignore_case and fields["kind"] != "email":
             raise SettingsError(f'AGENTS_FILE: channels.{name}: ignore_case needs kind = "email"')
-    return ChannelPolicy(name=name, delivery=delivery, recipient_agents=agents, **fields)
+    return ChannelPolicy(name=name, delivery=delivery, **fields)

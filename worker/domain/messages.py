@@ -86,7 +86,7 @@ class NewMessage:
     """Limit of waiting messages per user; beyond it, this one is skipped."""
     fairness: Fairness
     group: int
-    """the key of the address group."""
+    """The key of the address group, see `Fairness.group_of`."""
     surplus: bool = False
     """Enough turns of that group are in progress in this process; others may be due in Postgres."""
     not_before: datetime | None = None

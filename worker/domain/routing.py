@@ -15,8 +15,7 @@ from worker.domain.tools import ToolConfig
 
 ChannelKind = Literal["telephone", "email", "other"]
 AttachmentPolicy = Literal["mention", "skip"]
-KIND_BY_NAME: Final[Mapping[str, ChannelKind]] = {"sms": "telephone", "email": "email"}
-"""The kind of a channel whose section gives none; of any other name it is "other"."""
+_KIND_BY_NAME: Final[Mapping[str, ChannelKind]] = {"sms": "telephone", "email": "email"}
 
 
 ROUTE: Final = "route:"
@@ -86,6 +85,11 @@ class Agent:
         """Changes with anything that shapes an answer; recorded on every turn."""
         shape = [self.model, self.instructions, dict(self.options), self.tools, self.tools_hash]
         return _digest(json.dumps(shape, sort_keys=True))
+
+
+def implied_kind(channel: str) -> ChannelKind:
+    """Return the kind of a channel whose section names none."""
+    return _KIND_BY_NAME.get(channel, "other")
 
 
 def hash_of(tools: Iterable[ToolConfig]) -> str:
@@ -199,8 +203,7 @@ class Routing:
 
     def channel(self, name: str) -> ChannelPolicy:
         """Return the policy of a channel; the defaults if it is not configured."""
-        kind = KIND_BY_NAME.get(name, "other")
-        return self.channels.get(name) or ChannelPolicy(name=name, kind=kind)
+        return self.channels.get(name) or ChannelPolicy(name=name, kind=implied_kind(name))
 
     def delivery_policy(self, channel: str, reply_to: str | None) -> ChannelPolicy:
         """Return the policy for delivering a reply: its route's, else its channel's."""

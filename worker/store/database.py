@@ -233,8 +233,8 @@ def _transaction(driver: psycopg.Connection[Row], begin: bytes) -> Iterator[Conn
     try:
         yield Connection(driver)
     except Exception:
-        # Not left to the end of the connection: until Postgres notices that, the locks are held,
-        # and whoever tries them again at once finds them taken.
+        # Closing the connection would release the locks only when Postgres notices: the same work,
+        # tried again at once, would find them taken.
         if not driver.broken:
             with suppress(psycopg.Error):
                 driver.execute(b"ROLLBACK", prepare=False)

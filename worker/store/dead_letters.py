@@ -176,7 +176,7 @@ def keep_on(connection: Connection, **letter: Unpack[KeptEntry]) -> None:
     values["sender"] = json.dumps(dict(sender.headers)) if sender.headers else None
     names = letter.get("names")
     values["names"] = None if names is None else json.dumps(dict(names))
-    # Nobody waits for what no program of ours or of a producer's has sent.
+    # No producer waits for an entry that names neither its message nor its task.
     has_sender = names is not None or sender.task_id is not None
     values["route"] = letter.get("route") if has_sender else None
     values["place"] = values["names"] or sender.task_id or ""

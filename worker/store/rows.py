@@ -14,6 +14,8 @@ Value = TypeVar("Value")
 CONVERSATION = """id, agent, remote_key, telnyx_conversation_id AS telnyx_id, base_user_messages,
     instructions_hash"""
 """The columns of an `OpenConversation`."""
+INBOX_IS_DUE = "coalesce(not_before, '-infinity') <= service_now()"
+"""Whether a row of the inbox may be accepted now; `ix_inbox_due` is in this order."""
 
 
 def reply_with_delivery(

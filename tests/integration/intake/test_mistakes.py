@@ -26,6 +26,7 @@ from worker.store.reports.message_history import MessageReports
 TASK: Final = "messages.receive"
 NAIVE: Final = datetime(2026, 11, 30, 7)  # noqa: DTZ001 - the mistake
 PAST: Final = "2001-01-01T00:00:00Z"
+MISSING: Final = object()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +36,7 @@ class Send:
     expected: str
     """`letter REASON DETAIL...`, `message OUTCOME`, `held` or `elsewhere QUEUE`."""
     fields: Mapping[str, Any] | None = None
-    """Put over the envelope's own; None as a value takes the field out."""
+    """Put over the envelope's own; `MISSING` takes a field out."""
     task: str = TASK
     queue: str | None = "inbound"
     call: Callable[[dict[str, Any]], tuple[list[Any], dict[str, Any]]] = lambda envelope: (
@@ -52,7 +53,6 @@ def invalid(field: str, **fields: object) -> Send:
     return Send(expected=f"letter envelope_invalid {field}", fields=fields)
 
 
-MISSING: Final = object()
 MISTAKES: dict[str, Send] = {
     # The queue.
     "no queue": Send(queue=None, expected="elsewhere celery"),

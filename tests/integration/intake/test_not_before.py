@@ -9,6 +9,7 @@ import psycopg
 from tests.support.world import HandDrivenWorker, World
 from worker.bootstrap.reports import open_database
 from worker.store.reports.status import StatusStore
+from worker.store.rows import INBOX_IS_DUE
 
 
 def later(world: World, seconds: float) -> str:
@@ -110,7 +111,7 @@ def test_ten_thousand_that_wait_cost_a_look_at_the_inbox_nothing(world: World) -
     plan = "\n".join(
         row["QUERY PLAN"]
         for row in world.database.rows(
-            "EXPLAIN SELECT FROM inbox WHERE coalesce(not_before, '-infinity') <= service_now()"
+            f"EXPLAIN SELECT FROM inbox WHERE {INBOX_IS_DUE}"
             " ORDER BY coalesce(not_before, '-infinity'), id LIMIT 50"
         )
     )

@@ -126,7 +126,7 @@ def print_not_accepted(
         why = (
             "no worker has accepted it yet"
             if until is None or until <= waiting.now
-            else (f"it waits for its not_before, {moment(until, waiting.now)}")
+            else f"it waits for its not_before, {moment(until, waiting.now)}"
         )
         warn(f"row {waiting.id} of inbox has it, since {at}: {why}")
     for one in refused:

@@ -58,11 +58,11 @@ class ReceiveEnvelope:
         queue entry's. Raises `RetryableError` if Postgres is away: the entry must then not be
         acknowledged.
         """
-        traceparent = sender.headers.get("traceparent")
+        traceparent, routing = sender.headers.get("traceparent"), self.routing()
         try:
             message = parse_and_route(
                 document,
-                self.routing(),
+                routing,
                 not_before=not_before,
                 expires_at=expires_at,
                 task_id=sender.task_id,
@@ -77,7 +77,7 @@ class ReceiveEnvelope:
                 detail=detail,
                 queue=queue,
                 sender=sender,
-                names=names_in(content, self.routing()),
+                names=names_in(content, routing),
             )
             record_refused(reason, detail=detail, queue=queue, traceparent=traceparent)
             result = f"refused {error.reason} {error.field}"

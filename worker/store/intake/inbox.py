@@ -23,6 +23,7 @@ from worker.store.database import Store, is_away
 from worker.store.dead_letters import keep_on
 from worker.store.intake.messages import accept_on
 from worker.store.locks import holder, try_lock
+from worker.store.rows import INBOX_IS_DUE
 from worker.store.sql import Connection, Row, sql
 
 QUEUE = "inbox"
@@ -32,8 +33,7 @@ CHANNEL = "worker_inbox"
 MAX_BATCH = 50
 """Envelopes per transaction. It holds the locks of their channel users until its end."""
 
-_DUE = "coalesce(not_before, '-infinity') <= service_now()"
-_NOTHING_IS_DUE = sql(f"SELECT NOT EXISTS (SELECT FROM inbox WHERE {_DUE})")
+_NOTHING_IS_DUE = sql(f"SELECT NOT EXISTS (SELECT FROM inbox WHERE {INBOX_IS_DUE})")
 # As bytes: the driver would parse `jsonb`, and fail for one nested deeper than its stack. A batch
 # has a few megabytes at most, and of a row beyond the cap only the first bytes leave Postgres.
 _OLDEST = sql(f"""
@@ -46,7 +46,7 @@ FROM (
     FROM (SELECT id, created_at, not_before, expires_at, task_id,
               coalesce(not_before, '-infinity') AS place,
               convert_to(CAST(envelope AS text), 'UTF8') AS content
-          FROM inbox WHERE {_DUE} ORDER BY place, id LIMIT :limit) AS oldest
+          FROM inbox WHERE {INBOX_IS_DUE} ORDER BY place, id LIMIT :limit) AS oldest
 ) AS measured
 WHERE before < :cap ORDER BY place, id
 """)

@@ -11,6 +11,7 @@ from worker.domain.errors import PermanentError
 from worker.domain.reports.message_history import ClosedGate
 from worker.domain.reports.stuck import Waiting
 from worker.store.limits.gates import CLOSED_GATES
+from worker.store.rows import INBOX_IS_DUE
 from worker.store.sql import Row, Statement, sql
 from worker.store.workers import LivingWorker, LivingWorkers
 
@@ -50,11 +51,10 @@ FROM deliveries
 WHERE state IN ('pending', 'sending') AND created_at <= service_now() - :after
 GROUP BY 1, 2 ORDER BY 1, 2
 """)
-_INBOX = sql("""
+_INBOX = sql(f"""
 SELECT 'inbox' AS name, 'waiting' AS state, count(*) AS count, min(since) AS since,
     CAST(extract(epoch FROM service_now() - min(since)) AS float8) AS age_s
-FROM (SELECT greatest(created_at, not_before) AS since FROM inbox
-    WHERE coalesce(not_before, '-infinity') <= service_now()) AS due
+FROM (SELECT greatest(created_at, not_before) AS since FROM inbox WHERE {INBOX_IS_DUE}) AS due
 WHERE since <= service_now() - :after HAVING count(*) > 0
 """)
 # A diverged user keeps the open turn, and open turns have an index. A user who is being erased may
