@@ -1,7 +1,7 @@
 """Statements with named values, rows with named columns, over the driver itself.
 
 SQLAlchemy's layers would cost more than all of a statement's own work (docs/decisions/0019). The
-schema, the migrations and the pool are SQLAlchemy's.
+schema and the migrations are SQLAlchemy's.
 """
 
 import re

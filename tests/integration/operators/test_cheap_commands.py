@@ -29,12 +29,12 @@ USED: dict[str, set[str]] = {
     "status --json": {"pydantic", "redis", "rich"},
     "stuck": {"pydantic", "redis", "rich"},
     "usage": {"pydantic", "rich"},
-    "why 1": {"pydantic", "rich", "sqlalchemy"},
+    "why 1": {"pydantic", "rich"},
     "try-agent nobody Hi": {"httpx", "pydantic", "rich", "structlog"},
     "dead-letters list": {"pydantic", "rich", "structlog"},
     "messages": {"pydantic", "rich", "structlog"},
     "users": {"pydantic", "rich", "structlog"},
-    "conversations list": {"pydantic", "rich", "sqlalchemy", "structlog"},
+    "conversations list": {"pydantic", "rich", "structlog"},
 }
 _RUN = """
 import json, sys

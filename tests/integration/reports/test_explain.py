@@ -22,6 +22,7 @@ from worker.sandbox.simulator.behaviour.config import SimulatorConfig
 from worker.store.database import Database
 from worker.store.privacy.retention import RetentionStore
 from worker.store.reports.gauges import GaugeStore
+from worker.store.reports.message_history import MessageReports
 from worker.store.reports.recent import RecentStore
 from worker.store.reports.status import StatusStore
 
@@ -94,6 +95,15 @@ def test_no_statement_between_a_message_and_its_reply_reads_a_whole_table(world:
         "ix_turns_conversation_id",
         "uq_conversations_open",
     }
+
+
+def test_a_message_that_somebody_asks_for_is_found_through_an_index(world: World) -> None:
+    with open_database(world.database.url) as database:
+        reports = MessageReports(database)
+        plans = plans_of(world, lambda: reports.by_address("web", [("u1", "m"), ("u1:m", "m")]))
+        plans += plans_of(world, lambda: reports.by_message_id("old-1"))
+    assert len(plans) == 2, "the statements were caught"
+    assert read_whole(plans) == {}
 
 
 def test_a_sweep_reads_no_whole_table(world: World) -> None:

@@ -5,12 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import func, select
-
 from worker.domain.ids import ChannelUserId, ConversationId, TelnyxConversationId, TurnId
-from worker.store.schema.turns import Call, Conversation, Delivery, Reply, Turn
-from worker.store.schema.users import ChannelUser, Message
-from worker.store.selects import Reader, select_as
+from worker.store.database import Store
+from worker.store.sql import sql
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,44 +64,38 @@ class LandedTurn:
     messages: int
 
 
-_SUMMARIES: Final = select_as(
-    ConversationSummary,
-    Conversation,
-    ChannelUser,
-    user=Conversation.channel_user_id,
-    telnyx_id=Conversation.telnyx_conversation_id,
-    why=Conversation.close_reason,
-    turns=select(func.count()).where(Turn.conversation_id == Conversation.id).scalar_subquery(),
-).join(ChannelUser, ChannelUser.id == Conversation.channel_user_id)
-_TURNS: Final = (
-    select_as(
-        ConversationTurn,
-        Turn,
-        Reply,
-        delivery=Delivery.state,
-        calls=func.array(
-            select(Call.state).where(Call.turn_id == Turn.id).order_by(Call.id).scalar_subquery()
-        ),
-    )
-    .outerjoin(Reply, Reply.turn_id == Turn.id)
-    .outerjoin(Delivery, Delivery.reply_id == Reply.id)
-    .order_by(Turn.id)
-)
-_LANDED: Final = (
-    select_as(
-        LandedTurn,
-        Turn,
-        conversation=Conversation.telnyx_conversation_id,
-        replies=select(func.count()).where(Reply.turn_id == Turn.id).scalar_subquery(),
-        messages=select(func.count()).where(Message.turn_id == Turn.id).scalar_subquery(),
-    )
-    .join(Conversation, Conversation.id == Turn.conversation_id)
-    .where(Turn.landed.is_(True))
-    .order_by(Turn.id)
-)
+_SUMMARY: Final = """
+SELECT c.id, c.channel_user_id AS "user", u.channel, c.agent, c.telnyx_conversation_id AS telnyx_id,
+    c.opened_at, c.closed_at, c.close_reason AS why, c.base_user_messages,
+    (SELECT count(*) FROM turns WHERE conversation_id = c.id) AS turns
+FROM conversations c JOIN channel_users u ON u.id = c.channel_user_id
+"""
+_FIND: Final = sql(f"""{_SUMMARY}
+WHERE (CAST(:user_id AS bigint) IS NULL OR c.channel_user_id = :user_id)
+  AND (CAST(:channel AS text) IS NULL OR u.channel = :channel)
+  AND (CAST(:agent AS text) IS NULL OR c.agent = :agent)
+  AND (:closed OR c.closed_at IS NULL)
+ORDER BY c.id DESC LIMIT :limit
+""")
+_GET: Final = sql(f"{_SUMMARY} WHERE c.telnyx_conversation_id = :telnyx_id")
+_TURNS: Final = sql("""
+SELECT t.id, t.kind, t.state, t.landed, t.input_text, r.source, d.state AS delivery,
+    ARRAY(SELECT state FROM calls WHERE turn_id = t.id ORDER BY id) AS calls
+FROM turns t LEFT JOIN replies r ON r.turn_id = t.id LEFT JOIN deliveries d ON d.reply_id = r.id
+WHERE t.conversation_id = :conversation ORDER BY t.id
+""")
+_LANDED: Final = sql("""
+SELECT t.id, c.telnyx_conversation_id AS conversation, t.input_text,
+    (SELECT count(*) FROM replies WHERE turn_id = t.id) AS replies,
+    (SELECT count(*) FROM messages WHERE turn_id = t.id) AS messages
+FROM turns t JOIN conversations c ON c.id = t.conversation_id
+WHERE t.landed
+  AND c.id IN (SELECT conversation_id FROM turns WHERE id = ANY(CAST(:turns AS bigint[])))
+ORDER BY t.id
+""")
 
 
-class ConversationReports(Reader):
+class ConversationReports(Store):
     """Conversations and their turns."""
 
     def find(
@@ -117,29 +108,17 @@ class ConversationReports(Reader):
         limit: int = 100,
     ) -> tuple[ConversationSummary, ...]:
         """Return conversations, the newest first. `closed`: also those that are closed."""
-        wanted = (
-            (Conversation.channel_user_id, user_id),
-            (ChannelUser.channel, channel),
-            (Conversation.agent, agent),
-        )
-        asked = _SUMMARIES.where(*(column == one for column, one in wanted if one is not None))
-        if not closed:
-            asked = asked.where(Conversation.closed_at.is_(None))
-        asked = asked.order_by(Conversation.id.desc()).limit(limit)
-        return self._fetch(ConversationSummary, asked)
+        values = {"user_id": user_id, "channel": channel, "agent": agent}
+        return self._found(ConversationSummary, _FIND, values | {"closed": closed, "limit": limit})
 
     def get(self, telnyx_id: TelnyxConversationId) -> ConversationSummary | None:
         """Return the conversation that a Telnyx conversation is mapped to."""
-        asked = _SUMMARIES.where(Conversation.telnyx_conversation_id == telnyx_id)
-        return next(iter(self._fetch(ConversationSummary, asked)), None)
+        return next(iter(self._found(ConversationSummary, _GET, {"telnyx_id": telnyx_id})), None)
 
     def turns(self, conversation: ConversationId) -> Sequence[ConversationTurn]:
         """Return the turns of a conversation, in the order they were opened."""
-        asked = _TURNS.where(Turn.conversation_id == conversation)
-        return self._fetch(ConversationTurn, asked)
+        return self._found(ConversationTurn, _TURNS, {"conversation": conversation})
 
     def landed_beside(self, turns: Collection[int]) -> Sequence[LandedTurn]:
         """Return all landed turns of the conversations that these turns belong to, in order."""
-        # `correlate(None)`: or its `turns` would be those of the query around it.
-        theirs = select(Turn.conversation_id).where(Turn.id.in_(turns)).correlate(None)
-        return self._fetch(LandedTurn, _LANDED.where(Conversation.id.in_(theirs)))
+        return self._found(LandedTurn, _LANDED, {"turns": list(turns)})

@@ -6,9 +6,6 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import case, func, or_, select, tuple_
-from sqlalchemy.orm import aliased
-
 from worker.domain.ids import ChannelUserId, MessageRowId
 from worker.domain.reports.message_history import (
     CallSummary,
@@ -23,14 +20,10 @@ from worker.domain.reports.message_history import (
     TurnSummary,
     UserSummary,
 )
-from worker.domain.states import CallState, DeadLetterKind, DeliveryState
+from worker.store.database import Store
 from worker.store.limits.gates import CLOSED_GATES
-from worker.store.rows import value_of
-from worker.store.schema.operations import DeadLetter
-from worker.store.schema.turns import Call, Conversation, Delivery, Reply, ToolCall, Turn
-from worker.store.schema.users import ChannelUser, InboxEntry, Message
-from worker.store.selects import Reader, fetch, select_as
-from worker.store.sql import Connection, Row, sql
+from worker.store.rows import Value, value_of
+from worker.store.sql import Connection, Row, Statement, sql
 
 MAX_FOUND = 10
 MAX_READ = 500
@@ -68,12 +61,37 @@ class RefusedEnvelope(DeadLetterSummary):
     """As it came, with the texts of the sender. Never log it."""
 
 
-_FOUND: Final = (
-    select_as(Found, Message, ChannelUser, user_id=Message.channel_user_id)
-    .join(ChannelUser, ChannelUser.id == Message.channel_user_id)
-    .order_by(Message.id)
-    .limit(MAX_FOUND)
-)
+def _found(where: str) -> Statement:
+    return sql(f"""
+SELECT m.id, m.channel_user_id AS user_id, u.channel, m.accepted_at
+FROM messages m JOIN channel_users u ON u.id = m.channel_user_id
+WHERE {where} ORDER BY m.id LIMIT {MAX_FOUND}
+""")
+
+
+_BY_ROW: Final = _found("m.id = :id")
+_BY_ADDRESS: Final = _found("""u.channel = :channel AND (u.address, m.message_id) IN (
+    SELECT * FROM unnest(CAST(:addresses AS text[]), CAST(:message_ids AS text[])))""")
+# No index begins with message_id. MATERIALIZED makes Postgres look for the id in the unique index
+# alone, which is a fraction of the table's size.
+_BY_MESSAGE_ID: Final = _found(f"""(m.channel_user_id, m.message_id) IN (
+    WITH named AS MATERIALIZED (SELECT channel_user_id, message_id FROM messages
+        WHERE message_id = :message_id LIMIT {MAX_FOUND}) SELECT * FROM named)""")
+_BY_TASK: Final = _found("m.task_id = :task_id")
+_IN_INBOX: Final = sql(f"""
+SELECT id, created_at, not_before, service_now() AS now FROM inbox
+WHERE envelope ->> 'message_id' = ANY(CAST(:names AS text[])) OR task_id = :task_id
+ORDER BY id LIMIT {MAX_FOUND}
+""")
+_LETTER: Final = "id, kind, reason, detail, created_at, resolution, resolved_at"
+_REFUSED_TASK: Final = sql(f"""
+SELECT {_LETTER}, raw FROM dead_letters WHERE task_id = :task_id
+ORDER BY id DESC LIMIT {MAX_FOUND}
+""")
+_REFUSED: Final = sql(f"""
+SELECT {_LETTER}, raw FROM dead_letters
+WHERE kind = 'envelope' AND octet_length(raw) <= {_MAX_BYTES} ORDER BY id DESC LIMIT {MAX_READ}
+""")
 # One snapshot for all of it: otherwise a call could be in flight and its reply already there.
 _ONE_MOMENT = sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
 _MESSAGE = sql("""
@@ -101,38 +119,41 @@ WHERE m.id = :id
 # Events of its turn; and those of its channel user without a turn, while it had no outcome.
 _EVENTS = sql("""
 SELECT at, event, turn_id, facts FROM attempt_log
-WHERE channel_user_id = :user_id AND (turn_id = :turn_id OR (turn_id IS NULL
+WHERE channel_user_id = :user_id AND (turn_id = :shown_turn_id OR (turn_id IS NULL
     AND at BETWEEN :accepted_at AND coalesce(CAST(:finished_at AS timestamptz), service_now())))
 ORDER BY id LIMIT 100
 """)
-_REPLIES: Final = select_as(ReplySummary, Reply)
-_BEFORE: Final = aliased(Delivery)
-_DELIVERIES: Final = select_as(
-    DeliverySummary,
-    Delivery,
-    way_out=Delivery.channel,
-    ahead=select(func.count())
-    .where(_BEFORE.channel_user_id == Delivery.channel_user_id, _BEFORE.id < Delivery.id)
-    .where(_BEFORE.state.in_((DeliveryState.PENDING, DeliveryState.SENDING)))
-    .scalar_subquery(),
-).join(Reply, Reply.id == Delivery.reply_id)
-_TURNS: Final = select_as(
-    TurnSummary,
-    Turn,
-    Conversation,
-    messages=select(func.count()).where(Message.turn_id == Turn.id).scalar_subquery(),
-).outerjoin(Conversation, Conversation.id == Turn.conversation_id)
-_CALLS: Final = select_as(
-    CallSummary,
-    Call,
-    fault=case((Call.state == CallState.REFUSED, Call.reason)),
-    instructions_sent=Call.instructions_hash.is_not(None),
-).order_by(Call.id)
-_TOOLS: Final = select_as(ToolSummary, ToolCall).order_by(ToolCall.id)
-_LETTERS: Final = select_as(DeadLetterSummary, DeadLetter).order_by(DeadLetter.id)
+_TURN = sql("""
+SELECT t.id, t.agent, t.agent_version, t.opened_at, t.finished_at, t.kind, t.state, t.landed,
+    t.failure, t.conversation_id, c.telnyx_conversation_id,
+    (SELECT count(*) FROM messages WHERE turn_id = t.id) AS messages
+FROM turns t LEFT JOIN conversations c ON c.id = t.conversation_id WHERE t.id = :shown_turn_id
+""")
+_CALLS = sql("""
+SELECT id, round, attempt, state, intent_at, finished_at, conversation_id, status, code, reason,
+    CASE WHEN state = 'refused' THEN reason END AS fault, request_id, response_id, input_tokens,
+    output_tokens, instructions_hash IS NOT NULL AS instructions_sent
+FROM calls WHERE turn_id = :shown_turn_id ORDER BY id
+""")
+_TOOLS = sql("""
+SELECT round, call_id, name, state, started_at, finished_at
+FROM tool_calls WHERE turn_id = :shown_turn_id ORDER BY id
+""")
+_REPLY = sql("SELECT source, text, created_at FROM replies WHERE turn_id = :turn_id")
+_DELIVERY = sql("""
+SELECT d.id, d.state, d.channel AS way_out, d.attempts, d.first_attempt_at, d.due_at, d.lease_until,
+    d.provider_id, d.provider_status, d.created_at, d.finished_at,
+    (SELECT count(*) FROM deliveries b WHERE b.channel_user_id = d.channel_user_id AND b.id < d.id
+        AND b.state IN ('pending', 'sending')) AS ahead
+FROM deliveries d JOIN replies r ON r.id = d.reply_id WHERE r.turn_id = :turn_id
+""")
+_LETTERS = sql(f"""
+SELECT {_LETTER} FROM dead_letters WHERE message_row_id = :id OR delivery_id = :delivery_id
+ORDER BY id
+""")
 
 
-class MessageReports(Reader):
+class MessageReports(Store):
     """Finds messages by their names, and reads their histories, for a person on call."""
 
     def read(self, message: MessageRowId) -> MessageHistory | None:
@@ -144,80 +165,55 @@ class MessageReports(Reader):
 
     def by_row(self, row_id: int) -> tuple[Found, ...]:
         """Find a message by our number."""
-        return self._fetch(Found, _FOUND.where(Message.id == row_id))
+        return self._found(Found, _BY_ROW, {"id": row_id})
 
     def by_address(self, channel: str, pairs: Sequence[tuple[str, str]]) -> tuple[Found, ...]:
         """Find messages by address and the channel's own id; any of the `pairs`."""
-        either = tuple_(ChannelUser.address, Message.message_id).in_(pairs)
-        asked = _FOUND.where(ChannelUser.channel == channel, either)
-        return self._fetch(Found, asked)
+        addresses, message_ids = map(list, zip(*pairs, strict=True))
+        values = {"channel": channel, "addresses": addresses, "message_ids": message_ids}
+        return self._found(Found, _BY_ADDRESS, values)
 
     def by_message_id(self, message_id: str) -> tuple[Found, ...]:
         """Find messages by the channel's own id alone. Slow if there are many messages."""
-        # No index begins with message_id. MATERIALIZED makes Postgres look for the id in the unique
-        # index alone, which is a fraction of the table's size.
-        named = (
-            select(Message.channel_user_id, Message.message_id)
-            .where(Message.message_id == message_id)
-            .limit(MAX_FOUND)
-            .cte("named")
-            .prefix_with("MATERIALIZED")
-        )
-        same = (named.c.channel_user_id, named.c.message_id)
-        asked = _FOUND.where(tuple_(Message.channel_user_id, Message.message_id) == tuple_(*same))
-        return self._fetch(Found, asked)
+        return self._found(Found, _BY_MESSAGE_ID, {"message_id": message_id})
 
     def by_task(self, task_id: UUID) -> tuple[Found, ...]:
         """Find the message that a Celery task brought. Reads the whole table."""
-        return self._fetch(Found, _FOUND.where(Message.task_id == task_id))
+        return self._found(Found, _BY_TASK, {"task_id": task_id})
 
     def in_inbox(self, names: Collection[str], task_id: UUID) -> tuple[InInbox, ...]:
         """Find rows of the inbox by the channel's id of the message, or by the Celery task."""
-        message_id = InboxEntry.envelope["message_id"].astext
-        asked = select_as(InInbox, InboxEntry, now=func.service_now()).where(
-            or_(message_id.in_(names), InboxEntry.task_id == task_id)
-        )
-        asked = asked.order_by(InboxEntry.id).limit(MAX_FOUND)
-        return self._fetch(InInbox, asked)
+        return self._found(InInbox, _IN_INBOX, {"names": list(names), "task_id": task_id})
 
     def refused_task(self, task_id: UUID) -> tuple[RefusedEnvelope, ...]:
         """Return the dead letters of a Celery task."""
-        asked = select_as(RefusedEnvelope, DeadLetter).where(DeadLetter.task_id == task_id)
-        return self._fetch(RefusedEnvelope, asked.order_by(DeadLetter.id.desc()).limit(MAX_FOUND))
+        return self._found(RefusedEnvelope, _REFUSED_TASK, {"task_id": task_id})
 
     def refused(self) -> tuple[RefusedEnvelope, ...]:
         """Return the newest envelopes that were refused, the newest first."""
         # The caller compares the ids: in raw bytes an id may be encoded in several ways.
-        asked = select_as(RefusedEnvelope, DeadLetter).where(
-            DeadLetter.kind == DeadLetterKind.ENVELOPE,
-            func.octet_length(DeadLetter.raw) <= _MAX_BYTES,
-        )
-        asked = asked.order_by(DeadLetter.id.desc()).limit(MAX_READ)
-        return self._fetch(RefusedEnvelope, asked)
+        return self._found(RefusedEnvelope, _REFUSED)
 
 
 def _history(connection: Connection, row: Row) -> MessageHistory:
-    turn_id = row.shown_turn_id
-    turns = fetch(connection, TurnSummary, _TURNS.where(Turn.id == turn_id))
-    replies = fetch(connection, ReplySummary, _REPLIES.where(Reply.turn_id == row.turn_id))
-    sent = fetch(connection, DeliverySummary, _DELIVERIES.where(Reply.turn_id == row.turn_id))
-    delivery = next(iter(sent), None)
-    about = {name: getattr(row, name) for name in ("user_id", "accepted_at", "finished_at")}
-    about["turn_id"] = turn_id
-    # Not `== None` for a missing delivery: that is IS NULL, which fits every other dead letter.
-    of_delivery = DeadLetter.delivery_id.in_([delivery.id] if delivery else [])
-    letters = _LETTERS.where(or_(DeadLetter.message_row_id == row.id, of_delivery))
+    values: dict[str, object] = row._asdict()
+
+    def read(value: type[Value], asked: Statement) -> tuple[Value, ...]:
+        return tuple(value_of(value, one) for one in connection.execute(asked, values))
+
+    delivery = next(iter(read(DeliverySummary, _DELIVERY)), None)
+    values["delivery_id"] = delivery and delivery.id
     return value_of(
         MessageHistory,
         row,
         message=value_of(MessageSummary, row),
         user=value_of(UserSummary, row, id=row.user_id),
-        turn=turns[0] if turns else None,
-        calls=fetch(connection, CallSummary, _CALLS.where(Call.turn_id == turn_id)),
-        tools=fetch(connection, ToolSummary, _TOOLS.where(ToolCall.turn_id == turn_id)),
-        events=tuple(value_of(LoggedEvent, one) for one in connection.execute(_EVENTS, about)),
-        reply=next(iter(replies), None),
+        turn=next(iter(read(TurnSummary, _TURN)), None),
+        calls=read(CallSummary, _CALLS),
+        tools=read(ToolSummary, _TOOLS),
+        events=read(LoggedEvent, _EVENTS),
+        reply=next(iter(read(ReplySummary, _REPLY)), None),
         delivery=delivery,
-        dead_letters=fetch(connection, DeadLetterSummary, letters),
-        gates=tuple(value_of(ClosedGate, one) for one in connection.execute(CLOSED_GATES)),
+        dead_letters=read(DeadLetterSummary, _LETTERS),
+        gates=read(ClosedGate, CLOSED_GATES),
     )
