@@ -1,0 +1,1 @@
+"""Text messages through Telnyx: SMS, MMS and WhatsApp."""

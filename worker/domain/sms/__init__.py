@@ -1,0 +1,1 @@
+"""Text messages: pure values and decisions."""
