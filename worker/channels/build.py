@@ -14,7 +14,14 @@ from worker.channels.channel import Channel
 from worker.channels.task import TaskChannel
 from worker.channels.webhook import MAX_BODY_BYTES, WebhookChannel
 from worker.domain.errors import SettingsError
-from worker.domain.routing import ROUTE, Delivery, EntryPointDelivery, TaskDelivery, WebhookDelivery
+from worker.domain.routing import (
+    ROUTE,
+    Delivery,
+    EntryPointDelivery,
+    TaskDelivery,
+    TelnyxDelivery,
+    WebhookDelivery,
+)
 from worker.net.dial import tls_context
 from worker.net.post_once import Endpoint, parse_url
 from worker.net.proxy import proxy_for
@@ -47,6 +54,8 @@ def build_channels(
                     built[name] = _webhook(config, environ, tls)
                 case EntryPointDelivery():
                     built[name] = _entry_point(config)
+                case TelnyxDelivery():
+                    raise ValueError("this version has no driver for Telnyx")  # noqa: TRY301
                 case _:
                     assert_never(config)
         except ValueError as error:

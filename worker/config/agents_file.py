@@ -20,7 +20,9 @@ from worker.config.sections import (
     DeliverySection,
     FairnessSection,
     LimitsSection,
+    ScreeningSection,
     Section,
+    TelnyxSection,
     ToolSection,
 )
 from worker.domain.deliveries import WEBHOOK_MAX_AGE_S
@@ -36,7 +38,9 @@ from worker.domain.routing import (
     Delivery,
     EntryPointDelivery,
     Routing,
+    Screening,
     TaskDelivery,
+    TelnyxDelivery,
     WebhookDelivery,
     hash_of,
     implied_kind,
@@ -108,6 +112,9 @@ class ChannelSection(RouteSection):
     """`[channels.NAME]`: treatment of one channel."""
 
     kind: ChannelKind | None = None
+    driver: Literal["telnyx", "telnyx_whatsapp"] | None = None
+    telnyx: TelnyxSection | None = None
+    screening: ScreeningSection = ScreeningSection()
     ignore_case: bool = False
     say_first: bool = False
     agent: str | None = None
@@ -122,6 +129,16 @@ class ChannelSection(RouteSection):
     expired_text: Annotated[str, Field(min_length=1)] | None = None
     other_attachments: AttachmentPolicy = "mention"
     max_pending: PositiveInt = 1000
+
+    @model_validator(mode="after")
+    def _one_way_out(self) -> Self:
+        if self.driver is not None and self.delivery is not None:
+            raise ValueError("with a driver there is no delivery: the driver sends the replies")
+        if self.driver is not None and self.kind not in {None, "telephone"}:
+            raise ValueError('with this driver the kind is "telephone"')
+        if self.driver is None and self.telnyx is not None:
+            raise ValueError('the section telnyx needs driver = "telnyx" or "telnyx_whatsapp"')
+        return self
 
 
 class AgentsFile(Section):
@@ -139,6 +156,17 @@ class AgentsFile(Section):
     timing: dict[str, float] = Field(default_factory=dict)
     limits: LimitsSection = LimitsSection()
     fairness: FairnessSection = FairnessSection()
+
+    @field_validator("channels")
+    @classmethod
+    def _one_channel_a_driver(
+        cls, channels: dict[str, ChannelSection]
+    ) -> dict[str, ChannelSection]:
+        # The gateway has to know the channel of what comes in.
+        drivers = [one.driver for one in channels.values() if one.driver is not None]
+        if twice := sorted({one for one in drivers if drivers.count(one) > 1}):
+            raise ValueError(f"several channels have driver = {twice[0]!r}: keep one")
+        return channels
 
     @field_validator("refusals")
     @classmethod
@@ -250,7 +278,7 @@ def _delivery(section: DeliverySection | None, folder: Path) -> Delivery | None:
 
 
 def _channel(name: str, section: RouteSection, folder: Path) -> ChannelPolicy:
-    fields = section.model_dump(exclude={"recipients", "delivery"})
+    fields = section.model_dump(exclude={"recipients", "delivery", "driver", "telnyx", "screening"})
     delivery = _delivery(section.delivery, folder)
     # Webhooks are retried for more than a day, so the default of the other channels is too short.
     unset = "delivery_max_age_s" not in section.model_fields_set
@@ -259,6 +287,12 @@ def _channel(name: str, section: RouteSection, folder: Path) -> ChannelPolicy:
     if isinstance(section, ChannelSection):
         fields |= {"recipient_agents": section.recipients}
         fields["kind"] = section.kind or implied_kind(name)
+        screening = section.screening.model_dump()
+        fields["screening"] = Screening(**screening | {"languages": tuple(screening["languages"])})
+        if section.driver is not None:
+            fields["kind"] = "telephone"
+            options = (section.telnyx or TelnyxSection()).model_dump()
+            delivery = TelnyxDelivery(whatsapp=section.driver == "telnyx_whatsapp", **options)
         if section.ignore_case and fields["kind"] != "email":
             raise SettingsError(f'AGENTS_FILE: channels.{name}: ignore_case needs kind = "email"')
     return ChannelPolicy(name=name, delivery=delivery, **fields)

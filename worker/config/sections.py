@@ -81,6 +81,27 @@ class FairnessSection(Section):
     group_digits: Annotated[int, Field(ge=0, le=10)] = 4
 
 
+class TelnyxSection(Section):
+    """`[channels.NAME.telnyx]`: options of a channel with a driver of Telnyx."""
+
+    profile_id: Annotated[str, Field(min_length=1)] | None = None
+    # Telnyx refuses more than ten, and nobody reads ten.
+    max_parts: Annotated[int, Field(ge=1, le=10)] = 4
+    split: bool = False
+    groups: bool = False
+    messages_per_second: Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)] | None = None
+    messages_per_day: PositiveInt | None = None
+    takes_key: bool = True
+
+
+class ScreeningSection(Section):
+    """`[channels.NAME.screening]`: what is recognised without a model."""
+
+    languages: list[Annotated[str, Field(pattern=r"^[a-z]{2}$")]] = Field(default=["en"])
+    help_text: Annotated[str, Field(min_length=1)] | None = None
+    stop_text: Annotated[str, Field(min_length=1)] | None = None
+
+
 class DeliverySection(BaseModel):
     """`[channels.NAME.delivery]`: a Celery task, a webhook, or a third party's channel."""
 

@@ -71,6 +71,14 @@ def _broker(text: str) -> str:
     return text
 
 
+def _public_url(text: str) -> str:
+    if not text.startswith(("https://", "http://")) or "?" in text or "#" in text:
+        raise ValueError(
+            "give the gateway's address as Telnyx sees it: https://host or with a path"
+        )
+    return text.rstrip("/")
+
+
 def _namespace(text: str) -> UUID:
     with suppress(ValueError):
         return UUID(text)
@@ -124,6 +132,7 @@ class Settings:
         _namespace, wanted="a UUID of this installation; staging and production need different ones"
     )
     agents_file: Path | None = _setting(Path, None)
+    public_url: str | None = _setting(_public_url, None)
     concurrency: int = _setting(_number(RESERVED_THREADS + 1), 216)
     # Behind a transaction pooler, the next transaction may run in a server process that has another
     # statement under the same name, or none.

@@ -137,7 +137,40 @@ class EntryPointDelivery:
     options: Mapping[str, object] = field(default_factory=dict)
 
 
-Delivery: TypeAlias = TaskDelivery | WebhookDelivery | EntryPointDelivery
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TelnyxDelivery:
+    """Replies go out as text messages through Telnyx; the gateway takes in what people write."""
+
+    whatsapp: bool = False
+    """False = SMS and MMS."""
+    profile_id: str | None = None
+    """The messaging profile; None = that of the number."""
+    max_parts: int = 4
+    """A reply is cut, or split, at this many parts."""
+    split: bool = False
+    """A longer reply goes out in several messages instead of being cut."""
+    groups: bool = False
+    """Messages to several people are answered, too."""
+    messages_per_second: float | None = None
+    """For each number of ours, all workers together; None = no limit. So is the next one."""
+    messages_per_day: int | None = None
+    takes_key: bool = True
+    """Whether Telnyx drops a second request with the same idempotency key."""
+
+
+Delivery: TypeAlias = TaskDelivery | WebhookDelivery | EntryPointDelivery | TelnyxDelivery
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Screening:
+    """How a channel recognises what no model answers, see `worker.domain.screening`."""
+
+    languages: tuple[str, ...] = ("en",)
+    """Whose keywords count; English always does."""
+    help_text: str | None = None
+    """The answer to HELP; None = it gets none of ours."""
+    stop_text: str | None = None
+    """Confirms an opt-out that the provider does not confirm; None = a text of ours does."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,6 +204,7 @@ class ChannelPolicy:
     """Sent once for messages that expired; None = nothing is sent."""
     delivery: Delivery | None = None
     """None = the reply row is the delivery."""
+    screening: Screening = field(default_factory=Screening)
     delivery_max_age_s: float = 3600.0
     """How long a reply may block the later ones of its user."""
     max_unclear_deliveries: int = 1

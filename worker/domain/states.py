@@ -63,7 +63,10 @@ class ReplySource(StrEnum):
 
 
 class DeliveryState(StrEnum):
-    """pending -> sending -> sent | failed | unknown | expired; withheld, superseded, cancelled."""
+    """pending -> sending -> sent | failed | unknown | expired.
+
+    Besides: withheld, superseded, cancelled, opted_out.
+    """
 
     PENDING = "pending"
     SENDING = "sending"
@@ -74,6 +77,22 @@ class DeliveryState(StrEnum):
     SUPERSEDED = "superseded"
     EXPIRED = "expired"
     CANCELLED = "cancelled"
+    OPTED_OUT = "opted_out"
+
+
+class ConsentSource(StrEnum):
+    """How it became known that a person has opted out or in."""
+
+    TELNYX_KEYWORD = "telnyx_keyword"
+    """Telnyx recognised STOP or START, and blocks or unblocks the person itself."""
+    TELNYX_BLOCK = "telnyx_block"
+    """Telnyx refused a message to them: they are blocked there."""
+    NATURAL = "natural"
+    """Our screening recognised it in what they wrote."""
+    SIGNAL = "signal"
+    """A producer said so in the envelope."""
+    OPERATOR = "operator"
+    IMPORT = "import"
 
 
 class DeadLetterKind(StrEnum):

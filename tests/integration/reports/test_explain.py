@@ -146,6 +146,17 @@ def test_no_list_of_recent_messages_reads_a_whole_table(world: World) -> None:
     assert read_whole(plans) == {}
 
 
+# Of text messages, whose statements are being built; each takes its own out of this list.
+COMING = {
+    "ix_channel_users_sender",
+    "ix_consents_address_hash",
+    "ix_dead_letters_task_id",
+    "ix_deliveries_part_of",
+    "ix_inbox_task_id",
+    "ix_messages_task_id",
+}
+
+
 def test_every_index_that_forbids_nothing_is_read_by_some_statement(world: World) -> None:
     mike = world.worker(DELIVERED)
     database = Database(world.database.url)
@@ -171,4 +182,4 @@ def test_every_index_that_forbids_nothing_is_read_by_some_statement(world: World
         " WHERE NOT i.indisunique AND c.relnamespace = 'public'::regnamespace"
     )
     unused = {row["name"] for row in indexes} - used_by(plans)
-    assert unused <= FOR_PEOPLE | OF_THE_VERSION_BEFORE
+    assert unused <= FOR_PEOPLE | OF_THE_VERSION_BEFORE | COMING

@@ -21,6 +21,7 @@ from worker.domain.routing import (
     EntryPointDelivery,
     Routing,
     TaskDelivery,
+    TelnyxDelivery,
     WebhookDelivery,
 )
 from worker.handlers.intake.route import parse_and_route, unknown_fields
@@ -140,3 +141,5 @@ def delivery_of(delivery: Delivery | None) -> str:
             return f"webhook to {urlsplit(delivery.url).hostname}"
         case EntryPointDelivery():
             return f"entry point {delivery.entry_point}"
+        case TelnyxDelivery():
+            return "WhatsApp message of Telnyx" if delivery.whatsapp else "text message of Telnyx"

@@ -63,3 +63,10 @@ def one_of(column: str, values: Iterable[str]) -> CheckConstraint:
 def partial(name: str, *columns: str, when: str) -> Index:
     """Build an index of the rows that `when` selects; it is unique if its name begins with `uq`."""
     return Index(name, *columns, unique=name.startswith("uq_"), postgresql_where=text(when))
+
+
+def gateway_id(table: str) -> Index:
+    """Build the index of a table's ids that the gateway gave: UUIDs of version 5."""
+    return partial(
+        f"ix_{table}_task_id", "task_id", when="get_byte(uuid_send(task_id), 6) >> 4 = 5"
+    )

@@ -7,8 +7,17 @@ from sqlalchemy import CheckConstraint, Date, ForeignKey, Index, LargeBinary, Sm
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from worker.domain.states import DeadLetterKind, Resolution
-from worker.store.schema.base import Base, BigIntKey, Count, CreatedAt, Facts, one_of, partial
+from worker.domain.states import ConsentSource, DeadLetterKind, Resolution
+from worker.store.schema.base import (
+    Base,
+    BigIntKey,
+    Count,
+    CreatedAt,
+    Facts,
+    gateway_id,
+    one_of,
+    partial,
+)
 
 
 class Gate(Base):
@@ -57,6 +66,7 @@ class DeadLetter(Base):
             text("(names ->> 'message_id')"),
             postgresql_where=text("names IS NOT NULL"),
         ),
+        gateway_id("dead_letters"),
     )
 
     id: Mapped[BigIntKey]
@@ -80,6 +90,39 @@ class DeadLetter(Base):
     """The delivery that tells its producer of it."""
     resolution: Mapped[str | None]
     resolved_at: Mapped[datetime | None]
+
+
+class Consent(Base):
+    """The ledger of opt-outs and opt-ins: append-only, the newest row of an address decides."""
+
+    __tablename__ = "consents"
+    __table_args__ = (
+        one_of("source", ConsentSource),
+        Index("ix_consents_address_hash", "address_hash", "id"),
+    )
+
+    id: Mapped[BigIntKey]
+    scope: Mapped[str]
+    """`telephone` (SMS, MMS, WhatsApp), `email`, or the name of another channel."""
+    address_hash: Mapped[bytes] = mapped_column(LargeBinary)
+    """HMAC-SHA-256 of scope, NUL and address under the key `consents` in `secrets`."""
+    address: Mapped[str | None]
+    """NULL = the person was erased; the hash stays, so that they are not written to again."""
+    stopped: Mapped[bool]
+    source: Mapped[str]
+    channel: Mapped[str] = mapped_column(server_default="")
+    """Where they said so, with `recipient`; empty = an operator or an import."""
+    recipient: Mapped[str] = mapped_column(server_default="")
+    created_at: Mapped[CreatedAt]
+
+
+class Secret(Base):
+    """Keys that must not get lost, so they are backed up together with what they protect."""
+
+    __tablename__ = "secrets"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[bytes] = mapped_column(LargeBinary)
 
 
 class AttemptLog(Base):

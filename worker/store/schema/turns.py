@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ARRAY, ForeignKey, Index, Integer, Text, UniqueConstraint, text
+from sqlalchemy import ARRAY, ForeignKey, Index, Integer, SmallInteger, Text, UniqueConstraint, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -182,11 +182,15 @@ class Delivery(Base):
             "ix_deliveries_undone", "channel_user_id", "id", when="state IN ('pending', 'sending')"
         ),
         partial("ix_deliveries_due_at", "due_at", when="due_at IS NOT NULL"),
+        partial("ix_deliveries_part_of", "part_of", when="part_of IS NOT NULL"),
     )
 
     id: Mapped[BigIntKey]
     reply_id: Mapped[int | None] = mapped_column(ForeignKey("replies.id"), unique=True)
-    """NULL = it tells a producer of a refusal: the dead letter that names it as its notice."""
+    """NULL = it is a later piece of a reply, or tells a producer of a refusal: the dead letter that
+    names it as its notice."""
+    part_of: Mapped[int | None] = mapped_column(ForeignKey("deliveries.id"))
+    """The delivery of the reply's first piece; NULL = it is the first, or the whole reply."""
     channel_user_id: Mapped[int] = mapped_column(ForeignKey("channel_users.id"))
     channel: Mapped[str]
     """The channel, or `route:NAME`, whose configuration the delivery follows."""
@@ -199,7 +203,18 @@ class Delivery(Base):
     """Start of the day for which the idempotency key is valid."""
     lease_token: Mapped[Count]
     lease_until: Mapped[datetime | None]
+    request: Mapped[str | None]
+    """The body that every attempt sends; NULL = the channel builds it at each attempt."""
+    parts: Mapped[int | None] = mapped_column(SmallInteger)
+    """The number of text messages that it counts as; NULL = it is none."""
+    exempt_until: Mapped[datetime | None]
+    """Until then it may go out to somebody who has opted out; NULL = it may not."""
     provider_id: Mapped[str | None]
     provider_status: Mapped[str | None]
+    receipt: Mapped[str | None]
+    """What the provider reported last of its way to the person; NULL = nothing yet."""
+    receipt_error: Mapped[str | None]
+    """The code of the first error among those reports."""
+    receipt_at: Mapped[datetime | None]
     created_at: Mapped[CreatedAt]
     finished_at: Mapped[datetime | None]

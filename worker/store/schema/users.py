@@ -8,7 +8,16 @@ from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, tex
 from sqlalchemy.orm import Mapped, mapped_column
 
 from worker.domain.states import MessageState
-from worker.store.schema.base import Base, BigIntKey, Count, CreatedAt, Flag, one_of, partial
+from worker.store.schema.base import (
+    Base,
+    BigIntKey,
+    Count,
+    CreatedAt,
+    Flag,
+    gateway_id,
+    one_of,
+    partial,
+)
 
 
 class Worker(Base):
@@ -56,6 +65,8 @@ class ChannelUser(Base):
             "address",
             when="due_at IS NOT NULL AND diverged_at IS NULL AND NOT surplus",
         ),
+        # For counting a sender's recent turns.
+        Index("ix_channel_users_sender", "address_group", "address"),
         # Each message updates this row several times: free space on its page keeps the new versions
         # there.
         {"postgresql_with": {"fillfactor": 80}},
@@ -97,6 +108,8 @@ class ChannelUser(Base):
     """When a reply was first held back for newer messages; NULL = none is held back."""
     paused_at: Mapped[datetime | None]
     """A person has taken over."""
+    pause_reason: Mapped[str | None]
+    """NULL = an operator paused it. `loop`: the loop breaker. `echo`: one of our staff wrote."""
     diverged_at: Mapped[datetime | None]
 
 
@@ -117,6 +130,7 @@ class Message(Base):
             "ix_messages_pending", "channel_user_id", "order_at", "seq", when="state = 'pending'"
         ),
         partial("ix_messages_turn_id", "turn_id", when="turn_id IS NOT NULL"),
+        gateway_id("messages"),
         # For retention, which walks what has ended; rows leave the index as they are redacted.
         partial(
             "ix_messages_unredacted",
@@ -159,7 +173,10 @@ class InboxEntry(Base):
     """A raw envelope of a producer that speaks SQL, or one that shall wait; accept drains it."""
 
     __tablename__ = "inbox"
-    __table_args__ = (Index("ix_inbox_due", text("coalesce(not_before, '-infinity')"), "id"),)
+    __table_args__ = (
+        Index("ix_inbox_due", text("coalesce(not_before, '-infinity')"), "id"),
+        gateway_id("inbox"),
+    )
 
     id: Mapped[BigIntKey]
     envelope: Mapped[dict[str, Any]]
@@ -169,4 +186,4 @@ class InboxEntry(Base):
     expires_at: Mapped[datetime | None]
     """Of the queue entry that it came in; an envelope's own `expires_at` comes first."""
     task_id: Mapped[UUID | None]
-    """The Celery task that brought it; NULL = it came by SQL."""
+    """The Celery task that brought it, or the gateway's id; NULL = it came by SQL."""

@@ -1,0 +1,58 @@
+"""The section of a channel with a driver of Telnyx."""
+
+from pathlib import Path
+
+import pytest
+
+from worker.config.agents_file import load_agents
+from worker.domain.errors import SettingsError
+from worker.domain.routing import ChannelPolicy, Screening, TelnyxDelivery
+
+
+def channel(tmp_path: Path, text: str, name: str = "sms") -> ChannelPolicy:
+    file = tmp_path / "agents.toml"
+    file.write_text(text)
+    return load_agents(file)[0].channel(name)
+
+
+def test_a_driver_is_all_that_a_channel_needs(tmp_path: Path) -> None:
+    policy = channel(tmp_path, '[channels.sms]\ndriver = "telnyx"')
+    assert policy.delivery == TelnyxDelivery()
+    assert policy.kind == "telephone"
+    assert policy.screening == Screening(languages=("en",))
+
+
+def test_its_options(tmp_path: Path) -> None:
+    text = """
+        [channels.wa]
+        driver = "telnyx_whatsapp"
+        [channels.wa.telnyx]
+        max_parts = 2
+        messages_per_day = 2000
+        [channels.wa.screening]
+        languages = ["de", "fr"]
+        help_text = "Acme: call +1 555 0100"
+    """
+    policy = channel(tmp_path, text, "wa")
+    assert policy.delivery == TelnyxDelivery(whatsapp=True, max_parts=2, messages_per_day=2000)
+    assert policy.kind == "telephone"
+    assert policy.screening.languages == ("de", "fr")
+
+
+DRIVER = '[channels.sms]\ndriver = "telnyx"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        (f'{DRIVER}[channels.sms.delivery]\ntask = "t"\nqueue = "q"', "there is no delivery"),
+        (f'{DRIVER}kind = "email"', 'the kind is "telephone"'),
+        ("[channels.sms.telnyx]\nsplit = true", "needs driver"),
+        (f'{DRIVER}[channels.two]\ndriver = "telnyx"', "several channels have driver = 'telnyx'"),
+        (f"{DRIVER}[channels.sms.telnyx]\nmax_parts = 11", "telnyx.max_parts"),
+        (f'{DRIVER}[channels.sms.screening]\nlanguages = ["German"]', "screening.languages"),
+    ],
+)
+def test_a_mistake_names_the_key(tmp_path: Path, text: str, fault: str) -> None:
+    with pytest.raises(SettingsError, match=fault):
+        channel(tmp_path, text)
