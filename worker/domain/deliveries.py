@@ -61,6 +61,8 @@ class OutgoingReply:
     """The producer's metadata of the newest of them."""
     traceparent: str | None = None
     """W3C trace context of this attempt, for the receiver's spans; None = not traced."""
+    request: str | None = None
+    """The body that every attempt sends; None = it is not made yet, or at each attempt."""
     refusal: Refusal | None = None
     """None = it is a reply. Otherwise it tells a producer of a refusal, and has no text."""
 
@@ -70,6 +72,8 @@ class Sent:
     """The channel has the reply."""
 
     provider_id: str | None = None
+    parts: int | None = None
+    """The number of text messages that it counts as; None = it is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

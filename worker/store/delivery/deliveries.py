@@ -15,8 +15,9 @@ from worker.store.sql import sql
 _CLAIM = sql("""
 WITH head AS (
     SELECT d.id, d.state = 'sending' AS interrupted, d.attempts FROM deliveries d
-    WHERE d.id = (SELECT min(id) FROM deliveries
-                  WHERE channel_user_id = :user_id AND state IN ('pending', 'sending'))
+    WHERE d.id = (SELECT id FROM deliveries
+                  WHERE channel_user_id = :user_id AND state IN ('pending', 'sending')
+                  ORDER BY coalesce(part_of, id), id LIMIT 1)
       AND d.due_at <= service_now() AND (d.lease_until IS NULL OR d.lease_until < service_now())
       AND NOT EXISTS (SELECT FROM gates g
                       WHERE g.name = 'webhook:' || d.channel AND g.closed_until > service_now())
@@ -29,7 +30,7 @@ WITH head AS (
     FROM head WHERE d.id = head.id
     RETURNING d.*, head.interrupted, head.attempts AS begun
 )
-SELECT c.id AS delivery_id, c.channel_user_id AS user_id, c.idempotency_key,
+SELECT c.id AS delivery_id, c.channel_user_id AS user_id, c.idempotency_key, c.request,
     c.lease_token AS token, c.begun AS attempts, c.interrupted, c.created_at,
     CASE WHEN c.begun > 0 THEN c.first_attempt_at END AS first_attempt_at,
     service_now() AS now, coalesce(r.text, '') AS text, r.turn_id, c.channel AS policy_name,
@@ -45,28 +46,38 @@ SELECT c.id AS delivery_id, c.channel_user_id AS user_id, c.idempotency_key,
     EXISTS (SELECT FROM gates g WHERE g.name = 'webhook:' || c.channel) AS failing,
     l.id AS dead_letter, l.reason, l.detail, l.queue, l.task_id, l.names
 FROM claimed c JOIN channel_users u ON u.id = c.channel_user_id
-    LEFT JOIN replies r ON r.id = c.reply_id LEFT JOIN dead_letters l ON l.notice_id = c.id
+    LEFT JOIN deliveries f ON f.id = c.part_of
+    LEFT JOIN replies r ON r.id = coalesce(c.reply_id, f.reply_id)
+    LEFT JOIN dead_letters l ON l.notice_id = c.id
 """)
 # A rejected reply becomes a dead letter at once: another attempt would be rejected, too. A refusal
-# that cannot be told is one already.
+# that cannot be told is one already. A receipt that came first has ended the attempt: it stands.
 _END = sql("""
 WITH ended AS (
-    UPDATE deliveries SET state = :state, lease_until = NULL, provider_id = :provider_id,
-        provider_status = :provider_status,
-        due_at = CASE WHEN :again THEN service_now() + :wait END,
-        finished_at = CASE WHEN NOT :again THEN service_now() END
-    WHERE id = :id AND lease_token = :token RETURNING id, reply_id
+    UPDATE deliveries SET state = CASE WHEN receipt IS NULL THEN :state ELSE state END,
+        lease_until = NULL, provider_id = coalesce(:provider_id, provider_id),
+        parts = coalesce(:parts, parts), provider_status = :provider_status,
+        due_at = CASE WHEN :again AND receipt IS NULL THEN service_now() + :wait END,
+        finished_at = CASE WHEN receipt IS NOT NULL THEN finished_at
+            WHEN NOT :again THEN service_now() END
+    WHERE id = :id AND lease_token = :token
+    RETURNING id, reply_id, channel_user_id, state, coalesce(part_of, id) AS first
+), rest AS (
+    UPDATE deliveries p SET state = 'cancelled', due_at = NULL, finished_at = service_now()
+    FROM ended e
+    WHERE e.state IN ('failed', 'expired', 'opted_out') AND p.channel_user_id = e.channel_user_id
+      AND p.state = 'pending' AND p.part_of = e.first AND p.id > e.id
 ), letter AS (
     INSERT INTO dead_letters (kind, delivery_id, reason, detail, created_at)
     SELECT 'delivery', id, 'delivery_rejected', coalesce(:provider_status, ''), service_now()
-    FROM ended WHERE :state = 'failed' AND reply_id IS NOT NULL
+    FROM ended WHERE state = 'failed' AND :state = 'failed' AND (reply_id IS NOT NULL OR first < id)
 )
 SELECT id FROM ended
 """)
 CAN_BE_CLAIMED = """NOT EXISTS (
     SELECT FROM deliveries before
     WHERE before.channel_user_id = d.channel_user_id AND before.state IN ('pending', 'sending')
-      AND before.id < d.id)
+      AND (coalesce(before.part_of, before.id), before.id) < (coalesce(d.part_of, d.id), d.id))
   AND NOT EXISTS (SELECT FROM gates g
                   WHERE g.name = 'webhook:' || d.channel AND g.closed_until > service_now())"""
 """Whether a delivery `d` is the first of its channel user, and not behind a closed gate."""
@@ -103,6 +114,7 @@ class DeliveryStore(Store):
         wait_s: float = 0.0,
         provider_id: str | None = None,
         provider_status: str | None = None,
+        parts: int | None = None,
     ) -> None:
         """Commit the end of an attempt. `pending` and `sending` are tried again after `wait_s`.
 
@@ -116,6 +128,7 @@ class DeliveryStore(Store):
             "wait": timedelta(seconds=wait_s),
             "provider_id": provider_id,
             "provider_status": provider_status,
+            "parts": parts,
         }
         if self._row(_END, values) is None:
             raise StaleLeaseError("another worker has taken this delivery over")

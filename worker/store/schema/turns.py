@@ -183,6 +183,13 @@ class Delivery(Base):
         ),
         partial("ix_deliveries_due_at", "due_at", when="due_at IS NOT NULL"),
         partial("ix_deliveries_part_of", "part_of", when="part_of IS NOT NULL"),
+        # Receipts name the key, or else the provider's id.
+        partial("uq_deliveries_request_key", "idempotency_key", when="request IS NOT NULL"),
+        partial(
+            "ix_deliveries_provider_id",
+            "provider_id",
+            when="request IS NOT NULL AND provider_id IS NOT NULL",
+        ),
     )
 
     id: Mapped[BigIntKey]
@@ -191,6 +198,8 @@ class Delivery(Base):
     names it as its notice."""
     part_of: Mapped[int | None] = mapped_column(ForeignKey("deliveries.id"))
     """The delivery of the reply's first piece; NULL = it is the first, or the whole reply."""
+    repeats: Mapped[int | None] = mapped_column(ForeignKey("deliveries.id"))
+    """The delivery that was taken and failed, and that this one repeats with another key."""
     channel_user_id: Mapped[int] = mapped_column(ForeignKey("channel_users.id"))
     channel: Mapped[str]
     """The channel, or `route:NAME`, whose configuration the delivery follows."""
