@@ -14,7 +14,6 @@ from worker.sandbox.simulator import (
     SimulatorConfig,
     running_simulator,
 )
-from worker.sandbox.simulator.record.segments import Segments, segments
 
 OURS, THEIRS = "+13125550100", "+13125550001"
 SMS = {"from": OURS, "to": THEIRS, "text": "Hello"}
@@ -206,22 +205,3 @@ def test_messages_and_opt_outs_outlive_a_restart(tmp_path_factory: pytest.TempPa
 def test_what_is_not_there_or_not_json_is_refused(api: httpx.Client) -> None:
     assert code_of(api.get("/messages/nonsense")) == (404, "10005")
     assert code_of(api.post("/messages", content=b"{")) == (400, "10023")
-
-
-@pytest.mark.parametrize(
-    ("text", "encoding", "parts"),
-    [
-        ("", "GSM-7", 1),
-        ("a" * 160, "GSM-7", 1),
-        ("a" * 161, "GSM-7", 2),
-        ("\u20ac" * 80, "GSM-7", 1),
-        ("\u20ac" * 81, "GSM-7", 2),
-        ("a" * 307, "GSM-7", 3),
-        ("\u2019" + "a" * 69, "UCS-2", 1),
-        ("\u2019" + "a" * 70, "UCS-2", 2),
-        ("\N{PILE OF POO}" * 35, "UCS-2", 1),
-        ("\N{PILE OF POO}" * 36, "UCS-2", 2),
-    ],
-)
-def test_parts_are_counted_as_documented(text: str, encoding: str, parts: int) -> None:
-    assert segments(text) == Segments(encoding=encoding, parts=parts)  # type: ignore[arg-type]

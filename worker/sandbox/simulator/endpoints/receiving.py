@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Literal
 from uuid import uuid4
 
-from worker.sandbox.simulator.record.segments import segments
+from worker.domain.sms.segments import segments
 from worker.sandbox.simulator.record.sms import Signing, Sms, event_of
 from worker.sandbox.simulator.record.values import Json
 from worker.sandbox.simulator.state.state import State

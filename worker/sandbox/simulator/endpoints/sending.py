@@ -9,10 +9,10 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import uuid4
 
+from worker.domain.sms.segments import segments
 from worker.sandbox.simulator.behaviour.plans import Plan, Posting
 from worker.sandbox.simulator.endpoints.answers import Answer, declined, ok
 from worker.sandbox.simulator.endpoints.conversations import canonical_uuid
-from worker.sandbox.simulator.record.segments import segments
 from worker.sandbox.simulator.record.sms import Sms, event_of
 from worker.sandbox.simulator.record.values import Json
 from worker.sandbox.simulator.state.state import Exchange, State
