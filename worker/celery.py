@@ -1,86 +1,25 @@
 # mypy: disallow-untyped-calls=False
-"""The Celery app: `celery -A worker worker`. It is built at import, as Celery requires.
-
-Celery wakes and spreads the work; Postgres is the record. So every setting here prefers doing
-something twice, which is harmless, over losing it.
-"""
+"""The Celery app: `celery -A worker worker`. It is built at import, as Celery requires."""
 
 import os
 from dataclasses import replace
 from functools import cached_property
-from typing import Any, Final
+from typing import Final
 
 from celery import Celery
 
-from message_worker_client.broker_url import read_broker_url
 from message_worker_client.envelope.wire import INBOUND, RECEIVE
 from worker.bootstrap.service import Service, build_service
 from worker.bootstrap.shared import longest_lease_s
-from worker.config.settings import (
-    RESERVED_THREADS,
-    Settings,
-    checked_secret,
-    load_settings,
-    secret_from_file,
-)
+from worker.config.settings import RESERVED_THREADS, Settings, load_settings, secret
 from worker.domain.errors import SettingsError
+from worker.domain.timing import MAX_TASK_S
 from worker.handlers.intake.route import names_in
-from worker.handlers.turns.answer import MAX_TASK_S
-from worker.queue.broker import (
-    ANSWER,
-    DELIVER,
-    DELIVERIES,
-    QUEUES,
-    TURNS,
-    broker_settings,
-    queue_options,
-)
+from worker.queue.broker import ANSWER, DELIVER, DELIVERIES, TURNS, celery_settings
 from worker.queue.broker_client import BrokerClient
 from worker.queue.gate.entry import RejectedEntry
 from worker.queue.gate.install import install_gate
 from worker.queue.lifecycle import RunService, connect_signals, register_tasks
-
-
-def celery_settings(settings: Settings, *, longest_task_s: float) -> dict[str, Any]:
-    """Return Celery's settings. Most were chosen for the case that a process or a server dies."""
-    broker = read_broker_url(settings.broker_url)
-    return {
-        # Without its options: kombu would read them in its own way.
-        "broker_url": broker.bare,
-        "broker_use_ssl": broker.use_ssl,
-        "broker_connection_retry_on_startup": True,
-        # By default a worker ends after 100 attempts. Without a broker, Postgres still has work.
-        "broker_connection_max_retries": None,
-        # Otherwise an error reply of Redis (memory full, a wrong type) ends the worker.
-        "broker_channel_error_retry": True,
-        **broker_settings(settings.broker_url, longest_task_s=longest_task_s),
-        # Acknowledge after the commit: a worker that dies before it leaves its messages to others.
-        "task_acks_late": True,
-        "task_ignore_result": True,
-        "task_serializer": "json",
-        "accept_content": ["json"],
-        "task_queues": {name: queue_options(settings.broker_url) for name in QUEUES},
-        "task_default_queue": INBOUND,
-        "task_routes": {
-            RECEIVE: {"queue": INBOUND},
-            ANSWER: {"queue": TURNS},
-            DELIVER: {"queue": DELIVERIES},
-        },
-        # Prefork needs 90 MB a process; gevent stalls with Redis and late acks.
-        "worker_pool": "threads",
-        "worker_concurrency": settings.concurrency,
-        # With more, messages would wait in a busy process while another one is idle.
-        "worker_prefetch_multiplier": 1,
-        # For Flower.
-        "worker_send_task_events": True,
-        # Celery would otherwise replace our handlers, see `configure_logging`.
-        "worker_hijack_root_logger": False,
-        "worker_enable_remote_control": True,
-        # With Celery's own names, `control` and Flower of each application in a Redis reach the
-        # workers of all others.
-        "control_exchange": "worker",
-        "event_exchange": "workerev",
-    }
 
 
 class WorkerApp(Celery):
@@ -89,7 +28,8 @@ class WorkerApp(Celery):
     def __init__(self, settings: Settings) -> None:
         super().__init__("worker", set_as_current=True)
         longest_task_s = MAX_TASK_S + longest_lease_s(settings)
-        self.conf.update(celery_settings(settings, longest_task_s=longest_task_s))
+        url, threads = settings.broker_url, settings.concurrency
+        self.conf.update(celery_settings(url, concurrency=threads, longest_task_s=longest_task_s))
         self._settings = settings
 
     def use_threads(self, number: int) -> None:
@@ -125,14 +65,9 @@ def _prepare_flower() -> None:
     if not os.environ.get(FLOWER_COLUMNS):
         # Its default lacks the result, which says what became of a message.
         os.environ[FLOWER_COLUMNS] = "name,uuid,state,result,received,runtime,worker"
-    if auth := secret_from_file(FLOWER_AUTH):
-        del os.environ[f"{FLOWER_AUTH}_FILE"]
+    if auth := secret(FLOWER_AUTH):
+        os.environ.pop(f"{FLOWER_AUTH}_FILE", None)
         os.environ[FLOWER_AUTH] = auth
-    elif auth := os.environ.get(FLOWER_AUTH):
-        try:
-            checked_secret(auth)
-        except ValueError as error:
-            raise SettingsError(f"{FLOWER_AUTH}: {error}") from None
 
 
 def _build() -> WorkerApp:

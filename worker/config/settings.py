@@ -194,6 +194,16 @@ def secret_from_file(name: str) -> str | None:
         raise SettingsError(f"{name}: the file that {name}_FILE names: {error}") from None
 
 
+def secret(name: str) -> str | None:
+    """Return a secret that is no field of `Settings`; None = it is not set. See above."""
+    if text := secret_from_file(name) or os.environ.get(name):
+        try:
+            return checked_secret(text)
+        except ValueError as error:
+            raise SettingsError(f"{name}: {error}") from None
+    return None
+
+
 def load_settings() -> Settings:
     """Read the environment; the running sandbox's file adds missing settings.
 

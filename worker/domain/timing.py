@@ -1,6 +1,10 @@
 """The waits of the turn protocol, in seconds. Chaos tests divide all of them by one number."""
 
 from dataclasses import dataclass
+from typing import Final
+
+MAX_TASK_S: Final = 60.0
+"""After this time a task takes no further turn; the user's next one is another task's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

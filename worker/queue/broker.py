@@ -1,9 +1,13 @@
-"""Names of queues and tasks, and Celery's options for Redis and for RabbitMQ."""
+"""Names of queues and tasks, and Celery's settings, for Redis and for RabbitMQ.
+
+Celery wakes and spreads the work; Postgres is the record. So every setting here prefers doing
+something twice, which is harmless, over losing it.
+"""
 
 from typing import Any, Final
 
 from message_worker_client.broker_url import read_broker_url
-from message_worker_client.envelope.wire import INBOUND
+from message_worker_client.envelope.wire import INBOUND, RECEIVE
 
 TURNS: Final = "turns"
 DELIVERIES: Final = "deliveries"
@@ -53,7 +57,49 @@ def queue_options(url: str) -> dict[str, Any]:
     return {"queue_arguments": {"x-queue-type": "quorum", "x-delivery-limit": _NO_LIMIT}}
 
 
-def broker_settings(url: str, *, longest_task_s: float) -> dict[str, Any]:
+def celery_settings(url: str, *, concurrency: int, longest_task_s: float) -> dict[str, Any]:
+    """Return Celery's settings. Most were chosen for the case that a process or a server dies."""
+    broker = read_broker_url(url)
+    return {
+        # Without its options: kombu would read them in its own way.
+        "broker_url": broker.bare,
+        "broker_use_ssl": broker.use_ssl,
+        "broker_connection_retry_on_startup": True,
+        # By default a worker ends after 100 attempts. Without a broker, Postgres still has work.
+        "broker_connection_max_retries": None,
+        # Otherwise an error reply of Redis (memory full, a wrong type) ends the worker.
+        "broker_channel_error_retry": True,
+        **_broker_settings(url, longest_task_s=longest_task_s),
+        # Acknowledge after the commit: a worker that dies before it leaves its messages to others.
+        "task_acks_late": True,
+        "task_ignore_result": True,
+        "task_serializer": "json",
+        "accept_content": ["json"],
+        "task_queues": {name: queue_options(url) for name in QUEUES},
+        "task_default_queue": INBOUND,
+        "task_routes": {
+            RECEIVE: {"queue": INBOUND},
+            ANSWER: {"queue": TURNS},
+            DELIVER: {"queue": DELIVERIES},
+        },
+        # Prefork needs 90 MB a process; gevent stalls with Redis and late acks.
+        "worker_pool": "threads",
+        "worker_concurrency": concurrency,
+        # With more, messages would wait in a busy process while another one is idle.
+        "worker_prefetch_multiplier": 1,
+        # For Flower.
+        "worker_send_task_events": True,
+        # Celery would otherwise replace our handlers, see `configure_logging`.
+        "worker_hijack_root_logger": False,
+        "worker_enable_remote_control": True,
+        # With Celery's own names, `control` and Flower of each application in a Redis reach the
+        # workers of all others.
+        "control_exchange": "worker",
+        "event_exchange": "workerev",
+    }
+
+
+def _broker_settings(url: str, *, longest_task_s: float) -> dict[str, Any]:
     """Return Celery's settings for this broker."""
     if is_amqp(url):
         return _AMQP_SETTINGS

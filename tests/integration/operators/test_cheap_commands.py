@@ -34,6 +34,9 @@ USED: dict[str, set[str]] = {
     "dead-letters list": {"pydantic", "rich", "structlog"},
     "messages": {"pydantic", "rich", "structlog"},
     "users": {"pydantic", "rich", "structlog"},
+    "doctor": {
+        *("amqp", "celery", "httpx", "kombu", "pydantic", "redis", "rich", "structlog"),
+    },
     "conversations list": {"pydantic", "rich", "structlog"},
 }
 _RUN = """
@@ -54,6 +57,7 @@ def env(shared_postgres: EmbeddedPostgres, shared_redis: EmbeddedRedis) -> Itera
             DATABASE_URL=url,
             BROKER_URL=shared_redis.url,
             TELNYX_API_KEY="KEY",
+            TELNYX_BASE_URL="http://127.0.0.1:9/v2",
             NAMESPACE="6f1d4a52-6f0f-4f0e-8a43-2f9f5f1f9b11",
         )
 

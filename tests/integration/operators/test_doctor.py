@@ -47,6 +47,7 @@ from worker.sandbox.postgres import EmbeddedPostgres
 from worker.sandbox.redis import EmbeddedRedis
 from worker.sandbox.simulator import Simulator, SimulatorConfig
 from worker.sandbox.simulator.behaviour.faults import Match
+from worker.store.schema import Base
 
 STREAMS = "[agents.default]\nstream = true\n"
 A = "default_agent = 'a'\n[agents.a]\n"
@@ -538,6 +539,10 @@ def test_servers_that_accept_and_say_nothing_end_in_time(ground: Ground) -> None
         ground.changes["broker_url"] = ground.redis.url_of(0, port=proxy.port)
         line = looked(R, ground.setup())["broker connection"]
     assert (line.level, line.found) == (Level.FAULT, "no connection (TimeoutError)")
+
+
+def test_the_privileges_of_every_table_are_checked() -> None:
+    assert set(postgres.TABLES) == set(Base.metadata.tables)
 
 
 def test_every_group_names_its_checks_once() -> None:

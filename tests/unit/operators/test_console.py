@@ -169,7 +169,7 @@ def test_json_has_each_time_in_one_form(printed: io.StringIO) -> None:
 
 
 # Programs for programs: a document of their own, in ASCII.
-_OTHERS = {"check_celery.py", "errors.py", "text.py"}
+_OTHERS = {"errors.py", "text.py"}
 
 
 def test_commands_print_in_no_other_way() -> None:

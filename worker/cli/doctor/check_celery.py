@@ -1,61 +1,53 @@
+# mypy: disallow-untyped-calls=False
 """The effective settings of Celery, from whatever source.
 
-As a program, it prints those that `celery -A worker` would have here, as one line of JSON: the app
-is built at import, from the environment, and cannot be built again. So an override
-(CELERY_RESULT_BACKEND, CELERY_BROKER_URL, another default) is seen.
+An override (CELERY_RESULT_BACKEND, CELERY_BROKER_URL, another default) is seen. The app itself is
+not built: with the tasks and the gate it would take longer than all other checks.
 """
 
-import json
-import subprocess
-import sys
-from dataclasses import asdict, dataclass
+import os
 from functools import lru_cache
-from typing import Final
+from typing import Any
 
+from celery import Celery
+
+from message_worker_client.broker_url import read_broker_url
+from worker.bootstrap.agents import longest_step_s
 from worker.cli.doctor.examine import Setup
+from worker.config.settings import secret
 from worker.domain.errors import PermanentError
 from worker.domain.reports.finding import Finding, fault, ok
-from worker.handlers.turns.answer import MAX_TASK_S
-from worker.queue.broker import is_amqp
-
-BUILD_S: Final = 15.0
-"""Python, Celery and the app, on a busy machine; it takes about one second."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Effective:
-    """The settings of Celery that the service depends on; without any address."""
-
-    visibility_timeout_s: float
-    stores_results: bool
-    ours_is_read: bool
-    """Whether workers take messages from the broker of BROKER_URL."""
-    ours_is_written: bool
-    """Whether tasks are published there."""
+from worker.domain.timing import MAX_TASK_S
+from worker.queue.broker import celery_settings, is_amqp
 
 
 # The checks of one run share one answer.
 @lru_cache(maxsize=1)
-def ask(_: Setup) -> Effective:
-    """Run the program. Raises `PermanentError`."""
-    program = [sys.executable, "-m", "worker.cli.doctor.check_celery"]
+def _effective(setup: Setup) -> Any:  # noqa: ANN401 - Celery has no types
+    """Return the settings that are in force. Raises `PermanentError`."""
+    url, threads = setup.settings.broker_url, setup.settings.concurrency
+    longest_task_s = MAX_TASK_S + setup.timing.lease_s(longest_step_s(setup.routing))
     try:
-        done = subprocess.run(program, capture_output=True, text=True, timeout=BUILD_S, check=True)  # noqa: S603 - ours
-        return Effective(**json.loads(done.stdout))
-    except (OSError, subprocess.SubprocessError, ValueError, TypeError) as error:
+        secret("FLOWER_BASIC_AUTH")
+        conf = Celery("worker", set_as_current=False).conf
+        conf.update(celery_settings(url, concurrency=threads, longest_task_s=longest_task_s))
+    except Exception as error:  # noqa: BLE001 - Celery's variables may name any module
         raise PermanentError(f"it cannot be built ({type(error).__name__})") from None
+    return conf
 
 
 def build(setup: Setup) -> Finding:
     """Check that the app can be built."""
-    ask(setup)
+    _effective(setup)
     return ok("can be built")
 
 
 def broker(setup: Setup) -> Finding:
     """Check that Celery uses the broker that the other checks look at."""
-    found = ask(setup)
-    if found.ours_is_read and found.ours_is_written:
+    # The app takes a CELERY_BROKER_URL that equals BROKER_URL for none.
+    ours = {read_broker_url(setup.settings.broker_url).bare, os.environ.get("BROKER_URL")}
+    found = _effective(setup)
+    if {found.broker_read_url, found.broker_write_url} <= ours:
         return ok("that of BROKER_URL")
     fix = "unset CELERY_BROKER_URL, CELERY_BROKER_READ_URL and CELERY_BROKER_WRITE_URL"
     return fault("another than that of BROKER_URL", fix)
@@ -63,7 +55,7 @@ def broker(setup: Setup) -> Finding:
 
 def results(setup: Setup) -> Finding:
     """Check that Celery stores no results: nothing reads them, and they would fill Redis."""
-    if ask(setup).stores_results:
+    if _effective(setup).result_backend not in {None, "", "disabled"}:
         return fault("results are stored", "unset CELERY_RESULT_BACKEND")
     return ok("off")
 
@@ -72,7 +64,8 @@ def visibility(setup: Setup) -> Finding:
     """Check that Redis leaves a task to its worker for as long as one may take."""
     if is_amqp(setup.settings.broker_url):
         return ok("RabbitMQ has none: what a worker took is its own while it is connected")
-    return judge_visibility(setup, ask(setup).visibility_timeout_s)
+    options = _effective(setup).broker_transport_options
+    return judge_visibility(setup, float(options.get("visibility_timeout", 3600)))
 
 
 def judge_visibility(setup: Setup, timeout_s: float) -> Finding:
@@ -88,22 +81,3 @@ def judge_visibility(setup: Setup, timeout_s: float) -> Finding:
         fix = f"raise visibility_timeout to {needed_s:g} s, or lower the agents' call_timeout_s"
         return fault(f"{timeout_s:g} s, but a step may take {needed_s:g} s", fix)
     return ok(f"{timeout_s:g} s; a step takes {needed_s:g} s at most")
-
-
-def effective() -> Effective:
-    """Build the app and read its settings. Raises SystemExit if ours are wrong."""
-    from message_worker_client.broker_url import read_broker_url  # noqa: PLC0415
-    from worker.celery import app  # noqa: PLC0415 - see above
-    from worker.config.settings import load_settings  # noqa: PLC0415
-
-    conf, ours = app.conf, read_broker_url(load_settings().broker_url).bare
-    return Effective(
-        visibility_timeout_s=float(conf.broker_transport_options.get("visibility_timeout", 3600)),
-        stores_results=bool(conf.result_backend) and conf.result_backend != "disabled",
-        ours_is_read=conf.broker_read_url == ours,
-        ours_is_written=conf.broker_write_url == ours,
-    )
-
-
-if __name__ == "__main__":
-    sys.stdout.write(json.dumps(asdict(effective())))

@@ -28,7 +28,7 @@ from worker.config.settings import (
     Settings,
     is_configured,
     sandbox_dir,
-    secret_from_file,
+    secret,
     settings_for,
 )
 from worker.net.child_process import ChildProcess
@@ -210,7 +210,7 @@ class FlowerAt:
     @classmethod
     def chosen(cls, port: int) -> Self:
         """Take user and password from FLOWER_BASIC_AUTH or its file; 0 = 5555, or a free port."""
-        auth = secret_from_file("FLOWER_BASIC_AUTH") or os.environ.get("FLOWER_BASIC_AUTH", "")
+        auth = secret("FLOWER_BASIC_AUTH") or ""
         generated = ":" not in auth
         if generated:
             auth = f"worker:{secrets.token_urlsafe(9)}"

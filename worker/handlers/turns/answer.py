@@ -16,7 +16,7 @@ from uuid import uuid5
 from worker.domain.errors import DatabaseAwayError, NotFoundError, StaleLeaseError, WorkerError
 from worker.domain.fairness import Share
 from worker.domain.ids import ChannelUserId
-from worker.domain.timing import Timing
+from worker.domain.timing import MAX_TASK_S, Timing
 from worker.domain.turns.calls import Refused
 from worker.domain.turns.claim import Claimed, NotClaimed, Settled
 from worker.domain.turns.next_step import GoOn, Prepare, Reconcile, Record, Send
@@ -52,8 +52,7 @@ _Result = TypeVar("_Result")
 _UNNAMED = Share("")
 
 MAX_TURNS = 5
-MAX_TASK_S = 60.0
-"""A task ends after this many turns or seconds; the user's next turn is another task's."""
+"""A task ends after this many turns, or MAX_TASK_S; the user's next turn is another task's."""
 MAX_SLEEP_S = 1.0
 """A longer wait is a due time in Postgres, never a sleeping slot."""
 
