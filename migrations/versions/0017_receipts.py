@@ -33,7 +33,7 @@ LAST = """LATERAL (
         FROM deliveries f JOIN deliveries p ON p.id = f.id OR p.part_of = f.id
         WHERE f.reply_id = r.id AND NOT EXISTS (
             SELECT FROM deliveries a WHERE a.part_of = f.id AND a.repeats = p.id)
-        ORDER BY p.state = 'sent', p.id DESC LIMIT 1) d ON true"""
+        ORDER BY p.state = 'sent', p.state = 'cancelled', p.id DESC LIMIT 1) d ON true"""
 REFUSED = """
 SELECT NULL, NULL, l.names ->> 'channel', l.names ->> 'recipient', l.names ->> 'user',
     l.names ->> 'thread', l.names ->> 'message_id', 'refused', l.reason, NULL, l.created_at,

@@ -157,6 +157,8 @@ class World:
     folder: Path
     broker_url: str = "redis://127.0.0.1:1/0"
     """Nobody is there, unless a test brings one: only live replies go there."""
+    public_url: str = "http://127.0.0.1:1"
+    """Of the gateway: likewise."""
     _numbers: Iterator[int] = field(default_factory=lambda: count(1))
     _opened: list[Service | Operator] = field(default_factory=list)
 
@@ -189,6 +191,7 @@ class World:
             telnyx_base_url=self.simulator.base_url,
             namespace=NAMESPACE,
             agents_file=agents_file,
+            public_url=self.public_url,
         )
 
     def envelope(self, text: str, *, user: str = USER, **fields: object) -> dict[str, object]:

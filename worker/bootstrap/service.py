@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from worker.bootstrap.shared import SharedParts
-from worker.channels.build import build_channels
+from worker.channels.build import TelnyxWay, build_channels
 from worker.channels.channel import DEADLINE_S, Channel
 from worker.config.settings import Settings
 from worker.domain.routing import Routing
@@ -30,6 +30,7 @@ from worker.store.database import Database
 from worker.store.dead_letters import DeadLetterStore
 from worker.store.delivery.deliveries import DeliveryStore
 from worker.store.delivery.endpoints import EndpointStore
+from worker.store.delivery.senders import SenderStore
 from worker.store.intake.inbox import InboxListener, InboxStore
 from worker.store.intake.messages import MessageStore
 from worker.store.limits.rates import RateStore
@@ -207,9 +208,11 @@ def _deliver(
         for name, policy in shared.agents.routing.channels.items()
         if policy.delivery is not None and name not in given
     }
+    telnyx = TelnyxWay(post=shared.telnyx.messages.send, public_url=shared.public_url)
     return DeliverReplies(
         store=deliveries,
         endpoints=EndpointStore(shared.database),
+        senders=SenderStore(shared.database),
         routing=shared.agents.current,
-        channels=build_channels(wanted, broker.publish, os.environ) | dict(given),
+        channels=build_channels(wanted, broker.publish, os.environ, telnyx=telnyx) | dict(given),
     )

@@ -49,6 +49,7 @@ class SharedParts:
         # First of all that can record spans: it sets the tracer of the process.
         self._trace_export = _trace_export(os.environ, self.worker_id)
         self.telnyx = build_telnyx(settings)
+        self.public_url = settings.public_url
         self.tools = build_tools(routing.tools, os.environ)
         self.live = _live(routing, settings)
         self.slots = slots = TurnSlots(settings.turn_slots, agents=len(routing.agents))

@@ -3,6 +3,7 @@
 import inspect
 import ssl
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from importlib.metadata import entry_points
 from ipaddress import ip_address
 from socket import inet_aton
@@ -11,6 +12,7 @@ from typing import Any, Final, assert_never
 import httpx
 
 from worker.channels.channel import Channel
+from worker.channels.sms.channel import Post, TelnyxChannel
 from worker.channels.task import TaskChannel
 from worker.channels.webhook import MAX_BODY_BYTES, WebhookChannel
 from worker.domain.errors import SettingsError
@@ -32,10 +34,21 @@ GROUP: Final = "worker.channels"
 """Group of entry points; each names a callable that takes the options and returns a `Channel`."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class TelnyxWay:
+    """What channels of Telnyx need of this process."""
+
+    post: Post
+    public_url: str | None
+    """Of the gateway; None = it is not set."""
+
+
 def build_channels(
     configs: Mapping[str, Delivery],
     publish: Callable[[str, str, str, dict[str, Any]], None],
     environ: Mapping[str, str],
+    *,
+    telnyx: TelnyxWay | None = None,
 ) -> dict[str, Channel]:
     """Build them all, by channel name. Raises `SettingsError`, one line with the fault and the fix.
 
@@ -55,15 +68,22 @@ def build_channels(
                 case EntryPointDelivery():
                     built[name] = _entry_point(config)
                 case TelnyxDelivery():
-                    raise ValueError("this version has no driver for Telnyx")  # noqa: TRY301
+                    built[name] = _telnyx(config, telnyx)
                 case _:
                     assert_never(config)
         except ValueError as error:
             # Only the cause that was named on purpose: others may quote a secret.
             kind = "routes" if name.startswith(ROUTE) else "channels"
-            place = f"{kind}.{name.removeprefix(ROUTE)}.delivery"
+            section = "driver" if isinstance(config, TelnyxDelivery) else "delivery"
+            place = f"{kind}.{name.removeprefix(ROUTE)}.{section}"
             raise SettingsError(f"AGENTS_FILE: {place}: {error}") from error.__cause__
     return built
+
+
+def _telnyx(config: TelnyxDelivery, way: TelnyxWay | None) -> TelnyxChannel:
+    if way is None or way.public_url is None:
+        raise ValueError("set PUBLIC_URL, the gateway's address: receipts of messages go there")
+    return TelnyxChannel(post=way.post, options=config, public_url=way.public_url)
 
 
 def _webhook(

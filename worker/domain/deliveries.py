@@ -10,7 +10,7 @@ Outcomes of one attempt:
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 from uuid import UUID
 
 from worker.domain.ids import ChannelUserId, DeadLetterId, DeliveryId, TurnId
@@ -76,6 +76,19 @@ class Sent:
     """The number of text messages that it counts as; None = it is none."""
 
 
+PauseScope: TypeAlias = Literal["channel", "sender"]
+"""All replies of a channel, or those that go out from the same address of ours."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pause:
+    """Other replies would fail as well, so they wait without an attempt."""
+
+    scope: PauseScope
+    seconds: float | None
+    """None = until midnight UTC."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Failure:
     reason: str
@@ -84,6 +97,8 @@ class _Failure:
     throttled: bool = False
     """All replies on this channel should pause: the receiver is overloaded, or it blocks our
     threads."""
+    pause: Pause | None = None
+    """A gate of Telnyx's channels closes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,6 +167,8 @@ def state_after(
     match outcome:
         case Sent():
             return DeliveryState.SENT
+        case Rejected(reason=DeliveryState.OPTED_OUT):
+            return DeliveryState.OPTED_OUT
         case Rejected():
             return DeliveryState.FAILED
         case NotDelivered() | Unclear() if is_webhook and claimed.attempts >= len(WEBHOOK_WAITS_S):

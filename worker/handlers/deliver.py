@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from worker.channels.channel import Channel
+from worker.channels.sms.channel import TelnyxChannel
 from worker.domain.deliveries import (
     ClaimedDelivery,
     DeliveryOutcome,
@@ -17,11 +18,18 @@ from worker.domain.deliveries import (
 from worker.domain.errors import StaleLeaseError, named
 from worker.domain.ids import ChannelUserId
 from worker.domain.results import attempt_result
-from worker.domain.routing import ChannelPolicy, Routing, TaskDelivery, WebhookDelivery
+from worker.domain.routing import (
+    ChannelPolicy,
+    Routing,
+    TaskDelivery,
+    TelnyxDelivery,
+    WebhookDelivery,
+)
 from worker.domain.states import DeliveryState
 from worker.handlers.telemetry.deliveries import (
     deliver_span,
     record_delivered,
+    record_paused,
     record_stale_delivery,
 )
 from worker.net.clock import boottime
@@ -29,6 +37,7 @@ from worker.observability import traces
 from worker.observability.logs import log
 from worker.store.delivery.deliveries import DeliveryStore
 from worker.store.delivery.endpoints import EndpointStore
+from worker.store.delivery.senders import SenderStore
 
 MAX_DELIVERIES = 50
 """Attempts of one task; another task makes the rest."""
@@ -40,6 +49,7 @@ class DeliverReplies:
 
     store: DeliveryStore
     endpoints: EndpointStore
+    senders: SenderStore
     routing: Callable[[], Routing]
     channels: Mapping[str, Channel]
     """By name of channel or route. A reply for a missing one waits for a worker that has it: that
@@ -73,6 +83,10 @@ class DeliverReplies:
             self.store.end(claimed, refusal)
             record_delivered(claimed, refusal, None, began_s=began_s)
             return refusal
+        if isinstance(channel, TelnyxChannel) and claimed.reply.request is None:
+            first, *later = channel.compose(claimed.reply)
+            rest = [(piece.key, piece.request) for piece in later]
+            claimed = self.store.compose(claimed, first.request, rest)
         outcome = self._deliver(channel, claimed)
         state = state_after(claimed, outcome, configured, takes_key=takes_key)
         self.store.end(
@@ -81,11 +95,23 @@ class DeliverReplies:
             wait_s=wait_after(claimed, outcome, configured),
             provider_id=outcome.provider_id if isinstance(outcome, Sent) else None,
             provider_status=None if isinstance(outcome, Sent) else outcome.reason,
+            parts=outcome.parts if isinstance(outcome, Sent) else None,
         )
         record_delivered(claimed, state, outcome, began_s=began_s)
         if isinstance(configured.delivery, WebhookDelivery):
             self._update_endpoint(claimed, outcome)
+        elif isinstance(configured.delivery, TelnyxDelivery):
+            self._update_senders(claimed, outcome)
         return state
+
+    def _update_senders(self, claimed: ClaimedDelivery, outcome: DeliveryOutcome) -> None:
+        """Hold back other messages that would fail as well, or no longer."""
+        if isinstance(outcome, Sent):
+            if claimed.failing:
+                self.senders.answered(claimed)
+        elif outcome.pause is not None:
+            self.senders.pause(claimed, outcome.pause, outcome.reason)
+            record_paused(claimed, outcome.pause, outcome.reason)
 
     def _update_endpoint(self, claimed: ClaimedDelivery, outcome: DeliveryOutcome) -> None:
         """Update the record of the endpoint: failures close its gate or switch it off."""

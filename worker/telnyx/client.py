@@ -5,6 +5,7 @@ from functools import cached_property
 from worker.telnyx.answers.rows import rows_of
 from worker.telnyx.conversations import Conversations
 from worker.telnyx.http.connection_per_thread import ConnectionPerThread
+from worker.telnyx.messages import Messages
 from worker.telnyx.responses import Responses
 
 
@@ -33,6 +34,11 @@ class TelnyxClient(ConnectionPerThread):
     def responses(self) -> Responses:
         """The Responses endpoint."""
         return Responses(self)
+
+    @cached_property
+    def messages(self) -> Messages:
+        """Text messages."""
+        return Messages(self)
 
     @cached_property
     def models(self) -> Models:

@@ -13,6 +13,7 @@ from worker.channels.sms.codes import TROUBLES, Trouble, may_repeat, reason_of
         ("40305", Trouble.SETUP),
         ("40333", Trouble.PROFILE),
         ("40318", Trouble.SLOW),
+        ("10011", Trouble.RATE),
         ("40320", Trouble.SENDER),
     ],
 )

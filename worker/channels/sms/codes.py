@@ -4,7 +4,8 @@
     TEXT     this text is not taken                   rejected; a filter's answer goes to a person
     SETUP    a number or profile is set up wrongly    rejected; the gate of that number closes
     PROFILE  nothing goes out before somebody acts    tried again; the gate of the channel closes
-    SLOW     too much at once                         tried again; the gate of the number closes
+    RATE     too many requests of the account         tried again; the gate of the channel closes
+    SLOW     too many messages of a number            tried again; the gate of the number closes
     SENDER   this number cannot be used for now       tried again; the gate of the number closes
 
 A code that is not here is judged by its status alone. Sources: Telnyx's pages "Messaging error
@@ -19,8 +20,6 @@ from typing import Final
 OPTED_OUT: Final = "40300"
 SPEND_LIMIT: Final = "40333"
 """Comes with status 429 and lasts until midnight UTC, whatever is changed meanwhile."""
-T_MOBILE_DAY: Final = "40016"
-"""T-Mobile's limit of a brand and day."""
 REPEATABLE: Final = frozenset({"40006", "40008"})
 """After `message.finalized` with one of these, a message with another key may succeed."""
 
@@ -32,6 +31,7 @@ class Trouble(Enum):
     TEXT = auto()
     SETUP = auto()
     PROFILE = auto()
+    RATE = auto()
     SLOW = auto()
     SENDER = auto()
 
@@ -54,7 +54,8 @@ TROUBLES: Final = {
         Trouble.PROFILE,
         (10009, 10010, 20002, 20012, 20100, 40311, 40312, 40313, 40314, 40331, 40333),
     ),
-    **_all(Trouble.SLOW, (10011, 40011, 40016, 40018, 40318)),
+    **_all(Trouble.RATE, (10011,)),
+    **_all(Trouble.SLOW, (40011, 40016, 40018, 40318)),
     **_all(Trouble.SENDER, (40020, 40100, 40151, 40320, 40321, 40330)),
 }
 

@@ -88,6 +88,7 @@ _DELIVERED: Final = {
         "the reply was not sent, for newer messages waited: the next one covers them"
     ),
     DeliveryState.FAILED: "the channel refused the reply, or it was tried too often",
+    DeliveryState.OPTED_OUT: "the person has opted out, so the reply was not sent",
     DeliveryState.UNKNOWN: "the channel may have the reply or not, and it is not sent again",
     DeliveryState.EXPIRED: "the reply could not be handed over in time (delivery_max_age_s)",
 }
@@ -151,14 +152,14 @@ def _answered(history: MessageHistory) -> Explanation:
         commands = (f"worker dead-letters replay {letter.id}",)
     elif status in {MessageStatus.WITHHELD, MessageStatus.NOT_DELIVERED}:
         commands = (_SAY.format(user=history.user.id),)
-    what = f"{how}; {what}{_provider_status(delivery)}"
+    what = f"{how}; {what}{_provider_status(delivery)}{_receipt(delivery)}"
     return Explanation(status, what, since=delivery.finished_at, commands=commands)
 
 
 def _delivering(history: MessageHistory, delivery: DeliverySummary) -> Explanation:
     """Explain a reply on its way."""
     what, until, then = "the reply is due to be handed over", delivery.due_at, ""
-    gate = next((g for g in history.gates if g.name == f"webhook:{delivery.way_out}"), None)
+    gate = next((g for g in history.gates if g.name == delivery.gate), None)
     person = history.reply is not None and history.reply.source is ReplySource.HUMAN
     if delivery.ahead:
         what, until = f"{delivery.ahead} earlier replies to this channel user go first", None
@@ -177,6 +178,13 @@ def _delivering(history: MessageHistory, delivery: DeliverySummary) -> Explanati
         then = "it is withheld, for a person has taken over meanwhile"
     what, since = f"answered, and being delivered: {what}", delivery.created_at
     return Explanation(MessageStatus.DELIVERING, what, since=since, until=until, then=then)
+
+
+def _receipt(delivery: DeliverySummary) -> str:
+    if delivery.receipt is None:
+        return ""
+    error = f", error {delivery.receipt_error}" if delivery.receipt_error else ""
+    return f"; the provider reports: {delivery.receipt}{error}"
 
 
 def _provider_status(delivery: DeliverySummary) -> str:

@@ -152,6 +152,12 @@ class DeliverySummary:
     finished_at: datetime | None
     ahead: int
     """Earlier replies to the same channel user that are not delivered yet."""
+    gate: str | None = None
+    """A closed gate that holds it back."""
+    receipt: str | None = None
+    """What the provider reported last of its way to the person."""
+    receipt_error: str | None = None
+    receipt_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

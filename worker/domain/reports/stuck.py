@@ -164,12 +164,18 @@ def _gate(gate: ClosedGate, seen: StuckSnapshot, routing: Routing) -> Iterator[S
     }
     behind = [
         *(one for one in seen.by_agent if one.name in passing),
-        *(one for one in seen.by_channel if gate.name == f"webhook:{one.name}"),
+        *(one for one in seen.by_channel if _holds_back(gate.name, one.name)),
     ]
     if behind:
         count, since = _sum(behind)
         why = f"{count} wait behind gate {gate.name}: {gate.reason}"
         yield Stuck(StuckKind.GATE, why, since, "worker doctor")
+
+
+def _holds_back(gate: str, channel: str) -> bool:
+    """Return whether it is the gate of a channel, or of an address of ours there."""
+    names = {f"webhook:{channel}", f"telnyx:{channel}"}
+    return gate in names or gate.startswith(f"telnyx:{channel}:")
 
 
 def _sum(backlogs: Sequence[Waiting]) -> tuple[int, datetime]:

@@ -2,7 +2,7 @@
 
 from contextlib import AbstractContextManager
 
-from worker.domain.deliveries import ClaimedDelivery, DeliveryOutcome, Sent
+from worker.domain.deliveries import ClaimedDelivery, DeliveryOutcome, Pause, Sent
 from worker.domain.states import DeliveryState
 from worker.net.clock import boottime
 from worker.observability import metrics, traces
@@ -58,6 +58,17 @@ def record_delivered(
         outcome=name,
         state=state,
         duration_ms=round((boottime() - began_s) * 1000),
+    )
+
+
+def record_paused(claimed: ClaimedDelivery, pause: Pause, reason: str) -> None:
+    """Report that replies are held back, for the operator has to act or Telnyx asks for it."""
+    log.error(
+        "sending.paused",
+        channel=claimed.policy_name,
+        scope=pause.scope,
+        seconds=pause.seconds,
+        reason=reason,
     )
 
 

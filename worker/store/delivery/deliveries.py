@@ -1,18 +1,22 @@
 """The outbox: in order per channel user, with each attempt committed before it is made."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
+from uuid import UUID
 
 from worker.domain.deliveries import ClaimedDelivery, OutgoingReply, Refusal
 from worker.domain.errors import StaleLeaseError
 from worker.domain.ids import ChannelUserId
 from worker.domain.states import DeliveryState
 from worker.store.database import Database, Store
+from worker.store.delivery.senders import GATES_OF_DELIVERY
 from worker.store.rows import address_of, value_of
-from worker.store.sql import sql
+from worker.store.sql import Statement, sql
 
 # Only the user's oldest delivery can be claimed, so that a later one does not overtake it, and only
-# if the gate of the channel's endpoint is open, see `worker.store.delivery.endpoints`.
-_CLAIM = sql("""
+# if no gate is closed: of the channel's endpoint, of the channel at Telnyx, of our address there.
+_CLAIM = sql(f"""
 WITH head AS (
     SELECT d.id, d.state = 'sending' AS interrupted, d.attempts FROM deliveries d
     WHERE d.id = (SELECT id FROM deliveries
@@ -20,7 +24,7 @@ WITH head AS (
                   ORDER BY coalesce(part_of, id), id LIMIT 1)
       AND d.due_at <= service_now() AND (d.lease_until IS NULL OR d.lease_until < service_now())
       AND NOT EXISTS (SELECT FROM gates g
-                      WHERE g.name = 'webhook:' || d.channel AND g.closed_until > service_now())
+                      WHERE g.closed_until > service_now() AND {GATES_OF_DELIVERY})
     FOR UPDATE SKIP LOCKED
 ), claimed AS (
     UPDATE deliveries d SET state = 'sending', lease_token = lease_token + 1,
@@ -43,7 +47,7 @@ SELECT c.id AS delivery_id, c.channel_user_id AS user_id, c.idempotency_key, c.r
     (SELECT m.traceparent FROM messages m
      WHERE m.turn_id = r.turn_id AND m.traceparent IS NOT NULL
      ORDER BY m.order_at, m.seq LIMIT 1) AS traceparent,
-    EXISTS (SELECT FROM gates g WHERE g.name = 'webhook:' || c.channel) AS failing,
+    EXISTS (SELECT FROM gates g WHERE {GATES_OF_DELIVERY.replace("d.", "c.")}) AS failing,
     l.id AS dead_letter, l.reason, l.detail, l.queue, l.task_id, l.names
 FROM claimed c JOIN channel_users u ON u.id = c.channel_user_id
     LEFT JOIN deliveries f ON f.id = c.part_of
@@ -74,17 +78,35 @@ WITH ended AS (
 )
 SELECT id FROM ended
 """)
-CAN_BE_CLAIMED = """NOT EXISTS (
+CAN_BE_CLAIMED = f"""NOT EXISTS (
     SELECT FROM deliveries before
     WHERE before.channel_user_id = d.channel_user_id AND before.state IN ('pending', 'sending')
       AND (coalesce(before.part_of, before.id), before.id) < (coalesce(d.part_of, d.id), d.id))
   AND NOT EXISTS (SELECT FROM gates g
-                  WHERE g.name = 'webhook:' || d.channel AND g.closed_until > service_now())"""
+                  WHERE g.closed_until > service_now() AND {GATES_OF_DELIVERY})"""
 """Whether a delivery `d` is the first of its channel user, and not behind a closed gate."""
 # Only those: others would fill the limit and hide them.
 _DUE = sql(f"""
 SELECT d.channel_user_id FROM deliveries d
 WHERE d.due_at <= service_now() - :grace AND {CAN_BE_CLAIMED} ORDER BY d.due_at LIMIT :limit
+""")
+
+
+# Deliveries of the later pieces are made with it, so that there are all of them or none.
+_COMPOSE = sql("""
+WITH first AS (
+    UPDATE deliveries SET request = :request
+    WHERE id = :id AND lease_token = :token AND request IS NULL
+    RETURNING id, channel_user_id, channel, created_at
+), others AS (
+    INSERT INTO deliveries
+        (channel_user_id, channel, part_of, idempotency_key, request, due_at, created_at)
+    SELECT first.channel_user_id, first.channel, first.id, later.key, later.request, service_now(),
+        first.created_at
+    FROM first, unnest(CAST(:keys AS uuid[]), CAST(:requests AS text[])) WITH ORDINALITY
+        AS later (key, request, number) ORDER BY later.number
+)
+SELECT id FROM first
 """)
 
 
@@ -106,6 +128,18 @@ class DeliveryStore(Store):
         more["refusal"] = None if row.dead_letter is None else value_of(Refusal, row)
         return value_of(ClaimedDelivery, row, reply=value_of(OutgoingReply, row, **more))
 
+    def compose(
+        self, claimed: ClaimedDelivery, request: str, later: Sequence[tuple[UUID, str]]
+    ) -> ClaimedDelivery:
+        """Commit what every attempt will send, and the keys and requests of `later` pieces.
+
+        Raises `StaleLeaseError`.
+        """
+        keys, requests = [key for key, _ in later], [text for _, text in later]
+        values = {"request": request, "keys": keys, "requests": requests}
+        self._hold(_COMPOSE, claimed, values)
+        return replace(claimed, reply=replace(claimed.reply, request=request))
+
     def end(
         self,
         claimed: ClaimedDelivery,
@@ -121,8 +155,6 @@ class DeliveryStore(Store):
         Raises `StaleLeaseError`: the attempt lasted longer than its lease.
         """
         values = {
-            "id": claimed.reply.delivery_id,
-            "token": claimed.token,
             "state": state,
             "again": state in {DeliveryState.PENDING, DeliveryState.SENDING},
             "wait": timedelta(seconds=wait_s),
@@ -130,7 +162,13 @@ class DeliveryStore(Store):
             "provider_status": provider_status,
             "parts": parts,
         }
-        if self._row(_END, values) is None:
+        self._hold(_END, claimed, values)
+
+    def _hold(
+        self, change: Statement, claimed: ClaimedDelivery, values: Mapping[str, object]
+    ) -> None:
+        fence = {"id": claimed.reply.delivery_id, "token": claimed.token}
+        if self._row(change, {**values, **fence}) is None:
             raise StaleLeaseError("another worker has taken this delivery over")
 
     def due(self, *, limit: int, grace_s: float) -> tuple[ChannelUserId, ...]:

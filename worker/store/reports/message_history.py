@@ -21,6 +21,7 @@ from worker.domain.reports.message_history import (
     UserSummary,
 )
 from worker.store.database import Store
+from worker.store.delivery.senders import GATES_OF_DELIVERY
 from worker.store.limits.gates import CLOSED_GATES
 from worker.store.rows import Value, value_of
 from worker.store.sql import Connection, Row, Statement, sql
@@ -140,12 +141,20 @@ SELECT round, call_id, name, state, started_at, finished_at
 FROM tool_calls WHERE turn_id = :shown_turn_id ORDER BY id
 """)
 _REPLY = sql("SELECT source, text, created_at FROM replies WHERE turn_id = :turn_id")
-_DELIVERY = sql("""
+# Of several pieces the one that has not gone out, as in the view `message_outcomes`.
+_DELIVERY = sql(f"""
 SELECT d.id, d.state, d.channel AS way_out, d.attempts, d.first_attempt_at, d.due_at, d.lease_until,
-    d.provider_id, d.provider_status, d.created_at, d.finished_at,
+    d.provider_id, d.provider_status, d.created_at, d.finished_at, d.receipt, d.receipt_error,
+    d.receipt_at,
     (SELECT count(*) FROM deliveries b WHERE b.channel_user_id = d.channel_user_id AND b.id < d.id
-        AND b.state IN ('pending', 'sending')) AS ahead
-FROM deliveries d JOIN replies r ON r.id = d.reply_id WHERE r.turn_id = :turn_id
+        AND b.state IN ('pending', 'sending')) AS ahead,
+    (SELECT g.name FROM gates g WHERE g.closed_until > service_now() AND {GATES_OF_DELIVERY}
+        ORDER BY g.closed_until DESC LIMIT 1) AS gate
+FROM replies r JOIN deliveries f ON f.reply_id = r.id
+    JOIN deliveries d ON d.id = f.id OR d.part_of = f.id
+WHERE r.turn_id = :turn_id AND NOT EXISTS (
+    SELECT FROM deliveries a WHERE a.part_of = f.id AND a.repeats = d.id)
+ORDER BY d.state = 'sent', d.state = 'cancelled', d.id DESC LIMIT 1
 """)
 _LETTERS = sql(f"""
 SELECT {_LETTER} FROM dead_letters WHERE message_row_id = :id OR delivery_id = :delivery_id

@@ -21,7 +21,7 @@ from worker.store.schema.base import (
 
 
 class Gate(Base):
-    """Holds calls back until a time: `account`, `model:…`, `agent:…`, `webhook:…`."""
+    """Holds calls back until a time: `account`, `model:…`, `agent:…`, `webhook:…`, `telnyx:…`."""
 
     __tablename__ = "gates"
 

@@ -97,12 +97,13 @@ class ConnectionPerThread:
         read: Read[_Result],
         *,
         accept: bytes = JSON,
+        idempotency_key: str | None = None,
     ) -> _Result:
         """POST under the caller's window; return what `read` makes of the answer.
 
         Raises IncompleteAnswerError if no answer began, and what `read` raises.
         """
-        request = self.request("POST", path, body, accept=accept)
+        request = self.request("POST", path, body, accept=accept, idempotency_key=idempotency_key)
         return self._connection().exchange(request, window, read)
 
     def call(
