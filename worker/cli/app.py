@@ -157,16 +157,16 @@ def migrate(
     from worker.cli import revision
     from worker.config.settings import settings_for
 
-    url = revision.address_in(settings_for("database_url", "listen_database_url"))
-    before, head = revision.revision_of(url), revision.head_revision()
-    if sql or not check:
-        from worker.cli.migrations import upgrade
+    with revision.address_in(settings_for("database_url", "listen_database_url")) as url:
+        before, head = revision.revision_of(url), revision.head_revision()
+        if sql or not check:
+            from worker.cli.migrations import upgrade
 
-        if sql and before != head:
-            upgrade(url, f"{before or 'base'}:head", as_sql=True)
-        if sql:
-            return
-        upgrade(url)
+            if sql and before != head:
+                upgrade(url, f"{before or 'base'}:head", as_sql=True)
+            if sql:
+                return
+            upgrade(url)
     if as_json and check:
         print_json({"revision": before, "head": head, "up_to_date": before == head})
     elif as_json:

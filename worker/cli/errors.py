@@ -35,8 +35,9 @@ def errors_as_one_line() -> Iterator[None]:
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     except (CommandError, WorkerError) as error:
-        away = isinstance(error, DatabaseAwayError)
-        fix = ". Is it running, and is DATABASE_URL right?" if away else ""
+        fix = ""
+        if isinstance(error, DatabaseAwayError):
+            fix = f". Is it running, and is {error.setting} right?"
         # Its text may name what somebody sent: a line of that must not pass for one of ours.
         first, *more = visible(str(error)).split("\n")
         sys.stderr.write("\n  ".join([f"worker: {first}", *more]) + f"{fix}\n")

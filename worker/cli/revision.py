@@ -1,16 +1,25 @@
 """Whether a database is at the newest migration. Does not import Alembic, which takes time."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from worker.bootstrap.reports import open_database
 from worker.cli.errors import CommandError, MisuseError
 from worker.config.settings import Settings
+from worker.domain.errors import DatabaseAwayError
 from worker.store.reports.status import StatusStore
 
 
-def address_in(settings: Settings) -> str:
-    """Return the address for migrations: past the pooler, if there is one."""
-    return settings.listen_database_url or settings.database_url
+@contextmanager
+def address_in(settings: Settings) -> Iterator[str]:
+    """Yield the address for migrations: past the pooler, if there is one."""
+    try:
+        yield settings.listen_database_url or settings.database_url
+    except DatabaseAwayError as error:
+        if settings.listen_database_url:
+            error.setting = "LISTEN_DATABASE_URL"
+        raise
 
 
 def require_newest(database_url: str) -> None:

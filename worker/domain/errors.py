@@ -50,6 +50,9 @@ class OperatorError(RetryableError):
 class DatabaseAwayError(RetryableError):
     """Postgres is away. After a failed commit write nothing: the next claim reads the truth."""
 
+    setting = "DATABASE_URL"
+    """The variable with its address."""
+
 
 class BrokerAwayError(RetryableError):
     """The broker is away, or did not confirm a message: it may have it all the same."""

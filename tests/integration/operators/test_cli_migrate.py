@@ -62,11 +62,16 @@ def test_the_missing_sql_is_printed_and_nothing_is_changed(empty_database: str) 
     assert tables(empty_database) == 0
 
 
-def test_a_database_that_is_away_is_one_line() -> None:
-    said = invoke("migrate", env={"DATABASE_URL": "postgresql://u:geheim@127.0.0.1:1/x"})
+@pytest.mark.parametrize("name", ["DATABASE_URL", "LISTEN_DATABASE_URL"])
+def test_a_database_that_is_away_is_one_line_that_names_the_variable(
+    name: str, empty_database: str
+) -> None:
+    away = {name: "postgresql://u:geheim@127.0.0.1:1/x"}
+    said = invoke("migrate", env={"DATABASE_URL": empty_database} | away)
     assert said.returncode == 1
     assert said.stderr.count("\n") == 1
     assert said.stderr.startswith("worker: Postgres: ")
+    assert f" is {name} right?" in said.stderr
     assert "geheim" not in said.stderr
 
 

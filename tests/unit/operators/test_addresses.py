@@ -97,8 +97,9 @@ def test_the_settings_of_an_address_are_known(options: str, settings: dict[str, 
 def test_migrations_go_past_the_pooler() -> None:
     direct, pooled = "postgresql://direct/d", "postgresql://pooled/d"
     settings = replace(settings_for(), database_url=pooled, listen_database_url=direct)
-    assert address_in(settings) == direct
-    assert address_in(replace(settings, listen_database_url=None)) == pooled
+    alone = replace(settings, listen_database_url=None)
+    with address_in(settings) as first, address_in(alone) as second:
+        assert (first, second) == (direct, pooled)
 
 
 def test_an_address_shows_nothing_of_itself() -> None:

@@ -61,7 +61,8 @@ def up(*, migrate: _Migrate = False, flower: _Flower = True, flower_port: _Flowe
             redis_version = stack.enter_context(embedded(servers))
         settings = load_settings()
         if migrate:
-            migrations.upgrade(revision.address_in(settings))
+            with revision.address_in(settings) as url:
+                migrations.upgrade(url)
         revision.require_newest(settings.database_url)
         flower_at = service.FlowerAt.chosen(flower_port) if flower else None
         flower_child = None
