@@ -9,6 +9,7 @@ from typing import Final
 
 from worker.domain.fairness import Fairness
 from worker.domain.ids import ChannelUserId, MessageRowId
+from worker.domain.screening.verdict import Verdict
 
 MAX_TURN_MESSAGES = 20
 MAX_TURN_BYTES = 32 * 1024
@@ -93,6 +94,8 @@ class NewMessage:
     """It is accepted then, and not earlier; None = at once."""
     skip: str | None = None
     """An outcome that it has from the start, so that it is not answered; None = none yet."""
+    verdict: Verdict | None = None
+    """What screening recognised; None = nothing, or `skip` has another reason."""
     task_id: str | None = None
     """The Celery task that brought it, a UUID; None = it came by SQL or by a replay."""
 

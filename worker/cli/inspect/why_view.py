@@ -17,8 +17,9 @@ from worker.domain.reports.message_history import (
     MessageHistory,
     TurnSummary,
 )
+from worker.domain.screening.rules import SIGNALS
 from worker.domain.states import CallState
-from worker.handlers.intake.route import NEVER_ANSWERED, unknown_fields
+from worker.handlers.intake.route import unknown_fields
 from worker.store.reports.message_history import Found, InInbox, RefusedEnvelope
 
 _AS_THEY_ARE: Final = ("sent_at", "expires_at", "agent", "reply_to")
@@ -65,7 +66,7 @@ def envelope_facts(envelope: Mapping[str, Any], *, text: bool) -> dict[str, obje
     }
     asked = envelope.get("signals")
     signals = asked if isinstance(asked, list) else []
-    known = [one for one in signals if one in NEVER_ANSWERED]
+    known = [one for one in signals if one in SIGNALS]
     facts["text_bytes"] = len(str(envelope.get("text", "")).encode())
     facts |= {"signals": known} if known else {}
     facts |= {"other_signals": len(signals) - len(known)} if len(signals) > len(known) else {}

@@ -17,14 +17,11 @@ from worker.domain.marks import normalized
 from worker.domain.messages import Attachment, ChannelAddress, NewMessage
 from worker.domain.reasons import DeadLetterReason
 from worker.domain.routing import ChannelPolicy, Routing, UnknownAgentError
+from worker.domain.screening.rules import screen
 from worker.queue.unwrap import envelope_in
 
 UNSUPPORTED_ATTACHMENT = "unsupported_attachment"
 """Outcome of a message with an attachment other than an image, on a channel that skips those."""
-NEVER_ANSWERED = frozenset({"opt_out", "opt_in", "help", "auto_reply", "bulk", "bounce"})
-"""Signals of messages that no model answers."""
-# A carrier answers opt-outs and HELP itself. An answer to an automatic reply would be answered by
-# the machine on the other side, for ever.
 _E164: Final = re.compile(r"\+[1-9][0-9]{1,14}")
 """ITU-T E.164: a plus and at most fifteen digits, the first not zero."""
 
@@ -64,6 +61,14 @@ def parse_and_route(
     # Without a time there is nothing to sort by, and what was held back overtook nothing.
     reorder_s = policy.reorder_s if envelope.sent_at is not None and not_before is None else 0.0
     who = channel_address(envelope, policy)
+    verdict = screen(
+        envelope.text,
+        policy=policy,
+        user=who.address,
+        recipient=who.recipient,
+        signals=envelope.signals,
+        has_attachments=bool(attachments),
+    )
     return NewMessage(
         who=who,
         message_id=envelope.message_id,
@@ -80,7 +85,8 @@ def parse_and_route(
         max_pending=policy.max_pending,
         fairness=routing.fairness,
         group=routing.fairness.group_of(who.channel, who.address),
-        skip=_why_skipped(envelope, attachments, policy),
+        skip=verdict.outcome if verdict else _unsupported(attachments, policy),
+        verdict=verdict,
         task_id=task_id,
     )
 
@@ -88,7 +94,9 @@ def parse_and_route(
 def channel_address(envelope: Envelope, policy: ChannelPolicy) -> ChannelAddress:
     """Return the channel user. Raises `EnvelopeError` if the address does not fit the kind."""
     address = envelope.user
-    if policy.kind == "telephone" and _E164.fullmatch(address) is None:
+    # Short codes and names of senders are no numbers; nobody answers them.
+    is_number = _E164.fullmatch(address) is not None or "auto_reply" in envelope.signals
+    if policy.kind == "telephone" and not is_number:
         fix = "on a telephone channel give E.164, such as +13125550001"
         raise EnvelopeError(DeadLetterReason.ENVELOPE_INVALID, "user", fix)
     if policy.kind == "email":
@@ -134,14 +142,10 @@ def _names_as_given(document: dict[str, Any]) -> dict[str, str] | None:
     return names
 
 
-def _why_skipped(
-    envelope: Envelope, attachments: Iterable[Attachment], policy: ChannelPolicy
-) -> str | None:
-    """Return the outcome of a message that is never answered; None = it is."""
-    signal = next((one for one in envelope.signals if one in NEVER_ANSWERED), None)
-    if signal is None and policy.other_attachments == "skip":
-        return None if all(one.is_image for one in attachments) else UNSUPPORTED_ATTACHMENT
-    return signal
+def _unsupported(attachments: Iterable[Attachment], policy: ChannelPolicy) -> str | None:
+    """Return the outcome of a message with an attachment that its channel does not take."""
+    refused = policy.other_attachments == "skip" and not all(one.is_image for one in attachments)
+    return UNSUPPORTED_ATTACHMENT if refused else None
 
 
 def _expiry(sent_at: datetime | None, policy: ChannelPolicy) -> datetime | None:

@@ -1,0 +1,1 @@
+"""Recognises messages that no model answers: opt-outs, HELP, reactions, machines."""
