@@ -30,8 +30,8 @@ SHAPES = ("no_message", "incomplete", "failed", "refusal")
 TEXTS = ("think", "think_unclosed", "think_stray", "tool_markup", "invisible")
 DISTURBANCES = ("conversation_deleted", "foreign_message", "foreign_message_after")
 ITEMS = ("split_items", "merged_items")
-SENDING = ("send_lost", "queue_full", "undelivered")
-EVENTS = ("events_lost", "events_twice", "events_reversed", "events_forged")
+SENDING = ("send_lost", "queue_full", "spend_limit", "undelivered")
+EVENTS = ("events_lost", "events_twice", "events_reversed", "events_forged", "events_first")
 """Both played by the tests of text messages."""
 READS = ("stale_reads", "late_listing")
 """`stale_reads` is played by the tests of messages."""

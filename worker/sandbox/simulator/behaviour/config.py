@@ -7,7 +7,7 @@ docstring says why another one was taken.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from pydantic import TypeAdapter
 
@@ -162,7 +162,9 @@ class SimulatorConfig:
     """UNCERTAIN: the wait before the second attempt; it doubles each time."""
     webhook_copies: int = 2
     """How often each event is delivered, failures apart: Telnyx says at least once."""
-    status_order: Literal["reversed", "in_order"] = "reversed"
+    webhook_success: Literal["200", "2xx"] = "200"
+    """UNCERTAIN: whether any other 2xx counts as a failure, as error 75299 says."""
+    status_order: Literal["random", "reversed", "in_order"] = "random"
     """Of `message.sent` and `message.finalized`, whose order Telnyx does not promise."""
     delivery_s: float = 0.02
     """From a sent text message to its final status."""
@@ -172,6 +174,16 @@ class SimulatorConfig:
     """UNCERTAIN: of a message to what is no number."""
     bad_number_code: Literal["40310", "10002"] = "40310"
     """UNCERTAIN: 40310 is documented, 10002 was seen."""
+    spend_limit_reached: bool = False
+    """The profile has spent what it may today: every message is a 429 with 40333."""
+    profile: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of the messaging profile that differ from those of a good one."""
+    profile_numbers: tuple[str, ...] = ("+13125550100",)
+    """Numbers of ours that belong to the profile."""
+    profile_keywords: tuple[str, ...] = ()
+    """Keywords that were added to Telnyx's own for opting out."""
+    campaign_status: str | None = "ASSIGNED"
+    """Of those numbers at the US registry; None = they are in no campaign."""
     keyword_match: Literal["first_word", "whole", "exact"] = "first_word"
     """UNCERTAIN: what counts as STOP: a first word, a whole message, or one in capitals only."""
 

@@ -34,6 +34,9 @@ class Endpoint(StrEnum):
     SENT = "sent"
     """GET /messages/{id}."""
     PUBLIC_KEY = "public_key"
+    OPT_OUTS = "opt_outs"
+    PROFILES = "profiles"
+    """Messaging profiles, their numbers and keywords, and the numbers' campaigns."""
     UNKNOWN = "unknown"
     ANY = "any"
     """Only in a match: whichever it is."""
@@ -148,6 +151,8 @@ class Posting(StrEnum):
     """`message.finalized` before `message.sent`."""
     FORGED = "forged"
     """Signed by somebody else."""
+    FIRST = "first"
+    """All of them before the answer to the request."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -262,6 +267,14 @@ FAULTS: dict[str, Plan] = {
     "events_lost": Plan(endpoint=Endpoint.SEND, posting=Posting.LOST),
     "events_twice": Plan(endpoint=Endpoint.SEND, posting=Posting.TWICE),
     "events_reversed": Plan(endpoint=Endpoint.SEND, posting=Posting.REVERSED),
+    "spend_limit": Plan(
+        endpoint=Endpoint.SEND,
+        storing=Storing.NOTHING,
+        wire=Wire.REFUSAL,
+        status=429,
+        code="40333",
+    ),
+    "events_first": Plan(endpoint=Endpoint.SEND, posting=Posting.FIRST),
     "events_forged": Plan(endpoint=Endpoint.SEND, posting=Posting.FORGED),
 }
 """By name. One that names no endpoint of its own in `Plan` is for responses."""

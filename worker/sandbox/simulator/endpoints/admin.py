@@ -9,6 +9,8 @@ POST   /sim/messages       {"conversation_id", "text",                          
                             "role"?}: from nowhere      GET    /sim/log       the log, JSON lines
 POST   /sim/inbound        {"sender", "recipient", "text"?, "media"?, "copies"?, "signing"?}: a text
                             message from a phone; answers with `event_id` and `message_id`
+POST   /sim/optouts        {"number", "opted_out"}: blocked or not, without a word from the phone
+GET    /sim/sms            all text messages of both directions, as Telnyx shows them
 """
 
 from collections.abc import Awaitable, Callable
@@ -47,6 +49,14 @@ class ModelChange:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OptOutChange:
+    """Whether Telnyx blocks messages to a number."""
+
+    number: str
+    opted_out: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ForeignMessage:
     """A message that no request of ours brought."""
 
@@ -61,6 +71,7 @@ _KEY = TypeAdapter(KeyChange)
 _MODEL = TypeAdapter(ModelChange)
 _FOREIGN = TypeAdapter(ForeignMessage)
 _INBOUND = TypeAdapter(InboundSms)
+_OPT_OUT = TypeAdapter(OptOutChange)
 _SETTINGS = TypeAdapter(Json)
 
 
@@ -107,7 +118,11 @@ def admin_routes(state: State) -> list[web.RouteDef]:
         lines = b"".join(dumped(entry) for entry in state.log.entries())
         return web.Response(body=lines, content_type="application/x-ndjson")
 
+    async def sms(_: web.Request) -> web.Response:
+        return web.json_response([one.listed() for one in state.sms.messages()])
+
     return [
+        web.get("/sim/sms", sms),
         *(web.post(f"/sim/{name}", _handler(act)) for name, act in _controls(state).items()),
         web.delete("/sim/faults", _handler(lambda _: clear_faults(state))),
         web.get("/sim/faults", orders),
@@ -120,6 +135,10 @@ def _controls(state: State) -> dict[str, Control]:
         change = _MODEL.validate_json(raw)
         set_model_available(state, change.id, available=change.available)
 
+    def opt_out(raw: bytes) -> None:
+        change = _OPT_OUT.validate_json(raw)
+        state.sms.set_opted_out(change.number, opted_out=change.opted_out)
+
     return {
         "faults": lambda raw: inject(state, _ORDER.validate_json(raw)),
         "key": lambda raw: state.reconfigure(asdict(_KEY.validate_json(raw))),
@@ -127,6 +146,7 @@ def _controls(state: State) -> dict[str, Control]:
         "config": lambda raw: state.reconfigure(_SETTINGS.validate_json(raw)),
         "scripts": lambda raw: add_script(state, _SCRIPT.validate_json(raw)),
         "messages": lambda raw: append_foreign(state, _FOREIGN.validate_json(raw)),
+        "optouts": opt_out,
         "inbound": lambda raw: receive(state, _INBOUND.validate_json(raw)),
     }
 

@@ -93,7 +93,7 @@ def declined(code: str, status: int, detail: str, pointer: str) -> Answer:
     """Refuse a text message. `pointer`: which field of the body, as in RFC 6901."""
     entry = {
         "code": code,
-        "title": _TITLES[code],
+        "title": _TITLES.get(code, "Not sent"),
         "detail": detail,
         "source": {"pointer": pointer},
         "meta": {"url": f"https://developers.telnyx.com/docs/overview/errors/{code}"},

@@ -32,6 +32,9 @@ class InboundSms:
     copies: int | None = None
     """How often the event is delivered; None = as the settings want it."""
     signing: Signing = "good"
+    whatsapp: bool = False
+    cc: tuple[str, ...] = ()
+    """The others of a group."""
 
 
 def receive(state: State, inbound: InboundSms) -> Json:
@@ -53,10 +56,17 @@ def receive(state: State, inbound: InboundSms) -> Json:
         webhook_url=config.webhook_url,
         webhook_failover_url=config.webhook_failover_url,
         autoresponse_type=word,
+        whatsapp=inbound.whatsapp,
+        cc=inbound.cc,
     )
     state.sms.put(None, sms)
     if word in {"STOP", "START"}:
-        state.sms.set_opted_out(inbound.sender, opted_out=word == "STOP")
+        state.sms.set_opted_out(
+            inbound.sender,
+            opted_out=word == "STOP",
+            ours=inbound.recipient,
+            keyword=inbound.text.strip().upper(),
+        )
     event = event_of("message.received", sms)
     copies = config.webhook_copies if inbound.copies is None else inbound.copies
     state.spawn(_posted(state, event, copies, inbound.signing))

@@ -1,6 +1,9 @@
 """POST /messages and GET /messages/{id}: a text message that is queued, and its way to the phone.
 
 queued ──▶ sent ──▶ delivered | delivery_failed        with an event each, in whatever order
+
+Some numbers are magic: `+199900` and a code of five digits. 40001 to 40020 fail after they were
+taken, any other code refuses the request: +19990040008, +19990040318.
 """
 
 import asyncio
@@ -22,6 +25,17 @@ _NUMBER = re.compile(r"\+[1-9][0-9]{6,14}|[0-9]{5,6}")
 _NAME = re.compile(r"(?=.*[A-Za-z])[A-Za-z0-9 ]{1,11}")
 _MOST_PARTS = 10
 _MOST_MEDIA = 10
+_WHATSAPP_BYTES = 4096
+_MAGIC = re.compile(r"\+199900([0-9]{5})")
+_ASYNCHRONOUS = range(40001, 40021)
+_STATUSES = {"40300": 403, "40318": 429, "40333": 429, "10011": 429, "10009": 401, "20100": 402}
+"""UNCERTAIN but for 40333 and the last three; every other code comes with 422."""
+
+
+async def told_first(exchange: Exchange) -> None:
+    """Wait for the events if they come before the answer."""
+    if exchange.plan.posting is Posting.FIRST and exchange.reports is not None:
+        await exchange.reports
 
 
 def create(state: State, exchange: Exchange) -> Answer:
@@ -29,12 +43,12 @@ def create(state: State, exchange: Exchange) -> Answer:
     body = exchange.payload
     if not isinstance(body, dict):
         return declined("10023", 400, "The request body should be valid JSON.", "/")
-    refused = _addressed(state, body) or _filled(body)
+    refused = _addressed(state, body) or _by_magic(state, body) or _filled(body)
     if refused is not None:
         return refused
-    text, recipient = str(body.get("text") or ""), str(body["to"])
+    text, recipient = _text(body), str(body["to"])
     counted = segments(text)
-    if counted.parts > _MOST_PARTS:
+    if counted.parts > _MOST_PARTS and "whatsapp_message" not in body:
         return declined("40302", 400, "The message has too many parts.", "/text")
     if body.get("encoding") == "gsm7" and counted.encoding != "GSM-7":
         return declined("10015", 400, "The text does not fit the encoding.", "/encoding")
@@ -54,9 +68,10 @@ def create(state: State, exchange: Exchange) -> Answer:
         received_at=datetime.now(UTC),
         webhook_url=body.get("webhook_url") or state.config.webhook_url,
         webhook_failover_url=body.get("webhook_failover_url") or state.config.webhook_failover_url,
+        whatsapp="whatsapp_message" in body,
     )
     state.sms.put(exchange.number, sms)
-    state.spawn(_carried(state, exchange, sms))
+    exchange.reports = state.spawn(_carried(state, exchange, sms))
     return ok({"data": {**sms.listed(), "wait_seconds": 0.0}})
 
 
@@ -80,28 +95,57 @@ async def _carried(state: State, exchange: Exchange, sms: Sms) -> None:
     await asyncio.sleep(state.config.delivery_s)
     sent = replace(sms, status="sent", sent_at=datetime.now(UTC))
     state.sms.put(exchange.number, sent)
-    ended = replace(
-        sent, status=plan.final_status, code=plan.final_code, completed_at=datetime.now(UTC)
-    )
+    status, code = _final(plan, sms)
+    ended = replace(sent, status=status, code=code, completed_at=datetime.now(UTC))
     state.sms.put(exchange.number, ended)
     if plan.posting is Posting.LOST:
         return
+    for event in _in_order(state, plan, sent, ended):
+        await state.webhooks.deliver(
+            event,
+            (sms.webhook_url, sms.webhook_failover_url),
+            state.config,
+            signing="forged" if plan.posting is Posting.FORGED else "good",
+        )
+
+
+def _in_order(state: State, plan: Plan, sent: Sms, ended: Sms) -> list[Json]:
     events = [event_of("message.sent", sent), event_of("message.finalized", ended)]
-    if _is_reversed(state, plan):
+    order = "reversed" if plan.posting is Posting.REVERSED else state.config.status_order
+    if order == "reversed":
         events.reverse()
-    copies = max(2, state.config.webhook_copies) if plan.posting is Posting.TWICE else None
-    for event in events:
-        for _ in range(copies or state.config.webhook_copies):
-            await state.webhooks.deliver(
-                event,
-                (sms.webhook_url, sms.webhook_failover_url),
-                state.config,
-                signing="forged" if plan.posting is Posting.FORGED else "good",
-            )
+    copies = state.config.webhook_copies
+    if plan.posting is Posting.TWICE:
+        copies = max(2, copies)
+    events = [event for event in events for _ in range(copies)]
+    if order == "random":
+        state.dice.shuffle(events)
+    return events
 
 
-def _is_reversed(state: State, plan: Plan) -> bool:
-    return plan.posting is Posting.REVERSED or state.config.status_order == "reversed"
+def _final(plan: Plan, sms: Sms) -> tuple[str, str | None]:
+    magic = _MAGIC.fullmatch(sms.recipient)
+    if magic and plan.final_code is None:
+        return "delivery_failed", magic[1]
+    return plan.final_status, plan.final_code
+
+
+def _by_magic(state: State, body: Json) -> Answer | None:
+    """Return the refusal of a magic number, or of all while the spend limit is reached."""
+    magic = _MAGIC.fullmatch(body["to"])
+    code = "40333" if state.config.spend_limit_reached else magic[1] if magic else None
+    if code is None or int(code) in _ASYNCHRONOUS:
+        return None
+    return declined(code, _STATUSES.get(code, 422), "The simulator was told to say no.", "/to")
+
+
+def _text(body: Json) -> str:
+    """Return the text of either kind."""
+    whatsapp = body.get("whatsapp_message")
+    if isinstance(whatsapp, dict):
+        text = whatsapp.get("text")
+        return str(text.get("body") or "") if isinstance(text, dict) else ""
+    return str(body.get("text") or "")
 
 
 def _addressed(state: State, body: Json) -> Answer | None:
@@ -125,6 +169,10 @@ def _addressed(state: State, body: Json) -> Answer | None:
 def _filled(body: Json) -> Answer | None:
     """Return the refusal of the contents; None if they are right."""
     text, media = body.get("text"), body.get("media_urls") or []
+    if "whatsapp_message" in body:
+        text = _text(body)
+        if len(text.encode()) > _WHATSAPP_BYTES:
+            return declined("40008", 422, "The text is too long.", "/whatsapp_message")
     if not isinstance(text, str | None):
         return declined("10015", 422, "The 'text' should be a string.", "/text")
     if not isinstance(media, list) or len(media) > _MOST_MEDIA:

@@ -137,11 +137,15 @@ class WebhookAttempted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OptOutChanged:
-    """Somebody sent STOP or START."""
+    """Somebody sent STOP or START, or Telnyx blocks them for another reason."""
 
     kind: Literal["opt_out_changed"] = "opt_out_changed"
     number: str
     opted_out: bool
+    ours: str = ""
+    """The number that they wrote to."""
+    keyword: str = ""
+    at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -37,6 +37,9 @@ class Sms:
     webhook_url: str | None = None
     webhook_failover_url: str | None = None
     autoresponse_type: str | None = None
+    whatsapp: bool = False
+    cc: tuple[str, ...] = ()
+    """The others of a group."""
 
     def listed(self) -> Json:
         """As Telnyx shows it."""
@@ -44,7 +47,7 @@ class Sms:
             "record_type": "message",
             "direction": self.direction,
             "id": self.id,
-            "type": "MMS" if self.media else "SMS",
+            "type": "WHATSAPP" if self.whatsapp else "MMS" if self.media or self.cc else "SMS",
             "messaging_profile_id": PROFILE_ID,
             "organization_id": ORGANIZATION_ID,
             "from": {"phone_number": self.sender, "carrier": "", "line_type": ""},
@@ -56,7 +59,7 @@ class Sms:
                     "line_type": "",
                 }
             ],
-            "cc": [],
+            "cc": list(self.cc),
             "text": self.text,
             "media": [_medium(url) for url in self.media],
             "parts": self.parts,
@@ -73,6 +76,16 @@ class Sms:
         }
         if self.autoresponse_type is not None:
             shown["autoresponse_type"] = self.autoresponse_type
+        if self.whatsapp and self.direction == "inbound":
+            shown["to"] = self.recipient
+            shown["text"] = None
+            shown["body"] = {
+                "type": "text",
+                "text": {"body": self.text},
+                "id": self.id,
+                "from": self.sender,
+                "timestamp": str(int(self.received_at.timestamp())),
+            }
         return shown
 
     def _error(self) -> Json:

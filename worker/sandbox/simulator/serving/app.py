@@ -43,7 +43,14 @@ _ROUTES = tuple(
         ("POST", _ONE + "/message", Endpoint.ADD_MESSAGE),
         ("POST", r"/v2/ai(/openai)?/responses", Endpoint.RESPONSES),
         ("GET", r"/v2/ai(/openai)?/models", Endpoint.MODELS),
-        ("POST", r"/v2/messages", Endpoint.SEND),
+        ("POST", r"/v2/messages(/whatsapp)?", Endpoint.SEND),
+        ("GET", r"/v2/messaging_optouts", Endpoint.OPT_OUTS),
+        (
+            "GET",
+            r"/v2/messaging_profiles(/[^/]+(/(phone_numbers|autoresp_configs))?)?",
+            Endpoint.PROFILES,
+        ),
+        ("GET", r"/v2/10dlc/phone_number_campaigns/[^/]+", Endpoint.PROFILES),
         ("GET", r"/v2/messages/[^/]+", Endpoint.SENT),
         ("GET", r"/v2/public_key", Endpoint.PUBLIC_KEY),
     )

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from functools import partial
 
 from worker.sandbox.simulator.behaviour.plans import Endpoint, Storing, Wire
-from worker.sandbox.simulator.endpoints import conversations, messages, responses, sending
+from worker.sandbox.simulator.endpoints import conversations, messages, profiles, responses, sending
 from worker.sandbox.simulator.endpoints.answers import (
     Answer,
     gateway_page,
@@ -26,6 +26,8 @@ _PLAIN: dict[Endpoint, Callable[[State, Exchange], Answer]] = {
     Endpoint.INSIGHTS: conversations.insights,
     Endpoint.SENT: sending.show,
     Endpoint.PUBLIC_KEY: sending.public_key,
+    Endpoint.OPT_OUTS: profiles.opt_outs,
+    Endpoint.PROFILES: profiles.show,
 }
 
 
@@ -93,7 +95,9 @@ async def _operate(state: State, exchange: Exchange) -> Answer | None:
         case Endpoint.ADD_MESSAGE:
             return await once(state, exchange, partial(messages.add, state, exchange))
         case Endpoint.SEND:
-            return await once(state, exchange, partial(sending.create, state, exchange))
+            answer = await once(state, exchange, partial(sending.create, state, exchange))
+            await sending.told_first(exchange)
+            return answer
         case Endpoint.MODELS:
             return ok({"object": "list", "data": [_model(each) for each in state.models()]})
         case Endpoint.UNKNOWN | Endpoint.ANY:

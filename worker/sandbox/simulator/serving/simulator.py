@@ -159,6 +159,10 @@ class Simulator:
         """Let somebody's phone send a text message; return the id of its event. Only while up."""
         return str(self._call(lambda: receive(self._state, inbound))["event_id"])
 
+    def block(self, number: str, *, opted_out: bool = True) -> None:
+        """Let Telnyx block a number, or no longer, without a word from the phone."""
+        self._call(lambda: self._state.sms.set_opted_out(number, opted_out=opted_out))
+
     def sms(self) -> tuple[Sms, ...]:
         """All text messages of both directions, oldest first."""
         return self._call(self._state.sms.messages)

@@ -1,5 +1,7 @@
 """The text messages and who has opted out: like the threads, changed only by logged events."""
 
+from datetime import UTC, datetime
+
 from worker.sandbox.simulator.record.events import Event, OptOutChanged, SmsStored
 from worker.sandbox.simulator.record.log import EventLog
 from worker.sandbox.simulator.record.sms import Sms
@@ -11,7 +13,7 @@ class SmsStore:
     def __init__(self, log: EventLog) -> None:
         self._log = log
         self._messages: dict[str, Sms] = {}
-        self._opted_out: set[str] = set()
+        self._opted_out: dict[str, OptOutChanged] = {}
         for entry in log.entries():
             self._apply(entry.event)
 
@@ -31,9 +33,23 @@ class SmsStore:
         """Whether the owner of this number sent STOP and no START since."""
         return number in self._opted_out
 
-    def set_opted_out(self, number: str, *, opted_out: bool) -> None:
+    def opt_outs(self) -> tuple[OptOutChanged, ...]:
+        """Return who is blocked, in the order of their opting out."""
+        return tuple(self._opted_out.values())
+
+    def set_opted_out(
+        self, number: str, *, opted_out: bool, ours: str = "", keyword: str = ""
+    ) -> None:
         """Block a number, or no longer."""
-        self._record(OptOutChanged(number=number, opted_out=opted_out))
+        self._record(
+            OptOutChanged(
+                number=number,
+                opted_out=opted_out,
+                ours=ours,
+                keyword=keyword,
+                at=datetime.now(UTC),
+            )
+        )
 
     def _record(self, event: Event) -> None:
         self._log.append(event)
@@ -44,8 +60,9 @@ class SmsStore:
             case SmsStored(sms=sms):
                 self._messages[sms.id] = sms
             case OptOutChanged(number=number, opted_out=True):
-                self._opted_out.add(number)
+                self._opted_out.pop(number, None)
+                self._opted_out[number] = event
             case OptOutChanged(number=number):
-                self._opted_out.discard(number)
+                self._opted_out.pop(number, None)
             case _:
                 pass

@@ -40,6 +40,8 @@ class Exchange:
     """Whether the client has closed its connection."""
     plan: Plan = field(default_factory=Plan)
     ended: bool = False
+    reports: asyncio.Task[None] | None = None
+    """Of a text message: its way to the phone, with the events about it."""
     goes_on: bool = False
     """Whether it is still being carried out when its answer is written."""
 
@@ -63,6 +65,8 @@ class State:
         """Locks of conversations that are served one request after the other."""
         self.departures = Departures()
         self._dice = random.Random(f"latency {config.seed}")  # noqa: S311 - no secret
+        self.dice = random.Random(f"events {config.seed}")  # noqa: S311 - no secret
+        """Of the order of events."""
         self._tasks: set[asyncio.Task[None]] = set()
         self.log.append(Started(seed=config.seed))
 
@@ -104,11 +108,12 @@ class State:
             exchange.ended = True
             self.log.append(ExecutionEnded(request=exchange.number))
 
-    def spawn(self, work: Coroutine[None, None, None]) -> None:
+    def spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         """Let something go on after its request."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def stop(self) -> None:
         """Cancel the work that still runs."""
