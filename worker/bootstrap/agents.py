@@ -44,7 +44,7 @@ def _built_from(routing: Routing, timing: Timing) -> Mapping[str, object]:
     agents = routing.agents
     return {
         "the names of [agents]": agents.keys(),
-        "the longest call_timeout_s or timeout_s": longest_step_s(routing),
+        "the longest call_timeout_s or timeout_s": routing.longest_step_s(),
         "stream": any(agent.stream for agent in agents.values()),
         "[tools]": routing.tools,
         "delivery": {name: one.delivery for name, one in routing.channels.items() if one.delivery},
@@ -52,10 +52,3 @@ def _built_from(routing: Routing, timing: Timing) -> Mapping[str, object]:
         "[limits]": routing.calls_per_second,
         "[timing]": timing,
     }
-
-
-def longest_step_s(routing: Routing) -> float:
-    """Return the longest time between two commits of one turn: a call, or a tool."""
-    calls = (agent.call_timeout_s for agent in routing.agents.values())
-    tools = (tool.timeout_s for tool in routing.tools.values())
-    return max((*calls, *tools))

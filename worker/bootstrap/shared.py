@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, TypeVar
 from uuid import uuid4
 
-from worker.bootstrap.agents import CurrentAgents, longest_step_s
+from worker.bootstrap.agents import CurrentAgents
 from worker.bootstrap.telnyx import build_telnyx
 from worker.channels.live import LiveReplies
 from worker.config.agents_file import load_agents
@@ -70,7 +70,7 @@ class SharedParts:
             self.database,
             worker_id=self.worker_id,
             routing=self.agents.current,
-            lease_s=self.timing.lease_s(longest_step_s(self.agents.routing)),
+            lease_s=self.timing.lease_s(self.agents.routing.longest_step_s()),
         )
 
     def start_telemetry(self) -> None:
@@ -111,7 +111,7 @@ def _trace_export(environ: Mapping[str, str], worker_id: WorkerId) -> "TraceExpo
 def longest_lease_s(settings: Settings) -> float:
     """Return how long a turn's longest step may hold its user. Raises `SettingsError`."""
     routing, timing = load_agents(settings.agents_file)
-    return timing.lease_s(longest_step_s(routing))
+    return timing.lease_s(routing.longest_step_s())
 
 
 def _live(routing: Routing, settings: Settings) -> LiveReplies | None:

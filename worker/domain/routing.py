@@ -235,6 +235,11 @@ class Routing:
     """The way out, with the prefix `ROUTE`, that tells of refused messages; None = none does."""
     fairness: Fairness = field(default_factory=Fairness)
 
+    def longest_step_s(self) -> float:
+        """Return the longest time between two commits of one turn: a call, or a tool."""
+        calls = (agent.call_timeout_s for agent in self.agents.values())
+        return max((*calls, *(tool.timeout_s for tool in self.tools.values())))
+
     def channel(self, name: str) -> ChannelPolicy:
         """Return the policy of a channel; the defaults if it is not configured."""
         return self.channels.get(name) or ChannelPolicy(name=name, kind=implied_kind(name))

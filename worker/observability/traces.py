@@ -13,7 +13,6 @@ from typing import Final, TypeAlias
 
 from opentelemetry import trace
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
-from structlog.contextvars import bound_contextvars
 
 Kind: TypeAlias = trace.SpanKind
 Facts: TypeAlias = Mapping[str, str | int | None]
@@ -79,6 +78,9 @@ def span(
 def _noting(
     started: AbstractContextManager[trace.Span], facts: Callable[[], Facts]
 ) -> Iterator[None]:
+    # Not at the top: `worker doctor` calls Telnyx untraced, and structlog loads half of rich.
+    from structlog.contextvars import bound_contextvars  # noqa: PLC0415
+
     with started as current:
         trace_id = trace.format_trace_id(current.get_span_context().trace_id)
         note(facts)

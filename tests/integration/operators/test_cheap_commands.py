@@ -35,7 +35,7 @@ USED: dict[str, set[str]] = {
     "messages": {"pydantic", "rich", "structlog"},
     "users": {"pydantic", "rich", "structlog"},
     "doctor": {
-        *("amqp", "celery", "httpx", "kombu", "pydantic", "redis", "rich", "structlog"),
+        *("amqp", "celery", "httpx", "kombu", "pydantic", "redis", "rich"),
     },
     "conversations list": {"pydantic", "rich", "structlog"},
 }

@@ -12,7 +12,6 @@ from typing import Any
 from celery import Celery
 
 from message_worker_client.broker_url import read_broker_url
-from worker.bootstrap.agents import longest_step_s
 from worker.cli.doctor.examine import Setup
 from worker.config.settings import secret
 from worker.domain.errors import PermanentError
@@ -26,7 +25,7 @@ from worker.queue.broker import celery_settings, is_amqp
 def _effective(setup: Setup) -> Any:  # noqa: ANN401 - Celery has no types
     """Return the settings that are in force. Raises `PermanentError`."""
     url, threads = setup.settings.broker_url, setup.settings.concurrency
-    longest_task_s = MAX_TASK_S + setup.timing.lease_s(longest_step_s(setup.routing))
+    longest_task_s = MAX_TASK_S + setup.timing.lease_s(setup.routing.longest_step_s())
     try:
         secret("FLOWER_BASIC_AUTH")
         conf = Celery("worker", set_as_current=False).conf

@@ -22,7 +22,6 @@ from worker.domain.turns.visible_text import VisibleStream
 from worker.net.answer import Answer, IncompleteAnswerError
 from worker.net.connection import ENDED_EARLY
 from worker.net.window import CallWindow
-from worker.observability.logs import log
 from worker.telnyx.answers.answer import (
     MAX_ANSWER_BYTES,
     at_most,
@@ -156,6 +155,8 @@ class Listener:
             self._on_text(shown)
         except Exception as error:  # noqa: BLE001 a live display must not cost the answer
             self._on_text = None
+            from worker.observability.logs import log  # noqa: PLC0415 - see `traces`
+
             log.error("stream.on_text_failed", error=type(error).__name__)
 
     def _keep(self, document: Mapping[str, object], size: int) -> None:
