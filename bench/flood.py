@@ -67,5 +67,7 @@ def accept_flood(
                 "text": f"#{number} buy now",
             }
             message = parse_and_route(document, routing)
-            accept_on(connection, message, starts_itself=False, traceparent=None)
+            accept_on(
+                connection, message, database.consent_key, starts_itself=False, traceparent=None
+            )
     database.close()

@@ -72,7 +72,7 @@ DECLARE
     one regclass;
 BEGIN
     FOR one IN SELECT oid FROM pg_class WHERE relnamespace = 'public'::regnamespace
-        AND relkind = 'r' AND relname NOT IN ('alembic_version', 'test_clock', 'locks')
+        AND relkind = 'r' AND relname NOT IN ('alembic_version', 'test_clock', 'locks', 'secrets')
     LOOP
         IF pg_relation_size(one) < 200000 THEN
             EXECUTE format('DELETE FROM %s', one);

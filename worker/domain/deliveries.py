@@ -16,6 +16,7 @@ from uuid import UUID
 from worker.domain.ids import ChannelUserId, DeadLetterId, DeliveryId, TurnId
 from worker.domain.messages import ChannelAddress
 from worker.domain.routing import ChannelPolicy, WebhookDelivery
+from worker.domain.screening.consents import OPTED_OUT
 from worker.domain.states import DeliveryState
 from worker.domain.timing import backoff_s
 
@@ -108,7 +109,7 @@ class NotDelivered(_Failure):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rejected(_Failure):
-    """The channel will never accept it."""
+    """The channel will never accept it. Reason `opted_out`: the provider blocks the person."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +136,8 @@ class ClaimedDelivery:
     paused: bool
     policy_name: str
     """Name of the channel or route whose policy applies."""
+    opted_out: bool = False
+    """The person has opted out, and this delivery is not exempt."""
     turn_id: TurnId | None = None
     """The turn that the reply belongs to."""
     traceparent: str | None = None
@@ -150,6 +153,8 @@ def refusal_of(
 
     `takes_key`, here and below: the channel recognises a retry by the idempotency key.
     """
+    if claimed.opted_out:
+        return DeliveryState.UNKNOWN if claimed.interrupted else DeliveryState.OPTED_OUT
     if claimed.paused:
         return DeliveryState.WITHHELD
     if claimed.interrupted and not _may_repeat(claimed, policy, takes_key=takes_key):
@@ -170,7 +175,9 @@ def state_after(
         case Rejected(reason=DeliveryState.OPTED_OUT):
             return DeliveryState.OPTED_OUT
         case Rejected():
-            return DeliveryState.FAILED
+            # The provider blocks the person: for us that is an opt-out, and nobody's fault.
+            is_block = outcome.reason == OPTED_OUT
+            return DeliveryState.OPTED_OUT if is_block else DeliveryState.FAILED
         case NotDelivered() | Unclear() if is_webhook and claimed.attempts >= len(WEBHOOK_WAITS_S):
             # `failed` even if unclear: thanks to the key an operator can retry it without harm.
             return DeliveryState.FAILED

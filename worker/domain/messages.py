@@ -9,6 +9,7 @@ from typing import Final
 
 from worker.domain.fairness import Fairness
 from worker.domain.ids import ChannelUserId, MessageRowId
+from worker.domain.screening.consents import LedgerEntry, ServiceText
 from worker.domain.screening.verdict import Verdict
 
 MAX_TURN_MESSAGES = 20
@@ -88,6 +89,8 @@ class NewMessage:
     fairness: Fairness
     group: int
     """The key of the address group, see `Fairness.group_of`."""
+    scope: str
+    """The scope of its channel in the ledger of opt-outs."""
     surplus: bool = False
     """Enough turns of that group are in progress in this process; others may be due in Postgres."""
     not_before: datetime | None = None
@@ -96,6 +99,10 @@ class NewMessage:
     """An outcome that it has from the start, so that it is not answered; None = none yet."""
     verdict: Verdict | None = None
     """What screening recognised; None = nothing, or `skip` has another reason."""
+    consent: LedgerEntry | None = None
+    """With it the person opts out or in; None = neither."""
+    service: ServiceText | None = None
+    """Sent with a `skip`, in place of an answer; with a `consent`, if that changes something."""
     task_id: str | None = None
     """The Celery task that brought it, a UUID; None = it came by SQL or by a replay."""
 
@@ -200,6 +207,8 @@ class Accepted:
     """Enough other turns of its sender are due: that turn starts behind those of others."""
     skipped: str | None = None
     """The outcome of a message that is not answered; None = it waits for a turn."""
+    consent: LedgerEntry | None = None
+    """With it the person has opted out or in; None = nothing changed."""
 
     @property
     def result(self) -> str:

@@ -10,6 +10,7 @@ from typing import Final, Literal, TypeAlias
 
 from worker.domain.errors import PermanentError
 from worker.domain.fairness import Fairness
+from worker.domain.screening.consents import Person, ServiceText
 from worker.domain.states import DeliveryState
 from worker.domain.tools import ToolConfig
 
@@ -215,6 +216,15 @@ class ChannelPolicy:
     """Waiting messages per user; further ones are skipped."""
 
     @property
+    def scope(self) -> str:
+        """Channels of one scope share the ledger of opt-outs: SMS, MMS and WhatsApp do."""
+        return self.name if self.kind == "other" else self.kind
+
+    def service_text(self, text: str) -> ServiceText:
+        """Return a text of ours that this way out delivers."""
+        return ServiceText(text=text, way_out=self.name, first_state=self.first_delivery_state)
+
+    @property
     def first_delivery_state(self) -> DeliveryState:
         """State of a new reply's delivery: without a way out, the row itself delivers it."""
         return DeliveryState.SENT if self.delivery is None else DeliveryState.PENDING
@@ -253,6 +263,19 @@ class Routing:
     def has_route(self, reply_to: str | None) -> bool:
         """Return whether an envelope's `reply_to` names a route, or none."""
         return reply_to is None or ROUTE + reply_to in self.channels
+
+    @cached_property
+    def scopes(self) -> Mapping[str, str]:
+        """The scope of each channel whose scope is not its name."""
+        policies = map(self.channel, self.channels.keys() | _KIND_BY_NAME.keys())
+        return {one.name: one.scope for one in policies if one.scope != one.name}
+
+    def person(self, channel: str, address: str) -> Person:
+        """Return who writes from an address of this channel."""
+        scope = self.channel(channel).scope
+        names = {channel, scope} | {name for name, other in self.scopes.items() if other == scope}
+        groups = tuple(self.fairness.group_of(name, address) for name in sorted(names))
+        return Person(scope=scope, address=address, groups=groups)
 
     def agent(self, name: str) -> Agent:
         """Return the agent of that name. Raises `UnknownAgentError`."""

@@ -25,7 +25,8 @@ from worker.domain.routing import (
     TelnyxDelivery,
     WebhookDelivery,
 )
-from worker.domain.states import DeliveryState
+from worker.domain.screening.consents import LedgerEntry
+from worker.domain.states import ConsentSource, DeliveryState
 from worker.handlers.telemetry.deliveries import (
     deliver_span,
     record_delivered,
@@ -59,7 +60,7 @@ class DeliverReplies:
         """Deliver this user's due replies, oldest first; return the result of each attempt."""
         results: list[str] = []
         while len(results) < MAX_DELIVERIES:
-            claimed = self.store.claim(user_id)
+            claimed = self.store.claim(user_id, self.routing().scopes)
             if claimed is None:
                 break
             configured = self.routing().channel(claimed.policy_name)
@@ -96,6 +97,7 @@ class DeliverReplies:
             provider_id=outcome.provider_id if isinstance(outcome, Sent) else None,
             provider_status=None if isinstance(outcome, Sent) else outcome.reason,
             parts=outcome.parts if isinstance(outcome, Sent) else None,
+            blocked=self._block(claimed) if state is DeliveryState.OPTED_OUT else None,
         )
         record_delivered(claimed, state, outcome, began_s=began_s)
         if isinstance(configured.delivery, WebhookDelivery):
@@ -112,6 +114,17 @@ class DeliverReplies:
         elif outcome.pause is not None:
             self.senders.pause(claimed, outcome.pause, outcome.reason)
             record_paused(claimed, outcome.pause, outcome.reason)
+
+    def _block(self, claimed: ClaimedDelivery) -> LedgerEntry:
+        """Return the opt-out of a person whom the provider blocks."""
+        to = claimed.reply.to
+        return LedgerEntry(
+            person=self.routing().person(to.channel, to.address),
+            stopped=True,
+            source=ConsentSource.TELNYX_BLOCK,
+            channel=to.channel,
+            recipient=to.recipient,
+        )
 
     def _update_endpoint(self, claimed: ClaimedDelivery, outcome: DeliveryOutcome) -> None:
         """Update the record of the endpoint: failures close its gate or switch it off."""

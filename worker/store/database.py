@@ -5,6 +5,7 @@ import socket
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from threading import BoundedSemaphore
 
 import psycopg
@@ -15,7 +16,7 @@ from message_worker_client.postgres import BEGIN, Address
 from worker.domain.errors import DatabaseAwayError, PermanentError, named
 from worker.net.clock import boottime
 from worker.store.rows import Value, value_of
-from worker.store.sql import Connection, Row, Rows, Statement
+from worker.store.sql import Connection, Row, Rows, Statement, sql
 
 _TIMEOUT_MS = 15_000
 """The longest that sent data may stay unacknowledged by the other side's kernel."""
@@ -44,6 +45,7 @@ _SETTINGS = {
 }
 
 
+_CONSENT_KEY = sql("SELECT value FROM secrets WHERE name = 'consents'")
 _PREPARE_AFTER = 2
 """Uses of a statement before it is prepared; there are few statements, used again and again."""
 _LIMIT_EXCEEDED = "54"
@@ -107,6 +109,16 @@ class Database:
                 yield Connection(driver)
             else:
                 yield from _transaction(driver, begin)
+
+    @cached_property
+    def consent_key(self) -> bytes:
+        """The key of the addresses in the ledger of opt-outs, read once."""
+        with self.statement() as connection:
+            key = connection.execute(_CONSENT_KEY).scalar_one_or_none()
+        if key is None:
+            # Not a fault of any message: they wait until somebody has restored it.
+            raise DatabaseAwayError("the table secrets has lost the row `consents`: restore it")
+        return bytes(key)
 
     def close(self) -> None:
         """Close every idle connection."""

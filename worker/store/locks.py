@@ -41,7 +41,7 @@ def try_lock(connection: Connection, name: Lock) -> bool:
     return any(connection.execute(one, values).one_or_none() for one in (_TRY, _MAKE))
 
 
-def wait_lock(connection: Connection, name: Lock) -> None:
+def wait_lock(connection: Connection, name: str) -> None:
     """Take a lock; wait for it for ten seconds. Raises `HeldError`, which names the holder."""
     driver = connection.driver
     # The savepoint keeps the transaction usable; with it, the timeout's old value comes back.

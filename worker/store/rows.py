@@ -19,12 +19,17 @@ INBOX_IS_DUE = "coalesce(not_before, '-infinity') <= service_now()"
 
 
 def reply_with_delivery(
-    *, first_state: str, beside: str = "", key: str = "gen_random_uuid()"
+    *,
+    first_state: str,
+    beside: str = "",
+    key: str = "gen_random_uuid()",
+    exempt_until: str = "NULL",
 ) -> str:
     """Return the CTEs `reply` and `delivery`: a reply to the CTE `turn`, and its delivery.
 
     They take :user_id, :text, :source and :channel. The other arguments are SQL: the state that the
-    delivery starts with, a CTE that this expression reads, and the idempotency key.
+    delivery starts with, a CTE that this expression reads, the idempotency key, and until when it
+    may go out to somebody who has opted out.
     """
     return f"""
 , reply AS (
@@ -32,10 +37,10 @@ def reply_with_delivery(
     SELECT id, :text, :source, service_now() FROM turn RETURNING id
 ), delivery AS (
     INSERT INTO deliveries (reply_id, channel_user_id, channel, idempotency_key, state, due_at,
-        finished_at, created_at)
+        finished_at, exempt_until, created_at)
     SELECT reply.id, :user_id, :channel, {key}, first.state,
         CASE WHEN first.state = 'pending' THEN service_now() END,
-        CASE WHEN first.state <> 'pending' THEN service_now() END, service_now()
+        CASE WHEN first.state <> 'pending' THEN service_now() END, {exempt_until}, service_now()
     FROM reply{beside}, LATERAL (SELECT {first_state} AS state) AS first
     RETURNING id, state
 )"""

@@ -30,7 +30,7 @@ from worker.store.reports.recent import RecentStore
 from worker.store.reports.status import StatusStore
 
 USERS, EACH = int(os.environ.get("EXPLAIN_USERS", "2000")), 5
-SMALL = frozenset({"workers", "gates", "test_clock"})
+SMALL = frozenset({"workers", "gates", "secrets", "test_clock"})
 """Tables of a few rows: to read them whole costs less than their index. The last is a test's."""
 FOR_PEOPLE = frozenset(
     {
@@ -60,7 +60,12 @@ def world(
                 "INSERT INTO inbox (envelope, not_before) SELECT '{}', now() + interval '1 year'"
                 " FROM generate_series(1, 2000)"
             )
-            connection.execute("ANALYZE inbox")
+            connection.execute(
+                "INSERT INTO consents (scope, address_hash, stopped, source)"
+                " SELECT 'telephone', sha256(int4send(i)), true, 'natural'"
+                " FROM generate_series(1, 2000) AS i"
+            )
+            connection.execute("ANALYZE inbox, consents")
         config, folder = SimulatorConfig(list_visible_after_s=0), tmp_path_factory.mktemp("world")
         with running_world(url, folder, config) as made:
             yield made

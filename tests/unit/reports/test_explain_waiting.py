@@ -282,6 +282,12 @@ IN_LINE = replace(user(WAITING, due_at=at(-5)), calls_until=at(0.5))
             "the signal opt_out",
         ),
         (
+            message(WAITING, state=MessageState.SKIPPED, outcome="opted_out"),
+            MessageStatus.OPTED_OUT,
+            "has opted out",
+        ),
+        (delivered(DeliveryState.OPTED_OUT), MessageStatus.OPTED_OUT, "was not sent"),
+        (
             message(WAITING, state=MessageState.SKIPPED, outcome="overflow"),
             MessageStatus.SKIPPED,
             "max_pending",

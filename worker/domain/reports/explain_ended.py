@@ -9,6 +9,7 @@ from enum import StrEnum, auto, unique
 from typing import Final
 
 from worker.domain.reports.message_history import DeadLetterSummary, DeliverySummary, MessageHistory
+from worker.domain.screening.consents import OPTED_OUT
 from worker.domain.states import (
     SWITCHED_OFF,
     DeadLetterKind,
@@ -27,6 +28,7 @@ class MessageStatus(StrEnum):
     WITHHELD = auto()
     SUPERSEDED = auto()
     NOT_DELIVERED = auto()
+    OPTED_OUT = auto()
     HUMAN = auto()
     SKIPPED = auto()
     EXPIRED = auto()
@@ -64,8 +66,10 @@ class Explanation:
     commands: tuple[str, ...] = ()
 
 
+_CONSENT: Final = "worker consent show {user}"
 _SAY: Final = 'worker say {user} "TEXT"'
 _SKIPPED: Final = {
+    OPTED_OUT: "this person has opted out",
     "overflow": "too many messages of this channel user waited (max_pending)",
     "over_budget": "the budget of its agent was used up for that day (UTC), see worker usage",
     "unsupported_attachment": "an attachment is no image (other_attachments)",
@@ -79,6 +83,7 @@ _STATUS: Final = {
     DeliveryState.SENT: MessageStatus.ANSWERED,
     DeliveryState.WITHHELD: MessageStatus.WITHHELD,
     DeliveryState.SUPERSEDED: MessageStatus.SUPERSEDED,
+    DeliveryState.OPTED_OUT: MessageStatus.OPTED_OUT,
 }
 """Status of an answered message by its delivery; otherwise NOT_DELIVERED."""
 _DELIVERED: Final = {
@@ -87,6 +92,7 @@ _DELIVERED: Final = {
     DeliveryState.SUPERSEDED: (
         "the reply was not sent, for newer messages waited: the next one covers them"
     ),
+    DeliveryState.OPTED_OUT: "the reply was not sent, for the person has opted out",
     DeliveryState.FAILED: "the channel refused the reply, or it was tried too often",
     DeliveryState.OPTED_OUT: "the person has opted out, so the reply was not sent",
     DeliveryState.UNKNOWN: "the channel may have the reply or not, and it is not sent again",
@@ -105,8 +111,11 @@ def ended(history: MessageHistory) -> Explanation:
             what = "a person had taken over: it was left to them, and the model did not answer"
         case MessageState.SKIPPED:
             why = _SKIPPED.get(message.outcome or "", f"it has the signal {message.outcome}")
-            what = f"not answered: {why}"
-            return Explanation(MessageStatus.SKIPPED, what, since=message.finished_at)
+            what, since = f"not answered: {why}", message.finished_at
+            if message.outcome != OPTED_OUT:
+                return Explanation(MessageStatus.SKIPPED, what, since=since)
+            show = _CONSENT.format(user=history.user.id)
+            return Explanation(MessageStatus.OPTED_OUT, what, since=since, commands=(show,))
         case MessageState.EXPIRED:
             status, since = MessageStatus.EXPIRED, message.expires_at
             what = "too old when its turn would have opened (expires_at, or max_age_s)"
@@ -150,6 +159,8 @@ def _answered(history: MessageHistory) -> Explanation:
     commands: tuple[str, ...] = ()
     if letter := _open_letter(history, DeadLetterKind.DELIVERY):
         commands = (f"worker dead-letters replay {letter.id}",)
+    elif status is MessageStatus.OPTED_OUT:
+        commands = (_CONSENT.format(user=history.user.id),)
     elif status in {MessageStatus.WITHHELD, MessageStatus.NOT_DELIVERED}:
         commands = (_SAY.format(user=history.user.id),)
     what = f"{how}; {what}{_provider_status(delivery)}{_receipt(delivery)}"

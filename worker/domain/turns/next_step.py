@@ -7,6 +7,7 @@ Steps:
     Prepare    the turn needs a Telnyx conversation first
     Reconcile  an earlier call may have happened: read Telnyx's log before anything else
     GoOn       the model has asked for tools: run them, and send their outputs
+    Quit       end the open turn: the person has opted out
 
 A step with a `batch` opens a turn over these messages. The decision is pure; the store carries it
 out in the transaction of the claim.
@@ -32,6 +33,8 @@ class Release:
     """Messages that end unanswered because they are too old."""
     over_budget: tuple[MessageRowId, ...] = ()
     """Messages that end because the agent's budget of the day is used up."""
+    opted_out: tuple[MessageRowId, ...] = ()
+    """Messages that end because the person has opted out."""
     trouble: str | None = None
     """The fault that an operator has to fix; None = none."""
 
@@ -72,7 +75,12 @@ class GoOn(_Turn):
     """Run the tools that have not run, commit the next intent and POST."""
 
 
-Work: TypeAlias = Send | Record | Prepare | Reconcile | GoOn
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quit(_Turn):
+    """End the turn without another call."""
+
+
+Work: TypeAlias = Send | Record | Prepare | Reconcile | GoOn | Quit
 """The steps that need the lease."""
 Step: TypeAlias = Release | Work
 
@@ -86,6 +94,10 @@ def gate_names(*, agent: str, model: str) -> tuple[str, str, str]:
 
 def next_step(snapshot: Snapshot, routing: Routing) -> Step:
     """Decide the next step of one channel user."""
+    if snapshot.opted_out and snapshot.turn is None:
+        more = len(snapshot.pending) > MAX_TURN_MESSAGES
+        ended = tuple(one.id for one in snapshot.pending)
+        return Release(due_at=snapshot.now if more else None, opted_out=ended)
     # Only pending messages expire: an open turn may be at Telnyx, and is answered however late.
     expired = tuple(
         one.id for one in snapshot.pending if one.expires_at and one.expires_at <= snapshot.now
@@ -98,6 +110,8 @@ def next_step(snapshot: Snapshot, routing: Routing) -> Step:
     if agent is None:  # removed from the configuration while messages waited for it
         later = snapshot.now + timedelta(seconds=UNKNOWN_AGENT_WAIT_S)
         return Release(due_at=later, expired=expired, trouble="unknown agent")
+    if snapshot.opted_out and snapshot.turn is not None and snapshot.turn.kind is TurnKind.MODEL:
+        return Quit(agent=agent.name)
     # Before the open turn is looked at: a gate holds back its retries, too.
     closed = [snapshot.gates.get(name) for name in gate_names(agent=agent.name, model=agent.model)]
     closed_until = max((until for until in closed if until and until > snapshot.now), default=None)

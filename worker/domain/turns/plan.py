@@ -42,6 +42,13 @@ class Recorded:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OptedOut:
+    """The person has opted out meanwhile; `landed` as for `GiveUp`."""
+
+    landed: bool | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GateClosing:
     """Keep all workers from such calls. `wait_s` None = longer with each strike in a row."""
 
@@ -87,4 +94,4 @@ class UseTools:
     calls: tuple[ToolCall, ...]
 
 
-Plan: TypeAlias = Reply | GiveUp | Recorded | Later | Replace | Split | Diverge
+Plan: TypeAlias = Reply | GiveUp | Recorded | OptedOut | Later | Replace | Split | Diverge

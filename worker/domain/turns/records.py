@@ -134,6 +134,11 @@ class OpenTurn(TurnRecord):
         )
 
     @property
+    def landed(self) -> bool | None:
+        """Whether Telnyx's log holds its user item; None = it may."""
+        return self.is_in_thread or (None if self.doubtful_calls else False)
+
+    @property
     def is_in_thread(self) -> bool:
         """Whether the turn's present conversation certainly holds its user item."""
         return self.conversation_id is not None and any(
@@ -157,6 +162,8 @@ class Snapshot:
     """That of the agent of the open turn, or of the first pending message."""
     paused: bool = False
     """A person has taken over."""
+    opted_out: bool = False
+    """The channel user wants no answers."""
     gates: Mapping[str, datetime]
     """When each gate opens or opened, by name."""
 

@@ -17,7 +17,9 @@ from worker.domain.marks import normalized
 from worker.domain.messages import Attachment, ChannelAddress, NewMessage
 from worker.domain.reasons import DeadLetterReason
 from worker.domain.routing import ChannelPolicy, Routing, UnknownAgentError
+from worker.domain.screening.consents import LedgerEntry, ServiceText
 from worker.domain.screening.rules import screen
+from worker.domain.screening.verdict import Verdict
 from worker.queue.unwrap import envelope_in
 
 UNSUPPORTED_ATTACHMENT = "unsupported_attachment"
@@ -87,6 +89,9 @@ def parse_and_route(
         group=routing.fairness.group_of(who.channel, who.address),
         skip=verdict.outcome if verdict else _unsupported(attachments, policy),
         verdict=verdict,
+        scope=policy.scope,
+        consent=_consent(verdict, who, routing),
+        service=_service_text(verdict, who, envelope.reply_to, routing),
         task_id=task_id,
     )
 
@@ -146,6 +151,26 @@ def _unsupported(attachments: Iterable[Attachment], policy: ChannelPolicy) -> st
     """Return the outcome of a message with an attachment that its channel does not take."""
     refused = policy.other_attachments == "skip" and not all(one.is_image for one in attachments)
     return UNSUPPORTED_ATTACHMENT if refused else None
+
+
+def _consent(verdict: Verdict | None, who: ChannelAddress, routing: Routing) -> LedgerEntry | None:
+    if verdict is None or verdict.consent is None or verdict.source is None:
+        return None
+    return LedgerEntry(
+        person=routing.person(who.channel, who.address),
+        stopped=verdict.consent == "stop",
+        source=verdict.source,
+        channel=who.channel,
+        recipient=who.recipient,
+    )
+
+
+def _service_text(
+    verdict: Verdict | None, who: ChannelAddress, reply_to: str | None, routing: Routing
+) -> ServiceText | None:
+    if verdict is None or verdict.text is None:
+        return None
+    return routing.delivery_policy(who.channel, reply_to).service_text(verdict.text)
 
 
 def _expiry(sent_at: datetime | None, policy: ChannelPolicy) -> datetime | None:

@@ -45,6 +45,8 @@ def record_not_claimed(user_id: ChannelUserId, claim: NotClaimed) -> None:
         log.info("message.expired", user=user_id, messages=list(step.expired))
     if step.over_budget:
         log.info("message.over_budget", user=user_id, messages=list(step.over_budget))
+    if step.opted_out:
+        log.info("message.opted_out", user=user_id, messages=list(step.opted_out))
     if step.trouble:
         log.error("turn.waits_for_operator", user=user_id, why=step.trouble)
 

@@ -5,6 +5,7 @@ due -> claim -> Prepare    find the conversation -+
                 GoOn       -----------------------+     ^                 |
                 Send       intent is committed ------------------> POST   | tools wanted
                 Record     a person answers -> settle   +-----------------+
+                Quit       the person opted out -> settle
 """
 
 import time
@@ -19,8 +20,8 @@ from worker.domain.ids import ChannelUserId
 from worker.domain.timing import MAX_TASK_S, Timing
 from worker.domain.turns.calls import Refused
 from worker.domain.turns.claim import Claimed, NotClaimed, Settled
-from worker.domain.turns.next_step import GoOn, Prepare, Reconcile, Record, Send
-from worker.domain.turns.plan import Later, Recorded, Replace, UseTools
+from worker.domain.turns.next_step import GoOn, Prepare, Quit, Reconcile, Record, Send
+from worker.domain.turns.plan import Later, OptedOut, Recorded, Replace, UseTools
 from worker.domain.turns.reconcile import HUMAN_KEY
 from worker.domain.turns.records import input_items
 from worker.domain.turns.retries import plan_after, plan_without_conversation
@@ -168,6 +169,8 @@ class AnswerUser:
                     return self._unless_telnyx_fails(ready, self._record)
             case GoOn():
                 ready = claimed
+            case Quit():
+                return self._quit(claimed)
         return ready if isinstance(ready, Settled) else self._go_on(ready)
 
     def _go_on(self, claimed: Claimed) -> Settled:
@@ -180,7 +183,12 @@ class AnswerUser:
             return self.settle(claimed, None, later)
         # Before the commit of the intent: the lease, and so the call's window, count from here.
         t0 = boottime()
-        return self._send(self.turns.record_intent(claimed), t0)
+        intended = self.turns.record_intent(claimed)
+        return self._quit(claimed) if intended is None else self._send(intended, t0)
+
+    def _quit(self, claimed: Claimed) -> Settled:
+        """End the turn of a person who has opted out."""
+        return self.settle(claimed, None, OptedOut(landed=claimed.turn.landed))
 
     def _send(self, claimed: Claimed, t0: float) -> Settled:
         """POST under the committed intent, and settle; if the model asks for tools, go on."""

@@ -8,11 +8,13 @@ from uuid import UUID
 from worker.domain.deliveries import ClaimedDelivery, OutgoingReply, Refusal
 from worker.domain.errors import StaleLeaseError
 from worker.domain.ids import ChannelUserId
+from worker.domain.screening.consents import OPTED_OUT, LedgerEntry
 from worker.domain.states import DeliveryState
+from worker.store.consents import STOPPED_USER, record, values_of_users
 from worker.store.database import Database, Store
 from worker.store.delivery.senders import GATES_OF_DELIVERY
 from worker.store.rows import address_of, value_of
-from worker.store.sql import Statement, sql
+from worker.store.sql import Connection, Statement, sql
 
 # Only the user's oldest delivery can be claimed, so that a later one does not overtake it, and only
 # if no gate is closed: of the channel's endpoint, of the channel at Telnyx, of our address there.
@@ -40,6 +42,8 @@ SELECT c.id AS delivery_id, c.channel_user_id AS user_id, c.idempotency_key, c.r
     service_now() AS now, coalesce(r.text, '') AS text, r.turn_id, c.channel AS policy_name,
     u.channel, u.recipient, u.address, u.thread,
     u.paused_at IS NOT NULL AND r.source <> 'human' AS paused,
+    r.id IS NOT NULL AND coalesce(c.exempt_until <= service_now(), true)
+        AND {STOPPED_USER} AS opted_out,
     ARRAY(SELECT m.message_id FROM messages m WHERE m.turn_id = r.turn_id
           ORDER BY m.order_at, m.seq) AS message_ids,
     (SELECT m.envelope->'metadata' FROM messages m WHERE m.turn_id = r.turn_id
@@ -78,6 +82,11 @@ WITH ended AS (
 )
 SELECT id FROM ended
 """)
+_TELL = sql("""
+UPDATE messages m SET outcome = :outcome
+FROM deliveries d JOIN replies r ON r.id = d.reply_id
+WHERE d.id = :id AND d.state = 'opted_out' AND m.turn_id = r.turn_id AND m.state = 'answered'
+""")
 CAN_BE_CLAIMED = f"""NOT EXISTS (
     SELECT FROM deliveries before
     WHERE before.channel_user_id = d.channel_user_id AND before.state IN ('pending', 'sending')
@@ -97,12 +106,13 @@ _COMPOSE = sql("""
 WITH first AS (
     UPDATE deliveries SET request = :request
     WHERE id = :id AND lease_token = :token AND request IS NULL
-    RETURNING id, channel_user_id, channel, created_at
+    RETURNING id, channel_user_id, channel, exempt_until, created_at
 ), others AS (
     INSERT INTO deliveries
-        (channel_user_id, channel, part_of, idempotency_key, request, due_at, created_at)
+        (channel_user_id, channel, part_of, idempotency_key, request, due_at, exempt_until,
+         created_at)
     SELECT first.channel_user_id, first.channel, first.id, later.key, later.request, service_now(),
-        first.created_at
+        first.exempt_until, first.created_at
     FROM first, unnest(CAST(:keys AS uuid[]), CAST(:requests AS text[])) WITH ORDINALITY
         AS later (key, request, number) ORDER BY later.number
 )
@@ -117,9 +127,13 @@ class DeliveryStore(Store):
         super().__init__(database)
         self._lease = timedelta(seconds=lease_s)
 
-    def claim(self, user_id: ChannelUserId) -> ClaimedDelivery | None:
-        """Commit the start of an attempt at the user's oldest reply; None = nothing is due."""
+    def claim(self, user_id: ChannelUserId, scopes: Mapping[str, str]) -> ClaimedDelivery | None:
+        """Commit the start of an attempt at the user's oldest reply; None = nothing is due.
+
+        `scopes`: those of the ledger of opt-outs, see `Routing`.
+        """
         values = {"user_id": user_id, "lease": self._lease}
+        values |= values_of_users(self._database.consent_key, scopes)
         row = self._row(_CLAIM, values)
         if row is None:
             return None
@@ -149,10 +163,12 @@ class DeliveryStore(Store):
         provider_id: str | None = None,
         provider_status: str | None = None,
         parts: int | None = None,
+        blocked: LedgerEntry | None = None,
     ) -> None:
         """Commit the end of an attempt. `pending` and `sending` are tried again after `wait_s`.
 
-        Raises `StaleLeaseError`: the attempt lasted longer than its lease.
+        `blocked`: the provider has told that the person has opted out. Raises `StaleLeaseError`:
+        the attempt lasted longer than its lease.
         """
         values = {
             "state": state,
@@ -162,13 +178,30 @@ class DeliveryStore(Store):
             "provider_status": provider_status,
             "parts": parts,
         }
-        self._hold(_END, claimed, values)
+        if state is not DeliveryState.OPTED_OUT:
+            self._hold(_END, claimed, values)
+            return
+        with self._database.transaction() as connection:
+            self._hold_on(connection, _END, claimed, values)
+            connection.execute(_TELL, {"id": claimed.reply.delivery_id, "outcome": OPTED_OUT})
+            if blocked is not None:
+                record(connection, self._database.consent_key, blocked)
 
     def _hold(
         self, change: Statement, claimed: ClaimedDelivery, values: Mapping[str, object]
     ) -> None:
+        with self._statement() as connection:
+            self._hold_on(connection, change, claimed, values)
+
+    @staticmethod
+    def _hold_on(
+        connection: Connection,
+        change: Statement,
+        claimed: ClaimedDelivery,
+        values: Mapping[str, object],
+    ) -> None:
         fence = {"id": claimed.reply.delivery_id, "token": claimed.token}
-        if self._row(change, {**values, **fence}) is None:
+        if connection.execute(change, {**values, **fence}).one_or_none() is None:
             raise StaleLeaseError("another worker has taken this delivery over")
 
     def due(self, *, limit: int, grace_s: float) -> tuple[ChannelUserId, ...]:

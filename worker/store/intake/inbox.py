@@ -99,6 +99,7 @@ class InboxStore(Store):
         `judge` runs inside the transaction and must be fast. `apart`: a row that raises is set
         aside, whatever the cause. Without it nothing is accepted then, and the error is raised.
         """
+        key = self._database.consent_key
         with self._database.transaction() as connection:
             if connection.execute(_NOTHING_IS_DUE).scalar_one():
                 self._busy_since = None
@@ -110,7 +111,9 @@ class InboxStore(Store):
             # Not what a worker of an older version has just taken: it has another lock.
             ours = {row.id for row in deleted}
             take = _take_apart if apart else _take
-            return tuple(take(connection, row, judge) for row in rows if row.id in ours) or None
+            return (
+                tuple(take(connection, row, judge, key) for row in rows if row.id in ours) or None
+            )
 
     def _is_alone(self, connection: Connection) -> bool:
         # Tried, not waited for: a waiting drainer would hold a connection for nothing.
@@ -137,7 +140,7 @@ def _hold_on(connection: Connection, message: NewMessage, row: Row | None = None
     return Held(inbox_id=connection.execute(_HOLD, values).scalar_one())
 
 
-def _take(connection: Connection, row: Row, judge: Judge) -> Taken:
+def _take(connection: Connection, row: Row, judge: Judge, key: bytes) -> Taken:
     judged: Judged = (
         judge(row)
         if row.sha256 is None
@@ -148,14 +151,14 @@ def _take(connection: Connection, row: Row, judge: Judge) -> Taken:
     message, traceparent = judged
     if message.not_before is not None and row.not_before is None:
         return _hold_on(connection, message, row)
-    return accept_on(connection, message, starts_itself=False, traceparent=traceparent)
+    return accept_on(connection, message, key, starts_itself=False, traceparent=traceparent)
 
 
-def _take_apart(connection: Connection, row: Row, judge: Judge) -> Taken:
+def _take_apart(connection: Connection, row: Row, judge: Judge, key: bytes) -> Taken:
     try:
         # A savepoint.
         with connection.driver.transaction():
-            return _take(connection, row, judge)
+            return _take(connection, row, judge, key)
     except psycopg.Error as error:
         if is_away(error):
             raise

@@ -1,12 +1,16 @@
 """Accepts inbound messages: once per channel user and message_id, in order of acceptance."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 from worker.domain.ids import MessageRowId
 from worker.domain.messages import Accepted, NewMessage
 from worker.domain.results import WAITING, ended_as
+from worker.domain.screening.consents import OPTED_OUT
 from worker.domain.states import MessageState
+from worker.store.consents import address_hash, record, stopped
 from worker.store.database import Store
+from worker.store.limits.unanswered import end_messages
 from worker.store.rows import values_of_message
 from worker.store.sql import Connection, sql
 
@@ -15,7 +19,7 @@ from worker.store.sql import Connection, sql
 # snapshot of another table. If the same message_id comes twice at the same instant, the second one
 # uses up a seq and marks the user as waiting; the next claim finds that nothing waits.
 # Whether a user is surplus is only a place in the queue: parallel messages may count one less.
-_ACCEPT = sql("""
+_ACCEPT = sql(f"""
 WITH known AS (
     SELECT m.id, m.channel_user_id, m.envelope = CAST(:envelope AS jsonb) AS same
     FROM channel_users u JOIN messages m ON m.channel_user_id = u.id
@@ -66,7 +70,8 @@ WITH known AS (
            CASE WHEN skipped IS NULL THEN 'pending' ELSE 'skipped' END, skipped,
            CASE WHEN skipped IS NOT NULL THEN service_now() END, :traceparent,
            CAST(:task_id AS uuid)
-    FROM accepted, LATERAL (SELECT coalesce(:skip, CASE WHEN :max_pending <= (
+    FROM accepted, LATERAL (SELECT coalesce(:skip, CASE WHEN {stopped()} THEN 'opted_out'
+        WHEN :max_pending <= (
         SELECT count(*) FROM (SELECT FROM messages waiting
             WHERE waiting.channel_user_id = accepted.id AND waiting.state = 'pending'
             LIMIT :max_pending) AS counted) THEN 'overflow' END) AS skipped) AS verdict
@@ -105,17 +110,30 @@ class MessageStore(Store):
         `starts_itself`: the caller has capacity to start the turn, so that sweepers need not.
         `traceparent`: W3C trace context of the acceptance; None = not traced.
         """
-        with self._database.statement() as connection:
+        key = self._database.consent_key
+        alone = message.consent is None and message.service is None
+        opened = self._database.statement if alone else self._database.transaction
+        with opened() as connection:
             return accept_on(
-                connection, message, starts_itself=starts_itself, traceparent=traceparent
+                connection, message, key, starts_itself=starts_itself, traceparent=traceparent
             )
 
 
 def accept_on(
-    connection: Connection, message: NewMessage, *, starts_itself: bool, traceparent: str | None
+    connection: Connection,
+    message: NewMessage,
+    key: bytes,
+    *,
+    starts_itself: bool,
+    traceparent: str | None,
 ) -> Accepted:
-    """Accept a message in the caller's transaction; without one, in its own."""
+    """Accept a message in the caller's transaction; without one, in its own.
+
+    `key`: that of the ledger of opt-outs.
+    """
+    hashed = address_hash(key, message.scope, message.who.address)
     values = values_of_message(message, traceparent) | {
+        "address_hash": hashed,
         "hold": timedelta(seconds=message.hold_s),
         "max_wait": timedelta(seconds=max(message.max_wait_s, message.hold_s)),
         "starts_itself": starts_itself,
@@ -129,4 +147,20 @@ def accept_on(
     # `known` reads was older. A new statement sees it.
     if row is None:
         row = connection.execute(_ACCEPT, values).one()
-    return Accepted(**row._asdict())
+    accepted = Accepted(**row._asdict())
+    if not accepted.fresh or message.skip is None:
+        return accepted
+    change, service, outcome = message.consent, message.service, message.skip
+    if change is not None:
+        turned = record(connection, key, change)
+        if turned.before == turned.after:
+            # There is nothing to confirm. An opt-in that lifts nothing leaves them opted out.
+            service = None
+            outcome = OPTED_OUT if turned.after and not change.stopped else outcome
+            change = None
+    if service is not None or outcome != message.skip:
+        mine = [accepted.id]
+        end_messages(
+            connection, accepted.user_id, mine, outcome, service=service, address_hash=hashed
+        )
+    return replace(accepted, skipped=outcome, consent=change)

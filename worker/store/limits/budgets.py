@@ -12,12 +12,13 @@ from collections.abc import Sequence
 
 from worker.domain.ids import ChannelUserId, MessageRowId
 from worker.domain.routing import Agent, Routing
-from worker.domain.states import MessageState, ReplySource
+from worker.domain.states import MessageState
 from worker.domain.turns.budgets import OVER_BUDGET, Used, capacity, within
 from worker.domain.turns.calls import CallOutcome, Done
 from worker.domain.turns.next_step import Prepare, Send, Step
 from worker.domain.turns.records import OpenTurn, Snapshot
-from worker.store.rows import reply_with_delivery, value_of
+from worker.store.limits.unanswered import end_messages
+from worker.store.rows import value_of
 from worker.store.sql import Connection, sql
 
 # More rows a day and agent, fewer turns that wait for the commit of another.
@@ -56,27 +57,6 @@ ON CONFLICT (agent, part) DO UPDATE SET day = excluded.day,
     tokens = excluded.tokens + CASE WHEN b.day = excluded.day THEN b.tokens ELSE 0 END
 WHERE b.day <= excluded.day OR b.day > {_TODAY}
 """)
-_END = sql("""
-UPDATE messages SET state = :state, outcome = :outcome, finished_at = service_now()
-WHERE id = ANY(:message_ids) AND state = 'pending'
-""")
-# One text answers all of them, in a turn of its own that Telnyx never sees.
-_END_WITH_TEXT = sql(
-    """
-WITH turn AS (
-    INSERT INTO turns (channel_user_id, agent, agent_version, input_text, state, landed, failure,
-        opened_at, finished_at)
-    SELECT :user_id, min(agent), '', '', 'failed', false, :outcome, service_now(), service_now()
-    FROM messages WHERE id = ANY(:message_ids) AND state = 'pending'
-    RETURNING id
-), ended AS (
-    UPDATE messages SET state = :state, outcome = :outcome, turn_id = turn.id,
-        finished_at = service_now()
-    FROM turn WHERE messages.id = ANY(:message_ids) AND messages.state = 'pending'
-)"""
-    + reply_with_delivery(first_state="CAST(:delivery_state AS text)")
-    + " SELECT id FROM delivery"
-)
 
 
 def within_budget(connection: Connection, snapshot: Snapshot, step: Step, routing: Routing) -> Step:
@@ -147,18 +127,11 @@ def _end(
     text: str | None,
 ) -> None:
     """End these messages, and send `text` once for all of them, unless the user is paused."""
-    values: dict[str, object] = {"message_ids": list(ended), "state": state, "outcome": outcome}
-    if text is None or snapshot.paused:
-        connection.execute(_END, values)
-        return
-    # The route of the oldest of them, as for a turn that answers several messages.
-    first = next(message for message in snapshot.pending if message.id in ended)
-    policy = routing.delivery_policy(snapshot.who.channel, first.reply_to)
-    values |= {
-        "user_id": snapshot.lease.user_id,
-        "text": text,
-        "source": ReplySource.FALLBACK,
-        "channel": policy.name,
-        "delivery_state": policy.first_delivery_state,
-    }
-    connection.execute(_END_WITH_TEXT, values)
+    service = None
+    if text is not None and not snapshot.paused:
+        # The route of the oldest of them, as for a turn that answers several messages.
+        first = next(message for message in snapshot.pending if message.id in ended)
+        policy = routing.delivery_policy(snapshot.who.channel, first.reply_to)
+        service = policy.service_text(text)
+    user_id = snapshot.lease.user_id
+    end_messages(connection, user_id, ended, outcome, state=state, service=service)

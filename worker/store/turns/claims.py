@@ -5,11 +5,14 @@ from dataclasses import replace
 from worker.domain.ids import ChannelUserId
 from worker.domain.messages import MAX_TURN_MESSAGES
 from worker.domain.routing import Routing
+from worker.domain.screening.consents import OPTED_OUT
 from worker.domain.turns.claim import Claimed, NotClaimed
-from worker.domain.turns.next_step import Prepare, Reconcile, Release, Send, Work, next_step
+from worker.domain.turns.next_step import Prepare, Quit, Reconcile, Release, Send, Work, next_step
 from worker.domain.turns.records import Snapshot
 from worker.net.clock import boottime
+from worker.store.consents import address_hash
 from worker.store.limits.budgets import expire, within_budget
+from worker.store.limits.unanswered import end_messages
 from worker.store.sql import Connection, sql
 from worker.store.turns.lease import LeasedStore
 from worker.store.turns.open_turn import insert_intent, open_turn
@@ -53,23 +56,31 @@ class ClaimStore(LeasedStore):
     def claim(self, user_id: ChannelUserId) -> Claimed | NotClaimed:
         """Claim the user, decide the next step, and commit it with the intent of its call."""
         values = {"user_id": user_id, "worker_id": self._worker_id, "lease": self._lease}
+        # Not within the transaction: the first one reads it on a connection of its own.
+        key = self._database.consent_key
         with self._database.transaction() as connection:
             row = connection.execute(_CLAIM, values).one_or_none()
             if row is None:
                 due_in_s = connection.execute(_DUE_IN, values).scalar_one_or_none()
                 return NotClaimed(due_in_s=None if due_in_s is None else float(due_in_s))
-            snapshot = read_snapshot(connection, user_id, row)
             routing = self._routing()
+            hashed = address_hash(key, routing.channel(row.channel).scope, row.address)
+            snapshot = read_snapshot(connection, user_id, row, hashed)
             step = next_step(snapshot, routing)
             step = within_budget(connection, snapshot, step, routing)
             if step.expired:
                 expire(connection, snapshot, step.expired, routing)
             if isinstance(step, Release):
                 return _release(connection, snapshot, step)
-            return self._take(connection, snapshot, step, routing)
+            return self._take(connection, snapshot, step, routing, hashed)
 
     def _take(
-        self, connection: Connection, snapshot: Snapshot, step: Work, routing: Routing
+        self,
+        connection: Connection,
+        snapshot: Snapshot,
+        step: Work,
+        routing: Routing,
+        hashed: bytes,
     ) -> Claimed:
         if isinstance(step, Prepare) and step.close and snapshot.conversation:
             close_conversation(connection, snapshot.conversation.id, reason=step.close)
@@ -78,18 +89,22 @@ class ClaimStore(LeasedStore):
         if turn is None:
             agent = routing.agent(step.agent)
             turn, intent = open_turn(connection, snapshot, step, agent, worker_id=self._worker_id)
-        if isinstance(step, Reconcile):
+        if isinstance(step, Reconcile | Quit):
             connection.execute(_LEFT_INTENDED, {"turn_id": turn.id})
         claimed = Claimed.of(snapshot, routing, step, turn, intent, at_s=boottime())
         if not isinstance(step, Send) or intent is not None:
             return claimed
-        return insert_intent(connection, claimed, worker_id=self._worker_id)
+        intended = insert_intent(connection, claimed, hashed, worker_id=self._worker_id)
+        return intended or replace(claimed, step=Quit(agent=step.agent))
 
 
 def _release(connection: Connection, snapshot: Snapshot, step: Release) -> NotClaimed:
-    ended = len(step.expired) + len(step.over_budget)
+    user_id = snapshot.lease.user_id
+    if step.opted_out:
+        end_messages(connection, user_id, step.opted_out, OPTED_OUT)
+    ended = len(step.expired) + len(step.over_budget) + len(step.opted_out)
     empty = snapshot.turn is None and ended == len(snapshot.pending) <= MAX_TURN_MESSAGES
-    values = {"user_id": snapshot.lease.user_id, "due_at": step.due_at, "empty": empty}
+    values = {"user_id": user_id, "due_at": step.due_at, "empty": empty}
     connection.execute(_RELEASE, values)
     due_in_s = None if step.due_at is None else (step.due_at - snapshot.now).total_seconds()
     return NotClaimed(due_in_s=due_in_s, release=step)

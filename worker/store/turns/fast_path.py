@@ -15,6 +15,7 @@ from worker.domain.turns.claim import Claimed, Intent
 from worker.domain.turns.next_step import Send, gate_names
 from worker.domain.turns.records import Lease, OpenConversation, Snapshot
 from worker.net.clock import boottime
+from worker.store.consents import stopped
 from worker.store.rows import values_of_message
 from worker.store.sql import Row, sql
 from worker.store.turns.lease import LeasedStore
@@ -23,7 +24,7 @@ from worker.store.turns.open_turn import new_turn
 # `quiet` finds the usual case in the statement's snapshot. An UPDATE that waited for its row reads
 # that row anew, but every other row as before; so `xmin` must still be that of the snapshot. This
 # is enough, because everything a claim reads is written together with the user's row.
-_START = sql("""
+_START = sql(f"""
 WITH quiet AS MATERIALIZED (
     SELECT u.id AS user_id, u.xmin AS version, u.taken_until,
         least(CAST(:sent_at AS timestamptz), service_now()) AS order_at,
@@ -43,6 +44,7 @@ WITH quiet AS MATERIALIZED (
       AND coalesce(last.finished_at + CAST(:idle_reset AS interval) > service_now(), true)
       AND coalesce(CAST(:expires_at AS timestamptz) > service_now(), true)
       AND NOT EXISTS (SELECT FROM gates WHERE name = ANY(:gates))
+      AND NOT {stopped()}
       AND NOT EXISTS (SELECT FROM messages m
           WHERE m.channel_user_id = u.id AND m.message_id = :message_id)
 ), started AS (
@@ -106,6 +108,7 @@ class StartStore(LeasedStore):
             "max_turns": agent.max_turns,
             "idle_reset": None if idle_s is None else timedelta(seconds=idle_s),
             "gates": list(gate_names(agent=agent.name, model=agent.model)),
+            "address_hash": self._address_hash(message.who),
             "worker_id": self._worker_id,
             "lease": self._lease,
         }

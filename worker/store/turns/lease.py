@@ -10,8 +10,10 @@ from datetime import timedelta
 
 from worker.domain.errors import StaleLeaseError
 from worker.domain.ids import WorkerId
+from worker.domain.messages import ChannelAddress
 from worker.domain.routing import Routing
 from worker.domain.turns.records import Lease
+from worker.store.consents import address_hash
 from worker.store.database import Database, Store
 from worker.store.sql import Connection, sql
 
@@ -56,6 +58,11 @@ class LeasedStore(Store):
         self._worker_id = worker_id
         self._routing = routing
         self._lease = timedelta(seconds=lease_s)
+
+    def _address_hash(self, who: ChannelAddress) -> bytes:
+        """Return the name of a channel user's address in the ledger of opt-outs."""
+        scope = self._routing().channel(who.channel).scope
+        return address_hash(self._database.consent_key, scope, who.address)
 
     @contextmanager
     def _leased(self, lease: Lease) -> Iterator[Connection]:

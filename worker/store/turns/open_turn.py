@@ -14,6 +14,7 @@ from worker.domain.turns.claim import Claimed, Intent
 from worker.domain.turns.instructions import instructions_for
 from worker.domain.turns.next_step import Record, Send, Work
 from worker.domain.turns.records import OpenTurn, Snapshot
+from worker.store.consents import stopped
 from worker.store.sql import Connection, sql
 
 # `taken_until` only grows: a message that sorts before it is known to have arrived late.
@@ -51,12 +52,13 @@ _OPEN_AND_INTEND = sql(
 SELECT turn.id, turn.opened_at, call.id AS call_id FROM turn, call
 """
 )
-_INTEND = sql("""
+_INTEND = sql(f"""
 INSERT INTO calls
     (channel_user_id, turn_id, conversation_id, round, attempt, token, worker_id,
      instructions_hash, intent_at)
-VALUES (:user_id, :turn_id, :conversation_id, :round, :attempt, :token, :worker_id,
-        :instructions_hash, service_now())
+SELECT :user_id, :turn_id, :conversation_id, :round, :attempt, :token, :worker_id,
+    :instructions_hash, service_now()
+WHERE NOT {stopped()}
 RETURNING id
 """)
 
@@ -109,10 +111,12 @@ def new_turn(snapshot: Snapshot, step: Work, id_: int = 0) -> OpenTurn:
     )
 
 
-def insert_intent(connection: Connection, claimed: Claimed, *, worker_id: WorkerId) -> Claimed:
+def insert_intent(
+    connection: Connection, claimed: Claimed, address_hash: bytes, *, worker_id: WorkerId
+) -> Claimed | None:
     """Insert the turn's next call; with the instructions unless the thread has them.
 
-    From now on the turn belongs to the claim's conversation.
+    From now on the turn belongs to the claim's conversation. None = the person has opted out.
     """
     turn, conversation, agent = claimed.turn, claimed.conversation, claimed.agent
     if conversation is not None and turn.conversation_id != conversation.id:
@@ -123,12 +127,17 @@ def insert_intent(connection: Connection, claimed: Claimed, *, worker_id: Worker
         "user_id": claimed.lease.user_id,
         "turn_id": turn.id,
         "conversation_id": conversation.id if conversation else None,
+        "address_hash": address_hash,
         "round": turn.round,
         "attempt": attempt,
         "token": claimed.lease.token,
         "worker_id": worker_id,
         "instructions_hash": agent.instructions_hash if instructions else None,
     }
-    call_id = CallId(connection.execute(_INTEND, values).scalar_one())
-    intent = Intent(call_id=call_id, round=turn.round, attempt=attempt, instructions=instructions)
+    call_id = connection.execute(_INTEND, values).scalar_one_or_none()
+    if call_id is None:
+        return None
+    intent = Intent(
+        call_id=CallId(call_id), round=turn.round, attempt=attempt, instructions=instructions
+    )
     return replace(claimed, intent=intent)

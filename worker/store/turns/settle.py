@@ -8,10 +8,22 @@ import json
 from datetime import timedelta
 
 from worker.domain.reasons import DeadLetterReason
+from worker.domain.screening.consents import OPTED_OUT
 from worker.domain.states import CallState, MessageState, ReplySource, TurnState
 from worker.domain.turns.calls import CallOutcome, Done, NotSent, Refused, Unknown
 from worker.domain.turns.claim import Claimed
-from worker.domain.turns.plan import Diverge, GiveUp, Later, Plan, Recorded, Replace, Reply, Split
+from worker.domain.turns.plan import (
+    Diverge,
+    GiveUp,
+    Later,
+    OptedOut,
+    Plan,
+    Recorded,
+    Replace,
+    Reply,
+    Split,
+)
+from worker.store.consents import stopped
 from worker.store.rows import reply_with_delivery
 from worker.store.sql import Statement, sql
 
@@ -66,24 +78,28 @@ _LATER = sql(
 )"""
     + _NO_DELIVERY
 )
-_TURN_ENDS = """
+_TURN_ENDS = f"""
 , turn AS (
     UPDATE turns SET state = :turn_state, landed = :landed, failure = :failure,
         finished_at = service_now()
-    FROM fenced WHERE turns.id = :turn_id RETURNING turns.id, turns.conversation_id
+    FROM fenced WHERE turns.id = :turn_id
+    RETURNING turns.id, turns.conversation_id, {stopped()} AS opted_out
 ), told AS (
     UPDATE conversations c SET instructions_hash = sent.instructions_hash
     FROM turn JOIN calls sent ON sent.turn_id = turn.id
     WHERE :landed AND c.id = turn.conversation_id AND sent.conversation_id = c.id
       AND sent.instructions_hash IS NOT NULL
 ), messages_ended AS (
-    UPDATE messages SET state = :message_state, outcome = :outcome, finished_at = service_now()
+    UPDATE messages SET state = :message_state, finished_at = service_now(),
+        outcome = CASE WHEN turn.opted_out AND CAST(:message_state AS text) = 'answered'
+            THEN 'opted_out' ELSE :outcome END
     FROM turn WHERE messages.turn_id = turn.id RETURNING messages.id
 )"""
 _WITH_REPLY = (
     reply_with_delivery(
-        beside=", fenced",
+        beside=", fenced, turn",
         first_state="""CASE
+            WHEN turn.opted_out THEN 'opted_out'
             WHEN fenced.paused_at IS NOT NULL THEN 'withheld'
             WHEN fenced.superseding_since IS NOT NULL THEN 'superseded'
             ELSE :delivery_state END""",
@@ -165,10 +181,8 @@ def settle_statement(claimed: Claimed, plan: Plan) -> tuple[Statement, dict[str,
                 TurnState.FAILED, MessageState.DEAD, plan.reason, landed=plan.landed
             )
             return _DIED, values | {"failure": plan.reason}
-        case Recorded():
-            return _RECORDED, _ended_values(
-                TurnState.ANSWERED, MessageState.HUMAN, "human", landed=plan.landed
-            )
+        case Recorded() | OptedOut():
+            return _RECORDED, _unanswered_values(plan)
         case Later():
             values = {"wait": timedelta(seconds=plan.wait_s), "excused": plan.excused}
             return _LATER, values
@@ -234,6 +248,13 @@ def _reply_values(claimed: Claimed, text_: str, source: ReplySource) -> dict[str
         "supersede": claimed.channel.supersede,
         "max_wait": timedelta(seconds=claimed.channel.max_wait_s),
     }
+
+
+def _unanswered_values(plan: Recorded | OptedOut) -> dict[str, object]:
+    if isinstance(plan, Recorded):
+        return _ended_values(TurnState.ANSWERED, MessageState.HUMAN, "human", landed=plan.landed)
+    ended = _ended_values(TurnState.FAILED, MessageState.SKIPPED, OPTED_OUT, landed=plan.landed)
+    return ended | {"failure": OPTED_OUT}
 
 
 def _ended_values(

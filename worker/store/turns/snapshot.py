@@ -6,6 +6,7 @@ from typing import Any
 from worker.domain.ids import ChannelUserId, ConversationId, TurnId
 from worker.domain.messages import MAX_TURN_MESSAGES, PendingMessage
 from worker.domain.turns.records import CallRecord, Lease, OpenConversation, OpenTurn, Snapshot
+from worker.store.consents import has_opted_out, stopped
 from worker.store.limits.gates import read_gates
 from worker.store.rows import address_of, attachments_of, value_of
 from worker.store.sql import Connection, Row, sql
@@ -50,6 +51,7 @@ WITH pending AS (
 SELECT (SELECT jsonb_agg(to_jsonb(p) - 'order_at' - 'seq' ORDER BY p.order_at, p.seq)
         FROM pending p) AS pending,
     (SELECT jsonb_object_agg(name, closed_until) FROM gates) AS gates,
+    {stopped()} AS opted_out,
     {_OPEN_CONVERSATION}
 FROM (SELECT) AS one LEFT JOIN conversations c
     ON c.channel_user_id = :user_id AND c.closed_at IS NULL
@@ -61,18 +63,21 @@ WHERE id = :id AND closed_at IS NULL
 """)
 
 
-def read_snapshot(connection: Connection, user_id: ChannelUserId, claimed: Row) -> Snapshot:
+def read_snapshot(
+    connection: Connection, user_id: ChannelUserId, claimed: Row, address_hash: bytes
+) -> Snapshot:
     """Read the snapshot of a user whose row the caller has just locked by claiming it."""
     turn, pending = None, None
     if claimed.open_turn_id is not None:
         turn = read_turn(connection, claimed.open_turn_id)
         conversation = read_conversation(connection, user_id, turn.agent)
         gates = read_gates(connection)
+        opted_out = has_opted_out(connection, address_hash)
     else:
         # One more than a turn takes, to know whether messages remain.
-        values = {"user_id": user_id, "limit": MAX_TURN_MESSAGES + 1}
+        values = {"user_id": user_id, "limit": MAX_TURN_MESSAGES + 1, "address_hash": address_hash}
         row = connection.execute(_WAITING, values).one()
-        pending = row.pending
+        pending, opted_out = row.pending, row.opted_out
         conversation = None if row.id is None else _open_conversation(connection, row)
         gates = {name: datetime.fromisoformat(at) for name, at in (row.gates or {}).items()}
     return Snapshot(
@@ -83,6 +88,7 @@ def read_snapshot(connection: Connection, user_id: ChannelUserId, claimed: Row) 
         pending=tuple(map(_pending, pending or ())),
         conversation=conversation,
         paused=claimed.paused_at is not None,
+        opted_out=opted_out,
         gates=gates,
     )
 

@@ -6,11 +6,12 @@ from dataclasses import replace
 from worker.domain.errors import StaleLeaseError
 from worker.domain.ids import CallId, ConversationId, TurnId
 from worker.domain.results import ended_as
-from worker.domain.states import DeliveryState
+from worker.domain.screening.consents import OPTED_OUT
+from worker.domain.states import DeliveryState, MessageState
 from worker.domain.tools import ToolResult
 from worker.domain.turns.calls import CallOutcome, Done, Fault, ToolCall
 from worker.domain.turns.claim import Claimed, Settled
-from worker.domain.turns.plan import GiveUp, Later, Plan, Reply
+from worker.domain.turns.plan import GiveUp, Later, OptedOut, Plan, Reply
 from worker.domain.turns.reconcile import TurnText
 from worker.domain.turns.records import Lease, OpenConversation, ToolRecord
 from worker.store.limits.budgets import count_tokens, counted_tokens
@@ -79,10 +80,11 @@ SELECT EXISTS (SELECT FROM (SELECT * FROM calls ORDER BY id DESC LIMIT 1000) AS 
 class TurnStore(LeasedStore):
     """The open turn of a claimed user."""
 
-    def record_intent(self, claimed: Claimed) -> Claimed:
-        """Commit the intent of a call on the claim's conversation."""
+    def record_intent(self, claimed: Claimed) -> Claimed | None:
+        """Commit the intent of a call on the claim's conversation; None = the person opted out."""
+        hashed = self._address_hash(claimed.who)
         with self._leased(claimed.lease) as connection:
-            return insert_intent(connection, claimed, worker_id=self._worker_id)
+            return insert_intent(connection, claimed, hashed, worker_id=self._worker_id)
 
     def mark_human(self, claimed: Claimed, conversation: OpenConversation | None) -> None:
         """Commit that a person answers this turn, before its text is added to Telnyx's log."""
@@ -101,6 +103,7 @@ class TurnStore(LeasedStore):
         """
         statement, values = settle_statement(claimed, plan)
         values |= call_values(claimed, outcome)
+        values["address_hash"] = self._address_hash(claimed.who)
         gate = plan.gate if isinstance(plan, Later) else None
         reopened = claimed.gates if isinstance(outcome, Done) else ()
         tokens = counted_tokens(claimed.agent, outcome)
@@ -127,11 +130,13 @@ class TurnStore(LeasedStore):
             if tokens is not None:
                 count_tokens(connection, claimed.lease.user_id, claimed.agent, claimed.turn, tokens)
         state, due_in_s = row.delivery_state, row.due_in_s
-        ended = values.get("message_state")
+        ended, how = values.get("message_state"), values.get("outcome")
+        if state == DeliveryState.OPTED_OUT and ended == MessageState.ANSWERED:
+            how = OPTED_OUT
         return Settled(
             turn=claimed.turn.id,
             messages=tuple(one.id for one in claimed.step.batch),
-            result=None if ended is None else ended_as(str(ended), str(values["outcome"])),
+            result=None if ended is None else ended_as(str(ended), str(how)),
             delivery=None if state is None else DeliveryState(state),
             due_in_s=None if due_in_s is None else max(0.0, float(due_in_s)),
         )
@@ -241,5 +246,5 @@ def _settle_tools(
         tool_calls.mark_answered(connection, claimed)
     if not_run:
         tool_calls.insert(connection, claimed, not_run, not_run=NOT_RUN)
-    if isinstance(plan, Reply | GiveUp):
+    if isinstance(plan, Reply | GiveUp | OptedOut):
         tool_calls.note_debt(connection, conversation.id)
