@@ -60,6 +60,9 @@ BARS = (
     _least("accept_floor", 0.7, "x floor", "envelopes accepted per second, no turn due"),
     _most("accept_rss", 1.1, "x before", "RSS after accepting 10,000"),
     _least("send_many", 3, "x send_task", "envelopes sent per second by one process"),
+    _least("gateway_rate", 500, "/s", "webhooks that one gateway process stores per second"),
+    _most("gateway_p99_ms", 100, "ms", "from a webhook to its answer, p99, at that rate"),
+    _most("gateway_floor", 2, "x floor", "gateway CPU per webhook, beside Starlette and an insert"),
     _most("sql_p50_ms", 50, "ms", "SQL producer to claimed turn, Redis stopped, p50"),
 )
 BY_KEY = {bar.key: bar for bar in BARS}

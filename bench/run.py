@@ -17,7 +17,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import accept, fair, fast, flood, grown, machine, slow, soak, sql, starts
+from bench import accept, fair, fast, flood, gateway, grown, machine, slow, soak, sql, starts
 from bench.children import ROOT
 from bench.report import Report
 from bench.stage import Stage, running_stage
@@ -64,6 +64,9 @@ PARTS: dict[str, Part] = {
     ),
     "starts": lambda s, r, e: starts.measure(s, r, rounds=e.rounds),
     "cut": lambda s, r, e: starts.after_a_silent_cut(s, r, rounds=1 if e is SHORT else 3),
+    "gateway": lambda s, r, e: gateway.measure(
+        s, r, rounds=e.rounds, webhooks=2000 if e is SHORT else 20_000
+    ),
     "sql": lambda s, r, _: sql.measure(s, r),
 }
 FULL_PARTS: dict[str, Part] = {

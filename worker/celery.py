@@ -15,7 +15,7 @@ from worker.config.settings import RESERVED_THREADS, Settings, load_settings, se
 from worker.domain.errors import SettingsError
 from worker.domain.timing import MAX_TASK_S
 from worker.handlers.intake.route import names_in
-from worker.queue.broker import ANSWER, DELIVER, DELIVERIES, TURNS, celery_settings
+from worker.queue.broker import ANSWER, DELIVER, DELIVERIES, EVENT, TURNS, celery_settings
 from worker.queue.broker_client import BrokerClient
 from worker.queue.gate.entry import RejectedEntry
 from worker.queue.gate.install import install_gate
@@ -93,7 +93,7 @@ def _build() -> WorkerApp:
         )
 
     # The order matters: Celery caches the task class with the first task.
-    accepts = {INBOUND: [RECEIVE], TURNS: [ANSWER], DELIVERIES: [DELIVER]}
+    accepts = {INBOUND: [RECEIVE, EVENT], TURNS: [ANSWER], DELIVERIES: [DELIVER]}
     install_gate(built, keep=keep, accepts=accepts)
     register_tasks(built)
     built.steps["worker"].add(RunService)

@@ -7,6 +7,8 @@ GIVEN = {
     "LISTEN_DATABASE_URL": "postgresql://worker:canary@direct/worker",
     "BROKER_URL": "redis://:canary@redis:6379/0",
     "TELNYX_API_KEY": "KEYcanary",
+    "GATEWAY_TOKEN": "canary",
+    "GATEWAY_SECRET": "whsec_canary",
 }
 
 

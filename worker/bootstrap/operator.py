@@ -88,12 +88,19 @@ class Operator:
 
     def replay(self, letter_id: "DeadLetterId", **names: str) -> None:
         """Give a dead letter another chance; `names` replace the `agent` and `reply_to` in it."""
+        from worker.bootstrap.events import build_take_event
         from worker.handlers.operators.replay import replay
         from worker.store.intake.messages import MessageStore
 
-        messages = MessageStore(self._database)
-        letters, routing = self.dead_letters, self._routing
-        replay(letter_id, names, letters=letters, messages=messages, routing=routing)
+        routing = self._routing
+        replay(
+            letter_id,
+            names,
+            letters=self.dead_letters,
+            messages=MessageStore(self._database),
+            take_event=build_take_event(self._database, lambda: routing, self._settings.namespace),
+            routing=routing,
+        )
 
     def compare(self, mapping: "ConversationSummary") -> "list[ComparedRow]":
         """Pair the messages of a thread with our turns."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from worker.bootstrap.events import build_take_event
 from worker.bootstrap.shared import SharedParts
 from worker.channels.build import TelnyxWay, build_channels
 from worker.channels.channel import DEADLINE_S, Channel
@@ -17,6 +18,7 @@ from worker.handlers.background.watchdog import StallWatchdog
 from worker.handlers.deliver import DeliverReplies
 from worker.handlers.intake.drain_inbox import DrainInbox
 from worker.handlers.intake.receive import ReceiveEnvelope
+from worker.handlers.intake.take_event import TakeEvent
 from worker.handlers.privacy.retention import HourlyRetention
 from worker.handlers.turns.answer import AnswerUser
 from worker.handlers.turns.find_conversation import ConversationFinder
@@ -53,6 +55,7 @@ class Service:
     """Everything one worker process runs."""
 
     receive: ReceiveEnvelope
+    take_event: TakeEvent
     answer: AnswerUser
     deliver: DeliverReplies
     dead_letters: DeadLetterStore
@@ -95,6 +98,7 @@ def build_service(
 
     return Service(
         receive=_receive(shared, dead_letters, answer),
+        take_event=build_take_event(shared.database, shared.agents.current, settings.namespace),
         answer=answer,
         deliver=deliver,
         dead_letters=dead_letters,

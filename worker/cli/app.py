@@ -23,6 +23,7 @@ _COMMANDS: Final = {
     "up": (START, "local.up"),
     "chat": (START, "local.chat"),
     "sim": (START, "local.sim"),
+    "gateway": (OPERATE, "gateway"),
     "send": (SEND, "send.commands"),
     "migrate": (OPERATE, "app"),
     "status": (OPERATE, "inspect.commands"),

@@ -40,7 +40,10 @@ _WRITTEN: Final = (
     *("TELNYX_BASE_URL", "TELNYX_API_KEY", "NAMESPACE"),
 )
 """What `worker up` writes to the sandbox's file `env`."""
-SECRETS: Final = tuple(name for name in NOWHERE if name != "namespace")
+SECRETS: Final = (
+    *(name for name in NOWHERE if name != "namespace"),
+    *("gateway_token", "gateway_secret"),
+)
 """Settings that hold a password or a key; each may come from a file instead."""
 
 
@@ -133,6 +136,10 @@ class Settings:
     )
     agents_file: Path | None = _setting(Path, None)
     public_url: str | None = _setting(_public_url, None)
+    telnyx_public_key: str | None = _setting(str, None)
+    gateway_token: str | None = _setting(str, None)
+    gateway_secret: str | None = _setting(str, None)
+    gateway_messages_per_second: int = _setting(_number(1), 100)
     concurrency: int = _setting(_number(RESERVED_THREADS + 1), 216)
     # Behind a transaction pooler, the next transaction may run in a server process that has another
     # statement under the same name, or none.

@@ -1,7 +1,8 @@
 """Identifiers: one type per table, so that mypy finds a turn's id in place of a call's."""
 
+import json
 from typing import NewType
-from uuid import UUID
+from uuid import UUID, uuid5
 
 ChannelUserId = NewType("ChannelUserId", int)
 MessageRowId = NewType("MessageRowId", int)
@@ -14,3 +15,11 @@ ConversationId = NewType("ConversationId", int)
 TelnyxConversationId = NewType("TelnyxConversationId", UUID)
 WorkerId = NewType("WorkerId", UUID)
 DeadLetterId = NewType("DeadLetterId", int)
+
+
+def given_id(namespace: UUID, *key: str) -> UUID:
+    """Return the id of a message that comes by HTTP: the same for a repetition.
+
+    `key`: channel, recipient, user, thread and message_id.
+    """
+    return uuid5(namespace, json.dumps(key))

@@ -49,6 +49,15 @@ IGNORED: Final = _counter(
     "What producers asked of Celery and do not get, such as link",
     "asked",
 )
+EVENTS: Final = _counter(
+    "worker_messaging_events", "Telnyx's messaging webhooks: what they were, or why ignored", "kind"
+)
+REQUESTS: Final = _counter(
+    "worker_gateway_requests", "Requests to the gateway", "endpoint", "status"
+)
+QUEUED: Final = _counter(
+    "worker_gateway_queued", "What the gateway queued, as Postgres was away", "task"
+)
 CONTROL_DROPPED: Final = _counter(
     "worker_control_messages_dropped", "Remote control messages that no worker obeys", "reason"
 )
@@ -85,6 +94,9 @@ TELNYX: Final = _histogram(
     "worker_telnyx_seconds", "One POST to the Responses endpoint", TELNYX_S, "agent"
 )
 OWN: Final = _histogram("worker_own_seconds", "A claim on a turn, less its POSTs and tools", OWN_S)
+REQUEST: Final = _histogram(
+    "worker_gateway_seconds", "One request to the gateway", OWN_S, "endpoint"
+)
 SLOTS: Final = Gauge(
     "worker_turn_slots",
     "Turns that this process could start now, and those that run",

@@ -13,6 +13,8 @@ TURNS: Final = "turns"
 DELIVERIES: Final = "deliveries"
 QUEUES: Final = (INBOUND, TURNS, DELIVERIES)
 """All queues that workers consume."""
+EVENT: Final = "channels.event"
+"""An event of Telnyx that the gateway could not store, as Postgres was away."""
 ANSWER: Final = "channel_users.answer"
 DELIVER: Final = "replies.deliver"
 UNACKED: Final = "unacked"
@@ -79,6 +81,7 @@ def celery_settings(url: str, *, concurrency: int, longest_task_s: float) -> dic
         "task_default_queue": INBOUND,
         "task_routes": {
             RECEIVE: {"queue": INBOUND},
+            EVENT: {"queue": INBOUND},
             ANSWER: {"queue": TURNS},
             DELIVER: {"queue": DELIVERIES},
         },

@@ -1,5 +1,5 @@
 # mypy: disallow-untyped-calls=False
-"""The three Celery tasks, and the start and stop of the worker process that runs them.
+"""The four Celery tasks, and the start and stop of the worker process that runs them.
 
 start     first heartbeat, background threads, metrics, traces
 SIGHUP    the agents file is read again
@@ -28,7 +28,7 @@ from worker.domain.fairness import Share
 from worker.domain.ids import ChannelUserId
 from worker.domain.results import NOTHING, WAITING
 from worker.observability.logs import configure_logging, log
-from worker.queue.broker import ANSWER, DELIVER
+from worker.queue.broker import ANSWER, DELIVER, EVENT
 from worker.queue.gate.base_task import DeadLetteringTask, OnDefect, sender_of
 
 SWITCH_S = 0.05
@@ -140,6 +140,12 @@ def register_tasks(app: Any) -> None:
         )
         ignored = task.request.get("ignored")
         return f"{received.result} ignored={ignored}" if ignored else received.result
+
+    @app.task(name=EVENT, on_defect=OnDefect.DEAD_LETTER)
+    def take_event(event: Any, key: Any = None) -> str:
+        """Take an event of Telnyx that the gateway could not store."""
+        taken: str = app.service.take_event(event, key if isinstance(key, str) else None)
+        return taken
 
     @app.task(name=ANSWER, on_defect=OnDefect.DROP)
     def answer(user_id: int, agent: str = "") -> str:

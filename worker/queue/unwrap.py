@@ -49,6 +49,19 @@ def envelope_in(raw: bytes) -> dict[str, Any]:
     raise LookupError("there is no envelope in its bytes")
 
 
+def event_in(raw: bytes) -> tuple[object, str | None] | None:
+    """Return the event of Telnyx that a call of `channels.event` holds, and its key; None = none.
+
+    The call may be wrapped.
+    """
+    for _, document in layers(raw):
+        match document:
+            case [_, {"event": event, **more}, *_]:
+                key = more.get("key")
+                return event, key if isinstance(key, str) else None
+    return None
+
+
 def _inside(document: Any) -> bytes | None:  # noqa: ANN401 - any JSON
     """Remove one wrapper; None = there is none."""
     try:

@@ -2,6 +2,8 @@
 
 from functools import cached_property
 
+from worker.domain.errors import RetryableError
+from worker.telnyx.answers.answer import read_json
 from worker.telnyx.answers.rows import rows_of
 from worker.telnyx.conversations import Conversations
 from worker.telnyx.http.connection_per_thread import ConnectionPerThread
@@ -44,3 +46,12 @@ class TelnyxClient(ConnectionPerThread):
     def models(self) -> Models:
         """The list of models."""
         return Models(self)
+
+    def public_key(self) -> str:
+        """Return the key that Telnyx signs webhooks with, in base64. Raises WorkerError."""
+        what = "read public key"
+        match read_json(self.call(what, "GET", "/public_key").body):
+            case {"data": {"public": str() as key}}:
+                return key
+            case _:
+                raise RetryableError(f"{what}: unreadable answer")

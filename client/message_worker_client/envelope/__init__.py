@@ -59,6 +59,7 @@ class EnvelopeError(Exception):
         """A slug of `dead_letters.reason`."""
         self.field = field
         """The field at fault, or "envelope"."""
+        self.fix = fix
 
 
 Time = Annotated[

@@ -78,6 +78,9 @@ def test_the_bars_are_those_of_the_task() -> None:
         "accept_floor": "≥ 0.7 x floor",
         "accept_rss": "≤ 1.1 x before",
         "send_many": "≥ 3 x send_task",
+        "gateway_rate": "≥ 500 /s",
+        "gateway_p99_ms": "≤ 100 ms",
+        "gateway_floor": "≤ 2 x floor",
         "sql_p50_ms": "≤ 50 ms",
     }
 

@@ -18,7 +18,8 @@ OURS = {name: one for name, one in SERVICES.items() if one.get("build")}
 
 
 def test_compose_passes_only_settings_that_exist_and_all_of_them() -> None:
-    passed = {one for one in SERVICES["worker"]["environment"] if not one.startswith("OTEL_")}
+    given = SERVICES["worker"]["environment"] | SERVICES["gateway"]["environment"]
+    passed = {one for one in given if not one.startswith("OTEL_")}
     # Prometheus finds workers by DNS there, not by files.
     assert passed | {"METRICS_FILE_SD_DIR"} == {one.name.upper() for one in fields(Settings)}
 
@@ -61,7 +62,8 @@ def test_prometheus_is_sent_to_the_ports_that_the_services_have() -> None:
     port = SERVICES["metrics"]["command"][-1]
     assert overall["static_configs"] == [{"targets": [f"metrics:{port}"]}]
     (found,) = workers["dns_sd_configs"]
-    assert found["names"] == ["worker"]
+    assert found["names"] == ["worker", "gateway"]
+    assert SERVICES["gateway"]["environment"]["METRICS_PORT"] == str(found["port"])
     assert str(found["port"]) == SERVICES["worker"]["environment"]["METRICS_PORT"]
 
 

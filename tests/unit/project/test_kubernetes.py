@@ -34,7 +34,10 @@ def manifest(kind: str, name: str) -> Manifest:
 
 PODS = [
     pytest.param(manifest(*of)["spec"]["template"]["spec"], id=of[1])
-    for of in (("Deployment", "worker"), ("Deployment", "worker-flower"), ("Job", "worker-migrate"))
+    for of in (
+        *(("Deployment", name) for name in ("worker", "worker-flower", "worker-gateway")),
+        ("Job", "worker-migrate"),
+    )
 ]
 QUERY: str = manifest("ScaledObject", "worker")["spec"]["triggers"][0]["metadata"]["query"]
 

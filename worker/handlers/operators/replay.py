@@ -11,9 +11,10 @@ from worker.domain.routing import Routing
 from worker.domain.states import Resolution
 from worker.handlers.intake.accept import commit
 from worker.handlers.intake.route import parse_and_route
+from worker.handlers.intake.take_event import TakeEvent
 from worker.observability.logs import log
-from worker.queue.unwrap import envelope_in
-from worker.store.dead_letters import DeadLetterStore
+from worker.queue.unwrap import envelope_in, event_in
+from worker.store.dead_letters import DeadLetter, DeadLetterStore
 from worker.store.intake.messages import MessageStore
 
 
@@ -30,6 +31,7 @@ def replay(
     *,
     letters: DeadLetterStore,
     messages: MessageStore,
+    take_event: TakeEvent,
     routing: Routing,
 ) -> None:
     """Replay one dead letter; two replays at the same time have the effect of one.
@@ -48,12 +50,23 @@ def replay(
         )
     if letter.raw is not None:
         # Accepting twice is harmless, losing it is not: so accept first, then mark.
-        try:
-            message = parse_and_route({**envelope_in(letter.raw), **names}, routing)
-            commit(messages, message, starts_itself=False)
-        except (EnvelopeError, LookupError) as error:
-            raise NotReplayableError(str(error)) from None
+        if (event := event_in(letter.raw)) is not None:
+            take_event(*event)
+        else:
+            _accept(letter, names, messages, routing)
         letters.resolve(letter.id, Resolution.REPLAYED)
     elif not letters.revive(letter):
         raise NotReplayableError(f"somebody has just dealt with dead letter {letter_id}")
     log.info("dead_letter.replayed", letter=letter_id, reason=letter.reason)
+
+
+def _accept(
+    letter: DeadLetter, names: Mapping[str, str], messages: MessageStore, routing: Routing
+) -> None:
+    try:
+        document = {**envelope_in(letter.raw or b""), **names}
+        task_id = None if letter.task_id is None else str(letter.task_id)
+        message = parse_and_route(document, routing, task_id=task_id)
+        commit(messages, message, starts_itself=False)
+    except (EnvelopeError, LookupError) as error:
+        raise NotReplayableError(str(error)) from None

@@ -7,6 +7,7 @@ from worker.domain.states import DeliveryState
 from worker.net.clock import boottime
 from worker.observability import metrics, traces
 from worker.observability.logs import log
+from worker.store.delivery.receipts import Recorded
 
 
 def deliver_span(claimed: ClaimedDelivery, *, as_task: bool) -> AbstractContextManager[None]:
@@ -76,3 +77,14 @@ def record_stale_delivery(claimed: ClaimedDelivery) -> None:
     """Report a delivery that another worker took over."""
     metrics.STALE_LEASES.labels("delivery").inc()
     log.warning("delivery.stale", delivery=claimed.reply.delivery_id)
+
+
+def record_receipt(recorded: Recorded) -> None:
+    """Report a delivery that the provider has told more of."""
+    log.info(
+        "delivery.reported",
+        delivery=recorded.id,
+        user=recorded.user_id,
+        state=recorded.state,
+        repeated=recorded.repeated,
+    )

@@ -53,6 +53,13 @@ def record_held(held: Held) -> None:
     log.info("message.held", inbox=held.inbox_id)
 
 
+def record_event(kind: str) -> None:
+    """Count one of Telnyx's messaging events. `kind`: one of a few fixed words."""
+    metrics.EVENTS.labels(kind).inc()
+    if kind == "spend_limit":
+        log.error("telnyx.spend_limit_reached")
+
+
 def record_refused(reason: str, *, detail: str, queue: str, traceparent: str | None = None) -> None:
     """Report an envelope that became a dead letter; it has a span of its own.
 

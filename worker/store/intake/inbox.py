@@ -6,9 +6,10 @@ database's clock has reached it.
 """
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
+from uuid import UUID
 
 import psycopg
 
@@ -60,6 +61,16 @@ VALUES (coalesce(:id, nextval(pg_get_serial_sequence('inbox', 'id'))), CAST(:env
     CAST(:task_id AS uuid))
 RETURNING id
 """)
+_PUT = sql(f"""
+WITH entry AS (
+    INSERT INTO inbox (envelope, task_id)
+    SELECT CAST(one.envelope AS jsonb), one.task_id
+    FROM unnest(CAST(:envelopes AS text[]), CAST(:task_ids AS uuid[]))
+        WITH ORDINALITY AS one (envelope, task_id, place)
+    ORDER BY one.place
+)
+SELECT pg_notify('{CHANNEL}', '')
+""")
 _BUSY_S = 30.0
 """For how long another process may hold the lock before it is logged: a batch takes less."""
 
@@ -91,6 +102,11 @@ class InboxStore(Store):
         """Commit a message that shall be accepted at its `not_before`."""
         with self._database.statement() as connection:
             return _hold_on(connection, message)
+
+    def put(self, entries: Sequence[tuple[UUID, str]]) -> None:
+        """Commit envelopes as JSON, each with the id under which its sender looks for it."""
+        ids, envelopes = map(list, zip(*entries, strict=True))
+        self._row(_PUT, {"envelopes": envelopes, "task_ids": ids})
 
     def drain(self, judge: Judge, *, apart: bool = False) -> tuple[Taken, ...] | None:
         """Accept the oldest or set them aside; None = none is due, or another worker drains.

@@ -24,6 +24,13 @@ _SET_PAUSED = sql("""
 UPDATE channel_users SET paused_at = CASE WHEN :paused THEN coalesce(paused_at, service_now()) END
 WHERE id = :id
 """)
+# One of our staff has written first, or takes over: their name is in no message yet, perhaps.
+_PAUSE_FOR_STAFF = sql("""
+INSERT INTO channel_users AS u (channel, recipient, address, thread, paused_at, pause_reason)
+VALUES (:channel, :recipient, :address, :thread, service_now(), 'echo')
+ON CONFLICT (channel, recipient, address, thread) DO UPDATE SET
+    paused_at = service_now(), pause_reason = 'echo' WHERE u.paused_at IS NULL
+""")
 _OPEN = sql("""
 SELECT telnyx_conversation_id FROM conversations
 WHERE channel_user_id = :id AND closed_at IS NULL AND telnyx_conversation_id IS NOT NULL
@@ -52,6 +59,10 @@ class UserStore(Store):
     def set_paused(self, user_id: ChannelUserId, *, paused: bool) -> None:
         """Pause: nothing is answered, a reply on its way is withheld. Or answer new messages."""
         self._change(_SET_PAUSED, {"id": user_id, "paused": paused})
+
+    def pause_for_staff(self, who: ChannelAddress) -> None:
+        """Pause a user, known or not, to whom one of our staff has written past us."""
+        self._change(_PAUSE_FOR_STAFF, asdict(who))
 
     def open_conversations(self, user_id: ChannelUserId) -> tuple[TelnyxConversationId, ...]:
         """Return the Telnyx conversations of the user's open mappings."""

@@ -1,0 +1,137 @@
+"""Builds the gateway: from settings to its application."""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Final
+
+from celery import Celery
+from starlette.applications import Starlette
+
+from message_worker_client.envelope.wire import INBOUND
+from worker.bootstrap.agents import CurrentAgents
+from worker.bootstrap.events import build_take_event
+from worker.bootstrap.telnyx import build_telnyx
+from worker.config.settings import Settings
+from worker.domain.errors import BrokerAwayError, DatabaseAwayError, SettingsError, WorkerError
+from worker.gateway.app import build_app
+from worker.gateway.callers import Callers
+from worker.gateway.messages import Messages
+from worker.gateway.rate import SourceRate
+from worker.gateway.signature import TelnyxKeys
+from worker.gateway.storage import Storage
+from worker.gateway.webhooks import TelnyxWebhooks
+from worker.net.signing import signer_of
+from worker.observability.metrics import REGISTRY
+from worker.observability.metrics_server import MetricsServer
+from worker.queue.broker import celery_settings
+from worker.queue.broker_client import BrokerClient
+from worker.queue.waiting import waiting_entries
+from worker.store.database import Database
+from worker.store.reports.by_id import MessageById
+from worker.store.reports.status import StatusStore
+
+_POOL_SIZE: Final = 4
+"""One writes, the others read outcomes and answer probes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gateway:
+    """The application, and what a process does beside serving it."""
+
+    app: Starlette
+    reload_agents: Callable[[], None]
+    start_telemetry: Callable[[], bool]
+    close: Callable[[], None]
+
+
+def build_gateway(settings: Settings) -> Gateway:
+    """Build it, and fetch Telnyx's public key if no setting has it. Raises `SettingsError`."""
+    agents = CurrentAgents(settings.agents_file)
+    keys, callers = _telnyx_keys(settings), _callers(settings)
+    stack = ExitStack()
+    database = Database(
+        settings.database_url,
+        pool_size=_POOL_SIZE,
+        name="worker-gateway",
+        prepare=settings.database_prepare,
+    )
+    stack.callback(database.close)
+    take = build_take_event(database, agents.current, settings.namespace)
+    storage = Storage(take.commit, _broker(settings.broker_url).publish)
+    stack.callback(storage.close)
+    metrics = MetricsServer(
+        REGISTRY,
+        host="0.0.0.0",  # noqa: S104 - Prometheus runs on another host or container
+        port=settings.metrics_port,
+        files=settings.metrics_file_sd_dir,
+    )
+    stack.callback(metrics.stop)
+    messages = (
+        None
+        if callers is None
+        else Messages(
+            callers=callers,
+            rate=SourceRate(settings.gateway_messages_per_second),
+            storage=storage,
+            routing=agents.current,
+            namespace=settings.namespace,
+            outcomes=MessageById(database),
+            link=f"{settings.public_url or ''}/messages",
+        )
+    )
+    webhooks = TelnyxWebhooks(keys=keys, take=take, storage=storage)
+    return Gateway(
+        app=build_app(webhooks, messages, lambda: _away(StatusStore(database), settings)),
+        reload_agents=agents.reload,
+        start_telemetry=metrics.start,
+        close=stack.close,
+    )
+
+
+def _telnyx_keys(settings: Settings) -> TelnyxKeys:
+    keys = (settings.telnyx_public_key or "").split()
+    try:
+        if not keys:
+            with build_telnyx(settings) as telnyx:
+                keys = [telnyx.public_key()]
+        return TelnyxKeys(keys)
+    except WorkerError as error:
+        fault = f"it is not set, and Telnyx does not answer ({error})"
+    except ValueError as error:
+        fault = str(error)
+    raise SettingsError(f"TELNYX_PUBLIC_KEY: {fault}")
+
+
+def _callers(settings: Settings) -> Callers | None:
+    """Return who may send messages; None = nobody."""
+    tokens, secrets = settings.gateway_token, settings.gateway_secret
+    if not (tokens or secrets):
+        return None
+    try:
+        signer = signer_of(secrets.split(), "GATEWAY_SECRET") if secrets else None
+    except ValueError as error:
+        raise SettingsError(str(error)) from None
+    return Callers(tokens=(tokens or "").split(), signer=signer)
+
+
+def _broker(url: str) -> BrokerClient:
+    app = Celery("worker-gateway", set_as_current=False)
+    # It consumes nothing: the other two do not matter.
+    app.conf.update(celery_settings(url, concurrency=1, longest_task_s=0.0))
+    return BrokerClient(app, url=url)
+
+
+def _away(status: StatusStore, settings: Settings) -> list[str]:
+    """Return the servers that do not answer; the second is asked only if the first does not."""
+    try:
+        status.revision()
+    except DatabaseAwayError:
+        pass
+    else:
+        return []
+    try:
+        waiting_entries(settings.broker_url, [INBOUND])
+    except BrokerAwayError:
+        return ["postgres", "broker"]
+    return ["postgres"]

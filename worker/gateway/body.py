@@ -1,0 +1,68 @@
+"""Bodies of requests, bounded, and refusals."""
+
+import asyncio
+import json
+from typing import Any, Final
+
+from starlette.requests import ClientDisconnect, Request
+
+from message_worker_client.envelope.storable import replace_unstorable
+from message_worker_client.envelope.strict_json import JsonRefusedError, read_json
+
+_READ_S: Final = 10.0
+"""The longest that a body may take to arrive."""
+
+
+class RefusedError(Exception):
+    """The request is answered with this status. The text is fixed: it quotes no request."""
+
+    def __init__(self, status: int, field: str, fix: str) -> None:
+        super().__init__(fix)
+        self.status = status
+        self.error = {"field": field, "fix": fix}
+
+
+async def read_body(request: Request, *, limit: int) -> bytes:
+    """Read a body of at most `limit` bytes, compressed by nobody. Raises `RefusedError`."""
+    too_large = RefusedError(413, "body", f"at most {limit} bytes")
+    if int(request.headers.get("content-length", 0)) > limit:  # the server has checked its form
+        raise too_large
+    if request.headers.get("content-encoding", "identity") != "identity":
+        raise RefusedError(415, "content-encoding", "send the body as it is")
+    body = bytearray()
+    try:
+        async with asyncio.timeout(_READ_S):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > limit:
+                    raise too_large
+    except TimeoutError:
+        raise RefusedError(408, "body", f"send it within {_READ_S:.0f} s") from None
+    except ClientDisconnect:
+        raise RefusedError(400, "body", "it was cut off") from None
+    return bytes(body)
+
+
+def read_document(body: bytes) -> Any:  # noqa: ANN401 - JSON
+    """Read signed JSON. Raises `RefusedError`.
+
+    What Postgres cannot store is replaced: a phone may send half of a surrogate pair.
+    """
+    try:
+        return read_json(body)
+    except JsonRefusedError as error:
+        if error.fault != "not_storable":
+            raise RefusedError(400, "body", str(error)) from None
+    return _storable(json.loads(body))
+
+
+def _storable(value: Any) -> Any:  # noqa: ANN401 - JSON; its depth is bounded
+    match value:
+        case str():
+            return replace_unstorable(value, "\ufffd")
+        case list():
+            return [_storable(one) for one in value]
+        case dict():
+            return {_storable(name): _storable(one) for name, one in value.items()}
+        case _:
+            return value
