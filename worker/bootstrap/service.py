@@ -11,7 +11,7 @@ from worker.bootstrap.shared import SharedParts
 from worker.channels.build import TelnyxWay, build_channels
 from worker.channels.channel import DEADLINE_S, Channel
 from worker.config.settings import Settings
-from worker.domain.routing import Routing
+from worker.domain.routing import Routing, TelnyxDelivery
 from worker.handlers.background.sweeper import LocalRunner, Sweeper
 from worker.handlers.background.threads import Background
 from worker.handlers.background.watchdog import StallWatchdog
@@ -32,6 +32,7 @@ from worker.store.database import Database
 from worker.store.dead_letters import DeadLetterStore
 from worker.store.delivery.deliveries import DeliveryStore
 from worker.store.delivery.endpoints import EndpointStore
+from worker.store.delivery.pacing import Pace, PacingStore
 from worker.store.delivery.senders import SenderStore
 from worker.store.intake.inbox import InboxListener, InboxStore
 from worker.store.intake.messages import MessageStore
@@ -201,6 +202,19 @@ def _retention(database: Database, keep_days: int | None) -> HourlyRetention | N
     return HourlyRetention(store=RetentionStore(database, keep_days=keep_days))
 
 
+def _paces(routing: Routing) -> dict[str, Pace]:
+    return {
+        name: Pace(
+            per_second=way.messages_per_second,
+            per_day=way.messages_per_day,
+            max_age_s=policy.delivery_max_age_s,
+        )
+        for name, policy in routing.channels.items()
+        if isinstance(way := policy.delivery, TelnyxDelivery)
+        and (way.messages_per_second or way.messages_per_day)
+    }
+
+
 def _deliver(
     shared: SharedParts,
     deliveries: DeliveryStore,
@@ -217,6 +231,7 @@ def _deliver(
         store=deliveries,
         endpoints=EndpointStore(shared.database),
         senders=SenderStore(shared.database),
+        pacing=PacingStore(shared.database, _paces(shared.agents.routing)),
         routing=shared.agents.current,
         channels=build_channels(wanted, broker.publish, os.environ, telnyx=telnyx) | dict(given),
     )

@@ -1,5 +1,6 @@
 """Delivers replies: in order per channel user, each attempt committed before it is made."""
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
@@ -38,8 +39,11 @@ from worker.observability import traces
 from worker.observability.logs import log
 from worker.store.delivery.deliveries import DeliveryStore
 from worker.store.delivery.endpoints import EndpointStore
+from worker.store.delivery.pacing import PacingStore
 from worker.store.delivery.senders import SenderStore
 
+PATIENCE_S = 2.0
+"""A reply whose moment is near is waited for; another look finds the others."""
 MAX_DELIVERIES = 50
 """Attempts of one task; another task makes the rest."""
 
@@ -51,15 +55,21 @@ class DeliverReplies:
     store: DeliveryStore
     endpoints: EndpointStore
     senders: SenderStore
+    pacing: PacingStore
     routing: Callable[[], Routing]
     channels: Mapping[str, Channel]
     """By name of channel or route. A reply for a missing one waits for a worker that has it: that
     worker's configuration was newer, or a section was removed too early."""
+    sleep: Callable[[float], None] = time.sleep
 
     def __call__(self, user_id: ChannelUserId) -> list[str]:
         """Deliver this user's due replies, oldest first; return the result of each attempt."""
         results: list[str] = []
         while len(results) < MAX_DELIVERIES:
+            if self.pacing.paced and (wait_s := self.pacing.reserve(user_id)) > 0:
+                if wait_s > PATIENCE_S:
+                    break
+                self.sleep(wait_s)
             claimed = self.store.claim(user_id, self.routing().scopes)
             if claimed is None:
                 break

@@ -31,7 +31,7 @@ WITH head AS (
 ), claimed AS (
     UPDATE deliveries d SET state = 'sending', lease_token = lease_token + 1,
         attempts = d.attempts + 1, lease_until = service_now() + :lease,
-        due_at = service_now() + :lease,
+        due_at = service_now() + :lease, permit_at = NULL,
         first_attempt_at = coalesce(first_attempt_at, service_now())
     FROM head WHERE d.id = head.id
     RETURNING d.*, head.interrupted, head.attempts AS begun

@@ -10,7 +10,8 @@ from worker.domain.deliveries import ClaimedDelivery, Pause
 from worker.store.database import Store
 from worker.store.sql import sql
 
-_MIDNIGHT = "(date_trunc('day', service_now() AT TIME ZONE 'UTC') + interval '1 day')"
+MIDNIGHT = """(date_trunc('day', service_now() AT TIME ZONE 'UTC') + interval '1 day')
+        AT TIME ZONE 'UTC'"""
 
 
 def sender_gate(channel: str, recipient: str) -> str:
@@ -29,7 +30,7 @@ _PAUSE = sql(f"""
 INSERT INTO gates AS g (name, closed_until, reason, strikes, changed_at)
 SELECT CASE WHEN :whole THEN 'telnyx:' || :channel
         ELSE {sender_gate(":channel", ":recipient")} END,
-    coalesce(service_now() + :wait, {_MIDNIGHT} AT TIME ZONE 'UTC'), :reason, 1, service_now()
+    coalesce(service_now() + :wait, {MIDNIGHT}), :reason, 1, service_now()
 ON CONFLICT (name) DO UPDATE SET closed_until = greatest(g.closed_until, excluded.closed_until),
     reason = excluded.reason, strikes = g.strikes + 1, changed_at = service_now()
 """)

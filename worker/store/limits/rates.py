@@ -12,12 +12,17 @@ from worker.store.sql import sql
 _FARTHEST_S = 10.0
 """Longer than any caller's patience, see `worker.handlers.turns.rate_limit`."""
 
-# A row further ahead than any caller reserves was written at a slower rate, or with a wrong clock.
-_RESERVE = sql("""
+
+def next_free(longest: str) -> str:
+    """Return the SQL of the next permit of a row `r`; `longest`: the farthest anybody reserves."""
+    # A row further ahead was written at a slower rate, or with a wrong clock.
+    return f"""CASE WHEN r.free_at BETWEEN service_now() AND service_now() + {longest}
+        THEN r.free_at ELSE service_now() END"""
+
+
+_RESERVE = sql(f"""
 INSERT INTO rates AS r (name, free_at) VALUES ('calls', service_now() + :gap)
-ON CONFLICT (name) DO UPDATE SET free_at = :gap + CASE
-    WHEN r.free_at BETWEEN service_now() AND service_now() + :longest THEN r.free_at
-    ELSE service_now() END
+ON CONFLICT (name) DO UPDATE SET free_at = :gap + {next_free(":longest")}
 WHERE r.free_at <= service_now() + :patience OR r.free_at > service_now() + :longest
 RETURNING extract(epoch FROM free_at - :gap - service_now())
 """)

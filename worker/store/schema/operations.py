@@ -3,7 +3,16 @@
 from datetime import date, datetime
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, Date, ForeignKey, Index, LargeBinary, SmallInteger, text
+from sqlalchemy import (
+    CheckConstraint,
+    Date,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    SmallInteger,
+    text,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -193,7 +202,10 @@ class BudgetDay(Base):
 
 
 class Rate(Base):
-    """When the next call of any worker may start. Unlogged: a crash empties it, which is fine."""
+    """When the next call of any worker may start, or the next text message from one of our numbers.
+
+    Unlogged: a crash empties it, which is fine.
+    """
 
     __tablename__ = "rates"
     # UNLOGGED: each call updates the row, and its value is worthless after a crash.
@@ -201,3 +213,6 @@ class Rate(Base):
 
     name: Mapped[str] = mapped_column(primary_key=True)
     free_at: Mapped[datetime]
+    day: Mapped[date | None]
+    """The day of UTC that `used` counts; NULL = calls, which have no limit of a day."""
+    used: Mapped[int | None] = mapped_column(Integer)

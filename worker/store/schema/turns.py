@@ -212,6 +212,8 @@ class Delivery(Base):
     """Start of the day for which the idempotency key is valid."""
     lease_token: Mapped[Count]
     lease_until: Mapped[datetime | None]
+    permit_at: Mapped[datetime | None]
+    """The moment that it has reserved to be sent; NULL = none yet, or its channel has no limit."""
     request: Mapped[str | None]
     """The body that every attempt sends; NULL = the channel builds it at each attempt."""
     parts: Mapped[int | None] = mapped_column(SmallInteger)

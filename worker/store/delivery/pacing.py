@@ -1,0 +1,98 @@
+"""Pacing: each message waits for the moment that it has reserved, and costs no attempt until then.
+
+    due ──reserve──▶ permit_at now      claimed at once
+           │ ──────▶ permit_at later    due at that time
+           └ the day's messages are used up ──▶ the gate of that address closes until midnight UTC
+
+One row of `rates` for each of our addresses, as for calls: see `worker.store.limits.rates`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+
+from worker.domain.ids import ChannelUserId
+from worker.store.database import Database, Store
+from worker.store.delivery.deliveries import CAN_BE_CLAIMED
+from worker.store.delivery.senders import MIDNIGHT, sender_gate
+from worker.store.limits.rates import next_free
+from worker.store.sql import sql
+
+_NEXT = next_free("p.longest + p.gap")
+_BASE = f"(SELECT {_NEXT} FROM head p)"
+# One that nobody can reserve any more before it expires asks again, and then expires.
+_RESERVE = sql(f"""
+WITH head AS (
+    SELECT d.id, {sender_gate("d.channel", "u.recipient")} AS sender, p.gap, p.most, p.longest
+    FROM deliveries d JOIN channel_users u ON u.id = d.channel_user_id
+        JOIN unnest(CAST(:channels AS text[]), CAST(:gaps AS interval[]), CAST(:most AS integer[]),
+            CAST(:longest AS interval[])) AS p (channel, gap, most, longest)
+            ON p.channel = d.channel
+    WHERE d.channel_user_id = :user_id AND d.state IN ('pending', 'sending')
+      AND d.permit_at IS NULL AND d.due_at <= service_now()
+      AND (d.lease_until IS NULL OR d.lease_until < service_now())
+      AND d.created_at > service_now() - p.longest AND {CAN_BE_CLAIMED}
+    FOR UPDATE OF d SKIP LOCKED
+), today AS (
+    SELECT CAST(service_now() AT TIME ZONE 'UTC' AS date) AS day
+), used_up AS (
+    SELECT head.id FROM head JOIN rates r ON r.name = head.sender JOIN today USING (day)
+    WHERE r.used >= head.most
+), permit AS (
+    INSERT INTO rates AS r (name, free_at, day, used)
+    SELECT sender, service_now() + gap, day, 1 FROM head, today
+    WHERE NOT EXISTS (SELECT FROM used_up)
+    ON CONFLICT (name) DO UPDATE SET day = excluded.day,
+        used = 1 + CASE WHEN r.day = excluded.day THEN r.used ELSE 0 END,
+        free_at = {_BASE} + (SELECT gap FROM head)
+    WHERE {_BASE} <= service_now() + (SELECT longest FROM head)
+      AND (r.day IS DISTINCT FROM excluded.day
+        OR r.used < coalesce((SELECT most FROM head), r.used + 1))
+    RETURNING free_at - (SELECT gap FROM head) AS at
+), closed AS (
+    INSERT INTO gates AS g (name, closed_until, reason, strikes, changed_at)
+    SELECT sender, {MIDNIGHT}, 'messages_per_day', 1, service_now()
+    FROM head JOIN used_up USING (id)
+    ON CONFLICT (name) DO UPDATE SET closed_until = greatest(g.closed_until, excluded.closed_until),
+        reason = excluded.reason, changed_at = excluded.changed_at
+)
+UPDATE deliveries d SET permit_at = permit.at,
+    due_at = coalesce(permit.at, service_now() + interval '30 s')
+FROM head LEFT JOIN permit ON true
+WHERE d.id = head.id AND NOT EXISTS (SELECT FROM used_up)
+RETURNING CAST(extract(epoch FROM d.due_at - service_now()) AS float8)
+""")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """The limits of a channel, for each address of ours."""
+
+    per_second: float | None
+    per_day: int | None
+    max_age_s: float
+    """How long a reply waits at most."""
+
+
+class PacingStore(Store):
+    """Reserves moments to send, for all workers together."""
+
+    def __init__(self, database: Database, paces: Mapping[str, Pace]) -> None:
+        super().__init__(database)
+        gap_s = [1 / pace.per_second if pace.per_second else 0.0 for pace in paces.values()]
+        self._values = {
+            "channels": list(paces),
+            "gaps": [timedelta(seconds=one) for one in gap_s],
+            "most": [pace.per_day for pace in paces.values()],
+            "longest": [timedelta(seconds=pace.max_age_s) for pace in paces.values()],
+        }
+        self.paced = bool(paces)
+        """Whether there is a limit at all."""
+
+    def reserve(self, user_id: ChannelUserId) -> float:
+        """Reserve a moment for the user's oldest reply; return the seconds until it may go out.
+
+        0 also if nothing has to wait, or a gate is closed.
+        """
+        row = self._row(_RESERVE, self._values | {"user_id": user_id}) if self.paced else None
+        return 0.0 if row is None else max(float(row[0]), 0.0)
