@@ -37,6 +37,7 @@ _COMMANDS: Final = {
     "messages": (OPERATE, "operators.recent"),
     "users": (OPERATE, "operators.recent"),
     "stuck": (OPERATE, "inspect.commands"),
+    "channels": (OPERATE, "operators.channels"),
     "simulate": (OPERATE, "inspect.commands"),
     "metrics": (OPERATE, "inspect.commands"),
     "say": (OPERATE, "operators.conversations"),

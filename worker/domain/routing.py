@@ -260,6 +260,14 @@ class Routing:
         route = None if reply_to is None else self.channels.get(ROUTE + reply_to)
         return route or self.channel(channel)
 
+    def telnyx_channel(self, *, whatsapp: bool) -> str:
+        """Return the channel with that driver; without one, the name that it usually has."""
+        for one in self.channels.values():
+            match one.delivery:
+                case TelnyxDelivery() as options if options.whatsapp == whatsapp:
+                    return one.name
+        return "whatsapp" if whatsapp else "sms"
+
     def has_route(self, reply_to: str | None) -> bool:
         """Return whether an envelope's `reply_to` names a route, or none."""
         return reply_to is None or ROUTE + reply_to in self.channels

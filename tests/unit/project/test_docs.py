@@ -27,6 +27,8 @@ from worker.config.sections import (
     DeliverySection,
     FairnessSection,
     LimitsSection,
+    ScreeningSection,
+    TelnyxSection,
     ToolSection,
 )
 from worker.config.settings import Settings
@@ -160,6 +162,8 @@ def spelled(default: object) -> str:
         ("### `[agents.NAME.budget]`", BudgetSection),
         ("### `[channels.NAME]`", ChannelSection),
         ("### `[channels.NAME.delivery]`", DeliverySection),
+        ("### `[channels.NAME.telnyx]`", TelnyxSection),
+        ("### `[channels.NAME.screening]`", ScreeningSection),
         ("### `[tools.NAME]`", ToolSection),
         ("### `[limits]`", LimitsSection),
         ("### `[fairness]`", FairnessSection),

@@ -1,7 +1,7 @@
 """`worker simulate`: routes an envelope and shows its outcome, without sending or writing."""
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,17 +31,23 @@ _KEPT: Final = "kept in Postgres, nothing is sent"
 
 def run(path: str, *, as_json: bool) -> None:
     """Show it. Raises `CommandError` for an envelope that would be a dead letter."""
-    facts = _outcome(_read(path), load_agents(settings_for().agents_file)[0])
+    facts, _ = outcome_of(read_file(path), load_agents(settings_for().agents_file)[0])
+    show(facts, as_json=as_json)
+
+
+def show(facts: Mapping[str, Any], *, as_json: bool, more: Iterable[str] = ()) -> None:
+    """Print facts, or lines with `more` below. Raises `CommandError` for a dead letter."""
     if as_json:
         print_json(facts)
     else:
-        for line in _lines(facts):
+        for line in (*_lines(facts), *more):
             print_line(escape_for_terminal(line))
     if facts["verdict"] == "dead_letter":
         raise CommandError(f"this would be a dead letter: {facts['detail']}")
 
 
-def _read(path: str) -> bytes:
+def read_file(path: str) -> bytes:
+    """Read a file, or standard input if it is `-`. Raises `MisuseError`."""
     if path == "-":
         return sys.stdin.buffer.read()
     try:
@@ -50,13 +56,13 @@ def _read(path: str) -> bytes:
         raise MisuseError(f"{path}: {error.strerror}") from None
 
 
-def _outcome(raw: bytes, routing: Routing) -> dict[str, Any]:
+def outcome_of(raw: bytes, routing: Routing) -> tuple[dict[str, Any], NewMessage | None]:
     """Check and route as accepting does; the envelope counts as one that waits for nothing.
 
     `why`: the outcome of the message, or the reason of the dead letter. `detail`: the field and
-    the fix.
+    the fix. `rule`: that of screening which recognised it. No message: it is a dead letter.
     """
-    facts: dict[str, Any] = {"verdict": "answered", "why": None, "detail": None}
+    facts: dict[str, Any] = {"verdict": "answered", "why": None, "rule": None, "detail": None}
     facts["unknown_fields"] = []
     try:
         document = read_envelope(raw)
@@ -64,12 +70,14 @@ def _outcome(raw: bytes, routing: Routing) -> dict[str, Any]:
             facts["unknown_fields"] = unknown_fields(map(str, document))
         message = parse_and_route(document, routing)
     except EnvelopeError as error:
-        return facts | {"verdict": "dead_letter", "why": error.reason, "detail": str(error)}
+        facts |= {"verdict": "dead_letter", "why": error.reason, "detail": str(error)}
+        return facts, None
     if message.skip is not None:
         facts |= {"verdict": "skipped", "why": message.skip}
     elif message.expires_at is not None and message.expires_at <= datetime.now(UTC):
         facts |= {"verdict": "expired", "why": "expired"}
-    return facts | _route(message, routing)
+    facts["rule"] = message.verdict and message.verdict.rule
+    return facts | _route(message, routing), message
 
 
 def _route(message: NewMessage, routing: Routing) -> dict[str, Any]:
@@ -97,9 +105,10 @@ def _route(message: NewMessage, routing: Routing) -> dict[str, Any]:
 
 def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
     kept = facts.get("delivery") == _KEPT
+    by_rule = f", rule {facts['rule']}" if facts["rule"] else ""
     happens = {
         "answered": f"the model is asked, and its answer {'kept' if kept else 'delivered'}",
-        "skipped": f"kept, and not answered: outcome {facts['why']}",
+        "skipped": f"kept, and not answered: outcome {facts['why']}" + by_rule,
         "expired": "kept, and not answered: it is too old",
         "dead_letter": f"dead letter, reason {facts['why']}",
     }

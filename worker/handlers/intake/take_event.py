@@ -14,7 +14,7 @@ from worker.channels.sms.events import Echo, Ignored, Inbound, read_event
 from worker.domain.ids import given_id
 from worker.domain.marks import normalized
 from worker.domain.messages import ChannelAddress
-from worker.domain.routing import Routing, TelnyxDelivery
+from worker.domain.routing import Routing
 from worker.domain.sms.receipts import Receipt
 from worker.handlers.telemetry.deliveries import record_receipt
 from worker.handlers.telemetry.intake import record_event
@@ -68,7 +68,7 @@ class TakeEvent:
             case Echo():
                 record_event("echo")
                 return ChannelAddress(
-                    channel=self._channel(whatsapp=True),
+                    channel=self.routing().telnyx_channel(whatsapp=True),
                     recipient=event.recipient,
                     address=event.user,
                     thread="",
@@ -93,17 +93,10 @@ class TakeEvent:
                     pass
 
     def _entry(self, event: Inbound) -> InboxEntry:
-        envelope = {"channel": self._channel(whatsapp=event.whatsapp), **event.envelope}
+        channel = self.routing().telnyx_channel(whatsapp=event.whatsapp)
+        envelope = {"channel": channel, **event.envelope}
         key = (normalized("NFC", envelope.get(name, "")) for name in _KEY)
         return InboxEntry(given_id(self.namespace, *key), json.dumps(envelope))
-
-    def _channel(self, *, whatsapp: bool) -> str:
-        """Return the channel with the driver; without one, the name that it usually has."""
-        for one in self.routing().channels.values():
-            match one.delivery:
-                case TelnyxDelivery() as delivery if delivery.whatsapp == whatsapp:
-                    return one.name
-        return "whatsapp" if whatsapp else "sms"
 
 
 def _uuid(key: str | None) -> UUID | None:
