@@ -20,6 +20,7 @@ from typing import Any, Literal
 from tests.support.forked import context
 from tests.support.world import NAMESPACE, RecordingBroker
 from worker.bootstrap.service import Service, build_service
+from worker.channels.sms.channel import TelnyxChannel
 from worker.config.settings import Settings
 from worker.domain.deliveries import DeliveryOutcome, OutgoingReply, Sent
 from worker.telnyx.client import Models
@@ -29,7 +30,13 @@ from worker.tools.http import HttpTool
 from worker.tools.python import PythonTool
 
 Moment = Literal["before", "after"]
-Step = tuple[Literal["receive"], Mapping[str, object]] | tuple[Literal["answer", "deliver"], int]
+Step = (
+    tuple[Literal["receive"], Mapping[str, object]]
+    | tuple[Literal["answer", "deliver"], int]
+    | tuple[Literal["event"], tuple[object, str | None]]
+    | tuple[Literal["drain"], None]
+)
+"""`event`: a webhook's document, and the key in its path."""
 CHANNELS = {"keyed": True, "bare": False}
 """The channels that end in a file, and whether they take an idempotency key."""
 
@@ -144,6 +151,14 @@ class WatchedHttp(Watched):
         return "POST response" if name == "post_once" else f"HTTP {_args[0]}"
 
 
+def crossing(call: Callable[..., Any], label: str, boundary: Boundary) -> Callable[..., Any]:
+    def crossed(*args: object) -> object:
+        with boundary(label):
+            return call(*args)
+
+    return crossed
+
+
 def watched(service: Service, boundary: Boundary) -> Service:
     """Put a boundary round every store, Telnyx client and channel that the handlers have."""
     done: dict[int, Any] = {}
@@ -161,15 +176,19 @@ def watched(service: Service, boundary: Boundary) -> Service:
             return Watched(part, boundary)
         if isinstance(part, FileChannel | PythonTool | HttpTool):
             return Watched(part, boundary)
+        if isinstance(part, TelnyxChannel):
+            return replace(part, post=crossing(part.post, "POST text message", boundary))
         if isinstance(part, Mapping):
             return {key: watch(value) for key, value in part.items()}
         if is_dataclass(part) and module.startswith("worker.handlers."):
             return replace(part, **{f.name: watch(getattr(part, f.name)) for f in fields(part)})  # type: ignore[type-var]
         return part
 
+    service.background.drain_inbox = watch(service.background.drain_inbox)
     return replace(
         service,
         receive=watch(service.receive),
+        take_event=watch(service.take_event),
         answer=watch(service.answer),
         deliver=watch(service.deliver),
     )
@@ -183,6 +202,7 @@ def settings_of(job: Job) -> Settings:
         telnyx_base_url=job.telnyx_base_url,
         namespace=NAMESPACE,
         agents_file=job.agents_file,
+        public_url="http://127.0.0.1:1",
     )
 
 
@@ -196,6 +216,8 @@ def do(job: Job) -> None:
         "receive": lambda envelope: service.receive(envelope, raw=lambda: b"", queue="inbound"),
         "answer": service.answer,
         "deliver": service.deliver,
+        "event": lambda given: service.take_event(*given),
+        "drain": lambda _: service.background.drain_inbox(),
     }
     for verb, what in job.steps:
         act[verb](what)

@@ -131,7 +131,12 @@ class Evidence:
         self.calls = read("SELECT * FROM calls ORDER BY id")
         self.conversations = read("SELECT * FROM conversations ORDER BY id")
         self.replies = {row["turn_id"]: row for row in read("SELECT * FROM replies ORDER BY id")}
-        self.deliveries = read("SELECT * FROM deliveries ORDER BY channel_user_id, id")
+        # A later piece of a reply has the reply of its first, and its place behind that.
+        self.deliveries = read(
+            "SELECT d.*, coalesce(d.reply_id, first.reply_id) AS reply_id FROM deliveries d"
+            " LEFT JOIN deliveries first ON first.id = d.part_of"
+            " ORDER BY d.channel_user_id, coalesce(d.part_of, d.id), d.id"
+        )
         self.threads = _threads(self.log)
 
     def by_turn(self) -> dict[int, list[Row]]:
