@@ -2,7 +2,6 @@
 """`worker gateway`: the process that Telnyx's webhooks and producers' messages arrive at."""
 
 import os
-import signal
 
 from worker.cli.console import print_line
 from worker.cli.errors import CommandError
@@ -22,6 +21,7 @@ def gateway(*, host: Host = "127.0.0.1", port: Port = 8080) -> None:
         raise CommandError(f"no {error.name}: install message-worker[gateway]") from None
     from worker.config.settings import settings_for
     from worker.observability.logs import configure_logging, log
+    from worker.queue.lifecycle import on_sighup
 
     # The API key only fetches the public key.
     key = () if os.environ.get("TELNYX_PUBLIC_KEY") else ("telnyx_api_key",)
@@ -29,7 +29,7 @@ def gateway(*, host: Host = "127.0.0.1", port: Port = 8080) -> None:
     configure_logging(settings.log_level)
     built = build_gateway(settings)
     try:
-        signal.signal(signal.SIGHUP, lambda *_: built.reload_agents())
+        on_sighup(built.reload_agents)
         listening = listen(host, port)
         built.start_telemetry()
         port = listening.getsockname()[1]

@@ -68,7 +68,7 @@ class RunService(bootsteps.StartStopStep):
         """Commit the first heartbeat, waiting for Postgres if it is away; start the threads."""
         # Celery's handler of this signal prints local variables, which may hold message texts.
         faulthandler.register(signal.SIGUSR1)
-        _on_sighup(worker.app.service.reload_agents)
+        on_sighup(worker.app.service.reload_agents)
         sys.setswitchinterval(SWITCH_S)
         worker.app.threads = worker.pool.executor
         worker.app.pool_threads = worker.pool.limit
@@ -91,7 +91,7 @@ class RunService(bootsteps.StartStopStep):
         worker.app.service.close()
 
 
-def _on_sighup(act: Callable[[], None]) -> None:
+def on_sighup(act: Callable[[], None]) -> None:
     """Call `act` in a thread of its own for each SIGHUP, in place of Celery's restart.
 
     Not where a terminal controls us: when it is closed, its SIGHUP has to end us.

@@ -9,11 +9,13 @@ from uuid import UUID
 
 import pytest
 
+from message_worker_client.envelope import EnvelopeError
 from tests.support.telnyx_events import OURS, PERSON, event, inbound, whatsapp
 from tests.support.world import World
 from worker.config.agents_file import load_agents
 from worker.domain.messages import Sender
 from worker.domain.reasons import DeadLetterReason
+from worker.handlers.intake.route import parse_and_route
 
 DRIVERS = """
 [channels.chat]
@@ -52,6 +54,40 @@ def test_the_channel_is_the_one_with_the_driver(world: World, tmp_path: Path) ->
     take(event("message.received", whatsapp(body)))
     channels = world.database.rows("SELECT envelope->>'channel' AS name FROM inbox ORDER BY id")
     assert [one["name"] for one in channels] == ["texts", "chat"]
+
+
+def test_somebody_who_hides_their_number_is_known_by_their_id(world: World, tmp_path: Path) -> None:
+    file = tmp_path / "agents.toml"
+    file.write_text(DRIVERS)
+    routing, _ = load_agents(file)
+    body = {"type": "text", "text": {"body": "Hola"}, "from_user_id": "US.13491208655302741918"}
+    take = replace(world.worker().service.take_event, routing=lambda: routing)
+    take(event("message.received", whatsapp(body, **{"from": {"phone_number": ""}})))
+    envelope = world.database.value("SELECT envelope FROM inbox")
+    assert parse_and_route(envelope, routing).who.address == "US.13491208655302741918"
+    with pytest.raises(EnvelopeError):
+        parse_and_route({**envelope, "channel": "texts"}, routing)
+
+
+@pytest.mark.parametrize(
+    ("payload", "outcome"),
+    [
+        (inbound(text=None), "empty"),
+        (inbound(type="MMS", cc=["+13125550009"]), "group"),
+        (inbound(**{"from": {"phone_number": "72345"}}), "auto_reply"),
+        (inbound(**{"from": {"phone_number": "PIZZA"}}), "auto_reply"),
+        (inbound(autoresponse_type="STOP", text="Stop"), "opt_out"),
+        (inbound(autoresponse_type="HELP", text="Help"), "help"),
+    ],
+)
+def test_what_no_model_answers_has_an_outcome_and_is_no_dead_letter(
+    world: World, payload: dict[str, Any], outcome: str
+) -> None:
+    mike = world.worker()
+    mike.service.take_event(event("message.received", payload))
+    drained(mike.service.background.drain_inbox)
+    (message,) = world.messages()
+    assert (message["state"], message["outcome"]) == ("skipped", outcome)
 
 
 def echo() -> dict[str, Any]:

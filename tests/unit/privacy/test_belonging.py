@@ -57,6 +57,9 @@ HIS: dict[str, bytes] = {
     "of another shape": body({"from": {"address": ANNA.address}}),
     "a letter": entry(letter(entry(body(WRONG)))),
     "compressed": entry(zlib.compress(body(envelope())), compression="application/x-gzip"),
+    "an event of Telnyx": json.dumps(
+        [[], {"event": {"data": {"payload": {"from": {"phone_number": ANNA.address}}}}}, {}]
+    ).encode(),
     "cut off": body(envelope(text="t", version=2))[:-20],
     "cut off in base64": entry(body(WRONG))[:-1].replace(b'",', b'x",', 1) + b"}",
     "no JSON": f"user={ANNA.address}&text=hi".encode(),

@@ -112,8 +112,7 @@ def _inbound(payload: Mapping[str, Any]) -> Inbound:
     media = list(_media(payload, body))[:MAX_MEDIA]
     text = _words(payload, body)
     if not (text or media):
-        signals.append("empty")
-        text = "(no text)"  # an envelope has some
+        text = " "  # an envelope has some; screening calls it empty
     envelope: dict[str, Any] = {
         "version": VERSION,
         "user": user,

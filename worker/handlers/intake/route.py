@@ -16,7 +16,7 @@ from message_worker_client.envelope.storable import is_storable
 from worker.domain.marks import normalized
 from worker.domain.messages import Attachment, ChannelAddress, NewMessage
 from worker.domain.reasons import DeadLetterReason
-from worker.domain.routing import ChannelPolicy, Routing, UnknownAgentError
+from worker.domain.routing import ChannelPolicy, Routing, TelnyxDelivery, UnknownAgentError
 from worker.domain.screening.consents import LedgerEntry, ServiceText
 from worker.domain.screening.rules import screen
 from worker.domain.screening.verdict import Verdict
@@ -26,6 +26,8 @@ UNSUPPORTED_ATTACHMENT = "unsupported_attachment"
 """Outcome of a message with an attachment other than an image, on a channel that skips those."""
 _E164: Final = re.compile(r"\+[1-9][0-9]{1,14}")
 """ITU-T E.164: a plus and at most fifteen digits, the first not zero."""
+_WHATSAPP_ID: Final = re.compile(r"[A-Z]{2}\.[0-9A-Za-z]{1,128}")
+"""Of somebody who hides their number; a reply can be sent to it."""
 
 
 def parse_and_route(
@@ -101,6 +103,7 @@ def channel_address(envelope: Envelope, policy: ChannelPolicy) -> ChannelAddress
     address = envelope.user
     # Short codes and names of senders are no numbers; nobody answers them.
     is_number = _E164.fullmatch(address) is not None or "auto_reply" in envelope.signals
+    is_number = is_number or (_is_whatsapp(policy) and _WHATSAPP_ID.fullmatch(address) is not None)
     if policy.kind == "telephone" and not is_number:
         fix = "on a telephone channel give E.164, such as +13125550001"
         raise EnvelopeError(DeadLetterReason.ENVELOPE_INVALID, "user", fix)
@@ -117,6 +120,10 @@ def channel_address(envelope: Envelope, policy: ChannelPolicy) -> ChannelAddress
         address=address,
         thread=envelope.thread,
     )
+
+
+def _is_whatsapp(policy: ChannelPolicy) -> bool:
+    return isinstance(policy.delivery, TelnyxDelivery) and policy.delivery.whatsapp
 
 
 def names_in(raw: bytes, routing: Routing) -> dict[str, str] | None:

@@ -1,0 +1,120 @@
+"""How the gateway stores: in groups, each work with an end of its own, within Telnyx's patience."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from worker.domain.errors import BrokerAwayError, DatabaseAwayError, PermanentError
+from worker.gateway import storage
+from worker.gateway.body import RefusedError
+from worker.gateway.storage import Storage, Task
+from worker.handlers.intake.take_event import InboxEntry, Work
+
+
+class Servers:
+    """What was committed, group by group, and what was queued."""
+
+    def __init__(self) -> None:
+        self.groups: list[list[UUID]] = []
+        self.queued: list[str] = []
+        self.before_commit: Callable[[Sequence[Work]], None] = lambda _: None
+        self.has_broker = True
+
+    def commit(self, works: Sequence[Work]) -> None:
+        self.before_commit(works)
+        self.groups.append([one.id for one in works if isinstance(one, InboxEntry)])
+
+    def publish(self, _task: str, _queue: str, task_id: str, _kwargs: dict[str, Any]) -> None:
+        if not self.has_broker:
+            raise BrokerAwayError("gone")
+        self.queued.append(task_id)
+
+    def store(self, *works: InboxEntry) -> list[object]:
+        """Store all at once; return the error of each, or None."""
+
+        async def all_of_them() -> list[object]:
+            made = Storage(self.commit, self.publish)
+            try:
+                return await asyncio.gather(
+                    *(made.store(one, Task("a", str(one.id), {})) for one in works),
+                    return_exceptions=True,
+                )
+            finally:
+                made.close()
+
+        return asyncio.run(all_of_them())
+
+
+@pytest.fixture
+def servers() -> Servers:
+    return Servers()
+
+
+def works(number: int) -> list[InboxEntry]:
+    return [InboxEntry(uuid4(), "{}") for _ in range(number)]
+
+
+def test_what_comes_at_once_is_committed_together_in_order(servers: Servers) -> None:
+    given = works(250)
+    assert servers.store(*given) == [None] * 250
+    assert [one for group in servers.groups for one in group] == [one.id for one in given]
+    assert len(servers.groups) <= 4
+    assert servers.queued == []
+
+
+def test_one_that_postgres_refuses_does_not_take_its_group_with_it(servers: Servers) -> None:
+    given = works(5)
+
+    def refuse(group: Sequence[Work]) -> None:
+        if given[2] in group:
+            raise PermanentError("no", code="22P05")
+
+    servers.before_commit = refuse
+    assert servers.store(*given) == [None] * 5
+    stored = {one for group in servers.groups for one in group}
+    assert stored == {one.id for one in given if one is not given[2]}
+    # A worker makes a dead letter of it.
+    assert servers.queued == [str(given[2].id)]
+
+
+def test_without_postgres_all_is_queued_and_without_both_refused(servers: Servers) -> None:
+    def be_away(_: Sequence[Work]) -> None:
+        raise DatabaseAwayError("gone")
+
+    servers.before_commit = be_away
+    given = works(3)
+    assert servers.store(*given) == [None] * 3
+    assert sorted(servers.queued) == sorted(str(one.id) for one in given)
+    servers.has_broker = False
+    refused = servers.store(*works(2))
+    assert all(isinstance(one, RefusedError) and one.status == 503 for one in refused)
+
+
+def test_a_commit_that_hangs_is_not_waited_for(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage, "COMMIT_S", 0.05)
+    hangs = threading.Event()
+    servers.before_commit = lambda _: hangs.wait(5) and None
+    began = time.monotonic()
+
+    async def scenario() -> None:
+        made = Storage(servers.commit, servers.publish)
+        first, second = works(2)
+        await made.store(first, Task("a", str(first.id), {}))
+        await made.store(second, Task("a", str(second.id), {}))
+        assert servers.queued == [str(first.id), str(second.id)]
+        hangs.set()
+        (third,) = works(1)
+        await made.store(third, Task("a", str(third.id), {}))
+        made.close()
+        # The second has gone to the broker before its turn came.
+        assert servers.groups == [[first.id], [third.id]]
+
+    asyncio.run(scenario())
+    assert time.monotonic() - began < 4
