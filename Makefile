@@ -79,9 +79,10 @@ fmt: $(SYNCED) ## Format the code and apply the linter's fixes
 	$(RUN) ruff format
 	$(RUN) ruff check --fix
 
-reference: $(SYNCED) ## Regenerate docs/reference/cli.md after a command or an option has changed
+reference: $(SYNCED) ## Regenerate the pages of the commands and of the screening of messages
 	@$(RUN) typer worker.cli.app utils docs --name worker --title "The command line" \
 		--output docs/reference/cli.md
+	@$(RUN) python -m tests.support.screening_page
 
 dist: $(UV) ## Build the wheels and source archives of the service and of the client into dist/
 	$(UV) build --all-packages

@@ -13,6 +13,7 @@ import typer
 from pydantic import BaseModel
 
 from message_worker_client.envelope import Envelope, EnvelopeAttachment, parse_envelope
+from tests.support import screening_page
 from tests.support.databases import ROOT
 from tests.support.pages import DOCS_PAGES, PAGES, blocks_of, fences, name_of
 from worker.cli.app import app as command_line
@@ -229,6 +230,10 @@ def test_every_reason_of_a_dead_letter_is_explained() -> None:
 @pytest.mark.parametrize("example", fences("json"))
 def test_every_envelope_shown_is_one(example: str) -> None:
     parse_envelope(json.loads(example))
+
+
+def test_the_page_of_screening_is_made_of_its_rules() -> None:
+    assert screening_page.page() == screening_page.PAGE.read_text(), "run `make reference`"
 
 
 def test_the_page_of_tables_names_what_there_is() -> None:
