@@ -24,7 +24,7 @@ unexport VIRTUAL_ENV
 export UV_COMPILE_BYTECODE := 1
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo up unit test test-all check chaos fuzz scenarios mutants matrix bench fmt reference dist lock clean
+.PHONY: help demo up unit test test-all check chaos fuzz scenarios mutants matrix corpora bench fmt reference dist lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -70,6 +70,12 @@ mutants: $(SYNCED) ## Remove one protection at a time: a test must fail each tim
 
 matrix: $(SYNCED) ## Run the demo and the fault smoke over other versions of Python, Postgres, Redis
 	@$(RUN) python -m tests.matrix.run
+
+CORPORA ?= ../shared/mail-corpora
+corpora: $(SYNCED) ## Read other projects' mails and compare with the bars (CORPORA=folder)
+	@[ -d "$(CORPORA)" ] || { echo "$(CORPORA) does not exist: set CORPORA to the folder"; exit 1; }
+	@MAIL_CORPORA="$$(realpath "$(CORPORA)")" $(RUN) pytest -q -s -p no:cacheprovider \
+		tests/unit/email/test_corpora.py
 
 FULL ?=
 bench: $(SYNCED) ## Measure speed and size against the bars (FULL=1 for everything, over an hour)

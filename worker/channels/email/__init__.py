@@ -1,0 +1,1 @@
+"""E-mail: bytes to a value, the new text of a reply, and the bytes of our own."""

@@ -1,0 +1,35 @@
+"""Who has written a mail, and where the answer goes."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from worker.domain.email.mail import Address, Mail
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """The writer of a mail."""
+
+    who: Address
+    answer_to: Address
+
+
+def writer(mail: Mail, *, forms: Collection[str] = (), ours: Collection[str] = ()) -> Person | None:
+    """Return who has written; None = the mail names nobody.
+
+    A contact form writes as itself, and names its visitor in Reply-To: only of forms that are
+    configured, because anybody can write any Reply-To. Other mails are answered there if its domain
+    is that of From.
+    """
+    reply_to = next((one for one in mail.reply_to if one.address.lower() not in ours), None)
+    sender = mail.sender
+    if sender is None or reply_to is None:
+        return None if sender is None else Person(sender, sender)
+    if sender.address.lower() in forms:
+        return Person(reply_to, reply_to)
+    aligned = _are_aligned(sender.domain, reply_to.domain)
+    return Person(sender, reply_to if aligned else sender)
+
+
+def _are_aligned(one: str, other: str) -> bool:
+    return one == other or one.endswith(f".{other}") or other.endswith(f".{one}")

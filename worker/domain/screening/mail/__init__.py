@@ -1,0 +1,1 @@
+"""Tells mails of people from those of machines: one table of rules, and who is let through."""
