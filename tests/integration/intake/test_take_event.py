@@ -151,3 +151,15 @@ def test_a_replayed_message_is_found_under_its_id(world: World) -> None:
     (kept,) = mike.operator.dead_letters.unresolved(None)
     mike.operator.replay(kept)
     assert world.database.value("SELECT task_id FROM messages") == given
+
+
+def test_somebody_who_hides_their_number_is_answered_under_their_id(world: World) -> None:
+    mike = world.worker(DRIVERS)
+    body = {"type": "text", "text": {"body": "Hola"}, "from_user_id": "US.13491208655302741918"}
+    hidden = whatsapp(body, **{"from": {"phone_number": ""}})
+    mike.service.take_event(event("message.received", hidden))
+    drained(mike.service.background.drain_inbox)
+    world.clock.advance(5)
+    mike.answer()
+    (sent,) = [one for one in world.simulator.sms() if one.direction == "outbound"]
+    assert (sent.recipient, sent.whatsapp) == ("US.13491208655302741918", True)

@@ -22,6 +22,7 @@ from worker.sandbox.simulator.state.state import Exchange, State
 
 _NUMBER = re.compile(r"\+[1-9][0-9]{6,14}|[0-9]{5,6}")
 """E.164, or a short code."""
+_WHATSAPP_ID = re.compile(r"[A-Z]{2}\.[0-9A-Za-z]+")
 _NAME = re.compile(r"(?=.*[A-Za-z])[A-Za-z0-9 ]{1,11}")
 _MOST_PARTS = 10
 _MOST_MEDIA = 10
@@ -153,7 +154,8 @@ def _addressed(state: State, body: Json) -> Answer | None:
     recipient, sender = body.get("to"), body.get("from")
     if recipient is None:
         return declined("10004", 422, "The 'to' parameter is required.", "/to")
-    if not (isinstance(recipient, str) and _NUMBER.fullmatch(recipient)):
+    forms = (_NUMBER, _WHATSAPP_ID) if "whatsapp_message" in body else (_NUMBER,)
+    if not (isinstance(recipient, str) and any(one.fullmatch(recipient) for one in forms)):
         config = state.config
         detail = "The 'to' address should be in E.164 format."
         return declined(config.bad_number_code, config.bad_number_status, detail, "/to")
