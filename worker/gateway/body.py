@@ -4,7 +4,7 @@ import asyncio
 import json
 from typing import Any, Final
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
 from message_worker_client.envelope.storable import replace_unstorable
 from message_worker_client.envelope.strict_json import JsonRefusedError, read_json
@@ -29,17 +29,19 @@ async def read_body(request: Request, *, limit: int) -> bytes:
         raise too_large
     if request.headers.get("content-encoding", "identity") != "identity":
         raise RefusedError(415, "content-encoding", "send the body as it is")
-    body = bytearray()
+    body, more = bytearray(), True
     try:
         async with asyncio.timeout(_READ_S):
-            async for chunk in request.stream():
-                body += chunk
+            while more:
+                message = await request.receive()
+                if message["type"] == "http.disconnect":
+                    raise RefusedError(400, "body", "it was cut off")
+                body += message.get("body", b"")
+                more = message.get("more_body", False)
                 if len(body) > limit:
                     raise too_large
     except TimeoutError:
         raise RefusedError(408, "body", f"send it within {_READ_S:.0f} s") from None
-    except ClientDisconnect:
-        raise RefusedError(400, "body", "it was cut off") from None
     return bytes(body)
 
 

@@ -16,11 +16,11 @@ Handler: TypeAlias = Callable[[Request], Awaitable[Response]]
 
 
 def endpoint(name: str, handler: Handler) -> Handler:
-    """Answer refusals and defects, count and log. `request.state.ids` are the ids to log."""
+    """Answer refusals and defects, count and log. `request.scope["ids"]` are logged."""
 
     async def answer(request: Request) -> Response:
         began = time.perf_counter()
-        request.state.ids = {}
+        ids = request.scope["ids"] = dict[str, str | None]()
         fault = None
         try:
             response = await handler(request)
@@ -38,7 +38,7 @@ def endpoint(name: str, handler: Handler) -> Handler:
             endpoint=name,
             status=response.status_code,
             ms=round(took_s * 1000, 1),
-            **request.state.ids,
+            **ids,
             **({} if fault is None else {"fault": fault}),
         )
         return response

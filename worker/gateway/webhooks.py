@@ -29,12 +29,12 @@ class TelnyxWebhooks:
         if fault := self.keys.fault(request.headers, body):
             raise RefusedError(401, "telnyx-signature-ed25519", fault)
         document = read_document(body)
-        request.state.ids["telnyx_event"] = event_id(document)
+        request.scope["ids"]["telnyx_event"] = event_id(document)
         key = request.path_params.get("key")
         work = self.take.read(document, key)
         if work is not None:
             task_id = str(work.id if isinstance(work, InboxEntry) else uuid4())
-            request.state.ids["task"] = task_id
+            request.scope["ids"]["task"] = task_id
             task = Task(EVENT, task_id, {"event": document, "key": key})
             await self.storage.store(work, task)
         # Exactly 200: for Telnyx any other status, 2xx or not, is a failure.

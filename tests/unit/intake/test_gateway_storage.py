@@ -8,9 +8,10 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from starlette.requests import Request
 
 from worker.domain.errors import BrokerAwayError, DatabaseAwayError, PermanentError
-from worker.gateway import storage
+from worker.gateway import body, storage
 from worker.gateway.body import RefusedError
 from worker.gateway.storage import Storage, Task
 from worker.handlers.intake.take_event import InboxEntry, Work
@@ -118,3 +119,16 @@ def test_a_commit_that_hangs_is_not_waited_for(
 
     asyncio.run(scenario())
     assert time.monotonic() - began < 4
+
+
+def test_a_body_that_trickles_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(body, "_READ_S", 0.05)
+
+    async def trickle() -> dict[str, object]:
+        await asyncio.sleep(0.02)
+        return {"type": "http.request", "body": b"x", "more_body": True}
+
+    request = Request({"type": "http", "headers": []}, trickle)
+    with pytest.raises(RefusedError) as refused:
+        asyncio.run(body.read_body(request, limit=1000))
+    assert refused.value.status == 408
