@@ -23,3 +23,15 @@ def test_the_demo_keeps_its_promises_twice_in_a_row_and_leaves_no_process(
         assert "✗" not in said.stdout
         assert "\x1b" not in said.stdout
         assert pids_with(str(sandbox_dir)) == set()
+
+
+def test_a_phone_in_the_terminal_is_answered_and_after_stop_it_is_not(sandbox_dir: Path) -> None:
+    env = {"SANDBOX_DIR": str(sandbox_dir)}
+    said = worker("chat", "--sms", env=env, stdin="Hello\n")
+    assert said.returncode == 0, said.stdout + said.stderr
+    assert 'You said "Hello"' in said.stdout
+    said = worker("chat", "--sms", env=env, stdin="STOP\n")
+    assert "no reply: opt_out" in said.stdout
+    said = worker("chat", "--sms", env=env, stdin="Hello?\n")
+    assert "no reply: opted_out" in said.stdout
+    assert pids_with(str(sandbox_dir)) == set()

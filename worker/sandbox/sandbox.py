@@ -6,6 +6,7 @@ process by any signal no server is left. The data stay; see folder.py for the fi
 
 import secrets
 import sys
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +31,8 @@ class SandboxUrls:
     telnyx_base_url: str | None = None
     telnyx_api_key: str | None = field(default=None, repr=False)
     redis_version: str | None = None
+    beside: Mapping[str, str] = field(default_factory=dict)
+    """Further settings of the workers here."""
 
     def as_env(self) -> dict[str, str]:
         """Name the settings that lead a worker here."""
@@ -41,7 +44,8 @@ class SandboxUrls:
             "TELNYX_API_KEY": self.telnyx_api_key,
             "NAMESPACE": self.namespace,
         }
-        return {name: value for name, value in values.items() if value is not None}
+        found = {name: value for name, value in values.items() if value is not None}
+        return {**found, **self.beside}
 
 
 class SimulatorProcess(EmbeddedServer):
@@ -105,8 +109,9 @@ class SimulatorProcess(EmbeddedServer):
 class Sandbox:
     """Starts the parts asked for on entry and stops them on exit.
 
-    `simulator_options`: further arguments of the simulator's command line.
-    Raises SandboxError if a part does not start or another process has the folder.
+    `simulator_options`: further arguments of the simulator's command line. `beside`: further
+    settings of workers here. Raises SandboxError if a part does not start or another process has
+    the folder.
     """
 
     def __init__(
@@ -117,9 +122,11 @@ class Sandbox:
         redis: bool = True,
         simulator: bool = True,
         simulator_options: tuple[str, ...] = (),
+        beside: Mapping[str, str] | None = None,
     ) -> None:
         self.directory = directory.absolute()
         self._simulator_options = simulator_options
+        self._beside = beside or {}
         self._wanted = {"postgres": postgres, "redis": redis, "simulator": simulator}
         self.postgres: EmbeddedPostgres | None = None
         self.redis: EmbeddedRedis | None = None
@@ -188,6 +195,7 @@ class Sandbox:
     def _describe(self) -> SandboxUrls:
         return SandboxUrls(
             directory=self.directory,
+            beside=self._beside,
             namespace=namespace_of(self.directory),
             database_url=self.postgres.url if self.postgres else None,
             broker_url=self.redis.url if self.redis else None,

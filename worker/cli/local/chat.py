@@ -29,22 +29,28 @@ from worker.cli.text import warn
 
 if TYPE_CHECKING:
     from message_worker_client import Outcome, Producer
+    from worker.cli.local.phone import PhoneWatch
     from worker.cli.send.producer import OutcomeWatch
     from worker.domain.routing import Routing
 
 _LOOK_EVERY_S: Final = 0.1
 _READ_BYTES: Final = 65_536
 _PROMPT: Final = "you> "
+_YOU: Final = "you"
+_A_PHONE: Final = "+13125550177"
 _START_OF_LINE: Final = Control(ControlType.CARRIAGE_RETURN, (ControlType.ERASE_IN_LINE, 2))
 
 
 def chat(
     *,
     channel: Annotated[str, typer.Option(help="The channel to write on.")] = "web",
-    user: Annotated[str, typer.Option(help="Who you are on it.")] = "you",
+    user: Annotated[str, typer.Option(help="Who you are on it.")] = _YOU,
     recipient: Annotated[str, typer.Option(help="Our address that you write to.")] = "",
     thread: Annotated[str, typer.Option(help="A thread of its own.")] = "",
     agent: Annotated[str | None, typer.Option(help="Which agent answers.")] = None,
+    sms: Annotated[
+        bool, typer.Option("--sms", help="Be a phone: text through the simulated Telnyx.")
+    ] = False,
     timeout_s: Annotated[
         float, typer.Option("--timeout", help="Give up after this many seconds without a reply.")
     ] = 120.0,
@@ -53,7 +59,15 @@ def chat(
 
     Uses the service that runs; if none does, starts one for the chat. Lines may come from a pipe:
     echo "Hello" | worker chat
+
+    With --sms each line is a text message to our number, which arrives by Telnyx's webhook and the
+    gateway, and the answers are those that reach the phone: try STOP, HELP and START.
     """
+    if sms:
+        _by_phone(
+            number=_A_PHONE if user == _YOU else user, recipient=recipient, timeout_s=timeout_s
+        )
+        return
     from worker.cli.local.service import not_configured, service
     from worker.cli.send.producer import OutcomeWatch, check, outcomes_in, producer
     from worker.config.agents_file import load_agents
@@ -73,6 +87,39 @@ def chat(
             print_line(f"[dim]you are {escape_for_terminal(user)}; Ctrl-D ends the chat[/]")
         with _keyboard() as keyboard:
             send_line = partial(_send_line, queue, watch, fields, routing)
+            _converse(keyboard, send_line, watch, timeout_s)
+
+
+def _by_phone(*, number: str, recipient: str, timeout_s: float) -> None:
+    """Text our number from a phone of the simulated network, and show what comes back to it."""
+    from message_worker_client import MessageKey
+    from worker.cli.local.gateway import sms_channel
+    from worker.cli.local.phone import OUR_NUMBER, PhoneNetwork, PhoneWatch
+    from worker.cli.local.service import not_configured, service
+    from worker.cli.send.producer import OutcomeWatch, outcomes_in
+    from worker.config.agents_file import load_agents
+
+    recipient = recipient or OUR_NUMBER
+    with (
+        service(not_configured()) as settings,
+        outcomes_in(settings.database_url) as outcomes,
+        PhoneNetwork.simulated() as network,
+    ):
+        channel = sms_channel(load_agents(settings.agents_file)[0])
+        if channel is None:
+            raise CommandError('no channel of the agents file has driver = "telnyx"')
+        inner = OutcomeWatch(outcomes)
+        watch = PhoneWatch(network=network, number=number, watch=inner)
+
+        def send_line(text: str) -> None:
+            message_id = network.text(number, recipient, text)
+            key = {"channel": channel, "recipient": recipient, "user": number}
+            inner.add(MessageKey(**key, message_id=message_id))
+
+        if out.is_terminal:
+            number_shown = escape_for_terminal(number)
+            print_line(f"[dim]you text {recipient} from {number_shown}; Ctrl-D ends the chat[/]")
+        with _keyboard() as keyboard:
             _converse(keyboard, send_line, watch, timeout_s)
 
 
@@ -153,7 +200,7 @@ def _keyboard() -> Iterator[Keyboard]:
 def _converse(
     keyboard: Keyboard,
     send_line: Callable[[str], None],
-    watch: "OutcomeWatch",
+    watch: "OutcomeWatch | PhoneWatch",
     timeout_s: float,
 ) -> None:
     """Chat until the input ends and all is answered."""

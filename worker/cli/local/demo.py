@@ -9,14 +9,16 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Final, TypeAlias
+from typing import Final
 
 from message_worker_client import MessageKey, Outcome, Outcomes, Producer
 from message_worker_client.envelope.wire import INBOUND
 from worker.bootstrap.reports import open_database
 from worker.cli.console import escape_for_terminal, print_line
 from worker.cli.errors import CommandError
+from worker.cli.local.demo_phone import Check, play_phone
 from worker.cli.local.demo_view import CAROL, SCRIPT, DemoView
+from worker.cli.local.gateway import sms_channel
 from worker.cli.local.service import SERVERS, TRY_IT, as_typed, attached, service
 from worker.cli.send.producer import OutcomeWatch, broker_is_away, check, outcomes_in, producer
 from worker.config.agents_file import load_agents
@@ -32,15 +34,13 @@ _TIMEOUT_S: Final = 45.0
 _LOOK_EVERY_S: Final = 0.08
 _DRAIN_TIMEOUT_S: Final = 5.0
 _CONNECTIONS: Final = ("DATABASE_URL", "BROKER_URL", "TELNYX_API_KEY", "TELNYX_BASE_URL")
-
-Check: TypeAlias = tuple[str, bool, str]
-"""A promise, whether it was kept, and the state that was found instead."""
+_OTHERS: Final = ("NAMESPACE", "PUBLIC_URL")
 
 
 def run() -> None:
     """Play, watch, check. Raises `CommandError` if a promise was not kept."""
     began = time.monotonic()
-    for name in (*_CONNECTIONS, "NAMESPACE"):
+    for name in (*_CONNECTIONS, *_OTHERS):
         os.environ.pop(name, None)
         os.environ.pop(f"{name}_FILE", None)
     was_running = attached()
@@ -55,9 +55,14 @@ def run() -> None:
         outcomes_in(settings.database_url) as outcomes,
     ):
         print_line(f"The service runs ({time.monotonic() - began:.1f} s). Messages go out:\n")
-        view = _play(queue, outcomes, load_agents(settings.agents_file)[0])
+        routing = load_agents(settings.agents_file)[0]
+        view = _play(queue, outcomes, routing)
         _await_empty_queue(settings.broker_url)
-        _prove(view, settings.database_url)
+        checks = [*_found(view, settings.database_url)]
+        if (channel := sms_channel(routing)) is not None:
+            print_line("\nSomebody texts our number:\n")
+            checks += play_phone(channel, outcomes, settings.database_url)
+        _prove(view, checks)
         print_line(
             f"\n[green]All promises were kept[/], {time.monotonic() - began:.1f} s in all.\n"
         )
@@ -65,8 +70,9 @@ def run() -> None:
 
 
 def _print_commands(worker: str, *, was_running: bool) -> None:
-    print_line("Talk to it yourself:")
+    print_line("Talk to it yourself, or text it from a phone in the terminal:")
     print_line(f"  {worker} chat")
+    print_line(f"  {worker} chat --sms")
     if not was_running:
         print_line("Start the service here, with Flower to watch it (Ctrl-C stops it):")
         print_line(f"  {worker} up")
@@ -123,7 +129,7 @@ def _await_empty_queue(broker_url: str) -> None:
         raise broker_is_away(error, broker_url) from error
 
 
-def _prove(view: DemoView, database_url: str) -> None:
+def _found(view: DemoView, database_url: str) -> Iterator[Check]:
     keys = list(view.sent)
     with Outcomes(database_url) as outcomes, open_database(database_url) as database:
         rows = outcomes.by_key(keys)
@@ -131,7 +137,11 @@ def _prove(view: DemoView, database_url: str) -> None:
         turns = ConversationReports(database).landed_beside(set(members))
     twice = [key for key, line in view.sent.items() if line.again]
     log = read_log(sandbox_dir() / "simulator" / "telnyx.jsonl")
-    checks = [*_of_tables(keys, rows, members, turns, twice), *_of_telnyx(turns, log)]
+    yield from _of_tables(keys, rows, members, turns, twice)
+    yield from _of_telnyx(turns, log)
+
+
+def _prove(view: DemoView, checks: Sequence[Check]) -> None:
     print_line()
     for promise, kept, found in checks:
         print_line(f"[green]✓[/] {promise}" if kept else f"[red]✗ {promise}[/]: {found}")

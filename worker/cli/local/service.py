@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +23,16 @@ from worker.bootstrap.reports import open_database
 from worker.cli import migrations, revision
 from worker.cli.console import err, print_line
 from worker.cli.errors import CommandError
+from worker.cli.local.gateway import (
+    PORT,
+    await_gateway,
+    in_sandbox,
+    is_wanted,
+    port_here,
+    start_gateway,
+    switches,
+)
+from worker.config.agents_file import load_agents
 from worker.config.settings import (
     Need,
     Settings,
@@ -112,7 +122,13 @@ def embedded(servers: Collection[str]) -> Iterator[str | None]:
     from worker.sandbox.server import SandboxError  # noqa: PLC0415
 
     wanted = {one: one in servers for one in SERVERS}
-    sandbox = Sandbox(sandbox_dir(), **wanted, simulator_options=_SIMULATOR)
+    beside = in_sandbox(sandbox_dir(), free_port(PORT)) if "simulator" in servers else {}
+    sandbox = Sandbox(
+        sandbox_dir(),
+        **wanted,
+        simulator_options=(*_SIMULATOR, *switches(beside)),
+        beside=beside,
+    )
     try:
         sandbox.start()
     except (SandboxError, ChildProcessError) as error:
@@ -145,11 +161,33 @@ def service(servers: Collection[str]) -> Iterator[Settings]:
                 stack.enter_context(embedded(servers))
                 settings = settings_for("database_url", "broker_url")
                 revision.require_newest(settings.database_url)
-                log = sandbox_dir() / "logs" / "worker.log"
-                worker = start_worker(log=log)
+                logs = sandbox_dir() / "logs"
+                wait = beside_worker(settings, stack, log=logs / "gateway.log")
+                worker = start_worker(log=logs / "worker.log")
                 stack.callback(worker.stop, WARM_STOP_S)
-                await_worker(settings.database_url, worker, log)
+                await_worker(settings.database_url, worker, logs / "worker.log")
+                wait()
         yield settings
+
+
+def beside_worker(
+    settings: Settings, stack: ExitStack, *, log: Path | None
+) -> Callable[[], "tuple[int, ChildProcess] | None"]:
+    """Start the gateway if the agents file has a use for it.
+
+    Returns what waits until it listens, and tells its port; None = there is none.
+    """
+    if not is_wanted(load_agents(settings.agents_file)[0]):
+        return lambda: None
+    port = port_here(PORT)
+    gateway = start_gateway(port, log=log)
+    stack.callback(gateway.stop, COLD_STOP_S)
+
+    def wait() -> tuple[int, ChildProcess]:
+        await_gateway(port, gateway, log)
+        return port, gateway
+
+    return wait
 
 
 def await_worker(database_url: str, worker: ChildProcess, log: Path | None) -> None:

@@ -1,5 +1,5 @@
 # ruff: noqa: PLC0415 - the command imports what it needs when it runs, so that --help is quick
-"""`worker up`: worker and Flower in the foreground; servers that are not configured are embedded.
+"""`worker up`: worker, gateway and Flower in the foreground; other servers are embedded.
 
     starting ──▶ running ──Ctrl-C──▶ finishing replies ──Ctrl-C──▶ stopping at once
                     └── the worker died: report it, stop the rest, exit 1
@@ -41,6 +41,7 @@ _FlowerPort = Annotated[
 def up(*, migrate: _Migrate = False, flower: _Flower = True, flower_port: _FlowerPort = 0) -> None:
     """Run the service here: a worker, and Flower to watch it. Ctrl-C stops both.
 
+    The gateway runs too if the agents file has a channel with a driver, or GATEWAY_TOKEN is set.
     Servers that are not configured are embedded and kept in .sandbox: a Postgres without
     DATABASE_URL, a Redis without BROKER_URL, a simulated Telnyx without TELNYX_API_KEY. In
     production start the worker itself: celery -A worker worker.
@@ -69,13 +70,15 @@ def up(*, migrate: _Migrate = False, flower: _Flower = True, flower_port: _Flowe
         if flower_at is not None:
             flower_child = service.start_flower(flower_at)
             stack.callback(flower_child.stop, service.COLD_STOP_S)
+        wait = service.beside_worker(settings, stack, log=None)
         worker = service.start_worker(log=None)
         stack.callback(worker.stop, service.COLD_STOP_S)
         service.await_worker(settings.database_url, worker, None)
-        out.print(_banner(servers, flower_at, folder, redis_version))
+        gateway = wait()
+        out.print(_banner(servers, flower_at, folder, redis_version, gateway and gateway[0]))
         _print_commands(whole=len(servers) == len(service.SERVERS))
         stops = _counted_stops()
-        _supervise(worker, flower_child, stops)
+        _supervise(worker, flower_child, gateway and gateway[1], stops)
         print_line("stopping: replies in flight are finished first (Ctrl-C again: at once) …")
         service.stop_worker(worker, stops)
     print_line("stopped")
@@ -90,10 +93,17 @@ def _counted_stops() -> Sequence[int]:
     return stops
 
 
-def _supervise(worker: "ChildProcess", flower: "ChildProcess | None", stops: Sequence[int]) -> None:
+def _supervise(
+    worker: "ChildProcess",
+    flower: "ChildProcess | None",
+    gateway: "ChildProcess | None",
+    stops: Sequence[int],
+) -> None:
     while not stops:
         if worker.exit_code is not None:
             raise CommandError(f"the worker ended by itself, with exit code {worker.exit_code}")
+        if gateway is not None and gateway.exit_code is not None:
+            raise CommandError(f"the gateway ended by itself, with exit code {gateway.exit_code}")
         if flower is not None and flower.exit_code is not None:
             flower = None
             print_line("[yellow]Flower ended by itself; the worker goes on without it[/]")
@@ -101,7 +111,11 @@ def _supervise(worker: "ChildProcess", flower: "ChildProcess | None", stops: Seq
 
 
 def _banner(
-    servers: Collection[str], flower: "FlowerAt | None", folder: Path, redis_version: str | None
+    servers: Collection[str],
+    flower: "FlowerAt | None",
+    folder: Path,
+    redis_version: str | None,
+    gateway: int | None,
 ) -> Panel:
     table = Table.grid(padding=(0, 2))
     embedded = f"[yellow]embedded[/], kept in {folder}"
@@ -110,6 +124,8 @@ def _banner(
     table.add_row("Redis", redis if "redis" in servers else "as in BROKER_URL")
     telnyx = "[yellow]simulated[/]: set TELNYX_API_KEY for real answers"
     table.add_row("Telnyx", telnyx if "simulator" in servers else "configured (TELNYX_API_KEY)")
+    if gateway is not None:
+        table.add_row("Gateway", f"http://127.0.0.1:{gateway}")
     if flower is not None:
         password = flower.password if flower.generated else "(as in FLOWER_BASIC_AUTH)"
         table.add_row("Flower", f"http://127.0.0.1:{flower.port}")
@@ -124,5 +140,5 @@ def _print_commands(*, whole: bool) -> None:
 
     settings = "" if whole and "SANDBOX_DIR" not in os.environ else ", with the same settings"
     print_line(f"Try it in a second terminal, in this folder{settings}:")
-    for command in (TRY_IT, "chat", "status"):
+    for command in (TRY_IT, "chat", *(["chat --sms"] if whole else []), "status"):
         print_line(f"  [bold]{escape_for_terminal(as_typed())} {command}[/]")

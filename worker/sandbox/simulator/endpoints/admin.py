@@ -10,7 +10,7 @@ POST   /sim/messages       {"conversation_id", "text",                          
 POST   /sim/inbound        {"sender", "recipient", "text"?, "media"?, "copies"?, "signing"?}: a text
                             message from a phone; answers with `event_id` and `message_id`
 POST   /sim/optouts        {"number", "opted_out"}: blocked or not, without a word from the phone
-GET    /sim/sms            all text messages of both directions, as Telnyx shows them
+GET    /sim/sms[?number=]  all text messages of both directions, as Telnyx shows them
 """
 
 from collections.abc import Awaitable, Callable
@@ -118,8 +118,14 @@ def admin_routes(state: State) -> list[web.RouteDef]:
         lines = b"".join(dumped(entry) for entry in state.log.entries())
         return web.Response(body=lines, content_type="application/x-ndjson")
 
-    async def sms(_: web.Request) -> web.Response:
-        return web.json_response([one.listed() for one in state.sms.messages()])
+    async def sms(request: web.Request) -> web.Response:
+        number = request.query.get("number")
+        found = [
+            one.listed()
+            for one in state.sms.messages()
+            if number in {None, one.sender, one.recipient}
+        ]
+        return web.json_response(found)
 
     return [
         web.get("/sim/sms", sms),
