@@ -1,4 +1,4 @@
-"""The tutorial, word by word: its blocks of code in two terminals that have nothing else."""
+"""The tutorials, word by word: their blocks of code in two terminals that have nothing else."""
 
 import os
 import re
@@ -11,15 +11,22 @@ from pathlib import Path
 
 import pytest
 
+from tests.chaos.parts import free_port
 from tests.support.cli import bare_env, descendants
 from tests.support.databases import ROOT
 from tests.support.pages import blocks_of
 from tests.support.processes import eventually, is_running, open_folder
+from worker.cli.local.phone import OUR_NUMBER
+from worker.sandbox.simulator.endpoints.receiving import InboundSms
+from worker.sandbox.simulator.serving.simulator import running_simulator
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]  # it fills an environment
 
 BLOCKS = blocks_of((ROOT / "docs/tutorial/first-steps.md").read_text(), "sh")
+SMS = blocks_of((ROOT / "docs/tutorial/sms-auto-responder.md").read_text(), "sh")
 UP = BLOCKS.index("worker up\n")
+ADDRESS = "https://your-address.example.com"
+PHONE = "+13125550001"
 START_OVER = BLOCKS.index("rm -r .sandbox\n")
 
 
@@ -30,6 +37,11 @@ class Terminal:
     process: subprocess.Popen[bytes]
     output: Path
 
+    def type(self, text: str) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(text.encode())
+        self.process.stdin.flush()
+
     def text(self) -> str:
         return self.output.read_text(errors="replace")
 
@@ -39,24 +51,25 @@ class Terminal:
         assert text in self.text(), self.text()
 
     def await_end(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
         assert self.process.wait(120) == 0, self.text()
 
 
 @contextmanager
-def terminal(home: Path, name: str, blocks: list[str], *, typed: str = "") -> Iterator[Terminal]:
-    """Open one in the checkout, as the home folder's owner; `typed` is what the blocks read."""
-    script, keyboard, output = (home / f"{name}.{end}" for end in ("sh", "in", "out"))
+def terminal(home: Path, name: str, blocks: list[str]) -> Iterator[Terminal]:
+    """Open one in the checkout, as the home folder's owner."""
+    script, output = (home / f"{name}.{end}" for end in ("sh", "out"))
     script.write_text("\n".join(blocks))
-    keyboard.write_text(typed)
     ours = ("VIRTUAL_ENV", "UV_", "PYTHONDONTWRITEBYTECODE", "WHEELS")
     kept = {one: value for one, value in bare_env().items() if not one.startswith(ours)}
     kept["PATH"] = os.pathsep.join(one for one in os.get_exec_path() if ".venv" not in one)
-    with keyboard.open("rb") as stdin, output.open("wb") as out:
+    with output.open("wb") as out:
         process = subprocess.Popen(
             ["bash", "-e", script],
             cwd=ROOT,
             env=kept | {"HOME": str(home)},
-            stdin=stdin,
+            stdin=subprocess.PIPE,
             stdout=out,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -68,7 +81,7 @@ def terminal(home: Path, name: str, blocks: list[str], *, typed: str = "") -> It
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         process.kill()
-        process.wait()
+        process.communicate()
 
 
 def test_the_tutorial_word_by_word() -> None:
@@ -77,8 +90,8 @@ def test_the_tutorial_word_by_word() -> None:
         up.await_text("the service is up")
         up.await_text("  .venv/bin/worker chat\n")
         assert "accepted once, answered once" in up.text()
-        chat = "Are you open?\n"
-        with terminal(home, "second", BLOCKS[UP + 1 : START_OVER], typed=chat) as second:
+        with terminal(home, "second", BLOCKS[UP + 1 : START_OVER]) as second:
+            second.type("Are you open?\n")
             second.await_end()
             said = second.text()
         assert 'service> Thanks for writing! You said "Are you open?"' in said
@@ -95,6 +108,56 @@ def test_the_tutorial_word_by_word() -> None:
         up.await_end()
         assert not any(map(is_running, started))
         assert not (home / "first-steps/.sandbox").exists()
+
+
+def test_the_tutorial_of_text_messages_word_by_word() -> None:
+    start = SMS.index("worker up\n")
+    real = next(number for number, block in enumerate(SMS) if "export TELNYX" in block)
+    with open_folder() as home:
+        # The first tutorial installs it; here it is that of the checkout.
+        (home / "first-steps").mkdir()
+        (home / "first-steps" / ".venv").symlink_to(ROOT / ".venv")
+        entered = ". ~/first-steps/.venv/bin/activate"
+        with terminal(home, "first", [entered, *SMS[: start + 1]]) as up:
+            up.await_text("the service is up")
+            assert '"text":"Yes, until five!"' in up.text()
+            assert "outcome opt_out, rule revocation" in up.text()
+            with terminal(home, "second", SMS[start + 1 : real]) as second:
+                converse(second)
+                said = second.text()
+            assert "message 1 of channel user 1 on sms" in said
+            assert "receipt delivered" in said
+            os.killpg(up.process.pid, signal.SIGINT)
+            up.await_end()
+        with running_simulator() as telnyx:
+            address = f"http://127.0.0.1:{free_port()}"
+            telnyx.reconfigure(webhook_url=f"{address}/telnyx/messaging")
+            with_account = [
+                block.replace("KEY...", telnyx.api_key).replace(ADDRESS, address)
+                for block in SMS[real:]
+            ]
+            again = [entered, *SMS[:2], f"export TELNYX_BASE_URL={telnyx.base_url}"]
+            with terminal(home, "third", [*again, with_account[0]]) as up:
+                up.await_text("the service is up")
+                with terminal(home, "fourth", [*again, with_account[1]]) as fourth:
+                    fourth.await_end()
+                telnyx.receive_sms(InboundSms(sender=PHONE, recipient=OUR_NUMBER, text="Hello?"))
+                assert eventually(lambda: "outbound" in {one.direction for one in telnyx.sms()})
+
+
+def converse(phone: Terminal) -> None:
+    for text, shown in (
+        ("Are you open?", 'service> Thanks for writing! You said "Are you open?"'),
+        ("info", "service> Example Shop: write to help@example.com"),
+        ("STOP", "no reply: opt_out\n"),
+        ("Hello?", "no reply: opted_out\n"),
+        ("START", "no reply: opt_in\n"),
+        ("And tomorrow?", 'service> Thanks for writing! You said "And tomorrow?"'),
+    ):
+        # One after the other, as people do: STOP would cancel a question before it.
+        phone.type(f"{text}\n")
+        phone.await_text(shown)
+    phone.await_end()
 
 
 def commands_in(printed: str) -> list[str]:
