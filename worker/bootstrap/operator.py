@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from worker.config.settings import Settings
     from worker.domain.ids import ChannelUserId, DeadLetterId
     from worker.handlers.operators.compare import ComparedRow
+    from worker.handlers.operators.consents import Consents
     from worker.handlers.operators.conversations import AdoptConversation, Reset
     from worker.handlers.operators.say import SayToUser
     from worker.handlers.privacy.erase import EraseUser
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from worker.store.reports.conversations import ConversationReports, ConversationSummary
     from worker.store.reports.recent import RecentStore
     from worker.telnyx.client import TelnyxClient
+    from worker.telnyx.messages import OptOut
 
 
 class Operator:
@@ -78,6 +80,18 @@ class Operator:
         from worker.store.reports.recent import RecentStore
 
         return RecentStore(self._database)
+
+    @cached_property
+    def consents(self) -> "Consents":
+        """Who has opted out."""
+        from worker.handlers.operators.consents import Consents
+        from worker.store.operators.consents import ConsentStore
+
+        return Consents(store=ConsentStore(self._database), routing=self._routing)
+
+    def opt_outs_at_telnyx(self) -> "Iterator[OptOut]":
+        """Read the people whom Telnyx blocks."""
+        return self._telnyx.messages.opt_outs()
 
     def set_paused(self, user_id: "ChannelUserId", *, paused: bool) -> bool:
         """Let a person take over, or the model again."""

@@ -45,6 +45,7 @@ _COMMANDS: Final = {
     "try-agent": (OPERATE, "operators.try_agent"),
     "doctor": (OPERATE, "doctor.commands"),
     "schema": (SEND, "send.commands"),
+    "consent": (OPERATE, "operators.consent"),
     "dead-letters": (OPERATE, "operators.dead_letters"),
     "conversations": (OPERATE, "operators.conversations"),
 }

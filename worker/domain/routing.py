@@ -278,10 +278,9 @@ class Routing:
         policies = map(self.channel, self.channels.keys() | _KIND_BY_NAME.keys())
         return {one.name: one.scope for one in policies if one.scope != one.name}
 
-    def person(self, channel: str, address: str) -> Person:
-        """Return who writes from an address of this channel."""
-        scope = self.channel(channel).scope
-        names = {channel, scope} | {name for name, other in self.scopes.items() if other == scope}
+    def person(self, scope: str, address: str) -> Person:
+        """Return who writes from an address of this scope."""
+        names = {scope} | {name for name, other in self.scopes.items() if other == scope}
         groups = tuple(self.fairness.group_of(name, address) for name in sorted(names))
         return Person(scope=scope, address=address, groups=groups)
 

@@ -34,6 +34,7 @@ from worker.handlers.telemetry.deliveries import (
     record_paused,
     record_stale_delivery,
 )
+from worker.handlers.telemetry.intake import record_consent
 from worker.net.clock import boottime
 from worker.observability import traces
 from worker.observability.logs import log
@@ -100,6 +101,7 @@ class DeliverReplies:
             claimed = self.store.compose(claimed, first.request, rest)
         outcome = self._deliver(channel, claimed)
         state = state_after(claimed, outcome, configured, takes_key=takes_key)
+        blocked = self._block(claimed) if state is DeliveryState.OPTED_OUT else None
         self.store.end(
             claimed,
             state,
@@ -107,8 +109,10 @@ class DeliverReplies:
             provider_id=outcome.provider_id if isinstance(outcome, Sent) else None,
             provider_status=None if isinstance(outcome, Sent) else outcome.reason,
             parts=outcome.parts if isinstance(outcome, Sent) else None,
-            blocked=self._block(claimed) if state is DeliveryState.OPTED_OUT else None,
+            blocked=blocked,
         )
+        if blocked is not None:
+            record_consent(blocked, user_id=claimed.reply.user_id)
         record_delivered(claimed, state, outcome, began_s=began_s)
         if isinstance(configured.delivery, WebhookDelivery):
             self._update_endpoint(claimed, outcome)
@@ -127,9 +131,9 @@ class DeliverReplies:
 
     def _block(self, claimed: ClaimedDelivery) -> LedgerEntry:
         """Return the opt-out of a person whom the provider blocks."""
-        to = claimed.reply.to
+        to, routing = claimed.reply.to, self.routing()
         return LedgerEntry(
-            person=self.routing().person(to.channel, to.address),
+            person=routing.person(routing.channel(to.channel).scope, to.address),
             stopped=True,
             source=ConsentSource.TELNYX_BLOCK,
             channel=to.channel,

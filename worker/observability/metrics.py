@@ -87,6 +87,11 @@ DELIVERIES: Final = _counter(
     "Attempts to deliver, by channel or route (`route:NAME`) and what followed",
     *("channel", "state"),
 )
+CONSENTS: Final = _counter(
+    "worker_consent_changes",
+    "People who opted out or in again, by how it was known",
+    *("source", "state"),
+)
 QUEUE: Final = _histogram(
     "worker_queue_seconds", "From a message's commit to its turn's claim", QUEUE_S
 )
@@ -107,6 +112,7 @@ SLOTS: Final = Gauge(
 # At zero from the start: `increase()` does not see a first increment that creates its series.
 for _result in ("fresh", "repeated", "conflict"):
     ACCEPTED.labels(_result)
+CONSENTS.labels("telnyx_block", "stopped")
 for _work in ("turn", "delivery"):
     STALE_LEASES.labels(_work)
 

@@ -140,7 +140,7 @@ def test_no_scrape_reads_a_whole_table(world: World) -> None:
 
     with open_database(world.database.url) as database:
         plans = plans_of(world, scrape)
-    assert len(plans) == 11, "the statements were caught"
+    assert len(plans) == 12, "the statements were caught"
     assert read_whole(plans) == {}
 
 
@@ -193,7 +193,7 @@ def test_every_index_that_forbids_nothing_is_read_by_some_statement(world: World
         receipts.record(Receipt(key=None, provider_id="p", status="sent"))
         erasures = mike.operator.erase
         erasures.store.stop(ChannelUserId(7))
-        erasures.store.remove(erasures.interventions.take(ChannelUserId(7)).lease)
+        erasures.store.remove(erasures.interventions.take(ChannelUserId(7)).lease, "web")
 
     plans = plans_of(world, everything)
     database.close()

@@ -53,6 +53,7 @@ METRICS: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "worker_deliveries_last_hour": ("Deliveries created within the last hour, by state", "state"),
     "worker_tokens_today": ("Tokens of the calls made since midnight UTC", "agent", "direction"),
+    "worker_opted_out": ("People who have opted out, by the source of the newest entry", "source"),
     "worker_queue_entries": (
         "Entries at the broker by queue; unacked = taken by a worker and not finished",
         "queue",
@@ -163,6 +164,7 @@ def parts_of(gauges: GaugeStore, broker_url: str) -> dict[str, Callable[[], Samp
         "inbox": lambda: _inbox(gauges),
         "messages": lambda: _each("messages_last_hour", gauges.recent("messages_last_hour")),
         "replies": lambda: _each("deliveries_last_hour", gauges.recent("deliveries_last_hour")),
+        "consents": lambda: _each("opted_out", gauges.opted_out().items()),
         "tokens": lambda: _each("tokens_today", gauges.recent("tokens_today")),
     }
 

@@ -138,6 +138,7 @@ def _add_overview(table: Table, seen: Overview) -> None:
     letters = _counts(seen.dead_letters)
     table.add_row("dead letters", str(sum(seen.dead_letters.values())), letters)
     table.add_row("deliveries", str(sum(seen.deliveries.values())), _counts(seen.deliveries))
+    table.add_row("opted out", str(sum(seen.opted_out.values())), _counts(seen.opted_out))
 
 
 def _age(seconds: float | None) -> str:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
@@ -147,26 +147,28 @@ def export(
         if out is None:
             sys.stdout.writelines(map(visible_json, pieces))
             return
-        try:
-            _write(out, pieces)
-        except FileExistsError:
-            raise MisuseError(f"--out: {out} is there already") from None
-        except OSError as error:
-            raise MisuseError(f"--out: {error.strerror}") from None
+        with new_file(out) as file:
+            file.writelines(pieces)
     warn(f"channel user {user_id} is in {out}: it holds the texts of their messages")
 
 
-def _write(out: Path, pieces: Iterator[str]) -> None:
-    """Leave the complete document, or no file."""
-    # O_EXCL follows no link that somebody has put there; 0600, for it holds personal data.
-    descriptor = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+@contextmanager
+def new_file(out: Path) -> Iterator[TextIO]:
+    """Open a file of --out; in the end the complete document is there, or no file."""
     try:
-        with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123 - of a descriptor
-            file.writelines(pieces)
-    except BaseException:
-        with suppress(OSError):
-            out.unlink()
-        raise
+        # O_EXCL follows no link that somebody has put there; 0600, for it holds personal data.
+        descriptor = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123 - of a descriptor
+                yield file
+        except BaseException:
+            with suppress(OSError):
+                out.unlink()
+            raise
+    except FileExistsError:
+        raise MisuseError(f"--out: {out} is there already") from None
+    except OSError as error:
+        raise MisuseError(f"--out: {error.strerror}") from None
 
 
 def retention(*, dry_run: DryRun = False, as_json: Json = False) -> None:

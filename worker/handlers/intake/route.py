@@ -100,9 +100,19 @@ def parse_and_route(
 
 def channel_address(envelope: Envelope, policy: ChannelPolicy) -> ChannelAddress:
     """Return the channel user. Raises `EnvelopeError` if the address does not fit the kind."""
-    address = envelope.user
     # Short codes and names of senders are no numbers; nobody answers them.
-    is_number = _E164.fullmatch(address) is not None or "auto_reply" in envelope.signals
+    is_machine = "auto_reply" in envelope.signals
+    return ChannelAddress(
+        channel=envelope.channel,
+        recipient=envelope.recipient,
+        address=address_in(policy, envelope.user, may_be_a_name=is_machine),
+        thread=envelope.thread,
+    )
+
+
+def address_in(policy: ChannelPolicy, address: str, *, may_be_a_name: bool = False) -> str:
+    """Return an address as this channel writes it. Raises `EnvelopeError` if it does not fit."""
+    is_number = may_be_a_name or _E164.fullmatch(address) is not None
     is_number = is_number or (_is_whatsapp(policy) and _WHATSAPP_ID.fullmatch(address) is not None)
     if policy.kind == "telephone" and not is_number:
         fix = "on a telephone channel give E.164, such as +13125550001"
@@ -113,13 +123,8 @@ def channel_address(envelope: Envelope, policy: ChannelPolicy) -> ChannelAddress
             fix = "on an e-mail channel give an address with one @"
             raise EnvelopeError(DeadLetterReason.ENVELOPE_INVALID, "user", fix)
         # Domains are case-insensitive (RFC 5321 2.4); the part before the @ need not be.
-        address = f"{local.lower() if policy.ignore_case else local}@{domain.lower()}"
-    return ChannelAddress(
-        channel=envelope.channel,
-        recipient=envelope.recipient,
-        address=address,
-        thread=envelope.thread,
-    )
+        return f"{local.lower() if policy.ignore_case else local}@{domain.lower()}"
+    return address
 
 
 def _is_whatsapp(policy: ChannelPolicy) -> bool:
@@ -164,7 +169,7 @@ def _consent(verdict: Verdict | None, who: ChannelAddress, routing: Routing) -> 
     if verdict is None or verdict.consent is None or verdict.source is None:
         return None
     return LedgerEntry(
-        person=routing.person(who.channel, who.address),
+        person=routing.person(routing.channel(who.channel).scope, who.address),
         stopped=verdict.consent == "stop",
         source=verdict.source,
         channel=who.channel,

@@ -40,7 +40,7 @@ class EraseUser:
     def count(self, user_id: ChannelUserId, queues: QueueEntries | None) -> dict[str, int]:
         """Count what there is to remove, as far as it is known here. Changes nothing."""
         belongs = self._ownership(self.store.who(user_id))
-        found = Counter(self.store.count(user_id))
+        found = Counter(self.store.count(user_id, belongs.policy.scope))
         for table in TABLES:
             found[table] += sum(1 for _ in self.raw.scan(table, belongs))
         found["telnyx_conversations"] = len(self.store.at_telnyx(user_id)[0])
@@ -76,7 +76,7 @@ class EraseUser:
         for table in reversed(TABLES):
             ids = [row_id for row_id, _ in self.raw.scan(table, belongs)]
             self.store.note(user_id, table, self.raw.delete_rows(table, ids))
-        removed = self.store.remove(lease)
+        removed = self.store.remove(lease, belongs.policy.scope)
         log.info("user.erased", user=user_id)
         return removed
 

@@ -19,8 +19,10 @@ def export_user(
     Raises `NotFoundError`, before the first piece.
     """
     who, user = store.user(user_id)
-    belongs = Ownership(who=who, policy=routing.channel(who.channel))
-    parts = [_listed(name, documents) for name, documents in store.parts(user_id)]
+    policy = routing.channel(who.channel)
+    belongs = Ownership(who=who, policy=policy)
+    held = store.parts(user_id, policy.scope, who.address)
+    parts = [_listed(name, documents) for name, documents in held]
     parts += [_listed(table, map(_document, raw.scan(table, belongs))) for table in TABLES]
     return chain([f'{{"channel_user": {user}'], *parts, ["}\n"])
 

@@ -6,7 +6,9 @@ An `accept` span is the parent of the turn and of the deliveries that follow fro
 from contextlib import AbstractContextManager
 
 from message_worker_client.envelope.wire import INBOUND
+from worker.domain.ids import ChannelUserId
 from worker.domain.messages import Accepted, Held
+from worker.domain.screening.consents import LedgerEntry
 from worker.observability import metrics, traces
 from worker.observability.logs import log
 
@@ -40,12 +42,21 @@ def record_accepted(accepted: Accepted) -> None:
             "worker.result": accepted.result,
         }
     )
+    if accepted.consent is not None:
+        record_consent(accepted.consent, user_id=accepted.user_id)
     if accepted.fresh:
         log.info("message.accepted", message=accepted.id, user=accepted.user_id)
     elif accepted.conflicting:
         log.warning("message.conflict", message=accepted.id, user=accepted.user_id)
     else:
         log.info("message.repeated", message=accepted.id, user=accepted.user_id)
+
+
+def record_consent(entry: LedgerEntry, *, user_id: ChannelUserId) -> None:
+    """Report that a person has opted out or in."""
+    state = "stopped" if entry.stopped else "started"
+    metrics.CONSENTS.labels(entry.source, state).inc()
+    log.info("consent.changed", user=user_id, state=state, source=entry.source)
 
 
 def record_held(held: Held) -> None:

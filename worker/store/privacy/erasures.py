@@ -14,6 +14,7 @@ from worker.domain.errors import NotFoundError
 from worker.domain.ids import ChannelUserId, TelnyxConversationId
 from worker.domain.messages import ChannelAddress
 from worker.domain.turns.records import Lease
+from worker.store.consents import address_hash
 from worker.store.database import Store
 from worker.store.locks import wait_lock
 from worker.store.rows import address_of
@@ -55,6 +56,13 @@ UPDATE erasures SET removed = removed || jsonb_build_object(
     CAST(:name AS text), coalesce(CAST(removed->>CAST(:name AS text) AS bigint), 0) + :number)
 WHERE channel_user_id = :user_id AND finished_at IS NULL
 """)
+# The hash stays, so that nobody writes to a person who has opted out and was erased.
+_KNOWN = sql("""
+SELECT count(*) FROM consents WHERE address_hash = :address_hash AND address IS NOT NULL
+""")
+_FORGET = sql("""
+UPDATE consents SET address = NULL WHERE address_hash = :address_hash AND address IS NOT NULL
+""")
 _FINISH = sql("""
 UPDATE erasures SET finished_at = service_now()
 WHERE channel_user_id = :user_id AND finished_at IS NULL RETURNING removed
@@ -62,14 +70,15 @@ WHERE channel_user_id = :user_id AND finished_at IS NULL RETURNING removed
 
 _TURNS = "(SELECT id FROM turns WHERE channel_user_id = :user_id)"
 _REPLIES = f"(SELECT id FROM replies WHERE turn_id IN {_TURNS})"
+_PIECES = f"""(SELECT p.id FROM deliveries f JOIN deliveries p ON p.id = f.id OR p.part_of = f.id
+    WHERE f.reply_id IN {_REPLIES})"""
 _ROWS: dict[str, str] = {
     "dead_letters": f"""id IN (
         SELECT l.id FROM messages m JOIN dead_letters l ON l.message_row_id = m.id
         WHERE m.channel_user_id = :user_id
         UNION ALL
-        SELECT l.id FROM deliveries d JOIN dead_letters l ON l.delivery_id = d.id
-        WHERE d.reply_id IN {_REPLIES})""",
-    "deliveries": f"reply_id IN {_REPLIES}",
+        SELECT id FROM dead_letters WHERE delivery_id IN {_PIECES})""",
+    "deliveries": f"id IN {_PIECES}",
     "replies": f"turn_id IN {_TURNS}",
     "tool_calls": f"turn_id IN {_TURNS}",
     "calls": f"turn_id IN {_TURNS}",
@@ -99,9 +108,15 @@ class ErasureStore(Store):
             raise NotFoundError("there is no such channel user")
         return address_of(row)
 
-    def count(self, user_id: ChannelUserId) -> dict[str, int]:
-        """Count the user's rows by table."""
-        return dict(self._rows(_COUNT, {"user_id": user_id})[0]._asdict())
+    def count(self, user_id: ChannelUserId, scope: str) -> dict[str, int]:
+        """Count the user's rows by table; `scope`: that of their opt-outs."""
+        known = self._rows(_KNOWN, self._hashed(user_id, scope))[0][0]
+        rows = dict(self._rows(_COUNT, {"user_id": user_id})[0]._asdict())
+        return rows | {"consent_addresses": known}
+
+    def _hashed(self, user_id: ChannelUserId, scope: str) -> dict[str, object]:
+        address = self.who(user_id).address
+        return {"address_hash": address_hash(self._database.consent_key, scope, address)}
 
     def stop(self, user_id: ChannelUserId) -> None:
         """Let nothing new start for the user, and record the request. Safe to repeat."""
@@ -131,12 +146,13 @@ class ErasureStore(Store):
 
     def note(self, user_id: ChannelUserId, name: str, number: int) -> None:
         """Add a removal elsewhere to the proof."""
-        if number:
-            self._change(_NOTE, {"user_id": user_id, "name": name, "number": number})
+        with self._statement() as connection:
+            _note(connection, user_id, name, number)
 
-    def remove(self, lease: Lease) -> dict[str, int]:
+    def remove(self, lease: Lease, scope: str) -> dict[str, int]:
         """Delete all rows of the user, finish the proof and return it. Raises `StaleLeaseError`.
 
+        Of their opt-outs (in this `scope`) only the address goes.
         Each table has a transaction of its own first: a message that arrives meanwhile waits only
         for the last one, which finds no more than the rows that were added since.
         """
@@ -144,8 +160,11 @@ class ErasureStore(Store):
             if table != "channel_users":
                 with self._alone() as connection:
                     _delete(connection, table, lease.user_id)
+        hashed = self._hashed(lease.user_id, scope)
         with self._alone() as connection:
             check_lease(connection, lease, lease_for=None, removes=True)
+            gone = connection.execute(_FORGET, hashed).rowcount
+            _note(connection, lease.user_id, "consent_addresses", gone)
             for table in _DELETE:
                 _delete(connection, table, lease.user_id)
             row = connection.execute(_FINISH, {"user_id": lease.user_id}).one()
@@ -162,5 +181,9 @@ class ErasureStore(Store):
 
 def _delete(connection: Connection, table: str, user_id: ChannelUserId) -> None:
     gone = connection.execute(_DELETE[table], {"user_id": user_id}).rowcount
-    if gone:
-        connection.execute(_NOTE, {"user_id": user_id, "name": table, "number": gone})
+    _note(connection, user_id, table, gone)
+
+
+def _note(connection: Connection, user_id: ChannelUserId, name: str, number: int) -> None:
+    if number:
+        connection.execute(_NOTE, {"user_id": user_id, "name": name, "number": number})

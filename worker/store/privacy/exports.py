@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from worker.domain.errors import NotFoundError
 from worker.domain.ids import ChannelUserId
 from worker.domain.messages import ChannelAddress
+from worker.store.consents import address_hash
 from worker.store.database import Store
 from worker.store.rows import address_of
 from worker.store.sql import Statement, sql
@@ -42,7 +43,8 @@ _PARTS = {
     opened_at, finished_at, redacted_at,
     (SELECT row_to_json(r) FROM (SELECT text, source, created_at,
         (SELECT row_to_json(d) FROM (SELECT channel, state, attempts, provider_id, provider_status,
-            created_at, finished_at FROM deliveries WHERE reply_id = replies.id) AS d) AS delivery
+            request, receipt, created_at, finished_at
+            FROM deliveries WHERE reply_id = replies.id) AS d) AS delivery
         FROM replies WHERE turn_id = t.id) AS r) AS reply,
     (SELECT coalesce(json_agg(c), '[]') FROM (SELECT intent_at, finished_at, state, reason, status,
         response_id, output, input_tokens, output_tokens FROM calls WHERE turn_id = t.id
@@ -55,6 +57,13 @@ _PARTS = {
 }
 
 
+_CONSENTS = sql("""
+SELECT t.id AS place, CAST(row_to_json(one) AS text) AS document
+FROM consents t, LATERAL (SELECT scope, stopped, source, channel, recipient, created_at) AS one
+WHERE t.address_hash = :address_hash AND t.id > :after ORDER BY t.id LIMIT :limit
+""")
+
+
 class ExportStore(Store):
     """Reads only."""
 
@@ -65,8 +74,11 @@ class ExportStore(Store):
             raise NotFoundError("there is no such channel user")
         return address_of(row), row.document
 
-    def parts(self, user_id: ChannelUserId) -> Iterator[tuple[str, Iterator[str]]]:
-        """Yield the name of each part with its JSON objects."""
-        for name, statement in _PARTS.items():
-            pages = self._pages(statement, {"user_id": user_id, "limit": _PAGE})
-            yield name, (row.document for row in pages)
+    def parts(
+        self, user_id: ChannelUserId, scope: str, address: str
+    ) -> Iterator[tuple[str, Iterator[str]]]:
+        """Yield the name of each part with its JSON objects; `scope`: that of their opt-outs."""
+        hashed = address_hash(self._database.consent_key, scope, address)
+        values = {"user_id": user_id, "address_hash": hashed, "limit": _PAGE}
+        for name, statement in (_PARTS | {"consents": _CONSENTS}).items():
+            yield name, (row.document for row in self._pages(statement, values))

@@ -38,7 +38,8 @@ WITH candidates AS (
               SELECT max(landed.id) FROM turns landed
               WHERE landed.conversation_id = c.id AND landed.landed)))
       AND NOT EXISTS (
-        SELECT FROM replies r JOIN deliveries d ON d.reply_id = r.id
+        SELECT FROM replies r JOIN deliveries f ON f.reply_id = r.id
+            JOIN deliveries d ON d.id = f.id OR d.part_of = f.id
         WHERE r.turn_id = t.id AND (d.state IN ('pending', 'sending') OR EXISTS (
             SELECT FROM dead_letters l WHERE l.delivery_id = d.id AND l.resolution IS NULL)))
       AND NOT EXISTS (
@@ -67,6 +68,10 @@ _REDACT_TURNS = sql(
     UPDATE calls c SET output = NULL FROM old WHERE c.turn_id = old.id AND c.output IS NOT NULL
 ), tools AS (
     UPDATE tool_calls c SET arguments = '', output = NULL FROM old WHERE c.turn_id = old.id
+), requests AS (
+    UPDATE deliveries d SET request = NULL
+    FROM old JOIN replies r ON r.turn_id = old.id JOIN deliveries f ON f.reply_id = r.id
+    WHERE (d.id = f.id OR d.part_of = f.id) AND d.request IS NOT NULL
 ), said AS (
     UPDATE replies r SET text = '' FROM old WHERE r.turn_id = old.id
 ), sent AS (

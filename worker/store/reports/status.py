@@ -77,6 +77,12 @@ SELECT name, greatest(extract(epoch FROM closed_until - service_now()), 0) FROM 
 _DEAD_LETTERS = sql("""
 SELECT reason, count(*) FROM dead_letters WHERE resolution IS NULL GROUP BY reason
 """)
+_OPTED_OUT = sql("""
+SELECT source, count(*) FROM consents c
+WHERE stopped AND NOT EXISTS (
+    SELECT FROM consents n WHERE n.address_hash = c.address_hash AND n.id > c.id)
+GROUP BY 1
+""")
 # These two read whole tables: for a person who asks, never for a scrape.
 _MESSAGES = sql("""
 SELECT state, count(*) AS count, count(*) FILTER (WHERE conflicts > 0) AS conflicts
@@ -106,6 +112,8 @@ class Overview:
     """Reason -> count, of those that nobody has resolved."""
     deliveries: Mapping[str, int] = field(default_factory=dict)
     """`kept`: the channel has no delivery, so the reply is in Postgres alone."""
+    opted_out: Mapping[str, int] = field(default_factory=dict)
+    """Source -> people whose newest entry in the ledger is an opt-out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,6 +182,10 @@ class StatusStore(LivingWorkers):
         """Return how many dead letters are unresolved, by reason."""
         return self._counted(_DEAD_LETTERS)
 
+    def opted_out(self) -> Mapping[str, int]:
+        """Return how many people have opted out, by source."""
+        return self._counted(_OPTED_OUT)
+
     def overview(self) -> Overview:
         """Count everything. Raises `PermanentError` if the tables do not exist."""
         work = self.in_work()
@@ -188,6 +200,7 @@ class StatusStore(LivingWorkers):
             closed_gates=self.closed_gates(),
             dead_letters=self.dead_letters(),
             deliveries=self._counted(_DELIVERIES),
+            opted_out=self.opted_out(),
         )
 
     def ages(self, workers: Iterable[LivingWorker]) -> Ages:

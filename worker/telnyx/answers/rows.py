@@ -58,8 +58,8 @@ def message_of(row: Mapping[str, object]) -> ThreadMessage:
     return ThreadMessage(
         role=role,
         text=text or "",
-        created_at=_time(row.get("created_at")),
-        sent_at=_time(row.get("sent_at")),
+        created_at=time_of(row.get("created_at")),
+        sent_at=time_of(row.get("sent_at")),
         tool_calls=tuple(_tool_calls(row.get("tool_calls"))),
         metadata=metadata if isinstance(metadata, dict) else {},
     )
@@ -98,7 +98,7 @@ def _tool_calls(value: object) -> Iterator[ToolCall]:
             yield tool_call(item.get("id"), function.get("name"), function.get("arguments"))
 
 
-def _time(value: object) -> datetime | None:
+def time_of(value: object) -> datetime | None:
     """Read ISO 8601; without an offset it counts as UTC."""
     try:
         parsed = datetime.fromisoformat(value) if isinstance(value, str) else None
@@ -135,7 +135,7 @@ def _read_once(read_page: Callable[[int, int], Answer]) -> list[ThreadMessage] |
     last_page: list[ThreadMessage] = []
     for number in range(1, _MAX_PAGES + 1):
         answer = read_page(number, PAGE_SIZE)
-        page, total = list(map(message_of, rows_of("list messages", answer))), _total(answer)
+        page, total = list(map(message_of, rows_of("list messages", answer))), total_of(answer)
         if number == 1:
             first_total = total
         if total != first_total:
@@ -150,7 +150,8 @@ def _read_once(read_page: Callable[[int, int], Answer]) -> list[ThreadMessage] |
     raise RetryableError(f"list messages: more than {_MAX_PAGES} pages")
 
 
-def _total(answer: Answer) -> int | None:
+def total_of(answer: Answer) -> int | None:
+    """Return how many rows there are on all pages; None = the answer does not say it."""
     document = read_object(answer.body)
     meta = None if document is None else document.get("meta")
     total = meta.get("total_results") if isinstance(meta, dict) else None
