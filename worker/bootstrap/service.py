@@ -11,7 +11,8 @@ from worker.bootstrap.shared import SharedParts
 from worker.channels.build import TelnyxWay, build_channels
 from worker.channels.channel import DEADLINE_S, Channel
 from worker.config.settings import Settings
-from worker.domain.routing import Routing, TelnyxDelivery
+from worker.domain.routing import Routing
+from worker.domain.ways_out import TelnyxDelivery
 from worker.handlers.background.sweeper import LocalRunner, Sweeper
 from worker.handlers.background.threads import Background
 from worker.handlers.background.watchdog import StallWatchdog

@@ -16,10 +16,11 @@ from worker.channels.sms.channel import Post, TelnyxChannel
 from worker.channels.task import TaskChannel
 from worker.channels.webhook import MAX_BODY_BYTES, WebhookChannel
 from worker.domain.errors import SettingsError
-from worker.domain.routing import (
-    ROUTE,
+from worker.domain.routing import ROUTE
+from worker.domain.ways_out import (
     Delivery,
     EntryPointDelivery,
+    MailDelivery,
     TaskDelivery,
     TelnyxDelivery,
     WebhookDelivery,
@@ -69,6 +70,8 @@ def build_channels(
                     built[name] = _entry_point(config)
                 case TelnyxDelivery():
                     built[name] = _telnyx(config, telnyx)
+                case MailDelivery():
+                    raise ValueError("this version has no driver for e-mail")  # noqa: TRY301
                 case _:
                     assert_never(config)
         except ValueError as error:

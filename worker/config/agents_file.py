@@ -15,35 +15,22 @@ from pydantic import (
     model_validator,
 )
 
+from worker.config.channels import ChannelSection, RouteSection, channel_policy
 from worker.config.sections import (
     BudgetSection,
-    DeliverySection,
     FairnessSection,
     LimitsSection,
-    ScreeningSection,
     Section,
-    TelnyxSection,
     ToolSection,
 )
-from worker.domain.deliveries import WEBHOOK_MAX_AGE_S
 from worker.domain.errors import SettingsError
 from worker.domain.fairness import Fairness
 from worker.domain.routing import (
     ROUTE,
     Agent,
-    AttachmentPolicy,
     Budget,
-    ChannelKind,
-    ChannelPolicy,
-    Delivery,
-    EntryPointDelivery,
     Routing,
-    Screening,
-    TaskDelivery,
-    TelnyxDelivery,
-    WebhookDelivery,
     hash_of,
-    implied_kind,
 )
 from worker.domain.timing import Timing
 from worker.domain.tools import ToolConfig
@@ -100,47 +87,6 @@ class AgentSection(Section):
         return {name: value for name, value in fields.items() if value is not None}
 
 
-class RouteSection(Section):
-    """`[routes.NAME]`: delivery of replies to messages whose `reply_to` is NAME."""
-
-    delivery: DeliverySection | None = None
-    delivery_max_age_s: PositiveFloat = 3600.0
-    max_unclear_deliveries: PositiveInt = 1
-
-
-class ChannelSection(RouteSection):
-    """`[channels.NAME]`: treatment of one channel."""
-
-    kind: ChannelKind | None = None
-    driver: Literal["telnyx", "telnyx_whatsapp"] | None = None
-    telnyx: TelnyxSection | None = None
-    screening: ScreeningSection = ScreeningSection()
-    ignore_case: bool = False
-    say_first: bool = False
-    agent: str | None = None
-    recipients: dict[str, str] = Field(default_factory=dict)
-    persist: bool = True
-    idle_reset_s: PositiveFloat | None = None
-    reorder_s: float = Field(default=0.2, ge=0)
-    debounce_s: float = Field(default=0.0, ge=0)
-    max_wait_s: PositiveFloat = 10.0
-    supersede: bool = False
-    max_age_s: PositiveFloat | None = None
-    expired_text: Annotated[str, Field(min_length=1)] | None = None
-    other_attachments: AttachmentPolicy = "mention"
-    max_pending: PositiveInt = 1000
-
-    @model_validator(mode="after")
-    def _one_way_out(self) -> Self:
-        if self.driver is not None and self.delivery is not None:
-            raise ValueError("with a driver there is no delivery: the driver sends the replies")
-        if self.driver is not None and self.kind not in {None, "telephone"}:
-            raise ValueError('with this driver the kind is "telephone"')
-        if self.driver is None and self.telnyx is not None:
-            raise ValueError('the section telnyx needs driver = "telnyx" or "telnyx_whatsapp"')
-        return self
-
-
 class AgentsFile(Section):
     """The whole TOML file."""
 
@@ -163,7 +109,12 @@ class AgentsFile(Section):
         cls, channels: dict[str, ChannelSection]
     ) -> dict[str, ChannelSection]:
         # The gateway has to know the channel of what comes in.
-        drivers = [one.driver for one in channels.values() if one.driver is not None]
+        # A mail comes in the same way whatever driver sends the answer.
+        drivers = [
+            "smtp" if one.driver == "telnyx_email" else one.driver
+            for one in channels.values()
+            if one.driver is not None
+        ]
         if twice := sorted({one for one in drivers if drivers.count(one) > 1}):
             raise ValueError(f"several channels have driver = {twice[0]!r}: keep one")
         return channels
@@ -201,7 +152,7 @@ def _routing(parsed: AgentsFile, folder: Path) -> Routing:
     sections = parsed.agents or {parsed.default_agent: AgentSection()}
     agents = {name: _agent(name, section, folder) for name, section in sections.items()}
     ways = {**parsed.channels, **{ROUTE + name: one for name, one in parsed.routes.items()}}
-    channels = {name: _channel(name, section, folder) for name, section in ways.items()}
+    channels = {name: channel_policy(name, section, folder) for name, section in ways.items()}
     # Checked at start: a message for a missing agent would become a dead letter.
     named = {parsed.default_agent: "default_agent"}
     for name, policy in channels.items():
@@ -261,38 +212,3 @@ def _tool(name: str, section: ToolSection, folder: Path) -> ToolConfig:
         secret_file=None if section.secret_file is None else folder / section.secret_file,
         **fields,
     )
-
-
-def _delivery(section: DeliverySection | None, folder: Path) -> Delivery | None:
-    if section is None:
-        return None
-    # The section has checked itself: the fields of one kind are set, and no others.
-    if section.entry_point is not None:
-        options = dict(section.model_extra or {})
-        return EntryPointDelivery(entry_point=section.entry_point, options=options)
-    if section.url is not None:
-        files = tuple(folder / file for file in section.secret_file)
-        fields = section.model_dump(include={"url", "secret_env", "allow_private"})
-        return WebhookDelivery(secret_file=files, **fields)
-    return TaskDelivery(**section.model_dump(include={"task", "queue"}))
-
-
-def _channel(name: str, section: RouteSection, folder: Path) -> ChannelPolicy:
-    fields = section.model_dump(exclude={"recipients", "delivery", "driver", "telnyx", "screening"})
-    delivery = _delivery(section.delivery, folder)
-    # Webhooks are retried for more than a day, so the default of the other channels is too short.
-    unset = "delivery_max_age_s" not in section.model_fields_set
-    if isinstance(delivery, WebhookDelivery) and unset:
-        fields["delivery_max_age_s"] = WEBHOOK_MAX_AGE_S
-    if isinstance(section, ChannelSection):
-        fields |= {"recipient_agents": section.recipients}
-        fields["kind"] = section.kind or implied_kind(name)
-        screening = section.screening.model_dump()
-        fields["screening"] = Screening(**screening | {"languages": tuple(screening["languages"])})
-        if section.driver is not None:
-            fields["kind"] = "telephone"
-            options = (section.telnyx or TelnyxSection()).model_dump()
-            delivery = TelnyxDelivery(whatsapp=section.driver == "telnyx_whatsapp", **options)
-        if section.ignore_case and fields["kind"] != "email":
-            raise SettingsError(f'AGENTS_FILE: channels.{name}: ignore_case needs kind = "email"')
-    return ChannelPolicy(name=name, delivery=delivery, **fields)

@@ -15,10 +15,11 @@ from uuid import UUID
 
 from worker.domain.ids import ChannelUserId, DeadLetterId, DeliveryId, TurnId
 from worker.domain.messages import ChannelAddress
-from worker.domain.routing import ChannelPolicy, WebhookDelivery
+from worker.domain.routing import ChannelPolicy
 from worker.domain.screening.consents import OPTED_OUT
 from worker.domain.states import DeliveryState
 from worker.domain.timing import backoff_s
+from worker.domain.ways_out import WebhookDelivery
 
 KEY_VALID_S = 23 * 3600.0
 """Providers remember an idempotency key for a day (Telnyx: 24 h); a retry must come earlier."""

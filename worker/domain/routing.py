@@ -5,14 +5,14 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal
 
 from worker.domain.errors import PermanentError
 from worker.domain.fairness import Fairness
 from worker.domain.screening.consents import Person, ServiceText
 from worker.domain.states import DeliveryState
 from worker.domain.tools import ToolConfig
+from worker.domain.ways_out import Delivery, TelnyxDelivery
 
 ChannelKind = Literal["telephone", "email", "other"]
 AttachmentPolicy = Literal["mention", "skip"]
@@ -106,60 +106,6 @@ def hash_of(tools: Iterable[ToolConfig]) -> str:
 def _digest(text: str) -> str:
     # 64 bits suffice to notice a change; the digest is stored with every turn.
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskDelivery:
-    """Replies go out as a Celery task of the producer."""
-
-    task: str
-    queue: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WebhookDelivery:
-    """Replies go out as signed POSTs."""
-
-    url: str
-    secret_env: tuple[str, ...] = ()
-    """Environment variables with the signing keys; several while a key is rotated."""
-    secret_file: tuple[Path, ...] = ()
-    """Files with those keys."""
-    allow_private: bool = False
-    """The URL may lead to an address that is not public, and may be http."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EntryPointDelivery:
-    """Replies go out through a third party's channel."""
-
-    entry_point: str
-    """A name in the entry point group `worker.channels`."""
-    options: Mapping[str, object] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TelnyxDelivery:
-    """Replies go out as text messages through Telnyx; the gateway takes in what people write."""
-
-    whatsapp: bool = False
-    """False = SMS and MMS."""
-    profile_id: str | None = None
-    """The messaging profile; None = that of the number."""
-    max_parts: int = 4
-    """A reply is cut, or split, at this many parts."""
-    split: bool = False
-    """A longer reply goes out in several messages instead of being cut."""
-    groups: bool = False
-    """Messages to several people are answered, too."""
-    messages_per_second: float | None = None
-    """For each number of ours, all workers together; None = no limit. So is the next one."""
-    messages_per_day: int | None = None
-    takes_key: bool = True
-    """Whether Telnyx drops a second request with the same idempotency key."""
-
-
-Delivery: TypeAlias = TaskDelivery | WebhookDelivery | EntryPointDelivery | TelnyxDelivery
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

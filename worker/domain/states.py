@@ -93,6 +93,8 @@ class ConsentSource(StrEnum):
     """A producer said so in the envelope."""
     OPERATOR = "operator"
     IMPORT = "import"
+    BOUNCE = "bounce"
+    """A mail to them came back for good."""
 
 
 class DeadLetterKind(StrEnum):

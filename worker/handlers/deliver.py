@@ -19,15 +19,10 @@ from worker.domain.deliveries import (
 from worker.domain.errors import StaleLeaseError, named
 from worker.domain.ids import ChannelUserId
 from worker.domain.results import attempt_result
-from worker.domain.routing import (
-    ChannelPolicy,
-    Routing,
-    TaskDelivery,
-    TelnyxDelivery,
-    WebhookDelivery,
-)
+from worker.domain.routing import ChannelPolicy, Routing
 from worker.domain.screening.consents import LedgerEntry
 from worker.domain.states import ConsentSource, DeliveryState
+from worker.domain.ways_out import TaskDelivery, TelnyxDelivery, WebhookDelivery
 from worker.handlers.telemetry.deliveries import (
     deliver_span,
     record_delivered,

@@ -18,8 +18,8 @@ from worker.channels.build import build_channels
 from worker.domain.deliveries import OutgoingReply, Sent
 from worker.domain.ids import ChannelUserId, DeliveryId
 from worker.domain.messages import ChannelAddress
-from worker.domain.routing import WebhookDelivery
 from worker.domain.tools import ToolConfig, ToolRequest
+from worker.domain.ways_out import WebhookDelivery
 from worker.net.proxy import proxy_for
 from worker.telnyx.client import TelnyxClient
 from worker.tools.build import build_tools

@@ -6,7 +6,8 @@ import pytest
 
 from worker.config.agents_file import load_agents
 from worker.domain.errors import SettingsError
-from worker.domain.routing import ChannelPolicy, Screening, TelnyxDelivery
+from worker.domain.routing import ChannelPolicy, Screening
+from worker.domain.ways_out import MailDelivery, TelnyxDelivery
 
 
 def channel(tmp_path: Path, text: str, name: str = "sms") -> ChannelPolicy:
@@ -39,6 +40,20 @@ def test_its_options(tmp_path: Path) -> None:
     assert policy.screening.languages == ("de", "fr")
 
 
+def test_a_driver_of_e_mail(tmp_path: Path) -> None:
+    text = """
+        [channels.email]
+        driver = "smtp"
+        [channels.email.mail]
+        addresses = "Help@Acme.example"
+        forms = ["wordpress@acme.example"]
+    """
+    policy = channel(tmp_path, text, "email")
+    forms = ("wordpress@acme.example",)
+    assert policy.delivery == MailDelivery(addresses=("help@acme.example",), forms=forms)
+    assert policy.kind == "email"
+
+
 DRIVER = '[channels.sms]\ndriver = "telnyx"\n'
 
 
@@ -49,6 +64,9 @@ DRIVER = '[channels.sms]\ndriver = "telnyx"\n'
         (f'{DRIVER}kind = "email"', 'the kind is "telephone"'),
         ("[channels.sms.telnyx]\nsplit = true", "needs driver"),
         (f'{DRIVER}[channels.two]\ndriver = "telnyx"', "several channels have driver = 'telnyx'"),
+        ('[channels.email]\ndriver = "smtp"', "give the section mail"),
+        ('[channels.email.mail]\naddresses = "a@b.c"', 'needs driver = "smtp" or "telnyx_email"'),
+        (f'{DRIVER}[channels.sms.mail]\naddresses = "a@b.c"', "has another section of options"),
         (f"{DRIVER}[channels.sms.telnyx]\nmax_parts = 11", "telnyx.max_parts"),
         (f'{DRIVER}[channels.sms.screening]\nlanguages = ["German"]', "screening.languages"),
     ],

@@ -17,9 +17,9 @@ from worker.domain.deliveries import (
 )
 from worker.domain.ids import ChannelUserId, DeliveryId
 from worker.domain.messages import ChannelAddress
-from worker.domain.routing import TelnyxDelivery
 from worker.domain.sms.answers import SendAnswer
 from worker.domain.turns.calls import Fault
+from worker.domain.ways_out import TelnyxDelivery
 from worker.net.answer import IncompleteAnswerError
 from worker.net.window import CallWindow
 

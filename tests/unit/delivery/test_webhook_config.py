@@ -15,7 +15,7 @@ from worker.channels.webhook import WebhookChannel
 from worker.config.agents_file import load_agents
 from worker.domain.deliveries import WEBHOOK_MAX_AGE_S
 from worker.domain.errors import SettingsError
-from worker.domain.routing import EntryPointDelivery, TaskDelivery, WebhookDelivery
+from worker.domain.ways_out import EntryPointDelivery, TaskDelivery, WebhookDelivery
 
 SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
 OTHER = "whsec_" + base64.b64encode(bytes(32)).decode()

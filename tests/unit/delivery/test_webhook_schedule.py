@@ -20,7 +20,8 @@ from worker.domain.deliveries import (
 )
 from worker.domain.ids import ChannelUserId, DeliveryId
 from worker.domain.messages import ChannelAddress
-from worker.domain.routing import ChannelPolicy, WebhookDelivery
+from worker.domain.routing import ChannelPolicy
+from worker.domain.ways_out import WebhookDelivery
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 WEBHOOK = WebhookDelivery(url="https://crm.example/in")

@@ -17,21 +17,15 @@ from tests.support import screening_page
 from tests.support.databases import ROOT
 from tests.support.pages import DOCS_PAGES, PAGES, blocks_of, fences, name_of
 from worker.cli.app import app as command_line
-from worker.config.agents_file import (
-    AgentSection,
-    AgentsFile,
+from worker.config.agents_file import AgentSection, AgentsFile, load_agents
+from worker.config.channels import (
     ChannelSection,
-    load_agents,
-)
-from worker.config.sections import (
-    BudgetSection,
     DeliverySection,
-    FairnessSection,
-    LimitsSection,
+    MailSection,
     ScreeningSection,
     TelnyxSection,
-    ToolSection,
 )
+from worker.config.sections import BudgetSection, FairnessSection, LimitsSection, ToolSection
 from worker.config.settings import Settings
 from worker.domain.reasons import DeadLetterReason
 from worker.domain.timing import Timing
@@ -164,6 +158,7 @@ def spelled(default: object) -> str:
         ("### `[channels.NAME]`", ChannelSection),
         ("### `[channels.NAME.delivery]`", DeliverySection),
         ("### `[channels.NAME.telnyx]`", TelnyxSection),
+        ("### `[channels.NAME.mail]`", MailSection),
         ("### `[channels.NAME.screening]`", ScreeningSection),
         ("### `[tools.NAME]`", ToolSection),
         ("### `[limits]`", LimitsSection),

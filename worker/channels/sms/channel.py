@@ -26,9 +26,9 @@ from worker.domain.deliveries import (
     Sent,
     Unclear,
 )
-from worker.domain.routing import TelnyxDelivery
 from worker.domain.sms.answers import SendAnswer
 from worker.domain.turns.calls import Fault
+from worker.domain.ways_out import TelnyxDelivery
 from worker.net.answer import IncompleteAnswerError
 from worker.net.window import CallWindow
 

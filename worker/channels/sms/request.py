@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from uuid import UUID, uuid5
 
 from worker.domain.messages import ChannelAddress
-from worker.domain.routing import TelnyxDelivery
 from worker.domain.sms.text import cut, prepare, split, within_parts
+from worker.domain.ways_out import TelnyxDelivery
 
 SMS_PATH = "/messages"
 WHATSAPP_PATH = "/messages/whatsapp"

@@ -92,8 +92,8 @@ def _requests(
 ) -> Iterator[dict[str, Any]]:
     """Yield path, body and parts of each message that sends the text."""
     from worker.channels.sms.request import SMS_PATH, WHATSAPP_PATH, pieces_of
-    from worker.domain.routing import TelnyxDelivery
     from worker.domain.sms.segments import segments
+    from worker.domain.ways_out import TelnyxDelivery
 
     options = routing.delivery_policy(message.who.channel, message.reply_to).delivery
     if not isinstance(options, TelnyxDelivery):

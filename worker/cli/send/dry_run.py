@@ -15,11 +15,11 @@ from worker.cli.text import print_json
 from worker.config.agents_file import load_agents
 from worker.config.settings import settings_for
 from worker.domain.messages import NewMessage
-from worker.domain.routing import (
-    ROUTE,
+from worker.domain.routing import ROUTE, Routing
+from worker.domain.ways_out import (
     Delivery,
     EntryPointDelivery,
-    Routing,
+    MailDelivery,
     TaskDelivery,
     TelnyxDelivery,
     WebhookDelivery,
@@ -150,5 +150,7 @@ def delivery_of(delivery: Delivery | None) -> str:
             return f"webhook to {urlsplit(delivery.url).hostname}"
         case EntryPointDelivery():
             return f"entry point {delivery.entry_point}"
+        case MailDelivery():
+            return "e-mail by Telnyx" if delivery.telnyx else "e-mail by SMTP"
         case TelnyxDelivery():
             return "WhatsApp message of Telnyx" if delivery.whatsapp else "text message of Telnyx"

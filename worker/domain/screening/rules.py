@@ -4,13 +4,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from worker.domain.routing import ChannelPolicy, Screening, TelnyxDelivery
+from worker.domain.routing import ChannelPolicy, Screening
 from worker.domain.screening import machines
 from worker.domain.screening.folding import Folded
 from worker.domain.screening.keywords import is_stop_emoji, words_of
 from worker.domain.screening.revocations import is_revocation
 from worker.domain.screening.verdict import ConsentChange, Verdict
 from worker.domain.states import ConsentSource
+from worker.domain.ways_out import TelnyxDelivery
 
 STOP_TEXT: Final = (
     "You have opted out and will get no more messages from us. Reply START to get them again."
