@@ -279,7 +279,12 @@ IN_LINE = replace(user(WAITING, due_at=at(-5)), calls_until=at(0.5))
         (
             message(WAITING, state=MessageState.SKIPPED, outcome="opt_out"),
             MessageStatus.SKIPPED,
-            "the signal opt_out",
+            "recognised as opt_out",
+        ),
+        (
+            message(delivered(), state=MessageState.SKIPPED, outcome="help"),
+            MessageStatus.SKIPPED,
+            "recognised as help; a configured text was sent",
         ),
         (
             message(WAITING, state=MessageState.SKIPPED, outcome="opted_out"),

@@ -110,8 +110,11 @@ def ended(history: MessageHistory) -> Explanation:
             status, since = MessageStatus.HUMAN, message.finished_at
             what = "a person had taken over: it was left to them, and the model did not answer"
         case MessageState.SKIPPED:
-            why = _SKIPPED.get(message.outcome or "", f"it has the signal {message.outcome}")
-            what, since = f"not answered: {why}", message.finished_at
+            seen = f"it was recognised as {message.outcome}"
+            what = f"not answered: {_SKIPPED.get(message.outcome or '', seen)}"
+            if history.reply is not None:
+                what += "; a configured text was sent"
+            since = message.finished_at
             if message.outcome != OPTED_OUT:
                 return Explanation(MessageStatus.SKIPPED, what, since=since)
             show = _CONSENT.format(user=history.user.id)
