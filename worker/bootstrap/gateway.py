@@ -13,7 +13,7 @@ from worker.bootstrap.agents import CurrentAgents
 from worker.bootstrap.events import build_take_event
 from worker.bootstrap.telnyx import build_telnyx
 from worker.config.settings import Settings
-from worker.domain.errors import BrokerAwayError, DatabaseAwayError, SettingsError, WorkerError
+from worker.domain.errors import SettingsError, WorkerError
 from worker.gateway.app import build_app
 from worker.gateway.callers import Callers
 from worker.gateway.messages import Messages
@@ -80,9 +80,13 @@ def build_gateway(settings: Settings) -> Gateway:
             link=f"{settings.public_url or ''}/messages",
         )
     )
+    checks = {
+        "postgres": StatusStore(database).revision,
+        "broker": lambda: waiting_entries(settings.broker_url, [INBOUND]),
+    }
     webhooks = TelnyxWebhooks(keys=keys, take=take, storage=storage)
     return Gateway(
-        app=build_app(webhooks, messages, lambda: _away(StatusStore(database), settings)),
+        app=build_app(webhooks, messages, checks),
         reload_agents=agents.reload,
         start_telemetry=metrics.start,
         close=stack.close,
@@ -120,18 +124,3 @@ def _broker(url: str) -> BrokerClient:
     # It consumes nothing: the other two do not matter.
     app.conf.update(celery_settings(url, concurrency=1, longest_task_s=0.0))
     return BrokerClient(app, url=url)
-
-
-def _away(status: StatusStore, settings: Settings) -> list[str]:
-    """Return the servers that do not answer; the second is asked only if the first does not."""
-    try:
-        status.revision()
-    except DatabaseAwayError:
-        pass
-    else:
-        return []
-    try:
-        waiting_entries(settings.broker_url, [INBOUND])
-    except BrokerAwayError:
-        return ["postgres", "broker"]
-    return ["postgres"]

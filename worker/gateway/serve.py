@@ -35,7 +35,12 @@ def serve(app: Starlette, listening: socket.socket) -> None:
         timeout_graceful_shutdown=_STOP_S,
         timeout_keep_alive=_IDLE_S,
     )
-    # uvicorn raises the signal again when it has stopped; then it has done its work.
+    server = uvicorn.Server(config)
+
+    def stop(*_: object) -> None:
+        server.should_exit = True
+
+    # Until uvicorn has its own; it raises the signal again when it has stopped.
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
-    uvicorn.Server(config).run(sockets=[listening])
+        signal.signal(number, stop)
+    server.run(sockets=[listening])

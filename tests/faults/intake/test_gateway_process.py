@@ -91,7 +91,7 @@ def test_two_share_a_port_and_each_answers_what_it_has_before_it_ends(ground: Gr
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_what_got_200_while_postgres_was_killed_is_answered_once(
+def test_what_got_200_while_postgres_and_a_gateway_were_killed_is_answered_once(
     ground: Ground, postgres_server: EmbeddedPostgres
 ) -> None:
     numbers = range(2000)
@@ -102,27 +102,31 @@ def test_what_got_200_while_postgres_was_killed_is_answered_once(
         for number, sender in zip(numbers, senders, strict=True)
     ]
     ground.fleet.start(1)
-    gateway = GatewayProcess.beside(ground.fleet)
+    gateways = [GatewayProcess.beside(ground.fleet, name=f"gateway-{one}") for one in (1, 2)]
     away = threading.Lock()
     killed: list[int] = []
 
-    def kill_at_500(answered: int) -> None:
+    def kill_one_after_the_other(answered: int) -> None:
         if answered >= 500 and not killed and away.acquire(blocking=False):
             killed.append(answered)
             postgres_server.kill()
+        if answered >= 1000:
+            gateways[0].kill()
         if answered >= 1500 and not postgres_server.is_running and away.locked():
             away.release()
             postgres_server.restart()
 
     try:
-        done = deliver([gateway.port], bodies, after=kill_at_500)
+        ports = [gateway.port for gateway in gateways]
+        done = deliver(ports, bodies, after=kill_one_after_the_other)
     finally:
         if not postgres_server.is_running:
             postgres_server.restart()
-        gateway.kill()
+        for gateway in gateways:
+            gateway.kill()
     assert killed
     assert done == set(numbers)
-    assert "gateway.commit_failed" in gateway.output()
+    assert all("gateway.commit_failed" in gateway.output() for gateway in gateways)
     with closing(Database(ground.fleet.database_url)) as ground.database:
         all_are_answered_once(ground, senders)
 

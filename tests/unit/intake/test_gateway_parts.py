@@ -1,4 +1,4 @@
-"""How the gateway stores: in groups, each work with an end of its own, within Telnyx's patience."""
+"""The gateway's parts alone: groups of commits, Telnyx's patience, bodies, health."""
 
 import asyncio
 import threading
@@ -11,7 +11,7 @@ import pytest
 from starlette.requests import Request
 
 from worker.domain.errors import BrokerAwayError, DatabaseAwayError, PermanentError
-from worker.gateway import body, storage
+from worker.gateway import body, health, storage
 from worker.gateway.body import RefusedError
 from worker.gateway.storage import Storage, Task
 from worker.handlers.intake.take_event import InboxEntry, Work
@@ -132,3 +132,24 @@ def test_a_body_that_trickles_is_given_up(monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.raises(RefusedError) as refused:
         asyncio.run(body.read_body(request, limit=1000))
     assert refused.value.status == 408
+
+
+def test_a_server_that_hangs_counts_as_away_and_takes_one_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(health, "ANSWER_S", 0.05)
+    goes_on, begun = threading.Event(), list[float]()
+
+    def hang() -> None:
+        begun.append(time.monotonic())
+        goes_on.wait(5)
+
+    async def probe_thrice() -> list[bytes]:
+        ready = health.Ready({"postgres": hang, "broker": lambda: None})
+        request = Request({"type": "http"})
+        answers = [await ready.answer(request) for _ in range(3)]
+        goes_on.set()
+        return [bytes(answer.body) for answer in answers]
+
+    assert asyncio.run(probe_thrice()) == [b'{"ready":true,"away":["postgres"]}'] * 3
+    assert len(begun) == 1
