@@ -14,7 +14,8 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from worker.cli.errors import CommandError
-from worker.domain.routing import Routing, TelnyxDelivery
+from worker.domain.routing import Routing
+from worker.domain.ways_out import TelnyxDelivery
 from worker.net.child_process import ChildProcess
 
 PORT: Final = 8080

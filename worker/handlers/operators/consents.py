@@ -9,9 +9,10 @@ from typing import Final
 
 from message_worker_client.envelope import EnvelopeError
 from worker.domain.errors import PermanentError
-from worker.domain.routing import ChannelPolicy, Routing, TelnyxDelivery
+from worker.domain.routing import ChannelPolicy, Routing
 from worker.domain.screening.consents import LedgerEntry, Person
 from worker.domain.states import ConsentSource
+from worker.domain.ways_out import TelnyxDelivery
 from worker.handlers.intake.route import address_in
 from worker.store.consents import Turned
 from worker.store.operators.consents import ConsentStore
