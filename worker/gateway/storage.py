@@ -56,9 +56,11 @@ class Storage:
 
     async def store(self, work: Work, task: Task) -> None:
         """Return once it is certainly stored. Raises `RefusedError`: it may be sent again."""
+        loop = asyncio.get_running_loop()
+        committed = self._committed(work)
+        patience = loop.call_later(COMMIT_S, _give_up, committed)
         try:
-            async with asyncio.timeout(COMMIT_S):
-                await self._committed(work)
+            await committed
         except Exception as error:  # noqa: BLE001 - whatever it is, the message must not get lost
             if not self._is_away:
                 log.warning("gateway.commit_failed", error=named(error))
@@ -66,7 +68,8 @@ class Storage:
         else:
             self._is_away = False
             return
-        loop = asyncio.get_running_loop()
+        finally:
+            patience.cancel()
         arguments = (task.name, INBOUND, task.id, task.kwargs)
         try:
             await loop.run_in_executor(self._publishers, self._publish, *arguments)
@@ -115,3 +118,8 @@ class Storage:
                 return [error]
             return [self._errors_of([work])[0] for work in works]
         return [None] * len(works)
+
+
+def _give_up(committed: asyncio.Future[None]) -> None:
+    if not committed.done():
+        committed.set_exception(TimeoutError())
