@@ -13,6 +13,7 @@ from worker.cli.doctor import check_broker as broker
 from worker.cli.doctor import check_celery as celery
 from worker.cli.doctor import check_dialect as dialect
 from worker.cli.doctor import check_flower as flower
+from worker.cli.doctor import check_messaging as messaging
 from worker.cli.doctor import check_postgres as postgres
 from worker.cli.doctor import check_settings as settings
 from worker.cli.doctor import check_telnyx as telnyx
@@ -70,10 +71,22 @@ CHECKS: Final = (
 )
 
 
+_PROFILE: Final = "messaging profile"
+# If a channel has the driver of SMS.
+MESSAGING: Final = (
+    Check("telnyx", _PROFILE, messaging.profile, needs=(_KEY, _AGENTS)),
+    Check("telnyx", "webhooks' key", messaging.public_key, needs=(_KEY,)),
+    Check("telnyx", "numbers", messaging.numbers, needs=(_KEY, _AGENTS)),
+    Check("telnyx", "opt-out keywords", messaging.keywords, needs=(_KEY, _AGENTS)),
+    Check("telnyx", "10DLC campaign", messaging.campaign, needs=("numbers",)),
+)
+
+
 def diagnose(setup: Setup, *, telnyx_writes: bool) -> Iterator[Finding]:
     """Yield every line as soon as it is known."""
     found: dict[str, Level] = {}
-    for line in examine(CHECKS, setup):
+    texts = MESSAGING if messaging.channel_of(setup) else ()
+    for line in examine((*CHECKS, *texts), setup):
         found[line.name] = line.level
         yield line
     if not telnyx_writes:
