@@ -87,6 +87,12 @@ def test_a_long_reply_is_cut_or_split(tmp_path: Path) -> None:
     assert len({one["body"] for one in pieces}) == 2
 
 
+def test_a_short_code_sends_ascii(tmp_path: Path) -> None:
+    asked = webhook("hi", to=[{"phone_number": "55555"}])
+    (request,) = facts(tmp_path, asked, "--reply", "[Yes]")["requests"]
+    assert (request["encoding"], request["parts"]) == ("ASCII-7", 1)
+
+
 def test_a_whatsapp_message_is_answered_on_its_channel(tmp_path: Path) -> None:
     body = {"type": "text", "text": {"body": "hi"}}
     document = webhook("", type="WHATSAPP", to=OURS, body=body)
