@@ -8,6 +8,7 @@ import pytest
 from tests.support import oracle
 from tests.support.fleet import Ground, agents_file, fresh_ground
 from tests.support.tcp_proxy import Mode, TcpProxy, postgres_socket
+from tests.support.telnyx_events import event, inbound
 from worker.sandbox.postgres import EmbeddedPostgres
 from worker.sandbox.redis import EmbeddedRedis
 from worker.sandbox.simulator import Match
@@ -49,6 +50,15 @@ def ground(shared_ground: Ground) -> Ground:
     shared_ground.simulator.clear_faults()
     shared_ground.simulator.reconfigure(latency_s=0.0)
     return shared_ground
+
+
+def test_an_event_that_the_gateway_queued_is_taken_and_answered(ground: Ground) -> None:
+    ground.at_least(1)
+    sender = "+13125550777"
+    kwargs = {"event": event("message.received", inbound(**{"from": sender})), "key": None}
+    ground.fleet.producer.send_task("channels.event", kwargs=kwargs, queue="inbound")
+    ground.wait_until_final(sender, messages=1)
+    assert ground.outcomes(sender) == ["answered"]
 
 
 def test_the_call_of_a_killed_worker_is_adopted_by_another(ground: Ground) -> None:

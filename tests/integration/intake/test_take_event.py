@@ -1,5 +1,6 @@
 """Events of Telnyx, from their document to what is stored."""
 
+import base64
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -121,12 +122,15 @@ def test_an_echo_leaves_an_operators_pause_as_it_is(world: World) -> None:
     assert world.database.value("SELECT pause_reason FROM channel_users") is None
 
 
-def test_an_event_that_an_older_worker_set_aside_is_replayed(world: World) -> None:
+@pytest.mark.parametrize("whole", [True, False])
+def test_an_event_that_an_older_worker_set_aside_is_replayed(world: World, whole: bool) -> None:
     mike = world.worker()
-    call = [[], {"event": event("message.received", inbound()), "key": None}, {}]
+    call = json.dumps([[], {"event": event("message.received", inbound()), "key": None}, {}])
+    body = base64.b64encode(call.encode()).decode()
+    entry = {"body": body, "properties": {"body_encoding": "base64"}}
     mike.service.dead_letters.keep(
         reason=DeadLetterReason.UNKNOWN_TASK,
-        raw=json.dumps(call).encode(),
+        raw=(json.dumps(entry) if whole else call).encode(),
         detail="no task of that name",
         queue="inbound",
         sender=Sender(),
