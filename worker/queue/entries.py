@@ -1,6 +1,6 @@
 """Finds and removes entries on the queues, and those that workers have taken."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 from redis import Redis
@@ -9,24 +9,29 @@ from worker.domain.errors import RetryableError
 from worker.queue.broker import QUEUES, UNACKED
 from worker.queue.gate.entry import Oversized
 from worker.queue.gate.redis_reader import MAX_VALUE_BYTES, bounded
+from worker.queue.misplaced import MARK
 from worker.queue.waiting import PRIORITIES
 
 _INDEX: Final = "unacked_index"
 """kombu's sorted set beside the hash: when each entry was taken."""
-_LISTS: Final = tuple(queue + priority for queue in QUEUES for priority in PRIORITIES)
 _PAGE: Final = 16
 """Entries at a time: each may have three megabytes."""
 
 
 class QueueEntries:
-    """Entries that wait on the queues, and entries that workers have taken and not acknowledged."""
+    """Entries that wait on the queues, and entries that workers have taken and not acknowledged.
 
-    def __init__(self, redis: Redis, *, prefix: str = "") -> None:
+    `misplaced`: returns the other queues on which messages wait; it may raise `RetryableError`.
+    """
+
+    def __init__(
+        self, redis: Redis, *, prefix: str = "", misplaced: Callable[[], Iterable[str]] = tuple
+    ) -> None:
         pool = redis.connection_pool
         # Of an entry larger than any message, the head comes.
         pool.connection_class = bounded(pool.connection_class)
         self._redis: Any = redis  # its types know an entry only as text
-        self._lists = [prefix + name for name in _LISTS]
+        self._prefix, self._misplaced = prefix, misplaced
         self._unacked, self._index = prefix + UNACKED, prefix + _INDEX
 
     def remove(self, belongs: Callable[[bytes], bool], *, dry_run: bool = False) -> int:
@@ -34,7 +39,16 @@ class QueueEntries:
 
         Raises `RetryableError` if one of them is larger than any message: only a worker can.
         """
-        return sum(self._remove(name, belongs, dry_run=dry_run) for name in self._lists)
+
+        def is_message(entry: bytes) -> bool:
+            return MARK.encode() in entry and belongs(entry)
+
+        def remove(queue: str, which: Callable[[bytes], bool]) -> int:
+            names = [self._prefix + queue + priority for priority in PRIORITIES]
+            return sum(self._remove(name, which, dry_run=dry_run) for name in names)
+
+        removed = sum(remove(queue, belongs) for queue in QUEUES)
+        return removed + sum(remove(queue, is_message) for queue in self._misplaced())
 
     def _remove(self, name: str, belongs: Callable[[bytes], bool], *, dry_run: bool) -> int:
         start = removed = 0

@@ -21,6 +21,8 @@ _DEFAULT: Final = "celery"
 """Where Celery sends a task without a queue."""
 _BINDINGS: Final = "_kombu.binding.*"
 _SEPARATOR: Final = "\x06\x16"
+MARK: Final = f'"task": "{RECEIVE}"'
+"""In the bytes of every message's entry, as Celery writes them."""
 _MOST_QUEUES: Final = 100
 _SCAN_S: Final = 1.0
 """Redis has no index of keys: one that holds millions of others is looked through in part."""
@@ -55,8 +57,7 @@ def misplaced_entries(url: str) -> Mapping[str, int]:
 
 
 def _count(count: Any, queue: str) -> int:  # noqa: ANN401 - redis-py's script
-    marks = f'"task": "{RECEIVE}"'
-    return sum(int(count(keys=[queue + priority], args=[marks])) for priority in PRIORITIES)
+    return sum(int(count(keys=[queue + priority], args=[MARK])) for priority in PRIORITIES)
 
 
 def _queues(client: Redis, prefix: str) -> set[str]:

@@ -523,6 +523,20 @@ def test_many_entries_of_one_user_go_page_by_page_and_no_other_with_them(world: 
         assert redis.llen("inbound") == 3 * _PAGE
 
 
+def test_messages_on_a_queue_that_no_worker_takes_are_erased_and_other_tasks_there_stay(
+    world: World,
+) -> None:
+    world.worker().receive(world.envelope("hello"))
+    with Redis.from_url(world.broker_url) as redis:
+        for who in (USER, OTHER):
+            for task in ("messages.receive", "shop.order"):
+                redis.lpush("celery", json.dumps({"headers": {"task": task}, "of": who}))
+        assert told(world, "erase", WHO, "--yes")["removed"]["queue_entries"] == 1
+        left = [json.loads(one) for one in redis.lrange("celery", 0, -1)]
+        of_theirs = [one["headers"]["task"] for one in left if one["of"] == USER]
+        assert (len(left), of_theirs) == (3, ["shop.order"])
+
+
 def test_a_large_entry_is_never_in_memory_and_left_to_the_workers(world: World) -> None:
     mike = world.worker()
     accepted = mike.receive(world.envelope("hello"))

@@ -102,6 +102,7 @@ def queue_entries(broker_url: str) -> "Iterator[QueueEntries | None]":
     from worker.cli.send.producer import broker_is_away
     from worker.queue.broker import QUEUES, is_amqp
     from worker.queue.entries import QueueEntries
+    from worker.queue.misplaced import misplaced_entries
     from worker.queue.waiting import waiting_entries
 
     if is_amqp(broker_url):
@@ -118,7 +119,11 @@ def queue_entries(broker_url: str) -> "Iterator[QueueEntries | None]":
         return
     try:
         with redis_client(broker_url, timeout_s=_PATIENCE_S, connect_timeout_s=3) as redis:
-            yield QueueEntries(redis, prefix=read_broker_url(broker_url).prefix)
+            yield QueueEntries(
+                redis,
+                prefix=read_broker_url(broker_url).prefix,
+                misplaced=lambda: misplaced_entries(broker_url),
+            )
     except RedisError as error:  # not OSError: that may be the caller's, whose stdout is closed
         raise broker_is_away(error, broker_url) from error
 
