@@ -142,7 +142,9 @@ def load_agents(path: Path | None) -> tuple[Routing, Timing]:
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in fault["loc"])
-        raise SettingsError(f"AGENTS_FILE: {path}: {place}: {fault['msg']}") from None
+        typo = fault["type"] == "extra_forbidden"
+        fix = "no such key: is it a typo?" if typo else fault["msg"].removeprefix("Value error, ")
+        raise SettingsError(f"AGENTS_FILE: {path}: {place}: {fix}") from None
     if unknown := sorted(parsed.timing.keys() - Timing.__dataclass_fields__.keys()):
         raise SettingsError(f"AGENTS_FILE: {path}: timing: unknown {unknown}")
     return _routing(parsed, path.parent), Timing(**parsed.timing)  # type: ignore[arg-type]
@@ -163,8 +165,8 @@ def _routing(parsed: AgentsFile, folder: Path) -> Routing:
             raise SettingsError(f"AGENTS_FILE: {place}: there is no [agents.{agent}]")
     tools = {name: _tool(name, section, folder) for name, section in parsed.tools.items()}
     for name, one in agents.items():
-        if unknown := sorted(set(one.tools) - tools.keys()):
-            raise SettingsError(f"AGENTS_FILE: agents.{name}.tools: there is no {unknown}")
+        if gone := sorted(set(one.tools) - tools.keys()):
+            raise SettingsError(f"AGENTS_FILE: agents.{name}.tools: there is no [tools.{gone[0]}]")
         tools_hash = hash_of(tools[tool] for tool in one.tools)
         agents[name] = replace(one, tools_hash=tools_hash)
     return Routing(

@@ -23,7 +23,7 @@ from celery import bootsteps, signals
 from celery.worker import state
 
 from message_worker_client.envelope.wire import INBOUND, RECEIVE
-from worker.domain.errors import RetryableError, SettingsError
+from worker.domain.errors import PermanentError, RetryableError, SettingsError
 from worker.domain.fairness import Share
 from worker.domain.ids import ChannelUserId
 from worker.domain.results import NOTHING, WAITING
@@ -41,6 +41,8 @@ then release the interpreter by waiting.
 _PREFORK = {"prefork", "-Pprefork", "--pool=prefork"}
 POSTGRES_PAUSE_S = 1.0
 """Pause between two attempts to start while Postgres is away."""
+_OTHER_TABLES = {"42P01", "42703"}
+"""SQLSTATE of a table and of a column that migrations have not made."""
 
 
 class RunService(bootsteps.StartStopStep):
@@ -61,34 +63,43 @@ class RunService(bootsteps.StartStopStep):
             )
         try:
             worker.app.use_threads(worker.concurrency)
+            # Here and not in `start`, whose errors Celery logs with a traceback.
+            self._service = worker.app.service
         except SettingsError as error:
             raise SystemExit(f"worker: {error}") from None
 
     def start(self, worker: Any) -> None:
-        """Commit the first heartbeat, waiting for Postgres if it is away; start the threads."""
+        """Commit the first heartbeat, waiting for Postgres if it is away; start the threads.
+
+        Raises `SystemExit`, with one line, if Postgres refuses it.
+        """
         # Celery's handler of this signal prints local variables, which may hold message texts.
         faulthandler.register(signal.SIGUSR1)
-        on_sighup(worker.app.service.reload_agents)
+        on_sighup(self._service.reload_agents)
         sys.setswitchinterval(SWITCH_S)
         worker.app.threads = worker.pool.executor
         worker.app.pool_threads = worker.pool.limit
         while True:
             state.maybe_shutdown()
             try:
-                worker.app.service.background.start()
+                self._service.background.start()
             except RetryableError as error:
-                log.warning("worker.waits_for_postgres", error=str(error))
+                fix = "is it running, and is DATABASE_URL right? `worker doctor` shows more"
+                log.warning("worker.waits_for_postgres", error=str(error), fix=fix)
                 time.sleep(POSTGRES_PAUSE_S)
+            except PermanentError as error:
+                command = "migrate" if error.code in _OTHER_TABLES else "doctor"
+                raise SystemExit(f"worker: {error}: run `worker {command}`") from None
             else:
                 break
-        worker.app.service.start_telemetry()
+        self._service.start_telemetry()
 
     def stop(self, worker: Any) -> None:
         """Stop the threads once no task runs any more."""
         # Celery stops the pool, too, but only after this step: tasks would still need the service.
         worker.pool.stop()
-        worker.app.service.background.stop()
-        worker.app.service.close()
+        self._service.background.stop()
+        self._service.close()
 
 
 def on_sighup(act: Callable[[], None]) -> None:

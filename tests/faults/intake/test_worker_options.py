@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -37,20 +38,35 @@ def test_concurrency_of_the_command_line_is_followed_by_the_slots(
         assert ground.database.value(MOST_AT_ONCE) == 2
 
 
-@pytest.mark.parametrize("options", [("-P", "prefork"), ("-c", "16")])
-def test_options_that_cannot_be_followed_end_the_worker_in_one_line(
-    options: tuple[str, ...],
-) -> None:
-    done = subprocess.run(
+def start(*options: str, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
         [sys.executable, "-W", "ignore", "-m", "celery", "-A", "worker", "worker", *options],
-        env=bare_env(**GIVEN, **OTHERS),
+        env=bare_env(**GIVEN, **OTHERS, **env),
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+@pytest.mark.parametrize("options", [("-P", "prefork"), ("-c", "16")])
+def test_options_that_cannot_be_followed_end_the_worker_in_one_line(
+    options: tuple[str, ...],
+) -> None:
+    done = start(*options)
     assert done.returncode == 1
     assert done.stderr.startswith(("worker: it runs on threads", "worker: -c 16: give a number"))
     assert done.stderr.count("\n") == 1
+
+
+def test_an_agents_file_that_only_the_start_finds_wrong_ends_the_worker_in_one_line(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "agents.toml"
+    file.write_text("[channels.web.delivery]\nurl = 'https://x.example/'\nsecret_env = 'NO_KEY'\n")
+    done = start(AGENTS_FILE=str(file))
+    place = "AGENTS_FILE: channels.web.delivery: secret_env"
+    assert done.stderr == f"worker: {place}: NO_KEY is not set: set it\n"
+    assert done.returncode == 1
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,9 @@ from tests.support.processes import eventually, open_folder
 from tests.support.tls_front import Certificate, make_certificate, tls_front
 from worker.channels.live import LiveReplies, LiveReply
 from worker.cli.doctor import check_broker
+from worker.cli.errors import CommandError
 from worker.cli.operators.commands import queue_entries
+from worker.cli.send.producer import producer
 from worker.domain.reports.finding import Level
 from worker.queue.broker import INBOUND, QUEUES
 from worker.queue.broker_client import BrokerClient
@@ -212,6 +214,24 @@ def test_the_doctor_names_each_right_that_is_missing(
         assert found.level is Level.OK
 
 
+def test_a_redis_whose_memory_is_full_is_a_fault_with_its_fix(broker_url: str) -> None:
+    setup: Any = SimpleNamespace(
+        settings=SimpleNamespace(broker_url=broker_url), routing=SimpleNamespace(agents={})
+    )
+    with Redis.from_url(broker_url) as redis:
+        redis.config_set("maxmemory", 1)
+        try:
+            found = check_broker.rights(setup)
+            with (
+                pytest.raises(CommandError, match="Its memory is full: raise maxmemory"),
+                producer(broker_url) as sender,
+            ):
+                sender.send(channel="web", user="ann", message_id="m", text="hello")
+        finally:
+            redis.config_set("maxmemory", 0)
+    assert (found.level, found.fix) == (Level.FAULT, "raise maxmemory, or free some")
+
+
 def test_replies_that_are_shown_while_they_are_written_need_channels_of_their_own(
     admin: Redis, shared_redis: EmbeddedRedis
 ) -> None:
@@ -304,7 +324,9 @@ def test_a_worker_is_saturated_by_the_size_of_its_own_pool(
             background=nothing, start_telemetry=lambda: None, reload_agents=lambda: None
         )
     )
-    RunService.start(RunService.__new__(RunService), SimpleNamespace(app=app, pool=pool))
+    step = RunService.__new__(RunService)
+    step._service = app.service
+    step.start(SimpleNamespace(app=app, pool=pool))
     client = BrokerClient(app, url="redis://nowhere.invalid")
     taken = {object() for _ in range(3)}
     monkeypatch.setattr(state, "reserved_requests", taken)

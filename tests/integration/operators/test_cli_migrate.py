@@ -1,5 +1,7 @@
 """`worker migrate`: from nothing to the newest, several at once, through poolers."""
 
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,10 +14,11 @@ from psycopg import sql as sql_text
 
 from message_worker_client import Producer
 from message_worker_client.postgres import Address
-from tests.support.cli import invoke, worker
+from tests.support.cli import bare_env, invoke, worker
 from tests.support.databases import fresh_database
 from tests.support.pgbouncer import IS_HERE, pgbouncer
 from tests.support.processes import eventually
+from tests.support.secret_files import GIVEN, OTHERS
 from tests.support.tcp_proxy import postgres_socket
 from tests.support.transaction_pooler import transaction_pooler
 from worker.cli import migrations
@@ -60,6 +63,29 @@ def test_the_missing_sql_is_printed_and_nothing_is_changed(empty_database: str) 
     assert said.returncode == 0, said.stderr
     assert "CREATE TABLE messages" in said.stdout
     assert tables(empty_database) == 0
+
+
+def test_a_database_ahead_of_this_version_is_one_line(empty_database: str) -> None:
+    with psycopg.connect(empty_database) as connection:
+        connection.execute("CREATE TABLE alembic_version AS SELECT '9999' AS version_num")
+    said = invoke("migrate", env={"DATABASE_URL": empty_database})
+    assert (said.returncode, said.stderr.count("\n")) == (1, 1)
+    assert said.stderr.startswith("worker: the database is at 9999, ahead of this version")
+
+
+def test_a_worker_on_a_database_without_tables_ends_with_the_command_that_helps(
+    empty_database: str,
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "celery", "-A", "worker", "worker"],
+        env=bare_env(**GIVEN, **OTHERS) | {"DATABASE_URL": empty_database},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert done.stderr.endswith(" UndefinedTable 42P01: run `worker migrate`\n")
 
 
 @pytest.mark.parametrize("name", ["DATABASE_URL", "LISTEN_DATABASE_URL"])

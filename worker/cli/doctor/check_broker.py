@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from redis import Redis
-from redis.exceptions import AuthenticationError, RedisError
+from redis.exceptions import AuthenticationError, OutOfMemoryError, RedisError
 
 from message_worker_client.envelope.wire import INBOUND
 from message_worker_client.redis_client import redis_client
@@ -86,7 +86,11 @@ def rights(setup: Setup) -> Finding:
         return ok("not checked (RabbitMQ)")
     live = any(agent.stream for agent in setup.routing.agents.values())
     url = setup.settings.broker_url
-    if lacking := missing_rights(url, timeout_s=_PATIENCE_S, live=live):
+    try:
+        lacking = missing_rights(url, timeout_s=_PATIENCE_S, live=live)
+    except OutOfMemoryError:
+        return fault("its memory is full: it takes no message", "raise maxmemory, or free some")
+    if lacking:
         rules = " ".join(lacking)
         return fault(f"its user lacks {rules}", f"ACL SETUSER, its name, and: {rules}")
     return ok("all that a worker needs")

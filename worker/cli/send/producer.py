@@ -40,9 +40,10 @@ def broker_is_away(error: Exception, broker_url: str) -> CommandError:
     # Texts of a broker's errors may quote a message; those of the client never do.
     of_client = isinstance(error, ProducerError)
     kind = str(error) if of_client else type(error.__cause__ or error).__name__
-    return CommandError(
-        f"{broker_name(broker_url)}: {kind}. Is it running, and is BROKER_URL right?"
-    )
+    fix = "Is it running, and is BROKER_URL right?"
+    if "OutOfMemoryError" in kind:
+        fix = "Its memory is full: raise maxmemory, or free some"
+    return CommandError(f"{broker_name(broker_url)}: {kind}. {fix}")
 
 
 class OutcomeWatch:
