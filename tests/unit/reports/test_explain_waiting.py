@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from worker.cli.inspect.why_view import lines_of
 from worker.domain.ids import (
     CallId,
     ChannelUserId,
@@ -332,6 +333,19 @@ def test_tools_that_run_are_said() -> None:
     )
     done = replace(CALL, state=CallState.DONE)
     assert told(replace(HELD, calls=(done,), tools=(tool,))).status is MessageStatus.TOOLS
+
+
+def test_a_conversation_that_cannot_be_had_leads_to_the_doctor() -> None:
+    assert told(replace(TAKEN, calls=())).commands == ("worker doctor",)
+    due = user(replace(TAKEN, calls=()), due_at=at(-1))
+    assert told(due).commands == (), "a worker takes it up now"
+
+
+def test_a_reply_without_a_delivery_is_kept_and_not_sent() -> None:
+    for attempts, word in ((0, "kept"), (1, "sent")):
+        history = delivered(DeliveryState.SENT, attempts=attempts, finished_at=at(0))
+        lines = [*lines_of(history, told(history), (), text=False)]
+        assert any(line.endswith(f": {word}") for line in lines), lines
 
 
 def test_a_call_in_flight_is_over_when_its_timeout_is() -> None:

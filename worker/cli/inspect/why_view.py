@@ -226,7 +226,8 @@ def _delivered(delivery: DeliverySummary) -> Iterator[tuple[datetime, str]]:
     if delivery.finished_at is not None:
         tries = f" after {delivery.attempts} attempts" if delivery.attempts > 1 else ""
         ids = f", the channel's id {delivery.provider_id}" if delivery.provider_id else ""
-        yield delivery.finished_at, f"delivery {delivery.id}: {delivery.state}{tries}{ids}"
+        state = "kept" if delivery.is_kept else delivery.state
+        yield delivery.finished_at, f"delivery {delivery.id}: {state}{tries}{ids}"
     if delivery.receipt_at is not None:
         error = f", error {delivery.receipt_error}" if delivery.receipt_error else ""
         yield delivery.receipt_at, f"delivery {delivery.id}: receipt {delivery.receipt}{error}"

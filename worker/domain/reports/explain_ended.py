@@ -156,7 +156,7 @@ def _answered(history: MessageHistory) -> Explanation:
     if delivery.state in {DeliveryState.PENDING, DeliveryState.SENDING}:
         return _delivering(history, delivery)
     what = _DELIVERED.get(delivery.state, str(delivery.state))
-    if delivery.state is DeliveryState.SENT and not delivery.attempts:
+    if delivery.is_kept:
         what = "the reply is kept in Postgres, this channel has no delivery"
     status = _STATUS.get(delivery.state, MessageStatus.NOT_DELIVERED)
     commands: tuple[str, ...] = ()

@@ -196,9 +196,12 @@ def _resting(history: MessageHistory, last: CallSummary | None, then: str) -> Ex
     if last is None:
         # Without a call, the turn can only have stopped at its conversation.
         what = "its Telnyx conversation could not be found, made or written to"
+        commands: tuple[str, ...] = ("worker doctor",)
         if due_at <= history.now:
-            what = "the next free worker takes it up"
-        return Explanation(MessageStatus.CONVERSATION, what, until=due_at, then=then)
+            what, commands = "the next free worker takes it up", ()
+        return Explanation(
+            MessageStatus.CONVERSATION, what, until=due_at, then=then, commands=commands
+        )
     status = MessageStatus.LOOK_BACK if last.outcome_unknown else MessageStatus.RETRY
     code = f", code {last.code}" if last.code else ""
     what = _CAME_TO[last.state].format(call=last, code=code)

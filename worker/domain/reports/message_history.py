@@ -159,6 +159,11 @@ class DeliverySummary:
     receipt_error: str | None = None
     receipt_at: datetime | None = None
 
+    @property
+    def is_kept(self) -> bool:
+        """Whether it ended as a row, because its channel has no delivery."""
+        return self.state is DeliveryState.SENT and not self.attempts
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadLetterSummary:
