@@ -18,6 +18,7 @@ from itertools import accumulate
 
 from celery import Celery
 
+OUR_NUMBER, PHONES = "+13125550100", "+1773"
 WORDS = ("thanks", "when", "will", "my", "order", "arrive", "I", "moved", "last", "week", "please")
 
 
@@ -32,15 +33,20 @@ class Order:
     """Message n belongs to user n modulo this: no user has two messages waiting in one round."""
     seed: int
     rate: float | None = None
+    phones: bool = False
+    """The users have telephone numbers, and write to `OUR_NUMBER`."""
 
 
 def envelope(number: int, order: Order, dice: random.Random) -> dict[str, object]:
     """Return message `number`: ten to forty words, and the number as its id."""
     words = dice.choices(WORDS, k=dice.randint(10, 40))
+    user = number % order.users
+    to = {"recipient": OUR_NUMBER} if order.phones else {}
     return {
         "version": 1,
         "channel": "web",
-        "user": f"u{number % order.users}",
+        **to,
+        "user": f"{PHONES}{user:07}" if order.phones else f"u{user}",
         "message_id": f"m-{number}",
         "text": f"#{number} {' '.join(words)}",
     }

@@ -17,7 +17,20 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import accept, fair, fast, flood, gateway, grown, machine, slow, soak, sql, starts
+from bench import (
+    accept,
+    fair,
+    fast,
+    flood,
+    gateway,
+    grown,
+    machine,
+    slow,
+    soak,
+    sql,
+    starts,
+    texting,
+)
 from bench.children import ROOT
 from bench.report import Report
 from bench.stage import Stage, running_stage
@@ -39,6 +52,7 @@ FULL = Effort(rounds=5, messages=2000, old_each=10, soak_minutes=30.0)
 Part = Callable[[Stage, Report, Effort], None]
 PARTS: dict[str, Part] = {
     "fast": lambda s, r, e: fast.measure(s, r, rounds=e.rounds, messages=e.messages),
+    "texting": lambda s, r, e: texting.measure(s, r, rounds=e.rounds, messages=e.messages),
     # Several times the number in flight: otherwise the start is a large part of a round.
     "slow": lambda s, r, e: slow.measure(
         s,

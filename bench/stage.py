@@ -90,7 +90,8 @@ class Subject:
     def is_quiet(self) -> bool:
         """Return whether the queue is empty and everything taken is acknowledged."""
         return not (
-            self.redis.llen("inbound") or self.redis.llen("turns") or self.redis.hlen("unacked")
+            any(self.redis.llen(name) for name in ("inbound", "turns", "deliveries"))
+            or self.redis.hlen("unacked")
         )
 
 
@@ -209,6 +210,7 @@ class Stage:
             users=users,
             rate=rate,
             seed=self.seed + first,
+            phones=subject.variant.phones,
         )
 
     def _run(self, statement: str) -> None:

@@ -59,6 +59,8 @@ class Upstream:
         elif path.endswith("/message"):
             self._log_of(path.split("/")[-2]).append((document["role"], document["content"]))
             send(200, {"data": {}})
+        elif method == "POST" and path.endswith("/messages"):
+            send(200, {"data": {"id": str(uuid4()), "parts": 1}})
         elif "/messages" in path:
             send(200, self._messages(path))
         elif method == "POST":

@@ -26,6 +26,8 @@ class Variant:
     """Statements that create its tables; None = this project's migrations."""
     users: str
     """The statement that inserts conversations for `USERS` users."""
+    phones: bool = False
+    """The users have telephone numbers."""
     finished: str
     """Message ids and times of the replies with an id above a given one."""
 

@@ -60,6 +60,7 @@ def test_the_bars_are_those_of_the_task() -> None:
     assert {bar.key: str(bar) for bar in BARS} == {
         "cpu_floor": "≤ 1.5 x floor",
         "cpu_naive": "≤ 1 x naive",
+        "sms_webhook": "≤ 1.15 x webhook",
         "rate_floor": "≥ 0.65 x floor",
         "per_gb_naive": "≥ 50 x naive",
         "rss_1000": "≤ 300 MB",
