@@ -152,6 +152,8 @@ class ChannelPolicy:
     delivery: Delivery | None = None
     """None = the reply row is the delivery."""
     screening: Screening = field(default_factory=Screening)
+    loop_breaker: bool = True
+    """A user who writes like a machine that answers ours is paused, see `domain.turns.loops`."""
     delivery_max_age_s: float = 3600.0
     """How long a reply may block the later ones of its user."""
     max_unclear_deliveries: int = 1

@@ -79,6 +79,9 @@ SETTLED: Final = _counter(
     "Claims on turns by what followed, and the outcome of the call before it",
     *("agent", "plan", "outcome"),
 )
+LOOPS: Final = _counter(
+    "worker_loops_broken", "Channel users paused by the loop breaker, by its rule", "rule"
+)
 STALE_LEASES: Final = _counter(
     "worker_stale_leases", "Work that another worker had taken over", "work"
 )

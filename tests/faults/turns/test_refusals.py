@@ -13,7 +13,9 @@ from tests.faults.turns.test_telnyx_more import (
 from tests.support.world import USER, HandDrivenWorker, World
 from worker.sandbox.simulator import Endpoint, Match
 
-AGENT = "[agents.default]\n"
+# Honest people write more than the loop breaker allows, to show that nobody delays them.
+AGENT = "".join(f"[channels.{one}]\nloop_breaker = false\n" for one in ("sms", "web"))
+AGENT += "[agents.default]\n"
 FALLBACK = AGENT + 'fallback_text = "We will call you back."\n'
 SOMEBODY = "+13125559999"
 HONEST_S = 5.0

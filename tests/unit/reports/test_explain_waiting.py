@@ -90,6 +90,7 @@ WAITING = MessageHistory(
         surplus=False,
         held_until=None,
         paused_at=None,
+        pause_reason=None,
         diverged_at=None,
         erasing_since=None,
     ),
@@ -211,6 +212,11 @@ IN_LINE = replace(user(WAITING, due_at=at(-5)), calls_until=at(0.5))
         (user(WAITING, next_agent="gone"), MessageStatus.NO_AGENT, "no agent gone"),
         (message(WAITING, agent="gone"), MessageStatus.DEBOUNCE, "more messages"),
         (user(WAITING, paused_at=at(-9)), MessageStatus.PAUSED, "a person has taken over"),
+        (
+            user(WAITING, paused_at=at(-9), pause_reason="loop"),
+            MessageStatus.PAUSED,
+            "like a machine that answers ours",
+        ),
         (user(WAITING, diverged_at=at(-9)), MessageStatus.DIVERGED, "not what we know"),
         (
             user(TAKEN, diverged_at=at(-9), erasing_since=at(-9)),

@@ -135,6 +135,8 @@ def _add_overview(table: Table, seen: Overview) -> None:
         for one in seen.closed_gates
     )
     table.add_row("gates closed", str(len(seen.closed_gates)), gates)
+    if seen.paused:
+        table.add_row("paused users", str(sum(seen.paused.values())), _counts(seen.paused))
     letters = _counts(seen.dead_letters)
     table.add_row("dead letters", str(sum(seen.dead_letters.values())), letters)
     table.add_row("deliveries", str(sum(seen.deliveries.values())), _counts(seen.deliveries))

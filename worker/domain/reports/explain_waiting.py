@@ -24,6 +24,7 @@ from worker.domain.reports.message_history import (
 from worker.domain.routing import Agent, Routing
 from worker.domain.states import CallState, MessageState, ToolCallState, TurnKind
 from worker.domain.timing import Timing
+from worker.domain.turns.loops import LOOP
 from worker.domain.turns.next_step import gate_names
 
 _TO_A_PERSON: Final = "it is added to Telnyx's conversation and ends as human: nobody answers it"
@@ -109,11 +110,18 @@ def _pending(history: MessageHistory, routing: Routing) -> Explanation:
     return _in_line(history, routing, then) or _due(history, then)
 
 
+_WHY_PAUSED: Final = {
+    None: "a person has taken over (worker pause)",
+    "echo": "one of our staff wrote to them",
+    LOOP: "the loop breaker paused them: they write like a machine that answers ours",
+}
+
+
 def _paused(history: MessageHistory, since: datetime) -> Explanation:
     user = history.user.id
     return Explanation(
         MessageStatus.PAUSED,
-        "a person has taken over (worker pause)",
+        _WHY_PAUSED[history.user.pause_reason],
         since=since,
         until=history.user.due_at,
         then=_TO_A_PERSON,

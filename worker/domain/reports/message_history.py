@@ -77,6 +77,8 @@ class UserSummary:
     held_until: datetime | None
     """End of the lease of a living worker; None = no worker holds the user."""
     paused_at: datetime | None
+    pause_reason: str | None
+    """`loop` or `echo`; None = an operator paused it, or nobody."""
     diverged_at: datetime | None
     erasing_since: datetime | None
     """Start of an erasure that is not finished; None = there is none."""

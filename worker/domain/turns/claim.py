@@ -49,7 +49,9 @@ class Claimed:
     conversation: OpenConversation | None
     """None = stateless, or not prepared yet."""
     paused: bool
-    """A person had taken over when this was claimed."""
+    """A person had taken over when this was claimed, or `loop` is set."""
+    loop: str | None = None
+    """The rule by which the loop breaker has paused the user with this claim; None = it has not."""
     step: Work
     intent: Intent | None
     """None if the step is not `Send`."""
@@ -82,6 +84,7 @@ class Claimed:
             turn=turn,
             conversation=snapshot.conversation,
             paused=snapshot.paused,
+            loop=snapshot.loop,
             step=step,
             intent=intent,
             gates=tuple(name for name in gates if name in snapshot.gates),

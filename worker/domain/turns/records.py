@@ -161,9 +161,13 @@ class Snapshot:
     conversation: OpenConversation | None
     """That of the agent of the open turn, or of the first pending message."""
     paused: bool = False
-    """A person has taken over."""
+    """A person has taken over, or the loop breaker has stopped it."""
     opted_out: bool = False
     """The channel user wants no answers."""
+    may_loop: bool = False
+    """Whether the loop breaker has to look closely at a new turn."""
+    loop: str | None = None
+    """The rule by which it has just paused the user."""
     gates: Mapping[str, datetime]
     """When each gate opens or opened, by name."""
 

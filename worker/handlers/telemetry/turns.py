@@ -80,6 +80,9 @@ def record_claimed(claimed: Claimed) -> None:
         metrics.QUEUE.observe((claimed.now - min(accepted)).total_seconds())
     if step.expired:
         log.info("message.expired", user=claimed.lease.user_id, messages=list(step.expired))
+    if claimed.loop is not None:
+        metrics.LOOPS.labels(claimed.loop).inc()
+        log.error("user.loop_paused", user=claimed.lease.user_id, rule=claimed.loop)
 
 
 def record_worked(seconds: float) -> None:

@@ -21,7 +21,8 @@ VALUES (:channel, :recipient, :address, :thread)
 ON CONFLICT (channel, recipient, address, thread) DO NOTHING
 """)
 _SET_PAUSED = sql("""
-UPDATE channel_users SET paused_at = CASE WHEN :paused THEN coalesce(paused_at, service_now()) END
+UPDATE channel_users SET pause_reason = NULL,
+    paused_at = CASE WHEN :paused THEN coalesce(paused_at, service_now()) END
 WHERE id = :id
 """)
 # One of our staff has written first, or takes over: their name is in no message yet, perhaps.

@@ -106,7 +106,8 @@ SELECT m.id, m.message_id, u.channel, m.agent, m.state, m.outcome, m.accepted_at
         ORDER BY f.order_at, f.seq LIMIT 1) AS next_agent,
     (SELECT requested_at FROM erasures e
         WHERE e.channel_user_id = u.id AND e.finished_at IS NULL) AS erasing_since,
-    u.id AS user_id, u.surplus, u.due_at, u.waiting_due_at, u.paused_at, u.diverged_at,
+    u.id AS user_id, u.surplus, u.due_at, u.waiting_due_at, u.paused_at,
+    u.pause_reason, u.diverged_at,
     CASE WHEN u.lease_until >= service_now() AND w.id IS NOT NULL THEN u.lease_until END
         AS held_until,
     coalesce(m.turn_id, CASE WHEN m.state = 'pending' THEN u.open_turn_id END) AS shown_turn_id,

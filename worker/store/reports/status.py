@@ -83,7 +83,7 @@ WHERE stopped AND NOT EXISTS (
     SELECT FROM consents n WHERE n.address_hash = c.address_hash AND n.id > c.id)
 GROUP BY 1
 """)
-# These two read whole tables: for a person who asks, never for a scrape.
+# These read whole tables: for a person who asks, never for a scrape.
 _MESSAGES = sql("""
 SELECT state, count(*) AS count, count(*) FILTER (WHERE conflicts > 0) AS conflicts
 FROM messages GROUP BY state
@@ -91,6 +91,10 @@ FROM messages GROUP BY state
 _DELIVERIES = sql("""
 SELECT CASE WHEN state = 'sent' AND attempts = 0 THEN 'kept' ELSE state END, count(*)
 FROM deliveries GROUP BY 1
+""")
+_PAUSED = sql("""
+SELECT coalesce(pause_reason, 'operator'), count(*)
+FROM channel_users WHERE paused_at IS NOT NULL GROUP BY 1
 """)
 
 
@@ -110,6 +114,8 @@ class Overview:
     closed_gates: tuple[ClosedGate, ...] = ()
     dead_letters: Mapping[str, int] = field(default_factory=dict)
     """Reason -> count, of those that nobody has resolved."""
+    paused: Mapping[str, int] = field(default_factory=dict)
+    """Paused channel users by reason: `operator`, `loop`, `echo`."""
     deliveries: Mapping[str, int] = field(default_factory=dict)
     """`kept`: the channel has no delivery, so the reply is in Postgres alone."""
     opted_out: Mapping[str, int] = field(default_factory=dict)
@@ -199,6 +205,7 @@ class StatusStore(LivingWorkers):
             calls_in_flight=work.calls,
             closed_gates=self.closed_gates(),
             dead_letters=self.dead_letters(),
+            paused=self._counted(_PAUSED),
             deliveries=self._counted(_DELIVERIES),
             opted_out=self.opted_out(),
         )

@@ -12,6 +12,7 @@ from worker.domain.turns.records import Snapshot
 from worker.net.clock import boottime
 from worker.store.consents import address_hash
 from worker.store.limits.budgets import expire, within_budget
+from worker.store.limits.loops import break_loop
 from worker.store.limits.unanswered import end_messages
 from worker.store.sql import Connection, sql
 from worker.store.turns.lease import LeasedStore
@@ -66,6 +67,7 @@ class ClaimStore(LeasedStore):
             routing = self._routing()
             hashed = address_hash(key, routing.channel(row.channel).scope, row.address)
             snapshot = read_snapshot(connection, user_id, row, hashed)
+            snapshot = break_loop(connection, snapshot, routing)
             step = next_step(snapshot, routing)
             step = within_budget(connection, snapshot, step, routing)
             if step.expired:

@@ -16,6 +16,7 @@ from worker.domain.turns.next_step import Send, gate_names
 from worker.domain.turns.records import Lease, OpenConversation, Snapshot
 from worker.net.clock import boottime
 from worker.store.consents import stopped
+from worker.store.limits.loops import may_loop
 from worker.store.rows import values_of_message
 from worker.store.sql import Row, sql
 from worker.store.turns.lease import LeasedStore
@@ -47,6 +48,7 @@ WITH quiet AS MATERIALIZED (
       AND NOT {stopped()}
       AND NOT EXISTS (SELECT FROM messages m
           WHERE m.channel_user_id = u.id AND m.message_id = :message_id)
+      AND NOT (:loop_breaker AND {may_loop("CAST(:input_text AS text)")})
 ), started AS (
     UPDATE channel_users u SET agent = :agent, surplus = :surplus, next_seq = u.next_seq + 1,
         due_at = service_now(), woken_at = NULL,
@@ -106,6 +108,7 @@ class StartStore(LeasedStore):
             "agent_version": agent.version,
             "instructions_hash": agent.instructions_hash if agent.instructions else None,
             "max_turns": agent.max_turns,
+            "loop_breaker": policy.loop_breaker,
             "idle_reset": None if idle_s is None else timedelta(seconds=idle_s),
             "gates": list(gate_names(agent=agent.name, model=agent.model)),
             "address_hash": self._address_hash(message.who),

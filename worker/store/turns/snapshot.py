@@ -8,6 +8,7 @@ from worker.domain.messages import MAX_TURN_MESSAGES, PendingMessage
 from worker.domain.turns.records import CallRecord, Lease, OpenConversation, OpenTurn, Snapshot
 from worker.store.consents import has_opted_out, stopped
 from worker.store.limits.gates import read_gates
+from worker.store.limits.loops import may_loop
 from worker.store.rows import address_of, attachments_of, value_of
 from worker.store.sql import Connection, Row, sql
 from worker.store.turns import tool_calls
@@ -38,6 +39,7 @@ _CONVERSATION = sql(f"""
 SELECT {_OPEN_CONVERSATION} FROM conversations c
 WHERE channel_user_id = :user_id AND agent = :agent AND closed_at IS NULL
 """)
+_MAY_LOOP = may_loop("(SELECT text FROM pending ORDER BY order_at, seq LIMIT 1)")
 # One round trip for all that a new turn depends on. It cannot be part of the claim: an UPDATE that
 # waited for its lock reads every other row as it was before the wait.
 _WAITING = sql(f"""
@@ -52,7 +54,9 @@ SELECT (SELECT jsonb_agg(to_jsonb(p) - 'order_at' - 'seq' ORDER BY p.order_at, p
         FROM pending p) AS pending,
     (SELECT jsonb_object_agg(name, closed_until) FROM gates) AS gates,
     {stopped()} AS opted_out,
-    {_OPEN_CONVERSATION}
+    {_OPEN_CONVERSATION},
+    (SELECT {_MAY_LOOP} OR NOT EXISTS (SELECT FROM turns t WHERE t.channel_user_id = u.id)
+     FROM channel_users u WHERE u.id = :user_id) AS may_loop
 FROM (SELECT) AS one LEFT JOIN conversations c
     ON c.channel_user_id = :user_id AND c.closed_at IS NULL
     AND c.agent = (SELECT agent FROM pending ORDER BY order_at, seq LIMIT 1)
@@ -67,7 +71,7 @@ def read_snapshot(
     connection: Connection, user_id: ChannelUserId, claimed: Row, address_hash: bytes
 ) -> Snapshot:
     """Read the snapshot of a user whose row the caller has just locked by claiming it."""
-    turn, pending = None, None
+    turn, pending, suspect = None, None, False
     if claimed.open_turn_id is not None:
         turn = read_turn(connection, claimed.open_turn_id)
         conversation = read_conversation(connection, user_id, turn.agent)
@@ -77,7 +81,7 @@ def read_snapshot(
         # One more than a turn takes, to know whether messages remain.
         values = {"user_id": user_id, "limit": MAX_TURN_MESSAGES + 1, "address_hash": address_hash}
         row = connection.execute(_WAITING, values).one()
-        pending, opted_out = row.pending, row.opted_out
+        pending, opted_out, suspect = row.pending, row.opted_out, row.may_loop
         conversation = None if row.id is None else _open_conversation(connection, row)
         gates = {name: datetime.fromisoformat(at) for name, at in (row.gates or {}).items()}
     return Snapshot(
@@ -89,6 +93,7 @@ def read_snapshot(
         conversation=conversation,
         paused=claimed.paused_at is not None,
         opted_out=opted_out,
+        may_loop=suspect,
         gates=gates,
     )
 
