@@ -180,5 +180,5 @@ def migrate(
         print_text(f"nothing to do: the database is at {head}")
     else:
         print_text(f"migrated from {before or 'an empty database'} to {head}")
-    if check and before != head:
-        raise CommandError("migrations are missing: run `worker migrate`")
+    if check and (wrong := revision.wrong_with(before)):
+        raise CommandError(wrong)

@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 
 from message_worker_client.postgres import Address
 from worker.cli.errors import CommandError
-from worker.cli.revision import head_revision, migrations_folder, revision_of, revisions
+from worker.cli.revision import migrations_folder, revision_of, revisions, wrong_with
 
 _PAUSE_S: Final = 0.1
 _WAIT_S: Final = 120.0
@@ -53,13 +53,12 @@ def upgrade(database_url: str, target: str = "head", *, as_sql: bool = False) ->
     logging.getLogger("alembic").setLevel(logging.WARNING)
     address = Address(database_url)
     # Who may only read can still run this where nothing is missing.
-    if (current := revision_of(database_url)) == (newest := head_revision()) and target == "head":
+    *older, newest = revisions()
+    current = revision_of(database_url)
+    if target == "head" and current == newest:
         return
-    if current is not None and current not in revisions():
-        raise CommandError(
-            f"the database is at {current}, ahead of this version ({newest}): "
-            "run the version that made it, or a newer one"
-        )
+    if current not in {None, *older, newest}:
+        raise CommandError(wrong_with(current))
     try:
         with nullcontext() if as_sql else _alone(address), connected(address) as connection:
             config.attributes["connection"] = connection

@@ -24,12 +24,20 @@ def address_in(settings: Settings) -> Iterator[str]:
 
 def require_newest(database_url: str) -> None:
     """Raise `CommandError` unless the database is at the newest migration."""
-    current, head = revision_of(database_url), head_revision()
-    if current != head:
-        raise MisuseError(
-            f"the database of DATABASE_URL is at {current or 'nothing yet'}, this version needs "
-            f"{head}: run `worker migrate`, or `worker up --migrate`"
-        )
+    fix = "run `worker migrate`, or `worker up --migrate`"
+    if wrong := wrong_with(revision_of(database_url), fix):
+        raise MisuseError(wrong)
+
+
+def wrong_with(current: str | None, fix: str = "run `worker migrate`") -> str | None:
+    """Return one line with the fix unless `current` is the newest migration; None = it is."""
+    *older, head = revisions()
+    if current == head:
+        return None
+    at = f"the database of DATABASE_URL is at {current or 'nothing yet'}"
+    if current in {None, *older}:
+        return f"{at}, this version needs {head}: {fix}"
+    return f"{at}, ahead of this version ({head}): run the version that made it, or a newer one"
 
 
 def revision_of(database_url: str) -> str | None:

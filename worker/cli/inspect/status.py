@@ -11,7 +11,7 @@ from rich.table import Table
 
 from worker.cli.console import out
 from worker.cli.errors import CommandError
-from worker.cli.revision import head_revision
+from worker.cli.revision import head_revision, wrong_with
 from worker.cli.text import print_json, span
 from worker.config.settings import Settings
 from worker.domain.errors import BrokerAwayError, WorkerError
@@ -68,10 +68,8 @@ def _ask_postgres(store: StatusStore, status: Status) -> None:
     overview = store.overview()
     status.ages = ages = store.ages(overview.workers)
     status.overview = overview
-    if status.head not in {None, at}:
-        status.problems.append(
-            f"migrations are missing (at {at}, wanted {status.head}): worker migrate"
-        )
+    if status.head is not None and (wrong := wrong_with(at)):
+        status.problems.append(wrong)
     if not overview.workers:
         status.problems.append("no worker is alive")
     if ages.stalled_workers:
