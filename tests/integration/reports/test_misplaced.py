@@ -53,7 +53,7 @@ def test_every_place_that_an_operator_looks_at_shows_them(
     def run(*command: str) -> Said:
         return invoke(*command, env=env | {"SANDBOX_DIR": "/nonexistent"})
 
-    line = "1 messages wait on queue celery, which no worker takes"
+    line = "1 message waits on queue celery, which no worker takes"
     for command in (("status",), ("stuck", "--json"), ("doctor",)):
         said = run(*command)
         assert said.returncode == 1, command

@@ -302,4 +302,5 @@ def test_a_rejected_entry_keeps_the_id_of_its_task_and_its_line_has_id_and_detai
     assert letter is not None
     assert letter.sender.task_id == task_id == message["headers"]["id"]
     (line,) = lines
-    assert (line["task"], line["detail"]) == (task_id, "no task of that name")
+    detail = "no task of that name: messages are sent as messages.receive"
+    assert (line["task"], line["detail"]) == (task_id, detail)

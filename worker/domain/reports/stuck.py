@@ -129,7 +129,8 @@ def stuck(seen: StuckSnapshot, routing: Routing) -> tuple[Stuck, ...]:
 
 def misplaced_line(queue: str, count: int) -> str:
     """Describe messages that no worker will take."""
-    return f"{count} messages wait on queue {queue}, which no worker takes"
+    many = "1 message waits" if count == 1 else f"{count} messages wait"
+    return f"{many} on queue {queue}, which no worker takes"
 
 
 def _causes(seen: StuckSnapshot, routing: Routing) -> Iterator[Stuck]:

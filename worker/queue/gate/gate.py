@@ -23,7 +23,7 @@ from typing import Any, Final, Self
 from kombu.message import Message as PlainMessage
 from kombu.transport import virtual
 
-from message_worker_client.envelope.wire import MAX_BODY_BYTES, MAX_ENTRY_BYTES
+from message_worker_client.envelope.wire import MAX_BODY_BYTES, MAX_ENTRY_BYTES, RECEIVE
 from worker.domain.reasons import DeadLetterReason as Reason
 from worker.observability import metrics
 from worker.observability.logs import log
@@ -197,7 +197,8 @@ class EntryGate:
     def _check_task(self, entry: Entry, queue: str) -> None:
         tasks = self._tasks()
         if entry.task not in tasks:
-            raise EntryRefusedError(Reason.UNKNOWN_TASK, "no task of that name")
+            fix = f"no task of that name: messages are sent as {RECEIVE}"
+            raise EntryRefusedError(Reason.UNKNOWN_TASK, fix)
         if entry.task == DEAD_LETTER_TASK:
             try:
                 RejectedEntry.from_args(entry.args)
