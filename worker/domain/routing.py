@@ -9,6 +9,7 @@ from typing import Final, Literal
 
 from worker.domain.errors import PermanentError
 from worker.domain.fairness import Fairness
+from worker.domain.messages import ChannelAddress
 from worker.domain.screening.consents import Person, ServiceText
 from worker.domain.states import DeliveryState
 from worker.domain.tools import ToolConfig
@@ -225,6 +226,10 @@ class Routing:
         """The scope of each channel whose scope is not its name."""
         policies = map(self.channel, self.channels.keys() | _KIND_BY_NAME.keys())
         return {one.name: one.scope for one in policies if one.scope != one.name}
+
+    def person_at(self, to: ChannelAddress) -> Person:
+        """Return the person behind a channel user."""
+        return self.person(self.channel(to.channel).scope, to.address)
 
     def person(self, scope: str, address: str) -> Person:
         """Return who writes from an address of this scope."""

@@ -21,7 +21,7 @@ from worker.domain.ids import ChannelUserId
 from worker.domain.results import attempt_result
 from worker.domain.routing import ChannelPolicy, Routing
 from worker.domain.screening.consents import LedgerEntry
-from worker.domain.states import ConsentSource, DeliveryState
+from worker.domain.states import DeliveryState
 from worker.domain.ways_out import TaskDelivery, TelnyxDelivery, WebhookDelivery
 from worker.handlers.telemetry.deliveries import (
     deliver_span,
@@ -126,14 +126,9 @@ class DeliverReplies:
 
     def _block(self, claimed: ClaimedDelivery) -> LedgerEntry:
         """Return the opt-out of a person whom the provider blocks."""
-        to, routing = claimed.reply.to, self.routing()
-        return LedgerEntry(
-            person=routing.person(routing.channel(to.channel).scope, to.address),
-            stopped=True,
-            source=ConsentSource.TELNYX_BLOCK,
-            channel=to.channel,
-            recipient=to.recipient,
-        )
+        to = claimed.reply.to
+        person = self.routing().person_at(to)
+        return LedgerEntry.of_block(person, channel=to.channel, recipient=to.recipient)
 
     def _update_endpoint(self, claimed: ClaimedDelivery, outcome: DeliveryOutcome) -> None:
         """Update the record of the endpoint: failures close its gate or switch it off."""

@@ -90,6 +90,11 @@ DELIVERIES: Final = _counter(
     "Attempts to deliver, by channel or route (`route:NAME`) and what followed",
     *("channel", "state"),
 )
+RECEIPTS: Final = _counter(
+    "worker_receipts",
+    "What a provider reported of text messages, by channel and its word",
+    *("channel", "receipt"),
+)
 CONSENTS: Final = _counter(
     "worker_consent_changes",
     "People who opted out or in again, by how it was known",

@@ -7,11 +7,13 @@ from uuid import UUID
 import pytest
 
 from tests.integration.delivery.test_delivering import Sink
-from tests.support.world import World
+from tests.support.world import NAMESPACE, World
+from worker.bootstrap.events import build_take_event
 from worker.domain.deliveries import NotDelivered, Sent, Unclear
 from worker.domain.ids import ChannelUserId
 from worker.domain.sms.receipts import Receipt
 from worker.domain.states import DeliveryState
+from worker.observability.metrics import REGISTRY
 from worker.store.database import Database
 from worker.store.delivery.receipts import ReceiptStore
 
@@ -158,3 +160,22 @@ def test_what_a_newer_reply_has_overtaken_is_not_sent_again(
     )
     assert recorded is not None
     assert not recorded.repeated
+
+
+def test_a_receipt_of_a_block_is_an_opt_out_in_the_ledger(
+    world: World, receipts: ReceiptStore
+) -> None:
+    key = sent(world)
+    mike = world.worker(CONFIG, channels={"sms": Sink()})
+    take = build_take_event(receipts._database, mike.service.deliver.routing, NAMESPACE)
+    before = REGISTRY.get_sample_value(
+        "worker_receipts_total", {"channel": "sms", "receipt": "delivery_failed"}
+    )
+    take.commit([Receipt(key=key, provider_id="p", status="delivery_failed", error="40300")])
+    assert row(world, key)[:3] == ("opted_out", "delivery_failed", "40300")
+    (entry,) = world.database.rows("SELECT source, stopped, address FROM consents")
+    assert tuple(entry.values()) == ("telnyx_block", True, "+13125550001")
+    after = REGISTRY.get_sample_value(
+        "worker_receipts_total", {"channel": "sms", "receipt": "delivery_failed"}
+    )
+    assert after == (before or 0) + 1

@@ -6,7 +6,7 @@ last opt-in. An opt-in counts only if it may lift all that stand.
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Self
 
 from worker.domain.screening.verdict import LIFTED_BY
 from worker.domain.states import ConsentSource, DeliveryState
@@ -35,6 +35,17 @@ class LedgerEntry:
     channel: str = ""
     """Where they said so, as is `recipient`; empty = they said it to a person."""
     recipient: str = ""
+
+    @classmethod
+    def of_block(cls, person: Person, *, channel: str, recipient: str) -> Self:
+        """Return the opt-out of a person whom the provider blocks."""
+        return cls(
+            person=person,
+            stopped=True,
+            source=ConsentSource.TELNYX_BLOCK,
+            channel=channel,
+            recipient=recipient,
+        )
 
     def is_new(self, standing: Collection[ConsentSource]) -> bool:
         """Return whether the ledger takes it; `standing`: the sources of opt-outs not lifted."""

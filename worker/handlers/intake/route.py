@@ -170,7 +170,7 @@ def _consent(verdict: Verdict | None, who: ChannelAddress, routing: Routing) -> 
     if verdict is None or verdict.consent is None or verdict.source is None:
         return None
     return LedgerEntry(
-        person=routing.person(routing.channel(who.channel).scope, who.address),
+        person=routing.person_at(who),
         stopped=verdict.consent == "stop",
         source=verdict.source,
         channel=who.channel,

@@ -85,7 +85,8 @@ class TakeEvent:
         for work in works:
             match work:
                 case Receipt():
-                    if (recorded := self.receipts.record(work)) is not None:
+                    recorded = self.receipts.record(work, self.routing().person_at)
+                    if recorded is not None:
                         record_receipt(recorded)
                 case ChannelAddress():
                     self.users.pause_for_staff(work)

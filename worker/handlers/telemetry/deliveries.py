@@ -4,6 +4,7 @@ from contextlib import AbstractContextManager
 
 from worker.domain.deliveries import ClaimedDelivery, DeliveryOutcome, Pause, Sent
 from worker.domain.states import DeliveryState
+from worker.handlers.telemetry.intake import record_consent
 from worker.net.clock import boottime
 from worker.observability import metrics, traces
 from worker.observability.logs import log
@@ -81,10 +82,14 @@ def record_stale_delivery(claimed: ClaimedDelivery) -> None:
 
 def record_receipt(recorded: Recorded) -> None:
     """Report a delivery that the provider has told more of."""
+    metrics.RECEIPTS.labels(recorded.way_out, recorded.receipt).inc()
+    if recorded.blocked is not None:
+        record_consent(recorded.blocked, user_id=recorded.user_id)
     log.info(
         "delivery.reported",
         delivery=recorded.id,
         user=recorded.user_id,
         state=recorded.state,
+        receipt=recorded.receipt,
         repeated=recorded.repeated,
     )

@@ -4,13 +4,17 @@ A receipt may overtake the answer to the request, so it also ends the attempt: w
 message has it. See `worker.domain.sms.receipts` for the ranks.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from worker.domain.ids import ChannelUserId, DeliveryId
+from worker.domain.messages import ChannelAddress
+from worker.domain.screening.consents import LedgerEntry, Person
 from worker.domain.sms.receipts import Receipt, is_known, outranked
 from worker.domain.states import DeliveryState
+from worker.store.consents import record
 from worker.store.database import Store
-from worker.store.rows import value_of
+from worker.store.rows import address_of, value_of
 from worker.store.sql import Statement, sql
 
 _BLOCKED = "40300"
@@ -52,9 +56,9 @@ WITH known AS (
       AND p.channel_user_id = c.channel_user_id AND p.state = 'pending' AND p.part_of = c.first
       AND p.id > c.id
 )
-SELECT c.id, c.channel_user_id AS user_id, c.channel, c.state,
-    EXISTS (SELECT FROM again) AS repeated
-FROM counted c
+SELECT c.id, c.channel_user_id AS user_id, c.channel AS way_out, c.state, c.receipt,
+    EXISTS (SELECT FROM again) AS repeated, u.channel, u.recipient, u.address, u.thread
+FROM counted c JOIN channel_users u ON u.id = c.channel_user_id
 """)
 
 
@@ -68,26 +72,33 @@ class Recorded:
 
     id: DeliveryId
     user_id: ChannelUserId
-    channel: str
+    to: ChannelAddress
+    way_out: str
+    """The channel or route whose configuration it follows."""
     state: DeliveryState
+    receipt: str
     repeated: bool
     """It goes out once more, as another delivery."""
+    blocked: LedgerEntry | None = None
+    """What the ledger got: the provider blocks the person."""
 
 
 class ReceiptStore(Store):
     """Records receipts."""
 
-    def record(self, receipt: Receipt) -> Recorded | None:
+    def record(
+        self, receipt: Receipt, person_at: Callable[[ChannelAddress], Person] | None = None
+    ) -> Recorded | None:
         """Record one; None = it changes nothing: no such delivery, or a receipt above it is known.
 
-        Safe to repeat.
+        `person_at`: whom the ledger gets if the provider blocks them. Safe to repeat.
         """
         if not is_known(receipt.status):
             return None
         state = DeliveryState.FAILED if receipt.fails else DeliveryState.SENT
         if receipt.error == _BLOCKED:
             state = DeliveryState.OPTED_OUT
-        values = {
+        values: dict[str, object] = {
             "provider_id": receipt.provider_id,
             "status": receipt.status,
             "error": receipt.error,
@@ -96,8 +107,17 @@ class ReceiptStore(Store):
             "state": state,
             "outranked": list(outranked(receipt.status)),
         }
+        asked = _BY_PROVIDER_ID
         if receipt.key is not None:
-            row = self._row(_BY_KEY, values | {"key": receipt.key})
-        else:
-            row = self._row(_BY_PROVIDER_ID, values)
-        return None if row is None else value_of(Recorded, row)
+            asked, values["key"] = _BY_KEY, receipt.key
+        with self._database.transaction() as connection:
+            row = connection.execute(asked, values).one_or_none()
+            if row is None:
+                return None
+            to, blocked = address_of(row), None
+            if state is DeliveryState.OPTED_OUT and person_at is not None:
+                blocked = LedgerEntry.of_block(
+                    person_at(to), channel=to.channel, recipient=to.recipient
+                )
+                record(connection, self._database.consent_key, blocked)
+        return value_of(Recorded, row, to=to, blocked=blocked)
