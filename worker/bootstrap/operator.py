@@ -145,12 +145,14 @@ class Operator:
     def say(self) -> "SayToUser":
         """Write to a channel user."""
         from worker.handlers.operators.say import SayToUser
+        from worker.store.operators.consents import ConsentStore
         from worker.store.operators.say import SayingStore
 
         return SayToUser(
             store=self._interventions,
             users=self.users,
             saying=SayingStore(self._database),
+            consents=ConsentStore(self._database),
             routing=self._routing,
         )
 

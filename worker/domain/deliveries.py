@@ -16,7 +16,6 @@ from uuid import UUID
 from worker.domain.ids import ChannelUserId, DeadLetterId, DeliveryId, TurnId
 from worker.domain.messages import ChannelAddress
 from worker.domain.routing import ChannelPolicy
-from worker.domain.screening.consents import OPTED_OUT
 from worker.domain.states import DeliveryState
 from worker.domain.timing import backoff_s
 from worker.domain.ways_out import WebhookDelivery
@@ -176,9 +175,7 @@ def state_after(
         case Rejected(reason=DeliveryState.OPTED_OUT):
             return DeliveryState.OPTED_OUT
         case Rejected():
-            # The provider blocks the person: for us that is an opt-out, and nobody's fault.
-            is_block = outcome.reason == OPTED_OUT
-            return DeliveryState.OPTED_OUT if is_block else DeliveryState.FAILED
+            return DeliveryState.FAILED
         case NotDelivered() | Unclear() if is_webhook and claimed.attempts >= len(WEBHOOK_WAITS_S):
             # `failed` even if unclear: thanks to the key an operator can retry it without harm.
             return DeliveryState.FAILED

@@ -16,10 +16,12 @@ from worker.domain.messages import Accepted
 from worker.domain.screening.consents import LedgerEntry
 from worker.domain.states import ConsentSource
 from worker.handlers.intake.route import parse_and_route
+from worker.handlers.operators.take_user import NotPossibleError
 from worker.store.consents import STOPPED_USER, address_hash, values_of_users
 from worker.store.database import Database
 from worker.store.sql import sql
 
+HIM = ChannelUserId(1)
 OURS, OURS_TOO = "+13125550100", "+13125550101"
 AGENTS = """
 [agents.default]
@@ -160,6 +162,9 @@ def test_an_opt_out_counts_for_all_numbers_and_channels_of_the_scope(
     assert [outcome for outcome, _ in outcomes(world)] == [
         "opt_out", "opted_out", "opted_out", "answered", "answered",
     ]  # fmt: skip
+    accepted = mike.accept_only(world.envelope("still here?", recipient=OURS_TOO))
+    assert accepted is not None
+    assert accepted.skipped == "opted_out", "from the start, not by a claim"
 
 
 def test_an_opt_out_while_the_model_thinks_stops_the_reply(
@@ -271,6 +276,21 @@ def test_a_call_in_doubt_is_not_repeated_for_who_has_opted_out(
     assert outcomes(world)[-1][0] == "answered"
 
 
+def test_a_call_of_a_worker_that_died_does_not_stay_in_flight(
+    world: World, mike: HandDrivenWorker
+) -> None:
+    meanwhile(mike, "settle", lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        mike.receive(world.envelope("hello"))
+    say(mike, world, "natural", channel="whatsapp")
+    for _ in range(12):
+        world.clock.advance(20)
+        mike.service.background.workers.beat()
+        mike.answer()
+    assert outcomes(world)[0] == ("opted_out", None)
+    assert world.database.value("SELECT state FROM calls") == "unknown"
+
+
 def test_one_confirmation_goes_out_although_the_person_has_opted_out(
     world: World, mike: HandDrivenWorker, sink: Sink
 ) -> None:
@@ -305,6 +325,15 @@ def test_an_unclear_reply_does_not_keep_the_confirmation_back(world: World) -> N
     deliver(world, mike)
     assert sink.texts[1:] == [CONFIRMED]
     assert outcomes(world)[0] == ("answered", "unknown"), "it may have arrived"
+
+
+def test_a_confirmation_on_its_way_is_not_cancelled_by_another_opt_out(
+    world: World, mike: HandDrivenWorker, sink: Sink
+) -> None:
+    say(mike, world, "natural", text=CONFIRMED)
+    say(mike, world, "telnyx_keyword", channel="whatsapp")
+    deliver(world, mike)
+    assert sink.texts == [CONFIRMED]
 
 
 def test_help_is_answered_whether_or_not_they_have_opted_out(
@@ -371,10 +400,13 @@ def test_a_message_of_our_staff_does_not_go_out_to_who_has_opted_out(
 ) -> None:
     mike.receive(world.envelope("hello"))
     mike.deliver()
-    say(mike, world, "natural")
-    mike.operator.say(ChannelUserId(1), "It is us.", key=uuid4(), deliver_only=True)
-    mike.service.deliver(ChannelUserId(1))
+    mike.operator.say(HIM, "It is us.", key=uuid4(), deliver_only=True)
+    with hold(world):
+        say(mike, world, "natural", channel="whatsapp")
+    mike.service.deliver(HIM)
     assert sink.texts[1:] == []
+    with pytest.raises(NotPossibleError, match="opted out"):
+        mike.operator.say(HIM, "It is us.", key=uuid4(), deliver_only=True)
 
 
 def test_postgres_and_the_service_hash_an_address_alike(
@@ -450,12 +482,12 @@ def at_once(work: Callable[[int], None], count: int) -> None:
 
 
 def test_the_ledger_that_lost_its_key_lets_messages_wait(world: World) -> None:
-    world.database.run("UPDATE secrets SET name = 'gone'")
+    world.database.run("UPDATE secrets SET name = 'gone' WHERE name = 'consents'")
     try:
         mike = world.worker(AGENTS)
         with pytest.raises(Exception, match="secrets"):
             mike.receive(world.envelope("hello"))
     finally:
-        world.database.run("UPDATE secrets SET name = 'consents'")
+        world.database.run("UPDATE secrets SET name = 'consents' WHERE name = 'gone'")
     mike.receive(world.envelope("hello"))
     assert outcomes(world) == [("answered", "sent")]

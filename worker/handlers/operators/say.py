@@ -15,6 +15,7 @@ from worker.handlers.operators.take_user import (
     take_for_changes,
 )
 from worker.observability.logs import log
+from worker.store.operators.consents import ConsentStore
 from worker.store.operators.interventions import InterventionStore, LockedUser
 from worker.store.operators.say import Said, SayingStore
 from worker.store.operators.users import UserStore
@@ -30,6 +31,7 @@ class SayToUser:
     store: InterventionStore
     users: UserStore
     saying: SayingStore
+    consents: ConsentStore
     routing: Routing
 
     def __call__(
@@ -57,6 +59,9 @@ class SayToUser:
                 f"turn {user.turn.id} has not ended: wait for it, or see --deliver-only"
             )
         policy = self.routing.channel(user.who.channel)
+        ledger = self.consents.history(self.routing.person(policy.scope, user.who.address))
+        if ledger and ledger[-1].stopped:
+            raise NotPossibleError("this person has opted out, see `worker consent show`")
         name = agent or self._speaker(user)
         conversation = user.conversation(name) if policy.persist and not deliver_only else None
         said = self.saying.say(
