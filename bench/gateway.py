@@ -17,7 +17,7 @@ from tests.support.telnyx_events import PUBLIC_KEY, received
 from worker.cli.local.service import free_port
 from worker.net.child_process import ChildProcess
 
-CONNECTIONS = 16
+CONNECTIONS = 32
 _START_S = 30.0
 OURS_COMMAND = ("-m", "worker", "gateway", "--port")
 FLOOR_COMMAND = ("-m", "bench.gateway_floor")

@@ -47,7 +47,7 @@ KINDS: tuple[Callable[[Random], tuple[str, Any]], ...] = (
 class WebhookKind:
     """Posts each to the gateway, and at the end puts all of it through the inbox."""
 
-    share = 0.25
+    share = 0.1
     batch = 100
 
     def __init__(self, world: World) -> None:
