@@ -7,14 +7,15 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from worker.domain.screening.keywords import HELP, START, STOP
+from worker.domain.screening.mail.rules import RULES as MAIL_RULES
 from worker.domain.screening.rules import RULES, SIGNALS
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "screening.md"
 ABOUT = """\
 # Screening
 
-On channels of kind `telephone` some messages are recognised without a model. They are stored with
-their outcome and not answered, except by the fixed texts of
+On channels of kind `telephone`, and in mails, some messages are recognised without a model. They
+are stored with their outcome and not answered, except by the fixed texts of
 [`[channels.NAME.screening]`](settings.md#channelsnamescreening). The tables are generated from the
 code by `make reference`. To see what a message would be taken for, run `worker channels try FILE`.
 
@@ -34,6 +35,15 @@ RULES_ABOUT = """
 In this order; the first that fits decides. Before them, the outcome is `own_number` if the sender
 is one of your own numbers.
 """
+MAIL_ABOUT = """
+## Mails
+
+Hard rules come first, and then the first that fits decides. A mail that a hard rule recognises is
+never answered, and its sender does not become a channel user. One that a soft rule recognises is
+stored with its outcome. A rule with "with another" counts only if a rule of another number fits as
+well. The numbers are those of the sources' list. A mail without a question has an outcome, too:
+`calendar`, `encrypted`, `empty`, or `opt_out` if its first 500 characters ask for no more mails.
+"""
 KEYWORDS_ABOUT = """
 ## Keywords
 
@@ -49,6 +59,14 @@ def page() -> str:
         [f"`{one.name}`", one.what, f"`{one.outcome}`", _consent(one.consent), one.source]
         for one in RULES
     )
+    mails = (
+        [
+            f"`{one.name}`",
+            f"{one.number}{'' if one.alone else ', with another'}",
+            *(one.tier, one.what, f"`{one.outcome}`", one.source),
+        ]
+        for one in MAIL_RULES
+    )
     languages = sorted({*STOP, *START, *HELP}, key=lambda one: (one != "en", one))
     keywords = ([f"`{one}`", *(of.get(one, "") for of in (STOP, START, HELP))] for one in languages)
     return (
@@ -56,6 +74,8 @@ def page() -> str:
         + _table(["signal", "changes"], signals)
         + RULES_ABOUT
         + _table(["rule", "recognises", "outcome", "changes", "source"], rules)
+        + MAIL_ABOUT
+        + _table(["rule", "number", "tier", "recognises", "outcome", "source"], mails)
         + KEYWORDS_ABOUT
         + _table(["language", "stop", "start", "help"], keywords)
     )

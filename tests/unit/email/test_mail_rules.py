@@ -10,6 +10,7 @@ from worker.domain.email.person import writer
 from worker.domain.screening.mail.facts import Circumstances, MailScreening
 from worker.domain.screening.mail.rules import RULES
 from worker.domain.screening.mail.screen import screen_mail
+from worker.domain.screening.rules import SIGNALS
 
 OURS: Final = MailScreening(ours=frozenset({"support@shop.example"}))
 TEXT: Final = Circumstances(new_text="Where is my order?")
@@ -31,6 +32,11 @@ def test_the_table_has_all_seventeen_rules() -> None:
     assert len({rule.name for rule in RULES}) == len(RULES)
     tiers = [rule.tier for rule in RULES]
     assert tiers == sorted(tiers), "hard rules first"
+
+
+def test_every_outcome_is_a_signal_that_accepting_knows() -> None:
+    contents = {"calendar", "encrypted", "empty", "opt_out"}
+    assert {rule.outcome for rule in RULES} | contents <= SIGNALS.keys()
 
 
 @pytest.mark.parametrize(

@@ -9,21 +9,25 @@ _END: Final = re.compile(r">\s?\w{1,20}:")
 _DATE: Final = re.compile(r"\b(?:19|20)\d\d\b|\d{1,2}[:.h]\d{2}\b|\d{1,2}[./-]\d{1,2}[./-]\d|\d年")
 _ADDRESS: Final = re.compile(r"<[^<>\s]{1,100}@[^<>\s]{1,200}>|mailto:|&lt;[^&\s]{1,200}@")
 _FIELD: Final = re.compile(r"\*?[^\W\d_][^:\uff1a\n]{0,20}\*?[:\uff1a]")
-_SUBJECT: Final = re.compile(
-    r"(?im)^\*?(?:subject|betreff|objet|asunto|oggetto|assunto|onderwerp|ämne|emne|aihe"
-    r"|temat|předmět|tárgy|konu|тема|主题|主旨|件名|제목|الموضوع|נושא|chủ đề)\b"
+_SUBJECTS: Final = frozenset(
+    (
+        *("subject", "betreff", "objet", "asunto", "oggetto", "assunto", "onderwerp", "ämne"),
+        *("emne", "aihe", "temat", "předmět", "tárgy", "konu", "тема", "主题", "主旨", "件名"),
+        *("제목", "الموضوع", "נושא", "chủ đề"),
+    )
 )
 _MIN_FIELDS: Final = 3
 _RULER: Final = re.compile(r"[-_=*~\u2014\u2500]{5,}+|-{2,20}+\s?[^\W\d_][\w ]{2,40}-{2,20}")
 """A line across, or one that says that an original message follows."""
 _SIGNATURE: Final = frozenset({"--", "\u2014", "__"})
-_DEVICE: Final = re.compile(
-    r"[<(\[]{0,2}(?:sent (?:from|with|via|by|using)\b|get \[?outlook for|from my i"
-    r"|envoy[eé] (?:de|depuis|avec)\b|von meinem .{1,40} gesendet|gesendet (?:von|mit)\b"
-    r"|diese nachricht wurde von mein|verzonden (?:met|vanaf|vanuit)\b|verstuurd (?:vanaf|met)\b"
-    r"|enviado (?:desde|do|de|con|a partir)\b|inviato (?:da|dal|con)\b|wys[lł]ane z\b"
-    r"|skickat fr[aå]n|sendt fra|l[aä]hetetty|отправлено\b|從我的|发自我的|iphoneから送信)",
-    re.IGNORECASE,
+_DEVICES: Final = (
+    *("sent from ", "sent with ", "sent via ", "sent by ", "sent using ", "from my i"),
+    *("get outlook for", "get [outlook for", "envoyé de", "envoye de", "envoyé avec"),
+    *("von meinem ", "gesendet von ", "gesendet mit ", "diese nachricht wurde von mein"),
+    *("verzonden met", "verzonden van", "verstuurd vanaf", "verstuurd met", "enviado desde"),
+    *("enviado do ", "enviado de ", "enviado con ", "enviado a partir", "inviato da"),
+    *("inviato con", "wysłane z ", "wyslane z ", "skickat från", "skickat fran", "sendt fra"),
+    *("lähetetty", "отправлено ", "從我的", "发自我的", "iphoneから送信"),
 )
 _MAX_DEVICE: Final = 120
 _MAX_INTRODUCTION: Final = 6
@@ -93,6 +97,10 @@ def _aligned(text: Sequence[str], original: Sequence[str]) -> list[bool] | None:
     return kept
 
 
+def _label(line: str) -> str:
+    return line.replace("\uff1a", ":").partition(":")[0].strip(" *").lower()
+
+
 def _is_field(line: str) -> bool:
     return _FIELD.match(line.lstrip()) is not None
 
@@ -106,8 +114,8 @@ def _cut_header_block(kept: list[bool], original: Sequence[str]) -> None:
                 if not _is_field(line):
                     break
                 block.append(line.strip())
-            text = "\n".join(block)
-            if len(block) >= _MIN_FIELDS and _SUBJECT.search(text) and _DATE.search(text):
+            named = any(_label(line) in _SUBJECTS for line in block)
+            if named and len(block) >= _MIN_FIELDS and _DATE.search(" ".join(block)):
                 kept[at:] = [False] * (len(kept) - at)
                 return
 
@@ -158,6 +166,10 @@ def _drop_introduction(kept: list[bool], original: Sequence[str], end: int) -> N
             kept[at] = False
 
 
+def _is_of_device(line: str) -> bool:
+    return line.strip().lower().lstrip("<([").startswith(_DEVICES)
+
+
 def _drop_signature(kept: list[bool], original: Sequence[str]) -> None:
     """Drop the signature, and the line in which a phone names itself."""
     here = [at for at, line in enumerate(original) if kept[at] and line.strip()]
@@ -167,7 +179,7 @@ def _drop_signature(kept: list[bool], original: Sequence[str]) -> None:
             break
     while here and (
         _RULER.fullmatch(original[here[-1]].strip())
-        or (len(original[here[-1]]) <= _MAX_DEVICE and _DEVICE.match(original[here[-1]].strip()))
+        or (len(original[here[-1]]) <= _MAX_DEVICE and _is_of_device(original[here[-1]]))
     ):
         here.pop()
     stop = here[-1] + 1 if here else 0

@@ -29,6 +29,7 @@ from worker.channels.email.leftovers import (
     without_leftovers,
     without_signature,
 )
+from worker.domain.email.threads import is_forward_subject
 
 VERSION: Final = EXTRACTION_VERSION * 100 + 1
 """Stored with each text: the library's generation, and that of the rules here."""
@@ -39,9 +40,6 @@ _MAX_REPEATED: Final = 3
 _MAX_SIGNS: Final = 8
 _MAX_HEADERS: Final = 30
 _FROM: Final = re.compile(r"(?:From|发件人)[ \t]?[:\uff1a]")
-_FORWARDED: Final = re.compile(
-    r"(?:fwd?|wg|tr|rv|enc|doorst|vb|pd|转发|轉寄|転送)\s?[:\uff1a]", re.IGNORECASE
-)
 _DIGIT: Final = re.compile(r"\d")
 _ON: Final = re.compile(r"On(?=\s)")
 _NO_ON: Final = "O\x01n"
@@ -83,7 +81,7 @@ def new_text(
         or len(max(lines, key=len)) > _MAX_LINE
     ):
         return NewText(whole.strip())
-    if _FORWARDED.match(subject.lstrip()):
+    if is_forward_subject(subject):
         return NewText(whole.strip(), how="forwarded")
     if _is_interleaved(lines):
         text, how = without_signature(whole), "interleaved"

@@ -26,6 +26,7 @@ MAX_PICTURES: Final = 640 * 1024
 """Bytes of all pictures together: as base64, they leave room in an envelope for the text."""
 MAX_ATTACHMENTS: Final = 50
 _MAX_NAME: Final = 255
+_MAX_TYPE: Final = 100
 _PICTURES: Final = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 _PLAIN: Final = frozenset({"text/plain", "text/markdown", "text/enriched", "text/richtext"})
 _ENCRYPTED: Final = frozenset({"multipart/encrypted", "application/pkcs7-mime"})
@@ -164,4 +165,5 @@ def _attach(part: Part, kind: str, found: Contents) -> None:
     else:
         data = None
     name = header_text(str(part.get_filename() or ""))[:_MAX_NAME]
+    kind = header_text(kind)[:_MAX_TYPE] or "application/octet-stream"
     found.attachments.append(Attachment(name=name, content_type=kind, size=size, data=data))

@@ -12,7 +12,8 @@ from worker.domain.email.threads import is_reply_subject
 from worker.domain.screening.mail.facts import Circumstances, MailScreening
 from worker.domain.screening.mail.screen import MailVerdict, screen_mail
 
-_MAX_SHOWN: Final = MAX_TEXT_BYTES - 2048
+_MAX_MENTIONED: Final = 10
+_MAX_SHOWN: Final = MAX_TEXT_BYTES - 16 * 1024
 """Bytes of the new text that a model gets: an envelope has room for a subject and notes, too."""
 
 
@@ -39,7 +40,12 @@ class Received:
             parts.append(f"[{new.left_out} {lines} of earlier mails or a signature left out]")
         if shown != new.text or not mail.cut <= {"attachments"}:
             parts.append("[the mail was longer]")
-        return "\n\n".join(part for part in parts if part)
+        parts += [
+            f"[attached: {one.name or 'a file'}, {one.content_type}, {one.size} bytes]"
+            for one in mail.attachments[:_MAX_MENTIONED]
+            if one.data is None
+        ]
+        return "\n\n".join(part for part in parts if part) or "[no text]"
 
 
 def receive(

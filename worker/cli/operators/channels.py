@@ -33,20 +33,21 @@ def try_message(
         str,
         typer.Argument(
             metavar="FILE",
-            help="A webhook of Telnyx, or an envelope, as JSON; - reads standard input.",
+            help="A webhook of Telnyx or an envelope as JSON, or a mail; - reads standard input.",
         ),
     ],
     *,
     reply: Annotated[
-        str | None, typer.Option(help="What the model answers, to see the requests that send it.")
+        str | None, typer.Option(help="What the model answers, to see what would be sent.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Show what becomes of a text message, without any server.
+    """Show what becomes of a text message or of a mail, without any server.
 
-    Is it answered, and which rule says no? What would the model get, and which requests to Telnyx
-    send the reply? Exits 1 if the message would be a dead letter.
+    Is it answered, and which rule says no? What would the model get, and which requests to Telnyx,
+    or which mail, send the reply? Exits 1 if the message would be a dead letter.
     """
+    from worker.cli.operators.try_mail import is_mail, try_mail
     from worker.cli.send.dry_run import outcome_of, read_file, show
     from worker.config.agents_file import load_agents
     from worker.config.settings import settings_for
@@ -54,7 +55,11 @@ def try_message(
 
     settings = settings_for()
     routing, _ = load_agents(settings.agents_file)
-    facts, message = outcome_of(_envelope_in(read_file(path), routing), routing)
+    raw = read_file(path)
+    if is_mail(raw):
+        try_mail(raw, routing, reply=reply, as_json=as_json)
+        return
+    facts, message = outcome_of(_envelope_in(raw, routing), routing)
     facts |= {"model_input": None, "requests": []}
     if message is not None:
         answered = facts["verdict"] == "answered"

@@ -4,7 +4,6 @@ A thread is of one person and one address of ours: no id in a mail leads to anot
 """
 
 import hashlib
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -16,37 +15,54 @@ from worker.domain.ids import DeliveryId
 MAX_REFERENCES: Final = 20
 """Of the newest ones; besides, the oldest stays, because clients group by it."""
 MAX_SUBJECT: Final = 250
-_REPLY: Final = (
-    r"re|aw|antw|antwort|sv|vs|odp|rif|r|res|resp|rép|ynt|vá|ответ"
-    r"|תשובה|رد|回复|回覆|答复|返信|답장"
+_REPLY: Final = frozenset(
+    (
+        *("re", "aw", "antw", "antwort", "sv", "vs", "odp", "rif", "r", "res", "resp", "rép"),
+        *("ynt", "vá", "ответ", "תשובה", "رد", "回复", "回覆", "答复", "返信", "답장"),
+    )
 )
-_FORWARD: Final = r"fwd?|wg|tr|rv|enc|doorst|vb|pd|i|vl|转发|轉寄|転送|전달"
-_NUMBERED: Final = r"(?:\s?[\[(]\d{1,3}[\])])?\s?[:\uff1a]"
-_REPLY_PREFIX: Final = re.compile(rf"(?:{_REPLY}){_NUMBERED}", re.IGNORECASE)
-_ANY_PREFIX: Final = re.compile(rf"(?:{_REPLY}|{_FORWARD}){_NUMBERED}", re.IGNORECASE)
+_FORWARD: Final = frozenset(
+    (
+        *("fwd", "fw", "wg", "tr", "rv", "enc", "doorst", "vb", "pd", "i", "vl"),
+        *("转发", "轉寄", "転送", "전달"),
+    )
+)
 
 
 def is_reply_subject(subject: str) -> bool:
     """Whether a subject says that the mail is a reply."""
-    return _REPLY_PREFIX.match(subject.lstrip()) is not None
+    return _prefix(subject)[0] in _REPLY
+
+
+def is_forward_subject(subject: str) -> bool:
+    """Whether a subject says that the mail is forwarded."""
+    return _prefix(subject)[0] in _FORWARD
 
 
 def reply_subject(subject: str) -> str:
     """Return the subject of an answer: `Re:` once, whatever the language of the others was."""
-    rest = " ".join(_without(_REPLY_PREFIX, subject).split())[:MAX_SUBJECT]
+    rest = " ".join(_without(_REPLY, subject).split())[:MAX_SUBJECT]
     return f"Re: {rest}" if rest else "Re:"
 
 
 def canonical_subject(subject: str) -> str:
     """Return what two mails about one thing share of their subjects."""
-    return " ".join(_without(_ANY_PREFIX, subject).casefold().split())
+    return " ".join(_without(_REPLY | _FORWARD, subject).casefold().split())
 
 
-def _without(prefix: re.Pattern[str], subject: str) -> str:
-    rest = subject.lstrip()
-    while found := prefix.match(rest):
-        rest = rest[found.end() :].lstrip()
-    return rest
+def _prefix(subject: str) -> tuple[str, str]:
+    """Return the word before the first colon, without a count such as `[2]`, and what follows."""
+    head, colon, rest = subject.replace("\uff1a", ":", 1).partition(":")
+    word = head.strip().lower().rstrip("0123456789[]() ")
+    return (word, rest.strip()) if colon else ("", subject)
+
+
+def _without(prefixes: frozenset[str], subject: str) -> str:
+    word, rest = _prefix(subject)
+    while word in prefixes:
+        subject = rest
+        word, rest = _prefix(subject)
+    return subject
 
 
 def references_out(mail: Mail) -> tuple[str, ...]:

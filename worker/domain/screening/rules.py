@@ -22,6 +22,9 @@ SIGNALS: Final[dict[str, ConsentChange | None]] = {
     "opt_out": "stop",
     "opt_in": "start",
     **dict.fromkeys(("help", "auto_reply", "bulk", "bounce", "group", "edit", "revoke")),
+    # Of mails, see `screening.mail`.
+    **dict.fromkeys(("own_mail", "loop", "unauthenticated", "no_reply", "not_addressed", "spam")),
+    **dict.fromkeys(("calendar", "encrypted", "empty")),
 }
 """Signals of messages that no model answers, and the consent that they change.
 

@@ -3,6 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from worker.domain.routing import ChannelPolicy
+from worker.domain.ways_out import MailDelivery
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MailScreening:
@@ -42,3 +45,19 @@ class Circumstances:
     replies_to_address: int = 0
     """In the last hour."""
     replies_to_domain: int = 0
+
+
+def screening_of(policy: ChannelPolicy) -> MailScreening:
+    """Return the configuration of a channel. Without a driver of e-mail it has no addresses."""
+    languages = policy.screening.languages
+    options = policy.delivery
+    if not isinstance(options, MailDelivery):
+        return MailScreening(languages=languages)
+    return MailScreening(
+        ours=frozenset(options.addresses),
+        allowed=frozenset(options.allow),
+        forms=frozenset(options.forms),
+        languages=languages,
+        authserv_id=options.authserv_id,
+        require_dmarc=options.require_dmarc,
+    )
