@@ -114,7 +114,7 @@ _IDS = st.one_of(
 )
 
 
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 @given(_IDS, _IDS, _IDS)
 @example(f"<4711.{'a' * 24}@shop.example>", "<4711@shop.example>", "<4711.@shop.example>")
 def test_a_forged_id_is_never_ours_and_reaches_nobodys_thread(
@@ -132,6 +132,7 @@ def test_a_forged_id_is_never_ours_and_reaches_nobodys_thread(
     assert thread(forged, person=EVE) != ROOT
 
 
+@settings(deadline=None)
 @given(st.integers(1, 2**63 - 1), st.integers(1, 2**63 - 1), st.binary(min_size=1, max_size=40))
 def test_a_mark_is_of_one_delivery_one_purpose_and_one_key(
     one: int, other: int, key: bytes

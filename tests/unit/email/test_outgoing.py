@@ -69,7 +69,7 @@ def test_long_ids_stay_whole() -> None:
 _TEXT = st.text(max_size=200)
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(subject=_TEXT, name=_TEXT, text=_TEXT)
 def test_any_text_arrives_and_none_becomes_a_header(subject: str, name: str, text: str) -> None:
     made = replace(REPLY, subject=subject, text=text, sender=Address("a@b.example", name))

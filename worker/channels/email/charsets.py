@@ -49,7 +49,9 @@ def to_text(data: bytes, charset: str | None) -> str:
     for name, errors in ((named, "strict"), ("utf-8", "strict"), (named, "replace")):
         text = _decoded(data, name, errors)
         # A few bad characters, such as those of a cut mail, say nothing against the charset.
-        if text is not None and text.count("\ufffd") <= len(text) * _BAD_SHARE:
+        if text is None:
+            continue
+        if errors == "strict" or text.count("\ufffd") <= len(text) * _BAD_SHARE:
             return storable(text)
     return storable(data.decode("windows-1252", "replace"))
 

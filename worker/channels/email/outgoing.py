@@ -53,12 +53,12 @@ def mail_bytes(mail: OutgoingMail) -> bytes:
         _folded("From", _mailbox("From", mail.sender)),
         _folded("To", _mailbox("To", mail.to)),
         _folded("Reply-To", [mail.reply_to]) if mail.reply_to else "",
-        f"Subject: {_text('Subject', mail.subject)}\r\n",
+        f"Subject: {_subject(mail.subject)}\r\n",
         _folded("Date", [format_datetime(mail.date)]),
         _folded("Message-ID", [mail.message_id]),
         _folded("In-Reply-To", [mail.in_reply_to]) if mail.in_reply_to else "",
         _folded("References", mail.references) if mail.references else "",
-        # RFC 3834, and what Exchange reads: no machine shall answer it, see `mail_rules`.
+        # RFC 3834, and what Exchange reads: no machine shall answer it, see `screening.mail`.
         "Auto-Submitted: auto-replied\r\n",
         "X-Auto-Response-Suppress: All\r\n",
         _folded("X-Loop", [mail.sender.address]),
@@ -75,25 +75,28 @@ def _one_line(text: str) -> str:
     return " ".join(text.split()) if not text.isprintable() else text
 
 
-def _text(name: str, text: str) -> str:
+def _printable(text: str) -> str:
+    return "".join(one if one.isprintable() else " " for one in text).strip()
+
+
+def _encoded(name: str, text: str, charset: str = "utf-8") -> str:
     """Encode what people read, in words of at most 75 characters."""
-    text = "".join(one if one.isprintable() else " " for one in text).strip()
-    charset = "us-ascii" if text.isascii() and "=?" not in text else "utf-8"
     return Header(text, charset, maxlinelen=_LINE, header_name=name).encode(linesep="\r\n")
 
 
+def _subject(text: str) -> str:
+    text = _printable(text)
+    is_plain = text.isascii() and "=?" not in text
+    return _encoded("Subject", text, "us-ascii" if is_plain else "utf-8")
+
+
 def _mailbox(header: str, who: Address) -> list[str]:
-    name = " ".join(who.name[:_MAX_NAME].split())
+    name = " ".join(_printable(who.name[:_MAX_NAME]).split())
     words = name.split(" ")
     if not name:
         return [who.address]
-    if (
-        not name.isascii()
-        or not name.isprintable()
-        or "=?" in name
-        or max(map(len, words)) > _LINE // 2
-    ):
-        words = _text(header, name).split("\r\n ")
+    if not name.isascii() or "=?" in name or max(map(len, words)) > _LINE // 2:
+        words = _encoded(header, name).split("\r\n ")
     elif _SPECIALS & set(name):
         quoted = name.replace("\\", "\\\\").replace('"', '\\"')
         words = f'"{quoted}"'.split(" ")
