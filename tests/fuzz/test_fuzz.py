@@ -14,6 +14,7 @@ from tests.fuzz.answers import (
 )
 from tests.fuzz.harness import Kind, run
 from tests.fuzz.intake import control_messages, queue_entries, sql_envelopes
+from tests.fuzz.screening import screened_texts
 from tests.fuzz.webhooks import telnyx_webhooks
 from tests.support.world import World
 
@@ -25,6 +26,7 @@ KINDS: Mapping[str, Callable[[World], AbstractContextManager[Kind]]] = {
     "telnyx_streams": telnyx_streams,
     "telnyx_logs": telnyx_logs,
     "webhook_answers": webhook_answers,
+    "screened_texts": screened_texts,
     "telnyx_webhooks": telnyx_webhooks,
 }
 ASKED = os.environ.get("FUZZ_KIND")

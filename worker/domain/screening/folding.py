@@ -83,7 +83,7 @@ class Folded:
         """The parts between punctuation marks that have a word."""
         found = []
         for part, end in _ENDS.findall(_DASH.sub(", ", self.text)):
-            words = tuple(_WORD.findall(part))
+            words = tuple(_WORD.findall(part.replace("#", " number ")))
             if words:
                 quoted = part.lstrip()[0] in '"\u201c\u201e\u00ab'
                 found.append(Clause(words, end, quoted))

@@ -10,11 +10,11 @@ from typing import Final
 from worker.domain.screening.folding import Clause, fold
 
 _WORDS: Final = (
-    "please pls plz kindly just bro dude man mate hi hello hey ok okay thanks thx sorry dear now"
-    " already ever really immediately well guys sir oh bitte danke hallo sofort hiermit svp bonjour"
-    " merci gracias hola favor por obrigado obrigada oi grazie ciao salve favore per cortesia dank"
-    " alstublieft aub hoi prosze dziekuje tack snalla hej tak vennligst takk lutfen artik merhaba"
-    " пожалуйста спасибо здравствуйте po na nga xin"
+    "please pls plz kindly just asap right seriously bro dude man mate hi hello hey ok okay thanks"
+    " thx sorry dear now already ever really immediately well guys sir oh bitte danke hallo sofort"
+    " hiermit svp bonjour merci gracias hola favor por obrigado obrigada oi grazie ciao salve"
+    " favore per cortesia dank alstublieft aub graag hoi prosze dziekuje tack snalla hej tak"
+    " vennligst takk lutfen artik merhaba пожалуйста спасибо здравствуйте po na nga xin"
 )
 _POLITE: Final = frozenset(fold(_WORDS).split())
 """Words that change nothing about what is asked for."""
@@ -32,6 +32,7 @@ _NO_MATTER: Final = frozenset(
 """Clauses beside which a phrase of `alone` still counts."""
 _OTHER_PERSON: Final = re.compile(
     r"(?:this (?:is not|isnt)|i am not|im not|not|there is no(?:body named)?|no) \w{1,20}(?: here)?"
+    "|nobody (?:by|of|with) that name(?: (?:is |lives )?here)?"
 )
 """`I am not Bob`, beside `wrong number`."""
 _REQUEST: Final = re.compile("(?:can|could|will|would) (?:you|u|i) .+")
