@@ -64,6 +64,8 @@ BARS = (
     _least("gateway_rate", 500, "/s", "webhooks that one gateway process stores per second"),
     _most("gateway_p99_ms", 100, "ms", "from a webhook to its answer, p99, at that rate"),
     _most("gateway_floor", 2, "x floor", "gateway CPU per webhook, beside Starlette and an insert"),
+    _least("mails_rate", 100, "/s", "mails read and screened per second of one core"),
+    _most("mail_25mb", 150, "MB", "memory of a process that reads a mail of 25 MB"),
     _most("sql_p50_ms", 50, "ms", "SQL producer to claimed turn, Redis stopped, p50"),
 )
 BY_KEY = {bar.key: bar for bar in BARS}

@@ -25,6 +25,7 @@ from bench import (
     gateway,
     grown,
     machine,
+    mails,
     slow,
     soak,
     sql,
@@ -81,6 +82,7 @@ PARTS: dict[str, Part] = {
     "gateway": lambda s, r, e: gateway.measure(
         s, r, rounds=e.rounds, webhooks=2000 if e is SHORT else 20_000
     ),
+    "mails": lambda s, r, e: mails.measure(s, r, rounds=e.rounds),
     "sql": lambda s, r, _: sql.measure(s, r),
 }
 FULL_PARTS: dict[str, Part] = {

@@ -82,6 +82,8 @@ def test_the_bars_are_those_of_the_task() -> None:
         "gateway_rate": "≥ 500 /s",
         "gateway_p99_ms": "≤ 100 ms",
         "gateway_floor": "≤ 2 x floor",
+        "mails_rate": "≥ 100 /s",
+        "mail_25mb": "≤ 150 MB",
         "sql_p50_ms": "≤ 50 ms",
     }
 
