@@ -31,7 +31,7 @@ def test_each_task_reports_the_outcome_of_its_message(world: World) -> None:
     assert again == "answered message={message} turn={turn}".format(**world.database.rows(ids)[0])
     assert result(mike, first) == "repeated message=1"
     assert result(mike, {**first, "text": "other"}) == "conflict message=1"
-    stop = world.envelope("STOP", signals=["opt_out"])
+    stop = world.envelope("STOP", signals=["opt_out"], user="+13125550002")
     assert result(mike, stop).startswith("skipped opt_out message=")
     late = world.envelope("late", expires_at="2001-01-01T00:00:00Z")
     assert result(mike, late).startswith("expired message=")
