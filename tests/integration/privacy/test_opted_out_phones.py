@@ -128,3 +128,13 @@ def test_retention_and_erasure_reach_each_piece_of_a_reply(
 
     mike.operator.erase(HIM, None)
     assert states(world) == []
+
+
+@pytest.mark.parametrize("column", ["part_of", "repeats"])
+def test_deleting_a_delivery_reads_no_whole_table(world: World, column: str) -> None:
+    # The question that the foreign key asks for each deleted row.
+    asked = f"SELECT 1 FROM deliveries x WHERE {column} = 1 FOR KEY SHARE OF x"
+    world.database.run("SET enable_seqscan = off")
+    plan = world.database.rows(f"EXPLAIN {asked}")  # type: ignore[arg-type]
+    world.database.run("RESET enable_seqscan")
+    assert f"ix_deliveries_{column}" in str(plan)

@@ -38,11 +38,12 @@ FOR_PEOPLE = frozenset(
         "ix_dead_letters_message_row_id",
         "ix_dead_letters_names",
         "ix_deliveries_part_of",
+        "ix_deliveries_repeats",
     }
 )
 """The first is read by whoever looks into what happened and, where it is long, by an erasure; the
-second by Postgres itself for each message that an erasure deletes; the last two by producers who
-wait, through the view `message_outcomes`."""
+second and the last by Postgres itself for each message or delivery that is deleted; the others by
+producers who wait, through the view `message_outcomes`."""
 OF_THE_VERSION_BEFORE = frozenset({"ix_channel_users_agent_due_at"})
 """Read by the sweeps of workers that do not know yet which users are surplus."""
 DELIVERED = '[channels.web.delivery]\ntask = "t"\nqueue = "q"\n'

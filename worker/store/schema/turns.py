@@ -183,6 +183,8 @@ class Delivery(Base):
         ),
         partial("ix_deliveries_due_at", "due_at", when="due_at IS NOT NULL"),
         partial("ix_deliveries_part_of", "part_of", when="part_of IS NOT NULL"),
+        # A foreign key: without it, each deleted delivery would scan this table.
+        partial("ix_deliveries_repeats", "repeats", when="repeats IS NOT NULL"),
         # Receipts name the key, or else the provider's id.
         partial("uq_deliveries_request_key", "idempotency_key", when="request IS NOT NULL"),
         partial(
