@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 from worker.bootstrap.events import build_take_event
 from worker.bootstrap.shared import SharedParts
-from worker.channels.build import TelnyxWay, build_channels
+from worker.channels.build import MailWay, TelnyxWay, build_channels
 from worker.channels.channel import DEADLINE_S, Channel
+from worker.channels.email.delivery.smtp import SmtpChannel
 from worker.config.settings import Settings
 from worker.domain.routing import Routing
-from worker.domain.ways_out import TelnyxDelivery
+from worker.domain.ways_out import MailDelivery, TelnyxDelivery
 from worker.handlers.background.sweeper import LocalRunner, Sweeper
 from worker.handlers.background.threads import Background
 from worker.handlers.background.watchdog import StallWatchdog
@@ -31,6 +32,7 @@ from worker.handlers.turns.settle import Settle
 from worker.queue.broker_client import BrokerClient
 from worker.store.database import Database
 from worker.store.dead_letters import DeadLetterStore
+from worker.store.delivery.answered_mails import AnsweredMailStore
 from worker.store.delivery.deliveries import DeliveryStore
 from worker.store.delivery.endpoints import EndpointStore
 from worker.store.delivery.pacing import Pace, PacingStore
@@ -96,6 +98,9 @@ def build_service(
     # Deliveries that have not begun are dropped: they are due in Postgres.
     def close() -> None:
         own_pool.shutdown(cancel_futures=True)
+        for channel in deliver.channels.values():
+            if isinstance(channel, SmtpChannel):
+                channel.pool.close()
         shared.close()
 
     return Service(
@@ -204,7 +209,17 @@ def _retention(database: Database, keep_days: int | None) -> HourlyRetention | N
 
 
 def _paces(routing: Routing) -> dict[str, Pace]:
-    return {
+    by_domain = {
+        name: Pace(
+            per_second=way.per_domain_per_minute / 60,
+            per_day=None,
+            max_age_s=policy.delivery_max_age_s,
+            by_domain=True,
+        )
+        for name, policy in routing.channels.items()
+        if isinstance(way := policy.delivery, MailDelivery)
+    }
+    return by_domain | {
         name: Pace(
             per_second=way.messages_per_second,
             per_day=way.messages_per_day,
@@ -228,11 +243,19 @@ def _deliver(
         if policy.delivery is not None and name not in given
     }
     telnyx = TelnyxWay(post=shared.telnyx.messages.send, public_url=shared.public_url)
+    database = shared.database
+    mail = MailWay(
+        answered=AnsweredMailStore(database).answered,
+        key=lambda: database.mail_key,
+        smtp_url=shared.smtp_url,
+        token_command=shared.smtp_token_command,
+    )
+    built = build_channels(wanted, broker.publish, os.environ, telnyx=telnyx, mail=mail)
     return DeliverReplies(
         store=deliveries,
         endpoints=EndpointStore(shared.database),
         senders=SenderStore(shared.database),
         pacing=PacingStore(shared.database, _paces(shared.agents.routing)),
         routing=shared.agents.current,
-        channels=build_channels(wanted, broker.publish, os.environ, telnyx=telnyx) | dict(given),
+        channels=built | dict(given),
     )

@@ -50,6 +50,7 @@ class SharedParts:
         self._trace_export = _trace_export(os.environ, self.worker_id)
         self.telnyx = build_telnyx(settings)
         self.public_url = settings.public_url
+        self.smtp_url, self.smtp_token_command = settings.smtp_url, settings.smtp_token_command
         self.tools = build_tools(routing.tools, os.environ)
         self.live = _live(routing, settings)
         self.slots = slots = TurnSlots(settings.turn_slots, agents=len(routing.agents))

@@ -12,9 +12,17 @@ from typing import Any, Final, assert_never
 import httpx
 
 from worker.channels.channel import Channel
+from worker.channels.email.delivery.compose import Composer
+from worker.channels.email.delivery.pool import SessionPool
+from worker.channels.email.delivery.session import Session
+from worker.channels.email.delivery.smtp import SmtpChannel
 from worker.channels.sms.channel import Post, TelnyxChannel
 from worker.channels.task import TaskChannel
 from worker.channels.webhook import MAX_BODY_BYTES, WebhookChannel
+from worker.domain.deliveries import OutgoingReply
+from worker.domain.email.mail import Address
+from worker.domain.email.replies import AnsweredMail
+from worker.domain.email.server import SMTP_PORTS, parse_server
 from worker.domain.errors import SettingsError
 from worker.domain.routing import ROUTE
 from worker.domain.ways_out import (
@@ -30,6 +38,7 @@ from worker.net.post_once import Endpoint, parse_url
 from worker.net.proxy import proxy_for
 from worker.net.public_addresses import is_public
 from worker.net.signing import signer_from
+from worker.net.window import CallWindow
 
 GROUP: Final = "worker.channels"
 """Group of entry points; each names a callable that takes the options and returns a `Channel`."""
@@ -44,12 +53,24 @@ class TelnyxWay:
     """Of the gateway; None = it is not set."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class MailWay:
+    """What channels of e-mail need of this process."""
+
+    answered: Callable[[OutgoingReply], AnsweredMail | None]
+    key: Callable[[], bytes]
+    smtp_url: str | None
+    """None = it is not set."""
+    token_command: str | None
+
+
 def build_channels(
     configs: Mapping[str, Delivery],
     publish: Callable[[str, str, str, dict[str, Any]], None],
     environ: Mapping[str, str],
     *,
     telnyx: TelnyxWay | None = None,
+    mail: MailWay | None = None,
 ) -> dict[str, Channel]:
     """Build them all, by channel name. Raises `SettingsError`, one line with the fault and the fix.
 
@@ -71,13 +92,14 @@ def build_channels(
                 case TelnyxDelivery():
                     built[name] = _telnyx(config, telnyx)
                 case MailDelivery():
-                    raise ValueError("this version has no driver for e-mail")  # noqa: TRY301
+                    built[name] = _mail(config, mail, environ)
                 case _:
                     assert_never(config)
         except ValueError as error:
             # Only the cause that was named on purpose: others may quote a secret.
             kind = "routes" if name.startswith(ROUTE) else "channels"
-            section = "driver" if isinstance(config, TelnyxDelivery) else "delivery"
+            by_driver = isinstance(config, TelnyxDelivery | MailDelivery)
+            section = "driver" if by_driver else "delivery"
             place = f"{kind}.{name.removeprefix(ROUTE)}.{section}"
             raise SettingsError(f"AGENTS_FILE: {place}: {error}") from error.__cause__
     return built
@@ -87,6 +109,30 @@ def _telnyx(config: TelnyxDelivery, way: TelnyxWay | None) -> TelnyxChannel:
     if way is None or way.public_url is None:
         raise ValueError("set PUBLIC_URL, the gateway's address: receipts of messages go there")
     return TelnyxChannel(post=way.post, options=config, public_url=way.public_url)
+
+
+def _mail(config: MailDelivery, way: MailWay | None, environ: Mapping[str, str]) -> SmtpChannel:
+    if way is None or way.smtp_url is None:
+        raise ValueError("set SMTP_URL, the server that takes our mails")
+    server, name = parse_server(way.smtp_url, SMTP_PORTS), Address(config.addresses[0]).domain
+    tls, command = tls_context(environ, http=False), way.token_command
+    if command is not None and server.user is None:
+        raise ValueError("SMTP_TOKEN_COMMAND: SMTP_URL has to name the user that the token is for")
+
+    def connect(window: CallWindow) -> Session:
+        session = Session(server, tls=tls, name=name)
+        try:
+            session.open(window, command)
+        except BaseException:
+            session.close()
+            raise
+        return session
+
+    return SmtpChannel(
+        pool=SessionPool(connect=connect),
+        composer=Composer(options=config, answered=way.answered, key=way.key),
+        host=server.host,
+    )
 
 
 def _webhook(

@@ -1,8 +1,9 @@
 """A channel's way out: one method, and whether the receiver recognises a repetition."""
 
-from typing import Any, Final, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Protocol, runtime_checkable
 
-from worker.domain.deliveries import DeliveryOutcome, OutgoingReply, Refusal
+from worker.domain.deliveries import DeliveryOutcome, OutgoingReply, Piece, Refusal
 
 DEADLINE_S: Final = 15.0
 """The longest that one attempt may take; its lease lasts a little longer."""
@@ -19,6 +20,29 @@ class Channel(Protocol):
         """Hand one reply over within `DEADLINE_S`; never raises for the network.
 
         An exception counts as an unclear outcome.
+        """
+
+
+@runtime_checkable
+class ComposingChannel(Channel, Protocol):
+    """Its attempts send what was written once, and is stored: `OutgoingReply.request`."""
+
+    def compose(self, reply: OutgoingReply) -> Sequence[Piece]:
+        """Return the messages of a reply, in order; at least one."""
+
+
+@runtime_checkable
+class TwoPhaseChannel(Channel, Protocol):
+    """It knows the point before which the other side certainly has nothing."""
+
+    @property
+    def answer_s(self) -> float:
+        """The longest that one attempt takes after that point."""
+
+    def hand_over(self, reply: OutgoingReply, before_end: Callable[[], None]) -> DeliveryOutcome:
+        """Deliver, as `Channel.deliver` does; `before_end` is called at that point.
+
+        What `before_end` raises is raised, and the other side has nothing.
         """
 
 

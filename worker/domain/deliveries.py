@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from typing import Literal, TypeAlias
 from uuid import UUID
 
+from worker.domain.email.replies import SentMail
 from worker.domain.ids import ChannelUserId, DeadLetterId, DeliveryId, TurnId
 from worker.domain.messages import ChannelAddress
 from worker.domain.routing import ChannelPolicy
@@ -66,6 +67,19 @@ class OutgoingReply:
     """The body that every attempt sends; None = it is not made yet, or at each attempt."""
     refusal: Refusal | None = None
     """None = it is a reply. Otherwise it tells a producer of a refusal, and has no text."""
+    created_at: datetime | None = None
+    """When it was made."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """One message of a reply; the first has the delivery's own key."""
+
+    key: UUID
+    request: str
+    """What every attempt sends."""
+    mail: SentMail | None = None
+    """None = it is no mail."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +89,8 @@ class Sent:
     provider_id: str | None = None
     parts: int | None = None
     """The number of text messages that it counts as; None = it is none."""
+    message_id: str | None = None
+    """The Message-ID that the server has given a mail; None = it has left ours."""
 
 
 PauseScope: TypeAlias = Literal["channel", "sender"]
@@ -99,7 +115,7 @@ class _Failure:
     """All replies on this channel should pause: the receiver is overloaded, or it blocks our
     threads."""
     pause: Pause | None = None
-    """A gate of Telnyx's channels closes."""
+    """A gate of Telnyx's or SMTP's channels closes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +126,9 @@ class NotDelivered(_Failure):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rejected(_Failure):
     """The channel will never accept it. Reason `opted_out`: the provider blocks the person."""
+
+    gone: bool = False
+    """Nobody has this address: it gets no further reply."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,6 +161,8 @@ class ClaimedDelivery:
     """The turn that the reply belongs to."""
     traceparent: str | None = None
     """W3C trace context of the first answered message; None = not traced."""
+    handed_over: bool = False
+    """The last attempt has noted that the channel may have it: see `TwoPhaseChannel`."""
     failing: bool = False
     """The endpoint has failed since its last success."""
 

@@ -3,26 +3,27 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
-from worker.channels.channel import Channel
-from worker.channels.sms.channel import TelnyxChannel
+from worker.channels.channel import Channel, ComposingChannel, TwoPhaseChannel
 from worker.domain.deliveries import (
     ClaimedDelivery,
     DeliveryOutcome,
     NotDelivered,
+    Rejected,
     Sent,
     Unclear,
     refusal_of,
     state_after,
     wait_after,
 )
-from worker.domain.errors import StaleLeaseError, named
+from worker.domain.errors import RetryableError, StaleLeaseError, named
 from worker.domain.ids import ChannelUserId
 from worker.domain.results import attempt_result
 from worker.domain.routing import ChannelPolicy, Routing
 from worker.domain.screening.consents import LedgerEntry
-from worker.domain.states import DeliveryState
-from worker.domain.ways_out import TaskDelivery, TelnyxDelivery, WebhookDelivery
+from worker.domain.states import ConsentSource, DeliveryState
+from worker.domain.ways_out import MailDelivery, TaskDelivery, TelnyxDelivery, WebhookDelivery
 from worker.handlers.telemetry.deliveries import (
     deliver_span,
     record_delivered,
@@ -85,18 +86,19 @@ class DeliverReplies:
         began_s = boottime()
         channel = self.channels.get(claimed.policy_name)
         takes_key = channel is not None and channel.takes_key
+        if isinstance(channel, TwoPhaseChannel) and not claimed.handed_over:
+            # Its worker died before the other side had anything.
+            claimed = replace(claimed, interrupted=False)
         refusal = refusal_of(claimed, configured, takes_key=takes_key)
         if refusal is not None:
             self.store.end(claimed, refusal)
             record_delivered(claimed, refusal, None, began_s=began_s)
             return refusal
-        if isinstance(channel, TelnyxChannel) and claimed.reply.request is None:
-            first, *later = channel.compose(claimed.reply)
-            rest = [(piece.key, piece.request) for piece in later]
-            claimed = self.store.compose(claimed, first.request, rest)
+        if isinstance(channel, ComposingChannel) and claimed.reply.request is None:
+            claimed = self.store.compose(claimed, channel.compose(claimed.reply))
         outcome = self._deliver(channel, claimed)
         state = state_after(claimed, outcome, configured, takes_key=takes_key)
-        blocked = self._block(claimed) if state is DeliveryState.OPTED_OUT else None
+        blocked = self._blocked(claimed, outcome, state)
         self.store.end(
             claimed,
             state,
@@ -104,6 +106,7 @@ class DeliverReplies:
             provider_id=outcome.provider_id if isinstance(outcome, Sent) else None,
             provider_status=None if isinstance(outcome, Sent) else outcome.reason,
             parts=outcome.parts if isinstance(outcome, Sent) else None,
+            mail_id=outcome.message_id if isinstance(outcome, Sent) else None,
             blocked=blocked,
         )
         if blocked is not None:
@@ -111,24 +114,38 @@ class DeliverReplies:
         record_delivered(claimed, state, outcome, began_s=began_s)
         if isinstance(configured.delivery, WebhookDelivery):
             self._update_endpoint(claimed, outcome)
-        elif isinstance(configured.delivery, TelnyxDelivery):
-            self._update_senders(claimed, outcome)
+        elif isinstance(configured.delivery, TelnyxDelivery | MailDelivery):
+            self._update_senders(claimed, outcome, configured.delivery)
         return state
 
-    def _update_senders(self, claimed: ClaimedDelivery, outcome: DeliveryOutcome) -> None:
+    def _update_senders(
+        self,
+        claimed: ClaimedDelivery,
+        outcome: DeliveryOutcome,
+        way: TelnyxDelivery | MailDelivery,
+    ) -> None:
         """Hold back other messages that would fail as well, or no longer."""
         if isinstance(outcome, Sent):
             if claimed.failing:
                 self.senders.answered(claimed)
         elif outcome.pause is not None:
-            self.senders.pause(claimed, outcome.pause, outcome.reason)
+            is_smtp = isinstance(way, MailDelivery) and not way.telnyx
+            kind = "smtp" if is_smtp else "telnyx"
+            self.senders.pause(claimed, outcome.pause, outcome.reason, kind=kind)
             record_paused(claimed, outcome.pause, outcome.reason)
 
-    def _block(self, claimed: ClaimedDelivery) -> LedgerEntry:
-        """Return the opt-out of a person whom the provider blocks."""
+    def _blocked(
+        self, claimed: ClaimedDelivery, outcome: DeliveryOutcome, state: DeliveryState
+    ) -> LedgerEntry | None:
+        """Return the opt-out of a person whom the provider blocks, or who is gone."""
+        is_gone = isinstance(outcome, Rejected) and outcome.gone
+        if not is_gone and state is not DeliveryState.OPTED_OUT:
+            return None
         to = claimed.reply.to
-        person = self.routing().person_at(to)
-        return LedgerEntry.of_block(person, channel=to.channel, recipient=to.recipient)
+        entry = LedgerEntry.of_block(
+            self.routing().person_at(to), channel=to.channel, recipient=to.recipient
+        )
+        return replace(entry, source=ConsentSource.BOUNCE) if is_gone else entry
 
     def _update_endpoint(self, claimed: ClaimedDelivery, outcome: DeliveryOutcome) -> None:
         """Update the record of the endpoint: failures close its gate or switch it off."""
@@ -148,8 +165,15 @@ class DeliverReplies:
         if channel is None:
             return NotDelivered(reason="not in the configuration")
         reply, here = claimed.reply, traces.current_traceparent()
+        reply = reply if here is None else replace(reply, traceparent=here)
         try:
-            return channel.deliver(reply if here is None else replace(reply, traceparent=here))
+            if isinstance(channel, TwoPhaseChannel):
+                note = partial(self.store.hand_over, claimed, answer_s=channel.answer_s)
+                return channel.hand_over(reply, note)
+            return channel.deliver(reply)
+        # Of the note: the other side has nothing.
+        except (StaleLeaseError, RetryableError):
+            raise
         # A third party's channel may raise anything, after the reply went out. Only the type is
         # kept: the text may quote the reply.
         except Exception as error:  # noqa: BLE001 - see above

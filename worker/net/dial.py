@@ -17,11 +17,11 @@ Lookup: TypeAlias = Callable[[str, int], Sequence[tuple[int, Any]]]
 """Takes host and port; returns families and socket addresses. Raises OSError or UnicodeError."""
 
 
-def tls_context(environ: Mapping[str, str]) -> ssl.SSLContext:
+def tls_context(environ: Mapping[str, str], *, http: bool = True) -> ssl.SSLContext:
     """Trust the authorities that httpx brings, or those of SSL_CERT_FILE and SSL_CERT_DIR.
 
-    TLS 1.2 or newer, HTTP/1.1 only. Slow (20 ms): build one for all threads. Raises ValueError if
-    they cannot be read.
+    TLS 1.2 or newer; `http`: HTTP/1.1 only. Slow (20 ms): build one for all threads. Raises
+    ValueError if they cannot be read.
     """
     cafile, capath = (environ.get(name) or None for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"))
     try:
@@ -32,7 +32,8 @@ def tls_context(environ: Mapping[str, str]) -> ssl.SSLContext:
     except OSError as error:
         name = "SSL_CERT_FILE" if cafile else "SSL_CERT_DIR"
         raise ValueError(f"{name} cannot be read ({type(error).__name__})") from None
-    context.set_alpn_protocols(["http/1.1"])
+    if http:
+        context.set_alpn_protocols(["http/1.1"])
     return context
 
 

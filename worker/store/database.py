@@ -45,7 +45,7 @@ _SETTINGS = {
 }
 
 
-_CONSENT_KEY = sql("SELECT value FROM secrets WHERE name = 'consents'")
+_SECRET = sql("SELECT value FROM secrets WHERE name = :name")
 _PREPARE_AFTER = 2
 """Uses of a statement before it is prepared; there are few statements, used again and again."""
 _LIMIT_EXCEEDED = "54"
@@ -113,11 +113,19 @@ class Database:
     @cached_property
     def consent_key(self) -> bytes:
         """The key of the addresses in the ledger of opt-outs, read once."""
+        return self._secret("consents")
+
+    @cached_property
+    def mail_key(self) -> bytes:
+        """The key of the marks in our mails, read once."""
+        return self._secret("mail")
+
+    def _secret(self, name: str) -> bytes:
         with self.statement() as connection:
-            key = connection.execute(_CONSENT_KEY).scalar_one_or_none()
+            key = connection.execute(_SECRET, {"name": name}).scalar_one_or_none()
         if key is None:
             # Not a fault of any message: they wait until somebody has restored it.
-            raise DatabaseAwayError("the table secrets has lost the row `consents`: restore it")
+            raise DatabaseAwayError(f"the table secrets has lost the row `{name}`: restore it")
         return bytes(key)
 
     def close(self) -> None:

@@ -15,13 +15,14 @@ from typing import Final, TypeAlias
 
 from worker.channels.channel import DEADLINE_S
 from worker.channels.sms.codes import SPEND_LIMIT, TROUBLES, Trouble, reason_of
-from worker.channels.sms.request import SMS_PATH, WHATSAPP_PATH, Piece, pieces_of
+from worker.channels.sms.request import SMS_PATH, WHATSAPP_PATH, pieces_of
 from worker.domain.deliveries import (
     DeliveryOutcome,
     NotDelivered,
     OutgoingReply,
     Pause,
     PauseScope,
+    Piece,
     Rejected,
     Sent,
     Unclear,

@@ -4,9 +4,9 @@ Telnyx refuses the same idempotency key with another body, byte for byte.
 """
 
 import json
-from dataclasses import dataclass
 from uuid import UUID, uuid5
 
+from worker.domain.deliveries import Piece
 from worker.domain.messages import ChannelAddress
 from worker.domain.sms.text import cut, prepare, split, within_parts
 from worker.domain.ways_out import TelnyxDelivery
@@ -14,15 +14,6 @@ from worker.domain.ways_out import TelnyxDelivery
 SMS_PATH = "/messages"
 WHATSAPP_PATH = "/messages/whatsapp"
 _WHATSAPP_BYTES = 4096
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Piece:
-    """One message of a reply; the first has the delivery's own key."""
-
-    key: UUID
-    request: str
-    """The JSON body."""
 
 
 def pieces_of(

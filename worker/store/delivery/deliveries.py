@@ -3,9 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
-from uuid import UUID
 
-from worker.domain.deliveries import ClaimedDelivery, OutgoingReply, Refusal
+from worker.domain.deliveries import ClaimedDelivery, OutgoingReply, Piece, Refusal
 from worker.domain.errors import StaleLeaseError
 from worker.domain.ids import ChannelUserId
 from worker.domain.screening.consents import OPTED_OUT, LedgerEntry
@@ -16,11 +15,14 @@ from worker.store.delivery.senders import GATES_OF_DELIVERY
 from worker.store.rows import address_of, value_of
 from worker.store.sql import Connection, Statement, sql
 
+HANDED_OVER = "handed_over"
+"""`provider_status` while only the answer is missing, of channels that can tell."""
 # Only the user's oldest delivery can be claimed, so that a later one does not overtake it, and only
 # if no gate is closed: of the channel's endpoint, of the channel at Telnyx, of our address there.
 _CLAIM = sql(f"""
 WITH head AS (
-    SELECT d.id, d.state = 'sending' AS interrupted, d.attempts FROM deliveries d
+    SELECT d.id, d.state = 'sending' AS interrupted, d.attempts,
+        coalesce(d.provider_status = '{HANDED_OVER}', false) AS handed_over FROM deliveries d
     WHERE d.id = (SELECT id FROM deliveries
                   WHERE channel_user_id = :user_id AND state IN ('pending', 'sending')
                   ORDER BY coalesce(part_of, id), id LIMIT 1)
@@ -34,10 +36,11 @@ WITH head AS (
         due_at = service_now() + :lease, permit_at = NULL,
         first_attempt_at = coalesce(first_attempt_at, service_now())
     FROM head WHERE d.id = head.id
-    RETURNING d.*, head.interrupted, head.attempts AS begun
+    RETURNING d.*, head.interrupted, head.handed_over, head.attempts AS begun
 )
 SELECT c.id AS delivery_id, c.channel_user_id AS user_id, c.idempotency_key, c.request,
-    c.lease_token AS token, c.begun AS attempts, c.interrupted, c.created_at,
+    c.lease_token AS token, c.begun AS attempts, c.interrupted, c.handed_over,
+    c.created_at,
     CASE WHEN c.begun > 0 THEN c.first_attempt_at END AS first_attempt_at,
     service_now() AS now, coalesce(r.text, '') AS text, r.turn_id, c.channel AS policy_name,
     u.channel, u.recipient, u.address, u.thread,
@@ -101,7 +104,8 @@ WHERE d.due_at <= service_now() - :grace AND {CAN_BE_CLAIMED} ORDER BY d.due_at 
 """)
 
 
-# Deliveries of the later pieces are made with it, so that there are all of them or none.
+# Deliveries of the later pieces are made with it, so that there are all of them or none. A mail is
+# known before it leaves: the answer to it may come before that of the server.
 _COMPOSE = sql("""
 WITH first AS (
     UPDATE deliveries SET request = :request
@@ -115,9 +119,24 @@ WITH first AS (
         first.exempt_until, first.created_at
     FROM first, unnest(CAST(:keys AS uuid[]), CAST(:requests AS text[])) WITH ORDINALITY
         AS later (key, request, number) ORDER BY later.number
+), mail AS (
+    INSERT INTO mails (channel, recipient, address, thread, root, message_id, refs, subject,
+        delivery_id, created_at)
+    SELECT u.channel, u.recipient, u.address, u.thread, :root, :message_id, CAST(:refs AS text[]),
+        :subject, first.id, service_now()
+    FROM first JOIN channel_users u ON u.id = first.channel_user_id
+    WHERE CAST(:message_id AS text) IS NOT NULL
 )
 SELECT id FROM first
 """)
+# A lease of its own: it goes on from the point after which another attempt could double the reply.
+_HAND_OVER = sql("""
+UPDATE deliveries SET provider_status = :status, lease_until = service_now() + :lease,
+    due_at = service_now() + :lease
+WHERE id = :id AND lease_token = :token RETURNING id
+""")
+# The relay has replaced our Message-ID: answers will name this one.
+_RENAME = sql("UPDATE mails SET message_id = :mail_id WHERE delivery_id = :id")
 
 
 class DeliveryStore(Store):
@@ -142,17 +161,29 @@ class DeliveryStore(Store):
         more["refusal"] = None if row.dead_letter is None else value_of(Refusal, row)
         return value_of(ClaimedDelivery, row, reply=value_of(OutgoingReply, row, **more))
 
-    def compose(
-        self, claimed: ClaimedDelivery, request: str, later: Sequence[tuple[UUID, str]]
-    ) -> ClaimedDelivery:
-        """Commit what every attempt will send, and the keys and requests of `later` pieces.
+    def compose(self, claimed: ClaimedDelivery, pieces: Sequence[Piece]) -> ClaimedDelivery:
+        """Commit what every attempt will send. Raises `StaleLeaseError`."""
+        first, *later = pieces
+        mail = first.mail
+        values: dict[str, object] = {
+            "request": first.request,
+            "keys": [piece.key for piece in later],
+            "requests": [piece.request for piece in later],
+            "message_id": mail and mail.message_id,
+            "root": mail and mail.root,
+            "refs": list(mail.refs) if mail else [],
+            "subject": mail.subject if mail else "",
+        }
+        self._hold(_COMPOSE, claimed, values)
+        return replace(claimed, reply=replace(claimed.reply, request=first.request))
+
+    def hand_over(self, claimed: ClaimedDelivery, *, answer_s: float) -> None:
+        """Commit that the channel may have it from now on, and that its answer may take this long.
 
         Raises `StaleLeaseError`.
         """
-        keys, requests = [key for key, _ in later], [text for _, text in later]
-        values = {"request": request, "keys": keys, "requests": requests}
-        self._hold(_COMPOSE, claimed, values)
-        return replace(claimed, reply=replace(claimed.reply, request=request))
+        lease = self._lease + timedelta(seconds=answer_s)
+        self._hold(_HAND_OVER, claimed, {"status": HANDED_OVER, "lease": lease})
 
     def end(
         self,
@@ -163,11 +194,13 @@ class DeliveryStore(Store):
         provider_id: str | None = None,
         provider_status: str | None = None,
         parts: int | None = None,
+        mail_id: str | None = None,
         blocked: LedgerEntry | None = None,
     ) -> None:
         """Commit the end of an attempt. `pending` and `sending` are tried again after `wait_s`.
 
-        `blocked`: the provider has told that the person has opted out. Raises `StaleLeaseError`:
+        `blocked`: the provider has told that the person has opted out, or is gone. `mail_id`: the
+        Message-ID that the mail's server has given it. Raises `StaleLeaseError`:
         the attempt lasted longer than its lease.
         """
         values = {
@@ -178,12 +211,15 @@ class DeliveryStore(Store):
             "provider_status": provider_status,
             "parts": parts,
         }
-        if state is not DeliveryState.OPTED_OUT:
+        if state is not DeliveryState.OPTED_OUT and blocked is None and mail_id is None:
             self._hold(_END, claimed, values)
             return
+        own = {"id": claimed.reply.delivery_id}
         with self._database.transaction() as connection:
             self._hold_on(connection, _END, claimed, values)
-            connection.execute(_TELL, {"id": claimed.reply.delivery_id, "outcome": OPTED_OUT})
+            connection.execute(_TELL, {**own, "outcome": OPTED_OUT})
+            if mail_id is not None:
+                connection.execute(_RENAME, {**own, "mail_id": mail_id})
             if blocked is not None:
                 record(connection, self._database.consent_key, blocked)
 

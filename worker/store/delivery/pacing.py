@@ -4,7 +4,8 @@
            │ ──────▶ permit_at later    due at that time
            └ the day's messages are used up ──▶ the gate of that address closes until midnight UTC
 
-One row of `rates` for each of our addresses, as for calls: see `worker.store.limits.rates`.
+One row of `rates` for each of our addresses, or for each domain that mails go to, as for calls: see
+`worker.store.limits.rates`.
 """
 
 from collections.abc import Mapping
@@ -18,15 +19,17 @@ from worker.store.delivery.senders import MIDNIGHT, sender_gate
 from worker.store.limits.rates import next_free
 from worker.store.sql import sql
 
+_PACED = "CASE WHEN p.by_domain THEN split_part(u.address, '@', 2) ELSE u.recipient END"
 _NEXT = next_free("p.longest + p.gap")
 _BASE = f"(SELECT {_NEXT} FROM head p)"
 # One that nobody can reserve any more before it expires asks again, and then expires.
 _RESERVE = sql(f"""
 WITH head AS (
-    SELECT d.id, {sender_gate("d.channel", "u.recipient")} AS sender, p.gap, p.most, p.longest
+    SELECT d.id, {sender_gate("d.channel", _PACED)} AS sender, p.gap, p.most, p.longest
     FROM deliveries d JOIN channel_users u ON u.id = d.channel_user_id
         JOIN unnest(CAST(:channels AS text[]), CAST(:gaps AS interval[]), CAST(:most AS integer[]),
-            CAST(:longest AS interval[])) AS p (channel, gap, most, longest)
+            CAST(:longest AS interval[]), CAST(:by_domain AS boolean[]))
+            AS p (channel, gap, most, longest, by_domain)
             ON p.channel = d.channel
     WHERE d.channel_user_id = :user_id AND d.state IN ('pending', 'sending')
       AND d.permit_at IS NULL AND d.due_at <= service_now()
@@ -66,12 +69,13 @@ RETURNING CAST(extract(epoch FROM d.due_at - service_now()) AS float8)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
-    """The limits of a channel, for each address of ours."""
+    """The limits of a channel, for each address of ours or each domain of theirs."""
 
     per_second: float | None
     per_day: int | None
     max_age_s: float
     """How long a reply waits at most."""
+    by_domain: bool = False
 
 
 class PacingStore(Store):
@@ -84,6 +88,7 @@ class PacingStore(Store):
             "channels": list(paces),
             "gaps": [timedelta(seconds=one) for one in gap_s],
             "most": [pace.per_day for pace in paces.values()],
+            "by_domain": [pace.by_domain for pace in paces.values()],
             "longest": [timedelta(seconds=pace.max_age_s) for pace in paces.values()],
         }
         self.paced = bool(paces)

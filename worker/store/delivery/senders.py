@@ -1,7 +1,8 @@
-"""Gates of channels of Telnyx: one of the whole channel, one of each address of ours.
+"""Gates of channels of Telnyx and SMTP: one of the whole channel, one of each address of ours.
 
-`telnyx:sms` and `telnyx:sms:3f2a91c0`, where the last part stands for the address: names of gates
-are in logs and metrics. Deliveries behind a closed gate are not claimed, see `deliveries.py`.
+`smtp:email`, `telnyx:sms` and `telnyx:sms:3f2a91c0`, where the last part stands for the address:
+names of gates are in logs and metrics. Deliveries behind a closed gate are not claimed, see
+`deliveries.py`.
 """
 
 from datetime import timedelta
@@ -22,13 +23,13 @@ def sender_gate(channel: str, recipient: str) -> str:
 
 _OUR_ADDRESS = "(SELECT recipient FROM channel_users WHERE id = d.channel_user_id)"
 GATES_OF_DELIVERY = f"""g.name IN ('webhook:' || d.channel, 'telnyx:' || d.channel,
-        {sender_gate("d.channel", _OUR_ADDRESS)})"""
+        'smtp:' || d.channel, {sender_gate("d.channel", _OUR_ADDRESS)})"""
 """Whether a gate `g` holds back a delivery `d`."""
 
 # The longer of two pauses counts, whichever comes last.
 _PAUSE = sql(f"""
 INSERT INTO gates AS g (name, closed_until, reason, strikes, changed_at)
-SELECT CASE WHEN :whole THEN 'telnyx:' || :channel
+SELECT CASE WHEN :whole THEN :kind || ':' || :channel
         ELSE {sender_gate(":channel", ":recipient")} END,
     coalesce(service_now() + :wait, {MIDNIGHT}), :reason, 1, service_now()
 ON CONFLICT (name) DO UPDATE SET closed_until = greatest(g.closed_until, excluded.closed_until),
@@ -37,18 +38,24 @@ ON CONFLICT (name) DO UPDATE SET closed_until = greatest(g.closed_until, exclude
 # One that is closed stays closed: a success that was under way does not prove that it is over.
 _ANSWERED = sql(f"""
 DELETE FROM gates
-WHERE name IN ('telnyx:' || :channel, {sender_gate(":channel", ":recipient")})
+WHERE name IN ('telnyx:' || :channel, 'smtp:' || :channel,
+        {sender_gate(":channel", ":recipient")})
   AND closed_until <= service_now()
 """)
 
 
 class SenderStore(Store):
-    """The gates of channels of Telnyx."""
+    """The gates of channels of Telnyx and SMTP."""
 
-    def pause(self, claimed: ClaimedDelivery, pause: Pause, reason: str) -> None:
-        """Hold back what goes out on this channel, or from this address of ours."""
+    def pause(
+        self, claimed: ClaimedDelivery, pause: Pause, reason: str, *, kind: str = "telnyx"
+    ) -> None:
+        """Hold back what goes out on this channel, or from this address of ours.
+
+        `kind`: of a whole channel, `telnyx` or `smtp`.
+        """
         wait = None if pause.seconds is None else timedelta(seconds=pause.seconds)
-        values = {"whole": pause.scope == "channel", "wait": wait, "reason": reason}
+        values = {"whole": pause.scope == "channel", "wait": wait, "reason": reason, "kind": kind}
         self._change(_PAUSE, _names(claimed) | values)
 
     def answered(self, claimed: ClaimedDelivery) -> None:
