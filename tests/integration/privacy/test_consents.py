@@ -241,6 +241,7 @@ def test_no_tool_round_follows_an_opt_out(world: World, mike: HandDrivenWorker) 
     assert calls(world) == before + 1, "the first round, and none with the tool's output"
     assert outcomes(world)[1] == ("opted_out", None)
     assert world.database.value("SELECT count(*) FROM turns WHERE state = 'open'") == 0
+    assert world.database.value("SELECT landed FROM turns WHERE failure = 'opted_out'") is True
 
     # The thread still lacks the output, which the next turn brings.
     say(mike, world, "natural", stopped=False, channel="whatsapp")
@@ -264,6 +265,8 @@ def test_a_call_in_doubt_is_not_repeated_for_who_has_opted_out(
         mike.answer()
     assert calls(world) == before
     assert outcomes(world)[1] == ("opted_out", None)
+    landed = "SELECT landed FROM turns WHERE failure = 'opted_out'"
+    assert world.database.value(landed) is None, "it may be in the thread"
     assert len(sink.seen) == 1
     assert world.database.value("SELECT count(*) FROM calls WHERE state = 'intended'") == 0
 
