@@ -23,6 +23,12 @@ from worker.store.sql import Connection, sql
 _NEIGHBOURS = 100
 """Users before the sender, and after; theirs among them."""
 
+# Rows are compared, because with `=` the planner drops the user from the order. Then the primary
+# key would do, and for somebody who seldom writes the turns of everybody would be read.
+_NEWEST = """FROM turns t
+    WHERE (t.channel_user_id, t.id) > ({0}, 0) AND (t.channel_user_id, t.id) < ({0} + 1, 0)
+    ORDER BY t.channel_user_id DESC, t.id DESC"""
+
 
 def may_loop(text: str) -> str:
     """Return a condition on a row `u` of channel_users, true if the close look is needed.
@@ -30,7 +36,7 @@ def may_loop(text: str) -> str:
     `text`: an expression for what the user writes. Reads at most the user's newest 25 turns, and of
     a user who seldom writes 10.
     """
-    newest = "FROM turns t WHERE t.channel_user_id = u.id ORDER BY t.id DESC"
+    newest = _NEWEST.format("u.id")
     most, burst = BURST
     most_hourly, hour = HOURLY
     since_burst = f"service_now() - interval '{burst.total_seconds():.0f} s'"
@@ -58,8 +64,8 @@ WITH near AS (
      ORDER BY address DESC, id DESC LIMIT {_NEIGHBOURS})
 )
 SELECT near.address, t.kind, t.opened_at, left(t.input_text, {MAX_COMPARED}) AS text
-FROM near, LATERAL (SELECT kind, opened_at, input_text FROM turns
-    WHERE channel_user_id = near.id ORDER BY id DESC LIMIT {HOURLY[0]}) AS t
+FROM near, LATERAL (SELECT kind, opened_at, input_text {_NEWEST.format("near.id")}
+    LIMIT {HOURLY[0]}) AS t
 WHERE (near.address = :address OR near.created_at > service_now() - :hour)
   AND t.opened_at > service_now() - :hour
 ORDER BY t.opened_at DESC LIMIT 200
