@@ -7,7 +7,7 @@ from statistics import median
 from bench import machine
 from bench.report import Report
 from bench.rounds import run_round, warm_up
-from bench.stage import Stage, Subject
+from bench.stage import AGENTS, Stage, Subject
 from bench.variants import OURS, USERS
 
 ANSWERS = 200
@@ -32,7 +32,11 @@ class Sample:
 
 def measure(stage: Stage, report: Report, *, minutes: float, per_second: float | None) -> None:
     """Publish at this rate; None = half of the rate of a short round."""
-    with stage.subject(OURS, answers=ANSWERS) as subject:
+    agents = stage.folder / "soak.toml"
+    # Its users write for hours, more than people do.
+    agents.write_text(AGENTS + "loop_breaker = false\n")
+    env = {"AGENTS_FILE": str(agents)}
+    with stage.subject(OURS, answers=ANSWERS, env=env) as subject:
         warm_up(stage, subject)
         rate = per_second or run_round(stage, subject, messages=500).per_second / 2
         count = int(rate * minutes * 60)
