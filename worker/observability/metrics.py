@@ -52,6 +52,9 @@ IGNORED: Final = _counter(
 EVENTS: Final = _counter(
     "worker_messaging_events", "Telnyx's messaging webhooks: what they were, or why ignored", "kind"
 )
+MAILS: Final = _counter(
+    "worker_mails", "Mails that came in: the rule that recognised a machine, or none", "rule"
+)
 REQUESTS: Final = _counter(
     "worker_gateway_requests", "Requests to the gateway", "endpoint", "status"
 )

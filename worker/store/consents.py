@@ -93,6 +93,12 @@ def has_opted_out(connection: Connection, address_hash: bytes) -> bool:
     return bool(connection.execute(_STOPPED, {"address_hash": address_hash}).scalar_one())
 
 
+def standing(connection: Connection, address_hash: bytes) -> list[ConsentSource]:
+    """Return the sources of somebody's opt-outs that are not lifted."""
+    rows = connection.execute(_STANDING, {"address_hash": address_hash})
+    return [ConsentSource(row[0]) for row in rows]
+
+
 def record(
     connection: Connection, key: bytes, change: LedgerEntry, *, since: datetime | None = None
 ) -> Turned:
@@ -111,9 +117,9 @@ def record(
     }
     # Of two changes of one person at the same time, the second one sees the first.
     wait_lock(connection, f"consent {hashed[0]:02x}")
-    standing = [ConsentSource(row[0]) for row in connection.execute(_STANDING, values)]
-    before = bool(standing)
-    if not change.is_new(standing):
+    sources = standing(connection, hashed)
+    before = bool(sources)
+    if not change.is_new(sources):
         return Turned(before, before)
     connection.execute(_APPEND, values)
     if change.stopped:

@@ -39,7 +39,8 @@ def mail(**changes: object) -> Mail:
 def known(
     person: str = ADA, *, root: str = "<root@example.org>", subject: str = "Order"
 ) -> KnownMail:
-    return KnownMail(ours=OURS, person=person, root=root, subject=subject)
+    key = thread_key(OURS, person, root)
+    return KnownMail(ours=OURS, person=person, thread=key, root=root, subject=subject)
 
 
 ROOT: Final = thread_key(OURS, ADA, "<root@example.org>")
@@ -53,7 +54,7 @@ def thread(one: Mail, person: str = ADA, **by_id: KnownMail) -> str:
         key=KEY,
         by_id={f"<{name}@example.org>": value for name, value in by_id.items()},
         by_delivery={FIRST: known()},
-    )
+    ).key
 
 
 def test_a_reply_to_ours_is_in_the_thread_by_its_id_or_by_our_address() -> None:

@@ -17,7 +17,7 @@ MAX_VALUES: Final = 500
 MAX_ADDRESSES: Final = 500
 """Of one header."""
 MAX_ID: Final = 998
-"""Characters of a Message-ID: the longest line of RFC 5322."""
+"""Bytes of a Message-ID: the longest line of RFC 5322. It is a part of a key in Postgres."""
 MAX_IDS: Final = 100
 MAX_ADDRESS: Final = 254
 _FOLDED: Final = re.compile(r"\r?\n[ \t]*|\r")
@@ -87,8 +87,9 @@ def ids(values: Iterable[str], *, most: int = MAX_IDS) -> tuple[str, ...]:
 
 
 def _short(message_id: str) -> str:
-    if len(message_id) <= MAX_ID:
-        return header_text(message_id)
+    text = header_text(message_id)
+    if len(text.encode()) <= MAX_ID:
+        return text
     return f"<{sha256(message_id.encode('utf-8', 'surrogateescape')).hexdigest()}@long.invalid>"
 
 

@@ -11,6 +11,7 @@ from worker.domain.email.person import Person, writer
 from worker.domain.email.threads import is_reply_subject
 from worker.domain.screening.mail.facts import Circumstances, MailScreening
 from worker.domain.screening.mail.screen import MailVerdict, screen_mail
+from worker.domain.screening.mail.signs import authentication
 
 _MAX_MENTIONED: Final = 10
 _MAX_SHOWN: Final = MAX_TEXT_BYTES - 16 * 1024
@@ -27,6 +28,8 @@ class Received:
     """None = the mail names nobody."""
     verdict: MailVerdict | None
     """None = a model answers it."""
+    dmarc: str | None
+    """The result of our own server."""
 
     @property
     def text(self) -> str:
@@ -48,6 +51,51 @@ class Received:
         return "\n\n".join(part for part in parts if part) or "[no text]"
 
 
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A mail and who has written it: enough to look up what was there before."""
+
+    mail: Mail
+    person: Person | None
+    """None = the mail names nobody."""
+    screening: MailScreening
+
+    @property
+    def is_reply(self) -> bool:
+        """Whether it says that it answers another mail."""
+        return _is_reply(self.mail)
+
+    def judged(
+        self,
+        parent: str = "",
+        facts: Circumstances = Circumstances(),  # noqa: B008 - frozen
+        *,
+        last: str = "",
+    ) -> Received:
+        """Find its new text and screen it. `parent`: our own last reply, as it was sent.
+
+        `last`: the new text of the person's mail before.
+        """
+        mail, person = self.mail, self.person
+        from_form = person is not None and person.who is not mail.sender
+        # Only a reply quotes us. What else looks so is what a form or a person has pasted.
+        quotes = _is_reply(mail) and not from_form
+        new = new_text(mail.plain, mail.html, parent, subject=mail.subject, quotes=quotes)
+        said = _lines(new.text)
+        same = facts.same_text or (bool(said) and said in (_lines(parent), _lines(last)))
+        facts = replace(facts, new_text=new.text, same_text=same)
+        verdict = screen_mail(mail, self.screening, facts)
+        dmarc = authentication(mail, self.screening.authserv_id).get("dmarc")
+        return Received(mail=mail, new=new, person=person, verdict=verdict, dmarc=dmarc)
+
+
+def open_mail(raw: bytes, screening: MailScreening, smtp: SmtpEnvelope) -> Opened:
+    """Read a mail."""
+    mail = parse_mail(raw, smtp)
+    person = writer(mail, forms=screening.forms, ours=screening.ours)
+    return Opened(mail, person, screening)
+
+
 def receive(
     raw: bytes,
     screening: MailScreening,
@@ -57,14 +105,17 @@ def receive(
     facts: Circumstances = Circumstances(),  # noqa: B008
 ) -> Received:
     """Read and screen a mail. `parent`: our own last reply to this person, as it was sent."""
-    mail = parse_mail(raw, smtp)
-    person = writer(mail, forms=screening.forms, ours=screening.ours)
-    from_form = person is not None and person.who is not mail.sender
-    # Only a reply quotes us. What else looks so is what a form or a person has pasted.
-    quotes = _is_reply(mail) and not from_form
-    new = new_text(mail.plain, mail.html, parent, subject=mail.subject, quotes=quotes)
-    verdict = screen_mail(mail, screening, replace(facts, new_text=new.text))
-    return Received(mail=mail, new=new, person=person, verdict=verdict)
+    return open_mail(raw, screening, smtp).judged(parent, facts)
+
+
+def new_part(original: str, left_out: int) -> str:
+    """Return what was new in a stored text, whose last lines were left out."""
+    lines = _lines(original)
+    return "\n".join(lines[: max(0, len(lines) - left_out)])
+
+
+def _lines(text: str) -> list[str]:
+    return [line.strip() for line in text.split("\n") if line.strip()]
 
 
 def _is_reply(mail: Mail) -> bool:

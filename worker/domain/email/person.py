@@ -31,5 +31,21 @@ def writer(mail: Mail, *, forms: Collection[str] = (), ours: Collection[str] = (
     return Person(sender, reply_to if aligned else sender)
 
 
+def own_address(address: str, ours: Collection[str]) -> str | None:
+    """Return which of our addresses this is, perhaps with a tag behind a plus; None = none."""
+    local, _, domain = address.lower().rpartition("@")
+    untagged = f"{local.partition('+')[0]}@{domain}"
+    return next((one for one in (f"{local}@{domain}", untagged) if one in ours), None)
+
+
+def addressed(mail: Mail, ours: Collection[str]) -> str | None:
+    """Return the address of ours that a mail was written to; None = it names none.
+
+    The headers come first: a copy for each of our addresses is the same mail.
+    """
+    named = (*(one.address for one in mail.recipients), mail.smtp.recipient or "")
+    return next((own for own in (own_address(one, ours) for one in named) if own), None)
+
+
 def _are_aligned(one: str, other: str) -> bool:
     return one == other or one.endswith(f".{other}") or other.endswith(f".{one}")

@@ -97,8 +97,22 @@ class KnownMail:
 
     ours: str
     person: str
+    thread: str
     root: str
     subject: str
+    delivery: DeliveryId | None = None
+    """Ours; None = the person's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Thread:
+    """Where a mail belongs."""
+
+    key: str
+    root: str
+    """Message-ID of its first mail."""
+    answers: DeliveryId | None = None
+    """Our mail that this one answers; None = one of the person, or none."""
 
 
 def candidates(mail: Mail, key: bytes) -> tuple[Candidate, ...]:
@@ -134,7 +148,7 @@ def thread_of(
     key: bytes,
     by_id: Mapping[str, KnownMail],
     by_delivery: Mapping[DeliveryId, KnownMail],
-) -> str:
+) -> Thread:
     """Return the thread of a mail: that of the first candidate that is of this person, or its own.
 
     The mappings hold what was found of `candidates`.
@@ -148,5 +162,5 @@ def thread_of(
             continue
         if one.same_subject and canonical_subject(known.subject) != canonical_subject(mail.subject):
             continue
-        return thread_key(ours, person, known.root)
-    return thread_key(ours, person, mail.message_id)
+        return Thread(known.thread, known.root, known.delivery)
+    return Thread(thread_key(ours, person, mail.message_id), mail.message_id)

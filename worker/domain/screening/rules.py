@@ -11,7 +11,7 @@ from worker.domain.screening.keywords import is_stop_emoji, words_of
 from worker.domain.screening.revocations import is_revocation
 from worker.domain.screening.verdict import ConsentChange, Verdict
 from worker.domain.states import ConsentSource
-from worker.domain.ways_out import TelnyxDelivery
+from worker.domain.ways_out import MailDelivery, TelnyxDelivery
 
 STOP_TEXT: Final = (
     "You have opted out and will get no more messages from us. Reply START to get them again."
@@ -164,8 +164,11 @@ def _takes_groups(policy: ChannelPolicy) -> bool:
 
 def _of_signal(signal: str, policy: ChannelPolicy) -> Verdict:
     consent = SIGNALS[signal]
-    telnyx = isinstance(policy.delivery, TelnyxDelivery)
-    source = ConsentSource.TELNYX_KEYWORD if telnyx else ConsentSource.SIGNAL
+    source = ConsentSource.SIGNAL
+    if isinstance(policy.delivery, TelnyxDelivery):
+        source = ConsentSource.TELNYX_KEYWORD
+    elif isinstance(policy.delivery, MailDelivery):
+        source = ConsentSource.NATURAL  # found in the mail's text, see `take_mail`
     return Verdict(
         outcome=signal,
         rule=f"signal {signal}",

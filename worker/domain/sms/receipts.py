@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
-FAILED: Final = frozenset({"failed", "expired", "sending_failed", "delivery_failed"})
+from worker.domain.ids import DeliveryId
+
+FAILED: Final = frozenset({"failed", "expired", "sending_failed", "delivery_failed", "bounced"})
 _RANKS: Final = {
     "queued": 1,
     "sending": 2,
@@ -26,10 +28,12 @@ _RANKS: Final = {
 class Receipt:
     """One report."""
 
-    key: UUID | None
+    key: UUID | None = None
     """The delivery's idempotency key, of the webhook's path; None = only `provider_id` is known."""
-    provider_id: str | None
+    provider_id: str | None = None
     """Telnyx's id of the message."""
+    delivery: DeliveryId | None = None
+    """Of a mail that came back; then neither of both is known."""
     status: str
     """Telnyx's word. One that is not in the table above counts for nothing."""
     error: str | None = None

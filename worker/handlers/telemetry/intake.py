@@ -4,6 +4,7 @@ An `accept` span is the parent of the turn and of the deliveries that follow fro
 """
 
 from contextlib import AbstractContextManager
+from uuid import UUID
 
 from message_worker_client.envelope.wire import INBOUND
 from worker.domain.ids import ChannelUserId
@@ -52,8 +53,8 @@ def record_accepted(accepted: Accepted) -> None:
         log.info("message.repeated", message=accepted.id, user=accepted.user_id)
 
 
-def record_consent(entry: LedgerEntry, *, user_id: ChannelUserId) -> None:
-    """Report that a person has opted out or in."""
+def record_consent(entry: LedgerEntry, *, user_id: ChannelUserId | None = None) -> None:
+    """Report that a person has opted out or in. `user_id`: None = they have no such row yet."""
     state = "stopped" if entry.stopped else "started"
     metrics.CONSENTS.labels(entry.source, state).inc()
     log.info("consent.changed", user=user_id, state=state, source=entry.source)
@@ -62,6 +63,12 @@ def record_consent(entry: LedgerEntry, *, user_id: ChannelUserId) -> None:
 def record_held(held: Held) -> None:
     """Report a message that waits for its `not_before`."""
     log.info("message.held", inbox=held.inbox_id)
+
+
+def record_mail(mail: int | None, rule: str | None, *, task: UUID | None) -> None:
+    """Report a mail. `mail`: None = it was known. `rule`: that of screening; None = none fits."""
+    metrics.MAILS.labels("known" if mail is None else rule or "none").inc()
+    log.info("mail.taken", mail=mail, rule=rule, task=task and str(task))
 
 
 def record_event(kind: str) -> None:

@@ -64,6 +64,7 @@ FROM counted c JOIN channel_users u ON u.id = c.channel_user_id
 
 _BY_KEY = _record("idempotency_key = :key")
 _BY_PROVIDER_ID = _record("provider_id = :provider_id")
+_BY_ID = _record("id = :delivery")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +109,9 @@ class ReceiptStore(Store):
             "outranked": list(outranked(receipt.status)),
         }
         asked = _BY_PROVIDER_ID
-        if receipt.key is not None:
+        if receipt.delivery is not None:
+            asked, values["delivery"] = _BY_ID, receipt.delivery
+        elif receipt.key is not None:
             asked, values["key"] = _BY_KEY, receipt.key
         with self._database.transaction() as connection:
             row = connection.execute(asked, values).one_or_none()

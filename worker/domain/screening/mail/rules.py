@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 from worker.domain.email.mail import Address, Mail
+from worker.domain.email.person import addressed, own_address
 from worker.domain.screening.mail import signs
 from worker.domain.screening.mail.facts import Circumstances, MailScreening
 from worker.domain.screening.mail.subjects import clear_kind, vague_kind
@@ -46,28 +47,17 @@ class MailRule:
     """False = it counts only together with another rule."""
 
 
-def _is_ours(address: str, ours: frozenset[str]) -> bool:
-    local, _, domain = address.lower().rpartition("@")
-    return f"{local}@{domain}" in ours or f"{local.partition('+')[0]}@{domain}" in ours
-
-
 def _is_own(asked: Asked) -> bool:
     mail, ours = asked.mail, asked.by.ours
     sender = mail.header("sender").rpartition("<")[2].rstrip(">")
     loops = " ".join(mail.headers.get("x-loop", ())).lower().replace("<", " ").replace(">", " ")
-    return (
-        asked.facts.own_id
-        or _is_ours(asked.sender.address, ours)
-        or _is_ours(sender, ours)
-        or any(_is_ours(one, ours) for one in loops.split())
+    return asked.facts.own_id or any(
+        own_address(one, ours) for one in (asked.sender.address, sender, *loops.split())
     )
 
 
 def _is_not_addressed(asked: Asked) -> bool:
-    named = [one.address for one in asked.mail.recipients]
-    if asked.mail.smtp.recipient:
-        named.append(asked.mail.smtp.recipient)
-    return bool(asked.by.ours) and not any(_is_ours(one, asked.by.ours) for one in named)
+    return bool(asked.by.ours) and addressed(asked.mail, asked.by.ours) is None
 
 
 def _is_spam(asked: Asked) -> bool:

@@ -1,0 +1,323 @@
+"""Mails, from their bytes to rows: a person's becomes a message, a machine's does not."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import pytest
+
+from tests.support.mails import ADA, AGENTS, OURS, bounce_of, mail_of, smtp, take_mail
+from tests.support.world import HandDrivenWorker, World
+from worker.domain.deliveries import DeliveryOutcome, OutgoingReply, Sent
+from worker.domain.email import marks
+from worker.domain.email.marks import bounce_address, message_id
+from worker.domain.ids import DeliveryId
+from worker.handlers.intake.take_mail import TakeMail, Taken
+from worker.store.database import Database
+
+BEN = "ben@example.com"
+SENT = """
+INSERT INTO mails (channel, recipient, address, thread, root, message_id, subject, delivery_id)
+SELECT u.channel, u.recipient, u.address, u.thread, m.root, %s, m.subject, d.id
+FROM deliveries d JOIN channel_users u ON u.id = d.channel_user_id
+    JOIN mails m ON (m.recipient, m.address, m.thread) = (u.recipient, u.address, u.thread)
+WHERE d.id = %s ORDER BY m.id DESC LIMIT 1
+"""
+THREADS = "SELECT thread FROM mails WHERE delivery_id IS NULL ORDER BY id"
+
+
+class Out:
+    takes_key = False
+
+    def deliver(self, _reply: OutgoingReply) -> DeliveryOutcome:
+        return Sent()
+
+
+@dataclass
+class Post:
+    """A mailbox of ours: mails that come in, and replies that have gone out."""
+
+    world: World
+    database: Database
+    take: TakeMail
+    mike: HandDrivenWorker
+
+    def comes(self, raw: bytes, sender: str | None = ADA, recipient: str | None = OURS) -> Taken:
+        return self.take.take(raw, smtp(sender, recipient))
+
+    def drained(self) -> None:
+        while self.mike.service.background.drain_inbox():
+            pass
+
+    def answered(self, said: str = "It left yesterday.") -> DeliveryId:
+        """Answer what waits, and return the last reply's delivery as if it had left."""
+        self.drained()
+        self.world.clock.advance(5)
+        self.mike.answer()
+        run, value = self.world.database.run, self.world.database.value
+        number = value("SELECT max(id) FROM deliveries")
+        run("UPDATE replies SET text = %s WHERE id = (SELECT max(id) FROM replies)", said)
+        run(
+            "UPDATE deliveries SET state = 'sent', request = 'a mail', due_at = NULL,"
+            " finished_at = service_now() WHERE id = %s",
+            number,
+        )
+        run(SENT, self.our_id(number), number)
+        return DeliveryId(number)
+
+    def our_id(self, delivery: DeliveryId) -> str:
+        return message_id(delivery, "acme.example", self.database.mail_key)
+
+    def outcomes(self) -> list[tuple[str, str | None]]:
+        return [(one["state"], one["outcome"]) for one in self.world.messages()]
+
+    def threads(self) -> list[str]:
+        return [one["thread"] for one in self.world.database.rows(THREADS)]
+
+
+@pytest.fixture
+def post(world: World) -> Iterator[Post]:
+    database = Database(world.database.url, name="worker-mail")
+    mike = world.worker(AGENTS, channels={"mail": Out()})
+    yield Post(world, database, take_mail(world, database), mike)
+    database.close()
+
+
+def test_a_mail_is_a_message_with_its_row_and_the_same_mail_again_changes_nothing(
+    post: Post,
+) -> None:
+    raw = mail_of(Date="Mon, 30 Nov 2026 10:00:00 +0100")
+    taken = post.comes(raw, recipient="help+orders@acme.example")
+    again = post.comes(raw, sender=None, recipient=None)  # from the mailbox
+    assert (again.mail, again.task) == (None, taken.task)
+    post.drained()
+    (message,) = post.world.database.rows("SELECT message_id, task_id, envelope FROM messages")
+    assert (message["message_id"], message["task_id"]) == ("<one@example.org>", taken.task)
+    assert message["envelope"]["text"] == "Subject: Order\n\nWhere is my order?"
+    assert message["envelope"]["sent_at"] == "2026-11-30T09:00:00Z"
+    (row,) = post.world.database.rows("SELECT * FROM mails")
+    (user,) = post.world.database.rows(
+        "SELECT channel, recipient, address, thread FROM channel_users"
+    )
+    assert {name: row[name] for name in user} == user
+    assert (row["root"], row["refs"], row["smtp_sender"]) == (
+        *("<one@example.org>", ["<one@example.org>"]),
+        ADA,
+    )
+    assert (row["original"].strip(), row["raw"], row["verdict"]) == (
+        *("Where is my order?", None),
+        None,
+    )
+
+
+def test_two_processes_that_take_one_mail_at_once_make_one_message(post: Post) -> None:
+    raw = mail_of()
+    with ThreadPoolExecutor(4) as threads:
+        taken = [one.result() for one in [threads.submit(post.comes, raw) for _ in range(8)]]
+    assert sum(one.mail is not None for one in taken) == 1
+    assert post.world.database.value("SELECT count(*) FROM inbox") == 1
+
+
+def test_an_answer_continues_its_thread_and_our_quoted_reply_is_left_out(post: Post) -> None:
+    post.comes(mail_of())
+    ours = post.our_id(post.answered("It left yesterday, and comes on Friday at noon."))
+    post.world.clock.advance(60)
+    said = (
+        "Thank you! Can it come on Monday?\r\n\r\n> It left yesterday, and comes on Friday at noon."
+    )
+    reply = {"subject": "Re: Order", "In_Reply_To": ours, "References": f"<one@example.org> {ours}"}
+    taken = post.comes(mail_of(said, message_id="<two@example.org>", **reply))
+    assert taken.rule is None
+    assert len(set(post.threads())) == 1
+    post.drained()
+    text = post.world.messages()[1]["text"]
+    assert text.startswith("Thank you! Can it come on Monday?\n")
+    assert "Friday" not in text
+    row = post.world.database.rows("SELECT * FROM mails WHERE message_id = '<two@example.org>'")[0]
+    assert (row["left_out"], row["root"]) == (1, "<one@example.org>")
+    assert "Friday" in row["original"]
+
+
+@pytest.mark.parametrize(
+    ("raw", "sender", "rule"),
+    [
+        (mail_of(Auto_Submitted="auto-replied"), ADA, "auto_submitted"),
+        (mail_of(), "", "null_path"),
+        (mail_of(sender="help@acme.example"), ADA, "own_mail"),
+        (mail_of(sender=""), ADA, "no_sender"),
+    ],
+)
+def test_a_machine_gets_a_row_in_mails_and_nobody_becomes_a_channel_user(
+    post: Post, raw: bytes, sender: str, rule: str
+) -> None:
+    taken = post.comes(raw, sender)
+    assert (taken.rule, taken.task) == (rule, None)
+    assert post.world.database.value("SELECT verdict FROM mails") == rule
+    assert post.world.database.value("SELECT count(*) FROM inbox") == 0
+
+
+@pytest.mark.parametrize(
+    ("raw", "outcome"),
+    [
+        (mail_of(List_Id="<news.example.org>"), "bulk"),
+        (mail_of(sender="noreply@example.org"), "no_reply"),
+        (mail_of(to="others@example.org"), "not_addressed"),
+        (mail_of(X_Spam_Flag="YES"), "spam"),
+        (mail_of(subject="Out of office: away"), "auto_reply"),
+        (mail_of(""), "empty"),
+        (mail_of(Content_Type="text/calendar; method=REQUEST"), "calendar"),
+        (mail_of("-----BEGIN PGP MESSAGE-----"), "encrypted"),
+    ],
+)
+def test_what_may_be_a_machine_is_visible_and_not_answered(
+    post: Post, raw: bytes, outcome: str
+) -> None:
+    post.comes(raw, recipient=None)
+    post.drained()
+    assert post.outcomes() == [("skipped", outcome)]
+    assert post.world.database.value("SELECT count(*) FROM dead_letters") == 0
+
+
+def test_the_configuration_allows_senders_and_keeps_raw_mails(world: World) -> None:
+    database = Database(world.database.url)
+    more = 'allow = ["shop.example"]\nkeep_raw = true\nauthserv_id = "mx.acme.example"\n'
+    take = take_mail(world, database, AGENTS + more)
+    results = "mx.acme.example; dmarc=pass header.from=shop.example"
+    raw = mail_of(sender="noreply@shop.example", Authentication_Results=results)
+    assert take.take(raw, smtp()).rule is None
+    (row,) = world.database.rows("SELECT raw, dmarc FROM mails")
+    assert (row["raw"], row["dmarc"]) == (raw, "pass")
+    database.close()
+
+
+def test_unsubscribe_me_is_an_opt_out_and_later_mails_are_not_answered(post: Post) -> None:
+    post.comes(mail_of("Please unsubscribe me."))
+    post.comes(mail_of("Where is my order?", message_id="<two@example.org>"))
+    post.drained()
+    assert [outcome for _, outcome in post.outcomes()] == ["opt_out", "opted_out"]
+    (entry,) = post.world.database.rows("SELECT scope, source, stopped FROM consents")
+    assert entry == {"scope": "email", "source": "natural", "stopped": True}
+
+
+def test_one_text_twice_and_an_answer_at_once_are_a_loop(post: Post) -> None:
+    post.comes(mail_of())
+    ours = post.our_id(post.answered())
+    at_once = {"subject": "Re: Order", "In_Reply_To": ours}
+    assert post.comes(mail_of("I am away.", message_id="<two@x>", **at_once)).rule == "repeated"
+    post.world.clock.advance(600)
+    assert post.comes(mail_of("I am away.", message_id="<three@x>")).rule == "repeated"
+    assert post.comes(mail_of("It left yesterday.", message_id="<four@x>")).rule is None
+    back = post.comes(mail_of("It left yesterday.", message_id="<five@x>", **at_once))
+    assert back.rule == "repeated"
+
+
+def test_many_mails_of_one_address_or_of_a_domain_in_a_loop_end_for_an_hour(post: Post) -> None:
+    for number in range(10):
+        raw = mail_of(f"Text {number}", message_id=f"<{number}@x>", subject=f"Topic {number}")
+        assert post.comes(raw).rule is None
+    eleventh = mail_of("One more", message_id="<11@x>")
+    assert post.comes(eleventh).rule == "rate"
+    post.world.clock.advance(3700)
+    assert post.comes(mail_of("One more", message_id="<12@x>")).rule is None
+    again = {"subject": "Re: Loop", "In_Reply_To": "<any@x>"}
+    for number in range(101):
+        raw = mail_of(f"Hm {number}", sender=f"m{number}@example.net", **again)
+        rule = post.comes(raw).rule
+        assert rule == ("rate" if number == 100 else None)
+    # A new topic of somebody else at that provider is no loop.
+    assert post.comes(mail_of("Hello", sender="eve@example.net")).rule is None
+
+
+def sent(post: Post) -> tuple[DeliveryId, str]:
+    post.comes(mail_of())
+    delivery = post.answered()
+    return delivery, bounce_address(delivery, "acme.example", post.database.mail_key)
+
+
+def delivery_state(post: Post) -> tuple[str, str | None]:
+    (row,) = post.world.database.rows("SELECT state, receipt_error FROM deliveries")
+    return row["state"], row["receipt_error"]
+
+
+@pytest.mark.parametrize("by_envelope", [True, False])
+def test_a_bounce_fails_its_delivery_and_a_hard_one_stops_further_mails(
+    post: Post, by_envelope: bool
+) -> None:
+    _, marked = sent(post)
+    raw = bounce_of(marked)
+    for _ in range(2):
+        taken = post.comes(raw, "", marked) if by_envelope else post.comes(raw, None, None)
+        assert (taken.rule, taken.task) == ("report", None)
+    assert delivery_state(post) == ("failed", "5.1.1")
+    (entry,) = post.world.database.rows("SELECT scope, source, stopped, address FROM consents")
+    assert entry == {"scope": "email", "source": "bounce", "stopped": True, "address": ADA}
+    assert post.world.database.value("SELECT address FROM mails WHERE verdict = 'report'") == ADA
+    # Whoever writes again can be written to again.
+    post.comes(mail_of("I am back", message_id="<back@example.org>"))
+    post.drained()
+    assert post.outcomes()[-1][0] == "pending"
+
+
+@pytest.mark.parametrize(
+    ("action", "status", "state", "stopped"),
+    [("failed", "4.4.7", "failed", False), ("delayed", "4.4.1", "sent", False)],
+)
+def test_a_soft_bounce_stops_nobody_and_a_delay_fails_nothing(
+    post: Post, action: str, status: str, state: str, stopped: bool
+) -> None:
+    _, marked = sent(post)
+    post.comes(bounce_of(marked, action=action, status=status), "", marked)
+    assert delivery_state(post)[0] == state
+    assert bool(post.world.database.value("SELECT count(*) FROM consents")) == stopped
+
+
+def test_what_a_responder_sends_to_the_envelope_sender_is_no_bounce(post: Post) -> None:
+    _, marked = sent(post)
+    away = mail_of("I am away.", to=marked, message_id="<a@x>", Auto_Submitted="auto-replied")
+    assert post.comes(away, "", marked).rule == "auto_submitted"
+    assert delivery_state(post) == ("sent", None)
+
+
+def test_a_forged_bounce_address_fails_nothing(post: Post) -> None:
+    delivery, _ = sent(post)
+    forged = bounce_address(delivery, "acme.example", b"another key")
+    post.comes(bounce_of(forged), "", forged)
+    assert delivery_state(post)[0] == "sent"
+    assert post.world.database.value("SELECT count(*) FROM consents") == 0
+
+
+def test_no_id_in_a_mail_leads_into_the_thread_of_another_person(post: Post) -> None:
+    """Ben knows all ids of Ada's thread, also ours, and tries each in each place."""
+    post.comes(mail_of())
+    delivery = post.answered()
+    (theirs,) = set(post.threads())
+    key = post.database.mail_key
+    ids = [
+        *("<one@example.org>", post.our_id(delivery), "", "<>"),
+        message_id(delivery, "evil.example", key),
+        message_id(delivery, "acme.example", b"guessed"),
+    ]
+    places: list[Callable[[str], dict[str, str]]] = [
+        lambda one: {"In_Reply_To": one},
+        lambda one: {"References": f"<x@x> {one}"},
+        lambda one: {"References": f"{one} <x@x>"},
+        lambda one: {"message_id": one},
+    ]
+    token = marks.thread_address(OURS, delivery, key)
+    for sender in (
+        BEN,
+        f'"{ADA}" <{BEN}>',
+        f"{BEN}, {ADA}",
+        f"ada@example.org.{BEN.split('@')[1]}",
+    ):
+        for recipient in (OURS, token):
+            for number, place in enumerate(places):
+                for one in ids:
+                    given = {"message_id": f"<b{number}@x>"} | place(one)
+                    raw = mail_of("Hi", sender=sender, subject="Re: Order", **given)
+                    post.comes(raw, BEN, recipient)
+    rows = post.world.database.rows("SELECT address FROM mails WHERE thread = %s", theirs)
+    assert {row["address"] for row in rows} == {ADA}
+    assert len(rows) == 2  # hers, and ours
+    post.comes(mail_of("Thanks", message_id="<two@x>", In_Reply_To=ids[1]))
+    assert post.threads()[-1] == theirs
