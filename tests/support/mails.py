@@ -5,6 +5,7 @@ from typing import Final
 from tests.support.world import NAMESPACE, World
 from worker.bootstrap.mail import build_take_mail
 from worker.config.agents_file import load_agents
+from worker.domain.deliveries import DeliveryOutcome, OutgoingReply, Sent
 from worker.domain.email.mail import SmtpEnvelope
 from worker.domain.routing import Routing
 from worker.handlers.intake.take_mail import TakeMail
@@ -18,6 +19,15 @@ driver = "smtp"
 [channels.mail.mail]
 addresses = ["help@acme.example", "sales@acme.example"]
 """
+
+
+class Out:
+    """A way out on which everything leaves."""
+
+    takes_key = False
+
+    def deliver(self, _reply: OutgoingReply) -> DeliveryOutcome:
+        return Sent()
 
 
 def mail_of(

@@ -11,11 +11,13 @@ from starlette.applications import Starlette
 from message_worker_client.envelope.wire import INBOUND
 from worker.bootstrap.agents import CurrentAgents
 from worker.bootstrap.events import build_take_event
+from worker.bootstrap.mail import build_take_mail
 from worker.bootstrap.telnyx import build_telnyx
 from worker.config.settings import Settings
 from worker.domain.errors import SettingsError, WorkerError
 from worker.gateway.app import build_app
 from worker.gateway.callers import Callers
+from worker.gateway.mails import MAILS_AT_ONCE, Mails
 from worker.gateway.messages import Messages
 from worker.gateway.rate import SourceRate
 from worker.gateway.signature import TelnyxKeys
@@ -31,8 +33,8 @@ from worker.store.database import Database
 from worker.store.reports.by_id import MessageById
 from worker.store.reports.status import StatusStore
 
-_POOL_SIZE: Final = 4
-"""One writes, the others read outcomes and answer probes."""
+_POOL_SIZE: Final = 4 + MAILS_AT_ONCE
+"""One writes, the others read outcomes, answer probes and take mails."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,26 +69,27 @@ def build_gateway(settings: Settings) -> Gateway:
         files=settings.metrics_file_sd_dir,
     )
     stack.callback(metrics.stop)
-    messages = (
-        None
-        if callers is None
-        else Messages(
+    messages, mails = None, None
+    if callers is not None:
+        rate = SourceRate(settings.gateway_messages_per_second)
+        messages = Messages(
             callers=callers,
-            rate=SourceRate(settings.gateway_messages_per_second),
+            rate=rate,
             storage=storage,
             routing=agents.current,
             namespace=settings.namespace,
             outcomes=MessageById(database),
             link=f"{settings.public_url or ''}/messages",
         )
-    )
+        take_mail = build_take_mail(database, agents.current, settings.namespace)
+        mails = Mails(callers=callers, rate=rate, take=take_mail)
     checks = {
         "postgres": StatusStore(database).revision,
         "broker": lambda: waiting_entries(settings.broker_url, [INBOUND]),
     }
     webhooks = TelnyxWebhooks(keys=keys, take=take, storage=storage)
     return Gateway(
-        app=build_app(webhooks, messages, checks),
+        app=build_app(webhooks, messages, mails, checks),
         reload_agents=agents.reload,
         start_telemetry=metrics.start,
         close=stack.close,

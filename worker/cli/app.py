@@ -24,6 +24,7 @@ _COMMANDS: Final = {
     "chat": (START, "local.chat"),
     "sim": (START, "local.sim"),
     "gateway": (OPERATE, "gateway"),
+    "mail-in": (OPERATE, "mail_in"),
     "send": (SEND, "send.commands"),
     "migrate": (OPERATE, "app"),
     "status": (OPERATE, "inspect.commands"),
@@ -101,6 +102,11 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _terminate)
     # What imports make lives on. Collecting among it takes a tenth of a command's CPU.
     gc.set_threshold(100_000)
+    if sys.argv[1:2] == ["mail-in"]:
+        from worker.cli.mail_in import mail_is_kept
+
+        with mail_is_kept():
+            app()
     if sys.argv[1:] != ["health"]:
         app()
         return

@@ -6,15 +6,19 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 
 from worker.gateway.health import Ready, live
+from worker.gateway.mails import Mails
 from worker.gateway.messages import Messages
 from worker.gateway.telemetry import endpoint
 from worker.gateway.webhooks import TelnyxWebhooks
 
 
 def build_app(
-    webhooks: TelnyxWebhooks, messages: Messages | None, checks: Mapping[str, Callable[[], object]]
+    webhooks: TelnyxWebhooks,
+    messages: Messages | None,
+    mails: Mails | None,
+    checks: Mapping[str, Callable[[], object]],
 ) -> Starlette:
-    """Build the application. `messages`: None = nobody may call it. `checks`: see `Ready`."""
+    """Build it. `messages`, `mails`: None = nobody may send them. `checks`: see `Ready`."""
     webhook = endpoint("telnyx", webhooks)
     routes = [
         Route("/telnyx/messaging", webhook, methods=["POST"]),
@@ -27,4 +31,6 @@ def build_app(
             Route("/messages", endpoint("messages", messages.post), methods=["POST"]),
             Route("/messages/{id}", endpoint("message", messages.get), methods=["GET"]),
         ]
+    if mails is not None:
+        routes.append(Route("/email", endpoint("email", mails.post), methods=["POST"]))
     return Starlette(routes=routes)

@@ -22,7 +22,7 @@ class RefusedError(Exception):
         self.error = {"field": field, "fix": fix}
 
 
-async def read_body(request: Request, *, limit: int) -> bytes:
+async def read_body(request: Request, *, limit: int, within_s: float = _READ_S) -> bytes:
     """Read a body of at most `limit` bytes, compressed by nobody. Raises `RefusedError`."""
     too_large = RefusedError(413, "body", f"at most {limit} bytes")
     if int(request.headers.get("content-length", 0)) > limit:  # the server has checked its form
@@ -31,7 +31,7 @@ async def read_body(request: Request, *, limit: int) -> bytes:
         raise RefusedError(415, "content-encoding", "send the body as it is")
     body, more = bytearray(), True
     try:
-        async with asyncio.timeout(_READ_S):
+        async with asyncio.timeout(within_s):
             while more:
                 message = await request.receive()
                 if message["type"] == "http.disconnect":
@@ -41,7 +41,7 @@ async def read_body(request: Request, *, limit: int) -> bytes:
                 if len(body) > limit:
                     raise too_large
     except TimeoutError:
-        raise RefusedError(408, "body", f"send it within {_READ_S:.0f} s") from None
+        raise RefusedError(408, "body", f"send it within {within_s:.0f} s") from None
     return bytes(body)
 
 

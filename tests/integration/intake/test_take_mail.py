@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.support.mails import ADA, AGENTS, OURS, bounce_of, mail_of, smtp, take_mail
+from tests.support.mails import ADA, AGENTS, OURS, Out, bounce_of, mail_of, smtp, take_mail
 from tests.support.world import HandDrivenWorker, World
-from worker.domain.deliveries import DeliveryOutcome, OutgoingReply, Sent
 from worker.domain.email import marks
 from worker.domain.email.marks import bounce_address, message_id
 from worker.domain.ids import DeliveryId
@@ -24,13 +23,6 @@ FROM deliveries d JOIN channel_users u ON u.id = d.channel_user_id
 WHERE d.id = %s ORDER BY m.id DESC LIMIT 1
 """
 THREADS = "SELECT thread FROM mails WHERE delivery_id IS NULL ORDER BY id"
-
-
-class Out:
-    takes_key = False
-
-    def deliver(self, _reply: OutgoingReply) -> DeliveryOutcome:
-        return Sent()
 
 
 @dataclass
@@ -94,7 +86,7 @@ def test_a_mail_is_a_message_with_its_row_and_the_same_mail_again_changes_nothin
     (message,) = post.world.database.rows("SELECT message_id, task_id, envelope FROM messages")
     assert (message["message_id"], message["task_id"]) == ("<one@example.org>", taken.task)
     assert message["envelope"]["text"] == "Subject: Order\n\nWhere is my order?"
-    assert message["envelope"]["sent_at"] == "2026-11-30T09:00:00Z"
+    assert message["envelope"]["sent_at"] == "2026-11-30T10:00:00+01:00"
     (row,) = post.world.database.rows("SELECT * FROM mails")
     (user,) = post.world.database.rows(
         "SELECT channel, recipient, address, thread FROM channel_users"

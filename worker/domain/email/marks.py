@@ -58,6 +58,11 @@ def bounce_address(delivery: DeliveryId, domain: str, key: bytes) -> str:
     return f"bounce+{mark(delivery, Purpose.BOUNCE, key)}@{domain}"
 
 
+def is_bounce_address(address: str) -> bool:
+    """Whether an address has the form of the one above; it may be forged."""
+    return address.lower().startswith("bounce+")
+
+
 def thread_address(ours: str, delivery: DeliveryId, key: bytes) -> str:
     """Return our address with a mark, for Reply-To."""
     local, _, domain = ours.rpartition("@")
@@ -70,6 +75,6 @@ def delivery_of_address(address: str, purpose: Purpose, key: bytes) -> DeliveryI
     text = local.rpartition("+")[2]
     if purpose is Purpose.THREAD:
         text = text.removeprefix("t.").removeprefix("T.")
-    elif not local.lower().startswith("bounce+"):
+    elif not is_bounce_address(local):
         return None
     return _delivery(text, purpose, key)

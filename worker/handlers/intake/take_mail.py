@@ -10,8 +10,10 @@ queues of its own: while Postgres is away, the error goes to whoever has the mai
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
+from typing import Final
 from uuid import UUID
 
 from worker.channels.email.bounces import bounced_delivery, failure_of
@@ -19,8 +21,8 @@ from worker.channels.email.envelope import envelope_of
 from worker.channels.email.new_text import VERSION
 from worker.channels.email.received import Opened, Received, new_part, open_mail
 from worker.domain.email.mail import SmtpEnvelope
-from worker.domain.email.marks import delivery_of_id
-from worker.domain.email.person import addressed
+from worker.domain.email.marks import delivery_of_id, is_bounce_address
+from worker.domain.email.person import addressed, own_address
 from worker.domain.email.threads import Thread, candidates, references_out, thread_key, thread_of
 from worker.domain.errors import SettingsError
 from worker.domain.ids import DeliveryId, given_id
@@ -37,6 +39,9 @@ from worker.handlers.telemetry.deliveries import record_receipt
 from worker.handlers.telemetry.intake import record_consent, record_mail
 from worker.store.delivery.receipts import ReceiptStore
 from worker.store.intake.mails import MailStore, MailToKeep
+
+MAX_MAIL_BYTES: Final = 30 * 1024 * 1024
+"""Of those ways in that can refuse one: what mail servers take is less, about 25 MB."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +77,14 @@ class TakeMail:
         taken = bounce or self._mail(raw, opened, policy, options)
         record_mail(taken.mail, taken.rule, task=taken.task)
         return taken
+
+    def take_for(self, raw: bytes, *, sender: str, recipients: Sequence[str]) -> Taken:
+        """Take a mail that its server has for several recipients: once, for one that is ours."""
+        _, options = mail_channel(self.routing())
+        marked = (one for one in recipients if is_bounce_address(one))
+        ours = (one for one in recipients if own_address(one, options.addresses))
+        recipient = next(chain(marked, ours, recipients), None)
+        return self.take(raw, SmtpEnvelope(sender=sender, recipient=recipient))
 
     def _mail(
         self, raw: bytes, opened: Opened, policy: ChannelPolicy, options: MailDelivery

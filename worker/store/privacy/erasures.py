@@ -72,12 +72,20 @@ _TURNS = "(SELECT id FROM turns WHERE channel_user_id = :user_id)"
 _REPLIES = f"(SELECT id FROM replies WHERE turn_id IN {_TURNS})"
 _PIECES = f"""(SELECT p.id FROM deliveries f JOIN deliveries p ON p.id = f.id OR p.part_of = f.id
     WHERE f.reply_id IN {_REPLIES})"""
+# Also those that made nobody a channel user: bounces, and what machines wrote from this address.
+MAILS = """(SELECT m.id FROM channel_users u
+    JOIN mails m ON m.channel = u.channel AND m.address = u.address
+    WHERE u.id = :user_id AND ((m.recipient, m.thread) = (u.recipient, u.thread)
+        OR (m.verdict IS NOT NULL AND NOT EXISTS (SELECT FROM channel_users other
+            WHERE (other.channel, other.recipient, other.address, other.thread)
+                = (m.channel, m.recipient, m.address, m.thread)))))"""
 _ROWS: dict[str, str] = {
     "dead_letters": f"""id IN (
         SELECT l.id FROM messages m JOIN dead_letters l ON l.message_row_id = m.id
         WHERE m.channel_user_id = :user_id
         UNION ALL
         SELECT id FROM dead_letters WHERE delivery_id IN {_PIECES})""",
+    "mails": f"id IN {MAILS} OR delivery_id IN {_PIECES}",
     "deliveries": f"id IN {_PIECES}",
     "replies": f"turn_id IN {_TURNS}",
     "tool_calls": f"turn_id IN {_TURNS}",

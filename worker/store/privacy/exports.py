@@ -7,6 +7,7 @@ from worker.domain.ids import ChannelUserId
 from worker.domain.messages import ChannelAddress
 from worker.store.consents import address_hash
 from worker.store.database import Store
+from worker.store.privacy.erasures import MAILS
 from worker.store.rows import address_of
 from worker.store.sql import Statement, sql
 
@@ -64,6 +65,17 @@ WHERE t.address_hash = :address_hash AND t.id > :after ORDER BY t.id LIMIT :limi
 """)
 
 
+# A few at a time: the channel may keep them raw, and each may have megabytes.
+_MAILS = sql(f"""
+SELECT t.id AS place, CAST(row_to_json(one) AS text) AS document
+FROM mails t, LATERAL (SELECT t.recipient, t.address, t.thread, t.message_id, t.root, t.refs,
+    t.subject, t.reply_to, t.from_name, t.smtp_sender, t.smtp_recipient, t.dmarc, t.verdict,
+    t.left_out, t.original, encode(t.raw, 'base64') AS raw, t.delivery_id AS delivery,
+    t.created_at, t.redacted_at) AS one
+WHERE t.id IN {MAILS} AND t.id > :after ORDER BY t.id LIMIT least(:limit, 4)
+""")
+
+
 class ExportStore(Store):
     """Reads only."""
 
@@ -80,5 +92,5 @@ class ExportStore(Store):
         """Yield the name of each part with its JSON objects; `scope`: that of their opt-outs."""
         hashed = address_hash(self._database.consent_key, scope, address)
         values = {"user_id": user_id, "address_hash": hashed, "limit": _PAGE}
-        for name, statement in (_PARTS | {"consents": _CONSENTS}).items():
+        for name, statement in (_PARTS | {"mails": _MAILS, "consents": _CONSENTS}).items():
             yield name, (row.document for row in self._pages(statement, values))

@@ -129,11 +129,28 @@ WITH gone AS (
 )
 SELECT count(*) AS attempt_log, count(*) AS seen FROM gone
 """)
+# Ids and addresses stay: threads are found by them, and a late answer goes there.
+_COUNT_MAILS = sql("""
+SELECT count(*) AS mails FROM mails
+WHERE created_at < service_now() - :keep AND redacted_at IS NULL
+""")
+_REDACT_MAILS = sql("""
+WITH old AS (
+    SELECT id FROM mails WHERE created_at < service_now() - :keep AND redacted_at IS NULL
+    ORDER BY created_at LIMIT :limit FOR UPDATE SKIP LOCKED
+), written AS (
+    UPDATE mails m SET subject = '', from_name = '', original = NULL, raw = NULL,
+        redacted_at = service_now()
+    FROM old WHERE m.id = old.id RETURNING 1
+)
+SELECT count(*) AS mails, count(*) AS seen FROM written
+""")
 _PARTS = (
     (_SEE_TURNS, _REDACT_TURNS),
     (_SEE_MESSAGES, _REDACT_MESSAGES),
     (_COUNT_LETTERS, _DROP_LETTERS),
     (_COUNT_LOG, _DROP_LOG),
+    (_COUNT_MAILS, _REDACT_MAILS),
 )
 """Of each part of a pass the statement that only counts, and the one that removes."""
 
