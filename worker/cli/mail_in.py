@@ -13,7 +13,6 @@ from typing import Annotated
 
 import typer
 
-from worker.cli.errors import errors_as_one_line
 from worker.domain.errors import named
 
 
@@ -21,8 +20,7 @@ from worker.domain.errors import named
 def mail_is_kept() -> Iterator[None]:
     """Exit with EX_TEMPFAIL whatever goes wrong, unless the mail itself is refused."""
     try:
-        with errors_as_one_line():
-            yield
+        yield
     except SystemExit as end:
         sys.exit(end.code if end.code in {0, None, os.EX_DATAERR} else os.EX_TEMPFAIL)
     except Exception as error:  # noqa: BLE001 - its text may quote the mail

@@ -34,7 +34,7 @@ USED: dict[str, set[str]] = {
     "dead-letters list": {"pydantic", "rich", "structlog"},
     "messages": {"pydantic", "rich", "structlog"},
     "users": {"pydantic", "rich", "structlog"},
-    "mail-in --sender a@x --recipient b@x": {"prometheus_client", "pydantic", "structlog"},
+    "mail-in --sender a@x --recipient b@x": {"prometheus_client", "pydantic", "rich", "structlog"},
     "doctor": {
         *("amqp", "celery", "httpx", "kombu", "pydantic", "redis", "rich"),
     },

@@ -14,11 +14,11 @@ import pytest
 from bench.fill import fill
 from bench.plans import Plan, caught, explain
 from tests.support.databases import fresh_database
-from tests.support.mails import mail_of, smtp, take_mail
+from tests.support.mails import bounce_of, mail_of, smtp, take_mail
 from tests.support.world import HandDrivenWorker, World, running_world
 from worker.bootstrap.reports import open_database
 from worker.cli.inspect.metrics import parts_of
-from worker.domain.email.marks import message_id
+from worker.domain.email.marks import bounce_address, message_id
 from worker.domain.ids import ChannelUserId, DeliveryId
 from worker.domain.sms.receipts import Receipt
 from worker.sandbox.postgres import EmbeddedPostgres
@@ -202,6 +202,8 @@ def test_every_index_that_forbids_nothing_is_read_by_some_statement(world: World
         ours = message_id(DeliveryId(1), "acme.example", database.mail_key)
         reply = mail_of(In_Reply_To=f"{ours} <unknown@example.org>", subject="Re: Order")
         take_mail(world, database).take(reply, smtp())
+        back = bounce_address(DeliveryId(1), "acme.example", database.mail_key)
+        take_mail(world, database).take(bounce_of(back), smtp("", back))
         erasures = mike.operator.erase
         erasures.store.stop(ChannelUserId(7))
         erasures.store.remove(erasures.interventions.take(ChannelUserId(7)).lease, "web")

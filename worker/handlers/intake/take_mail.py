@@ -129,9 +129,10 @@ class TakeMail:
 
     def _judged(self, opened: Opened, who: ChannelAddress, thread: Thread) -> Received:
         subject = opened.mail.subject if opened.is_reply else None
-        before = self.mails.before(who, answers=thread.answers, loop_subject=subject)
+        name = opened.mail.message_id
+        before = self.mails.before(who, name, answers=thread.answers, loop_subject=subject)
         facts = Circumstances(
-            own_id=delivery_of_id(opened.mail.message_id, self.mails.key) is not None,
+            own_id=delivery_of_id(name, self.mails.key) is not None,
             since_reply_s=before.since_reply_s,
             replies_to_address=before.replies_to_address,
             replies_to_domain=before.replies_to_domain,

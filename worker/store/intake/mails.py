@@ -37,7 +37,7 @@ _BEFORE = sql("""
 WITH theirs AS (
     SELECT id, verdict, original, left_out FROM mails
     WHERE address = :address AND channel = :channel AND delivery_id IS NULL
-      AND created_at > service_now() - interval '1 hour'
+      AND message_id <> :message_id AND created_at > service_now() - interval '1 hour'
 ), last AS (
     SELECT original, left_out FROM theirs ORDER BY id DESC LIMIT 1
 )
@@ -147,11 +147,17 @@ class MailStore(Store):
         return None if row is None else address_of(row)
 
     def before(
-        self, who: ChannelAddress, *, answers: DeliveryId | None, loop_subject: str | None
+        self,
+        who: ChannelAddress,
+        message_id: str,
+        *,
+        answers: DeliveryId | None,
+        loop_subject: str | None,
     ) -> Before:
         """Return what was before. `loop_subject`: of a reply; None = it can be no loop."""
         values = {
             **_columns(who),
+            "message_id": message_id,
             "domain": who.address.rpartition("@")[2],
             "answers": answers,
             "loop_subject": loop_subject,
