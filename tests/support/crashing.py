@@ -20,6 +20,8 @@ from typing import Any, Literal
 from tests.support.forked import context
 from tests.support.world import NAMESPACE, RecordingBroker
 from worker.bootstrap.service import Service, build_service
+from worker.channels.channel import Channel
+from worker.channels.email.delivery.smtp import SmtpChannel
 from worker.channels.sms.channel import TelnyxChannel
 from worker.config.settings import Settings
 from worker.domain.deliveries import DeliveryOutcome, OutgoingReply, Sent
@@ -93,6 +95,7 @@ class Job:
     """Where the child notes each boundary before it crosses it."""
     steps: tuple[Step, ...]
     stop: Stop | None = None
+    smtp_url: str | None = None
 
 
 @dataclass
@@ -151,12 +154,30 @@ class WatchedHttp(Watched):
         return "POST response" if name == "post_once" else f"HTTP {_args[0]}"
 
 
+@dataclass(frozen=True, kw_only=True)
+class WatchedSmtp(SmtpChannel):
+    """Each mail is a boundary; inside of it is the note that only the end is missing."""
+
+    boundary: Boundary
+
+    def hand_over(self, reply: OutgoingReply, before_end: Callable[[], None]) -> DeliveryOutcome:
+        with self.boundary("SMTP mail"):
+            return super().hand_over(reply, before_end)
+
+
 def crossing(call: Callable[..., Any], label: str, boundary: Boundary) -> Callable[..., Any]:
     def crossed(*args: object) -> object:
         with boundary(label):
             return call(*args)
 
     return crossed
+
+
+def watched_channel(channel: SmtpChannel | TelnyxChannel, boundary: Boundary) -> Channel:
+    if isinstance(channel, TelnyxChannel):
+        return replace(channel, post=crossing(channel.post, "POST text message", boundary))
+    parts = {one.name: getattr(channel, one.name) for one in fields(channel)}
+    return WatchedSmtp(**parts, boundary=boundary)
 
 
 def watched(service: Service, boundary: Boundary) -> Service:
@@ -176,8 +197,8 @@ def watched(service: Service, boundary: Boundary) -> Service:
             return Watched(part, boundary)
         if isinstance(part, FileChannel | PythonTool | HttpTool):
             return Watched(part, boundary)
-        if isinstance(part, TelnyxChannel):
-            return replace(part, post=crossing(part.post, "POST text message", boundary))
+        if isinstance(part, SmtpChannel | TelnyxChannel):
+            return watched_channel(part, boundary)
         if isinstance(part, Mapping):
             return {key: watch(value) for key, value in part.items()}
         if is_dataclass(part) and module.startswith("worker.handlers."):
@@ -203,6 +224,7 @@ def settings_of(job: Job) -> Settings:
         namespace=NAMESPACE,
         agents_file=job.agents_file,
         public_url="http://127.0.0.1:1",
+        smtp_url=job.smtp_url,
     )
 
 

@@ -128,6 +128,7 @@ class Stage:
             journal=self.world.folder / f"journal-{number}",
             steps=steps,
             stop=stop,
+            smtp_url=self.world.smtp_url,
         )
 
     def pass_time(self, seconds: float) -> None:
