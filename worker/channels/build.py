@@ -16,6 +16,7 @@ from worker.channels.email.delivery.compose import Composer
 from worker.channels.email.delivery.pool import SessionPool
 from worker.channels.email.delivery.session import Session
 from worker.channels.email.delivery.smtp import SmtpChannel
+from worker.channels.email.delivery.telnyx import TelnyxMailChannel
 from worker.channels.sms.channel import Post, TelnyxChannel
 from worker.channels.task import TaskChannel
 from worker.channels.webhook import MAX_BODY_BYTES, WebhookChannel
@@ -92,7 +93,7 @@ def build_channels(
                 case TelnyxDelivery():
                     built[name] = _telnyx(config, telnyx)
                 case MailDelivery():
-                    built[name] = _mail(config, mail, environ)
+                    built[name] = _mail(config, mail, telnyx, environ)
                 case _:
                     assert_never(config)
         except ValueError as error:
@@ -111,8 +112,18 @@ def _telnyx(config: TelnyxDelivery, way: TelnyxWay | None) -> TelnyxChannel:
     return TelnyxChannel(post=way.post, options=config, public_url=way.public_url)
 
 
-def _mail(config: MailDelivery, way: MailWay | None, environ: Mapping[str, str]) -> SmtpChannel:
-    if way is None or way.smtp_url is None:
+def _mail(
+    config: MailDelivery,
+    way: MailWay | None,
+    telnyx: TelnyxWay | None,
+    environ: Mapping[str, str],
+) -> Channel:
+    if way is None:
+        raise ValueError("this command sends no mails")
+    composer = Composer(options=config, answered=way.answered, key=way.key)
+    if config.telnyx and telnyx is not None:
+        return TelnyxMailChannel(post=telnyx.post, composer=composer)
+    if way.smtp_url is None:
         raise ValueError("set SMTP_URL, the server that takes our mails")
     server, name = parse_server(way.smtp_url, SMTP_PORTS), Address(config.addresses[0]).domain
     tls, command = tls_context(environ, http=False), way.token_command
@@ -130,7 +141,7 @@ def _mail(config: MailDelivery, way: MailWay | None, environ: Mapping[str, str])
 
     return SmtpChannel(
         pool=SessionPool(connect=connect),
-        composer=Composer(options=config, answered=way.answered, key=way.key),
+        composer=composer,
         host=server.host,
     )
 

@@ -81,5 +81,6 @@ def _read(answer: Answer) -> SendAnswer:
     return SendAnswer(
         status=answer.status,
         message_id=slug(taken.get("id")),
+        suppressed=bool((document or {}).get("suppressed")),
         parts=parts if isinstance(parts, int) and 0 < parts < 100 else None,  # noqa: PLR2004
     )

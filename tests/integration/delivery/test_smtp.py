@@ -433,5 +433,10 @@ def test_a_url_is_read() -> None:
 def test_without_a_server_the_worker_does_not_start() -> None:
     with pytest.raises(SettingsError, match=r"channels\.email\.driver: set SMTP_URL"):
         build_channels(
-            {"email": MailDelivery(addresses=("help@acme.example",))}, lambda *_: None, {}
+            {"email": MailDelivery(addresses=("help@acme.example",))},
+            lambda *_: None,
+            {},
+            mail=MailWay(
+                answered=lambda _: None, key=lambda: KEY, smtp_url=None, token_command=None
+            ),
         )

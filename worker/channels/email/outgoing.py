@@ -19,6 +19,8 @@ from markdown_it import MarkdownIt
 
 from worker.domain.email.mail import Address
 
+AUTOMATIC: Final = (("Auto-Submitted", "auto-replied"), ("X-Auto-Response-Suppress", "All"))
+"""RFC 3834, and what Exchange reads: no machine shall answer it, see `screening.mail`."""
 _LINE: Final = 76
 _MAX_LINE: Final = 998
 _MAX_NAME: Final = 100
@@ -58,14 +60,12 @@ def mail_bytes(mail: OutgoingMail) -> bytes:
         _folded("Message-ID", [mail.message_id]),
         _folded("In-Reply-To", [mail.in_reply_to]) if mail.in_reply_to else "",
         _folded("References", mail.references) if mail.references else "",
-        # RFC 3834, and what Exchange reads: no machine shall answer it, see `screening.mail`.
-        "Auto-Submitted: auto-replied\r\n",
-        "X-Auto-Response-Suppress: All\r\n",
+        *(f"{name}: {value}\r\n" for name, value in AUTOMATIC),
         _folded("X-Loop", [mail.sender.address]),
         "MIME-Version: 1.0\r\n",
         _folded("Content-Type", ["multipart/alternative;", f'boundary="{boundary}"']),
     ]
-    parts = (_part("plain", mail.text), _part("html", _html(mail.text)))
+    parts = (_part("plain", mail.text), _part("html", html_of(mail.text)))
     body = "".join(f"--{boundary}\r\n{part}\r\n" for part in parts)
     return f"{''.join(headers)}\r\n{body}--{boundary}--\r\n".encode()
 
@@ -131,7 +131,7 @@ def _base64(data: bytes) -> bytes:
     return b"\r\n".join(encoded[at : at + _LINE] for at in range(0, len(encoded), _LINE)) + b"\r\n"
 
 
-def _html(text: str) -> str:
+def html_of(text: str) -> str:
     """Return simple HTML. Markup in the text is shown and not used; pictures are links."""
     return f"<!DOCTYPE html>\n<html><body>\n{_markdown().render(text)}</body></html>\n"
 

@@ -73,20 +73,29 @@ class TelnyxChannel:
 
     def deliver(self, reply: OutgoingReply) -> DeliveryOutcome:
         """POST the stored request once."""
-        if reply.request is None:
-            raise ValueError("a message to Telnyx needs its stored request")
-        key = str(reply.idempotency_key) if self.takes_key else None
         path = WHATSAPP_PATH if self.options.whatsapp else SMS_PATH
         window = CallWindow.starting_now(self.deadline_s)
-        try:
-            answer = self.post(path, reply.request.encode(), key, window)
-        except IncompleteAnswerError as error:
-            return (Unclear if window.wrote else NotDelivered)(reason=str(error))
-        return judge(answer)
+        return post_stored(self.post, path, reply, window, takes_key=self.takes_key)
+
+
+def post_stored(
+    post: Post, path: str, reply: OutgoingReply, window: CallWindow, *, takes_key: bool
+) -> DeliveryOutcome:
+    """POST the stored request of a reply once; return what it comes to."""
+    if reply.request is None:
+        raise ValueError("a message to Telnyx needs its stored request")
+    key = str(reply.idempotency_key) if takes_key else None
+    try:
+        answer = post(path, reply.request.encode(), key, window)
+    except IncompleteAnswerError as error:
+        return (Unclear if window.wrote else NotDelivered)(reason=str(error))
+    return judge(answer)
 
 
 def judge(answer: SendAnswer) -> DeliveryOutcome:
     """Return what an answer comes to."""
+    if answer.suppressed:
+        return Rejected(reason="suppressed", gone=True)
     if answer.taken:
         return Sent(provider_id=answer.message_id, parts=answer.parts)
     trouble = None if answer.code is None else TROUBLES.get(answer.code)

@@ -19,6 +19,8 @@ class SendAnswer:
     message_id: str | None = None
     """Telnyx's id of the message that it took."""
     parts: int | None = None
+    suppressed: bool = False
+    """It was taken and goes nowhere: mails to this address came back, or were unwanted."""
 
     @property
     def taken(self) -> bool:

@@ -30,7 +30,7 @@ class Endpoint(StrEnum):
     MODELS = "models"
     INSIGHTS = "insights"
     SEND = "send"
-    """Of a text message: POST /messages."""
+    """Of a text message, POST /messages, or of a mail, POST /email_messages."""
     SENT = "sent"
     """GET /messages/{id}."""
     PUBLIC_KEY = "public_key"

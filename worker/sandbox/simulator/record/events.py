@@ -159,6 +159,17 @@ class SmsStored:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MailStored:
+    """A mail was taken; it reaches nobody."""
+
+    kind: Literal["mail_stored"] = "mail_stored"
+    request: int
+    id: str
+    mail: Json
+    """The request's body."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ConversationCreated:
     """A conversation was stored, whether or not the answer arrived."""
 
@@ -225,6 +236,7 @@ Event: TypeAlias = (
     | MessageExtended
     | IdempotencyKept
     | SmsStored
+    | MailStored
     | OptOutChanged
     | WebhookAttempted
     | ExecutionEnded

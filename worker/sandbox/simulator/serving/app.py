@@ -44,6 +44,7 @@ _ROUTES = tuple(
         ("POST", r"/v2/ai(/openai)?/responses", Endpoint.RESPONSES),
         ("GET", r"/v2/ai(/openai)?/models", Endpoint.MODELS),
         ("POST", r"/v2/messages(/whatsapp)?", Endpoint.SEND),
+        ("POST", r"/v2/email_messages", Endpoint.SEND),
         ("GET", r"/v2/messaging_optouts", Endpoint.OPT_OUTS),
         (
             "GET",

@@ -5,7 +5,14 @@ from collections.abc import Callable
 from functools import partial
 
 from worker.sandbox.simulator.behaviour.plans import Endpoint, Storing, Wire
-from worker.sandbox.simulator.endpoints import conversations, messages, profiles, responses, sending
+from worker.sandbox.simulator.endpoints import (
+    conversations,
+    mailing,
+    messages,
+    profiles,
+    responses,
+    sending,
+)
 from worker.sandbox.simulator.endpoints.answers import (
     Answer,
     gateway_page,
@@ -95,7 +102,9 @@ async def _operate(state: State, exchange: Exchange) -> Answer | None:
         case Endpoint.ADD_MESSAGE:
             return await once(state, exchange, partial(messages.add, state, exchange))
         case Endpoint.SEND:
-            answer = await once(state, exchange, partial(sending.create, state, exchange))
+            is_mail = exchange.path.partition("?")[0].endswith("/email_messages")
+            create = mailing.create if is_mail else sending.create
+            answer = await once(state, exchange, partial(create, state, exchange))
             await sending.told_first(exchange)
             return answer
         case Endpoint.MODELS:
