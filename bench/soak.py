@@ -33,8 +33,7 @@ class Sample:
 def measure(stage: Stage, report: Report, *, minutes: float, per_second: float | None) -> None:
     """Publish at this rate; None = half of the rate of a short round."""
     agents = stage.folder / "soak.toml"
-    # Its users write for hours, more than people do.
-    agents.write_text(AGENTS + "loop_breaker = false\n")
+    agents.write_text(AGENTS)
     env = {"AGENTS_FILE": str(agents)}
     with stage.subject(OURS, answers=ANSWERS, env=env) as subject:
         warm_up(stage, subject)

@@ -85,9 +85,7 @@ def agents_file() -> str:
         f'[agents.{name}]\nmodel = "{model}"\ncall_timeout_s = {CALL_TIMEOUT_S}\n{_EXTRAS[name]}\n'
         for name, model in MODELS.items()
     )
-    channels = "".join(
-        f'[channels.{name}]\nagent = "{name}"\nloop_breaker = false\n' for name in MODELS
-    )
+    channels = "".join(f'[channels.{name}]\nagent = "{name}"\n' for name in MODELS)
     debounce = "debounce_s = 0.2\nmax_wait_s = 2.0\n"  # of `app`, the last one
     ways_out = "".join(
         f'[channels.{name}.delivery]\ntask = "replies.store"\nqueue = "{OUTBOUND}"\n'

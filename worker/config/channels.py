@@ -156,7 +156,7 @@ class ChannelSection(RouteSection):
     expired_text: Annotated[str, Field(min_length=1)] | None = None
     other_attachments: AttachmentPolicy = "mention"
     max_pending: PositiveInt = 1000
-    loop_breaker: bool = True
+    loop_breaker: bool | None = None
 
     @model_validator(mode="after")
     def _one_way_out(self) -> Self:

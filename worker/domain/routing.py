@@ -153,8 +153,9 @@ class ChannelPolicy:
     delivery: Delivery | None = None
     """None = the reply row is the delivery."""
     screening: Screening = field(default_factory=Screening)
-    loop_breaker: bool = True
-    """A user who writes like a machine that answers ours is paused, see `domain.turns.loops`."""
+    loop_breaker: bool | None = None
+    """A user who writes like a machine that answers ours is paused, see `domain.turns.loops`; None:
+    see `breaks_loops`."""
     delivery_max_age_s: float = 3600.0
     """How long a reply may block the later ones of its user."""
     max_unclear_deliveries: int = 1
@@ -163,6 +164,11 @@ class ChannelPolicy:
     """For attachments other than images: mention them to the model, or skip the message."""
     max_pending: int = 1000
     """Waiting messages per user; further ones are skipped."""
+
+    @property
+    def breaks_loops(self) -> bool:
+        """Whether the loop breaker is on. In a chat people write as fast as machines do."""
+        return self.kind != "other" if self.loop_breaker is None else self.loop_breaker
 
     @property
     def scope(self) -> str:

@@ -78,8 +78,7 @@ def ground(shared_postgres: EmbeddedPostgres, shared_redis: EmbeddedRedis) -> It
     with fresh_ground(
         shared_postgres,
         broker_url=broker_url,
-        # All examples write the same text of the same person.
-        agents=agents_file(more="[channels.web]\nloop_breaker = false"),
+        agents=agents_file(),
         simulated=SimulatorConfig(list_visible_after_s=0, show_prefix=False),
     ) as ground:
         ground.simulator.script(Script(text=TEXT, reply=REPLY, count=None))

@@ -24,8 +24,7 @@ def ground(shared_postgres: EmbeddedPostgres, shared_redis: EmbeddedRedis) -> It
     with fresh_ground(
         shared_postgres,
         broker_url=shared_redis.url_of(3),
-        # One address with many threads is a loop as well, and would be paused.
-        agents=agents_file(more="[channels.web]\nloop_breaker = false\n"),
+        agents=agents_file(),
         simulated=SimulatorConfig(list_visible_after_s=0),
     ) as ground:
         ground.fleet.concurrency = 16 + SLOTS

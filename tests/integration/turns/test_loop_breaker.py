@@ -59,8 +59,8 @@ def test_the_fast_path_leaves_a_loop_to_the_breaker_and_resume_lifts_it(world: W
     assert say(world, worker, "and again") is None
 
 
-def test_people_may_write_as_much_over_a_day_or_where_the_breaker_is_off(world: World) -> None:
-    worker = world.worker("[channels.chat]\nloop_breaker = false\n")
+def test_people_may_write_as_much_over_a_day_or_in_a_chat(world: World) -> None:
+    worker = world.worker()
     for number in range(30):
         assert say(world, worker, f"question {number}") is not None
         assert say(world, worker, AWAY.format(number), channel="chat") is not None
@@ -68,11 +68,22 @@ def test_people_may_write_as_much_over_a_day_or_where_the_breaker_is_off(world: 
     assert paused(world) == []
 
 
+def test_the_breaker_may_be_switched_on_for_a_chat_and_off_for_a_telephone(world: World) -> None:
+    worker = world.worker(
+        "[channels.chat]\nloop_breaker = true\n[channels.sms]\nloop_breaker = false\n"
+    )
+    for number in range(10):
+        assert say(world, worker, f"question {number}", channel="chat", user="ann") is not None
+        assert say(world, worker, f"question {number}") is not None
+    assert say(world, worker, "one more", channel="chat", user="ann") is None
+    assert say(world, worker, "one more") is not None
+
+
 def test_three_nearly_equal_texts_are_one_too_many(world: World) -> None:
     worker = world.worker()
     assert [say(world, worker, AWAY.format(at)) is None for at in range(3)] == [False, False, True]
     # The fast path takes what only begins alike.
-    other = {"user": "bob"}
+    other = {"user": "+13125550009"}
     for text in (
         "Thank you for the blue shoes!",
         "Thank you for the red shoes!",

@@ -80,7 +80,7 @@ def break_loop(connection: Connection, snapshot: Snapshot, routing: Routing) -> 
     who = snapshot.who
     if not (snapshot.may_loop and snapshot.pending) or snapshot.paused or snapshot.opted_out:
         return snapshot
-    if not routing.channel(who.channel).loop_breaker:
+    if not routing.channel(who.channel).breaks_loops:
         return snapshot
     group = routing.fairness.group_of(who.channel, who.address)
     values = {"group": group, "address": who.address, "hour": HOURLY[1]}

@@ -108,7 +108,7 @@ class StartStore(LeasedStore):
             "agent_version": agent.version,
             "instructions_hash": agent.instructions_hash if agent.instructions else None,
             "max_turns": agent.max_turns,
-            "loop_breaker": policy.loop_breaker,
+            "loop_breaker": policy.breaks_loops,
             "idle_reset": None if idle_s is None else timedelta(seconds=idle_s),
             "gates": list(gate_names(agent=agent.name, model=agent.model)),
             "address_hash": self._address_hash(message.who),
