@@ -82,6 +82,7 @@ def test_a_mail_is_a_message_with_its_row_and_the_same_mail_again_changes_nothin
     taken = post.comes(raw, recipient="help+orders@acme.example")
     again = post.comes(raw, sender=None, recipient=None)  # from the mailbox
     assert (again.mail, again.task) == (None, taken.task)
+    assert post.world.database.value("SELECT count(*) FROM inbox") == 1
     post.drained()
     (message,) = post.world.database.rows("SELECT message_id, task_id, envelope FROM messages")
     assert (message["message_id"], message["task_id"]) == ("<one@example.org>", taken.task)
@@ -100,6 +101,14 @@ def test_a_mail_is_a_message_with_its_row_and_the_same_mail_again_changes_nothin
         *("Where is my order?", None),
         None,
     )
+
+
+def test_an_address_is_stored_as_its_channel_user_has_it(post: Post) -> None:
+    post.comes(mail_of(sender="Ze\u0301@Example.ORG"))
+    post.drained()
+    stored = post.world.database.value("SELECT address FROM mails")
+    assert stored == post.world.database.value("SELECT address FROM channel_users")
+    assert stored == "Z\u00e9@example.org"
 
 
 def test_two_processes_that_take_one_mail_at_once_make_one_message(post: Post) -> None:

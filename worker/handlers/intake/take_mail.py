@@ -115,7 +115,10 @@ class TakeMail:
     ) -> tuple[ChannelAddress, Thread]:
         mail, key = opened.mail, self.mails.key
         ours = addressed(mail, options.addresses) or options.addresses[0]
-        person = "" if opened.person is None else address_in(policy, opened.person.who.address)
+        person = ""
+        if opened.person is not None:
+            # As the channel user's row has it.
+            person = normalized("NFC", address_in(policy, opened.person.who.address))
         who = ChannelAddress(channel=policy.name, recipient=ours, address=person, thread="")
         found = candidates(mail, key) if person else ()
         by_id, by_delivery = self.mails.known(who, found)
