@@ -13,6 +13,7 @@ from typing import Annotated
 
 import typer
 
+from worker.cli.text import warn
 from worker.domain.errors import named
 
 
@@ -24,7 +25,7 @@ def mail_is_kept() -> Iterator[None]:
     except SystemExit as end:
         sys.exit(end.code if end.code in {0, None, os.EX_DATAERR} else os.EX_TEMPFAIL)
     except Exception as error:  # noqa: BLE001 - its text may quote the mail
-        sys.stderr.write(f"worker: {named(error)}\n")
+        warn(named(error))
         sys.exit(os.EX_TEMPFAIL)
 
 
@@ -53,7 +54,7 @@ def mail_in(
     configure_logging(settings.log_level)
     raw = sys.stdin.buffer.read(MAX_MAIL_BYTES + 1)
     if not raw.strip() or len(raw) > MAX_MAIL_BYTES:
-        sys.stderr.write(f"worker: stdin: give a mail of at most {MAX_MAIL_BYTES} bytes\n")
+        warn(f"stdin: give a mail of at most {MAX_MAIL_BYTES} bytes")
         sys.exit(os.EX_DATAERR)
     agents = CurrentAgents(settings.agents_file)
     with open_database(settings.database_url, name="worker-mail-in") as database:
