@@ -23,7 +23,7 @@ class GatewayProcess:
     ) -> None:
         self.log = folder / f"{name}.log"
         self._process = ChildProcess(
-            [sys.executable, "-m", "worker", "gateway", "--port", str(port)],
+            [sys.executable, "-m", "worker", "gateway", "--port", str(port), "--share-port"],
             log=self.log,
             env={
                 **os.environ,

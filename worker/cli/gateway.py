@@ -2,17 +2,24 @@
 """`worker gateway`: the process that Telnyx's webhooks and producers' messages arrive at."""
 
 import os
+from typing import Annotated
+
+import typer
 
 from worker.cli.console import print_line
 from worker.cli.errors import CommandError
 from worker.cli.options import Host, Port
 
+_SharePort = Annotated[
+    bool, typer.Option("--share-port", help="Several processes of this machine use the port.")
+]
 
-def gateway(*, host: Host = "127.0.0.1", port: Port = 8080) -> None:
+
+def gateway(*, host: Host = "127.0.0.1", port: Port = 8080, share_port: _SharePort = False) -> None:
     """Take Telnyx's webhooks, and messages of producers by HTTP. SIGTERM stops it.
 
-    Run any number of them, on one port too, behind whatever ends TLS. Each event is stored before
-    it is answered: in Postgres, or on the broker's queue while Postgres is away.
+    Run any number of them, with --share-port on one port too, behind whatever ends TLS. Each event
+    is stored before it is answered: in Postgres, or on the broker's queue while Postgres is away.
     """
     try:
         from worker.bootstrap.gateway import build_gateway
@@ -30,7 +37,7 @@ def gateway(*, host: Host = "127.0.0.1", port: Port = 8080) -> None:
     built = build_gateway(settings)
     try:
         on_sighup(built.reload_agents)
-        listening = listen(host, port)
+        listening = listen(host, port, share=share_port)
         built.start_telemetry()
         port = listening.getsockname()[1]
         print_line(f"http://{host}:{port}")

@@ -14,13 +14,14 @@ _IDLE_S: Final = 75
 """An idle connection: longer than the usual 60 s of a load balancer, which must close it first."""
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """Listen; several processes may on one port, and the kernel spreads the connections.
+def listen(host: str, port: int, *, share: bool) -> socket.socket:
+    """Listen. `share`: others may listen there, too, and the kernel spreads the connections.
 
-    Raises OSError.
+    Raises OSError. Without `share` the second gateway on a port fails: of two installations on one
+    machine, each would take events of the other.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family, backlog=1024, reuse_port=True)
+    return socket.create_server((host, port), family=family, backlog=1024, reuse_port=share)
 
 
 def serve(app: Starlette, listening: socket.socket) -> None:

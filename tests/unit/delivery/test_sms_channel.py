@@ -7,6 +7,7 @@ import pytest
 
 from worker.channels.sms.channel import TelnyxChannel, judge
 from worker.channels.sms.codes import TROUBLES, Trouble
+from worker.channels.sms.request import pieces_of
 from worker.domain.deliveries import (
     NotDelivered,
     OutgoingReply,
@@ -175,3 +176,12 @@ def test_without_a_known_code_the_status_decides(answer: SendAnswer, outcome: ob
 def test_without_an_answer_it_depends_on_the_first_byte(wrote: bool, kind: type) -> None:
     outcome = Telnyx(wrote=wrote).channel().deliver(reply("", request="{}"))
     assert outcome == kind(reason="ended early")
+
+
+def test_to_somebody_who_wrote_to_no_number_the_profile_chooses_one() -> None:
+    to = ChannelAddress(channel="sms", recipient="", address="+13125550001", thread="")
+    options = TelnyxDelivery(profile_id="a-profile")
+    (piece,) = pieces_of("Hi", to=to, key=KEY, public_url="https://g.example", options=options)
+    body = json.loads(piece.request)
+    assert "from" not in body
+    assert body["messaging_profile_id"] == "a-profile"

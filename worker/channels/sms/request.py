@@ -55,8 +55,10 @@ def _webhook_url(public_url: str, key: UUID) -> str:
 
 
 def _body(text: str, to: ChannelAddress, webhook_url: str, options: TelnyxDelivery) -> str:
-    # The number they wrote to: Telnyx's own memory of it ends after eight days.
-    document: dict[str, object] = {"from": to.recipient, "to": to.address}
+    # The number they wrote to: Telnyx's own memory of it ends after eight days. Without one the
+    # profile chooses.
+    sender = {"from": to.recipient} if to.recipient else {}
+    document: dict[str, object] = {**sender, "to": to.address}
     if options.whatsapp:
         shown = {"type": "text", "text": {"body": text, "preview_url": False}}
         document |= {"type": "WHATSAPP", "whatsapp_message": shown}

@@ -122,7 +122,7 @@ def embedded(servers: Collection[str]) -> Iterator[str | None]:
     from worker.sandbox.server import SandboxError  # noqa: PLC0415
 
     wanted = {one: one in servers for one in SERVERS}
-    beside = in_sandbox(sandbox_dir(), free_port(PORT)) if "simulator" in servers else {}
+    beside = in_sandbox(sandbox_dir(), free_port(0)) if "simulator" in servers else {}
     sandbox = Sandbox(
         sandbox_dir(),
         **wanted,
