@@ -11,7 +11,7 @@ from nacl.signing import VerifyKey
 
 from tests.support.receiver import Posted, Receiver, receiver
 from worker.sandbox.simulator import InboundSms, Simulator, SimulatorConfig, running_simulator
-from worker.sandbox.simulator.endpoints.receiving import keyword, receive
+from worker.sandbox.simulator.endpoints.messaging.receiving import keyword, receive
 from worker.sandbox.simulator.record.events import WebhookAttempted
 
 INBOUND = InboundSms(sender="+13125550001", recipient="+13125550100", text="Hello")

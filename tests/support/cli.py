@@ -17,6 +17,7 @@ from pathlib import Path
 from typer.testing import CliRunner
 
 from tests.support.processes import eventually, is_running, pids_naming
+from tests.support.world import NAMESPACE, World
 from worker.cli.app import app
 
 OURS = ("DATABASE_URL", "BROKER_URL", "TELNYX_", "NAMESPACE", "AGENTS_FILE", "FLOWER_", "SANDBOX_")
@@ -50,6 +51,25 @@ class Said:
     returncode: int
     stdout: str
     stderr: str
+
+
+def invoke_in(
+    world: World, *arguments: str | Path, agents: str | None = None, **settings: str
+) -> Said:
+    """Run a command against the servers of a world. `agents`: the text of its agents file."""
+    if agents is not None:
+        path = world.folder / "agents-of-the-command.toml"
+        path.write_text(agents)
+        settings["AGENTS_FILE"] = str(path)
+    env = {
+        "DATABASE_URL": world.database.url,
+        "BROKER_URL": world.broker_url,
+        "TELNYX_BASE_URL": world.simulator.base_url,
+        "TELNYX_API_KEY": world.simulator.api_key,
+        "NAMESPACE": str(NAMESPACE),
+        "SANDBOX_DIR": str(world.folder / "none"),
+    }
+    return invoke(*arguments, env=env | settings)
 
 
 def invoke(*arguments: str | Path, env: Mapping[str, str], stdin: str = "") -> Said:

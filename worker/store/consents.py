@@ -1,6 +1,6 @@
 """The ledger of opt-outs and opt-ins: asked before each call of the model and each delivery.
 
-An address is looked up by its HMAC, so that whoever is erased stays opted out. What a person has
+An address is looked up by its HMAC, so that a person who is erased stays opted out. What they have
 waiting on other channel users is cancelled with the opt-out, as far as nobody holds these rows at
 that moment; the rest ends with its next claim. So no two transactions wait for each other.
 """

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 import pytest
 from structlog.testing import capture_logs
 
-from tests.support.cli import Said, invoke
+from tests.support.cli import Said, invoke, invoke_in
 from tests.support.fleet import Ground, agents_file, fresh_ground
 from tests.support.intake_worker import fixture
-from tests.support.world import NAMESPACE, World
+from tests.support.world import World
 from worker.domain.messages import Sender
 from worker.domain.reasons import DeadLetterReason
 from worker.queue.gate.entry import RejectedEntry
@@ -19,18 +19,7 @@ QUICK_WATCHDOG = "stall_after_s = 2.5\nwatch_s = 0.2\ndrain_s = 1.0\n"
 
 
 def run(world: World, *arguments: str, **settings: str) -> Said:
-    return invoke(
-        *arguments,
-        env={
-            "DATABASE_URL": world.database.url,
-            "BROKER_URL": "redis://127.0.0.1:1/0",
-            "TELNYX_BASE_URL": world.simulator.base_url,
-            "TELNYX_API_KEY": world.simulator.api_key,
-            "NAMESPACE": str(NAMESPACE),
-            "SANDBOX_DIR": str(world.folder / "none"),
-            **settings,
-        },
-    )
+    return invoke_in(world, *arguments, **settings)
 
 
 def test_a_person_is_paused_and_resumed_by_address_or_id(world: World) -> None:

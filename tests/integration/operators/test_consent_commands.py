@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.cli import Said, invoke
-from tests.support.world import NAMESPACE, USER, World
+from tests.support.cli import Said, invoke_in
+from tests.support.world import USER, World
 
 ALIVE_S = 16
 OURS = "+13125550100"
@@ -20,20 +20,7 @@ def run(world: World, *arguments: str | Path) -> Said:
 
 
 def command(world: World, *arguments: str | Path) -> Said:
-    agents = world.folder / "agents.toml"
-    agents.write_text(AGENTS)
-    return invoke(
-        *arguments,
-        env={
-            "DATABASE_URL": world.database.url,
-            "BROKER_URL": world.broker_url,
-            "TELNYX_BASE_URL": world.simulator.base_url,
-            "TELNYX_API_KEY": world.simulator.api_key,
-            "NAMESPACE": str(NAMESPACE),
-            "SANDBOX_DIR": str(world.folder / "none"),
-            "AGENTS_FILE": str(agents),
-        },
-    )
+    return invoke_in(world, *arguments, agents=AGENTS)
 
 
 def told(world: World, *arguments: str | Path, code: int = 0) -> Any:  # noqa: ANN401 # JSON

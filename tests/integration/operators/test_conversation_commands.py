@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from tests.support.cli import Said, invoke
+from tests.support.cli import Said, invoke_in
 from tests.support.world import NAMESPACE, USER, HandDrivenWorker, World
 from worker.domain.deliveries import DeliveryOutcome, OutgoingReply, Sent
 from worker.domain.errors import StaleLeaseError
@@ -41,20 +41,7 @@ class Sink:
 
 
 def run(world: World, *arguments: str, agents: str = "") -> Said:
-    path = world.folder / "agents-of-the-command.toml"
-    path.write_text(agents)
-    return invoke(
-        *arguments,
-        env={
-            "DATABASE_URL": world.database.url,
-            "BROKER_URL": "redis://127.0.0.1:1/0",
-            "TELNYX_BASE_URL": world.simulator.base_url,
-            "TELNYX_API_KEY": world.simulator.api_key,
-            "NAMESPACE": str(NAMESPACE),
-            "SANDBOX_DIR": str(world.folder / "none"),
-            "AGENTS_FILE": str(path),
-        },
-    )
+    return invoke_in(world, *arguments, agents=agents)
 
 
 def told(world: World, *arguments: str, agents: str = "") -> Any:  # noqa: ANN401 # whatever it is

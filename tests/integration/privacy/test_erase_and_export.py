@@ -17,7 +17,7 @@ from celery import Celery
 from redis import Redis
 
 from message_worker_client.envelope.wire import MAX_ENTRY_BYTES
-from tests.support.cli import Said, invoke
+from tests.support.cli import Said, invoke_in
 from tests.support.processes import eventually
 from tests.support.world import NAMESPACE, USER, HandDrivenWorker, World
 from worker.cli.errors import CommandError
@@ -60,20 +60,7 @@ def world(world: World, broker_url: str) -> World:
 
 
 def run(world: World, *arguments: str | Path) -> Said:
-    agents = world.folder / "agents-of-the-command.toml"
-    agents.write_text(AGENTS)
-    return invoke(
-        *arguments,
-        env={
-            "DATABASE_URL": world.database.url,
-            "BROKER_URL": world.broker_url,
-            "TELNYX_BASE_URL": world.simulator.base_url,
-            "TELNYX_API_KEY": world.simulator.api_key,
-            "NAMESPACE": str(NAMESPACE),
-            "SANDBOX_DIR": str(world.folder / "none"),
-            "AGENTS_FILE": str(agents),
-        },
-    )
+    return invoke_in(world, *arguments, agents=AGENTS)
 
 
 def told(world: World, *arguments: str) -> Any:  # noqa: ANN401 # whatever it is

@@ -17,7 +17,7 @@ from tests.support.databases import ROOT
 from tests.support.pages import blocks_of
 from tests.support.processes import eventually, is_running, open_folder
 from worker.cli.local.phone import OUR_NUMBER
-from worker.sandbox.simulator.endpoints.receiving import InboundSms
+from worker.sandbox.simulator.endpoints.messaging.receiving import InboundSms
 from worker.sandbox.simulator.serving.simulator import running_simulator
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]  # it fills an environment

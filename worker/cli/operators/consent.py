@@ -90,7 +90,7 @@ def stop_consent(who: Who, *, as_json: Json = False) -> None:
 def start_consent(who: Who, *, as_json: Json = False) -> None:
     """Record that a person has opted in again.
 
-    Whoever opted out at Telnyx, with STOP, can only opt in there: by sending START to your number.
+    Who opted out at Telnyx, with STOP, can only opt in there: by sending START to your number.
     """
     _set(who, stopped=False, as_json=as_json)
 

@@ -26,7 +26,7 @@ LIFTED_BY: Final[Mapping[ConsentSource, frozenset[ConsentSource]]] = {
     ConsentSource.SIGNAL: _BY_PERSON,
     ConsentSource.OPERATOR: _BY_PERSON,
     ConsentSource.IMPORT: _BY_PERSON | {ConsentSource.IMPORT},
-    # Whoever writes from an address that bounced shows that it works again.
+    # A mail from an address that bounced shows that the address works again.
     ConsentSource.BOUNCE: _BY_PERSON,
 }
 """The source of an opt-out, and the sources of an opt-in that ends it."""

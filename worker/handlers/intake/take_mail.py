@@ -6,7 +6,7 @@
     a bounce        the delivery that it is about has failed; a hard one stops further mails
 
 The mailbox, the gateway and `worker mail-in` call it. Taking a mail twice changes nothing. Mail has
-queues of its own: while Postgres is away, the error goes to whoever has the mail, who keeps it.
+queues of its own: while Postgres is away, the error goes to the caller, which keeps the mail.
 """
 
 import json
@@ -100,7 +100,7 @@ class TakeMail:
         task = given_id(self.namespace, *(normalized("NFC", name) for name in names))
         back = None
         if verdict is None:
-            # Whoever writes from an address that bounced shows that it works again.
+            # A mail from an address that bounced shows that the address works again.
             start = self._change(who, policy, stopped=False, source=ConsentSource.SIGNAL)
             back = start if self.mails.only_bounced(start.person) else None
         document = envelope_of(received, recipient=who.recipient, thread=who.thread)

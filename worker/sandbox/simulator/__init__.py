@@ -12,7 +12,7 @@ from worker.sandbox.simulator.behaviour.config import SimulatorConfig
 from worker.sandbox.simulator.behaviour.faults import FaultOrder, Match
 from worker.sandbox.simulator.behaviour.model import Script
 from worker.sandbox.simulator.behaviour.plans import FAULTS, Endpoint, Plan
-from worker.sandbox.simulator.endpoints.receiving import InboundSms
+from worker.sandbox.simulator.endpoints.messaging.receiving import InboundSms
 from worker.sandbox.simulator.record.log import Entry, Overlap, overlaps, read_log
 from worker.sandbox.simulator.record.values import (
     Conversation,

@@ -1,7 +1,7 @@
 """Receipts of text messages: recorded by their rank, whatever order they come in.
 
-A receipt may overtake the answer to the request, so it also ends the attempt: whoever reports on a
-message has it. See `worker.domain.sms.receipts` for the ranks.
+A receipt may overtake the answer to the request, so it also ends the attempt: Telnyx reports
+only on what it has. See `worker.domain.sms.receipts` for the ranks.
 """
 
 from collections.abc import Callable

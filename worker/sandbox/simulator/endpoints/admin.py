@@ -22,7 +22,7 @@ from pydantic import TypeAdapter
 
 from worker.sandbox.simulator.behaviour.faults import FaultOrder
 from worker.sandbox.simulator.behaviour.model import Script
-from worker.sandbox.simulator.endpoints.receiving import InboundSms, receive
+from worker.sandbox.simulator.endpoints.messaging.receiving import InboundSms, receive
 from worker.sandbox.simulator.record.log import dumped
 from worker.sandbox.simulator.record.values import Draft, Json
 from worker.sandbox.simulator.state.state import State

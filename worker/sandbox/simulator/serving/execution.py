@@ -5,14 +5,7 @@ from collections.abc import Callable
 from functools import partial
 
 from worker.sandbox.simulator.behaviour.plans import Endpoint, Storing, Wire
-from worker.sandbox.simulator.endpoints import (
-    conversations,
-    mailing,
-    messages,
-    profiles,
-    responses,
-    sending,
-)
+from worker.sandbox.simulator.endpoints import conversations, messages, responses
 from worker.sandbox.simulator.endpoints.answers import (
     Answer,
     gateway_page,
@@ -21,6 +14,7 @@ from worker.sandbox.simulator.endpoints.answers import (
     planned_refusal,
 )
 from worker.sandbox.simulator.endpoints.idempotency import once
+from worker.sandbox.simulator.endpoints.messaging import mailing, profiles, sending
 from worker.sandbox.simulator.record.values import Json
 from worker.sandbox.simulator.state.state import Exchange, State
 

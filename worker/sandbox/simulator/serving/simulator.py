@@ -16,7 +16,7 @@ from worker.sandbox.simulator.behaviour.config import SimulatorConfig
 from worker.sandbox.simulator.behaviour.faults import FaultOrder, Match
 from worker.sandbox.simulator.behaviour.model import Script
 from worker.sandbox.simulator.endpoints import admin
-from worker.sandbox.simulator.endpoints.receiving import InboundSms, receive
+from worker.sandbox.simulator.endpoints.messaging.receiving import InboundSms, receive
 from worker.sandbox.simulator.record.log import Entry, Overlap, overlaps
 from worker.sandbox.simulator.record.sms import Sms
 from worker.sandbox.simulator.record.values import Conversation, Message

@@ -1,0 +1,1 @@
+"""Telnyx's phones and mailboxes: text messages, e-mail, messaging profiles."""
