@@ -12,8 +12,9 @@ from redis import Redis
 
 from tests.support.bad_servers import Certificate
 from tests.support.databases import CLOCKED, TEMPLATE, fresh_database, make_template
+from tests.support.dovecot import Dovecot, dovecot
 from tests.support.processes import open_folder
-from tests.support.programs import IS_CI
+from tests.support.programs import IS_CI, are_installed
 from tests.support.world import World, running_world
 from worker.sandbox.postgres import EmbeddedPostgres
 from worker.sandbox.redis import EmbeddedRedis
@@ -107,6 +108,15 @@ def redis_server(tmp_path: Path) -> Iterator[EmbeddedRedis]:
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
     """A certificate of `localhost` that nobody trusts who is not told to."""
     return Certificate.made_in(tmp_path_factory.mktemp("tls"))
+
+
+@pytest.fixture(scope="session")
+def mail_server(servers_dir: Path, certificate: Certificate) -> Iterator[Dovecot]:
+    """The IMAP server of all tests; each has accounts of its own."""
+    if not are_installed("dovecot"):
+        pytest.skip("dovecot-imapd is not installed")
+    with dovecot(servers_dir / "dovecot", certificate) as server:
+        yield server
 
 
 @pytest.fixture

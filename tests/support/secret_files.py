@@ -10,6 +10,7 @@ GIVEN = {
     "GATEWAY_TOKEN": "canary",
     "GATEWAY_SECRET": "whsec_canary",
     "SMTP_URL": "smtps://worker:canary@mail",
+    "IMAP_URL": "imaps://worker:canary@mail/INBOX",
 }
 
 

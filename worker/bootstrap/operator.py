@@ -103,16 +103,20 @@ class Operator:
     def replay(self, letter_id: "DeadLetterId", **names: str) -> None:
         """Give a dead letter another chance; `names` replace the `agent` and `reply_to` in it."""
         from worker.bootstrap.events import build_take_event
+        from worker.bootstrap.mail import build_take_mail
+        from worker.domain.email.mail import SmtpEnvelope
         from worker.handlers.operators.replay import replay
         from worker.store.intake.messages import MessageStore
 
-        routing = self._routing
+        routing, namespace = self._routing, self._settings.namespace
+        take_mail = build_take_mail(self._database, lambda: routing, namespace)
         replay(
             letter_id,
             names,
             letters=self.dead_letters,
             messages=MessageStore(self._database),
-            take_event=build_take_event(self._database, lambda: routing, self._settings.namespace),
+            take_event=build_take_event(self._database, lambda: routing, namespace),
+            take_mail=lambda raw: take_mail.take(raw, SmtpEnvelope()),
             routing=routing,
         )
 

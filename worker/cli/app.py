@@ -25,6 +25,7 @@ _COMMANDS: Final = {
     "sim": (START, "local.sim"),
     "gateway": (OPERATE, "gateway"),
     "mail-in": (OPERATE, "mail_in"),
+    "mailbox": (OPERATE, "mailbox"),
     "send": (SEND, "send.commands"),
     "migrate": (OPERATE, "app"),
     "status": (OPERATE, "inspect.commands"),

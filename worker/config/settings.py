@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, get_args
 from uuid import UUID
 
-from worker.domain.email.server import SMTP_PORTS, parse_server
+from worker.domain.email.server import IMAP_PORTS, SMTP_PORTS, parse_server
 from worker.domain.errors import SettingsError
 
 RESERVED_THREADS = 16
@@ -43,7 +43,7 @@ _WRITTEN: Final = (
 """What `worker up` writes to the sandbox's file `env`."""
 SECRETS: Final = (
     *(name for name in NOWHERE if name != "namespace"),
-    *("gateway_token", "gateway_secret", "smtp_url"),
+    *("gateway_token", "gateway_secret", "smtp_url", "imap_url"),
 )
 """Settings that hold a password or a key; each may come from a file instead."""
 
@@ -92,6 +92,12 @@ def _namespace(text: str) -> UUID:
 
 def _smtp(text: str) -> str:
     parse_server(text, SMTP_PORTS)
+    return text
+
+
+def _imap(text: str) -> str:
+    if parse_server(text, IMAP_PORTS).user is None:
+        raise ValueError("give the user, too: imaps://user:password@host/INBOX")
     return text
 
 
@@ -148,6 +154,8 @@ class Settings:
     gateway_messages_per_second: int = _setting(_number(1), 100)
     smtp_url: str | None = _setting(_smtp, None)
     smtp_token_command: str | None = _setting(str, None)
+    imap_url: str | None = _setting(_imap, None)
+    imap_token_command: str | None = _setting(str, None)
     concurrency: int = _setting(_number(RESERVED_THREADS + 1), 216)
     # Behind a transaction pooler, the next transaction may run in a server process that has another
     # statement under the same name, or none.

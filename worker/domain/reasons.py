@@ -46,7 +46,7 @@ class DeadLetterReason(StrEnum):
     NOT_UNDERSTOOD = "not_understood"
     """Celery refused it after our checks, or a check itself failed: a defect of ours."""
     TASK_FAILED = "task_failed"
-    """The task raised an unexpected exception: a defect of ours."""
+    """The task, or taking a mail, raised an unexpected exception: a defect of ours."""
 
     ENVELOPE_INVALID = "envelope_invalid"
     ENVELOPE_VERSION = "envelope_version"

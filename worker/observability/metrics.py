@@ -103,6 +103,9 @@ CONSENTS: Final = _counter(
     "People who opted out or in again, by how it was known",
     *("source", "state"),
 )
+MAILBOX_FAILURES: Final = _counter(
+    "worker_mailbox_failures", "Looks at the mailbox that failed, by their step", "step"
+)
 QUEUE: Final = _histogram(
     "worker_queue_seconds", "From a message's commit to its turn's claim", QUEUE_S
 )
@@ -119,6 +122,12 @@ SLOTS: Final = Gauge(
     ["state"],
     registry=REGISTRY,
 )
+LOOK_AGE: Final = Gauge(
+    "worker_mailbox_look_age_seconds",
+    "Since this process last dealt with all mails of its mailbox",
+    ["folder"],
+    registry=REGISTRY,
+)
 
 # At zero from the start: `increase()` does not see a first increment that creates its series.
 for _result in ("fresh", "repeated", "conflict"):
@@ -132,6 +141,11 @@ def show_slots(*, free: Callable[[], int], taken: Callable[[], int]) -> None:
     """Read the number of turn slots at each scrape."""
     SLOTS.labels("free").set_function(free)
     SLOTS.labels("taken").set_function(taken)
+
+
+def show_look_age(folder: str, age_s: Callable[[], float]) -> None:
+    """Read the age of the last look at a mailbox's folder at each scrape."""
+    LOOK_AGE.labels(folder).set_function(age_s)
 
 
 def show_agents(names: tuple[str, ...]) -> None:

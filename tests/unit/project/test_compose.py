@@ -18,7 +18,8 @@ OURS = {name: one for name, one in SERVICES.items() if one.get("build")}
 
 
 def test_compose_passes_only_settings_that_exist_and_all_of_them() -> None:
-    given = SERVICES["worker"]["environment"] | SERVICES["gateway"]["environment"]
+    services = ("worker", "gateway", "mailbox")
+    given = {name for one in services for name in SERVICES[one]["environment"]}
     passed = {one for one in given if not one.startswith("OTEL_")}
     # Prometheus finds workers by DNS there, not by files.
     assert passed | {"METRICS_FILE_SD_DIR"} == {one.name.upper() for one in fields(Settings)}
@@ -36,6 +37,7 @@ def test_the_example_of_env_names_what_compose_reads() -> None:
 
 def test_prometheus_and_grafana_are_started_on_demand_only() -> None:
     profiles = {name: one.get("profiles") for name, one in SERVICES.items()}
+    assert profiles.pop("mailbox") == ["mailbox"]
     on_demand = {name for name, value in profiles.items() if value == ["observability"]}
     assert on_demand == {"metrics", "prometheus", "grafana"}
     assert {value for name, value in profiles.items() if name not in on_demand} == {None}
@@ -62,9 +64,9 @@ def test_prometheus_is_sent_to_the_ports_that_the_services_have() -> None:
     port = SERVICES["metrics"]["command"][-1]
     assert overall["static_configs"] == [{"targets": [f"metrics:{port}"]}]
     (found,) = workers["dns_sd_configs"]
-    assert found["names"] == ["worker", "gateway"]
-    assert SERVICES["gateway"]["environment"]["METRICS_PORT"] == str(found["port"])
-    assert str(found["port"]) == SERVICES["worker"]["environment"]["METRICS_PORT"]
+    assert found["names"] == ["worker", "gateway", "mailbox"]
+    for name in found["names"]:
+        assert SERVICES[name]["environment"]["METRICS_PORT"] == str(found["port"])
 
 
 def test_workers_can_be_scaled_and_may_finish_their_turns() -> None:

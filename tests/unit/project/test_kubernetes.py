@@ -35,7 +35,10 @@ def manifest(kind: str, name: str) -> Manifest:
 PODS = [
     pytest.param(manifest(*of)["spec"]["template"]["spec"], id=of[1])
     for of in (
-        *(("Deployment", name) for name in ("worker", "worker-flower", "worker-gateway")),
+        *(
+            ("Deployment", name)
+            for name in ("worker", "worker-flower", "worker-gateway", "worker-mailbox")
+        ),
         ("Job", "worker-migrate"),
     )
 ]

@@ -13,6 +13,7 @@ from worker.cli.doctor import check_broker as broker
 from worker.cli.doctor import check_celery as celery
 from worker.cli.doctor import check_dialect as dialect
 from worker.cli.doctor import check_flower as flower
+from worker.cli.doctor import check_mailbox as mailbox
 from worker.cli.doctor import check_messaging as messaging
 from worker.cli.doctor import check_postgres as postgres
 from worker.cli.doctor import check_settings as settings
@@ -72,6 +73,7 @@ CHECKS: Final = (
 
 
 _PROFILE: Final = "messaging profile"
+_MAILBOX: Final = "mailbox"
 # If a channel has the driver of SMS.
 MESSAGING: Final = (
     Check("telnyx", _PROFILE, messaging.profile, needs=(_KEY, _AGENTS)),
@@ -82,11 +84,19 @@ MESSAGING: Final = (
 )
 
 
+# If IMAP_URL is set.
+MAILBOX: Final = (
+    Check("mailbox", _MAILBOX, mailbox.login),
+    Check("mailbox", "last look", mailbox.last_look, needs=(_MAILBOX, "migrations")),
+)
+
+
 def diagnose(setup: Setup, *, telnyx_writes: bool) -> Iterator[Finding]:
     """Yield every line as soon as it is known."""
     found: dict[str, Level] = {}
     texts = MESSAGING if messaging.channel_of(setup) else ()
-    for line in examine((*CHECKS, *texts), setup):
+    mails = MAILBOX if setup.settings.imap_url else ()
+    for line in examine((*CHECKS, *texts, *mails), setup):
         found[line.name] = line.level
         yield line
     if not telnyx_writes:

@@ -7,6 +7,7 @@ from typing import Final
 from urllib.parse import unquote, urlsplit
 
 SMTP_PORTS: Final = {"smtp": 587, "smtps": 465}
+IMAP_PORTS: Final = {"imap": 143, "imaps": 993}
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 

@@ -1,10 +1,10 @@
 """Replays dead letters: the use case behind `worker dead-letters replay`."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from message_worker_client.envelope import EnvelopeError
-from worker.domain.errors import PermanentError
+from worker.domain.errors import PermanentError, WorkerError, named
 from worker.domain.ids import DeadLetterId
 from worker.domain.reasons import DeadLetterReason
 from worker.domain.routing import Routing
@@ -15,6 +15,7 @@ from worker.handlers.intake.take_event import TakeEvent
 from worker.observability.logs import log
 from worker.queue.unwrap import envelope_in, event_in
 from worker.store.dead_letters import DeadLetter, DeadLetterStore
+from worker.store.intake.mailboxes import QUEUE as MAILBOX
 from worker.store.intake.messages import MessageStore
 
 
@@ -32,6 +33,7 @@ def replay(
     letters: DeadLetterStore,
     messages: MessageStore,
     take_event: TakeEvent,
+    take_mail: Callable[[bytes], object],
     routing: Routing,
 ) -> None:
     """Replay one dead letter; two replays at the same time have the effect of one.
@@ -50,7 +52,9 @@ def replay(
         )
     if letter.raw is not None:
         # Accepting twice is harmless, losing it is not: so accept first, then mark.
-        if (event := event_in(letter.raw)) is not None:
+        if letter.queue == MAILBOX:
+            _take(letter.reason, letter.raw, take_mail)
+        elif (event := event_in(letter.raw)) is not None:
             take_event(*event)
         else:
             _accept(letter, names, messages, routing)
@@ -58,6 +62,17 @@ def replay(
     elif not letters.revive(letter):
         raise NotReplayableError(f"somebody has just dealt with dead letter {letter_id}")
     log.info("dead_letter.replayed", letter=letter_id, reason=letter.reason)
+
+
+def _take(reason: str, raw: bytes, take_mail: Callable[[bytes], object]) -> None:
+    if reason == DeadLetterReason.TOO_LARGE or not raw:
+        raise NotReplayableError("its mail is only in the mailbox: read it there, then dismiss it")
+    try:
+        take_mail(raw)
+    except WorkerError:
+        raise
+    except Exception as error:  # noqa: BLE001 - its text may quote the mail
+        raise NotReplayableError(f"its mail cannot be taken: {named(error)}") from None
 
 
 def _accept(

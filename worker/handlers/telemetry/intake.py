@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from uuid import UUID
 
 from message_worker_client.envelope.wire import INBOUND
+from worker.domain.errors import WorkerError, named
 from worker.domain.ids import ChannelUserId
 from worker.domain.messages import Accepted, Held
 from worker.domain.screening.consents import LedgerEntry
@@ -86,3 +87,12 @@ def record_refused(reason: str, *, detail: str, queue: str, traceparent: str | N
     with accept_span(queue=queue, parent=traceparent, refused=reason):
         metrics.REFUSED.labels(reason).inc()
         log.warning("envelope.refused", reason=reason, detail=detail, queue=queue)
+
+
+def record_look_failed(error: Exception) -> None:
+    """Report a look that failed."""
+    step = getattr(error, "step", "service")
+    metrics.MAILBOX_FAILURES.labels(step).inc()
+    # The text of other errors may quote a mail.
+    text = str(error) if step != "service" or isinstance(error, WorkerError) else named(error)
+    log.warning("mailbox.look_failed", error=text)

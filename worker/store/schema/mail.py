@@ -64,3 +64,7 @@ class Mailbox(Base):
     uidvalidity: Mapped[int]
     last_uid: Mapped[int]
     looked_at: Mapped[datetime]
+    """When all of its mails were last dealt with."""
+    since: Mapped[datetime] = mapped_column(server_default=text("service_now()"))
+    """Mails up to `filtered_to` that arrived earlier are passed over."""
+    filtered_to: Mapped[int] = mapped_column(server_default=text("0"))
