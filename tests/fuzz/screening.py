@@ -10,9 +10,9 @@ from tests.fuzz.harness import Kind
 from tests.fuzz.mutate import damaged
 from tests.support.world import World
 from worker.domain.routing import ChannelPolicy, Screening
-from worker.domain.screening.folding import MAX_FOLDED
 from worker.domain.screening.keywords import STOP
 from worker.domain.screening.rules import RULES, screen
+from worker.domain.text.folding import MAX_FOLDED
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "screening"
 TEXTS = [

@@ -14,8 +14,8 @@ import pytest
 import smsutil
 
 from tests.support.programs import are_installed
-from worker.domain.sms.graphemes import cluster_ends
 from worker.domain.sms.segments import GSM_BASIC, GSM_EXTENSION, UNCERTAIN, segments
+from worker.domain.text.graphemes import cluster_ends
 
 FOLDER = Path(__file__).parents[2] / "fixtures" / "sms_counter"
 NUMBER = 10_000

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from worker.domain.sms.graphemes import cluster_ends
 from worker.domain.sms.segments import segments
 from worker.domain.sms.text import MARK, MAX_PIECES, cut, prepare, split, within_parts
+from worker.domain.text.graphemes import cluster_ends
 
 FAMILY = "\N{MAN}\u200d\N{WOMAN}\u200d\N{GIRL}"
 GERMANY = "\N{REGIONAL INDICATOR SYMBOL LETTER D}\N{REGIONAL INDICATOR SYMBOL LETTER E}"

@@ -13,12 +13,12 @@ import pytest
 
 from tests.support.databases import ROOT
 from worker.domain.routing import ChannelPolicy, Screening
-from worker.domain.screening.folding import MAX_FOLDED
 from worker.domain.screening.keywords import STOP
 from worker.domain.screening.revocations import phrases
 from worker.domain.screening.rules import STOP_TEXT, screen
 from worker.domain.screening.verdict import LIFTED_BY, Verdict
 from worker.domain.states import ConsentSource
+from worker.domain.text.folding import MAX_FOLDED
 from worker.domain.ways_out import TelnyxDelivery
 
 FIXTURES = ROOT / "tests/fixtures/screening"

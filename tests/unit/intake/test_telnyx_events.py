@@ -137,9 +137,16 @@ def test_whatsapp_users_who_hide_their_number_are_known_by_their_id() -> None:
             " ",
             ["revoke"],
         ),
+        (
+            {"type": "reaction", "reaction": {"message_id": "o", "emoji": "\U0001f44d"}},
+            " ",
+            ["reaction"],
+        ),
+        # The person has taken it back.
+        ({"type": "reaction", "reaction": {"message_id": "o"}}, " ", ["reaction"]),
     ],
 )
-def test_edits_and_revocations_are_no_new_messages(
+def test_edits_revocations_and_reactions_are_no_new_messages(
     body: object, text: str, signal: list[str]
 ) -> None:
     made = envelope(whatsapp(body))

@@ -167,7 +167,7 @@ def _sender(payload: Mapping[str, Any], body: Mapping[str, Any]) -> str:
 def _signals(payload: Mapping[str, Any], body: Mapping[str, Any]) -> Iterator[str]:
     if answered := _text(payload.get("autoresponse_type")).upper():
         yield _AUTORESPONSES.get(answered, _HELP)
-    for kind in ("edit", "revoke"):
+    for kind in ("edit", "revoke", "reaction"):
         if body.get("type") == kind or body.get(kind):
             yield kind
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from typing import Final
 
-from worker.domain.screening.folding import fold
+from worker.domain.text.folding import fold
 
 STOP: Final[Mapping[str, str]] = {
     "en": "stop, stopall, stop all, unsubscribe, cancel, end, quit, revoke, remove, optout"

@@ -6,7 +6,7 @@ All patterns fit the folded text on one line, without apostrophes.
 import re
 from typing import Final
 
-from worker.domain.screening.folding import Folded, fold
+from worker.domain.text.folding import Folded, fold
 
 _OPEN: Final = '["\u201c\u201e\u201d\u00ab]'
 _CLOSE: Final = '["\u201c\u201d\u00bb]'

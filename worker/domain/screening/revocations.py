@@ -7,7 +7,7 @@ from importlib.resources import files
 from itertools import chain
 from typing import Final
 
-from worker.domain.screening.folding import Clause, fold
+from worker.domain.text.folding import Clause, fold
 
 _WORDS: Final = (
     "please pls plz kindly just asap right seriously bro dude man mate hi hello hey ok okay thanks"

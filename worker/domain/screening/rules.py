@@ -6,11 +6,11 @@ from typing import Final
 
 from worker.domain.routing import ChannelPolicy, Screening
 from worker.domain.screening import machines
-from worker.domain.screening.folding import Folded
 from worker.domain.screening.keywords import is_stop_emoji, words_of
 from worker.domain.screening.revocations import is_revocation
 from worker.domain.screening.verdict import ConsentChange, Verdict
 from worker.domain.states import ConsentSource
+from worker.domain.text.folding import Folded
 from worker.domain.ways_out import MailDelivery, TelnyxDelivery
 
 STOP_TEXT: Final = (
@@ -21,7 +21,8 @@ but START."""
 SIGNALS: Final[dict[str, ConsentChange | None]] = {
     "opt_out": "stop",
     "opt_in": "start",
-    **dict.fromkeys(("help", "auto_reply", "bulk", "bounce", "group", "edit", "revoke")),
+    **dict.fromkeys(("help", "auto_reply", "bulk", "bounce", "group")),
+    **dict.fromkeys(("edit", "revoke", "reaction")),
     # Of mails, see `screening.mail`.
     **dict.fromkeys(("own_mail", "loop", "unauthenticated", "no_reply", "not_addressed", "spam")),
     **dict.fromkeys(("calendar", "encrypted", "empty")),

@@ -14,10 +14,10 @@ from bisect import bisect_left
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
-from worker.domain.marks import normalized
-from worker.domain.sms.graphemes import cluster_ends
 from worker.domain.sms.markdown import to_plain
 from worker.domain.sms.segments import segments
+from worker.domain.text.graphemes import cluster_ends
+from worker.domain.text.normal_forms import normalized
 
 Fits: TypeAlias = Callable[[str], bool]
 

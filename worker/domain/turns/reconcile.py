@@ -17,8 +17,8 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from worker.domain.ids import TurnId
-from worker.domain.marks import normalized
 from worker.domain.states import ReplySource
+from worker.domain.text.normal_forms import normalized
 from worker.domain.turns.calls import ToolCall
 from worker.domain.turns.plan import Diverge, Later, Reply, UseTools
 from worker.domain.turns.records import ThreadMessage

@@ -13,13 +13,13 @@ from message_worker_client.envelope import (
     parse_envelope,
 )
 from message_worker_client.envelope.storable import is_storable
-from worker.domain.marks import normalized
 from worker.domain.messages import Attachment, ChannelAddress, NewMessage
 from worker.domain.reasons import DeadLetterReason
 from worker.domain.routing import ChannelPolicy, Routing, UnknownAgentError
 from worker.domain.screening.consents import LedgerEntry, ServiceText
 from worker.domain.screening.rules import screen
 from worker.domain.screening.verdict import Verdict
+from worker.domain.text.normal_forms import normalized
 from worker.domain.ways_out import TelnyxDelivery
 from worker.queue.unwrap import envelope_in
 

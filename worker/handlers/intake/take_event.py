@@ -12,10 +12,10 @@ from uuid import UUID
 
 from worker.channels.sms.events import Echo, Ignored, Inbound, read_event
 from worker.domain.ids import given_id
-from worker.domain.marks import normalized
 from worker.domain.messages import ChannelAddress
 from worker.domain.routing import Routing
 from worker.domain.sms.receipts import Receipt
+from worker.domain.text.normal_forms import normalized
 from worker.handlers.telemetry.deliveries import record_receipt
 from worker.handlers.telemetry.intake import record_event
 from worker.store.delivery.receipts import ReceiptStore

@@ -26,13 +26,13 @@ from worker.domain.email.person import addressed, own_address
 from worker.domain.email.threads import Thread, candidates, references_out, thread_key, thread_of
 from worker.domain.errors import SettingsError
 from worker.domain.ids import DeliveryId, given_id
-from worker.domain.marks import normalized
 from worker.domain.messages import ChannelAddress
 from worker.domain.routing import ChannelPolicy, Routing
 from worker.domain.screening.consents import LedgerEntry
 from worker.domain.screening.mail.facts import Circumstances, screening_of
 from worker.domain.sms.receipts import Receipt
 from worker.domain.states import ConsentSource
+from worker.domain.text.normal_forms import normalized
 from worker.domain.ways_out import MailDelivery
 from worker.handlers.intake.route import address_in
 from worker.handlers.telemetry.deliveries import record_receipt

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 from message_worker_client.envelope import EnvelopeError, parse_envelope
 from message_worker_client.envelope.storable import texts
-from worker.domain.marks import normalized
 from worker.domain.messages import ChannelAddress
 from worker.domain.routing import ChannelPolicy
+from worker.domain.text.normal_forms import normalized
 from worker.handlers.intake.route import channel_address
 from worker.queue.unwrap import layers
 

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 
 from worker.domain.email.mail import Mail
 from worker.domain.email.person import writer
-from worker.domain.screening.folding import Folded
 from worker.domain.screening.mail.facts import Circumstances, MailScreening
 from worker.domain.screening.mail.rules import RULES, Asked, MailRule, Tier
 from worker.domain.screening.mail.subjects import vague_kind
 from worker.domain.screening.revocations import is_revocation
 from worker.domain.screening.verdict import Verdict
 from worker.domain.states import ConsentSource
+from worker.domain.text.folding import Folded
 
 _START = 500
 """Characters of the new text in which an opt-out is looked for."""
