@@ -1,6 +1,7 @@
 """The agents file: agents, channels, tools and waits, in TOML."""
 
 import tomllib
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeAlias
@@ -16,6 +17,7 @@ from pydantic import (
 )
 
 from worker.config.channels import ChannelSection, RouteSection, channel_policy
+from worker.config.people import HandOverSection
 from worker.config.sections import (
     BudgetSection,
     FairnessSection,
@@ -25,6 +27,7 @@ from worker.config.sections import (
 )
 from worker.domain.errors import SettingsError
 from worker.domain.fairness import Fairness
+from worker.domain.people.policies import Approve
 from worker.domain.routing import (
     ROUTE,
     Agent,
@@ -63,6 +66,8 @@ class AgentSection(Section):
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     options: dict[str, Any] = Field(default_factory=dict)
     budget: BudgetSection | None = None
+    approve: Approve = Approve.NONE
+    hand_over: HandOverSection | None = None
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -122,11 +127,25 @@ class AgentsFile(Section):
     @field_validator("refusals")
     @classmethod
     def _has_its_route(cls, name: str, info: ValidationInfo) -> str:
-        delivery = info.data.get("routes", {}).get(name, RouteSection()).delivery
-        # A third party's channel knows replies alone.
-        if delivery is None or delivery.entry_point is not None:
-            raise ValueError(f"give [routes.{name}.delivery] a task or a url")
+        _check_notified(name, info.data.get("routes", {}))
         return name
+
+    @model_validator(mode="after")
+    def _hand_overs_have_theirs(self) -> Self:
+        for name, agent in self.agents.items():
+            if agent.hand_over is not None and agent.hand_over.notify is not None:
+                try:
+                    _check_notified(agent.hand_over.notify, self.routes)
+                except ValueError as error:
+                    raise ValueError(f"agents.{name}.hand_over.notify: {error}") from None
+        return self
+
+
+def _check_notified(route: str, routes: Mapping[str, RouteSection]) -> None:
+    delivery = routes.get(route, RouteSection()).delivery
+    # A third party's channel knows replies alone.
+    if delivery is None or delivery.entry_point is not None:
+        raise ValueError(f"give [routes.{route}.delivery] a task or a url")
 
 
 def load_agents(path: Path | None) -> tuple[Routing, Timing]:
@@ -193,13 +212,14 @@ def _agent(name: str, section: AgentSection, folder: Path) -> Agent:
         except UnicodeDecodeError:
             raise SettingsError(f"AGENTS_FILE: agents.{name}: {file} is not UTF-8") from None
     # The remaining fields have the same name in the section and in the value.
-    ours = {"name", "instructions", "options", "tools", "tools_hash", "budget"}
+    ours = {"name", "instructions", "options", "tools", "tools_hash", "budget", "hand_over"}
     return Agent(
         name=name,
         instructions=instructions,
         options=section.request_fields() | section.options,
         tools=tuple(section.tools),
         budget=None if section.budget is None else Budget(**section.budget.model_dump()),
+        hand_over=None if section.hand_over is None else section.hand_over.value(),
         **section.model_dump(include=Agent.__dataclass_fields__.keys() - ours),
     )
 

@@ -15,9 +15,11 @@ from pydantic import (
     model_validator,
 )
 
+from worker.config.people import DisclosureSection, HoursSection, Language, disclosure_of
 from worker.config.sections import Section
 from worker.domain.deliveries import WEBHOOK_MAX_AGE_S
 from worker.domain.errors import SettingsError
+from worker.domain.people.policies import Approve
 from worker.domain.routing import (
     AttachmentPolicy,
     ChannelKind,
@@ -86,7 +88,7 @@ class MailSection(Section):
 class ScreeningSection(Section):
     """`[channels.NAME.screening]`: what is recognised without a model."""
 
-    languages: list[Annotated[str, Field(pattern=r"^[a-z]{2}$")]] = Field(default=["en"])
+    languages: Annotated[list[Language], Field(min_length=1)] = Field(default=["en"])
     help_text: Annotated[str, Field(min_length=1)] | None = None
     stop_text: Annotated[str, Field(min_length=1)] | None = None
 
@@ -157,10 +159,16 @@ class ChannelSection(RouteSection):
     other_attachments: AttachmentPolicy = "mention"
     max_pending: PositiveInt = 1000
     loop_breaker: bool | None = None
+    approve: Approve | None = None
+    draft_max_age_s: PositiveFloat = 86_400.0
+    disclosure: Literal["none"] | DisclosureSection | None = None
+    hours: HoursSection | None = None
 
     @model_validator(mode="after")
     def _one_way_out(self) -> Self:
         if self.driver is None:
+            if isinstance(self.disclosure, DisclosureSection):
+                raise ValueError("disclosure needs a driver: without one, you write to the person")
             for given, named in ((self.telnyx, "telnyx"), (self.mail, "mail")):
                 if given is not None:
                     wanted = " or ".join(f'"{one}"' for one in _DRIVERS[named])
@@ -196,6 +204,7 @@ def _delivery(section: DeliverySection | None, folder: Path) -> Delivery | None:
 def channel_policy(name: str, section: RouteSection, folder: Path) -> ChannelPolicy:
     """Return the policy of a section. `folder`: of the agents file. Raises `SettingsError`."""
     ours = {"recipients", "delivery", "driver", "telnyx", "mail", "screening"}
+    ours |= {"disclosure", "hours"}
     fields = section.model_dump(exclude=ours)
     delivery = _delivery(section.delivery, folder)
     # Webhooks are retried for more than a day, so the default of the other channels is too short.
@@ -217,4 +226,10 @@ def channel_policy(name: str, section: RouteSection, folder: Path) -> ChannelPol
             delivery = TelnyxDelivery(whatsapp=section.driver == "telnyx_whatsapp", **options)
         if section.ignore_case and fields["kind"] != "email":
             raise SettingsError(f'AGENTS_FILE: channels.{name}: ignore_case needs kind = "email"')
+        fields["hours"] = None if section.hours is None else section.hours.value()
+        fields["disclosure"] = disclosure_of(
+            section.disclosure,
+            driver=section.driver is not None,
+            languages=section.screening.languages,
+        )
     return ChannelPolicy(name=name, delivery=delivery, **fields)

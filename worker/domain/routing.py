@@ -10,6 +10,7 @@ from typing import Final, Literal
 from worker.domain.errors import PermanentError
 from worker.domain.fairness import Fairness
 from worker.domain.messages import ChannelAddress
+from worker.domain.people.policies import Approve, Disclosure, HandOver, Hours
 from worker.domain.screening.consents import Person, ServiceText
 from worker.domain.states import DeliveryState
 from worker.domain.tools import ToolConfig
@@ -76,6 +77,10 @@ class Agent:
     """Further fields of the request body (reasoning, service_tier, temperature, ...)."""
     budget: Budget | None = None
     """None = no limit."""
+    approve: Approve = Approve.NONE
+    """Which of its replies wait for a person."""
+    hand_over: HandOver | None = None
+    """None = it hands nothing over."""
 
     @cached_property
     def instructions_hash(self) -> str:
@@ -156,6 +161,14 @@ class ChannelPolicy:
     loop_breaker: bool | None = None
     """A user who writes like a machine that answers ours is paused, see `domain.turns.loops`; None:
     see `breaks_loops`."""
+    approve: Approve | None = None
+    """Which replies wait for a person; None = as the agent says."""
+    draft_max_age_s: float = 86_400.0
+    """How long they wait."""
+    disclosure: Disclosure | None = None
+    """None = people are not told by us that an AI writes."""
+    hours: Hours | None = None
+    """None = replies go out at any time."""
     delivery_max_age_s: float = 3600.0
     """How long a reply may block the later ones of its user."""
     max_unclear_deliveries: int = 1

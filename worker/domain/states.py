@@ -60,12 +60,16 @@ class ReplySource(StrEnum):
     ADOPTED = "adopted"
     FALLBACK = "fallback"
     HUMAN = "human"
+    EDITED = "edited"
+    """The model's, changed by one of our staff before it went out."""
+    HAND_OVER = "hand_over"
+    """Tells the person that our staff takes over."""
 
 
 class DeliveryState(StrEnum):
     """pending -> sending -> sent | failed | unknown | expired.
 
-    Besides: withheld, superseded, cancelled, opted_out.
+    Besides: held (a draft), rejected, withheld, superseded, cancelled, opted_out.
     """
 
     PENDING = "pending"
@@ -78,6 +82,10 @@ class DeliveryState(StrEnum):
     EXPIRED = "expired"
     CANCELLED = "cancelled"
     OPTED_OUT = "opted_out"
+    HELD = "held"
+    """A draft: a person decides."""
+    REJECTED = "rejected"
+    """That person does not want it to go out."""
 
 
 class ConsentSource(StrEnum):

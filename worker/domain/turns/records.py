@@ -168,6 +168,8 @@ class Snapshot:
     """Whether the loop breaker has to look closely at a new turn."""
     loop: str | None = None
     """The rule by which it has just paused the user."""
+    note: str | None = None
+    """What the model is told before the messages of a new turn."""
     gates: Mapping[str, datetime]
     """When each gate opens or opened, by name."""
 

@@ -182,6 +182,7 @@ class Delivery(Base):
             "ix_deliveries_undone", "channel_user_id", "id", when="state IN ('pending', 'sending')"
         ),
         partial("ix_deliveries_due_at", "due_at", when="due_at IS NOT NULL"),
+        partial("ix_deliveries_held", "channel_user_id", when="state = 'held'"),
         partial("ix_deliveries_part_of", "part_of", when="part_of IS NOT NULL"),
         # A foreign key: without it, each deleted delivery would scan this table.
         partial("ix_deliveries_repeats", "repeats", when="repeats IS NOT NULL"),
@@ -220,6 +221,13 @@ class Delivery(Base):
     """The body that every attempt sends; NULL = the channel builds it at each attempt."""
     parts: Mapped[int | None] = mapped_column(SmallInteger)
     """The number of text messages that it counts as; NULL = it is none."""
+    counts_from: Mapped[datetime | None]
+    """The end of a wait for people or hours, from which its age counts; NULL = there was none."""
+    held_for: Mapped[str | None]
+    """Why it is or was a draft; NULL = it never was."""
+    reviewed_by: Mapped[str | None]
+    """Who decided about the draft."""
+    reviewed_at: Mapped[datetime | None]
     exempt_until: Mapped[datetime | None]
     """Until then it may go out to somebody who has opted out; NULL = it may not."""
     provider_id: Mapped[str | None]

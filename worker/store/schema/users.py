@@ -111,6 +111,8 @@ class ChannelUser(Base):
     pause_reason: Mapped[str | None]
     """NULL = an operator paused it. `loop`: the loop breaker. `echo`: one of our staff wrote."""
     diverged_at: Mapped[datetime | None]
+    note: Mapped[str | None]
+    """What the model is told at the start of the next turn; NULL = nothing."""
 
 
 class Message(Base):

@@ -29,7 +29,7 @@ SET lease_token = lease_token + 1, lease_owner = :worker_id,
 WHERE id = :user_id AND due_at <= service_now() AND diverged_at IS NULL
   AND {_FREE}
 RETURNING channel, recipient, address, thread, lease_token, open_turn_id, paused_at,
-    service_now() AS now
+    note, service_now() AS now
 """)
 # A claim that waited for the row may find a user who became due after the claim's own time. Their
 # wake is used up by then, so the caller has to try again.

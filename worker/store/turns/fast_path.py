@@ -38,7 +38,7 @@ WITH quiet AS MATERIALIZED (
     WHERE u.channel = :channel AND u.recipient = :recipient AND u.address = :address
       AND u.thread = :thread
       AND u.lease_owner IS NULL AND u.open_turn_id IS NULL AND u.waiting_since IS NULL
-      AND u.paused_at IS NULL AND u.diverged_at IS NULL
+      AND u.paused_at IS NULL AND u.diverged_at IS NULL AND u.note IS NULL
       AND c.telnyx_conversation_id IS NOT NULL AND NOT c.owes_outputs
       AND (CAST(:instructions_hash AS text) IS NULL OR c.instructions_hash = :instructions_hash)
       AND (SELECT count(*) FROM turns t WHERE t.conversation_id = c.id) < :max_turns

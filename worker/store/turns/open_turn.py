@@ -33,7 +33,8 @@ WITH turn AS (
     UPDATE channel_users SET open_turn_id = turn.id,
         taken_until = greatest(taken_until, (SELECT max(order_at) FROM taken)),
         waiting_since = CASE WHEN :more THEN waiting_since END,
-        waiting_due_at = CASE WHEN :more THEN service_now() END
+        waiting_due_at = CASE WHEN :more THEN service_now() END,
+        note = CASE WHEN :kind = 'human' THEN note END
     FROM turn WHERE channel_users.id = :user_id
 )
 """
@@ -62,6 +63,11 @@ WHERE NOT {stopped()}
 RETURNING id
 """)
 
+# A draft answers an older state of the conversation. The note says that it was not sent.
+_SUPERSEDE_DRAFTS = sql("""
+UPDATE deliveries SET state = 'superseded', finished_at = service_now()
+WHERE channel_user_id = :user_id AND state = 'held'
+""")
 _ATTACH = sql("UPDATE turns SET conversation_id = :conversation_id WHERE id = :turn_id")
 
 
@@ -70,6 +76,8 @@ def open_turn(
 ) -> tuple[OpenTurn, Intent | None]:
     """Open a turn, with the intent if it can be sent at once."""
     turn = new_turn(snapshot, step)
+    if snapshot.note is not None and turn.kind is TurnKind.MODEL:
+        connection.execute(_SUPERSEDE_DRAFTS, {"user_id": snapshot.lease.user_id})
     values: dict[str, object] = {
         "user_id": snapshot.lease.user_id,
         "conversation_id": turn.conversation_id,
@@ -97,16 +105,21 @@ def open_turn(
 
 def new_turn(snapshot: Snapshot, step: Work, id_: int = 0) -> OpenTurn:
     """Return the turn over a step's batch; without `id_` it is not inserted yet."""
+    text, kind = input_text(step.batch), TurnKind.MODEL
+    if isinstance(step, Record):
+        kind = TurnKind.HUMAN
+    elif snapshot.note is not None:
+        text = f"{snapshot.note}\n{text}"
     return OpenTurn(
         id=TurnId(id_),
         agent=step.agent,
-        input_text=input_text(step.batch),
+        input_text=text,
         parts=input_parts(step.batch),
         opened_at=snapshot.now,
         messages=len(step.batch),
         reply_to=step.batch[0].reply_to,
         traceparents=tuple(one.traceparent for one in step.batch if one.traceparent),
-        kind=TurnKind.HUMAN if isinstance(step, Record) else TurnKind.MODEL,
+        kind=kind,
         conversation_id=snapshot.conversation.id if snapshot.conversation else None,
     )
 

@@ -92,6 +92,7 @@ def read_snapshot(
         pending=tuple(map(_pending, pending or ())),
         conversation=conversation,
         paused=claimed.paused_at is not None,
+        note=claimed.note,
         opted_out=opted_out,
         may_loop=suspect,
         gates=gates,

@@ -1,0 +1,1 @@
+"""How people stay in charge: drafts, hand-over, disclosure, hours."""
