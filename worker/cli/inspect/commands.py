@@ -12,7 +12,8 @@ import typer
 from worker.cli.console import escape_for_terminal, print_line, print_table
 from worker.cli.errors import CommandError
 from worker.cli.options import Host, Json, Port
-from worker.cli.text import clock, print_json, span
+from worker.cli.text import print_json
+from worker.domain.reports.times import clock, span
 
 if TYPE_CHECKING:
     from worker.domain.reports.stuck import Stuck

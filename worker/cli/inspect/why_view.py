@@ -9,10 +9,11 @@ from datetime import datetime
 from typing import Any, Final
 
 from worker.cli.errors import CommandError
-from worker.cli.text import clock, moment, print_json, span, warn
+from worker.cli.text import print_json, warn
 from worker.domain.reports.explain_ended import Explanation
 from worker.domain.reports.message_history import MessageHistory, TurnSummary
 from worker.domain.reports.timeline import timeline
+from worker.domain.reports.times import clock, moment, span
 from worker.domain.screening.rules import SIGNALS
 from worker.handlers.intake.route import unknown_fields
 from worker.store.reports.message_history import Found, InInbox, RefusedEnvelope

@@ -11,9 +11,10 @@ from worker.cli.console import escape_for_terminal, print_line, print_table
 from worker.cli.errors import CommandError, MisuseError
 from worker.cli.operators.context import an_operator
 from worker.cli.options import Json, Limit
-from worker.cli.text import print_json, span
+from worker.cli.text import print_json
 from worker.domain.errors import WorkerError
 from worker.domain.ids import DeadLetterId
+from worker.domain.reports.times import span
 from worker.domain.states import Resolution
 
 if TYPE_CHECKING:
