@@ -170,6 +170,33 @@ def test_neither_inspect_nor_events_show_arguments(worker: Worker) -> None:
     app.close()
 
 
+def test_events_go_out_together_and_those_of_the_last_tasks_before_a_worker_ends(
+    worker: Worker,
+) -> None:
+    worker.start()
+    worker.wait_until_ready()
+    app = Celery(broker=worker.broker, set_as_current=False)
+    events: list[dict[str, Any]] = []
+    receiver = app.events.Receiver(app.connection(), handlers={"*": events.append})
+    with receiver.consumer_context(wakeup=False) as (connection, _, _):
+        connection.drain_events(timeout=10)
+        before = worker.client.info("commandstats")["cmdstat_publish"]["calls"]
+        worker.push(*(call("messages.receive") for _ in range(100)))
+        worker.wait_for(runs=100)
+        worker.push(call("messages.slow"))
+        worker.wait(lambda: worker.client.hlen("unacked") == 1)
+        worker.processes[0].send_signal(signal.SIGTERM)
+        counts: Counter[str] = Counter()
+        while counts["worker-offline"] < 1 or counts["task-succeeded"] < 101:
+            connection.drain_events(timeout=10)
+            counts = Counter(event["type"] for event in events)
+    assert counts["task-received"] == counts["task-started"] == 101
+    published = worker.client.info("commandstats")["cmdstat_publish"]["calls"] - before
+    assert published < 60, "heartbeats among them"
+    assert worker.processes[0].wait(20)
+    app.close()
+
+
 def test_messages_survive_a_redis_that_refuses_to_note_them(worker: Worker) -> None:
     """Full memory: BRPOP works, the note of what was popped does not."""
     worker.start()
