@@ -11,10 +11,12 @@
     DROP_REQUESTS  the reverse
 
 A connection that lost bytes is reset once the mode changes: its stream has a hole. What a black
-hole held back is forwarded afterwards, as TCP would send it again.
+hole held back is forwarded afterwards, as TCP would send it again. `strand()` is for good: live
+connections become half-open, new ones work.
 """
 
 import contextlib
+import ctypes
 import re
 import socket
 import struct
@@ -32,8 +34,11 @@ from worker.config.settings import Settings
 
 Target = tuple[str, int] | Path
 _CHUNK_BYTES = 65536
-_JOIN_S = 5.0
+_LET_GO_S = 5.0
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+_SO_ATTACH_FILTER = 26
+_DROP_ALL = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))
+"""A packet filter of one instruction: return 0. What it drops the kernel does not acknowledge."""
 
 
 class Mode(Enum):
@@ -51,9 +56,19 @@ class _Connection:
     client: socket.socket
     server: socket.socket
     lossy: bool = False
+    stranded: bool = False
     cut_at_answer: bool = False
     ended: int = 0
     """How many of its two directions are over."""
+
+    def strand(self) -> None:
+        """Drop what the client sends, before the kernel acknowledges it, and what the server says.
+
+        Reading and forgetting it would not do: the client's kernel would think that it arrived.
+        """
+        self.stranded = True
+        program = struct.pack("HP", 1, ctypes.addressof(_DROP_ALL))
+        self.client.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
 
     def reset(self) -> None:
         """Close both sides with RST instead of FIN (a Unix socket knows only its end)."""
@@ -84,6 +99,7 @@ class TcpProxy:
         self._changed = threading.Condition()
         self._connections: set[_Connection] = set()
         self._cuts: list[_Cut] = []
+        self._reserved: socket.socket | None = None
         self._listener: socket.socket | None = None
         self._port = 0
         self._closed = False
@@ -114,9 +130,27 @@ class TcpProxy:
             self._listen()
 
     def reset_all(self) -> None:
-        """Reset every live connection, both sides; new ones may come."""
-        for connection in list(self._connections):
+        """Reset every live connection, both sides, and return when the resets are sent.
+
+        New ones may come.
+        """
+        with self._changed:
+            connections = list(self._connections)
+        for connection in connections:
             self._drop(connection)
+        with self._changed:
+            # A thread that still reads holds the socket open: the kernel resets after it. A client
+            # that sends before that gets no refusal, but an end in the middle of its request.
+            self._changed.wait_for(lambda: all(it.ended == 2 for it in connections), _LET_GO_S)
+
+    def strand(self) -> None:
+        """Make every live connection half-open for good, as a router that has forgotten it does.
+
+        What either side sends vanishes, its end as well. New connections work.
+        """
+        with self._changed:
+            for connection in self._connections:
+                connection.strand()
 
     def lose_answer_to(self, pattern: bytes, *, skip: int = 0) -> threading.Event:
         """Lose the answer to the next request whose bytes match, after `skip` that may pass.
@@ -130,6 +164,12 @@ class TcpProxy:
         return cut.happened
 
     def __enter__(self) -> Self:
+        # Bound for as long as the proxy lives: while nobody listens, another test's server would
+        # be given this port, and would answer instead of the kernel's refusal.
+        self._reserved = socket.socket()
+        self._reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._reserved.bind(("127.0.0.1", 0))
+        self._port = self._reserved.getsockname()[1]
         self._listen()
         return self
 
@@ -144,11 +184,11 @@ class TcpProxy:
             self._changed.notify_all()
         self._stop_listening()
         self.reset_all()
+        if self._reserved is not None:
+            self._reserved.close()
 
     def _listen(self) -> None:
-        listener = socket.create_server(("127.0.0.1", self._port), backlog=512)
-        self._port = listener.getsockname()[1]
-        self._listener = listener
+        self._listener = listener = socket.create_server(("127.0.0.1", self._port), backlog=512)
         threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
 
     def _stop_listening(self) -> None:
@@ -179,6 +219,7 @@ class TcpProxy:
         with self._changed:
             self._connections.add(connection)
         if self._closed:
+            connection.ended = 2
             self._drop(connection)
             return
         threading.Thread(target=self._requests, args=(connection,), daemon=True).start()
@@ -210,7 +251,7 @@ class TcpProxy:
             for data in self._read(connection, connection.server):
                 if connection.cut_at_answer:
                     self._cut(connection)
-                    return
+                    break
                 if self._mode is Mode.DROP_ANSWERS:
                     connection.lossy = True
                 else:
@@ -220,14 +261,19 @@ class TcpProxy:
     def _read(self, connection: _Connection, source: socket.socket) -> Iterator[bytes]:
         while True:
             data = source.recv(_CHUNK_BYTES)
-            self._await_no_black_hole()
+            self._await_no_black_hole(connection)
             if not data or connection not in self._connections:
                 return
-            yield data
+            if not connection.stranded:
+                yield data
 
-    def _await_no_black_hole(self) -> None:
+    def _await_no_black_hole(self, connection: _Connection | None = None) -> None:
+        def is_over() -> bool:
+            dropped = connection is not None and connection not in self._connections
+            return self._mode is not Mode.BLACK_HOLE or self._closed or dropped
+
         with self._changed:
-            self._changed.wait_for(lambda: self._mode is not Mode.BLACK_HOLE or self._closed)
+            self._changed.wait_for(is_over)
 
     def _mark_cut(self, connection: _Connection, data: bytes) -> None:
         with self._changed:
@@ -249,13 +295,15 @@ class TcpProxy:
 
     def _end(self, connection: _Connection, sink: socket.socket) -> None:
         """Hand an end on (FIN); with both directions over, let go."""
-        with contextlib.suppress(OSError):
-            sink.shutdown(socket.SHUT_WR)
+        if not connection.stranded:
+            with contextlib.suppress(OSError):
+                sink.shutdown(socket.SHUT_WR)
         with self._changed:
             connection.ended += 1
             over = connection.ended == 2 and connection in self._connections
             if over:
                 self._connections.discard(connection)
+            self._changed.notify_all()
         if over:
             connection.client.close()
             connection.server.close()

@@ -26,7 +26,7 @@ _IDLE_S = 5.0
 _FREE_TIMEOUT_S = 30.0
 """The longest that a thread waits until another one gives its connection back."""
 _USER_TIMEOUT: int | None = getattr(socket, "TCP_USER_TIMEOUT", None)  # Linux has it
-_PARAMETERS = {
+PARAMETERS = {
     # A half-open connection ends after 10 idle seconds and three probes; by default in two hours.
     "keepalives": 1,
     "keepalives_idle": 10,
@@ -168,7 +168,7 @@ class Database:
         driver: psycopg.Connection[Row] = self._address.connect(
             name=self._name,
             settings=_SETTINGS,
-            parameters=_PARAMETERS,
+            parameters=PARAMETERS,
             cursor_factory=Rows,
             row_factory=namedtuple_row,
             prepare_threshold=self._prepare_after,

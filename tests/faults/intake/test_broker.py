@@ -154,18 +154,17 @@ def test_connections_to_redis_that_are_reset_lose_and_double_nothing(
     assert_answered_once(ground, users)
 
 
-def test_a_half_open_connection_is_given_up_and_the_worker_consumes_again(
-    ground: Ground, proxy: TcpProxy
+def test_half_open_connections_are_given_up_and_the_worker_consumes_again(
+    ground: Ground, redis: EmbeddedRedis, proxy: TcpProxy
 ) -> None:
     users = flood(ground, 20)
-    connections = proxy.accepted
-    proxy.mode = Mode.BLACK_HOLE
-    assert_answered_once(ground, users)
-    ground.fleet.wait_for(lambda: proxy.accepted > connections + 1)
+    proxy.strand()
+    # Until Redis' own timeout, a BRPOP on a stranded connection takes entries, which are lost.
+    with Redis.from_url(redis.url) as client:
+        ground.fleet.wait_for(lambda: client.info("clients")["blocked_clients"] == 0)
     late = [ground.user() for _ in range(5)]
     ground.fleet.send(*(ground.envelope(f"hello from {user}", user=user) for user in late))
-    proxy.mode = Mode.PASS
-    assert_answered_once(ground, late)
+    assert_answered_once(ground, users + late)
 
 
 def test_redis_may_be_away_for_a_while(ground: Ground, redis: EmbeddedRedis) -> None:
