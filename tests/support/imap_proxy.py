@@ -1,4 +1,4 @@
-"""A connection to an IMAP server that ends within an answer, with FIN, as if it were complete."""
+"""A connection to an IMAP server that ends within an answer, as if complete, or stands still."""
 
 import contextlib
 import socket
@@ -13,6 +13,9 @@ class CuttingProxy:
         """`after`: bytes of such an answer that arrive."""
         self._target, self._after = target, after
         self.cuts = cuts
+        self.holds: bytes | None = None
+        """A request with this word is never forwarded."""
+        self.held = threading.Event()
         self.listening = socket.create_server(("127.0.0.1", 0))
         self.port: int = self.listening.getsockname()[1]
 
@@ -27,6 +30,9 @@ class CuttingProxy:
     def _requests(self, client: socket.socket, server: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := client.recv(65536):
+                if self.holds and self.holds in data:
+                    self.held.set()
+                    continue
                 server.sendall(data)
         server.close()
 
@@ -47,7 +53,7 @@ class CuttingProxy:
 
 
 @contextlib.contextmanager
-def cutting_proxy(target: int, *, cuts: int, after: int) -> Iterator[CuttingProxy]:
+def cutting_proxy(target: int, *, cuts: int = 0, after: int = 0) -> Iterator[CuttingProxy]:
     proxy = CuttingProxy(target, cuts=cuts, after=after)
     threading.Thread(target=proxy.serve, daemon=True).start()
     try:
