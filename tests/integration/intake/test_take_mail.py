@@ -1,78 +1,20 @@
 """Mails, from their bytes to rows: a person's becomes a message, a machine's does not."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 import pytest
 
-from tests.support.mails import ADA, AGENTS, OURS, Out, bounce_of, mail_of, smtp, take_mail
-from tests.support.world import HandDrivenWorker, World
-from worker.domain.email import marks
-from worker.domain.email.marks import bounce_address, message_id
-from worker.domain.ids import DeliveryId
-from worker.handlers.intake.take_mail import TakeMail, Taken
+from tests.support.mails import ADA, AGENTS, mail_of, smtp, take_mail
+from tests.support.post import Post, post_in
+from tests.support.world import World
 from worker.store.database import Database
-
-BEN = "ben@example.com"
-SENT = """
-INSERT INTO mails (channel, recipient, address, thread, root, message_id, subject, delivery_id)
-SELECT u.channel, u.recipient, u.address, u.thread, m.root, %s, m.subject, d.id
-FROM deliveries d JOIN channel_users u ON u.id = d.channel_user_id
-    JOIN mails m ON (m.recipient, m.address, m.thread) = (u.recipient, u.address, u.thread)
-WHERE d.id = %s ORDER BY m.id DESC LIMIT 1
-"""
-THREADS = "SELECT thread FROM mails WHERE delivery_id IS NULL ORDER BY id"
-
-
-@dataclass
-class Post:
-    """A mailbox of ours: mails that come in, and replies that have gone out."""
-
-    world: World
-    database: Database
-    take: TakeMail
-    mike: HandDrivenWorker
-
-    def comes(self, raw: bytes, sender: str | None = ADA, recipient: str | None = OURS) -> Taken:
-        return self.take.take(raw, smtp(sender, recipient))
-
-    def drained(self) -> None:
-        while self.mike.service.background.drain_inbox():
-            pass
-
-    def answered(self, said: str = "It left yesterday.") -> DeliveryId:
-        """Answer what waits, and return the last reply's delivery as if it had left."""
-        self.drained()
-        self.world.clock.advance(5)
-        self.mike.answer()
-        run, value = self.world.database.run, self.world.database.value
-        number = value("SELECT max(id) FROM deliveries")
-        run("UPDATE replies SET text = %s WHERE id = (SELECT max(id) FROM replies)", said)
-        run(
-            "UPDATE deliveries SET state = 'sent', request = 'a mail', due_at = NULL,"
-            " finished_at = service_now() WHERE id = %s",
-            number,
-        )
-        run(SENT, self.our_id(number), number)
-        return DeliveryId(number)
-
-    def our_id(self, delivery: DeliveryId) -> str:
-        return message_id(delivery, "acme.example", self.database.mail_key)
-
-    def outcomes(self) -> list[tuple[str, str | None]]:
-        return [(one["state"], one["outcome"]) for one in self.world.messages()]
-
-    def threads(self) -> list[str]:
-        return [one["thread"] for one in self.world.database.rows(THREADS)]
 
 
 @pytest.fixture
 def post(world: World) -> Iterator[Post]:
-    database = Database(world.database.url, name="worker-mail")
-    mike = world.worker(AGENTS, channels={"mail": Out()})
-    yield Post(world, database, take_mail(world, database), mike)
-    database.close()
+    with post_in(world) as made:
+        yield made
 
 
 def test_a_mail_is_a_message_with_its_row_and_the_same_mail_again_changes_nothing(
@@ -227,98 +169,3 @@ def test_many_mails_of_one_address_or_of_a_domain_in_a_loop_end_for_an_hour(post
         assert rule == ("rate" if number == 100 else None)
     # A new topic of somebody else at that provider is no loop.
     assert post.comes(mail_of("Hello", sender="eve@example.net")).rule is None
-
-
-def sent(post: Post) -> tuple[DeliveryId, str]:
-    post.comes(mail_of())
-    delivery = post.answered()
-    return delivery, bounce_address(delivery, "acme.example", post.database.mail_key)
-
-
-def delivery_state(post: Post) -> tuple[str, str | None]:
-    (row,) = post.world.database.rows("SELECT state, receipt_error FROM deliveries")
-    return row["state"], row["receipt_error"]
-
-
-@pytest.mark.parametrize("by_envelope", [True, False])
-def test_a_bounce_fails_its_delivery_and_a_hard_one_stops_further_mails(
-    post: Post, by_envelope: bool
-) -> None:
-    _, marked = sent(post)
-    raw = bounce_of(marked)
-    for _ in range(2):
-        taken = post.comes(raw, "", marked) if by_envelope else post.comes(raw, None, None)
-        assert (taken.rule, taken.task) == ("report", None)
-    assert delivery_state(post) == ("failed", "5.1.1")
-    (entry,) = post.world.database.rows("SELECT scope, source, stopped, address FROM consents")
-    assert entry == {"scope": "email", "source": "bounce", "stopped": True, "address": ADA}
-    assert post.world.database.value("SELECT address FROM mails WHERE verdict = 'report'") == ADA
-    # Whoever writes again can be written to again.
-    post.comes(mail_of("I am back", message_id="<back@example.org>"))
-    post.drained()
-    assert post.outcomes()[-1][0] == "pending"
-
-
-@pytest.mark.parametrize(
-    ("action", "status", "state", "stopped"),
-    [("failed", "4.4.7", "failed", False), ("delayed", "4.4.1", "sent", False)],
-)
-def test_a_soft_bounce_stops_nobody_and_a_delay_fails_nothing(
-    post: Post, action: str, status: str, state: str, stopped: bool
-) -> None:
-    _, marked = sent(post)
-    post.comes(bounce_of(marked, action=action, status=status), "", marked)
-    assert delivery_state(post)[0] == state
-    assert bool(post.world.database.value("SELECT count(*) FROM consents")) == stopped
-
-
-def test_what_a_responder_sends_to_the_envelope_sender_is_no_bounce(post: Post) -> None:
-    _, marked = sent(post)
-    away = mail_of("I am away.", to=marked, message_id="<a@x>", Auto_Submitted="auto-replied")
-    assert post.comes(away, "", marked).rule == "auto_submitted"
-    assert delivery_state(post) == ("sent", None)
-
-
-def test_a_forged_bounce_address_fails_nothing(post: Post) -> None:
-    delivery, _ = sent(post)
-    forged = bounce_address(delivery, "acme.example", b"another key")
-    post.comes(bounce_of(forged), "", forged)
-    assert delivery_state(post)[0] == "sent"
-    assert post.world.database.value("SELECT count(*) FROM consents") == 0
-
-
-def test_no_id_in_a_mail_leads_into_the_thread_of_another_person(post: Post) -> None:
-    """Ben knows all ids of Ada's thread, also ours, and tries each in each place."""
-    post.comes(mail_of())
-    delivery = post.answered()
-    (theirs,) = set(post.threads())
-    key = post.database.mail_key
-    ids = [
-        *("<one@example.org>", post.our_id(delivery), "", "<>"),
-        message_id(delivery, "evil.example", key),
-        message_id(delivery, "acme.example", b"guessed"),
-    ]
-    places: list[Callable[[str], dict[str, str]]] = [
-        lambda one: {"In_Reply_To": one},
-        lambda one: {"References": f"<x@x> {one}"},
-        lambda one: {"References": f"{one} <x@x>"},
-        lambda one: {"message_id": one},
-    ]
-    token = marks.thread_address(OURS, delivery, key)
-    for sender in (
-        BEN,
-        f'"{ADA}" <{BEN}>',
-        f"{BEN}, {ADA}",
-        f"ada@example.org.{BEN.split('@')[1]}",
-    ):
-        for recipient in (OURS, token):
-            for number, place in enumerate(places):
-                for one in ids:
-                    given = {"message_id": f"<b{number}@x>"} | place(one)
-                    raw = mail_of("Hi", sender=sender, subject="Re: Order", **given)
-                    post.comes(raw, BEN, recipient)
-    rows = post.world.database.rows("SELECT address FROM mails WHERE thread = %s", theirs)
-    assert {row["address"] for row in rows} == {ADA}
-    assert len(rows) == 2  # hers, and ours
-    post.comes(mail_of("Thanks", message_id="<two@x>", In_Reply_To=ids[1]))
-    assert post.threads()[-1] == theirs

@@ -158,11 +158,14 @@ def _answered(history: MessageHistory) -> Explanation:
     what = _DELIVERED.get(delivery.state, str(delivery.state))
     if delivery.is_kept:
         what = "the reply is kept in Postgres, this channel has no delivery"
+    elif delivery.state is DeliveryState.FAILED and delivery.receipt is not None:
+        what = "the reply was handed over, and has not arrived"
     status = _STATUS.get(delivery.state, MessageStatus.NOT_DELIVERED)
     commands: tuple[str, ...] = ()
     if letter := _open_letter(history, DeadLetterKind.DELIVERY):
         commands = (f"worker dead-letters replay {letter.id}",)
-    elif status is MessageStatus.OPTED_OUT:
+    # A mail that came back for good is in the ledger of opt-outs, too.
+    elif status is MessageStatus.OPTED_OUT or (delivery.receipt_error or "").startswith("5."):
         commands = (_CONSENT.format(user=history.user.id),)
     elif status in {MessageStatus.WITHHELD, MessageStatus.NOT_DELIVERED}:
         commands = (_SAY.format(user=history.user.id),)
