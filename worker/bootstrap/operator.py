@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from worker.handlers.operators.compare import ComparedRow
     from worker.handlers.operators.consents import Consents
     from worker.handlers.operators.conversations import AdoptConversation, Reset
+    from worker.handlers.operators.drafts import Drafts
     from worker.handlers.operators.say import SayToUser
     from worker.handlers.privacy.erase import EraseUser
     from worker.store.operators.interventions import InterventionStore
@@ -159,6 +160,15 @@ class Operator:
             consents=ConsentStore(self._database),
             routing=self._routing,
         )
+
+    @cached_property
+    def drafts(self) -> "Drafts":
+        """Decide about drafts."""
+        from worker.handlers.operators.drafts import Drafts
+        from worker.store.operators.drafts import DraftStore
+
+        routing = self._routing
+        return Drafts(store=DraftStore(self._database), routing=lambda: routing)
 
     @cached_property
     def erase(self) -> "EraseUser":

@@ -21,6 +21,7 @@ from worker.store.database import Database
 from worker.store.turns.due_users import SweepStore
 from worker.store.turns.lease import LeasedStore
 from worker.tools.build import build_tools
+from worker.tools.built_in import BUILT_IN
 
 if TYPE_CHECKING:
     from worker.observability.otel import TraceExport
@@ -51,7 +52,7 @@ class SharedParts:
         self.telnyx = build_telnyx(settings)
         self.public_url = settings.public_url
         self.smtp_url, self.smtp_token_command = settings.smtp_url, settings.smtp_token_command
-        self.tools = build_tools(routing.tools, os.environ)
+        self.tools = build_tools(routing.tools, os.environ) | BUILT_IN
         self.live = _live(routing, settings)
         self.slots = slots = TurnSlots(settings.turn_slots, agents=len(routing.agents))
         self.sweeps = SweepStore(self.own_database, wake_ttl_s=self.timing.wake_ttl_s)

@@ -27,6 +27,7 @@ from worker.config.sections import (
 )
 from worker.domain.errors import SettingsError
 from worker.domain.fairness import Fairness
+from worker.domain.people.drafts import ASK_FOR_REVIEW
 from worker.domain.people.policies import Approve
 from worker.domain.routing import (
     ROUTE,
@@ -73,6 +74,8 @@ class AgentSection(Section):
     def _whole(self) -> Self:
         if self.region_mode is not None and self.region is None:
             raise ValueError("region_mode needs a region")
+        if self.stream and self.approve is not Approve.NONE:
+            raise ValueError("stream shows a reply before anybody can approve it: use one of them")
         named = {"model", "input", "conversation", "instructions", "tools", "stream"}
         if taken := (named | self.request_fields().keys()) & self.options.keys():
             raise ValueError(f"options may not hold {sorted(taken)}: there is a key for it")
@@ -182,6 +185,9 @@ def _routing(parsed: AgentsFile, folder: Path) -> Routing:
     for agent, place in named.items():
         if agent not in agents:
             raise SettingsError(f"AGENTS_FILE: {place}: there is no [agents.{agent}]")
+    if ASK_FOR_REVIEW in parsed.tools:
+        fix = "the service has a tool of this name: choose another"
+        raise SettingsError(f"AGENTS_FILE: tools.{ASK_FOR_REVIEW}: {fix}")
     tools = {name: _tool(name, section, folder) for name, section in parsed.tools.items()}
     for name, one in agents.items():
         if gone := sorted(set(one.tools) - tools.keys()):

@@ -9,6 +9,7 @@ MessageRowId = NewType("MessageRowId", int)
 """Our own id of a message; `message_id` is always the channel's."""
 TurnId = NewType("TurnId", int)
 CallId = NewType("CallId", int)
+ReplyId = NewType("ReplyId", int)
 DeliveryId = NewType("DeliveryId", int)
 ConversationId = NewType("ConversationId", int)
 """Id of our mapping; Telnyx's own id is a `TelnyxConversationId`."""

@@ -62,9 +62,14 @@ WITH theirs AS MATERIALIZED (
       AND coalesce(exempt_until <= service_now(), true)
       AND num_nonnulls(reply_id, part_of) > 0
     RETURNING d.reply_id, d.state
+), drafts_ended AS (
+    UPDATE deliveries d SET state = 'opted_out', due_at = NULL, finished_at = service_now()
+    FROM theirs WHERE d.channel_user_id = theirs.id AND d.state = 'held'
+    RETURNING d.reply_id, d.state
 )
 UPDATE messages m SET outcome = :outcome
-FROM replies_ended ended JOIN replies r ON r.id = ended.reply_id
+FROM (TABLE replies_ended UNION ALL TABLE drafts_ended) AS ended
+    JOIN replies r ON r.id = ended.reply_id
 WHERE ended.state = 'opted_out' AND m.turn_id = r.turn_id AND m.state = 'answered'
 """)
 

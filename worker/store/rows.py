@@ -24,12 +24,14 @@ def reply_with_delivery(
     beside: str = "",
     key: str = "gen_random_uuid()",
     exempt_until: str = "NULL",
+    held_for: str = "NULL",
+    held_until: str = "NULL",
 ) -> str:
     """Return the CTEs `reply` and `delivery`: a reply to the CTE `turn`, and its delivery.
 
     They take :user_id, :text, :source and :channel. The other arguments are SQL: the state that the
-    delivery starts with, a CTE that this expression reads, the idempotency key, and until when it
-    may go out to somebody who has opted out.
+    delivery starts with, a CTE that this expression reads, the idempotency key, until when it may
+    go out to somebody who has opted out, and of a draft why and until when it is held.
     """
     return f"""
 , reply AS (
@@ -37,10 +39,11 @@ def reply_with_delivery(
     SELECT id, :text, :source, service_now() FROM turn RETURNING id
 ), delivery AS (
     INSERT INTO deliveries (reply_id, channel_user_id, channel, idempotency_key, state, due_at,
-        finished_at, exempt_until, created_at)
+        finished_at, exempt_until, held_for, created_at)
     SELECT reply.id, :user_id, :channel, {key}, first.state,
-        CASE WHEN first.state = 'pending' THEN service_now() END,
-        CASE WHEN first.state <> 'pending' THEN service_now() END, {exempt_until}, service_now()
+        CASE first.state WHEN 'pending' THEN service_now() WHEN 'held' THEN {held_until} END,
+        CASE WHEN first.state NOT IN ('pending', 'held') THEN service_now() END, {exempt_until},
+        CASE WHEN first.state = 'held' THEN {held_for} END, service_now()
     FROM reply{beside}, LATERAL (SELECT {first_state} AS state) AS first
     RETURNING id, state
 )"""

@@ -26,6 +26,18 @@ def test_without_sections_nothing_waits_and_a_driver_discloses(tmp_path: Path) -
     assert (sms.disclosure, web.disclosure) == (Disclosure(language="en"), None)
 
 
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ('approve = "all"\nstream = true', "before anybody can approve it"),
+        ('[tools.ask_for_review]\nfunction = "os:getcwd"', "choose another"),
+    ],
+)
+def test_what_cannot_be_together(tmp_path: Path, text: str, fault: str) -> None:
+    with pytest.raises(SettingsError, match=fault):
+        load(tmp_path, text)
+
+
 def test_all_that_can_be_said(tmp_path: Path) -> None:
     routing = load(
         tmp_path,

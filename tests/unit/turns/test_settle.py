@@ -51,7 +51,7 @@ def test_an_answer_without_usable_text_ends_the_turn_as_landed(done: Done) -> No
 def test_partial_text_is_a_reply_where_the_agent_allows_it() -> None:
     done = Done(status="incomplete", text="half")
     allowed = replace(AGENT, partial_text=True)
-    assert after(done, allowed) == Reply(text="half", source=ReplySource.CALL)
+    assert after(done, allowed) == Reply(text="half", source=ReplySource.CALL, incomplete=True)
 
 
 def test_what_was_not_sent_is_tried_again_with_growing_waits() -> None:

@@ -6,6 +6,8 @@ from typing import Self
 
 from worker.domain.ids import CallId, MessageRowId, TurnId
 from worker.domain.messages import ChannelAddress
+from worker.domain.people.drafts import ASK_FOR_REVIEW
+from worker.domain.people.policies import Approve
 from worker.domain.routing import Agent, ChannelPolicy, Routing
 from worker.domain.states import DeliveryState
 from worker.domain.turns.next_step import Release, Work, gate_names
@@ -90,6 +92,17 @@ class Claimed:
             gates=tuple(name for name in gates if name in snapshot.gates),
             claimed_at_s=at_s,
         )
+
+    @property
+    def approve(self) -> Approve:
+        """Which replies wait for a person."""
+        return self.channel.approve or self.agent.approve
+
+    @property
+    def tools(self) -> tuple[str, ...]:
+        """The names of the tools that the model may use."""
+        asks = self.approve is Approve.LOW_CONFIDENCE
+        return (*self.agent.tools, ASK_FOR_REVIEW) if asks else self.agent.tools
 
     @property
     def open_s(self) -> float:

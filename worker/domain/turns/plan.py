@@ -15,6 +15,8 @@ class Reply:
 
     text: str
     source: ReplySource
+    incomplete: bool = False
+    """The answer was cut off."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -43,7 +43,8 @@ def _after_answer(done: Done, agent: Agent, round_: int) -> Plan | UseTools:
     # A text beside tool calls is no reply: the model wants their outputs first.
     usable = done.status == "completed" or (done.status == "incomplete" and agent.partial_text)
     if usable and done.text.strip() and not done.tool_calls:
-        return Reply(text=done.text, source=ReplySource.CALL)
+        incomplete = done.status != "completed"
+        return Reply(text=done.text, source=ReplySource.CALL, incomplete=incomplete)
     return GiveUp(
         reason=DeadLetterReason.NO_ANSWER,
         fallback_text=agent.fallback_text,

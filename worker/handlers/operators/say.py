@@ -48,7 +48,7 @@ class SayToUser:
         `deliver_only`: do not add it to Telnyx's log, and do not wait for an open turn. Raises
         `NotNowError`, `NotPossibleError` and `StaleLeaseError`: nothing was committed.
         """
-        _check_text(text)
+        check_text(text)
         # Before the user is taken: a repeated command must succeed even while they are busy.
         before = self.saying.find(user_id, key)
         if before is not None:
@@ -103,7 +103,8 @@ class SayToUser:
         return self.routing.agent_for(channel=channel, recipient=recipient, named=None).name
 
 
-def _check_text(text: str) -> None:
+def check_text(text: str) -> None:
+    """Raise `NotPossibleError` for a text that cannot be sent."""
     if not text.strip():
         raise NotPossibleError("TEXT is empty: say something")
     try:

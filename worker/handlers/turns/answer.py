@@ -220,7 +220,7 @@ class AnswerUser:
     def _request(self, claimed: Claimed) -> ResponseRequest:
         agent, conversation = claimed.agent, claimed.conversation
         intent, tools = claimed.committed_intent, self.run_tools.tools
-        offered = [tools[name].item for name in agent.tools if name in tools]
+        offered = [tools[name].item for name in claimed.tools if name in tools]
         return ResponseRequest(
             model=agent.model,
             input=input_items(claimed.turn, conversation),

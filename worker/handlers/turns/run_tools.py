@@ -69,7 +69,7 @@ class RunTools:
         return replace(claimed, turn=replace(claimed.turn, tool_calls=calls))
 
     def _run(self, claimed: Claimed, metadata: Mapping[str, str], record: ToolRecord) -> ToolRecord:
-        tool = self.tools.get(record.name) if record.name in claimed.agent.tools else None
+        tool = self.tools.get(record.name) if record.name in claimed.tools else None
         configured = tool is not None
         with tool_span(record, configured=configured):
             result = self._result(claimed, record, tool, metadata)

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from worker.channels.live import LiveReplies, LiveReply, topic
 from worker.domain.ids import ChannelUserId
+from worker.domain.people.policies import Approve
 from worker.domain.states import DeliveryState, ReplySource
 from worker.domain.turns.calls import CallOutcome
 from worker.domain.turns.claim import Claimed, Settled
@@ -63,7 +64,8 @@ class Settle:
             call.reset()
 
     def _live_reply(self, claimed: Claimed) -> LiveReply | None:
-        if self.live is None or not claimed.agent.stream:
+        # A draft must not be read before a person has.
+        if self.live is None or not claimed.agent.stream or claimed.approve is not Approve.NONE:
             return None
         # The call of a committed intent is not among the turn's calls yet.
         earlier = len(claimed.turn.calls)

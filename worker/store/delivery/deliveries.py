@@ -40,11 +40,12 @@ WITH head AS (
 )
 SELECT c.id AS delivery_id, c.channel_user_id AS user_id, c.idempotency_key, c.request,
     c.lease_token AS token, c.begun AS attempts, c.interrupted, c.handed_over,
-    c.created_at,
+    coalesce(c.counts_from, c.created_at) AS created_at,
     CASE WHEN c.begun > 0 THEN c.first_attempt_at END AS first_attempt_at,
     service_now() AS now, coalesce(r.text, '') AS text, r.turn_id, c.channel AS policy_name,
     u.channel, u.recipient, u.address, u.thread,
-    u.paused_at IS NOT NULL AND r.source <> 'human' AS paused,
+    u.paused_at IS NOT NULL AND r.source <> 'human'
+        AND coalesce(f.reviewed_at, c.reviewed_at) IS NULL AS paused,
     r.id IS NOT NULL AND coalesce(c.exempt_until <= service_now(), true)
         AND {STOPPED_USER} AS opted_out,
     ARRAY(SELECT m.message_id FROM messages m WHERE m.turn_id = r.turn_id
@@ -90,15 +91,19 @@ UPDATE messages m SET outcome = :outcome
 FROM deliveries d JOIN replies r ON r.id = d.reply_id
 WHERE d.id = :id AND d.state = 'opted_out' AND m.turn_id = r.turn_id AND m.state = 'answered'
 """)
-CAN_BE_CLAIMED = f"""NOT EXISTS (
+CAN_BE_CLAIMED = f"""d.state IN ('pending', 'sending') AND NOT EXISTS (
     SELECT FROM deliveries before
     WHERE before.channel_user_id = d.channel_user_id AND before.state IN ('pending', 'sending')
       AND (coalesce(before.part_of, before.id), before.id) < (coalesce(d.part_of, d.id), d.id))
   AND NOT EXISTS (SELECT FROM gates g
                   WHERE g.closed_until > service_now() AND {GATES_OF_DELIVERY})"""
 """Whether a delivery `d` is the first of its channel user, and not behind a closed gate."""
-# Only those: others would fill the limit and hide them.
+# Only those: others would fill the limit and hide them. Besides, drafts expire.
 _DUE = sql(f"""
+WITH stale AS (
+    UPDATE deliveries SET state = 'expired', due_at = NULL, finished_at = service_now()
+    WHERE state = 'held' AND due_at <= service_now()
+)
 SELECT d.channel_user_id FROM deliveries d
 WHERE d.due_at <= service_now() - :grace AND {CAN_BE_CLAIMED} ORDER BY d.due_at LIMIT :limit
 """)
@@ -110,13 +115,13 @@ _COMPOSE = sql("""
 WITH first AS (
     UPDATE deliveries SET request = :request
     WHERE id = :id AND lease_token = :token AND request IS NULL
-    RETURNING id, channel_user_id, channel, exempt_until, created_at
+    RETURNING id, channel_user_id, channel, exempt_until, created_at, counts_from
 ), others AS (
     INSERT INTO deliveries
         (channel_user_id, channel, part_of, idempotency_key, request, due_at, exempt_until,
-         created_at)
+         created_at, counts_from)
     SELECT first.channel_user_id, first.channel, first.id, later.key, later.request, service_now(),
-        first.exempt_until, first.created_at
+        first.exempt_until, first.created_at, first.counts_from
     FROM first, unnest(CAST(:keys AS uuid[]), CAST(:requests AS text[])) WITH ORDINALITY
         AS later (key, request, number) ORDER BY later.number
 ), mail AS (
@@ -241,6 +246,9 @@ class DeliveryStore(Store):
             raise StaleLeaseError("another worker has taken this delivery over")
 
     def due(self, *, limit: int, grace_s: float) -> tuple[ChannelUserId, ...]:
-        """Return users whose deliveries have been due for `grace_s` without being claimed."""
+        """Return users whose deliveries have been due for `grace_s` without being claimed.
+
+        Besides, it ends drafts about which nobody has decided in time.
+        """
         values = {"limit": limit, "grace": timedelta(seconds=grace_s)}
         return tuple(ChannelUserId(row[0]) for row in self._rows(_DUE, values))

@@ -34,7 +34,7 @@ WITH head AS (
     WHERE d.channel_user_id = :user_id AND d.state IN ('pending', 'sending')
       AND d.permit_at IS NULL AND d.due_at <= service_now()
       AND (d.lease_until IS NULL OR d.lease_until < service_now())
-      AND d.created_at > service_now() - p.longest AND {CAN_BE_CLAIMED}
+      AND coalesce(d.counts_from, d.created_at) > service_now() - p.longest AND {CAN_BE_CLAIMED}
     FOR UPDATE OF d SKIP LOCKED
 ), today AS (
     SELECT CAST(service_now() AT TIME ZONE 'UTC' AS date) AS day

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from worker.domain.ids import ChannelUserId, ConversationId, DeliveryId, TurnId
+from worker.domain.people.drafts import NOT_SENT, sent_instead
 from worker.domain.routing import Agent, ChannelPolicy
 from worker.domain.states import ReplySource
 from worker.domain.turns.records import Lease
@@ -19,6 +20,7 @@ from worker.store.operators.interventions import note
 from worker.store.rows import reply_with_delivery, value_of
 from worker.store.sql import Row, sql
 from worker.store.turns.lease import check_lease
+from worker.store.turns.open_turn import SUPERSEDE_DRAFTS
 
 # `landed` false: it is no user item, and `reconcile` must not count it as one.
 _SAY = sql(
@@ -37,6 +39,11 @@ WITH turn AS (
     + reply_with_delivery(first_state="CAST(:state AS text)", key="CAST(:key AS uuid)")
     + " SELECT delivery.id, turn.id AS turn_id FROM delivery, turn"
 )
+# It takes the place of a draft, whether somebody has rejected that or not.
+_TELL = sql("""
+UPDATE channel_users SET note = replace(note, :not_sent, :instead)
+WHERE id = :user_id AND note IS NOT NULL
+""")
 _SAID = sql("""
 SELECT t.id AS turn, d.id AS delivery, t.conversation_id IS NOT NULL AS in_thread
 FROM turns t JOIN replies r ON r.turn_id = t.id JOIN deliveries d ON d.reply_id = r.id
@@ -90,12 +97,16 @@ class SayingStore(Store):
             "channel": policy.name,
             "key": key,
             "state": policy.first_delivery_state,
+            "not_sent": NOT_SENT,
+            "instead": sent_instead(text),
         }
         with self._database.transaction() as connection:
             check_lease(connection, lease, lease_for=None)
             # Again, under the lock: two commands with one key may have passed the first look.
             if before := _said(connection.execute(_SAID, values).one_or_none()):
                 return before
+            connection.execute(SUPERSEDE_DRAFTS, values)
+            connection.execute(_TELL, values)
             row = connection.execute(_SAY, values).one()
             turn = TurnId(row.turn_id)
             note(connection, "said", lease, turn, delivery=row.id)

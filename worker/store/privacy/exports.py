@@ -15,7 +15,7 @@ _PAGE = 200
 
 _USER = sql("""
 SELECT one.*, CAST(row_to_json(one) AS text) AS document FROM (
-    SELECT id, channel, recipient, address, thread, created_at, paused_at,
+    SELECT id, channel, recipient, address, thread, created_at, paused_at, note,
         service_now() AS exported_at FROM channel_users WHERE id = :user_id) AS one
 """)
 
@@ -42,7 +42,7 @@ _PARTS = {
     "turns": _part(
         """id, conversation_id AS conversation, agent, kind, input_text, parts, state, failure,
     opened_at, finished_at, redacted_at,
-    (SELECT row_to_json(r) FROM (SELECT text, source, created_at,
+    (SELECT row_to_json(r) FROM (SELECT text, draft, source, created_at,
         (SELECT row_to_json(d) FROM (SELECT channel, state, attempts, provider_id, provider_status,
             request, receipt, created_at, finished_at
             FROM deliveries WHERE reply_id = replies.id) AS d) AS delivery

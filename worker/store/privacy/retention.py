@@ -40,7 +40,7 @@ WITH candidates AS (
       AND NOT EXISTS (
         SELECT FROM replies r JOIN deliveries f ON f.reply_id = r.id
             JOIN deliveries d ON d.id = f.id OR d.part_of = f.id
-        WHERE r.turn_id = t.id AND (d.state IN ('pending', 'sending') OR EXISTS (
+        WHERE r.turn_id = t.id AND (d.state IN ('held', 'pending', 'sending') OR EXISTS (
             SELECT FROM dead_letters l WHERE l.delivery_id = d.id AND l.resolution IS NULL)))
       AND NOT EXISTS (
         SELECT FROM messages m JOIN dead_letters l ON l.message_row_id = m.id
@@ -73,7 +73,14 @@ _REDACT_TURNS = sql(
     FROM old JOIN replies r ON r.turn_id = old.id JOIN deliveries f ON f.reply_id = r.id
     WHERE (d.id = f.id OR d.part_of = f.id) AND d.request IS NOT NULL
 ), said AS (
-    UPDATE replies r SET text = '' FROM old WHERE r.turn_id = old.id
+    UPDATE replies r SET text = '', draft = NULL FROM old WHERE r.turn_id = old.id
+), notes AS (
+    UPDATE channel_users SET note = NULL WHERE id IN (
+        SELECT u.id FROM old JOIN turns t ON t.id = old.id
+            JOIN channel_users u ON u.id = t.channel_user_id
+        WHERE u.note IS NOT NULL
+          AND t.id = (SELECT max(id) FROM turns WHERE channel_user_id = u.id)
+        FOR UPDATE OF u SKIP LOCKED)
 ), sent AS (
     UPDATE turns t SET input_text = '', parts = '[]', redacted_at = service_now()
     FROM old WHERE t.id = old.id

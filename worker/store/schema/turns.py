@@ -4,7 +4,17 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ARRAY, ForeignKey, Index, Integer, SmallInteger, Text, UniqueConstraint, text
+from sqlalchemy import (
+    ARRAY,
+    REAL,
+    ForeignKey,
+    Index,
+    Integer,
+    SmallInteger,
+    Text,
+    UniqueConstraint,
+    text,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -167,6 +177,10 @@ class Reply(Base):
     id: Mapped[BigIntKey]
     turn_id: Mapped[int] = mapped_column(ForeignKey("turns.id"), unique=True)
     text: Mapped[str]
+    draft: Mapped[str | None]
+    """As the model wrote it, if one of our staff has changed it."""
+    changed: Mapped[float | None] = mapped_column(REAL)
+    """The share of the draft's words that they changed, from 0 to 1."""
     source: Mapped[str]
     created_at: Mapped[CreatedAt]
 

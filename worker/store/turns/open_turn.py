@@ -64,8 +64,8 @@ RETURNING id
 """)
 
 # A draft answers an older state of the conversation. The note says that it was not sent.
-_SUPERSEDE_DRAFTS = sql("""
-UPDATE deliveries SET state = 'superseded', finished_at = service_now()
+SUPERSEDE_DRAFTS = sql("""
+UPDATE deliveries SET state = 'superseded', due_at = NULL, finished_at = service_now()
 WHERE channel_user_id = :user_id AND state = 'held'
 """)
 _ATTACH = sql("UPDATE turns SET conversation_id = :conversation_id WHERE id = :turn_id")
@@ -76,8 +76,9 @@ def open_turn(
 ) -> tuple[OpenTurn, Intent | None]:
     """Open a turn, with the intent if it can be sent at once."""
     turn = new_turn(snapshot, step)
-    if snapshot.note is not None and turn.kind is TurnKind.MODEL:
-        connection.execute(_SUPERSEDE_DRAFTS, {"user_id": snapshot.lease.user_id})
+    # A user with a draft always has a note.
+    if snapshot.note is not None:
+        connection.execute(SUPERSEDE_DRAFTS, {"user_id": snapshot.lease.user_id})
     values: dict[str, object] = {
         "user_id": snapshot.lease.user_id,
         "conversation_id": turn.conversation_id,
@@ -108,7 +109,8 @@ def new_turn(snapshot: Snapshot, step: Work, id_: int = 0) -> OpenTurn:
     text, kind = input_text(step.batch), TurnKind.MODEL
     if isinstance(step, Record):
         kind = TurnKind.HUMAN
-    elif snapshot.note is not None:
+    # It is about a conversation; a new one, or none, knows nothing of it.
+    elif snapshot.note is not None and snapshot.conversation is not None:
         text = f"{snapshot.note}\n{text}"
     return OpenTurn(
         id=TurnId(id_),

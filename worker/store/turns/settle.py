@@ -7,10 +7,10 @@ statement changes nothing and no row is returned.
 import json
 from datetime import timedelta
 
+from worker.domain.people.drafts import ASK_FOR_REVIEW, NOT_SENT, HeldFor, why_held
 from worker.domain.reasons import DeadLetterReason
 from worker.domain.screening.consents import OPTED_OUT
-from worker.domain.states import CallState, MessageState, ReplySource, TurnState
-from worker.domain.turns.calls import CallOutcome, Done, NotSent, Refused, Unknown
+from worker.domain.states import MessageState, ReplySource, TurnState
 from worker.domain.turns.claim import Claimed
 from worker.domain.turns.plan import (
     Diverge,
@@ -26,18 +26,7 @@ from worker.domain.turns.plan import (
 from worker.store.consents import stopped
 from worker.store.rows import reply_with_delivery
 from worker.store.sql import Statement, sql
-
-_END_CALL = """
-    UPDATE calls SET state = :call_state, reason = :call_reason, status = :status, code = :code,
-        request_id = :request_id, response_id = :response_id, output = CAST(:output AS jsonb),
-        input_tokens = :input_tokens, output_tokens = :output_tokens, finished_at = service_now()
-"""
-_CALL_COLUMNS = (
-    *("call_state", "call_reason", "status", "code", "request_id", "response_id", "output"),
-    *("input_tokens", "output_tokens"),
-)
-END_CALL = sql(_END_CALL + "WHERE calls.id = :call_id")
-"""Ends a call whose turn continues at once; the caller has checked the lease."""
+from worker.store.turns.end_call import SET_END_OF_CALL
 
 _UNLEASED = "lease_owner = NULL, lease_until = NULL"
 _RELEASED = _UNLEASED + ", open_turn_id = NULL, due_at = waiting_due_at, superseding_since = NULL"
@@ -55,18 +44,38 @@ _SUPERSEDING = (
 _NO_DELIVERY = " SELECT NULL AS delivery_state, due_in_s FROM fenced"
 
 
+# A draft. A user is new until a reply of the model has reached them, or somebody has approved one.
+# The thread has the reply all the same, whatever becomes of it: so the model is told.
+_HOLDING = (
+    _SUPERSEDING
+    + f""",
+        note = nullif(concat_ws(chr(10), note,
+            CASE WHEN draft.held_for IS NOT NULL THEN '{NOT_SENT}' END), '')
+    FROM (SELECT CASE WHEN CAST(:held_for AS text) <> '{HeldFor.NEW_USER}' OR NOT EXISTS (
+        SELECT FROM turns t JOIN replies r ON r.turn_id = t.id
+            JOIN deliveries d ON d.reply_id = r.id
+        WHERE t.channel_user_id = :user_id AND r.source IN ('call', 'adopted', 'edited')
+          AND (d.state IN ('sent', 'unknown')
+            OR d.reviewed_at IS NOT NULL AND d.state <> 'rejected')
+    ) THEN CAST(:held_for AS text) END AS held_for) AS draft"""
+)
+
+
 # The fence, the end of the call and the release of the user in one round trip. Every other CTE must
 # read `fenced`, or what reads it: one that does not would also write with a stale token.
-def _ends(release: str) -> str:
-    """Return the start of a statement that ends a call; `release` is set in the user's row."""
+def _ends(release: str, *, held_for: str = "NULL") -> str:
+    """Return the start of a statement that ends a call; `release` is set in the user's row.
+
+    `held_for`: why the reply is a draft, as SQL.
+    """
     return f"""
 WITH fenced AS (
     UPDATE channel_users SET {release}
     WHERE id = :user_id AND lease_token = :token
     RETURNING id, paused_at, superseding_since,
         CASE WHEN diverged_at IS NULL THEN extract(epoch FROM due_at - service_now()) END
-            AS due_in_s
-), ended AS ({_END_CALL} FROM fenced WHERE calls.id = :call_id
+            AS due_in_s, CAST({held_for} AS text) AS held_for
+), ended AS ({SET_END_OF_CALL} FROM fenced WHERE calls.id = :call_id
 )"""
 
 
@@ -102,11 +111,15 @@ _WITH_REPLY = (
             WHEN turn.opted_out THEN 'opted_out'
             WHEN fenced.paused_at IS NOT NULL THEN 'withheld'
             WHEN fenced.superseding_since IS NOT NULL THEN 'superseded'
+            WHEN fenced.held_for IS NOT NULL THEN 'held'
             ELSE :delivery_state END""",
+        held_for="fenced.held_for",
+        held_until="service_now() + CAST(:draft_max_age AS interval)",
     )
     + " SELECT delivery.state AS delivery_state, fenced.due_in_s FROM fenced, delivery"
 )
 _ANSWERED = sql(_ends(_SUPERSEDING) + _TURN_ENDS + _WITH_REPLY)
+_DRAFTED = sql(_ends(_HOLDING, held_for="draft.held_for") + _TURN_ENDS + _WITH_REPLY)
 _LETTERS = """
 , letters AS (
     INSERT INTO dead_letters (kind, message_row_id, reason, created_at)
@@ -165,7 +178,9 @@ def settle_statement(claimed: Claimed, plan: Plan) -> tuple[Statement, dict[str,
     """Return the statement of a plan, and the values it takes beside those of the call."""
     match plan:
         case Reply():
-            return _ANSWERED, _reply_values(claimed, plan.text, plan.source)
+            values = _reply_values(claimed, plan.text, plan.source)
+            held_for = _why_held(claimed, plan)
+            return (_DRAFTED if held_for else _ANSWERED), values | {"held_for": held_for}
         case GiveUp(fallback_text=str(fallback)):
             values = _reply_values(claimed, fallback, ReplySource.FALLBACK)
             values |= {"failure": plan.reason, "landed": plan.landed}
@@ -194,48 +209,6 @@ def settle_statement(claimed: Claimed, plan: Plan) -> tuple[Statement, dict[str,
             return _DIVERGED, {"facts": json.dumps({"reason": plan.reason})}
 
 
-def call_values(claimed: Claimed, outcome: CallOutcome | None) -> dict[str, object]:
-    """Return the values that every such statement takes: the turn, and how its call ended."""
-    values: dict[str, object] = {
-        **dict.fromkeys(_CALL_COLUMNS),
-        "user_id": claimed.lease.user_id,
-        "token": claimed.lease.token,
-        "turn_id": claimed.turn.id,
-        "call_id": claimed.intent.call_id if claimed.intent else None,
-    }
-    match outcome:
-        case None:
-            return values
-        case NotSent():
-            return values | {"call_state": CallState.NOT_SENT, "call_reason": outcome.reason}
-        case Unknown():
-            return values | {
-                "call_state": CallState.UNKNOWN,
-                "call_reason": outcome.reason,
-                "status": outcome.status,
-                "request_id": outcome.request_id,
-            }
-        case Refused():
-            return values | {
-                "call_state": CallState.REFUSED,
-                "call_reason": outcome.fault,
-                "status": outcome.status,
-                "code": outcome.code,
-                "request_id": outcome.request_id,
-            }
-        case Done():
-            return values | {
-                "call_state": CallState.DONE,
-                "call_reason": outcome.incomplete_reason,
-                "status": 200,
-                "request_id": outcome.request_id,
-                "response_id": outcome.response_id,
-                "output": json.dumps(outcome.output),
-                "input_tokens": outcome.input_tokens,
-                "output_tokens": outcome.output_tokens,
-            }
-
-
 def _reply_values(claimed: Claimed, text_: str, source: ReplySource) -> dict[str, object]:
     fallback = source is ReplySource.FALLBACK
     state = TurnState.FAILED if fallback else TurnState.ANSWERED
@@ -247,7 +220,14 @@ def _reply_values(claimed: Claimed, text_: str, source: ReplySource) -> dict[str
         "delivery_state": claimed.delivery_policy.first_delivery_state,
         "supersede": claimed.channel.supersede,
         "max_wait": timedelta(seconds=claimed.channel.max_wait_s),
+        "draft_max_age": timedelta(seconds=claimed.channel.draft_max_age_s),
     }
+
+
+def _why_held(claimed: Claimed, plan: Reply) -> HeldFor | None:
+    """Return why the reply may be a draft; None = it is none."""
+    asked = any(one.name == ASK_FOR_REVIEW for one in claimed.turn.tool_calls)
+    return why_held(claimed.approve, asked=asked, incomplete=plan.incomplete)
 
 
 def _unanswered_values(plan: Recorded | OptedOut) -> dict[str, object]:

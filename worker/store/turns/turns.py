@@ -19,9 +19,10 @@ from worker.store.limits.gates import close_gate, reopen_gates
 from worker.store.rows import value_of
 from worker.store.sql import Connection, Row, Statement, sql
 from worker.store.turns import tool_calls
+from worker.store.turns.end_call import END_CALL, call_values
 from worker.store.turns.lease import LeasedStore
 from worker.store.turns.open_turn import insert_intent
-from worker.store.turns.settle import END_CALL, call_values, settle_statement
+from worker.store.turns.settle import settle_statement
 from worker.store.turns.snapshot import read_turn
 
 _HAND_OVER = sql("""
