@@ -5,8 +5,13 @@ from typing import Any
 import pytest
 
 from tests.integration.delivery.test_mail_channel import ADA, CONFIG, again, deliveries, wrote
+from tests.support.telnyx_events import event
 from tests.support.world import World
+from worker.bootstrap.reports import open_database
+from worker.channels.sms.events import read_event
+from worker.domain.sms.receipts import Receipt
 from worker.sandbox.simulator.record.events import MailStored
+from worker.store.delivery.receipts import ReceiptStore
 
 TELNYX = CONFIG.replace('"smtp"', '"telnyx_email"')
 
@@ -53,3 +58,14 @@ def test_the_limit_of_the_account_holds_back_the_channel(world: World) -> None:
     wrote(world, world.worker(TELNYX), user="rate-limit@test.telnyx.com")
     assert deliveries(world) == [("pending", "code 10011")]
     assert world.database.value("SELECT name FROM gates") == "telnyx:email"
+
+
+def test_a_bounce_that_telnyx_reports_fails_the_delivery(world: World) -> None:
+    wrote(world, world.worker(TELNYX))
+    mail = world.database.value("SELECT provider_id FROM deliveries")
+    receipt = read_event(event("email.bounced", {"id": mail}), None)
+    assert isinstance(receipt, Receipt)
+    with open_database(world.database.url) as database:
+        recorded = ReceiptStore(database).record(receipt)
+    assert recorded is not None
+    assert deliveries(world)[0][0] == "failed"

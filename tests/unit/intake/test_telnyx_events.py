@@ -191,6 +191,27 @@ def test_a_message_without_its_names_is_kept_for_a_dead_letter() -> None:
 
 
 @pytest.mark.parametrize(
+    ("kind", "evidence", "error", "fails"),
+    [
+        ("email.delivered", None, None, False),
+        ("email.bounced", {"code": 30003, "detail": "ada@example.org is unknown"}, "30003", True),
+        ("email.failed", {"code": "ada@example.org"}, None, True),
+    ],
+)
+def test_what_became_of_a_mail_is_a_receipt_under_telnyxs_id(
+    kind: str, evidence: object, error: str | None, fails: bool
+) -> None:
+    payload = {"id": "mail-1", "status": "odd", "error_evidence": evidence}
+    found = read_event(event(kind, payload), None)
+    status = kind.removeprefix("email.")
+    assert found == Receipt(provider_id="mail-1", status=status, error=error)
+    assert found.fails is fails
+    assert read_event(event("email.opened", payload), None) == Ignored("unknown_type")
+    # It has a summary alone: neither the mail's bytes nor a word on who has sent it.
+    assert read_event(event("email.received", payload), None) == Ignored("unknown_type")
+
+
+@pytest.mark.parametrize(
     ("kind", "payload", "status"),
     [
         ("message.sent", outbound("sent"), "sent"),

@@ -1,8 +1,9 @@
 """Reads Telnyx's messaging webhooks: any document becomes one of four values, and never an error.
 
 Every field is optional, and several have two shapes (`to`: a string or a list). Sources: the types
-`MessagingInboundMessagePayload`, `OutboundMessagePayload` and `WhatsappMessageEcho` of Telnyx's
-Python SDK, and its page on receiving webhooks for messaging.
+`MessagingInboundMessagePayload`, `OutboundMessagePayload`, `WhatsappMessageEcho` and
+`EmailEventListResponse` of Telnyx's Python SDK, and its pages on receiving webhooks for messaging
+and on events of e-mail.
 """
 
 import re
@@ -80,6 +81,8 @@ def read_event(document: object, key: UUID | None) -> Event:
             return _inbound(payload)
         case "message.sent" | "message.finalized" | "message.read" as kind:
             return _receipt(payload, key, _RECEIPTS[kind])
+        case "email.sent" | "email.delivered" | "email.bounced" | "email.failed" as kind:
+            return _mail_receipt(payload, kind.removeprefix("email."))
         case "message.echo":
             return _echo(payload)
         case "messaging-profile.spend-limit-reached":
@@ -144,6 +147,17 @@ def _receipt(payload: Mapping[str, Any], key: UUID | None, otherwise: str) -> Re
         parts=parts if type(parts) is int and 0 < parts <= _MAX_PARTS else None,
         # Of WhatsApp these codes mean something else: a template, for instance.
         repeatable=error in REPEATABLE and payload.get("type") != "WHATSAPP",
+    )
+
+
+def _mail_receipt(payload: Mapping[str, Any], status: str) -> Receipt:
+    # A domain has one address for the events of all its mails, so only Telnyx's id of the mail
+    # leads to a delivery. How a mail failed has codes of its own, which are no codes of SMTP.
+    code = str(_object(payload.get("error_evidence")).get("code") or "")
+    return Receipt(
+        provider_id=_text(payload.get("id")) or _text(payload.get("message_id")) or None,
+        status=status,
+        error=code if _CODE.fullmatch(code) else None,
     )
 
 
