@@ -91,7 +91,7 @@ class Mailbox:
         assert isinstance(data, LoginPassword)
         good = data.login == USER.encode() and data.password == b"secret"
         self.users.append(data.login.decode())
-        return AuthResult(success=good)
+        return AuthResult(success=good, handled=False)
 
     async def auth_XOAUTH2(self, server: SMTP, args: list[str]) -> AuthResult:  # noqa: N802
         told = b64decode(args[1]) if len(args) > 1 else b""

@@ -125,25 +125,33 @@ def _mail(
         return TelnyxMailChannel(post=telnyx.post, composer=composer)
     if way.smtp_url is None:
         raise ValueError("set SMTP_URL, the server that takes our mails")
-    server, name = parse_server(way.smtp_url, SMTP_PORTS), Address(config.addresses[0]).domain
-    tls, command = tls_context(environ, http=False), way.token_command
-    if command is not None and server.user is None:
+    name = Address(config.addresses[0]).domain
+    connect = way_to_smtp(way.smtp_url, way.token_command, name=name, environ=environ)
+    return SmtpChannel(
+        pool=SessionPool(connect=connect),
+        composer=composer,
+        host=parse_server(way.smtp_url, SMTP_PORTS).host,
+    )
+
+
+def way_to_smtp(
+    url: str, token_command: str | None, *, name: str, environ: Mapping[str, str]
+) -> Callable[[CallWindow], Session]:
+    """Return what logs in there. `name`: ours in EHLO. Raises `ValueError`."""
+    server, tls = parse_server(url, SMTP_PORTS), tls_context(environ, http=False)
+    if token_command is not None and server.user is None:
         raise ValueError("SMTP_TOKEN_COMMAND: SMTP_URL has to name the user that the token is for")
 
     def connect(window: CallWindow) -> Session:
         session = Session(server, tls=tls, name=name)
         try:
-            session.open(window, command)
+            session.open(window, token_command)
         except BaseException:
             session.close()
             raise
         return session
 
-    return SmtpChannel(
-        pool=SessionPool(connect=connect),
-        composer=composer,
-        host=server.host,
-    )
+    return connect
 
 
 def _webhook(

@@ -13,6 +13,7 @@ from worker.cli.doctor import check_broker as broker
 from worker.cli.doctor import check_celery as celery
 from worker.cli.doctor import check_dialect as dialect
 from worker.cli.doctor import check_flower as flower
+from worker.cli.doctor import check_mail as mail
 from worker.cli.doctor import check_mailbox as mailbox
 from worker.cli.doctor import check_messaging as messaging
 from worker.cli.doctor import check_postgres as postgres
@@ -84,6 +85,16 @@ MESSAGING: Final = (
 )
 
 
+_AUTHENTICATION: Final = Check("mail", "senders", mail.authentication, needs=("migrations",))
+# If a channel has a driver of e-mail.
+MAIL_BY_TELNYX: Final = (_AUTHENTICATION,)
+MAIL_BY_SMTP: Final = (
+    Check("mail", "SMTP login", mail.login),
+    Check("mail", "From alignment", mail.alignment),
+    _AUTHENTICATION,
+)
+
+
 # If IMAP_URL is set.
 MAILBOX: Final = (
     Check("mailbox", _MAILBOX, mailbox.login),
@@ -95,8 +106,10 @@ def diagnose(setup: Setup, *, telnyx_writes: bool) -> Iterator[Finding]:
     """Yield every line as soon as it is known."""
     found: dict[str, Level] = {}
     texts = MESSAGING if messaging.channel_of(setup) else ()
-    mails = MAILBOX if setup.settings.imap_url else ()
-    for line in examine((*CHECKS, *texts, *mails), setup):
+    mailing = mail.channel_of(setup)
+    mails = () if mailing is None else MAIL_BY_TELNYX if mailing[1].telnyx else MAIL_BY_SMTP
+    boxes = MAILBOX if setup.settings.imap_url else ()
+    for line in examine((*CHECKS, *texts, *mails, *boxes), setup):
         found[line.name] = line.level
         yield line
     if not telnyx_writes:

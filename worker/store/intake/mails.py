@@ -62,6 +62,12 @@ SELECT (SELECT count(*) FROM theirs WHERE verdict IS NULL) AS replies_to_address
     (SELECT CAST(extract(epoch FROM service_now() - finished_at) AS float8)
      FROM deliveries WHERE id = :answers) AS since_reply_s
 """)
+_DMARC = sql("""
+SELECT count(*) AS mails, count(dmarc) AS results
+FROM (SELECT channel, dmarc, delivery_id FROM mails WHERE redacted_at IS NULL
+    ORDER BY created_at DESC LIMIT :limit) AS newest
+WHERE channel = :channel AND delivery_id IS NULL
+""")
 # Both or neither: a mail that came before, by whatever way, has its envelope already.
 _KEEP = sql(f"""
 WITH kept AS (
@@ -170,6 +176,11 @@ class MailStore(Store):
         hashed = address_hash(self._database.consent_key, person.scope, person.address)
         with self._statement() as connection:
             return standing(connection, hashed) == [ConsentSource.BOUNCE]
+
+    def dmarc_results(self, channel: str, limit: int) -> tuple[int, int]:
+        """Return how many of the newest mails came in, and how many of those have a result."""
+        row = self._rows(_DMARC, {"channel": channel, "limit": limit})[0]
+        return row.mails, row.results
 
     def keep(
         self,

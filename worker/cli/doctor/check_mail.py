@@ -1,0 +1,135 @@
+# ruff: noqa: PLC0415 - a doctor without e-mail does without SMTP
+"""E-mail: the server that takes replies, who they are from, and whether senders are checked.
+
+These checks are made if a channel has a driver of e-mail; two of them only if it is SMTP.
+"""
+
+import os
+from contextlib import closing
+from typing import Final
+
+from worker.bootstrap.reports import open_database
+from worker.cli.doctor.examine import UNREACHABLE, Setup
+from worker.domain.email.mail import Address
+from worker.domain.email.server import SMTP_PORTS, parse_server
+from worker.domain.reports.finding import Finding, fault, ok, warning
+from worker.domain.ways_out import MailDelivery
+
+_PATIENCE_S: Final = 4.0
+_LOOKED_AT: Final = 50
+_ENOUGH: Final = 5
+"""Mails without a result, after which one would be expected."""
+_TAKEN: Final = 251
+_REFUSED: Final = 500
+_TOKENS: Final = "Google and Microsoft take an app password or SMTP_TOKEN_COMMAND"
+
+
+def channel_of(setup: Setup) -> tuple[str, MailDelivery] | None:
+    """Return the channel with a driver of e-mail; None = nobody mails."""
+    for policy in setup.routing.channels.values():
+        if isinstance(policy.delivery, MailDelivery):
+            return policy.name, policy.delivery
+    return None
+
+
+def login(setup: Setup) -> Finding:
+    """Log in as a worker does, and offer a mail from us to us; it is taken back before its text."""
+    from smtplib import SMTPException
+
+    from worker.channels.build import way_to_smtp
+    from worker.channels.email.delivery.session import InsecureError, RefusedError
+    from worker.net.access_token import TokenError
+    from worker.net.answer import IncompleteAnswerError
+    from worker.net.window import CallWindow
+
+    us, settings = Address(_options(setup).addresses[0]), setup.settings
+    if settings.smtp_url is None:
+        return fault("SMTP_URL is not set", "give smtp://user:password@host, or smtps://")
+    command = settings.smtp_token_command
+    try:
+        connect = way_to_smtp(settings.smtp_url, command, name=us.domain, environ=os.environ)
+        with closing(connect(CallWindow.starting_now(_PATIENCE_S))) as session:
+            if (refused := session.mail(f"bounce+doctor@{us.domain}")[0]) <= _TAKEN:
+                refused = session.rcpt(us.address)[0]
+            session.rset()
+    except InsecureError:
+        fix = "use smtps:// if it has that, or another server: a password would go unencrypted"
+        return fault("the server offers no encryption (STARTTLS)", fix)
+    except RefusedError as error:
+        if error.phase.startswith("AUTH"):
+            return fault(f"login refused ({error})", f"check user and password; {_TOKENS}")
+        return fault(f"refused ({error})", "ask who runs it: your machine may be blocked there")
+    except TokenError as error:
+        return fault(str(error), "run SMTP_TOKEN_COMMAND yourself: it has to print a token")
+    except (IncompleteAnswerError, OSError, SMTPException) as error:
+        return _no_connection(error)
+    except ValueError as error:
+        return fault(str(error), "correct it")
+    if refused > _TAKEN:
+        return _not_taken(refused)
+    return ok("logged in, it takes mails from us" + _encryption(setup))
+
+
+def alignment(setup: Setup) -> Finding:
+    """Compare the domains that receivers compare."""
+    domain = Address(_options(setup).addresses[0]).domain
+    user = parse_server(setup.settings.smtp_url, SMTP_PORTS).user if setup.settings.smtp_url else ""
+    if "@" in (user or "") and Address((user or "").lower()).domain != domain:
+        return warning(
+            "the user of SMTP_URL has another domain than our first address",
+            "log in as an address of that domain, or make sure that the server signs for it "
+            "(DKIM): otherwise DMARC fails at receivers",
+        )
+    return ok("From and envelope sender have one domain; SPF and DKIM for it are the relay's work")
+
+
+def authentication(setup: Setup) -> Finding:
+    """Check that our own server's word on senders is found in mails."""
+    from worker.store.intake.mails import MailStore
+
+    (channel, options), setting = _channel(setup), "authserv_id"
+    if options.authserv_id is None:
+        fix = f"set {setting} to the first word of Authentication-Results in a mail that you got"
+        return warning(f"{setting} is not set: anybody can write in another person's name", fix)
+    with open_database(setup.settings.database_url) as database:
+        mails, results = MailStore(database).dmarc_results(channel, _LOOKED_AT)
+    if results or mails < _ENOUGH:
+        return ok(f"{results} of the last {mails} mails have a DMARC result of {setting}")
+    found = f"none of the last {mails} mails has a DMARC result of {setting}"
+    fix = "compare it with the first word of Authentication-Results in a mail that you got"
+    if options.require_dmarc:
+        return fault(f"{found}, and require_dmarc leaves them unanswered", fix)
+    return warning(found, fix)
+
+
+def _channel(setup: Setup) -> tuple[str, MailDelivery]:
+    found = channel_of(setup)
+    assert found is not None  # noqa: S101 - these checks are made for it
+    return found
+
+
+def _options(setup: Setup) -> MailDelivery:
+    return _channel(setup)[1]
+
+
+def _not_taken(code: int) -> Finding:
+    found = f"it does not take a mail from us to us ({code})"
+    if code < _REFUSED:
+        return warning(f"{found} for now", "try again in some minutes: it may delay strangers")
+    fix = "let the user of SMTP_URL send as our first address, and as bounce+…@ its domain"
+    return fault(found, fix)
+
+
+def _no_connection(error: Exception) -> Finding:
+    told = f"{type(error).__name__} {error}"  # only searched: a text may name the server
+    if "CertVerification" in told:
+        fix = "use the name that it is for, or name your own authority in SSL_CERT_FILE"
+        return fault("its certificate is not valid for this name", fix)
+    if "WRONG_VERSION" in told or "SSLError" in told:
+        return fault("no TLS there", "smtps:// is for port 465, smtp:// for port 587")
+    return fault(f"no answer ({type(error).__name__})", f"{UNREACHABLE}; clouds block port 25")
+
+
+def _encryption(setup: Setup) -> str:
+    server = parse_server(setup.settings.smtp_url or "", SMTP_PORTS)
+    return ", without encryption, on this machine" if server.plain else ", encrypted"
