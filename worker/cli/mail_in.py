@@ -13,6 +13,7 @@ from typing import Annotated
 
 import typer
 
+from worker.cli.errors import MisuseError
 from worker.cli.text import warn
 from worker.domain.errors import named
 
@@ -32,13 +33,16 @@ def mail_is_kept() -> Iterator[None]:
 def mail_in(
     *,
     sender: Annotated[
-        str, typer.Option(help="The address of MAIL FROM; empty, or MAILER-DAEMON, for a bounce.")
-    ],
+        str | None,
+        typer.Option(help="The address of MAIL FROM; empty, or MAILER-DAEMON, for a bounce."),
+    ] = None,
     recipient: Annotated[
-        list[str], typer.Option(help="The address of RCPT TO. Give it again for each.")
-    ],
+        list[str] | None, typer.Option(help="The address of RCPT TO. Give it again for each.")
+    ] = None,
 ) -> None:
     """Take a mail from stdin, for the pipe of a mail server.
+
+    A mail server gives both options. A mail from a file needs neither.
 
     Exits with 0 once it is committed, with 75 (EX_TEMPFAIL: the server tries again) if it cannot
     be now, and with 65 (EX_DATAERR: the server sends it back) for no mail or one over 30 MB.
@@ -50,6 +54,8 @@ def mail_in(
     from worker.handlers.intake.take_mail import MAX_MAIL_BYTES
     from worker.observability.logs import configure_logging
 
+    if (sender is None) != (not recipient):
+        raise MisuseError("give both --sender and --recipient, or none of them")
     settings = settings_for("database_url", "namespace")
     configure_logging(settings.log_level)
     raw = sys.stdin.buffer.read(MAX_MAIL_BYTES + 1)
@@ -59,4 +65,5 @@ def mail_in(
     agents = CurrentAgents(settings.agents_file)
     with open_database(settings.database_url, name="worker-mail-in") as database:
         take = build_take_mail(database, agents.current, settings.namespace)
-        take.take_for(raw, sender=sender.strip("<>"), recipients=recipient)
+        smtp_sender = None if sender is None else sender.strip("<>")
+        take.take_for(raw, sender=smtp_sender, recipients=recipient or ())

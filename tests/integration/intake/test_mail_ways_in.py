@@ -143,6 +143,11 @@ def test_a_pipe_commits_the_mail_and_then_exits_with_0(world: World) -> None:
     ]
 
 
+def test_a_mail_from_a_file_needs_no_envelope(world: World) -> None:
+    assert piped(world, mail_of())[0] == 0
+    assert [(row["smtp_recipient"], row["verdict"]) for row in kept(world)] == [(None, None)]
+
+
 @pytest.mark.parametrize(
     ("arguments", "env"),
     [

@@ -56,11 +56,13 @@ def test_flower_asks_for_the_password_in_the_banner_and_ctrl_c_leaves_nothing(
 
 @pytest.mark.slow
 def test_nothing_outlives_its_sudden_death(sandbox_dir: Path, tmp_path: Path) -> None:
-    env = {"SANDBOX_DIR": str(sandbox_dir)}
+    # There is no such mailbox; its reader goes on trying.
+    env = {"SANDBOX_DIR": str(sandbox_dir), "IMAP_URL": "imap://u:p@127.0.0.1:1?plain=true"}
     with worker_up(env=env, output=tmp_path / "up.log") as up:
-        up.await_text("the service is up")
+        up.await_text("worker mail-in < mail.eml, the mailbox of IMAP_URL")
         started = up.children()
-        assert len(started) >= 5  # worker, Flower, Postgres, Redis, simulator
+        # worker, gateway, Flower, Postgres, Redis, simulator, the mailbox's reader
+        assert len(started) >= 7
         up.process.kill()
         assert eventually(lambda: not any(map(is_running, started)), timeout_s=15)
         assert up.children() == set()

@@ -14,8 +14,11 @@ import pytest
 from tests.chaos.parts import free_port
 from tests.support.cli import bare_env, descendants
 from tests.support.databases import ROOT
+from tests.support.dovecot import Account, Dovecot
+from tests.support.mails import mail_of
 from tests.support.pages import blocks_of
 from tests.support.processes import eventually, is_running, open_folder
+from tests.support.smtp_server import USER, Mailbox, smtp_server
 from worker.cli.local.phone import OUR_NUMBER
 from worker.sandbox.simulator.endpoints.messaging.receiving import InboundSms
 from worker.sandbox.simulator.serving.simulator import running_simulator
@@ -24,6 +27,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]  # it fills an environ
 
 BLOCKS = blocks_of((ROOT / "docs/tutorial/first-steps.md").read_text(), "sh")
 SMS = blocks_of((ROOT / "docs/tutorial/sms-auto-responder.md").read_text(), "sh")
+MAIL = blocks_of((ROOT / "docs/tutorial/email-auto-responder.md").read_text(), "sh")
 UP = BLOCKS.index("worker up\n")
 ADDRESS = "https://your-address.example.com"
 PHONE = "+13125550001"
@@ -143,6 +147,64 @@ def test_the_tutorial_of_text_messages_word_by_word() -> None:
                     fourth.await_end()
                 telnyx.receive_sms(InboundSms(sender=PHONE, recipient=OUR_NUMBER, text="Hello?"))
                 assert eventually(lambda: "outbound" in {one.direction for one in telnyx.sms()})
+
+
+def test_the_tutorial_of_mails_word_by_word(mail_server: Dovecot) -> None:
+    start, mailed = MAIL.index("worker up\n"), MAIL.index("worker mail-in < question.eml\n")
+    real = next(number for number, block in enumerate(MAIL) if "export SMTP_URL" in block)
+    entered = ". ~/first-steps/.venv/bin/activate"
+    there = MAIL[start + 1].replace("worker chat --mail\n", "")
+    with open_folder() as home:
+        (home / "first-steps").mkdir()
+        (home / "first-steps" / ".venv").symlink_to(ROOT / ".venv")
+        mails = home / "mail-shop/.sandbox/mails"
+        with terminal(home, "first", [entered, *MAIL[: start + 1]]) as up:
+            up.await_text("not sent, kept in .sandbox/mails")
+            assert "Subject: Re: Opening hours" in up.text()
+            assert "never answered, and nobody becomes a user: outcome auto_reply" in up.text()
+            with terminal(home, "second", MAIL[start + 1 : mailed + 1]) as second:
+                for text, shown in (
+                    ("Are you open?", 'You said "Subject: A question Are you open?"'),
+                    ("And on Sunday?", 'You said "And on Sunday? [2 lines of earlier mails'),
+                    ("please unsubscribe me", "no reply: opt_out"),
+                ):
+                    second.type(f"{text}\n")
+                    second.await_text(shown)
+                second.await_end()
+            assert eventually((mails / "0003.eml").exists)
+            with terminal(home, "third", [there, *MAIL[mailed + 1 : real]]) as third:
+                third.await_end()
+            assert "In-Reply-To: <1@example.org>" in third.text()
+            assert "message 1 of channel user 1 on email" in third.text()
+            os.killpg(up.process.pid, signal.SIGINT)
+            up.await_end()
+        use_own_mailbox(home, mail_server.account(), there, MAIL[real : real + 2])
+
+
+def use_own_mailbox(home: Path, account: Account, there: str, blocks: list[str]) -> None:
+    box = Mailbox()
+    question = mail_of(to=USER, sender="ada@example.org")
+    with running_simulator() as telnyx, smtp_server(box) as port:
+        ours = {
+            r"smtp://[^\"]*": f"smtp://127.0.0.1:{port}?plain=true",
+            r"imaps://[^\"]*": account.url,
+            r"KEY\.\.\.": telnyx.api_key,
+        }
+        for pattern, text in ours.items():
+            blocks = [re.sub(pattern, text, block) for block in blocks]
+        again = [there, f"export TELNYX_BASE_URL={telnyx.base_url}"]
+        with terminal(home, "fourth", [*again, blocks[0]]) as up:
+            up.await_text("the mailbox of IMAP_URL")
+            up.await_text("mailbox.started")
+            with terminal(home, "fifth", [*again, blocks[1]]) as doctor:
+                doctor.await_end()
+            assert "logged in, it takes mails from us" in doctor.text()
+            assert "logged in, the folder is there" in doctor.text()
+            assert "authserv_id is not set" in doctor.text()
+            account.append(question)
+            assert eventually(lambda: bool(box.mails), timeout_s=90), up.text()
+    (answer,) = box.parsed()
+    assert (answer["From"].addresses[0].addr_spec, answer["To"]) == (USER, "ada@example.org")
 
 
 def converse(phone: Terminal) -> None:

@@ -23,7 +23,7 @@ from rich.control import Control
 from rich.segment import ControlType
 
 from worker.cli.console import escape_for_terminal, out, print_line
-from worker.cli.errors import CommandError
+from worker.cli.errors import CommandError, MisuseError
 from worker.cli.options import given
 from worker.cli.text import warn
 
@@ -38,6 +38,7 @@ _READ_BYTES: Final = 65_536
 _PROMPT: Final = "you> "
 _YOU: Final = "you"
 _A_PHONE: Final = "+13125550177"
+_AN_ADDRESS: Final = "you@example.org"
 _START_OF_LINE: Final = Control(ControlType.CARRIAGE_RETURN, (ControlType.ERASE_IN_LINE, 2))
 
 
@@ -51,6 +52,9 @@ def chat(
     sms: Annotated[
         bool, typer.Option("--sms", help="Be a phone: text through the simulated Telnyx.")
     ] = False,
+    mail: Annotated[
+        bool, typer.Option("--mail", help="Be a mail program: each line is a mail of one thread.")
+    ] = False,
     timeout_s: Annotated[
         float, typer.Option("--timeout", help="Give up after this many seconds without a reply.")
     ] = 120.0,
@@ -62,7 +66,15 @@ def chat(
 
     With --sms each line is a text message to our number, which arrives by Telnyx's webhook and the
     gateway, and the answers are those that reach the phone: try STOP, HELP and START.
+
+    With --mail each line is a mail that quotes what it answers, and the answers are the mails that
+    the service sends: see .sandbox/mails.
     """
+    if sms and mail:
+        raise MisuseError("--sms and --mail exclude each other")
+    if mail:
+        _by_mail(person=_AN_ADDRESS if user == _YOU else user, timeout_s=timeout_s)
+        return
     if sms:
         _by_phone(
             number=_A_PHONE if user == _YOU else user, recipient=recipient, timeout_s=timeout_s
@@ -121,6 +133,43 @@ def _by_phone(*, number: str, recipient: str, timeout_s: float) -> None:
             print_line(f"[dim]you text {recipient} from {number_shown}; Ctrl-D ends the chat[/]")
         with _keyboard() as keyboard:
             _converse(keyboard, send_line, watch, timeout_s)
+
+
+def _by_mail(*, person: str, timeout_s: float) -> None:
+    """Write mails from an address, and show what comes back to it."""
+    from worker.bootstrap.mail import build_take_mail
+    from worker.bootstrap.reports import open_database
+    from worker.cli.local.mail import MailProgram, mail_channel
+    from worker.cli.local.phone import PhoneWatch
+    from worker.cli.local.service import not_configured, service
+    from worker.cli.send.producer import OutcomeWatch, outcomes_in
+    from worker.config.agents_file import load_agents
+    from worker.config.settings import is_configured, settings_for
+    from worker.observability.logs import configure_logging
+
+    configure_logging("WARNING")
+    leaves = is_configured("SMTP_URL")
+    with (
+        service(not_configured()),
+        open_database((settings := settings_for("database_url", "namespace")).database_url) as own,
+        outcomes_in(settings.database_url) as outcomes,
+    ):
+        routing = load_agents(settings.agents_file)[0]
+        channel = mail_channel(routing)
+        if channel is None:
+            raise CommandError('no channel of the agents file has driver = "smtp"')
+        # Of a sandbox, the environment has it by now.
+        if leaves or not is_configured("SMTP_URL"):
+            raise CommandError("mails leave by SMTP_URL: use your own mail program, or unset it")
+        take = build_take_mail(own, lambda: routing, settings.namespace)
+        program = MailProgram(take=take, channel=channel, person=person, subject="A question")
+        inner = OutcomeWatch(outcomes)
+        watch = PhoneWatch(network=program, number=person, watch=inner)
+        if out.is_terminal:
+            shown = escape_for_terminal(person)
+            print_line(f"[dim]you write to {channel.address} from {shown}; Ctrl-D ends it[/]")
+        with _keyboard() as keyboard:
+            _converse(keyboard, lambda text: inner.add(program.write(text)), watch, timeout_s)
 
 
 def _send_line(

@@ -8,6 +8,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -16,15 +17,18 @@ from message_worker_client.envelope.wire import INBOUND
 from worker.bootstrap.reports import open_database
 from worker.cli.console import escape_for_terminal, print_line
 from worker.cli.errors import CommandError
+from worker.cli.local.demo_mail import MailThread
 from worker.cli.local.demo_phone import Check, play_phone
 from worker.cli.local.demo_view import CAROL, SCRIPT, DemoView
 from worker.cli.local.gateway import sms_channel
+from worker.cli.local.mail import mail_channel
 from worker.cli.local.service import SERVERS, TRY_IT, as_typed, attached, service
 from worker.cli.send.producer import OutcomeWatch, broker_is_away, check, outcomes_in, producer
 from worker.config.agents_file import load_agents
-from worker.config.settings import sandbox_dir
+from worker.config.settings import Settings, sandbox_dir
 from worker.domain.errors import BrokerAwayError
 from worker.domain.routing import Routing
+from worker.observability.logs import configure_logging
 from worker.queue.waiting import waiting_entries
 from worker.sandbox.simulator import overlaps, read_log
 from worker.sandbox.simulator.record.log import Entry, user_texts
@@ -34,12 +38,13 @@ _TIMEOUT_S: Final = 45.0
 _LOOK_EVERY_S: Final = 0.08
 _DRAIN_TIMEOUT_S: Final = 5.0
 _CONNECTIONS: Final = ("DATABASE_URL", "BROKER_URL", "TELNYX_API_KEY", "TELNYX_BASE_URL")
-_OTHERS: Final = ("NAMESPACE", "PUBLIC_URL")
+_OTHERS: Final = ("NAMESPACE", "PUBLIC_URL", "SMTP_URL", "SMTP_TOKEN_COMMAND", "IMAP_URL")
 
 
 def run() -> None:
     """Play, watch, check. Raises `CommandError` if a promise was not kept."""
     began = time.monotonic()
+    configure_logging("WARNING")
     for name in (*_CONNECTIONS, *_OTHERS):
         os.environ.pop(name, None)
         os.environ.pop(f"{name}_FILE", None)
@@ -58,10 +63,7 @@ def run() -> None:
         routing = load_agents(settings.agents_file)[0]
         view = _play(queue, outcomes, routing)
         _await_empty_queue(settings.broker_url)
-        checks = [*_found(view, settings.database_url)]
-        if (channel := sms_channel(routing)) is not None:
-            print_line("\nSomebody texts our number:\n")
-            checks += play_phone(channel, outcomes, settings.database_url)
+        checks = [*_found(view, settings.database_url), *_people(outcomes, routing, settings)]
         _prove(view, checks)
         print_line(
             f"\n[green]All promises were kept[/], {time.monotonic() - began:.1f} s in all.\n"
@@ -69,10 +71,25 @@ def run() -> None:
     _print_commands(escape_for_terminal(as_typed()), was_running=was_running)
 
 
+def _people(outcomes: Outcomes, routing: Routing, settings: Settings) -> Iterator[Check]:
+    """Play what people with a mail program and with a phone see, if there are such channels."""
+    with ExitStack() as stack:
+        thread = None
+        # A service that has a mail server of its own would send to it.
+        if (mails := mail_channel(routing)) is not None and "SMTP_URL" in os.environ:
+            print_line("\nSomebody writes us a mail:\n")
+            thread = stack.enter_context(MailThread.begun(mails, routing, settings))
+        if (channel := sms_channel(routing)) is not None:
+            print_line("\nSomebody texts our number:\n")
+            yield from play_phone(channel, outcomes, settings.database_url)
+        if thread is not None:
+            print_line()
+            yield from thread.ended()
+
+
 def _print_commands(worker: str, *, was_running: bool) -> None:
-    print_line("Talk to it yourself, or text it from a phone in the terminal:")
+    print_line("Talk to it yourself, with --sms as a phone, with --mail by mail:")
     print_line(f"  {worker} chat")
-    print_line(f"  {worker} chat --sms")
     if not was_running:
         print_line("Start the service here, with Flower to watch it (Ctrl-C stops it):")
         print_line(f"  {worker} up")

@@ -1,7 +1,7 @@
 """The gateway beside the worker, for `up`, `chat` and `demo`; in the sandbox Telnyx leads there.
 
-Without AGENTS_FILE and without PUBLIC_URL, a sandbox with the simulated Telnyx has a channel `sms`
-with the driver: people's phones can be tried at once.
+Without AGENTS_FILE and without PUBLIC_URL, a sandbox with the simulated Telnyx has the channels
+`sms` and `email`, each with a driver: phones and mails can be tried at once.
 """
 
 import os
@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from worker.cli.errors import CommandError
 from worker.domain.routing import Routing
-from worker.domain.ways_out import TelnyxDelivery
+from worker.domain.ways_out import MailDelivery, TelnyxDelivery
 from worker.net.child_process import ChildProcess
 
 PORT: Final = 8080
@@ -29,6 +29,13 @@ driver = "telnyx"
 
 [channels.sms.telnyx]
 profile_id = "740572b6-099c-44a1-89b9-6c92163bc68d"
+
+[channels.email]
+driver = "smtp"
+
+[channels.email.mail]
+addresses = ["help@example.com"]
+name = "Example Shop"
 """
 
 
@@ -61,12 +68,15 @@ def sms_channel(routing: Routing) -> str | None:
 
 def is_wanted(routing: Routing) -> bool:
     """Return whether something arrives by a gateway: Telnyx's webhooks or a producer's messages."""
-    return any(
-        isinstance(one.delivery, TelnyxDelivery) for one in routing.channels.values()
-    ) or any(
+    return any(_tells(one.delivery) for one in routing.channels.values()) or any(
         os.environ.get(name) or os.environ.get(f"{name}_FILE")
         for name in ("GATEWAY_TOKEN", "GATEWAY_SECRET")
     )
+
+
+def _tells(way: object) -> bool:
+    """Whether Telnyx has something to tell about this way out."""
+    return isinstance(way, TelnyxDelivery) or (isinstance(way, MailDelivery) and way.telnyx)
 
 
 def start_gateway(port: int, *, log: Path | None) -> ChildProcess:

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Self
+from typing import Any, Final, Protocol, Self
 
 import httpx
 
@@ -63,11 +63,19 @@ class PhoneNetwork:
             ) from None
 
 
+class Arrivals(Protocol):
+    """Knows what came to a person."""
+
+    def arrived(self, number: str, /) -> list[tuple[str, str]]:
+        """Return ids and texts, oldest first."""
+        ...
+
+
 @dataclass(kw_only=True)
 class PhoneWatch:
-    """One person's messages: an answer has come when it is on the phone."""
+    """One person's messages: an answer has come when it is on the phone, or in the mailbox."""
 
-    network: PhoneNetwork
+    network: Arrivals
     number: str
     watch: OutcomeWatch
     _seen: set[str] = field(default_factory=set)

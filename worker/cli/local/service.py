@@ -32,6 +32,7 @@ from worker.cli.local.gateway import (
     start_gateway,
     switches,
 )
+from worker.cli.local.mail import mails_to_files
 from worker.config.agents_file import load_agents
 from worker.config.settings import (
     Need,
@@ -123,17 +124,19 @@ def embedded(servers: Collection[str]) -> Iterator[str | None]:
 
     wanted = {one: one in servers for one in SERVERS}
     beside = in_sandbox(sandbox_dir(), free_port(0)) if "simulator" in servers else {}
-    sandbox = Sandbox(
-        sandbox_dir(),
-        **wanted,
-        simulator_options=(*_SIMULATOR, *switches(beside)),
-        beside=beside,
-    )
-    try:
-        sandbox.start()
-    except (SandboxError, ChildProcessError) as error:
-        raise CommandError(str(error)) from error
-    try:
+    agents_file = beside.get("AGENTS_FILE") or settings_for().agents_file
+    with ExitStack() as stack:
+        beside |= stack.enter_context(mails_to_files(agents_file and Path(agents_file)))
+        sandbox = Sandbox(
+            sandbox_dir(),
+            **wanted,
+            simulator_options=(*_SIMULATOR, *switches(beside)),
+            beside=beside,
+        )
+        try:
+            stack.enter_context(sandbox)
+        except (SandboxError, ChildProcessError) as error:
+            raise CommandError(str(error)) from error
         given = sandbox.urls.as_env()
         if os.environ.get("NAMESPACE"):
             del given["NAMESPACE"]
@@ -141,8 +144,6 @@ def embedded(servers: Collection[str]) -> Iterator[str | None]:
         if sandbox.urls.database_url is not None:
             migrations.upgrade(sandbox.urls.database_url)
         yield sandbox.urls.redis_version
-    finally:
-        sandbox.stop()
 
 
 @contextmanager

@@ -10,7 +10,7 @@ Promises: the worker stops first, then Flower, then the embedded servers; no pro
 import os
 import signal
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -24,6 +24,7 @@ from worker.cli.errors import CommandError
 
 if TYPE_CHECKING:
     from worker.cli.local.service import FlowerAt
+    from worker.config.settings import Settings
     from worker.net.child_process import ChildProcess
 
 _TICK_S: Final = 0.2
@@ -43,16 +44,18 @@ def up(*, migrate: _Migrate = False, flower: _Flower = True, flower_port: _Flowe
 
     The gateway runs too if the agents file has a channel with a driver, or GATEWAY_TOKEN is set.
     Servers that are not configured are embedded and kept in .sandbox: a Postgres without
-    DATABASE_URL, a Redis without BROKER_URL, a simulated Telnyx without TELNYX_API_KEY. In
-    production start the worker itself: celery -A worker worker.
+    DATABASE_URL, a Redis without BROKER_URL, a simulated Telnyx without TELNYX_API_KEY, and for
+    mails an SMTP server without SMTP_URL. The mailbox of IMAP_URL is read. In production start the
+    worker itself: celery -A worker worker.
     """
     from worker.cli import migrations, revision
-    from worker.cli.local import service
+    from worker.cli.local import mail, service
     from worker.cli.local.service import embedded
     from worker.config.agents_file import load_agents
-    from worker.config.settings import load_settings, sandbox_dir, settings_for
+    from worker.config.settings import is_configured, load_settings, sandbox_dir, settings_for
 
     servers, folder = service.not_configured(), sandbox_dir()
+    mails_to_files = bool(servers) and not is_configured("SMTP_URL")
     # A bad setting ends the command before anything starts.
     load_agents(settings_for(*service.needs_beside(servers)).agents_file)
     redis_version = None
@@ -65,23 +68,32 @@ def up(*, migrate: _Migrate = False, flower: _Flower = True, flower_port: _Flowe
             with revision.address_in(settings) as url:
                 migrations.upgrade(url)
         revision.require_newest(settings.database_url)
-        flower_at = service.FlowerAt.chosen(flower_port) if flower else None
-        flower_child = None
-        if flower_at is not None:
-            flower_child = service.start_flower(flower_at)
-            stack.callback(flower_child.stop, service.COLD_STOP_S)
+        flower_at, flower_child = _start_flower(flower_port, stack) if flower else (None, None)
         wait = service.beside_worker(settings, stack, log=None)
+        mailbox = mail.start_mailbox(settings, stack)
         worker = service.start_worker(log=None)
         stack.callback(worker.stop, service.COLD_STOP_S)
         service.await_worker(settings.database_url, worker, None)
         gateway = wait()
-        out.print(_banner(servers, flower_at, folder, redis_version, gateway and gateway[0]))
-        _print_commands(whole=len(servers) == len(service.SERVERS))
+        mails = _mail_rows(settings, to_files=mails_to_files)
+        out.print(_banner(servers, flower_at, folder, redis_version, gateway and gateway[0], mails))
+        ways = ["chat --mail"] if mails and mails_to_files else []
+        _print_commands(ways, whole=len(servers) == len(service.SERVERS), settings=settings)
         stops = _counted_stops()
-        _supervise(worker, flower_child, gateway and gateway[1], stops)
+        needed = {"worker": worker, "gateway": gateway and gateway[1], "mailbox's reader": mailbox}
+        _supervise(needed, flower_child, stops)
         print_line("stopping: replies in flight are finished first (Ctrl-C again: at once) …")
         service.stop_worker(worker, stops)
     print_line("stopped")
+
+
+def _start_flower(port: int, stack: ExitStack) -> "tuple[FlowerAt, ChildProcess]":
+    from worker.cli.local import service
+
+    at = service.FlowerAt.chosen(port)
+    child = service.start_flower(at)
+    stack.callback(child.stop, service.COLD_STOP_S)
+    return at, child
 
 
 def _counted_stops() -> Sequence[int]:
@@ -94,16 +106,14 @@ def _counted_stops() -> Sequence[int]:
 
 
 def _supervise(
-    worker: "ChildProcess",
+    needed: "Mapping[str, ChildProcess | None]",
     flower: "ChildProcess | None",
-    gateway: "ChildProcess | None",
     stops: Sequence[int],
 ) -> None:
     while not stops:
-        if worker.exit_code is not None:
-            raise CommandError(f"the worker ended by itself, with exit code {worker.exit_code}")
-        if gateway is not None and gateway.exit_code is not None:
-            raise CommandError(f"the gateway ended by itself, with exit code {gateway.exit_code}")
+        for name, one in needed.items():
+            if one is not None and one.exit_code is not None:
+                raise CommandError(f"the {name} ended by itself, with exit code {one.exit_code}")
         if flower is not None and flower.exit_code is not None:
             flower = None
             print_line("[yellow]Flower ended by itself; the worker goes on without it[/]")
@@ -116,6 +126,7 @@ def _banner(
     folder: Path,
     redis_version: str | None,
     gateway: int | None,
+    mails: Mapping[str, str],
 ) -> Panel:
     table = Table.grid(padding=(0, 2))
     embedded = f"[yellow]embedded[/], kept in {folder}"
@@ -126,6 +137,8 @@ def _banner(
     table.add_row("Telnyx", telnyx if "simulator" in servers else "configured (TELNYX_API_KEY)")
     if gateway is not None:
         table.add_row("Gateway", f"http://127.0.0.1:{gateway}")
+    for title, text in mails.items():
+        table.add_row(title, text)
     if flower is not None:
         password = flower.password if flower.generated else "(as in FLOWER_BASIC_AUTH)"
         table.add_row("Flower", f"http://127.0.0.1:{flower.port}")
@@ -134,11 +147,30 @@ def _banner(
     return Panel(table, title="the service is up", expand=False)
 
 
-def _print_commands(*, whole: bool) -> None:
-    """Print what to type next, without a frame, which would break long lines."""
-    from worker.cli.local.service import TRY_IT, as_typed
+def _mail_rows(settings: "Settings", *, to_files: bool) -> Mapping[str, str]:
+    """Return how mails come in and go out, for the banner; empty = there is no channel for them."""
+    from worker.cli.local.mail import mail_channel, mails_folder
+    from worker.config.agents_file import load_agents
 
-    settings = "" if whole and "SANDBOX_DIR" not in os.environ else ", with the same settings"
-    print_line(f"Try it in a second terminal, in this folder{settings}:")
-    for command in (TRY_IT, "chat", *(["chat --sms"] if whole else []), "status"):
+    if mail_channel(load_agents(settings.agents_file)[0]) is None:
+        return {}
+    ways = ["worker mail-in < mail.eml"]
+    if settings.gateway_token or settings.gateway_secret:
+        ways.append("POST /email of the gateway")
+    if settings.imap_url:
+        ways.append("the mailbox of IMAP_URL")
+    out_to = f"[yellow]not sent[/], kept in {mails_folder()}" if to_files else "as in SMTP_URL"
+    return {"mail in": ", ".join(ways), "mail out": out_to}
+
+
+def _print_commands(mails: Sequence[str], *, whole: bool, settings: "Settings") -> None:
+    """Print what to type next, without a frame, which would break long lines."""
+    from worker.cli.local.gateway import sms_channel
+    from worker.cli.local.service import TRY_IT, as_typed
+    from worker.config.agents_file import load_agents
+
+    same = "" if whole and "SANDBOX_DIR" not in os.environ else ", with the same settings"
+    print_line(f"Try it in a second terminal, in this folder{same}:")
+    phones = whole and sms_channel(load_agents(settings.agents_file)[0]) is not None
+    for command in (TRY_IT, "chat", *(["chat --sms"] if phones else []), *mails, "status"):
         print_line(f"  [bold]{escape_for_terminal(as_typed())} {command}[/]")

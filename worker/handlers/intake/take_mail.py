@@ -78,8 +78,11 @@ class TakeMail:
         record_mail(taken.mail, taken.rule, task=taken.task)
         return taken
 
-    def take_for(self, raw: bytes, *, sender: str, recipients: Sequence[str]) -> Taken:
-        """Take a mail that its server has for several recipients: once, for one that is ours."""
+    def take_for(self, raw: bytes, *, sender: str | None, recipients: Sequence[str]) -> Taken:
+        """Take a mail that its server has for several recipients: once, for one that is ours.
+
+        None and no recipients = no server has said.
+        """
         _, options = mail_channel(self.routing())
         marked = (one for one in recipients if is_bounce_address(one))
         ours = (one for one in recipients if own_address(one, options.addresses))
