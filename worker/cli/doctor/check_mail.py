@@ -10,7 +10,6 @@ from typing import Final
 
 from worker.bootstrap.reports import open_database
 from worker.cli.doctor.examine import UNREACHABLE, Setup
-from worker.domain.email.mail import Address
 from worker.domain.email.server import SMTP_PORTS, parse_server
 from worker.domain.reports.finding import Finding, fault, ok, warning
 from worker.domain.ways_out import MailDelivery
@@ -42,15 +41,16 @@ def login(setup: Setup) -> Finding:
     from worker.net.answer import IncompleteAnswerError
     from worker.net.window import CallWindow
 
-    us, settings = Address(_options(setup).addresses[0]), setup.settings
+    us, settings = _options(setup).addresses[0], setup.settings
+    domain = us.rpartition("@")[2]
     if settings.smtp_url is None:
         return fault("SMTP_URL is not set", "give smtp://user:password@host, or smtps://")
     command = settings.smtp_token_command
     try:
-        connect = way_to_smtp(settings.smtp_url, command, name=us.domain, environ=os.environ)
+        connect = way_to_smtp(settings.smtp_url, command, name=domain, environ=os.environ)
         with closing(connect(CallWindow.starting_now(_PATIENCE_S))) as session:
-            if (refused := session.mail(f"bounce+doctor@{us.domain}")[0]) <= _TAKEN:
-                refused = session.rcpt(us.address)[0]
+            if (refused := session.mail(f"bounce+doctor@{domain}")[0]) <= _TAKEN:
+                refused = session.rcpt(us)[0]
             session.rset()
     except InsecureError:
         fix = "use smtps:// if it has that, or another server: a password would go unencrypted"
@@ -72,9 +72,9 @@ def login(setup: Setup) -> Finding:
 
 def alignment(setup: Setup) -> Finding:
     """Compare the domains that receivers compare."""
-    domain = Address(_options(setup).addresses[0]).domain
-    user = parse_server(setup.settings.smtp_url, SMTP_PORTS).user if setup.settings.smtp_url else ""
-    if "@" in (user or "") and Address((user or "").lower()).domain != domain:
+    url, domain = setup.settings.smtp_url, _options(setup).addresses[0].rpartition("@")[2]
+    user = ((parse_server(url, SMTP_PORTS).user if url else None) or "").lower()
+    if "@" in user and user.rpartition("@")[2] != domain:
         return warning(
             "the user of SMTP_URL has another domain than our first address",
             "log in as an address of that domain, or make sure that the server signs for it "
