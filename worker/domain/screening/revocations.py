@@ -1,70 +1,46 @@
-"""Recognises opt-outs in a person's own words; the phrases of each language are in a file."""
+"""Recognises opt-outs in a person's own words; the phrases of each language are in a file.
+
+A phrase fits from where a sentence may begin to where it may end: `we sold it so |please stop
+texting us| or I call`. What is said before must not tell what somebody else said or does.
+"""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
-from itertools import chain
-from typing import Final
+from itertools import groupby
+from typing import Final, NamedTuple, Self
 
 from worker.domain.text.folding import Clause, fold
 
 _WORDS: Final = (
-    "please pls plz kindly just asap right seriously bro dude man mate hi hello hey ok okay thanks"
-    " thx sorry dear now already ever really immediately well guys sir oh bitte danke hallo sofort"
-    " hiermit svp bonjour merci gracias hola favor por obrigado obrigada oi grazie ciao salve"
-    " favore per cortesia dank alstublieft aub graag hoi prosze dziekuje tack snalla hej tak"
-    " vennligst takk lutfen artik merhaba пожалуйста спасибо здравствуйте po na nga xin"
+    "please pls plz plss pleas plase plese kindly just asap right away seriously bro dude man mate"
+    " hi hello hey yo ok okay okey thanks thankyou thx ty sorry dear now already ever really"
+    " immediately well guys sir oh madam maam hun honey darling fucking fuckin freaking effing damn"
+    " bloody ffs omg lol jesus christ simply honestly folks bruh bud buddy pal jeez geez ugh smh uh"
+    " um bye comma period"
+    " bitte danke hallo sofort hiermit svp stp bonjour merci gracias hola favor por obrigado"
+    " obrigada oi grazie ciao salve favore per cortesia dank alstublieft aub graag hoi prosze"
+    " dziekuje tack snalla hej tak vennligst takk lutfen artik merhaba пожалуйста спасибо"
+    " здравствуйте po na nga xin senor senora ya oiga oigan oye alsjeblieft endlich herr"
 )
 _POLITE: Final = frozenset(fold(_WORDS).split())
 """Words that change nothing about what is asked for."""
-_NO_MATTER: Final = frozenset(
-    fold(
-        ",not interested,no,nope,who is this,whos this,i said,i dont know you,to"
-        ",i did not sign up for this,i didnt sign up for this,i never signed up for this"
-        ",i never signed up,new phone,i dont know who this is,nein,kein interesse"
-        ",ich habe kein interesse,wer ist da,non,pas interesse,je ne suis pas interesse"
-        ",qui est ce,no me interesa,quien es,nao,nao tenho interesse,quem e,no non"
-        ",non mi interessa,chi e,nee,geen interesse,nie,nie jestem zainteresowany"
-        ",nej,inte intresserad,nei,hayir,нет,не интересует,кто это"
-    ).split(",")
-)
-"""Clauses beside which a phrase of `alone` still counts."""
-_OTHER_PERSON: Final = re.compile(
-    r"(?:this (?:is not|isnt)|i am not|im not|not|there is no(?:body named)?|no) \w{1,20}(?: here)?"
-    "|nobody (?:by|of|with) that name(?: (?:is |lives )?here)?"
-)
-"""`I am not Bob`, beside `wrong number`."""
-_REQUEST: Final = re.compile("(?:can|could|will|would) (?:you|u|i) .+")
-"""A question that asks for it; any other question is about something."""
-
-
-def is_revocation(clauses: Iterable[Clause], languages: tuple[str, ...]) -> bool:
-    """Whether a person asks for no further messages, in one of these languages or in English."""
-    clear, alone = (_compiled(kind, languages) for kind in ("clear", "alone"))
-    others, asked = 0, 0
-    for clause in clauses:
-        said = " ".join(word for word in clause.words if word not in _POLITE)
-        said = said.replace("thank you", "").strip()
-        about = clause.end == "?" and not _REQUEST.match(" ".join(clause.words))
-        if not (about or clause.quoted):
-            if clear.fullmatch(said):
-                return True
-            if alone.fullmatch(said):
-                asked += 1
-                continue
-        others += said not in _NO_MATTER and not _OTHER_PERSON.fullmatch(said)
-    return asked > 0 and others == 0
+_STRETCHED: Final = 3
+"""So often no language repeats a letter."""
+_CONTINUED: Final = re.compile(r"\n {5}(?: (?=\||\(\?: ))?")
 
 
 @cache
-def phrases() -> Mapping[str, tuple[str, ...]]:
-    """Return the patterns of `phrases.txt` by their heading, such as `en clear`."""
-    text = files("worker.domain.screening").joinpath("phrases.txt").read_text("utf-8")
+def phrases(language: str) -> Mapping[str, tuple[str, ...]]:
+    """Return the patterns of a language by their heading, such as `clear`."""
+    path = files("worker.domain.screening").joinpath(f"phrases/{language}.txt")
+    if not path.is_file():
+        return {}
     names: dict[str, str] = {}
     found: dict[str, tuple[str, ...]] = {}
     heading = ""
-    for line in re.sub(r"\n {6}", "", text).splitlines():
+    for line in _CONTINUED.sub("", path.read_text("utf-8")).splitlines():
         for name, meant in names.items():
             line = line.replace(f"<{name}>", meant)  # noqa: PLW2901
         if line.startswith("let "):
@@ -77,8 +53,99 @@ def phrases() -> Mapping[str, tuple[str, ...]]:
     return found
 
 
-@cache
-def _compiled(kind: str, languages: tuple[str, ...]) -> re.Pattern[str]:
-    spoken = dict.fromkeys(("en", *languages))
-    found = (phrases().get(f"{name} {kind}", ()) for name in spoken)
-    return re.compile("|".join(chain.from_iterable(found)))
+class _Language(NamedTuple):
+    """The phrases of a language."""
+
+    words: Mapping[str, str]
+    """Words, and those that stand for them in the patterns."""
+    anywhere: re.Pattern[str]
+    """It counts whatever else the message says."""
+    clear: re.Pattern[str]
+    """So does this, where a sentence begins."""
+    alone: re.Pattern[str]
+    """It may mean something else next to other words."""
+    beside: re.Pattern[str]
+    """It says nothing else, next to one of `alone`, in the same sentence or another."""
+    topic: re.Pattern[str]
+    """Another sentence that is about messages, too."""
+    reported: re.Pattern[str]
+    """Words before a beginning that make it somebody else's."""
+    request: re.Pattern[str]
+    """A question that asks for it; any other question is about something."""
+    joints: frozenset[str]
+    """A sentence may begin after these words."""
+
+    @classmethod
+    def of(cls, name: str) -> Self:
+        """Read the phrases of a language; of an unknown one there are none."""
+        found = phrases(name)
+        of = {
+            kind: f"(?:{'|'.join(found.get(kind, ('(?!)',)))})"
+            for kind in ("frames", "after", *cls._fields)
+        }
+        begin, end = f"(?:{of['frames']} ){{0,3}}", f"(?=$| {of['after']}(?: |$))"
+        rows = [line.partition(":") for line in found.get("words", ())]
+        return cls(
+            words={word: first for first, _, others in rows for word in others.split()},
+            anywhere=re.compile(begin + of["anywhere"] + end),
+            clear=re.compile(begin + of["clear"] + end),
+            alone=re.compile(f"{begin}{of['alone']}(?: {of['beside']}){{0,2}}"),
+            beside=re.compile(f"(?:{of['beside']}(?: |$)){{1,3}}"),
+            topic=re.compile(of["topic"]),
+            reported=re.compile(f"(?:^| ){of['reported']}(?: |$)"),
+            request=re.compile(of["request"]),
+            joints=frozenset(found.get("joints", ())),
+        )
+
+    def kind(self, words: Sequence[str]) -> str:
+        """Return the first of `clear`, `alone` and `beside` that fits; empty if none does."""
+        said = " ".join(self.words.get(word, word) for word in words if word not in _POLITE)
+        at, before, alone = 0, "", False
+        for word in words:
+            if word not in _POLITE:
+                left = said[:at]
+                before_joint = left.removesuffix(f"{before} ") if before in self.joints else left
+                is_beside = self._is_beside(before_joint)
+                is_reported = not is_beside and self.reported.search(left) is not None
+                if not is_reported and self.anywhere.match(said, at):
+                    return "clear"
+                joined = before in self.joints or before in _POLITE
+                if is_beside or (joined and not is_reported):
+                    if self.clear.match(said, at):
+                        return "clear"
+                    alone = alone or (is_beside and self.alone.fullmatch(said, at) is not None)
+                at += len(self.words.get(word, word)) + 1
+            before = word
+        if alone:
+            return "alone"
+        return "beside" if self._is_beside(said) or self.topic.fullmatch(said) else ""
+
+    def _is_beside(self, said: str) -> bool:
+        return not said or self.beside.fullmatch(said) is not None
+
+
+def _unstretched(text: str) -> str:
+    """Return `stop` for `stoppp`."""
+    runs = ((one, len(list(run))) for one, run in groupby(text))
+    return "".join(one * (times if times < _STRETCHED else 1) for one, times in runs)
+
+
+_language: Final = cache(_Language.of)
+
+
+def is_revocation(clauses: Iterable[Clause], languages: tuple[str, ...]) -> bool:
+    """Whether a person asks for no further messages, in one of these languages or in English."""
+    spoken = [_language(name) for name in ("en", *languages)]
+    asked, others = 0, 0
+    for clause in clauses:
+        text = _unstretched(" ".join(clause.words)).replace("thank you", "thanks")
+        kinds = {one.kind(text.split()) for one in spoken}
+        is_asking = clause.end == "?" and not any(one.request.fullmatch(text) for one in spoken)
+        if not (is_asking or clause.quoted):
+            if "clear" in kinds:
+                return True
+            if "alone" in kinds:
+                asked += 1
+                continue
+        others += "beside" not in kinds
+    return asked > 0 and others == 0

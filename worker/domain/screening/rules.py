@@ -18,6 +18,8 @@ STOP_TEXT: Final = (
 )
 """Confirms an opt-out if the channel has no `stop_text`; no advertising, and no word to reply with
 but START."""
+_LONGEST_REVOCATION: Final = 200
+"""Who wants no more messages is brief; a longer text has the same words for and about others."""
 SIGNALS: Final[dict[str, ConsentChange | None]] = {
     "opt_out": "stop",
     "opt_in": "start",
@@ -125,7 +127,11 @@ RULES: Final = (
         what="an opt-out in own words, such as `please stop texting me`, and `wrong number`",
         source=f"{_FCC}: any reasonable means; learning-circles#593",
         consent="stop",
-        fits=lambda text, of: text.is_whole and is_revocation(text.clauses, of.languages),
+        fits=lambda text, of: (
+            text.is_whole
+            and len(text.flat) <= _LONGEST_REVOCATION
+            and is_revocation(text.clauses, of.languages)
+        ),
     ),
 )
 _OF_TEXT: Final = frozenset({"empty", "link_only"})
