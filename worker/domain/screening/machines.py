@@ -93,7 +93,7 @@ def is_machine(text: Folded) -> bool:
     """Whether a phone or a program answers by itself, or advertises."""
     flat = text.flat
     if FOOTER.search(flat):
-        return _PERSON.isdisjoint(text.words)
+        return not flat.endswith("?") and _PERSON.isdisjoint(text.words)
     return "?" not in flat and bool(AUTO_REPLY.match(flat) or AUTO_ANYWHERE.search(flat))
 
 

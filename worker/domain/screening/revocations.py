@@ -18,7 +18,7 @@ _WORDS: Final = (
     " hi hello hey yo ok okay okey thanks thankyou thx ty sorry dear now already ever really"
     " immediately well guys sir oh madam maam hun honey darling fucking fuckin freaking effing damn"
     " bloody ffs omg lol jesus christ simply honestly folks bruh bud buddy pal jeez geez ugh smh uh"
-    " um bye comma period"
+    " um bye comma period fr ngl tbh rn thnx tks lmao"
     " bitte danke hallo sofort hiermit svp stp bonjour merci gracias hola favor por obrigado"
     " obrigada oi grazie ciao salve favore per cortesia dank alstublieft aub graag hoi prosze"
     " dziekuje tack snalla hej tak vennligst takk lutfen artik merhaba пожалуйста спасибо"
@@ -81,16 +81,17 @@ class _Language(NamedTuple):
         found = phrases(name)
         of = {
             kind: f"(?:{'|'.join(found.get(kind, ('(?!)',)))})"
-            for kind in ("frames", "after", *cls._fields)
+            for kind in ("frames", "after", "complete", "limits", *cls._fields)
         }
-        begin, end = f"(?:{of['frames']} ){{0,3}}", f"(?=$| {of['after']}(?: |$))"
+        begin = f"(?:{of['frames']} ){{0,3}}"
+        end = f"(?:(?=$| {of['after']}(?: |$))|{of['complete']}(?! {of['limits']}(?: |$)))"
         rows = [line.partition(":") for line in found.get("words", ())]
         return cls(
             words={word: first for first, _, others in rows for word in others.split()},
             anywhere=re.compile(begin + of["anywhere"] + end),
             clear=re.compile(begin + of["clear"] + end),
             alone=re.compile(f"{begin}{of['alone']}(?: {of['beside']}){{0,2}}"),
-            beside=re.compile(f"(?:{of['beside']}(?: |$)){{1,3}}"),
+            beside=re.compile(f"(?:{of['beside']}(?: |$)(?:{of['joints']} )?){{1,3}}"),
             topic=re.compile(of["topic"]),
             reported=re.compile(f"(?:^| ){of['reported']}(?: |$)"),
             request=re.compile(of["request"]),
@@ -104,21 +105,23 @@ class _Language(NamedTuple):
         for word in words:
             if word not in _POLITE:
                 left = said[:at]
-                before_joint = left.removesuffix(f"{before} ") if before in self.joints else left
-                is_beside = self._is_beside(before_joint)
-                is_reported = not is_beside and self.reported.search(left) is not None
-                if not is_reported and self.anywhere.match(said, at):
+                if self.anywhere.match(said, at) and self._may_begin(left, before, here=True):
                     return "clear"
                 joined = before in self.joints or before in _POLITE
-                if is_beside or (joined and not is_reported):
-                    if self.clear.match(said, at):
-                        return "clear"
-                    alone = alone or (is_beside and self.alone.fullmatch(said, at) is not None)
+                if self.clear.match(said, at) and self._may_begin(left, before, here=joined):
+                    return "clear"
+                if self.alone.fullmatch(said, at) and self._may_begin(left, before, here=False):
+                    alone = True
                 at += len(self.words.get(word, word)) + 1
             before = word
         if alone:
             return "alone"
         return "beside" if self._is_beside(said) or self.topic.fullmatch(said) else ""
+
+    def _may_begin(self, left: str, before: str, *, here: bool) -> bool:
+        """Whether a sentence may begin after `left`; `here`: after other words, too."""
+        said = left.removesuffix(f"{before} ") if before in self.joints else left
+        return self._is_beside(said) or (here and not self.reported.search(left))
 
     def _is_beside(self, said: str) -> bool:
         return not said or self.beside.fullmatch(said) is not None
