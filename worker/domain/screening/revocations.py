@@ -5,6 +5,7 @@ texting us| or I call`. What is said before must not tell what somebody else sai
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
@@ -18,7 +19,7 @@ _WORDS: Final = (
     " hi hello hey yo ok okay okey thanks thankyou thx ty sorry dear now already ever really"
     " immediately well guys sir oh madam maam hun honey darling fucking fuckin freaking effing damn"
     " bloody ffs omg lol jesus christ simply honestly folks bruh bud buddy pal jeez geez ugh smh uh"
-    " um bye comma period fr ngl tbh rn thnx tks lmao"
+    " um bye comma period fr ngl tbh rn thnx tks lmao tf homie fam bruv sis boo sweetie"
     " bitte danke hallo sofort hiermit svp stp bonjour merci gracias hola favor por obrigado"
     " obrigada oi grazie ciao salve favore per cortesia dank alstublieft aub graag hoi prosze"
     " dziekuje tack snalla hej tak vennligst takk lutfen artik merhaba пожалуйста спасибо"
@@ -28,6 +29,9 @@ _POLITE: Final = frozenset(fold(_WORDS).split())
 """Words that change nothing about what is asked for."""
 _STRETCHED: Final = 3
 """So often no language repeats a letter."""
+_NOISE: Final = re.compile(" the (?:hell|fuck|heck)(?= )")
+_KINDS: Final = ("clear", "firm", "alone", "beside", "doubt", "other")
+"""Of sentences; the first that fits in one of the languages counts."""
 _CONTINUED: Final = re.compile(r"\n {5}(?: (?=\||\(\?: ))?")
 
 
@@ -62,12 +66,16 @@ class _Language(NamedTuple):
     """It counts whatever else the message says."""
     clear: re.Pattern[str]
     """So does this, where a sentence begins."""
+    firm: re.Pattern[str]
+    """So does a sentence of this, unless there are questions and doubts."""
     alone: re.Pattern[str]
-    """It may mean something else next to other words."""
+    """It may mean something else next to other sentences."""
     beside: re.Pattern[str]
     """It says nothing else, next to one of `alone`, in the same sentence or another."""
     topic: re.Pattern[str]
     """Another sentence that is about messages, too."""
+    doubt: re.Pattern[str]
+    """Another sentence which may turn the meaning of one of `firm`."""
     reported: re.Pattern[str]
     """Words before a beginning that make it somebody else's."""
     request: re.Pattern[str]
@@ -90,18 +98,20 @@ class _Language(NamedTuple):
             words={word: first for first, _, others in rows for word in others.split()},
             anywhere=re.compile(begin + of["anywhere"] + end),
             clear=re.compile(begin + of["clear"] + end),
+            firm=re.compile(f"{begin}{of['firm']}(?: {of['beside']}){{0,2}}"),
             alone=re.compile(f"{begin}{of['alone']}(?: {of['beside']}){{0,2}}"),
             beside=re.compile(f"(?:{of['beside']}(?: |$)(?:{of['joints']} )?){{1,3}}"),
             topic=re.compile(of["topic"]),
+            doubt=re.compile(of["doubt"]),
             reported=re.compile(f"(?:^| ){of['reported']}(?: |$)"),
             request=re.compile(of["request"]),
             joints=frozenset(found.get("joints", ())),
         )
 
     def kind(self, words: Sequence[str]) -> str:
-        """Return the first of `clear`, `alone` and `beside` that fits; empty if none does."""
+        """Return which of the patterns fits, or `other`."""
         said = " ".join(self.words.get(word, word) for word in words if word not in _POLITE)
-        at, before, alone = 0, "", False
+        at, before, found = 0, "", ""
         for word in words:
             if word not in _POLITE:
                 left = said[:at]
@@ -110,13 +120,14 @@ class _Language(NamedTuple):
                 joined = before in self.joints or before in _POLITE
                 if self.clear.match(said, at) and self._may_begin(left, before, here=joined):
                     return "clear"
-                if self.alone.fullmatch(said, at) and self._may_begin(left, before, here=False):
-                    alone = True
+                if not found and self._may_begin(left, before, here=False):
+                    kinds = {"firm": self.firm, "alone": self.alone}
+                    found = next((k for k in kinds if kinds[k].fullmatch(said, at)), "")
                 at += len(self.words.get(word, word)) + 1
             before = word
-        if alone:
-            return "alone"
-        return "beside" if self._is_beside(said) or self.topic.fullmatch(said) else ""
+        if not found and (self._is_beside(said) or self.topic.fullmatch(said)):
+            found = "beside"
+        return found or ("doubt" if self.doubt.fullmatch(said) else "other")
 
     def _may_begin(self, left: str, before: str, *, here: bool) -> bool:
         """Whether a sentence may begin after `left`; `here`: after other words, too."""
@@ -139,16 +150,16 @@ _language: Final = cache(_Language.of)
 def is_revocation(clauses: Iterable[Clause], languages: tuple[str, ...]) -> bool:
     """Whether a person asks for no further messages, in one of these languages or in English."""
     spoken = [_language(name) for name in ("en", *languages)]
-    asked, others = 0, 0
+    seen = Counter[str]()
     for clause in clauses:
-        text = _unstretched(" ".join(clause.words)).replace("thank you", "thanks")
+        text = _NOISE.sub("", _unstretched(" ".join(clause.words)).replace("thank you", "thanks"))
         kinds = {one.kind(text.split()) for one in spoken}
         is_asking = clause.end == "?" and not any(one.request.fullmatch(text) for one in spoken)
-        if not (is_asking or clause.quoted):
-            if "clear" in kinds:
-                return True
-            if "alone" in kinds:
-                asked += 1
-                continue
-        others += "beside" not in kinds
-    return asked > 0 and others == 0
+        if is_asking or clause.quoted:
+            kinds = kinds & {"beside"} or {"doubt"}
+        seen[next(kind for kind in _KINDS if kind in kinds)] += 1
+    if seen["clear"]:
+        return True
+    if seen["firm"] and not seen["doubt"]:
+        return True
+    return seen["firm"] + seen["alone"] > 0 and not (seen["doubt"] or seen["other"])
