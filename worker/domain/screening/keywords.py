@@ -80,10 +80,10 @@ def words_of(table: str, languages: tuple[str, ...]) -> frozenset[str]:
 def _typos(words: Iterable[str]) -> Iterator[str]:
     for word in words:
         if word.isascii() and (len(word) >= _SHORTEST or word in _WITH_TYPOS):
-            yield from (one for one in _typos_of(word) if one not in _REAL_WORDS)
+            yield from (one for one in typos_of(word) if one not in _REAL_WORDS)
 
 
-def _typos_of(word: str) -> Iterator[str]:
+def typos_of(word: str) -> Iterator[str]:
     """Yield the word with one letter left out, doubled, swapped, or that of a neighbouring key."""
     for at, letter in enumerate(word):
         before, after = word[:at], word[at + 1 :]

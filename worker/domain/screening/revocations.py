@@ -12,6 +12,7 @@ from importlib.resources import files
 from itertools import groupby
 from typing import Final, NamedTuple, Self
 
+from worker.domain.screening.keywords import typos_of
 from worker.domain.text.folding import Clause, fold
 
 _WORDS: Final = (
@@ -24,11 +25,14 @@ _WORDS: Final = (
     " obrigada oi grazie ciao salve favore per cortesia dank alstublieft aub graag hoi prosze"
     " dziekuje tack snalla hej tak vennligst takk lutfen artik merhaba пожалуйста спасибо"
     " здравствуйте po na nga xin senor senora ya oiga oigan oye alsjeblieft endlich herr"
+    " desole desolee"
 )
 _POLITE: Final = frozenset(fold(_WORDS).split())
 """Words that change nothing about what is asked for."""
 _STRETCHED: Final = 3
 """So often no language repeats a letter."""
+_REAL_WORDS: Final = frozenset({"testing", "ending", "removed", "receiver", "deleted", "contract"})
+"""Words that look like a typo of another."""
 _NOISE: Final = re.compile(" the (?:hell|fuck|heck)(?= )")
 _KINDS: Final = ("clear", "firm", "alone", "beside", "doubt", "other")
 """Of sentences; the first that fits in one of the languages counts."""
@@ -94,8 +98,15 @@ class _Language(NamedTuple):
         begin = f"(?:{of['frames']} ){{0,3}}"
         end = f"(?:(?=$| {of['after']}(?: |$))|{of['complete']}(?! {of['limits']}(?: |$)))"
         rows = [line.partition(":") for line in found.get("words", ())]
+        meant = {word: first for first, _, others in rows for word in others.split()}
+        typos = {
+            typo: meant.get(word, word)
+            for word in found.get("typos", ())
+            for typo in typos_of(word)
+            if typo not in _REAL_WORDS
+        }
         return cls(
-            words={word: first for first, _, others in rows for word in others.split()},
+            words=typos | meant,
             anywhere=re.compile(begin + of["anywhere"] + end),
             clear=re.compile(begin + of["clear"] + end),
             firm=re.compile(f"{begin}{of['firm']}(?: {of['beside']}){{0,2}}"),
@@ -114,13 +125,12 @@ class _Language(NamedTuple):
         at, before, found = 0, "", ""
         for word in words:
             if word not in _POLITE:
-                left = said[:at]
-                if self.anywhere.match(said, at) and self._may_begin(left, before, here=True):
+                if self.anywhere.match(said, at) and self._may_begin(said, at, before, here=True):
                     return "clear"
                 joined = before in self.joints or before in _POLITE
-                if self.clear.match(said, at) and self._may_begin(left, before, here=joined):
+                if self.clear.match(said, at) and self._may_begin(said, at, before, here=joined):
                     return "clear"
-                if not found and self._may_begin(left, before, here=False):
+                if not found and self._may_begin(said, at, before, here=False):
                     kinds = {"firm": self.firm, "alone": self.alone}
                     found = next((k for k in kinds if kinds[k].fullmatch(said, at)), "")
                 at += len(self.words.get(word, word)) + 1
@@ -129,10 +139,11 @@ class _Language(NamedTuple):
             found = "beside"
         return found or ("doubt" if self.doubt.fullmatch(said) else "other")
 
-    def _may_begin(self, left: str, before: str, *, here: bool) -> bool:
-        """Whether a sentence may begin after `left`; `here`: after other words, too."""
-        said = left.removesuffix(f"{before} ") if before in self.joints else left
-        return self._is_beside(said) or (here and not self.reported.search(left))
+    def _may_begin(self, said: str, at: int, before: str, *, here: bool) -> bool:
+        """Whether a sentence may begin at `at`; `here`: after other words, too."""
+        left = said[:at].removesuffix(f"{before} ") if before in self.joints else said[:at]
+        with_word = said[: at + said[at:].find(" ")] if " " in said[at:] else said
+        return self._is_beside(left) or (here and not self.reported.search(with_word))
 
     def _is_beside(self, said: str) -> bool:
         return not said or self.beside.fullmatch(said) is not None
