@@ -175,6 +175,12 @@ def test_nothing_is_recognised_behind_what_is_looked_at() -> None:
     assert screened("stop " + "\u200b" * MAX_FOLDED + "by at 5?") is None
 
 
+def test_an_opt_out_in_own_words_is_brief() -> None:
+    story = "I wrote to you about the two chairs that came without legs. " * 2
+    assert screened(f"{story}Please stop texting me.").outcome == "opt_out"
+    assert screened(f"{story * 2}Please stop texting me.") is None
+
+
 def test_each_source_of_an_opt_out_says_who_may_lift_it() -> None:
     assert set(LIFTED_BY) == set(ConsentSource)
     by_person = {one for one, may in LIFTED_BY.items() if ConsentSource.NATURAL in may}
@@ -191,6 +197,7 @@ def test_no_phrase_repeats_without_a_bound(language: str) -> None:
 
 def test_no_text_makes_the_phrases_go_back_again_and_again() -> None:
     """What many patterns begin with, again and again: most ways to match, and no match."""
+    screened("the patterns are compiled by the first text with words")
     for first, second in product(OFTEN.split(), repeat=2):
         text = f"{first} {second} " * (199 // len(f"{first} {second} "))
         before = thread_time()

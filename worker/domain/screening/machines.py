@@ -32,7 +32,7 @@ FOOTER: Final = re.compile(
     "\\b(?:reply|text|txt|send|msg)(?:ing)? (?:with )?stop"
     "(?=\\W*$|[.,!;)]|\\W(?:to|2|for|at|in|on)\\b)"
     f"|\\bstop ?(?:to|2) ?(?:{_TO_END}|\\d{{4}})|\\b{_TO_END}\\W{{1,3}}(?:reply|text|txt|send)\\b"
-    "(?! (?:messages|notif|alert|updates|me\\b|us\\b|texts))"
+    "(?! (?:sms|messages|notif|alert|updates|me\\b|us\\b|texts))"
     "|\\bms(?:g|gs|sg) ?(?:&|and|n|\\+) ?data rates\\b|\\bmessage and data rates\\b"
     "|\\bstop (?:au|sms)(?: au)? \\d{5}\\b|\\bstop at any time\\b"
 )

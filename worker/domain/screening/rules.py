@@ -124,7 +124,7 @@ RULES: Final = (
     Rule(
         name="revocation",
         outcome="opt_out",
-        what="an opt-out in own words, such as `please stop texting me`, and `wrong number`",
+        what="an opt-out in own words, as `please stop texting me` or `wrong number`, if brief",
         source=f"{_FCC}: any reasonable means; learning-circles#593",
         consent="stop",
         fits=lambda text, of: (
