@@ -5,18 +5,16 @@ have it, so the delivery is `unknown`: nobody gets a mail twice, and no mail is 
 """
 
 import signal
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
-from tests.faults.turns.test_crash_matrix import LEASE_S, Stage, audited_world, points
-from tests.support.crashing import Stop, child, file_channels
-from tests.support.smtp_server import Mailbox, smtp_server
+from tests.faults.turns.test_crash_matrix import LEASE_S, Stage, points
+from tests.support.crashing import Stop, child
+from tests.support.smtp_server import Mailbox
 from tests.support.world import HandDrivenWorker, World
 from worker.channels.email.delivery.smtp import ANSWER_S
-from worker.sandbox.postgres import EmbeddedPostgres
 
 OURS = "help@acme.example"
 AGENTS = f"""
@@ -68,23 +66,6 @@ class Writer(Stage):
     def mails(self) -> list[Any]:
         """What reached the mailbox."""
         return [one for one in self.box.mails if one.rcpt_tos == [self.address]]
-
-
-@pytest.fixture(scope="module")
-def box() -> Mailbox:
-    return Mailbox()
-
-
-@pytest.fixture(scope="module")
-def world(shared_postgres: EmbeddedPostgres, box: Mailbox) -> Iterator[World]:
-    with smtp_server(box) as port, audited_world(shared_postgres) as made:
-        made.smtp_url = f"smtp://127.0.0.1:{port}?plain=true"
-        yield made
-
-
-@pytest.fixture(scope="module")
-def healer(world: World) -> HandDrivenWorker:
-    return world.worker(AGENTS, channels=file_channels(world.folder / "sink.jsonl"))
 
 
 @pytest.fixture

@@ -6,24 +6,18 @@ each piece of the reply, in order, and the person's message was answered once.
 """
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 from typing import Any
 
 import pytest
 
-from tests.faults.turns.test_crash_matrix import (
-    LEASE_S,
-    Stage,
-    audited_world,
-    points,
-)
-from tests.support.crashing import Moment, Step, Stop, child, file_channels
+from tests.faults.turns.test_crash_matrix import LEASE_S, Stage, points
+from tests.support.crashing import Moment, Step, Stop, child
 from tests.support.telnyx_events import event, inbound, outbound
 from tests.support.world import HandDrivenWorker, World
 from worker.domain.sms.receipts import FAILED
-from worker.sandbox.postgres import EmbeddedPostgres
 from worker.sandbox.simulator.behaviour.model import Script
 from worker.sandbox.simulator.record.sms import Sms
 
@@ -152,17 +146,6 @@ SCENARIOS = {
         pieces=2,
     ),
 }
-
-
-@pytest.fixture(scope="module")
-def world(shared_postgres: EmbeddedPostgres) -> Iterator[World]:
-    with audited_world(shared_postgres) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def healer(world: World) -> HandDrivenWorker:
-    return world.worker(AGENTS, channels=file_channels(world.folder / "sink.jsonl"))
 
 
 @pytest.fixture
