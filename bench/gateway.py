@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from bench import machine
 from bench.children import ROOT
@@ -80,7 +81,8 @@ def _server(
     )
     try:
         eventually(lambda: _takes(port), timeout_s=_START_S)
-        os.sched_setaffinity(process.pid, {0})
+        for thread in Path(f"/proc/{process.pid}/task").iterdir():
+            os.sched_setaffinity(int(thread.name), {0})
         yield port, process
     except (RuntimeError, OSError) as error:
         raise RuntimeError(f"{command}: {error}\n{log.read_text()[-3000:]}") from None

@@ -37,6 +37,14 @@ class Order:
     """The users have telephone numbers, and write to `OUR_NUMBER`."""
 
 
+def phone(user: int) -> str:
+    """Return a user's number, in a block with nine others.
+
+    Thousands of one block would be one sender, whose turns beyond twenty are surplus and wait.
+    """
+    return f"{PHONES}{user:04}000"
+
+
 def envelope(number: int, order: Order, dice: random.Random) -> dict[str, object]:
     """Return message `number`: ten to forty words, and the number as its id."""
     words = dice.choices(WORDS, k=dice.randint(10, 40))
@@ -46,7 +54,7 @@ def envelope(number: int, order: Order, dice: random.Random) -> dict[str, object
         "version": 1,
         "channel": "web",
         **to,
-        "user": f"{PHONES}{user:07}" if order.phones else f"u{user}",
+        "user": phone(user) if order.phones else f"u{user}",
         "message_id": f"m-{number}",
         "text": f"#{number} {' '.join(words)}",
     }

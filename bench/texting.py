@@ -18,7 +18,7 @@ TEXTED = replace(
     users=OURS.users.replace(
         "INSERT INTO channel_users (channel, address)\n            SELECT 'web', 'u' || n",
         "INSERT INTO channel_users (channel, recipient, address)\n"
-        f"            SELECT 'web', '{OUR_NUMBER}', '{PHONES}' || lpad(n::text, 7, '0')",
+        f"            SELECT 'web', '{OUR_NUMBER}', '{PHONES}' || lpad(n::text, 4, '0') || '000'",
     ),
 )
 KEPT = AGENTS + 'kind = "telephone"\n'

@@ -10,7 +10,7 @@ from typing import Any
 from tests.chaos.mix import QUIET_S
 from tests.chaos.parts import Looker
 from tests.chaos.verdict import GivenUp
-from worker.domain.turns.reconcile import same_text
+from worker.domain.text.normal_forms import same_text
 from worker.sandbox.simulator import Entry
 from worker.sandbox.simulator.record.events import FaultChosen, MessageStored, RequestReceived
 

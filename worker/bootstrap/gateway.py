@@ -31,7 +31,7 @@ from worker.queue.broker_client import BrokerClient
 from worker.queue.waiting import waiting_entries
 from worker.store.database import Database
 from worker.store.reports.by_id import MessageById
-from worker.store.reports.status import StatusStore
+from worker.store.revisions import RevisionStore
 
 _POOL_SIZE: Final = 4 + MAILS_AT_ONCE
 """One writes, the others read outcomes, answer probes and take mails."""
@@ -84,7 +84,7 @@ def build_gateway(settings: Settings) -> Gateway:
         take_mail = build_take_mail(database, agents.current, settings.namespace)
         mails = Mails(callers=callers, rate=rate, take=take_mail)
     checks = {
-        "postgres": StatusStore(database).revision,
+        "postgres": RevisionStore(database).revision,
         "broker": lambda: waiting_entries(settings.broker_url, [INBOUND]),
     }
     webhooks = TelnyxWebhooks(keys=keys, take=take, storage=storage)
@@ -97,12 +97,13 @@ def build_gateway(settings: Settings) -> Gateway:
 
 
 def _telnyx_keys(settings: Settings) -> TelnyxKeys:
+    def fetch() -> str:
+        with build_telnyx(settings) as telnyx:
+            return telnyx.public_key()
+
     keys = (settings.telnyx_public_key or "").split()
     try:
-        if not keys:
-            with build_telnyx(settings) as telnyx:
-                keys = [telnyx.public_key()]
-        return TelnyxKeys(keys)
+        return TelnyxKeys(keys) if keys else TelnyxKeys([fetch()], fetch)
     except WorkerError as error:
         fault = f"it is not set, and Telnyx does not answer ({error})"
     except ValueError as error:

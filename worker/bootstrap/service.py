@@ -5,6 +5,7 @@ import socket
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 from worker.bootstrap.events import build_take_event
 from worker.bootstrap.shared import SharedParts
@@ -14,6 +15,7 @@ from worker.channels.email.delivery.smtp import SmtpChannel
 from worker.config.settings import Settings
 from worker.domain.routing import Routing
 from worker.domain.ways_out import MailDelivery, TelnyxDelivery
+from worker.handlers.background.schema import check_schema
 from worker.handlers.background.sweeper import LocalRunner, Sweeper
 from worker.handlers.background.threads import Background
 from worker.handlers.background.watchdog import StallWatchdog
@@ -41,6 +43,7 @@ from worker.store.intake.inbox import InboxListener, InboxStore
 from worker.store.intake.messages import MessageStore
 from worker.store.limits.rates import RateStore
 from worker.store.privacy.retention import RetentionStore
+from worker.store.revisions import RevisionStore
 from worker.store.turns.claims import ClaimStore
 from worker.store.turns.conversations import ConversationStore
 from worker.store.turns.fast_path import StartStore
@@ -192,6 +195,7 @@ def _background(shared: SharedParts, broker: BrokerClient, sweep: Sweeper) -> Ba
     )
     return Background(
         workers=workers,
+        check_schema=partial(check_schema, RevisionStore(shared.own_database)),
         pin_to_core=shared.pin_to_core,
         drain_inbox=drain,
         listener=InboxListener(shared.listen_url),

@@ -14,7 +14,8 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 
 from message_worker_client.postgres import Address
 from worker.cli.errors import CommandError
-from worker.cli.revision import migrations_folder, revision_of, revisions, wrong_with
+from worker.cli.revision import revision_of, revisions, wrong_with
+from worker.store.revisions import migrations_folder
 
 _PAUSE_S: Final = 0.1
 _WAIT_S: Final = 120.0

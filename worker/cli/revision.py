@@ -1,14 +1,14 @@
-"""Whether a database is at the newest migration. Does not import Alembic, which takes time."""
+"""Whether a database is at the newest migration."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from worker.bootstrap.reports import open_database
 from worker.cli.errors import CommandError, MisuseError
 from worker.config.settings import Settings
 from worker.domain.errors import DatabaseAwayError
-from worker.store.reports.status import StatusStore
+from worker.store import revisions as store_revisions
+from worker.store.revisions import RevisionStore
 
 
 @contextmanager
@@ -43,7 +43,7 @@ def wrong_with(current: str | None, fix: str = "run `worker migrate`") -> str | 
 def revision_of(database_url: str) -> str | None:
     """Return the database's migration. Raises `RetryableError` if Postgres is away."""
     with open_database(database_url) as database:
-        return StatusStore(database).revision()
+        return RevisionStore(database).revision()
 
 
 def head_revision() -> str:
@@ -53,14 +53,7 @@ def head_revision() -> str:
 
 def revisions() -> list[str]:
     """Return all migrations in order. Raises `CommandError` if there are none."""
-    files = (migrations_folder() / "versions").glob("[0-9]*_*.py")
-    found = sorted(file.name.partition("_")[0] for file in files)
+    found = store_revisions.revisions()
     if not found:
         raise CommandError("there are no migrations in migrations/versions")
     return found
-
-
-def migrations_folder() -> Path:
-    """Return the folder of the migrations: the checkout's, or that of the wheel."""
-    root = Path(__file__).parents[2]
-    return root / "migrations" if (root / "alembic.ini").exists() else root / "worker/migrations"

@@ -97,7 +97,7 @@ class DeliverySection(BaseModel):
     """`[channels.NAME.delivery]`: a Celery task, a webhook, or a third party's channel."""
 
     # Not a `Section`: a third party's channel has options of its own, which we cannot know.
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True, defer_build=True)
 
     task: Annotated[str, Field(min_length=1)] | None = None
     queue: Annotated[str, Field(min_length=1)] | None = None

@@ -16,7 +16,8 @@ from pydantic import (
 class Section(BaseModel):
     """Root of the sections. Unknown keys are refused: most are typos."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # Built when it is checked: a section inside another one never is, alone.
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class ToolSection(Section):

@@ -14,6 +14,11 @@ The tree:
     └── StaleLeaseError         another worker continues: write nothing, stop
 """
 
+from typing import Final
+
+SCHEMA_BEHIND: Final = "schema_behind"
+"""The `code` if the database lacks migrations."""
+
 
 class WorkerError(Exception):
     """Root of all errors that we raise. `str()` never holds a text, an address or a key."""

@@ -23,7 +23,7 @@ from celery import bootsteps, signals
 from celery.worker import state
 
 from message_worker_client.envelope.wire import INBOUND, RECEIVE
-from worker.domain.errors import PermanentError, RetryableError, SettingsError
+from worker.domain.errors import SCHEMA_BEHIND, PermanentError, RetryableError, SettingsError
 from worker.domain.fairness import Share
 from worker.domain.ids import ChannelUserId
 from worker.domain.results import NOTHING, WAITING
@@ -41,8 +41,8 @@ then release the interpreter by waiting.
 _PREFORK = {"prefork", "-Pprefork", "--pool=prefork"}
 POSTGRES_PAUSE_S = 1.0
 """Pause between two attempts to start while Postgres is away."""
-_OTHER_TABLES = {"42P01", "42703"}
-"""SQLSTATE of a table and of a column that migrations have not made."""
+_OTHER_TABLES = {SCHEMA_BEHIND, "42P01", "42703"}
+"""Migrations are missing; SQLSTATE of a table and of a column that they have not made."""
 
 
 class RunService(bootsteps.StartStopStep):

@@ -19,6 +19,7 @@ from worker.bootstrap.gateway import build_gateway
 from worker.domain.errors import SettingsError
 from worker.net.signing import Signer
 from worker.queue.gate.entry import Entry
+from worker.telnyx.client import TelnyxClient
 
 TELNYX = "/telnyx/messaging"
 TOKEN = {"authorization": "Bearer token-1"}
@@ -93,6 +94,17 @@ def test_a_webhook_is_answered_with_exactly_200_once_it_is_stored(gateway: Gatew
         answer = gateway.post(f"{TELNYX}/{uuid4()}", body, headers=signed(body, key=key))
         assert (answer.status, answer.body) == (200, b"")
     assert gateway.stored() == ["Are you open on Sunday?"] * 2
+
+
+def test_a_key_that_was_fetched_follows_telnyx(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = [base64.b64encode(OTHER_KEY.verify_key.encode()).decode()]
+    monkeypatch.setattr(TelnyxClient, "public_key", lambda _: told[-1])
+    with running(world, telnyx_public_key=None) as gateway:
+        told.append(PUBLIC_KEY)
+        assert gateway.telnyx(received()).status == 200
+        assert len(gateway.stored()) == 1
 
 
 def test_many_webhooks_at_once_are_all_stored(gateway: Gateway) -> None:

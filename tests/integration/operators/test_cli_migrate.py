@@ -5,12 +5,13 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 
 import psycopg
 import pytest
 from psycopg import sql as sql_text
+from structlog.testing import capture_logs
 
 from message_worker_client import Producer
 from message_worker_client.postgres import Address
@@ -23,9 +24,11 @@ from tests.support.tcp_proxy import postgres_socket
 from tests.support.transaction_pooler import transaction_pooler
 from worker.cli import migrations
 from worker.cli.revision import head_revision
-from worker.domain.errors import DatabaseAwayError
+from worker.domain.errors import DatabaseAwayError, PermanentError
+from worker.handlers.background.schema import check_schema
 from worker.sandbox.postgres import EmbeddedPostgres
 from worker.store.database import Database
+from worker.store.revisions import RevisionStore, revisions
 from worker.store.sql import sql
 
 HEAD = head_revision()
@@ -65,20 +68,27 @@ def test_the_missing_sql_is_printed_and_nothing_is_changed(empty_database: str) 
     assert tables(empty_database) == 0
 
 
+def at(revision: str, url: str) -> None:
+    with psycopg.connect(url) as connection:
+        connection.execute("CREATE TABLE alembic_version (version_num text)")
+        connection.execute("INSERT INTO alembic_version VALUES (%s)", [revision])
+
+
 @pytest.mark.parametrize("options", [(), ("--check",), ("--sql",)])
 def test_a_database_ahead_of_this_version_is_one_line(
     options: tuple[str, ...], empty_database: str
 ) -> None:
-    with psycopg.connect(empty_database) as connection:
-        connection.execute("CREATE TABLE alembic_version AS SELECT '9999' AS version_num")
+    at("9999", empty_database)
     said = invoke("migrate", *options, env={"DATABASE_URL": empty_database})
     assert (said.returncode, said.stderr.count("\n")) == (1, 1)
     assert " is at 9999, ahead of this version" in said.stderr
 
 
-def test_a_worker_on_a_database_without_tables_ends_with_the_command_that_helps(
+def test_a_worker_on_a_database_one_migration_behind_ends_with_the_command_that_helps(
     empty_database: str,
 ) -> None:
+    *_, before, newest = revisions()
+    at(before, empty_database)
     done = subprocess.run(
         [sys.executable, "-m", "celery", "-A", "worker", "worker"],
         env=bare_env(**GIVEN, **OTHERS) | {"DATABASE_URL": empty_database},
@@ -88,7 +98,23 @@ def test_a_worker_on_a_database_without_tables_ends_with_the_command_that_helps(
     )
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
-    assert done.stderr.endswith(" UndefinedTable 42P01: run `worker migrate`\n")
+    line = f" is at {before}, this version needs {newest}: run `worker migrate`\n"
+    assert done.stderr.endswith(line)
+
+
+def test_a_worker_starts_on_newer_tables_and_says_so(empty_database: str) -> None:
+    at("9999", empty_database)
+    with closing(Database(empty_database)) as database, capture_logs() as logs:
+        check_schema(RevisionStore(database))
+    assert [(one["event"], one["at"]) for one in logs] == [("worker.schema_ahead", "9999")]
+
+
+def test_a_worker_does_not_start_on_a_database_without_tables(empty_database: str) -> None:
+    with (
+        closing(Database(empty_database)) as database,
+        pytest.raises(PermanentError, match="is at nothing yet"),
+    ):
+        check_schema(RevisionStore(database))
 
 
 @pytest.mark.parametrize("name", ["DATABASE_URL", "LISTEN_DATABASE_URL"])

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.cli import invoke, worker
-from worker.cli.local.service import as_typed
+from worker.cli.local.service import as_typed, embedded
+from worker.sandbox.folder import running_sandbox
 
 COMMANDS = ("demo", "up", "chat", "send", "migrate", "status")
 
@@ -138,3 +139,19 @@ def test_printed_commands_work_in_a_shell_without_the_environment(
     assert as_typed() == "worker"
     monkeypatch.setattr(sys, "argv", ["/x/worker/__main__.py"])
     assert as_typed() == f"{sys.executable} -m worker"
+
+
+def test_a_second_terminal_finds_the_agents_file_of_up(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, sandbox_dir: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.toml").touch()
+    for name, value in {
+        "AGENTS_FILE": "mine.toml",
+        "SANDBOX_DIR": str(sandbox_dir),
+        "BROKER_URL": "",  # it is set, and undone with the others
+        "NAMESPACE": "6f1d4a52-6f0f-4f0e-8a43-2f9f5f1f9b11",
+    }.items():
+        monkeypatch.setenv(name, value)
+    with embedded({"redis"}):
+        assert running_sandbox(sandbox_dir)["AGENTS_FILE"] == str(tmp_path / "mine.toml")

@@ -266,7 +266,7 @@ PLANTS: list[tuple[Any, Any, str, Level, str, str]] = [
     (database_clock_skewed, P, "database clock", FAULT, "45 s ahead of ours", "NTP"),
     (one_migration_back, P, "migrations", FAULT, "the newest is", "worker migrate"),
     (never_migrated, P, "migrations", FAULT, "never migrated", "worker migrate"),
-    (ahead_of_the_code, P, "migrations", FAULT, "at 9999, ahead of this code", "newer"),
+    (ahead_of_the_code, P, "migrations", WARNING, "at 9999, ahead of this code", "upgrade"),
     (may_only_read, P, "permissions", FAULT, "no right to DELETE, INSERT, UPDATE", "GRANT"),
     (behind_pooler, P, "notifications", WARNING, "pooler in transaction mode", "once a second"),
     (

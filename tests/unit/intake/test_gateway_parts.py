@@ -1,6 +1,7 @@
 """The gateway's parts alone: groups of commits, Telnyx's patience, bodies, health."""
 
 import asyncio
+import base64
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -8,11 +9,14 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from nacl.signing import SigningKey
 from starlette.requests import Request
 
-from worker.domain.errors import BrokerAwayError, DatabaseAwayError, PermanentError
+from tests.support.telnyx_events import KEY, PUBLIC_KEY, signed
+from worker.domain.errors import BrokerAwayError, DatabaseAwayError, PermanentError, RetryableError
 from worker.gateway import body, health, storage
 from worker.gateway.body import RefusedError
+from worker.gateway.signature import FORGED, TelnyxKeys
 from worker.gateway.storage import Storage, Task
 from worker.handlers.intake.take_event import InboxEntry, Work
 
@@ -153,3 +157,68 @@ def test_a_server_that_hangs_counts_as_away_and_takes_one_thread(
 
     assert asyncio.run(probe_thrice()) == [b'{"ready":true,"away":["postgres"]}'] * 3
     assert len(begun) == 1
+
+
+# --- the key of Telnyx's signatures -------------------------------------------------------------
+
+NEXT = SigningKey(b"n" * 32)
+FORGER = SigningKey(b"f" * 32)
+
+
+class Telnyx:
+    """What has the key, and counts how often it is asked."""
+
+    def __init__(self) -> None:
+        self.key, self.asked, self.is_away = KEY, 0, False
+
+    def fetch(self) -> str:
+        self.asked += 1
+        if self.is_away:
+            raise RetryableError("away")
+        return base64.b64encode(self.key.verify_key.encode()).decode()
+
+
+def fault_of(keys: TelnyxKeys, key: SigningKey) -> str | None:
+    return keys.fault(signed(b"{}", key=key), b"{}")
+
+
+def test_a_fetched_key_is_fetched_again_if_a_signature_does_not_fit() -> None:
+    telnyx = Telnyx()
+    keys = TelnyxKeys([telnyx.fetch()], telnyx.fetch)
+    telnyx.key = NEXT
+    assert fault_of(keys, NEXT) == FORGED
+
+    async def all_of_them() -> list[bool]:
+        return await asyncio.gather(*(keys.replaced() for _ in range(20)))
+
+    assert asyncio.run(all_of_them()) == [True] * 20
+    assert (fault_of(keys, NEXT), fault_of(keys, KEY)) == (None, FORGED)
+    assert telnyx.asked == 2
+
+
+@pytest.mark.parametrize("away", [False, True])
+def test_forged_signatures_fetch_no_key_for_a_minute(
+    away: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    telnyx = Telnyx()
+    keys = TelnyxKeys([telnyx.fetch()], telnyx.fetch)
+    telnyx.is_away = away
+
+    async def attacked() -> None:
+        for _ in range(5):
+            assert fault_of(keys, FORGER) == FORGED
+            assert not await keys.replaced()
+        assert telnyx.asked == 2
+        telnyx.key, telnyx.is_away = NEXT, False
+        now = time.monotonic()
+        monkeypatch.setattr(time, "monotonic", lambda: now + 61)
+        assert await keys.replaced()
+
+    asyncio.run(attacked())
+    assert (telnyx.asked, fault_of(keys, NEXT)) == (3, None)
+
+
+def test_a_key_of_the_settings_is_never_replaced() -> None:
+    keys = TelnyxKeys([PUBLIC_KEY])
+    assert not asyncio.run(keys.replaced())
+    assert (fault_of(keys, KEY), fault_of(keys, NEXT)) == (None, FORGED)

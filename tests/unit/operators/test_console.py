@@ -184,7 +184,7 @@ def test_commands_print_in_no_other_way() -> None:
     assert found == [
         "app.py: typer.echo(version('message-worker'))",
         "commands.py: sys.stdout.writelines(map(visible_json, pieces))",
-        "commands.py: typer.echo(json.dumps(envelope.schema(), indent=2))",
+        "commands.py: typer.echo(json.dumps(of_envelope(), indent=2))",
     ]
 
 

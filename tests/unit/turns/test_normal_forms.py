@@ -6,8 +6,7 @@ from time import thread_time
 
 import pytest
 
-from worker.domain.text.normal_forms import BECOME_MARKS, MAX_MARKS, normalized
-from worker.domain.turns.reconcile import same_text
+from worker.domain.text.normal_forms import BECOME_MARKS, MAX_MARKS, normalized, same_text
 
 PAIRS = ("\u0301\u0316", "\u0f73", "\uff9e\u0301", "\u0f75\u0f81")
 """Each makes marks of different classes, which have to be sorted."""

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from worker.domain.ids import TurnId
 from worker.domain.states import ReplySource
+from worker.domain.text.normal_forms import same_text
 from worker.domain.timing import Timing
 from worker.domain.turns.calls import ToolCall
 from worker.domain.turns.plan import Diverge, Later, Reply, UseTools
@@ -19,7 +20,6 @@ from worker.domain.turns.reconcile import (
     TurnText,
     Unanswered,
     reconcile,
-    same_text,
 )
 from worker.domain.turns.records import ThreadMessage
 

@@ -11,7 +11,7 @@ from message_worker_client.redis_client import redis_client
 from worker.cli.doctor.examine import Setup
 from worker.domain.errors import BrokerAwayError
 from worker.domain.reports.finding import Finding, fault, ok, unchecked, warning
-from worker.domain.reports.stuck import misplaced_line
+from worker.domain.reports.misplaced import misplaced_line
 from worker.queue.broker import is_amqp
 from worker.queue.misplaced import misplaced_entries
 from worker.queue.redis_rights import missing_rights

@@ -15,7 +15,7 @@ from worker.cli.revision import head_revision, wrong_with
 from worker.cli.text import print_json
 from worker.config.settings import Settings
 from worker.domain.errors import BrokerAwayError, WorkerError
-from worker.domain.reports.stuck import misplaced_line
+from worker.domain.reports.misplaced import misplaced_line
 from worker.domain.reports.times import span
 from worker.queue.broker import QUEUES, broker_name
 from worker.queue.misplaced import misplaced_entries

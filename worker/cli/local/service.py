@@ -125,6 +125,9 @@ def embedded(servers: Collection[str]) -> Iterator[str | None]:
     wanted = {one: one in servers for one in SERVERS}
     beside = in_sandbox(sandbox_dir(), free_port(0)) if "simulator" in servers else {}
     agents_file = beside.get("AGENTS_FILE") or settings_for().agents_file
+    if agents_file:
+        # A second terminal must try the same agents, whatever its folder.
+        beside["AGENTS_FILE"] = str(Path(agents_file).absolute())
     with ExitStack() as stack:
         beside |= stack.enter_context(mails_to_files(agents_file and Path(agents_file)))
         sandbox = Sandbox(

@@ -188,6 +188,6 @@ def schema(
 
     worker schema envelope > envelope.schema.json
     """
-    from message_worker_client import envelope
+    from message_worker_client.envelope import schema as of_envelope
 
-    typer.echo(json.dumps(envelope.schema(), indent=2))
+    typer.echo(json.dumps(of_envelope(), indent=2))

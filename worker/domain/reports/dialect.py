@@ -10,8 +10,8 @@ Each finding compares the log of a conversation made for the check with the assu
 from collections.abc import Mapping, Sequence
 
 from worker.domain.reports.finding import Finding, fault, ok, unchecked, warning
+from worker.domain.text.normal_forms import same_text
 from worker.domain.turns.calls import Done, ToolCall
-from worker.domain.turns.reconcile import same_text
 from worker.domain.turns.records import ThreadMessage
 
 NEVER_AGAIN = "a turn whose outcome is unknown is never sent again: it ends with the fallback"

@@ -13,6 +13,7 @@ from typing import Final
 
 from worker.domain.ids import ChannelUserId, MessageRowId
 from worker.domain.reports.message_history import ClosedGate
+from worker.domain.reports.misplaced import misplaced_line
 from worker.domain.routing import Routing
 from worker.domain.turns.next_step import gate_names
 
@@ -125,12 +126,6 @@ def not_read(seen: StuckSnapshot) -> dict[StuckKind, int]:
 def stuck(seen: StuckSnapshot, routing: Routing) -> tuple[Stuck, ...]:
     """Return what is stuck: causes first, then the users they affect."""
     return (*_causes(seen, routing), *_people(seen))
-
-
-def misplaced_line(queue: str, count: int) -> str:
-    """Describe messages that no worker will take."""
-    many = "1 message waits" if count == 1 else f"{count} messages wait"
-    return f"{many} on queue {queue}, which no worker takes"
 
 
 def _causes(seen: StuckSnapshot, routing: Routing) -> Iterator[Stuck]:

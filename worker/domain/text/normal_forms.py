@@ -27,5 +27,19 @@ def normalized(form: Literal["NFC", "NFKC"], text: str) -> str:
     return unicodedata.normalize(form, text)
 
 
+def same_text(one: str, other: str) -> bool:
+    """Compare as Telnyx may have stored it: after NFKC and casefold, without space and controls."""
+    return one == other or folded(one) == folded(other)
+
+
+def folded(text: str) -> str:
+    """Return the form that `same_text` compares."""
+    # Telnyx may normalise letter forms and space; such a message must not count as foreign.
+    folded = normalized("NFKC", text).casefold()
+    return "".join(
+        char for char in folded if not char.isspace() and unicodedata.category(char)[0] != "C"
+    )
+
+
 def _is_mark(character: str) -> bool:
     return unicodedata.combining(character) > 0 or character in BECOME_MARKS

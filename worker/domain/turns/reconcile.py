@@ -11,14 +11,13 @@ Verdicts:
 The turn is recognised by its ordinal, never by searching for its text: people write "ok" twice.
 """
 
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from worker.domain.ids import TurnId
 from worker.domain.states import ReplySource
-from worker.domain.text.normal_forms import normalized
+from worker.domain.text.normal_forms import folded, same_text
 from worker.domain.turns.calls import ToolCall
 from worker.domain.turns.plan import Diverge, Later, Reply, UseTools
 from worker.domain.turns.records import ThreadMessage
@@ -43,7 +42,7 @@ class TurnText:
         """Whether a message of the log may be this item."""
         if same_text(self.text, stored):
             return True
-        return self.with_images and _folded(stored).startswith(_folded(self.text))
+        return self.with_images and folded(stored).startswith(folded(self.text))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,19 +99,6 @@ class Reconciliation:
 
     verdict: Verdict
     landed: tuple[TurnId, ...] = ()
-
-
-def same_text(one: str, other: str) -> bool:
-    """Compare as Telnyx may have stored it: after NFKC and casefold, without space and controls."""
-    return one == other or _folded(one) == _folded(other)
-
-
-def _folded(text: str) -> str:
-    # Telnyx may normalise letter forms and space; such a message must not count as foreign.
-    folded = normalized("NFKC", text).casefold()
-    return "".join(
-        char for char in folded if not char.isspace() and unicodedata.category(char)[0] != "C"
-    )
 
 
 def reconcile(log: Sequence[ThreadMessage], expected: Expectation) -> Reconciliation:

@@ -30,6 +30,8 @@ class Background:
     """Starts and stops the threads that a worker has besides Celery's."""
 
     workers: WorkerStore
+    check_schema: Callable[[], None]
+    """Raises `PermanentError` if the tables are older than the code."""
     pin_to_core: bool
     drain_inbox: Callable[[], bool]
     """Returns whether there may be more."""
@@ -42,7 +44,11 @@ class Background:
     _threads: list[threading.Thread] = field(default_factory=list)
 
     def start(self) -> None:
-        """Commit the first heartbeat, then start the threads. Raises `RetryableError`."""
+        """Commit the first heartbeat, then start the threads.
+
+        Raises `RetryableError`, and `PermanentError` if Postgres refuses or migrations are missing.
+        """
+        self.check_schema()
         self.workers.beat()
         # After the heartbeat, which writes the row of this worker; before the threads inherit it.
         if self.pin_to_core:

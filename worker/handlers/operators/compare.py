@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from worker.domain.turns.reconcile import HUMAN_KEY, same_text
+from worker.domain.text.normal_forms import same_text
+from worker.domain.turns.reconcile import HUMAN_KEY
 from worker.domain.turns.records import ThreadMessage
 from worker.store.reports.conversations import (
     ConversationReports,

@@ -11,7 +11,7 @@ from worker.domain.errors import WorkerError
 from worker.domain.ids import ChannelUserId, ConversationId, TelnyxConversationId, TurnId
 from worker.domain.routing import Routing
 from worker.domain.states import TurnKind
-from worker.domain.turns.reconcile import same_text
+from worker.domain.text.normal_forms import same_text
 from worker.domain.turns.records import OpenTurn
 from worker.handlers.operators.take_user import (
     NotNowError,

@@ -64,9 +64,8 @@ RETURNING id
 _PUT = sql(f"""
 WITH entry AS (
     INSERT INTO inbox (envelope, task_id)
-    SELECT CAST(one.envelope AS jsonb), one.task_id
-    FROM unnest(CAST(:envelopes AS text[]), CAST(:task_ids AS uuid[]))
-        WITH ORDINALITY AS one (envelope, task_id, place)
+    SELECT one.entry -> 1, CAST(one.entry ->> 0 AS uuid)
+    FROM jsonb_array_elements(CAST(:entries AS jsonb)) WITH ORDINALITY AS one (entry, place)
     ORDER BY one.place
 )
 SELECT pg_notify('{CHANNEL}', '')
@@ -105,8 +104,9 @@ class InboxStore(Store):
 
     def put(self, entries: Sequence[tuple[UUID, str]]) -> None:
         """Commit envelopes as JSON, each with the id under which its sender looks for it."""
-        ids, envelopes = map(list, zip(*entries, strict=True))
-        self._row(_PUT, {"envelopes": envelopes, "task_ids": ids})
+        # One text: the driver takes an array apart in Python, an element at a time.
+        pairs = ",".join([f'["{id_}",{envelope}]' for id_, envelope in entries])
+        self._row(_PUT, {"entries": f"[{pairs}]"})
 
     def drain(self, judge: Judge, *, apart: bool = False) -> tuple[Taken, ...] | None:
         """Accept the oldest or set them aside; None = none is due, or another worker drains.

@@ -7,19 +7,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from worker.domain.errors import PermanentError
 from worker.domain.reports.message_history import ClosedGate
 from worker.domain.reports.stuck import Waiting
 from worker.store.limits.gates import CLOSED_GATES
+from worker.store.revisions import RevisionStore
 from worker.store.rows import INBOX_IS_DUE
 from worker.store.sql import Row, Statement, sql
 from worker.store.workers import LivingWorker, LivingWorkers
 
-_STATE = sql("""
-SELECT to_regclass('alembic_version') IS NOT NULL AS migrated,
-    current_setting('server_encoding') = 'UTF8' AS in_utf8
-""")
-_REVISION = sql("SELECT version_num FROM alembic_version")
 # Pending messages and open turns have partial indexes, users and a turn's messages are found by
 # key. OFFSET 0 keeps it at that: flattened into a join, the planner would read all of those tables.
 _UNANSWERED = sql("""
@@ -140,21 +135,8 @@ def oldest_s(waiting: Iterable[Waiting]) -> float | None:
     return max((one.age_s for one in waiting), default=None)
 
 
-class StatusStore(LivingWorkers):
+class StatusStore(LivingWorkers, RevisionStore):
     """Counts and ages; each method is one statement. `after`: only what has waited that long."""
-
-    def revision(self) -> str | None:
-        """Return the migration that the database is at; None if it was never migrated.
-
-        Raises `PermanentError` if the database does not store UTF-8.
-        """
-        state = self._rows(_STATE)[0]
-        if not state.in_utf8:
-            raise PermanentError(
-                "the database does not store UTF-8: create one with ENCODING 'UTF8'"
-            )
-        found = self._row(_REVISION) if state.migrated else None
-        return None if found is None else str(found[0])
 
     def unanswered(self, after: timedelta = timedelta()) -> tuple[Waiting, ...]:
         """Return the messages without an outcome, by agent and state."""
