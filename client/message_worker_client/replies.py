@@ -43,9 +43,9 @@ class Outcome:
     turn: int | None
     """The service's id of the turn that answered it; several messages may share one."""
     text: str | None
-    """The reply; None if there is none."""
+    """The reply; None if there is none, or nobody has approved it yet."""
     source: str | None
-    """`call`, `adopted`, `fallback` or `human`."""
+    """`call`, `adopted`, `edited`, `fallback`, `hand_over` or `human`."""
     delivery: str | None
     """State of the reply's delivery when this was read."""
     accepted_at: datetime | None

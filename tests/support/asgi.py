@@ -67,6 +67,7 @@ class Asgi:
             for number, piece in enumerate(pieces, start=1)
         ]
         sent: list[Any] = []
+        path, _, query = call.path.partition("?")
 
         async def receive() -> Any:  # noqa: ANN401 # ASGI
             return left.pop(0) if left else {"type": "http.disconnect"}
@@ -81,9 +82,9 @@ class Asgi:
                 "http_version": "1.1",
                 "method": call.method,
                 "scheme": "http",
-                "path": call.path,
-                "raw_path": call.path.encode(),
-                "query_string": b"",
+                "path": path,
+                "raw_path": path.encode(),
+                "query_string": query.encode(),
                 "root_path": "",
                 "headers": [
                     (name.lower().encode(), text.encode()) for name, text in headers.items()

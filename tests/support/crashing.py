@@ -15,21 +15,26 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from tests.support.forked import context
 from tests.support.world import NAMESPACE, RecordingBroker
+from worker.bootstrap.operator import Operator
 from worker.bootstrap.service import Service, build_service
 from worker.channels.channel import Channel
 from worker.channels.email.delivery.smtp import SmtpChannel
 from worker.channels.sms.channel import TelnyxChannel
 from worker.config.settings import Settings
 from worker.domain.deliveries import DeliveryOutcome, OutgoingReply, Sent
+from worker.domain.ids import ReplyId
 from worker.telnyx.client import Models
 from worker.telnyx.conversations import Conversations
 from worker.telnyx.responses import Responses
 from worker.tools.http import HttpTool
 from worker.tools.python import PythonTool
+
+if TYPE_CHECKING:
+    from worker.store.operators.drafts import DraftStore
 
 Moment = Literal["before", "after"]
 Step = (
@@ -37,8 +42,10 @@ Step = (
     | tuple[Literal["answer", "deliver"], int]
     | tuple[Literal["event"], tuple[object, str | None]]
     | tuple[Literal["drain"], None]
+    | tuple[Literal["decide"], tuple[ReplyId, str | None]]
 )
-"""`event`: a webhook's document, and the key in its path."""
+"""`event`: a webhook's document, and the key in its path. `decide`: the draft that is approved, and
+the text that goes out in its place."""
 CHANNELS = {"keyed": True, "bare": False}
 """The channels that end in a file, and whether they take an idempotency key."""
 
@@ -233,18 +240,32 @@ def do(job: Job) -> None:
     broker = RecordingBroker()
     service = build_service(settings_of(job), broker=broker, channels=file_channels(job.sink))
     service.background.workers.beat()
-    service = watched(service, Boundary(job.journal, job.stop))
+    boundary = Boundary(job.journal, job.stop)
+    service = watched(service, boundary)
+    operator = Operator(settings_of(job))
+
+    def decide(given: tuple[ReplyId, str | None]) -> None:
+        reply, text = given
+        store = cast("DraftStore", Watched(operator.drafts.store, boundary))
+        drafts = replace(operator.drafts, store=store)
+        if text is None:
+            drafts.approve(reply, by="ada")
+        else:
+            drafts.edit(reply, text, by="ada")
+
     act: dict[str, Callable[[Any], object]] = {
         "receive": lambda envelope: service.receive(envelope, raw=lambda: b"", queue="inbound"),
         "answer": service.answer,
         "deliver": service.deliver,
         "event": lambda given: service.take_event(*given),
         "drain": lambda _: service.background.drain_inbox(),
+        "decide": decide,
     }
     for verb, what in job.steps:
         act[verb](what)
         while broker.deliveries:
             service.deliver(broker.deliveries.pop(0))
+    operator.close()
     service.close()
 
 

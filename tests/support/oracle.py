@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from worker.domain.people.drafts import NOT_SENT
 from worker.domain.turns.reconcile import TurnText
 from worker.sandbox.simulator.record.events import (
     FaultChosen,
@@ -213,7 +214,9 @@ def _turns_are_what_was_written(seen: Evidence) -> Iterator[Violation]:
     for turn_id, messages in seen.by_turn().items():
         written = "\n".join(row["text"] or "" for row in messages)
         bare = not any(row["envelope"].get("attachments") for row in messages)
-        if bare and seen.turns[turn_id]["input_text"] != written:
+        # A note for the model may come first.
+        said = seen.turns[turn_id]["input_text"].removeprefix(f"{NOT_SENT}\n")
+        if bare and said != written:
             yield Violation("I3", f"turn {turn_id} does not say what its messages say")
     latest: dict[int, int] = {}
     for row in seen.messages:

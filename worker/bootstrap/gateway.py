@@ -16,13 +16,14 @@ from worker.bootstrap.telnyx import build_telnyx
 from worker.config.settings import Settings
 from worker.domain.errors import SettingsError, WorkerError
 from worker.gateway.app import build_app
-from worker.gateway.callers import Callers
+from worker.gateway.callers import Callers, SourceRate
 from worker.gateway.mails import MAILS_AT_ONCE, Mails
 from worker.gateway.messages import Messages
-from worker.gateway.rate import SourceRate
+from worker.gateway.replies import Replies
 from worker.gateway.signature import TelnyxKeys
 from worker.gateway.storage import Storage
 from worker.gateway.webhooks import TelnyxWebhooks
+from worker.handlers.operators.drafts import Drafts
 from worker.net.signing import signer_of
 from worker.observability.metrics import REGISTRY
 from worker.observability.metrics_server import MetricsServer
@@ -30,6 +31,7 @@ from worker.queue.broker import celery_settings
 from worker.queue.broker_client import BrokerClient
 from worker.queue.waiting import waiting_entries
 from worker.store.database import Database
+from worker.store.operators.drafts import DraftStore
 from worker.store.reports.by_id import MessageById
 from worker.store.revisions import RevisionStore
 
@@ -69,7 +71,7 @@ def build_gateway(settings: Settings) -> Gateway:
         files=settings.metrics_file_sd_dir,
     )
     stack.callback(metrics.stop)
-    messages, mails = None, None
+    messages, mails, replies = None, None, None
     if callers is not None:
         rate = SourceRate(settings.gateway_messages_per_second)
         messages = Messages(
@@ -83,13 +85,15 @@ def build_gateway(settings: Settings) -> Gateway:
         )
         take_mail = build_take_mail(database, agents.current, settings.namespace)
         mails = Mails(callers=callers, rate=rate, take=take_mail)
+        drafts = Drafts(store=DraftStore(database), routing=agents.current)
+        replies = Replies(callers=callers, rate=rate, drafts=drafts)
     checks = {
         "postgres": RevisionStore(database).revision,
         "broker": lambda: waiting_entries(settings.broker_url, [INBOUND]),
     }
     webhooks = TelnyxWebhooks(keys=keys, take=take, storage=storage)
     return Gateway(
-        app=build_app(webhooks, messages, mails, checks),
+        app=build_app(webhooks, messages, mails, replies, checks),
         reload_agents=agents.reload,
         start_telemetry=metrics.start,
         close=stack.close,

@@ -43,6 +43,7 @@ _COMMANDS: Final = {
     "simulate": (OPERATE, "inspect.commands"),
     "metrics": (OPERATE, "inspect.commands"),
     "say": (OPERATE, "operators.conversations"),
+    "replies": (OPERATE, "operators.replies"),
     "usage": (OPERATE, "operators.usage"),
     "try-agent": (OPERATE, "operators.try_agent"),
     "doctor": (OPERATE, "doctor.commands"),

@@ -8,6 +8,7 @@ from starlette.routing import Route
 from worker.gateway.health import Ready, live
 from worker.gateway.mails import Mails
 from worker.gateway.messages import Messages
+from worker.gateway.replies import Replies
 from worker.gateway.telemetry import endpoint
 from worker.gateway.webhooks import TelnyxWebhooks
 
@@ -16,9 +17,10 @@ def build_app(
     webhooks: TelnyxWebhooks,
     messages: Messages | None,
     mails: Mails | None,
+    replies: Replies | None,
     checks: Mapping[str, Callable[[], object]],
 ) -> Starlette:
-    """Build it. `messages`, `mails`: None = nobody may send them. `checks`: see `Ready`."""
+    """Build it. None = nobody may send messages or mails, or read drafts. `checks`: see `Ready`."""
     webhook = endpoint("telnyx", webhooks)
     routes = [
         Route("/telnyx/messaging", webhook, methods=["POST"]),
@@ -30,6 +32,12 @@ def build_app(
         routes += [
             Route("/messages", endpoint("messages", messages.post), methods=["POST"]),
             Route("/messages/{id}", endpoint("message", messages.get), methods=["GET"]),
+        ]
+    if replies is not None:
+        routes += [
+            Route("/replies", endpoint("replies", replies.list), methods=["GET"]),
+            Route("/replies/{id}", endpoint("reply", replies.get), methods=["GET"]),
+            Route("/replies/{id}/{verb}", endpoint("decision", replies.post), methods=["POST"]),
         ]
     if mails is not None:
         routes.append(Route("/email", endpoint("email", mails.post), methods=["POST"]))

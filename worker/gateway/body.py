@@ -16,10 +16,11 @@ _READ_S: Final = 10.0
 class RefusedError(Exception):
     """The request is answered with this status. The text is fixed: it quotes no request."""
 
-    def __init__(self, status: int, field: str, fix: str) -> None:
+    def __init__(self, status: int, field: str, fix: str, **about: str) -> None:
+        """`about`: what else the answer says, and no log."""
         super().__init__(fix)
         self.status = status
-        self.error = {"field": field, "fix": fix}
+        self.error = {"field": field, "fix": fix, **about}
 
 
 async def read_body(request: Request, *, limit: int, within_s: float = _READ_S) -> bytes:

@@ -11,8 +11,7 @@ from starlette.responses import JSONResponse, Response
 
 from worker.domain.errors import RetryableError, SettingsError, named
 from worker.gateway.body import RefusedError, read_body
-from worker.gateway.callers import Callers
-from worker.gateway.rate import SourceRate
+from worker.gateway.callers import Callers, SourceRate
 from worker.handlers.intake.take_mail import MAX_MAIL_BYTES, TakeMail
 from worker.observability.logs import log
 

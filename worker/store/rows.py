@@ -26,12 +26,14 @@ def reply_with_delivery(
     exempt_until: str = "NULL",
     held_for: str = "NULL",
     held_until: str = "NULL",
+    approved_state: str = "NULL",
 ) -> str:
     """Return the CTEs `reply` and `delivery`: a reply to the CTE `turn`, and its delivery.
 
     They take :user_id, :text, :source and :channel. The other arguments are SQL: the state that the
     delivery starts with, a CTE that this expression reads, the idempotency key, until when it may
-    go out to somebody who has opted out, and of a draft why and until when it is held.
+    go out to somebody who has opted out, and of a draft why and until when it is held, and its
+    state once it is approved.
     """
     return f"""
 , reply AS (
@@ -39,11 +41,12 @@ def reply_with_delivery(
     SELECT id, :text, :source, service_now() FROM turn RETURNING id
 ), delivery AS (
     INSERT INTO deliveries (reply_id, channel_user_id, channel, idempotency_key, state, due_at,
-        finished_at, exempt_until, held_for, created_at)
+        finished_at, exempt_until, held_for, approved_state, created_at)
     SELECT reply.id, :user_id, :channel, {key}, first.state,
         CASE first.state WHEN 'pending' THEN service_now() WHEN 'held' THEN {held_until} END,
         CASE WHEN first.state NOT IN ('pending', 'held') THEN service_now() END, {exempt_until},
-        CASE WHEN first.state = 'held' THEN {held_for} END, service_now()
+        CASE WHEN first.state = 'held' THEN {held_for} END,
+        CASE WHEN first.state = 'held' THEN {approved_state} END, service_now()
     FROM reply{beside}, LATERAL (SELECT {first_state} AS state) AS first
     RETURNING id, state
 )"""

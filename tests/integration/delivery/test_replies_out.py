@@ -1,4 +1,4 @@
-"""Replies on their way out of two real workers: as a Celery task, and to a webhook that is down."""
+"""Replies on their way out of two real workers: as tasks, approved, to a webhook that is down."""
 
 import base64
 from collections.abc import Iterator
@@ -6,15 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from standardwebhooks import Webhook
 
+from tests.support.cli import worker
 from tests.support.databases import fresh_database
 from tests.support.fleet import Ground, agents_file, running_fleet
+from tests.support.gateway import GatewayProcess
 from tests.support.processes import open_folder
 from tests.support.receiver import Posted, Receiver, receiver
 from tests.support.tcp_proxy import Mode, TcpProxy
-from tests.support.world import Clock
+from tests.support.world import NAMESPACE, Clock
 from worker.sandbox.postgres import EmbeddedPostgres
 from worker.sandbox.redis import EmbeddedRedis
 from worker.sandbox.simulator import Simulator, SimulatorConfig
@@ -62,6 +65,28 @@ class Out:
         self.clock.advance(seconds)
         self.ground.fleet.wait_for(lambda: self.ground.database.value(UNTRIED) == 0)
 
+    def draft(self, user: str) -> int:
+        """The reply that waits for a person to approve it."""
+        reply = self.ground.database.value(
+            "SELECT d.reply_id FROM deliveries d JOIN channel_users u ON u.id = d.channel_user_id"
+            " WHERE d.state = 'held' AND u.address = %s",
+            user,
+        )
+        return int(reply)
+
+    def settings(self) -> dict[str, str]:
+        """What a command needs."""
+        fleet = self.ground.fleet
+        agents = fleet.folder / "command-agents.toml"
+        agents.write_text(fleet.agents)
+        return {
+            "DATABASE_URL": fleet.database_url,
+            "BROKER_URL": fleet.broker_url,
+            "TELNYX_API_KEY": fleet.telnyx_api_key,
+            "NAMESPACE": str(NAMESPACE),
+            "AGENTS_FILE": str(agents),
+        }
+
     def attempts(self, channel: str) -> list[int]:
         rows = self.ground.database.rows(
             "SELECT attempts FROM deliveries WHERE channel = %s ORDER BY id", channel
@@ -100,6 +125,11 @@ def ways_out(folder: Path, proxy: TcpProxy) -> str:
 [channels.crm.delivery]
 task = "replies.take"
 queue = "crm"
+[channels.checked]
+approve = "all"
+[channels.checked.delivery]
+task = "replies.take"
+queue = "crm"
 [channels.push.delivery]
 url = "http://127.0.0.1:{proxy.port}/in"
 secret_file = "key"
@@ -134,6 +164,35 @@ def tasks_of_the_producer(out: Out) -> list[dict[str, Any]]:
             assert task.headers["id"] == reply["idempotency_key"]
             got.append(reply)
     return got
+
+
+def test_a_command_and_a_request_approve_replies_that_wait(out: Out) -> None:
+    """The newest of each person: the earlier ones were overtaken."""
+    ann, bob = out.ground.user(), out.ground.user()
+    out.talk("checked", ann, bob)
+    assert out.states("checked") == {"superseded", "held"}
+    first = str(out.draft(ann))
+    done = worker("replies", "approve", first, "--by", "ada", env=out.settings())
+    assert done.returncode == 0, done.stderr
+    gateway = GatewayProcess.beside(out.ground.fleet, GATEWAY_TOKEN="token")
+    try:
+        edit = f"http://127.0.0.1:{gateway.port}/replies/{out.draft(bob)}/edit"
+        body = {"by": "bob", "text": "From ten."}
+        answers = [
+            httpx.post(edit, json=body, headers={"authorization": "Bearer token"}).status_code
+            for _ in range(2)
+        ]
+    finally:
+        gateway.kill()
+    assert answers == [200, 409]
+    out.deliver_after()
+    got = tasks_of_the_producer(out)
+    assert {one["user"]: one["text"] for one in got} == {
+        ann: out.replies(ann)[-1][1],
+        bob: "From ten.",
+    }
+    assert len(got) == 2
+    assert out.states("checked") == {"superseded", "sent"}
 
 
 def test_a_webhook_that_was_down_gets_each_reply_in_order_and_one_for_each_id(out: Out) -> None:

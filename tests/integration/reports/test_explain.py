@@ -152,7 +152,7 @@ def test_no_scrape_reads_a_whole_table(world: World) -> None:
 
     with open_database(world.database.url) as database:
         plans = plans_of(world, scrape)
-    assert len(plans) == 12, "the statements were caught"
+    assert len(plans) == 15, "the statements were caught"
     assert read_whole(plans) == {}
 
 
@@ -188,6 +188,7 @@ def test_every_index_that_forbids_nothing_is_read_by_some_statement(world: World
         mike.answer()
         mike.service.background.drain_inbox()
         StatusStore(database).overview()
+        GaugeStore(database).recent("drafts_decided_last_hour")
         mike.operator.dead_letters.find()
         mike.operator.reset(ChannelUserId(5))
         for _ in RetentionStore(database, keep_days=89).run():

@@ -67,7 +67,7 @@ def test_the_whole_is_read_from_postgres_and_redis(seen: Watched) -> None:
         labels = f"agent=default direction={direction}"
         assert shown[f"worker_tokens_today {labels}"] == own[f"worker_tokens_total {labels}"]
     errors = {name: value for name, value in shown.items() if "scrape_error" in name}
-    assert len(errors) == 13
+    assert len(errors) == 14
     assert set(errors.values()) == {0}
 
 

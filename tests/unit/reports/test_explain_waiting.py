@@ -16,6 +16,7 @@ from worker.domain.ids import (
     MessageRowId,
     TurnId,
 )
+from worker.domain.people.drafts import HeldFor
 from worker.domain.reports.explain_ended import Explanation, MessageStatus
 from worker.domain.reports.explain_waiting import explain
 from worker.domain.reports.message_history import (
@@ -272,6 +273,13 @@ IN_LINE = replace(user(WAITING, due_at=at(-5)), calls_until=at(0.5))
         ),
         (delivered(DeliveryState.SENT), MessageStatus.ANSWERED, "this channel has no delivery"),
         (delivered(DeliveryState.SENT, attempts=1), MessageStatus.ANSWERED, "was handed over"),
+        (delivered(DeliveryState.HELD), MessageStatus.HELD, "waits for a person"),
+        (delivered(DeliveryState.REJECTED), MessageStatus.REJECTED, "has rejected the reply"),
+        (
+            delivered(DeliveryState.EXPIRED, held_for=HeldFor.ALL),
+            MessageStatus.NOT_DELIVERED,
+            "nobody decided",
+        ),
         (delivered(DeliveryState.WITHHELD), MessageStatus.WITHHELD, "a person had taken over"),
         (delivered(DeliveryState.SUPERSEDED), MessageStatus.SUPERSEDED, "newer messages"),
         (

@@ -12,6 +12,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from worker.domain.errors import WorkerError
+from worker.domain.people.drafts import Decision
 from worker.domain.reports.stuck import Waiting
 from worker.domain.states import DeliveryState, MessageState
 from worker.net.clock import boottime
@@ -52,6 +53,16 @@ METRICS: Final[Mapping[str, tuple[str, ...]]] = {
         "outcome",
     ),
     "worker_deliveries_last_hour": ("Deliveries created within the last hour, by state", "state"),
+    "worker_drafts_waiting": ("Replies that wait for a person", "agent"),
+    "worker_oldest_draft_seconds": ("Age of the oldest of them", "agent"),
+    "worker_drafts_decided_last_hour": (
+        "Drafts about which somebody decided within the last hour",
+        "decision",
+    ),
+    "worker_draft_edits_last_hour": (
+        "Edited drafts of the last hour of which at most that share has changed",
+        "share",
+    ),
     "worker_tokens_today": ("Tokens of the calls made since midnight UTC", "agent", "direction"),
     "worker_opted_out": ("People who have opted out, by the source of the newest entry", "source"),
     "worker_queue_entries": (
@@ -164,6 +175,7 @@ def parts_of(gauges: GaugeStore, broker_url: str) -> dict[str, Callable[[], Samp
         "inbox": lambda: _inbox(gauges),
         "messages": lambda: _each("messages_last_hour", gauges.recent("messages_last_hour")),
         "replies": lambda: _each("deliveries_last_hour", gauges.recent("deliveries_last_hour")),
+        "drafts": lambda: _drafts(gauges),
         "consents": lambda: _each("opted_out", gauges.opted_out().items()),
         "tokens": lambda: _each("tokens_today", gauges.recent("tokens_today")),
     }
@@ -205,6 +217,15 @@ def _deliveries(status: StatusStore) -> Samples:
     waiting = status.undelivered()
     yield from _by_state("deliveries_undone", waiting, DeliveryState.PENDING, DeliveryState.SENDING)
     yield "worker_oldest_undelivered_seconds", (), oldest_s(waiting) or 0
+
+
+def _drafts(gauges: GaugeStore) -> Samples:
+    waiting = gauges.drafts()
+    yield from _each("drafts_waiting", ((one.name, one.count) for one in waiting))
+    yield from _each("oldest_draft_seconds", ((one.name, one.age_s) for one in waiting))
+    decided = dict.fromkeys(Decision, 0) | dict(gauges.recent("drafts_decided_last_hour"))
+    yield from _each("drafts_decided_last_hour", decided.items())
+    yield from _each("draft_edits_last_hour", gauges.recent("draft_edits_last_hour"))
 
 
 def _dead_letters(status: StatusStore) -> Samples:

@@ -139,6 +139,9 @@ def _add_overview(table: Table, seen: Overview) -> None:
     letters = _counts(seen.dead_letters)
     table.add_row("dead letters", str(sum(seen.dead_letters.values())), letters)
     table.add_row("deliveries", str(sum(seen.deliveries.values())), _counts(seen.deliveries))
+    if seen.drafts and seen.oldest_draft_s is not None:
+        oldest = f"{_counts(seen.drafts)}; the oldest {span(seen.oldest_draft_s)}"
+        table.add_row("drafts", str(sum(seen.drafts.values())), oldest)
     table.add_row("opted out", str(sum(seen.opted_out.values())), _counts(seen.opted_out))
 
 

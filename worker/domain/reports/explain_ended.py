@@ -25,6 +25,8 @@ class MessageStatus(StrEnum):
 
     ANSWERED = auto()
     DELIVERING = auto()
+    HELD = auto()
+    REJECTED = auto()
     WITHHELD = auto()
     SUPERSEDED = auto()
     NOT_DELIVERED = auto()
@@ -81,6 +83,8 @@ _DEAD: Final = {
 }
 _STATUS: Final = {
     DeliveryState.SENT: MessageStatus.ANSWERED,
+    DeliveryState.HELD: MessageStatus.HELD,
+    DeliveryState.REJECTED: MessageStatus.REJECTED,
     DeliveryState.WITHHELD: MessageStatus.WITHHELD,
     DeliveryState.SUPERSEDED: MessageStatus.SUPERSEDED,
     DeliveryState.OPTED_OUT: MessageStatus.OPTED_OUT,
@@ -88,6 +92,7 @@ _STATUS: Final = {
 """Status of an answered message by its delivery; otherwise NOT_DELIVERED."""
 _DELIVERED: Final = {
     DeliveryState.SENT: "the reply was handed over",
+    DeliveryState.REJECTED: "one of our staff has rejected the reply",
     DeliveryState.WITHHELD: "the reply was withheld, for a person had taken over",
     DeliveryState.SUPERSEDED: (
         "the reply was not sent, for newer messages waited: the next one covers them"
@@ -149,13 +154,18 @@ def _answered(history: MessageHistory) -> Explanation:
     failure = history.turn and history.turn.failure
     how = {
         ReplySource.ADOPTED: "answered; the answer was found in Telnyx's conversation",
+        ReplySource.EDITED: "answered; one of our staff has changed the answer",
         ReplySource.FALLBACK: f"the reply is the fallback text ({failure})",
     }.get(source or ReplySource.CALL, "answered")
     if delivery is None:
         return Explanation(MessageStatus.ANSWERED, how, since=history.message.finished_at)
     if delivery.state in {DeliveryState.PENDING, DeliveryState.SENDING}:
         return _delivering(history, delivery)
+    if delivery.state is DeliveryState.HELD:
+        return _held(delivery)
     what = _DELIVERED.get(delivery.state, str(delivery.state))
+    if delivery.state is DeliveryState.EXPIRED and delivery.held_for and not delivery.reviewed_at:
+        what = "nobody decided about the draft in time (draft_max_age_s)"
     if delivery.is_kept:
         what = "the reply is kept in Postgres, this channel has no delivery"
     elif delivery.state is DeliveryState.FAILED and delivery.receipt is not None:
@@ -167,7 +177,7 @@ def _answered(history: MessageHistory) -> Explanation:
     # A mail that came back for good is in the ledger of opt-outs, too.
     elif status is MessageStatus.OPTED_OUT or (delivery.receipt_error or "").startswith("5."):
         commands = (_CONSENT.format(user=history.user.id),)
-    elif status in {MessageStatus.WITHHELD, MessageStatus.NOT_DELIVERED}:
+    elif status in {MessageStatus.WITHHELD, MessageStatus.REJECTED, MessageStatus.NOT_DELIVERED}:
         commands = (_SAY.format(user=history.user.id),)
     what = f"{how}; {what}{_provider_status(delivery)}{_receipt(delivery)}"
     return Explanation(status, what, since=delivery.finished_at, commands=commands)
@@ -195,6 +205,18 @@ def _delivering(history: MessageHistory, delivery: DeliverySummary) -> Explanati
         then = "it is withheld, for a person has taken over meanwhile"
     what, since = f"answered, and being delivered: {what}", delivery.created_at
     return Explanation(MessageStatus.DELIVERING, what, since=since, until=until, then=then)
+
+
+def _held(delivery: DeliverySummary) -> Explanation:
+    """Explain a reply that waits for a person."""
+    return Explanation(
+        MessageStatus.HELD,
+        f"answered; the reply is a draft ({delivery.held_for}) and waits for a person",
+        since=delivery.created_at,
+        until=delivery.due_at,
+        then="it expires (draft_max_age_s), or newer messages take its place",
+        commands=(f"worker replies show {delivery.reply_id}",),
+    )
 
 
 def _receipt(delivery: DeliverySummary) -> str:

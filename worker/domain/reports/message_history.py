@@ -9,7 +9,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from worker.domain.ids import ChannelUserId, DeadLetterId, DeliveryId, MessageRowId, TurnId
+from worker.domain.ids import (
+    ChannelUserId,
+    DeadLetterId,
+    DeliveryId,
+    MessageRowId,
+    ReplyId,
+    TurnId,
+)
+from worker.domain.people.drafts import HeldFor
 from worker.domain.states import (
     DeadLetterKind,
     DeliveryState,
@@ -156,6 +164,12 @@ class DeliverySummary:
     """Earlier replies to the same channel user that are not delivered yet."""
     gate: str | None = None
     """A closed gate that holds it back."""
+    held_for: HeldFor | None = None
+    """Why it is or was a draft; None = it never was."""
+    reviewed_at: datetime | None = None
+    """When a person decided about it."""
+    reply_id: ReplyId | None = None
+    """The number for `worker replies`; None = it is a later piece."""
     receipt: str | None = None
     """What the provider reported last of its way to the person."""
     receipt_error: str | None = None

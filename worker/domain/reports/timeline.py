@@ -64,6 +64,8 @@ def _came_back(call: CallSummary) -> str:
 
 
 def _delivered(delivery: DeliverySummary) -> Iterator[tuple[datetime, str]]:
+    if delivery.held_for is not None:
+        yield delivery.created_at, f"delivery {delivery.id}: held ({delivery.held_for})"
     if delivery.first_attempt_at is not None:
         yield delivery.first_attempt_at, f"delivery {delivery.id}: first attempt"
     if delivery.finished_at is not None:

@@ -16,6 +16,11 @@ from worker.observability.logs import log
 from worker.store.operators.drafts import DraftState, DraftStore
 
 MAX_NAME: Final = 100
+_EVENTS: Final = {
+    Decision.APPROVED: "draft.approved",
+    Decision.EDITED: "draft.edited",
+    Decision.REJECTED: "draft.rejected",
+}
 _ENDED: Final = {
     DeliveryState.SUPERSEDED: "newer messages came, and the next reply covers them",
     DeliveryState.EXPIRED: "nobody decided in time (draft_max_age_s)",
@@ -93,22 +98,18 @@ class Drafts:
         by = by.strip()
         if not 1 <= len(by) <= MAX_NAME or not by.isprintable():
             raise NotPossibleError(f"by: name who decides, in at most {MAX_NAME} characters")
-        routing = self.routing()
 
-        def check(draft: DraftState) -> DeliveryState:
+        def check(draft: DraftState) -> None:
             _check_waits(draft)
-            if decision is Decision.REJECTED:
-                return DeliveryState.REJECTED
-            _check_may_go_out(draft)
-            return routing.channel(draft.way_out).first_delivery_state
+            if decision is not Decision.REJECTED:
+                _check_may_go_out(draft)
 
-        found = self.store.decide(
-            reply, decision, by=by, text=text, check=check, scopes=routing.scopes
-        )
+        scopes = self.routing().scopes
+        found = self.store.decide(reply, decision, by=by, text=text, check=check, scopes=scopes)
         if found is None:
             raise NotFoundError(f"reply {reply} is no draft")
         draft, state = found
-        log.info(f"draft.{decision}", user=draft.user, reply=reply, delivery=draft.delivery)
+        log.info(_EVENTS[decision], user=draft.user, reply=reply, delivery=draft.delivery)
         return Decided(
             id=reply, user=draft.user, delivery=draft.delivery, decision=decision, state=state
         )

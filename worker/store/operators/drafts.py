@@ -60,7 +60,7 @@ SELECT id FROM channel_users WHERE id = (
 FOR NO KEY UPDATE
 """)
 _STATE = sql(f"""
-SELECT r.id, d.id AS delivery, u.id AS "user", d.channel AS way_out, d.state, r.source, r.text,
+SELECT r.id, d.id AS delivery, u.id AS "user", d.state, d.approved_state, r.source, r.text,
     d.reviewed_by, d.reviewed_at, {STOPPED_USER} AS opted_out,
     EXISTS (SELECT FROM messages m
         WHERE m.channel_user_id = u.id AND m.state = 'pending') AS has_newer,
@@ -97,9 +97,8 @@ class DraftState:
     id: ReplyId
     delivery: DeliveryId
     user: ChannelUserId
-    way_out: str
-    """The channel or route whose policy the delivery follows."""
     state: DeliveryState
+    approved_state: DeliveryState
     source: ReplySource
     text: str
     reviewed_by: str | None
@@ -153,13 +152,13 @@ class DraftStore(Store):
         *,
         by: str,
         text: str | None,
-        check: Callable[[DraftState], DeliveryState],
+        check: Callable[[DraftState], None],
         scopes: Mapping[str, str],
     ) -> tuple[DraftState, DeliveryState] | None:
         """Commit a decision; return the draft before it and its new state. None = no such draft.
 
-        `text`: what goes out in its place. `check` returns the new state, or raises: then nothing
-        is written. `scopes`: those of the ledger of opt-outs, see `Routing`.
+        `text`: what goes out in its place. If `check` raises, nothing is written. `scopes`: those
+        of the ledger of opt-outs, see `Routing`.
         """
         values = values_of_users(self._database.consent_key, scopes) | {"id": reply}
         with self._database.transaction() as connection:
@@ -168,7 +167,9 @@ class DraftStore(Store):
             if row is None:
                 return None
             draft = value_of(DraftState, row)
-            state = check(draft)
+            check(draft)
+            rejected = decision is Decision.REJECTED
+            state = DeliveryState.REJECTED if rejected else draft.approved_state
             told = "" if text is None else sent_instead(text)
             changes = {
                 "delivery": draft.delivery,
@@ -177,7 +178,7 @@ class DraftStore(Store):
                 "text": text,
                 "changed": None if text is None else share_changed(draft.text, text),
                 "not_sent": NOT_SENT,
-                "instead": NOT_SENT if decision is Decision.REJECTED else told,
+                "instead": NOT_SENT if rejected else told,
                 "event": f"draft.{decision}",
             }
             connection.execute(_DECIDE, changes)

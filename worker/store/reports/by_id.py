@@ -10,8 +10,9 @@ _OF_GATEWAY: Final = "get_byte(uuid_send(task_id), 6) >> 4 = 5"
 """The condition of the indexes."""
 _FIND = sql(f"""
 SELECT * FROM (
-    SELECT 1 AS place, m.state, m.outcome, r.text AS reply, d.state AS delivery, d.receipt,
-        m.accepted_at, m.finished_at
+    SELECT 1 AS place, m.state, m.outcome, CASE WHEN d.held_for IS NULL
+            OR (d.reviewed_at IS NOT NULL AND d.state <> 'rejected') THEN r.text END AS reply,
+        d.state AS delivery, d.receipt, m.accepted_at, m.finished_at
     FROM (SELECT * FROM messages WHERE task_id = :id AND {_OF_GATEWAY} LIMIT 1) AS m
         LEFT JOIN replies r ON r.turn_id = m.turn_id LEFT JOIN deliveries d ON d.reply_id = r.id
     UNION ALL

@@ -45,6 +45,21 @@ FROM messages WHERE id >= (SELECT id FROM first) AND accepted_at >= {_HOUR} GROU
 SELECT state, count(*)
 FROM deliveries WHERE id >= (SELECT id FROM first) AND created_at >= {_HOUR} GROUP BY 1
 """,
+    "drafts_decided_last_hour": f"""
+SELECT CASE WHEN d.state = 'rejected' THEN 'rejected' WHEN r.source = 'edited' THEN 'edited'
+    ELSE 'approved' END, count(*)
+FROM deliveries d, LATERAL (SELECT source FROM replies WHERE id = d.reply_id OFFSET 0) AS r
+WHERE d.reviewed_at >= {_HOUR} GROUP BY 1
+""",
+    # A histogram: each bucket counts those before it, too.
+    "draft_edits_last_hour": f"""
+SELECT bucket.share, count(*) FILTER (WHERE edit.changed <= CAST(bucket.share AS real))
+FROM (SELECT r.changed FROM deliveries d,
+    LATERAL (SELECT changed FROM replies WHERE id = d.reply_id OFFSET 0) AS r
+    WHERE d.reviewed_at >= {_HOUR} AND r.changed IS NOT NULL) AS edit
+    RIGHT JOIN (VALUES ('0.1'), ('0.25'), ('0.5'), ('0.75'), ('1')) AS bucket (share) ON true
+GROUP BY 1 ORDER BY 1
+""",
     # Since midnight UTC, by agent and direction.
     # OFFSET 0: a look by key for each of today's calls. As a join, it would read all turns.
     "tokens_today": first_since("calls", "intent_at", _TODAY)

@@ -42,9 +42,17 @@ FROM unanswered WHERE accepted_at <= service_now() - :after GROUP BY 1, 2, 3 ORD
 _UNDELIVERED = sql("""
 SELECT channel AS name, state, count(*) AS count, min(created_at) AS since,
     CAST(extract(epoch FROM service_now() - min(created_at)) AS float8) AS age_s
-FROM deliveries
-WHERE state IN ('pending', 'sending') AND created_at <= service_now() - :after
+FROM (SELECT channel, state, coalesce(counts_from, created_at) AS created_at FROM deliveries
+    WHERE state IN ('pending', 'sending')) AS undone
+WHERE created_at <= service_now() - :after
 GROUP BY 1, 2 ORDER BY 1, 2
+""")
+_DRAFTS = sql("""
+SELECT t.agent AS name, 'held' AS state, count(*) AS count, min(d.created_at) AS since,
+    CAST(extract(epoch FROM service_now() - min(d.created_at)) AS float8) AS age_s
+FROM deliveries d, LATERAL (SELECT turn_id FROM replies WHERE id = d.reply_id OFFSET 0) AS r,
+    LATERAL (SELECT agent FROM turns WHERE id = r.turn_id OFFSET 0) AS t
+WHERE d.state = 'held' GROUP BY 1 ORDER BY 1
 """)
 _INBOX = sql(f"""
 SELECT 'inbox' AS name, 'waiting' AS state, count(*) AS count, min(since) AS since,
@@ -113,6 +121,10 @@ class Overview:
     """Paused channel users by reason: `operator`, `loop`, `echo`."""
     deliveries: Mapping[str, int] = field(default_factory=dict)
     """`kept`: the channel has no delivery, so the reply is in Postgres alone."""
+    drafts: Mapping[str, int] = field(default_factory=dict)
+    """Agent -> replies that wait for a person."""
+    oldest_draft_s: float | None = None
+    """None = none waits."""
     opted_out: Mapping[str, int] = field(default_factory=dict)
     """Source -> people whose newest entry in the ledger is an opt-out."""
 
@@ -146,6 +158,10 @@ class StatusStore(LivingWorkers, RevisionStore):
         """Return the replies on their way, by channel and state."""
         return self._found(Waiting, _UNDELIVERED, {"after": after})
 
+    def drafts(self) -> tuple[Waiting, ...]:
+        """Return the replies that wait for a person, by agent."""
+        return self._found(Waiting, _DRAFTS)
+
     def inbox(self, after: timedelta = timedelta()) -> Waiting | None:
         """Return the rows that no worker has accepted; None if there is none."""
         return next(iter(self._found(Waiting, _INBOX, {"after": after})), None)
@@ -177,7 +193,7 @@ class StatusStore(LivingWorkers, RevisionStore):
     def overview(self) -> Overview:
         """Count everything. Raises `PermanentError` if the tables do not exist."""
         work = self.in_work()
-        messages = self._rows(_MESSAGES)
+        messages, drafts = self._rows(_MESSAGES), self.drafts()
         return Overview(
             workers=self.workers(),
             messages={row.state: row.count for row in messages},
@@ -189,6 +205,8 @@ class StatusStore(LivingWorkers, RevisionStore):
             dead_letters=self.dead_letters(),
             paused=self._counted(_PAUSED),
             deliveries=self._counted(_DELIVERIES),
+            drafts={one.name: one.count for one in drafts},
+            oldest_draft_s=oldest_s(drafts),
             opted_out=self.opted_out(),
         )
 

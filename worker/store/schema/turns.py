@@ -197,6 +197,8 @@ class Delivery(Base):
         ),
         partial("ix_deliveries_due_at", "due_at", when="due_at IS NOT NULL"),
         partial("ix_deliveries_held", "channel_user_id", when="state = 'held'"),
+        # For metrics: what was decided lately.
+        partial("ix_deliveries_reviewed_at", "reviewed_at", when="reviewed_at IS NOT NULL"),
         partial("ix_deliveries_part_of", "part_of", when="part_of IS NOT NULL"),
         # A foreign key: without it, each deleted delivery would scan this table.
         partial("ix_deliveries_repeats", "repeats", when="repeats IS NOT NULL"),
@@ -239,6 +241,8 @@ class Delivery(Base):
     """The end of a wait for people or hours, from which its age counts; NULL = there was none."""
     held_for: Mapped[str | None]
     """Why it is or was a draft; NULL = it never was."""
+    approved_state: Mapped[str | None]
+    """Of a draft: the state that an approval gives it."""
     reviewed_by: Mapped[str | None]
     """Who decided about the draft."""
     reviewed_at: Mapped[datetime | None]

@@ -115,6 +115,7 @@ _WITH_REPLY = (
             ELSE :delivery_state END""",
         held_for="fenced.held_for",
         held_until="service_now() + CAST(:draft_max_age AS interval)",
+        approved_state=":delivery_state",
     )
     + " SELECT delivery.state AS delivery_state, fenced.due_in_s FROM fenced, delivery"
 )
