@@ -8,11 +8,14 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
+from tests.chaos.arrivals import arrived, check_arrivals, check_machines, keys
 from tests.chaos.evidence import NEVER_ZERO, Evidence
 from tests.chaos.hurts import Hurts
-from tests.chaos.load import load
-from tests.chaos.mix import FINAL_WITHIN_S
+from tests.chaos.load import Group, load
+from tests.chaos.mix import FINAL_WITHIN_S, OUTSIDE
+from tests.chaos.outside import Outside
 from tests.chaos.parts import Looker
 from tests.chaos.producer import Producer
 from tests.chaos.schedule import Planned, schedule
@@ -27,8 +30,9 @@ from tests.chaos.verdict import (
     said,
 )
 from tests.chaos.waits import AFTER_S, HOLD_ALL, Span, check_waits, unexplained_s, untouched
-from tests.support.oracle import Expectations, MessageKey, Violation, check
+from tests.support.oracle import Expectations, Violation, check
 from tests.support.tcp_proxy import Mode
+from worker.channels.email.delivery.smtp import ANSWER_S
 
 SLACK_S = 0.5
 """Forgiven when requests overlap at Telnyx: on a busy machine clients are noticed to leave late."""
@@ -38,6 +42,21 @@ _EXCUSED_S = 3.0
 """Before a gate was seen; while Postgres is away, it is not looked at."""
 _PLAIN_PROGRESS_S = 15.0
 
+_TEN_MINUTES_PASS = """
+WITH opened AS (
+    UPDATE gates SET closed_until = now()
+    WHERE closed_until > now() AND name LIKE 'telnyx:%%'
+), due AS (
+    UPDATE deliveries SET due_at = now()
+    WHERE state = 'pending' AND due_at > now() + interval '30 s' AND channel = 'sms'
+)
+UPDATE deliveries SET lease_until = now(), due_at = now() WHERE state = 'sending'
+    AND provider_status = 'handed_over' AND lease_until < now() + make_interval(secs => %s)
+RETURNING id
+"""
+"""For a channel that met the wrong key, and for mails that a server may have, since longer than an
+attempt lasts.
+"""
 _COUNTS = """
 SELECT count(*) AS accepted, count(outcome) AS final,
     (SELECT count(*) FROM replies WHERE source = 'adopted') AS adopted,
@@ -108,6 +127,7 @@ class Campaign:
     options: Options
     stage: Stage
     producer: Producer
+    outside: Outside
     report: Report
     looker: Looker
     began: float = field(default_factory=time.monotonic)
@@ -124,11 +144,23 @@ class Campaign:
     def length_s(self) -> float:
         return self.options.minutes * 60.0
 
+    @property
+    def planned(self) -> int:
+        return self.producer.planned + self.outside.planned
+
+    @property
+    def is_written(self) -> bool:
+        return self.producer.is_done and self.outside.is_done
+
     def run(self) -> None:
         """Play, heal, wait."""
         threads = [
             threading.Thread(target=self._forever, args=(step, pause_s), daemon=True)
-            for step, pause_s in ((self.producer.step, 0.02), (self.stage.sink.drain, 0.05))
+            for step, pause_s in (
+                (self.producer.step, 0.02),
+                (self.outside.step, 0.02),
+                (self.stage.sink.drain, 0.05),
+            )
         ]
         for thread in threads:
             thread.start()
@@ -186,9 +218,10 @@ class Campaign:
         while time.monotonic() - healed < FINAL_WITHIN_S:
             self.stage.replace_the_dead()
             row = self._look("healing")
-            done = row["accepted"] == row["final"] == self.producer.planned
-            if done and self.producer.is_done and not row["undelivered"]:
+            done = row["accepted"] == row["final"] == self.planned
+            if done and self.is_written and not row["undelivered"]:
                 break
+            self.looker.rows(_TEN_MINUTES_PASS, ANSWER_S)
             time.sleep(_TICK_S * 3)
         self.report.healed_in_s = round(time.monotonic() - healed, 1)
 
@@ -212,7 +245,7 @@ class Campaign:
             running = sum(seat.worker.is_running for seat in self.stage.seats)
             line = (
                 f"{now - self.began:4.0f} s {phase} · {running} workers · written"
-                f" {len(self.producer.accepted)}/{self.producer.planned} · accepted"
+                f" {len(self.producer.accepted | self.outside.accepted)}/{self.planned} · accepted"
                 f" {row['accepted']} · final {row['final']} · adopted {row['adopted']} · diverged"
                 f" {row['diverged']} · sent again {len(self.producer.resent)} · now:"
                 f" {' '.join(self.active) or '-'}"
@@ -238,32 +271,47 @@ def run_campaign(options: Options) -> Report:
         stage = stack.enter_context(
             running_stage(options.folder, seed=options.seed, workers=options.workers)
         )
-        lookers = [stage.looker() for _ in range(2)]
+        lookers = [stage.looker() for _ in range(3)]
         for looker in lookers:
             stack.callback(looker.close)
+        plan = load(seed=options.seed, length_s=options.minutes * 60.0, messages=options.messages)
+        outside = {user: groups for user, groups in plan.items() if is_outside(groups)}
+        common: dict[str, Any] = {
+            "broker_url": stage.fleet.broker_url,
+            "past_proxy": stage.past_proxy(),
+        }
         producer = Producer(
-            plan=load(
-                seed=options.seed, length_s=options.minutes * 60.0, messages=options.messages
-            ),
-            broker_url=stage.fleet.broker_url,
+            plan={user: plan[user] for user in plan.keys() - outside.keys()},
             looker=lookers[0],
-            past_proxy=stage.past_proxy(),
+            **common,
         )
-        stack.callback(producer.close)
-        campaign = Campaign(options, stage, producer, report, lookers[1])
+        writers = Outside(
+            plan=outside, looker=lookers[2], gateway_port=stage.gateway_port, **common
+        )
+        for one in (producer, writers):
+            stack.callback(one.close)
+        campaign = Campaign(options, stage, producer, writers, report, lookers[1])
         campaign.run()
         _judge(campaign)
     report.took_s = round(time.monotonic() - began, 1)
     return report
 
 
+def is_outside(groups: Sequence[Group]) -> bool:
+    """Whether somebody writes by way of the gateway."""
+    return groups[0].messages[0].channel in OUTSIDE
+
+
 def _judge(campaign: Campaign) -> None:
     stage, producer, report = campaign.stage, campaign.producer, campaign.report
+    outside = campaign.outside
+    plan = {**producer.plan, **outside.plan}
     stage.fleet.stop()
     looker, log = campaign.looker, stage.telnyx.log()
     evidence = Evidence(looker=looker, log=log, workers=stage.fleet.folder)
     rows = looker.rows("SELECT id, channel_user_id, idempotency_key FROM deliveries")
     given_up = evidence.given_up()
+    outer = arrived(looker, log, stage.box)
     waits = untouched(looker)
     report.waits = len(waits)
     report.longest_wait_s = round(
@@ -274,39 +322,38 @@ def _judge(campaign: Campaign) -> None:
             looker,
             log,
             Expectations(
-                accepted=[
-                    MessageKey(channel=m.channel, address=m.user, message_id=m.message_id)
-                    for groups in producer.plan.values()
-                    for group in groups
-                    for m in group.messages
-                ],
-                delivered=stage.sink.delivered(rows),
+                accepted=keys(plan, looker),
+                delivered=[*stage.sink.delivered(rows), *(one for one, _ in outer)],
                 slack_s=SLACK_S,
             ),
         ),
         *check_numbers(
             said(log),
-            places(producer.plan),
+            places(plan),
             answered=evidence.texts("r.source IN ('call', 'adopted')"),
             excused=evidence.texts("t.state = 'failed'"),
         ),
         *check_given_up(given_up),
         *check_letters(evidence.letters()),
         *check_waits(waits, campaign.excused),
-        *check_notes(
-            stage.noted(), {text.partition(" tool:")[0] for text in places(producer.plan)}
-        ),
+        *check_notes(stage.noted(), {text.partition(" tool:")[0] for text in places(plan)}),
+        *check_arrivals(outer),
+        *check_machines(looker),
     ]
     report.violations = [str(each) for each in violations]
     report.counters = evidence.counters(
-        gates=campaign.gates, resent=producer.resent, lost_entries=stage.lost_entries
+        gates=campaign.gates,
+        resent=producer.resent | outside.resent,
+        lost_entries=stage.lost_entries,
     )
     report.counters["repeated deliveries dropped by key"] = stage.sink.repetitions
     report.counters["tools run"] = len(stage.noted())
+    report.counters["mails of machines left alone"] = outside.machines
     report.given_up = dict(Counter(explanation(turn) or "nothing" for turn in given_up))
     if campaign.options.minutes >= 2.0:
         report.zero = [name for name in NEVER_ZERO if not report.counters[name]]
     report.states, report.letters = evidence.states(), dict(evidence.letters())
     report.telnyx_faults, report.log_words = evidence.faults(), dict(evidence.words())
     report.exits = [vars(each) for each in stage.exits]
-    report.planned, report.publishes = producer.planned, producer.publishes
+    report.planned = campaign.planned
+    report.publishes = producer.publishes + outside.publishes

@@ -29,6 +29,10 @@ NEVER_ZERO = (
     "entries lost by Redis",
     "messages sent again by producers",
     "tools run",
+    "text messages that arrived",
+    "mails that arrived",
+    "mails that nobody knows about",
+    "mails of machines left alone",
 )
 """Counters without which a campaign has proved nothing."""
 _LATE = frozenset({"late_execution", "stored_late"})
@@ -39,6 +43,7 @@ SELECT count(*) FROM calls c
 JOIN calls n ON n.turn_id = c.turn_id AND n.round = c.round AND n.attempt = c.attempt + 1
 WHERE c.state = 'unknown' AND n.intent_at - c.intent_at >= make_interval(secs => %s)
 """
+_SENT = "SELECT count(*) FROM deliveries WHERE channel = %s AND state = %s"
 _GIVEN_UP = """
 SELECT t.id, t.failure, t.input_text, v.telnyx_conversation_id AS thread,
     count(c.id) FILTER (WHERE c.state = 'unknown') AS unknown_calls,
@@ -95,6 +100,9 @@ class Evidence:
             ),
             "entries lost by Redis": lost_entries,
             "messages sent again by producers": len(resent),
+            "text messages that arrived": value(_SENT, "sms", "sent"),
+            "mails that arrived": value(_SENT, "mail", "sent"),
+            "mails that nobody knows about": value(_SENT, "mail", "unknown"),
         }
 
     def given_up(self) -> list[GivenUp]:

@@ -13,10 +13,16 @@ from tests.chaos.mix import MODELS, OUTBOUND, STALE_S
 from tests.chaos.parts import API_KEY
 from tests.chaos.schedule import NATURES, Kind, Planned
 from tests.chaos.stage import Seat, Stage
+from tests.support.processes import eventually
 from tests.support.tcp_proxy import Mode, TcpProxy
 
 _LINE_CUT_AFTER_S = 4.0
 """A load balancer lets go of a silent connection; then Telnyx knows that its client has left."""
+_CALL_WITHIN_S = 6.0
+_CALLS = """
+SELECT c.id FROM calls c JOIN workers w ON w.id = c.worker_id
+WHERE c.state = 'intended' AND w.pid = %s
+"""
 _HELD_ROWS = 30
 _POISONED = 6
 
@@ -27,7 +33,9 @@ class Hurts:
 
     stage: Stage
     turns: Mapping[str, threading.Lock] = field(
-        default_factory=lambda: {part: threading.Lock() for part in ("postgres", "redis", "telnyx")}
+        default_factory=lambda: {
+            part: threading.Lock() for part in ("postgres", "redis", "telnyx", "gateway")
+        }
     )
     """On a busy machine a part takes longer to come back than planned; the next fault waits."""
 
@@ -65,6 +73,7 @@ class Hurts:
             Kind.WRONG_KEY: self._wrong_key,
             Kind.WITHDRAW_MODEL: lambda: self._withdrawn(list(MODELS.values())[place % 4]),
             Kind.STALE_READS: self._stale_reads,
+            Kind.KILL_GATEWAY: self._gateway_down,
             Kind.POISON_THREADS: lambda: nullcontext(self._poison_threads(place)),
         }
         return by_kind[planned.kind]()
@@ -102,8 +111,17 @@ class Hurts:
             seat.worker.thaw()
             seat.frozen = False
 
+    def _wait_for_call(self, seat: Seat) -> None:
+        """Wait a little until a call of this worker is under way: an idle one loses no lease."""
+        looker = self.stage.looker()
+        try:
+            eventually(lambda: bool(looker.rows(_CALLS, seat.worker.pid)), timeout_s=_CALL_WITHIN_S)
+        finally:
+            looker.close()
+
     @contextmanager
     def _frozen_and_cut_off(self, seat: Seat) -> Iterator[None]:
+        self._wait_for_call(seat)
         with self._frozen(seat):
             time.sleep(_LINE_CUT_AFTER_S)
             self.stage.telnyx_proxy.reset_all()
@@ -204,6 +222,14 @@ class Hurts:
                 yield
             finally:
                 self.stage.telnyx.start()
+
+    @contextmanager
+    def _gateway_down(self) -> Iterator[None]:
+        self.stage.gateway.kill()
+        try:
+            yield
+        finally:
+            self.stage.start_gateway()
 
     @contextmanager
     def _wrong_key(self) -> Iterator[None]:

@@ -9,7 +9,7 @@ import json
 import random
 from dataclasses import dataclass
 
-from tests.chaos.mix import MODELS, TOOL_CHANNEL
+from tests.chaos.mix import MAILS_AN_HOUR, MODELS, TOOL_CHANNEL
 
 USERS = 200
 CHANNELS = tuple(MODELS)
@@ -29,8 +29,15 @@ class Written:
     """Whether it carries `sent_at`."""
 
     @property
+    def address(self) -> str:
+        """The user, as the channel knows them."""
+        by_channel = {"sms": f"+1312555{int(self.user[1:]):04}", "mail": f"{self.user}@x.example"}
+        return by_channel.get(self.channel, self.user)
+
+    @property
     def message_id(self) -> str:
-        return f"m-{self.user}-{self.number}"
+        name = f"m-{self.user}-{self.number}"
+        return f"<{name}@x.example>" if self.channel == "mail" else name
 
     @property
     def text(self) -> str:
@@ -57,7 +64,10 @@ def load(*, seed: int, length_s: float, messages: int) -> dict[str, tuple[Group,
     planned = 0
     while planned < messages:
         user = dice.choice(list(numbers))
+        channel = CHANNELS[int(user[1:]) % len(CHANNELS)]
         size = dice.choice((1, 1, 1, 1, 1, 2, 3))
+        if channel == "mail" and numbers[user] + size > MAILS_AN_HOUR:
+            continue
         dated = dice.random() < 0.2
         written = []
         for _ in range(size):
@@ -65,7 +75,7 @@ def load(*, seed: int, length_s: float, messages: int) -> dict[str, tuple[Group,
             written.append(
                 Written(
                     user=user,
-                    channel=CHANNELS[int(user[1:]) % len(CHANNELS)],
+                    channel=channel,
                     number=numbers[user],
                     copies=dice.choice((1,) * 17 + (2, 2, 3)),
                     dated=dated,

@@ -32,8 +32,17 @@ MODELS = {
     "desk": "zai-org/GLM-5.3",
     "push": "moonshotai/Kimi-K2.6",
     "app": "Qwen/Qwen3.8-27B",
+    "sms": "zai-org/GLM-5.3-Flash",
+    "mail": "moonshotai/Kimi-K2.6",
 }
 """By channel. Four models, so that the gate of one after a 429 does not stop the others."""
+OUTSIDE = ("sms", "mail")
+"""Channels of the gateway: what is written comes by HTTP, and replies leave by Telnyx or SMTP."""
+OUR_NUMBER, OUR_MAIL = "+17735550002", "help@chaos.example"
+MAILS_AN_HOUR = 9
+"""Of one address; the next but one would be taken for a loop."""
+HANG_UPS = 0.05
+"""Of the SMTP server, when it has a mail: nobody learns that it does."""
 TOOL_CHANNEL = "desk"
 """Its agent has a tool that honours no key: it may run at most once."""
 DELIVERED = ("push", "app")
@@ -45,6 +54,15 @@ _EXTRAS = {
     "desk": 'instructions = "Be kind and brief."\ntools = ["note"]',
     "push": f'fallback_text = "{FALLBACK}"',
     "app": "",
+    "sms": f'fallback_text = "{FALLBACK}"',
+    "mail": f'fallback_text = "{FALLBACK}"',
+}
+_CHANNELS = {
+    "app": "debounce_s = 0.2\nmax_wait_s = 2.0\n",
+    # People who write that much are machines, elsewhere.
+    "sms": 'driver = "telnyx"\nloop_breaker = false\n',
+    "mail": 'driver = "smtp"\nloop_breaker = false\n'
+    f'[channels.mail.mail]\naddresses = ["{OUR_MAIL}"]\nper_domain_per_minute = 600000\n',
 }
 
 TELNYX_SETTINGS: dict[str, object] = {
@@ -85,8 +103,9 @@ def agents_file() -> str:
         f'[agents.{name}]\nmodel = "{model}"\ncall_timeout_s = {CALL_TIMEOUT_S}\n{_EXTRAS[name]}\n'
         for name, model in MODELS.items()
     )
-    channels = "".join(f'[channels.{name}]\nagent = "{name}"\n' for name in MODELS)
-    debounce = "debounce_s = 0.2\nmax_wait_s = 2.0\n"  # of `app`, the last one
+    channels = "".join(
+        f'[channels.{name}]\nagent = "{name}"\n{_CHANNELS.get(name, "")}' for name in MODELS
+    )
     ways_out = "".join(
         f'[channels.{name}.delivery]\ntask = "replies.store"\nqueue = "{OUTBOUND}"\n'
         for name in DELIVERED
@@ -95,4 +114,4 @@ def agents_file() -> str:
     waits = "".join(
         f"{name} = {getattr(TIMING, name)}\n" for name in Timing.__dataclass_fields__ if name
     ).replace("max_unknown_calls = 3\n", "")
-    return f'default_agent = "web"\n{agents}{channels}{debounce}{ways_out}{tools}[timing]\n{waits}'
+    return f'default_agent = "web"\n{agents}{channels}{ways_out}{tools}[timing]\n{waits}'

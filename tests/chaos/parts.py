@@ -1,5 +1,7 @@
 """The parts of a campaign that can be hurt: Telnyx as a process, and a look into Postgres."""
 
+import base64
+import hashlib
 import json
 import os
 import socket
@@ -10,6 +12,7 @@ from typing import Any
 
 import httpx
 import psycopg
+from nacl.signing import SigningKey
 
 from tests.chaos.mix import TELNYX_FAULTS, TELNYX_SETTINGS
 from tests.support.fleet import ROOT
@@ -22,6 +25,7 @@ API_KEY = "KEY-chaos"
 _START_S = 60.0
 _PATIENCE_S = 30.0
 _POLL_S = 0.05
+_MOST_STARTS = 100
 
 
 def free_port() -> int:
@@ -53,7 +57,7 @@ class TelnyxProcess:
             [
                 *(sys.executable, "-m", "worker", "sim", "--port", str(self.port)),
                 *("--log", str(self._state / "telnyx.jsonl")),
-                *("--seed", str(self._seed * 1000 + self._starts)),
+                *("--seed", str(self._seed_of(self._starts))),
                 *(part for word in words for part in ("--switch", word)),
             ],
             log=self._log,
@@ -63,6 +67,15 @@ class TelnyxProcess:
         if not child.wait_until(self._answers, _START_S):
             raise SandboxError(f"the simulator did not start:\n{log_tail(self._log)}")
         self.poison()
+
+    def public_keys(self) -> list[str]:
+        """Return those that its events are signed with: each start has another one."""
+        seeds = (self._seed_of(start) for start in range(_MOST_STARTS))
+        digests = (hashlib.sha256(f"webhooks {seed}".encode()).digest() for seed in seeds)
+        return [base64.b64encode(SigningKey(one).verify_key.encode()).decode() for one in digests]
+
+    def _seed_of(self, start: int) -> int:
+        return self._seed * 1000 + start
 
     def kill(self) -> None:
         """SIGKILL; what it had logged stays."""

@@ -20,7 +20,7 @@ from tests.chaos.parts import Looker
 
 RESEND_AFTER_S = 8.0
 _LOOK_EVERY_S = 0.5
-_PAUSE_S = 0.3
+PAUSE_S = 0.3
 """After a publish that failed."""
 _BAD_EVERY_S = 2.0
 _HOSTILE_BYTES = 200_000
@@ -157,7 +157,7 @@ class Producer:
         except (OperationalError, RedisError, OSError):
             self.failed_publishes += 1
             self.close()
-            time.sleep(_PAUSE_S)
+            time.sleep(PAUSE_S)
             return False
         self.publishes += 1
         return True
@@ -168,7 +168,7 @@ def _envelope(message: Written) -> dict[str, object]:
     return {
         "version": 1,
         "channel": message.channel,
-        "user": message.user,
+        "user": message.address,
         "message_id": message.message_id,
         "text": message.text,
         **dated,

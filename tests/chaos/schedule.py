@@ -14,6 +14,7 @@ FIRST_S = 5.0
 LAST_S = 6.0
 """Between the last fault and the end."""
 GAP_S = (1.2, 3.6)
+GATEWAY_GAP_S = (10.0, 25.0)
 
 
 class Kind(StrEnum):
@@ -40,6 +41,7 @@ class Kind(StrEnum):
     WITHDRAW_MODEL = "withdraw_model"
     STALE_READS = "stale_reads"
     POISON_THREADS = "poison_threads"
+    KILL_GATEWAY = "kill_gateway"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +80,7 @@ NATURES: Mapping[Kind, Nature] = {
     Kind.WITHDRAW_MODEL: Nature(parts=_TELNYX, lasts_s=(4.0, 7.0), rest_s=4.0),
     Kind.STALE_READS: Nature(parts=_TELNYX, lasts_s=(3.0, 6.0)),
     Kind.POISON_THREADS: Nature(parts=_TELNYX),
+    Kind.KILL_GATEWAY: Nature(parts=("gateway",), lasts_s=(0.2, 2.0), rest_s=4.0),
 }
 
 
@@ -104,7 +107,7 @@ def schedule(*, seed: int, length_s: float, workers: int) -> tuple[Planned, ...]
     planned = []
     for at_s in _moments(dice, length_s):
         if not deck:
-            deck = list(Kind)
+            deck = [kind for kind in Kind if kind is not Kind.KILL_GATEWAY]
             dice.shuffle(deck)
         target = dice.randrange(workers)
         for place, kind in enumerate(deck):
@@ -116,7 +119,16 @@ def schedule(*, seed: int, length_s: float, workers: int) -> tuple[Planned, ...]
                 planned.append(Planned(at_s=at_s, kind=kind, lasts_s=lasts_s, target=target))
                 free_at |= dict.fromkeys(parts, at_s + lasts_s + nature.rest_s)
                 break
-    return tuple(planned)
+    return tuple(sorted([*planned, *_gateway(seed, length_s)], key=lambda one: one.at_s))
+
+
+def _gateway(seed: int, length_s: float) -> Iterator[Planned]:
+    """Plan by dice of its own: no other part depends on the gateway."""
+    dice = random.Random(f"gateway {seed}")  # noqa: S311 - a seeded play, no secret
+    kind, at_s = Kind.KILL_GATEWAY, FIRST_S
+    while (at_s := at_s + dice.uniform(*GATEWAY_GAP_S)) < length_s - LAST_S:
+        lasts_s = dice.uniform(*NATURES[kind].lasts_s)
+        yield Planned(at_s=at_s, kind=kind, lasts_s=lasts_s, target=0)
 
 
 def _moments(dice: random.Random, length_s: float) -> Iterator[float]:

@@ -1,5 +1,6 @@
 """Everything a campaign runs on: Postgres, Redis, Telnyx, a proxy before each, and the workers."""
 
+import random
 import threading
 import time
 from collections.abc import Iterator
@@ -9,13 +10,17 @@ from pathlib import Path
 
 from redis import Redis
 
-from tests.chaos.mix import agents_file
-from tests.chaos.parts import API_KEY, Looker, TelnyxProcess
+from tests.chaos.mix import HANG_UPS, agents_file
+from tests.chaos.outside import TOKEN
+from tests.chaos.parts import API_KEY, Looker, TelnyxProcess, free_port
 from tests.chaos.sink import Sink
 from tests.chaos.tools import LEDGER
 from tests.support.databases import TEMPLATE, make_template
 from tests.support.fleet import Fleet, RealWorker
+from tests.support.gateway import GatewayProcess
+from tests.support.smtp_server import HANG_UP, Mailbox, smtp_server
 from tests.support.tcp_proxy import Mode, TcpProxy, postgres_socket, through
+from tests.support.telnyx_events import PUBLIC_KEY
 from worker.sandbox.postgres import EmbeddedPostgres
 from worker.sandbox.redis import EmbeddedRedis
 
@@ -64,6 +69,10 @@ class Stage:
     telnyx_proxy: TcpProxy
     fleet: Fleet
     sink: Sink
+    box: Mailbox
+    """What has left by SMTP."""
+    smtp_url: str
+    gateway_port: int = field(default_factory=free_port)
     seats: list[Seat] = field(default_factory=list)
     exits: list[Exit] = field(default_factory=list)
     lost_entries: int = 0
@@ -89,6 +98,12 @@ class Stage:
     def past_proxy(self) -> Redis:
         """Give a client of Redis that no fault of the proxy reaches."""
         return Redis.from_url(self.redis.url, socket_timeout=5.0)
+
+    def start_gateway(self) -> None:
+        """Start it on the port that stays; returns when it answers."""
+        keys = " ".join((PUBLIC_KEY, *self.telnyx.public_keys()))
+        settings = {"GATEWAY_TOKEN": TOKEN, "TELNYX_PUBLIC_KEY": keys}
+        self.gateway = GatewayProcess.beside(self.fleet, port=self.gateway_port, **settings)
 
     def start_workers(self, number: int) -> None:
         self.seats = [self._seat() for _ in range(number)]
@@ -132,7 +147,12 @@ class Stage:
             seat.worker.kill()
 
     def _seat(self) -> Seat:
-        (worker,) = self.fleet.start(1, ready=False, **{LEDGER: str(self.ledger)})
+        env = {
+            LEDGER: str(self.ledger),
+            "SMTP_URL": self.smtp_url,
+            "PUBLIC_URL": f"http://127.0.0.1:{self.gateway_port}",
+        }
+        (worker,) = self.fleet.start(1, ready=False, **env)
         return Seat(worker=worker, since=time.monotonic())
 
     def _note_end(self, seat: Seat) -> None:
@@ -174,6 +194,9 @@ def running_stage(folder: Path, *, seed: int, workers: int) -> Iterator[Stage]:
                 forked=False,
             )
         )
+        dice = random.Random(f"smtp {seed}")  # noqa: S311 - a seeded play, no secret
+        box = Mailbox({"end": [HANG_UP if dice.random() < HANG_UPS else "" for _ in range(9999)]})
+        port = stack.enter_context(smtp_server(box))
         stage = Stage(
             folder=folder,
             postgres=postgres,
@@ -184,6 +207,10 @@ def running_stage(folder: Path, *, seed: int, workers: int) -> Iterator[Stage]:
             telnyx_proxy=telnyx_proxy,
             fleet=fleet,
             sink=Sink(Redis.from_url(redis.url, socket_timeout=5.0)),
+            box=box,
+            smtp_url=f"smtp://127.0.0.1:{port}?plain=true",
         )
+        stage.start_gateway()
+        stack.callback(lambda: stage.gateway.kill())  # noqa: PLW0108 - the one that runs then
         stage.start_workers(workers)
         yield stage

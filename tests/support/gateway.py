@@ -41,7 +41,7 @@ class GatewayProcess:
         self.port = int(re.findall(r"http://127\.0\.0\.1:(\d+)", self.output())[0])
 
     @classmethod
-    def beside(cls, fleet: Fleet, *, name: str = "gateway", **more: str) -> Self:
+    def beside(cls, fleet: Fleet, *, port: int = 0, name: str = "gateway", **more: str) -> Self:
         """Start one on the servers of a fleet."""
         agents = fleet.folder / "gateway-agents.toml"
         agents.write_text(fleet.agents)
@@ -52,7 +52,7 @@ class GatewayProcess:
             "TELNYX_API_KEY": fleet.telnyx_api_key,
             "AGENTS_FILE": str(agents),
         }
-        return cls(fleet.folder, settings | more, name=name)
+        return cls(fleet.folder, settings | more, port=port, name=name)
 
     def output(self) -> str:
         return self.log.read_text(errors="replace") if self.log.exists() else ""

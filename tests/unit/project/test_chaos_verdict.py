@@ -6,6 +6,7 @@ import json
 import pytest
 from redis import Redis
 
+from tests.chaos.arrivals import check_arrivals
 from tests.chaos.load import Group, Written
 from tests.chaos.mix import QUIET_S
 from tests.chaos.sink import Sink
@@ -19,6 +20,7 @@ from tests.chaos.verdict import (
     places,
 )
 from tests.chaos.waits import Span, Wait, check_waits, unexplained_s
+from tests.support.oracle import Delivered
 
 
 def written(user: str, number: int) -> Written:
@@ -141,6 +143,20 @@ def test_who_waits_for_nothing_is_a_violation() -> None:
     assert [one.what for one in found] == [
         "m-2 waited 93 s for nothing",
         "m-3 waited 103 s for nothing",
+    ]
+
+
+def test_a_reply_arrives_once_with_its_person_and_is_the_services() -> None:
+    one, two, nobodys = (
+        (Delivered(user_id=3, delivery_id=number, key="k", text="yes"), "") for number in (1, 2, 0)
+    )
+    assert list(check_arrivals([one, two])) == []
+    found = list(check_arrivals([one, two, one, nobodys, (two[0], "eve@x.example")]))
+    assert [violation.what for violation in found] == [
+        "delivery 1 arrived 2 times",
+        "delivery 2 arrived 2 times",
+        "1 replies arrived that no delivery explains",
+        "delivery 2 arrived at eve@x.example",
     ]
 
 
