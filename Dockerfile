@@ -12,12 +12,12 @@ WORKDIR /app
 # Libraries first: this layer stays cached until the lock changes.
 COPY pyproject.toml uv.lock ./
 COPY client ./client
-RUN uv sync --locked --no-dev --extra otel --extra gateway --extra mailbox --no-install-workspace
+RUN uv sync --locked --no-dev --extra otel --extra gateway --extra hours --extra mailbox --no-install-workspace
 
 COPY README.md LICENSE alembic.ini ./
 COPY migrations ./migrations
 COPY worker ./worker
-RUN uv sync --locked --no-dev --extra otel --extra gateway --extra mailbox
+RUN uv sync --locked --no-dev --extra otel --extra gateway --extra hours --extra mailbox
 
 
 FROM python:3.11-slim

@@ -12,8 +12,10 @@ from worker.bootstrap.shared import SharedParts
 from worker.channels.build import MailWay, TelnyxWay, build_channels
 from worker.channels.channel import DEADLINE_S, Channel
 from worker.channels.email.delivery.smtp import SmtpChannel
+from worker.channels.zones import zones_by_number
 from worker.config.settings import Settings
 from worker.domain.routing import Routing
+from worker.domain.screening.revocations import read_phrases
 from worker.domain.ways_out import MailDelivery, TelnyxDelivery
 from worker.handlers.background.schema import check_schema
 from worker.handlers.background.sweeper import LocalRunner, Sweeper
@@ -37,6 +39,7 @@ from worker.store.dead_letters import DeadLetterStore
 from worker.store.delivery.answered_mails import AnsweredMailStore
 from worker.store.delivery.deliveries import DeliveryStore
 from worker.store.delivery.endpoints import EndpointStore
+from worker.store.delivery.hours import HoursStore
 from worker.store.delivery.pacing import Pace, PacingStore
 from worker.store.delivery.senders import SenderStore
 from worker.store.intake.inbox import InboxListener, InboxStore
@@ -122,6 +125,9 @@ def build_service(
 def _receive(
     shared: SharedParts, dead_letters: DeadLetterStore, answer: AnswerUser
 ) -> ReceiveEnvelope:
+    for policy in shared.agents.routing.channels.values():
+        if policy.kind != "other":
+            read_phrases(policy.screening.languages)
     return ReceiveEnvelope(
         messages=MessageStore(shared.database),
         inbox=InboxStore(shared.database),
@@ -262,4 +268,6 @@ def _deliver(
         pacing=PacingStore(shared.database, _paces(shared.agents.routing)),
         routing=shared.agents.current,
         channels=built | dict(given),
+        hours=HoursStore(shared.database),
+        zones=zones_by_number(),
     )

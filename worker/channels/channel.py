@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol, runtime_checkable
 
 from worker.domain.deliveries import DeliveryOutcome, OutgoingReply, Piece, Refusal
+from worker.domain.people.hand_over import HandOverNotice
 
 DEADLINE_S: Final = 15.0
 """The longest that one attempt may take; its lease lasts a little longer."""
@@ -47,9 +48,11 @@ class TwoPhaseChannel(Channel, Protocol):
 
 
 def reply_document(reply: OutgoingReply) -> dict[str, Any]:
-    """Return the reply or the refusal as producers get it: JSON, version 1."""
+    """Return the reply, the refusal or the hand-over as its receiver gets it: JSON, version 1."""
     if reply.refusal is not None:
         return _refusal_document(reply, reply.refusal)
+    if reply.hand_over is not None:
+        return _hand_over_document(reply, reply.hand_over)
     return {
         "version": 1,
         "idempotency_key": str(reply.idempotency_key),
@@ -69,4 +72,16 @@ def _refusal_document(reply: OutgoingReply, refusal: Refusal) -> dict[str, Any]:
         "task_id": None if refusal.task_id is None else str(refusal.task_id),
         "queue": refusal.queue,
         **(refusal.names or {}),
+    }
+
+
+def _hand_over_document(reply: OutgoingReply, notice: HandOverNotice) -> dict[str, Any]:
+    return {
+        "version": 1,
+        "idempotency_key": str(reply.idempotency_key),
+        "handed_over": {"reason": notice.reason},
+        "hand_over": notice.id,
+        "user_id": notice.user_id,
+        **notice.who.as_producers_name_it(),
+        "look": f"worker messages {notice.user_id} --texts",
     }

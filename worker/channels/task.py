@@ -11,7 +11,9 @@ from worker.domain.errors import BrokerAwayError
 
 @dataclass(frozen=True, kw_only=True)
 class TaskChannel:
-    """Sends `reply_document` as the task's one keyword argument, `reply` or `refusal`.
+    """Sends `reply_document` as the task's one keyword argument.
+
+    Its name is `reply`, `refusal` or `hand_over`.
 
     The task's id is the idempotency key: a publish whose answer was lost is repeated under the same
     id, and the producer drops an id that it has seen.
@@ -26,7 +28,7 @@ class TaskChannel:
 
     def deliver(self, reply: OutgoingReply) -> DeliveryOutcome:
         """Publish the task."""
-        name = "reply" if reply.refusal is None else "refusal"
+        name = "refusal" if reply.refusal else "hand_over" if reply.hand_over else "reply"
         try:
             self.publish(
                 self.task, self.queue, str(reply.idempotency_key), {name: reply_document(reply)}

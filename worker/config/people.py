@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from worker.config.sections import Section
+from worker.domain.people.disclosure import LANGUAGES
 from worker.domain.people.policies import Disclosure, HandOver, HandOverTrigger, Hours
 from worker.domain.routing import ROUTE
 
@@ -40,6 +41,12 @@ class DisclosureSection(Section):
     language: Language | None = None
     text: _Text | None = None
 
+    @model_validator(mode="after")
+    def _has_a_text(self) -> Self:
+        if self.text is None and self.language not in {None, *LANGUAGES}:
+            raise ValueError(f"there is no default text in {self.language!r}: give text")
+        return self
+
 
 def disclosure_of(
     given: DisclosureSection | Literal["none"] | None, *, driver: bool, languages: list[str]
@@ -48,7 +55,10 @@ def disclosure_of(
     if given == "none" or not driver:
         return None
     section = given or DisclosureSection()
-    return Disclosure(language=section.language or languages[0], text=section.text)
+    language = section.language or languages[0]
+    if section.text is None and section.language is None and language not in LANGUAGES:
+        language = "en"
+    return Disclosure(language=language, text=section.text)
 
 
 class HoursSection(Section):

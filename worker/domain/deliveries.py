@@ -7,15 +7,18 @@ Outcomes of one attempt:
     Unclear       the channel may have it
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal, TypeAlias
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from worker.domain.email.replies import SentMail
 from worker.domain.ids import ChannelUserId, DeadLetterId, DeliveryId, TurnId
 from worker.domain.messages import ChannelAddress
+from worker.domain.people.hand_over import HandOverNotice
+from worker.domain.people.hours import next_opening
 from worker.domain.routing import ChannelPolicy
 from worker.domain.states import DeliveryState
 from worker.domain.timing import backoff_s
@@ -67,6 +70,10 @@ class OutgoingReply:
     """The body that every attempt sends; None = it is not made yet, or at each attempt."""
     refusal: Refusal | None = None
     """None = it is a reply. Otherwise it tells a producer of a refusal, and has no text."""
+    disclosure: str | None = None
+    """Goes along: that an AI writes; None = nothing does."""
+    hand_over: HandOverNotice | None = None
+    """Not None = it tells our staff of a hand-over, and has no text."""
     created_at: datetime | None = None
     """When it was made."""
 
@@ -151,10 +158,20 @@ class ClaimedDelivery:
     interrupted: bool
     """The last attempt never ended: its worker died, and the channel may have the reply."""
     created_at: datetime
+    counts_from: datetime
+    """The start of its age."""
     now: datetime
     paused: bool
     policy_name: str
     """Name of the channel or route whose policy applies."""
+    agent: str | None = None
+    """Whose model has written it; None = it has no text of a model, or its channel does not say."""
+    wrote_at: datetime | None = None
+    """When the person's newest message came; None = never, or its channel has no hours."""
+    answered_later: bool = False
+    """That message is newer than those that this reply answers."""
+    told: bool = False
+    """The person was told in this conversation that an AI writes."""
     opted_out: bool = False
     """The person has opted out, and this delivery is not exempt."""
     turn_id: TurnId | None = None
@@ -180,9 +197,36 @@ def refusal_of(
         return DeliveryState.WITHHELD
     if claimed.interrupted and not _may_repeat(claimed, policy, takes_key=takes_key):
         return DeliveryState.UNKNOWN
-    if claimed.now - claimed.created_at > timedelta(seconds=policy.delivery_max_age_s):
+    if claimed.now - claimed.counts_from > timedelta(seconds=policy.delivery_max_age_s):
         return DeliveryState.EXPIRED
+    if _is_overtaken(claimed, policy):
+        return DeliveryState.SUPERSEDED
     return None
+
+
+def _is_overtaken(claimed: ClaimedDelivery, policy: ChannelPolicy) -> bool:
+    """Whether a reply that has waited for long has been overtaken by newer messages."""
+    if policy.hours is None or not claimed.answered_later or claimed.interrupted:
+        return False
+    return claimed.now - claimed.created_at > timedelta(seconds=policy.hours.recheck_after_s)
+
+
+def opening(
+    claimed: ClaimedDelivery, policy: ChannelPolicy, zones: Collection[ZoneInfo]
+) -> datetime | None:
+    """Return when a reply may go out, in the person's `zones`; None = now.
+
+    It may while the person's newest message is young: they are awake, and wait for it. Nor does one
+    wait that the channel may have already.
+    """
+    hours = policy.hours
+    if hours is None or claimed.interrupted:
+        return None
+    late = timedelta(seconds=hours.late_after_s)
+    if claimed.wrote_at is not None and claimed.now - claimed.wrote_at <= late:
+        return None
+    opens = next_opening(claimed.now, hours, zones)
+    return opens if opens > claimed.now else None
 
 
 def state_after(
@@ -219,7 +263,7 @@ def wait_after(claimed: ClaimedDelivery, outcome: DeliveryOutcome, policy: Chann
     own_s = backoff_s(claimed.attempts, first_s=5.0, limit_s=600.0)
     if isinstance(policy.delivery, WebhookDelivery):
         own_s = WEBHOOK_WAITS_S[min(claimed.attempts, len(WEBHOOK_WAITS_S) - 1)]
-    age_s = (claimed.now - claimed.created_at).total_seconds()
+    age_s = (claimed.now - claimed.counts_from).total_seconds()
     # At that age the next look lets the reply expire, so it must not sleep through it.
     left_s = max(policy.delivery_max_age_s - age_s, 0.0)
     return min(max(own_s, outcome.retry_after_s or 0.0), left_s)

@@ -246,6 +246,16 @@ class Routing:
         policies = map(self.channel, self.channels.keys() | _KIND_BY_NAME.keys())
         return {one.name: one.scope for one in policies if one.scope != one.name}
 
+    @cached_property
+    def disclosing(self) -> tuple[str, ...]:
+        """The channels that tell people that an AI writes."""
+        return tuple(name for name, one in self.channels.items() if one.disclosure is not None)
+
+    @cached_property
+    def timed(self) -> tuple[str, ...]:
+        """The channels with hours for late replies."""
+        return tuple(name for name, one in self.channels.items() if one.hours is not None)
+
     def person_at(self, to: ChannelAddress) -> Person:
         """Return the person behind a channel user."""
         return self.person(self.channel(to.channel).scope, to.address)

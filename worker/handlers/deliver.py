@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from worker.channels.channel import Channel, ComposingChannel, TwoPhaseChannel
+from worker.channels.zones import Zones
 from worker.domain.deliveries import (
     ClaimedDelivery,
     DeliveryOutcome,
@@ -13,12 +14,14 @@ from worker.domain.deliveries import (
     Rejected,
     Sent,
     Unclear,
+    opening,
     refusal_of,
     state_after,
     wait_after,
 )
 from worker.domain.errors import RetryableError, StaleLeaseError, named
 from worker.domain.ids import ChannelUserId
+from worker.domain.people.disclosure import disclosure_text
 from worker.domain.results import attempt_result
 from worker.domain.routing import ChannelPolicy, Routing
 from worker.domain.screening.consents import LedgerEntry
@@ -29,6 +32,7 @@ from worker.handlers.telemetry.deliveries import (
     record_delivered,
     record_paused,
     record_stale_delivery,
+    record_waits,
 )
 from worker.handlers.telemetry.intake import record_consent
 from worker.net.clock import boottime
@@ -36,6 +40,7 @@ from worker.observability import traces
 from worker.observability.logs import log
 from worker.store.delivery.deliveries import DeliveryStore
 from worker.store.delivery.endpoints import EndpointStore
+from worker.store.delivery.hours import HoursStore
 from worker.store.delivery.pacing import PacingStore
 from worker.store.delivery.senders import SenderStore
 
@@ -57,6 +62,9 @@ class DeliverReplies:
     channels: Mapping[str, Channel]
     """By name of channel or route. A reply for a missing one waits for a worker that has it: that
     worker's configuration was newer, or a section was removed too early."""
+    hours: HoursStore
+    zones: Zones
+    """Of a number, as far as they can be known."""
     sleep: Callable[[float], None] = time.sleep
 
     def __call__(self, user_id: ChannelUserId) -> list[str]:
@@ -67,10 +75,11 @@ class DeliverReplies:
                 if wait_s > PATIENCE_S:
                     break
                 self.sleep(wait_s)
-            claimed = self.store.claim(user_id, self.routing().scopes)
+            routing = self.routing()
+            claimed = self.store.claim(user_id, routing)
             if claimed is None:
                 break
-            configured = self.routing().channel(claimed.policy_name)
+            configured = routing.channel(claimed.policy_name)
             as_task = isinstance(configured.delivery, TaskDelivery)
             try:
                 with deliver_span(claimed, as_task=as_task):
@@ -94,8 +103,15 @@ class DeliverReplies:
             self.store.end(claimed, refusal)
             record_delivered(claimed, refusal, None, began_s=began_s)
             return refusal
+        opens = opening(claimed, configured, self.zones(claimed.reply.to.address))
+        if opens is not None:
+            self.hours.wait(claimed, opens)
+            record_waits(claimed, opens)
+            return DeliveryState.PENDING
         if isinstance(channel, ComposingChannel) and claimed.reply.request is None:
-            claimed = self.store.compose(claimed, channel.compose(claimed.reply))
+            claimed = self._disclosed(claimed, configured)
+            language = configured.disclosure.language if configured.disclosure else ""
+            claimed = self.store.compose(claimed, channel.compose(claimed.reply), language)
         outcome = self._deliver(channel, claimed)
         state = state_after(claimed, outcome, configured, takes_key=takes_key)
         blocked = self._blocked(claimed, outcome, state)
@@ -117,6 +133,15 @@ class DeliverReplies:
         elif isinstance(configured.delivery, TelnyxDelivery | MailDelivery):
             self._update_senders(claimed, outcome, configured.delivery)
         return state
+
+    def _disclosed(self, claimed: ClaimedDelivery, configured: ChannelPolicy) -> ClaimedDelivery:
+        """Return the claim with what the person is told of the AI: once, by mail each time."""
+        is_mail = isinstance(configured.delivery, MailDelivery)
+        if configured.disclosure is None or claimed.agent is None or (claimed.told and not is_mail):
+            return claimed
+        agent = self.routing().agents.get(claimed.agent)
+        text = disclosure_text(configured.disclosure, agent.hand_over if agent else None)
+        return replace(claimed, reply=replace(claimed.reply, disclosure=text))
 
     def _update_senders(
         self,

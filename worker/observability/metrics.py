@@ -85,6 +85,9 @@ SETTLED: Final = _counter(
 LOOPS: Final = _counter(
     "worker_loops_broken", "Channel users paused by the loop breaker, by its rule", "rule"
 )
+HAND_OVERS: Final = _counter(
+    "worker_hand_overs", "Channel users handed over to our staff", "agent", "reason"
+)
 STALE_LEASES: Final = _counter(
     "worker_stale_leases", "Work that another worker had taken over", "work"
 )

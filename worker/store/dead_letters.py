@@ -15,21 +15,11 @@ from worker.domain.ids import ChannelUserId, DeadLetterId, DeliveryId, MessageRo
 from worker.domain.messages import UNKNOWN_SENDER, Sender
 from worker.domain.states import DeadLetterKind, Resolution
 from worker.store.database import Database, Store
+from worker.store.rows import NOTICE
 from worker.store.sql import Connection, sql
 
-# The notice of a refusal is delivered like a reply, in the order of its channel user: of one of 64
-# of the route, so that one that its receiver does not take holds up few others.
-_KEEP = sql("""
-WITH told AS (
-    INSERT INTO channel_users AS u (channel, address)
-    SELECT :route, CAST(mod(abs(CAST(hashtext(:place) AS bigint)), 64) AS text)
-    WHERE CAST(:route AS text) IS NOT NULL
-    ON CONFLICT (channel, recipient, address, thread) DO UPDATE SET agent = u.agent
-    RETURNING u.id
-), notice AS (
-    INSERT INTO deliveries (channel_user_id, channel, due_at)
-    SELECT id, :route, service_now() FROM told RETURNING id
-)
+_KEEP = sql(f"""
+WITH {NOTICE}
 INSERT INTO dead_letters
     (kind, raw, queue, reason, detail, created_at, task_id, sender, names, notice_id)
 VALUES ('envelope', :raw, :queue, :reason, :detail, service_now(), CAST(:task_id AS uuid),

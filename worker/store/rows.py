@@ -18,6 +18,23 @@ INBOX_IS_DUE = "coalesce(not_before, '-infinity') <= service_now()"
 """Whether a row of the inbox may be accepted now; `ix_inbox_due` is in this order."""
 
 
+NOTICE = """told AS (
+    INSERT INTO channel_users AS u (channel, address)
+    SELECT :route, CAST(mod(abs(CAST(hashtext(:place) AS bigint)), 64) AS text)
+    WHERE CAST(:route AS text) IS NOT NULL
+    ON CONFLICT (channel, recipient, address, thread) DO UPDATE SET agent = u.agent
+    RETURNING u.id
+), notice AS (
+    INSERT INTO deliveries (channel_user_id, channel, due_at)
+    SELECT id, :route, service_now() FROM told RETURNING id
+)"""
+"""The CTE `notice`: a delivery that tells a route something, if :route is not NULL.
+
+It is delivered like a reply, in the order of its channel user: of one of 64 of the route, chosen by
+:place, so that one that its receiver does not take holds up few others.
+"""
+
+
 def reply_with_delivery(
     *,
     first_state: str,

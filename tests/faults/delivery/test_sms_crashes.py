@@ -27,6 +27,7 @@ instructions = "be kind"
 call_timeout_s = 5
 [channels.sms]
 driver = "telnyx"
+disclosure = "none"
 [channels.sms.telnyx]
 split = true
 max_parts = 1

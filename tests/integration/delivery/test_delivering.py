@@ -111,7 +111,8 @@ def test_an_attempt_whose_worker_died_is_taken_up_by_its_kind(
     mike = world.worker(CONFIG, channels={"sms": sink})
     mike.receive(world.envelope("one"))
     (user,) = mike.broker.deliveries
-    assert mike.service.deliver.store.claim(user, {}) is not None  # and then the process dies
+    deliver = mike.service.deliver
+    assert deliver.store.claim(user, deliver.routing()) is not None  # and then the process dies
     assert mike.service.deliver(user) == []
     world.clock.advance(40)
     mike.service.deliver(user)

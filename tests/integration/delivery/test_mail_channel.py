@@ -12,6 +12,7 @@ from worker.domain.ids import ChannelUserId
 CONFIG = """
 [channels.email]
 driver = "smtp"
+disclosure = "none"
 [channels.email.mail]
 addresses = ["help@acme.example"]
 """

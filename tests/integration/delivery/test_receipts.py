@@ -94,7 +94,7 @@ def test_a_receipt_that_comes_before_the_answer_stands(
     user = ChannelUserId(world.database.value("SELECT channel_user_id FROM deliveries"))
     mike = world.worker(CONFIG, channels={"sms": Sink()})
     store = mike.service.deliver.store
-    claimed = store.claim(user, {})
+    claimed = store.claim(user, mike.service.deliver.routing())
     assert claimed is not None
     receipts.record(Receipt(key=key, provider_id="p", status="delivery_failed", error="40001"))
     store.end(claimed, DeliveryState.SENT, provider_id="p")

@@ -74,7 +74,15 @@ def world(
                 " delivery_id) SELECT 'mail', '', id || '@x', '', '', '', id FROM deliveries"
                 " ORDER BY id LIMIT 2000"
             )
-            connection.execute("ANALYZE inbox, consents, mails")
+            connection.execute(
+                "INSERT INTO disclosures (channel_user_id, delivery_id, language, text)"
+                " SELECT channel_user_id, id, 'en', '' FROM deliveries ORDER BY id LIMIT 2000"
+            )
+            connection.execute(
+                "INSERT INTO hand_overs (channel_user_id, agent, reason, notice_id)"
+                " SELECT channel_user_id, 'default', 'person', id FROM deliveries LIMIT 2000"
+            )
+            connection.execute("ANALYZE inbox, consents, mails, disclosures, hand_overs")
         config, folder = SimulatorConfig(list_visible_after_s=0), tmp_path_factory.mktemp("world")
         with running_world(url, folder, config) as made:
             yield made
@@ -191,6 +199,7 @@ def test_every_index_that_forbids_nothing_is_read_by_some_statement(world: World
         GaugeStore(database).recent("drafts_decided_last_hour")
         mike.operator.dead_letters.find()
         mike.operator.reset(ChannelUserId(5))
+        mike.operator.set_paused(ChannelUserId(5), paused=False)
         for _ in RetentionStore(database, keep_days=89).run():
             pass
         MessageById(database).find(uuid5(UUID(int=0), "of the gateway"))

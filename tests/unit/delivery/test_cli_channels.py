@@ -58,7 +58,8 @@ def test_a_question_goes_to_the_model_and_its_answer_to_telnyx(tmp_path: Path) -
     (request,) = found["requests"]
     assert (request["path"], request["encoding"], request["parts"]) == ("/messages", "GSM-7", 1)
     body = json.loads(request["body"])
-    assert (body["from"], body["to"], body["text"]) == (OURS, THEIRS, "Yes, until '5'.")
+    told = "You are writing with an AI assistant.\nYes, until '5'."
+    assert (body["from"], body["to"], body["text"]) == (OURS, THEIRS, told)
 
 
 def test_stop_is_recognised_by_telnyx_and_by_us(tmp_path: Path) -> None:
@@ -100,7 +101,9 @@ def test_a_whatsapp_message_is_answered_on_its_channel(tmp_path: Path) -> None:
     assert found["channel_user"]["channel"] == "whatsapp"
     (request,) = found["requests"]
     assert (request["path"], request["parts"]) == ("/messages/whatsapp", None)
-    assert json.loads(request["body"])["whatsapp_message"]["text"]["body"].startswith("Hello")
+    assert json.loads(request["body"])["whatsapp_message"]["text"]["body"].endswith(
+        "\nHello \N{WAVING HAND SIGN}"
+    )
 
 
 def test_an_envelope_is_tried_as_it_is(tmp_path: Path) -> None:

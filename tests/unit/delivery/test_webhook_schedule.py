@@ -46,6 +46,7 @@ def claimed(*, attempts: int, age_s: float = 0.0) -> ClaimedDelivery:
         first_attempt_at=NOW - timedelta(seconds=age_s) if attempts else None,
         interrupted=False,
         created_at=NOW - timedelta(seconds=age_s),
+        counts_from=NOW - timedelta(seconds=age_s),
         now=NOW,
         paused=False,
     )

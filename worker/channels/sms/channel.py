@@ -27,6 +27,7 @@ from worker.domain.deliveries import (
     Sent,
     Unclear,
 )
+from worker.domain.people.disclosure import before
 from worker.domain.sms.answers import SendAnswer
 from worker.domain.turns.calls import Fault
 from worker.domain.ways_out import TelnyxDelivery
@@ -64,7 +65,7 @@ class TelnyxChannel:
     def compose(self, reply: OutgoingReply) -> tuple[Piece, ...]:
         """Return the messages of a reply, in order; at least one."""
         return pieces_of(
-            reply.text,
+            before(reply.text, reply.disclosure),
             to=reply.to,
             key=reply.idempotency_key,
             public_url=self.public_url,

@@ -22,9 +22,9 @@ OLDEST: Final = 14
 # Written out: SQLAlchemy, which has them, takes longer to import than all checks.
 TABLES: Final = (
     *("attempt_log", "budget_days", "calls", "channel_users", "consents", "conversations"),
-    *("dead_letters", "deliveries", "erasures", "gates", "inbox", "locks", "mailboxes"),
-    *("mails", "messages", "rates", "replies", "retention_passes", "secrets", "tool_calls"),
-    *("turns", "workers"),
+    *("dead_letters", "deliveries", "disclosures", "erasures", "gates", "hand_overs", "inbox"),
+    *("locks", "mailboxes", "mails", "messages", "rates", "replies", "retention_passes"),
+    *("secrets", "tool_calls", "turns", "workers"),
 )
 _DELETES_FROM: Final = ("gates", "inbox", "workers")
 _TIMEOUTS: Final = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")

@@ -8,6 +8,7 @@ from worker.cli.doctor.examine import Setup
 from worker.domain.errors import SettingsError
 from worker.domain.reports.finding import Finding, fault, ok, warning
 from worker.domain.routing import ROUTE
+from worker.domain.ways_out import MailDelivery, TelnyxDelivery
 from worker.tools.build import build_tools
 
 REQUIRED: Final = ("database_url", "broker_url", "telnyx_api_key", "namespace")
@@ -43,6 +44,27 @@ def agents_file(setup: Setup) -> Finding:
     routes = sum(name.startswith(ROUTE) for name in names)
     found = f"agents: {len(setup.routing.agents)}, channels: {len(names) - routes}"
     return ok(f"{found}, routes: {routes}" if routes else found)
+
+
+def people(setup: Setup) -> Finding:
+    """Check that somebody is told of a hand-over, and that people are told of the AI."""
+    routing = setup.routing
+    silent = sorted(
+        one.name for one in routing.agents.values() if one.hand_over and not one.hand_over.notify
+    )
+    if silent:
+        found = f"{', '.join(silent)} hands over, and nobody is told"
+        return warning(found, "set `notify` in its `hand_over` section")
+    ours = (TelnyxDelivery, MailDelivery)
+    unsaid = sorted(
+        one.name
+        for one in routing.channels.values()
+        if isinstance(one.delivery, ours) and one.disclosure is None
+    )
+    if unsaid:
+        found = f"{', '.join(unsaid)} does not say that an AI writes"
+        return warning(found, "take `disclosure` out, unless no law that binds you asks for it")
+    return ok("hand-overs are told, and the AI is disclosed" if routing.channels else "no channels")
 
 
 def tools(setup: Setup) -> Finding:

@@ -47,6 +47,7 @@ CHECKS: Final = (
     Check("settings", _OTHERS, settings.others),
     Check("settings", _AGENTS, settings.agents_file, needs=(_OTHERS,)),
     Check("settings", "tools", settings.tools, needs=(_AGENTS,)),
+    Check("settings", "people", settings.people, needs=(_AGENTS,)),
     Check("postgres", _DATABASE, postgres.connection, needs=("DATABASE_URL",)),
     Check("postgres", "database clock", postgres.clock, needs=(_DATABASE,)),
     Check("postgres", "migrations", postgres.migrations, needs=(_DATABASE,)),

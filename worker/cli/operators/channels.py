@@ -95,12 +95,17 @@ def _envelope_in(raw: bytes, routing: "Routing") -> bytes:
 def _requests(
     text: str, message: "NewMessage", routing: "Routing", settings: "Settings"
 ) -> Iterator[dict[str, Any]]:
-    """Yield path, body and parts of each message that sends the text."""
+    """Yield path, body and parts of each message that sends the text, as the first to a person."""
     from worker.channels.sms.request import SMS_PATH, WHATSAPP_PATH, pieces_of
+    from worker.domain.people.disclosure import before, disclosure_text
     from worker.domain.sms.segments import segments
     from worker.domain.ways_out import TelnyxDelivery
 
-    options = routing.delivery_policy(message.who.channel, message.reply_to).delivery
+    policy = routing.delivery_policy(message.who.channel, message.reply_to)
+    options = policy.delivery
+    if policy.disclosure is not None and message.verdict is None:
+        told = disclosure_text(policy.disclosure, routing.agent(message.agent).hand_over)
+        text = before(text, told)
     if not isinstance(options, TelnyxDelivery):
         raise MisuseError(f"--reply: channel {message.who.channel} has no driver of Telnyx")
     url, key = settings.public_url or _SAMPLE_URL, UUID(int=0)

@@ -17,6 +17,7 @@ from worker.domain.email.mail import Address
 from worker.domain.email.marks import message_id
 from worker.domain.email.threads import references_out, reply_subject, thread_key
 from worker.domain.ids import DeliveryId
+from worker.domain.people.disclosure import below, disclosure_text, sender_name
 from worker.domain.routing import ChannelPolicy, Routing
 from worker.domain.screening.mail.facts import screening_of
 from worker.domain.ways_out import MailDelivery
@@ -40,6 +41,10 @@ def try_mail(raw: bytes, routing: Routing, *, reply: str | None, as_json: bool) 
     screening = screening_of(policy)
     received = receive(raw, screening)
     ours = _our_address(received, policy)
+    if policy.disclosure is not None:
+        agent = routing.agent_for(channel=policy.name, recipient=ours.address, named=None)
+        told = disclosure_text(policy.disclosure, agent.hand_over)
+        reply, ours = reply and below(reply, told), Address(ours.address, sender_name(ours.name))
     facts = _facts(received, reply, ours)
     verdict = received.verdict
     if received.person is None or (verdict is not None and verdict.tier == "hard"):

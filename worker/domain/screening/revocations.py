@@ -158,6 +158,12 @@ def _unstretched(text: str) -> str:
 _language: Final = cache(_Language.of)
 
 
+def read_phrases(languages: tuple[str, ...]) -> None:
+    """Read and compile what `is_revocation` needs; it would do so at the first message."""
+    for name in ("en", *languages):
+        _language(name)
+
+
 def is_revocation(clauses: Iterable[Clause], languages: tuple[str, ...]) -> bool:
     """Whether a person asks for no further messages, in one of these languages or in English."""
     spoken = [_language(name) for name in ("en", *languages)]

@@ -7,6 +7,7 @@ Four outcomes:
     Unknown   anything else: the call may have happened   -> read back, never again blindly
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeAlias
@@ -72,6 +73,16 @@ class Done:
     input_tokens: int = 0
     """Tokens as Telnyx counted them, as are `output_tokens`; zero if it named none."""
     output_tokens: int = 0
+
+    @property
+    def refused(self) -> bool:
+        """Whether a content filter, or the model itself, refuses to answer."""
+        return self.incomplete_reason == "content_filter" or any(
+            isinstance(part, Mapping) and part.get("type") == "refusal"
+            for item in self.output
+            if isinstance(parts := item.get("content"), Sequence)
+            for part in parts
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

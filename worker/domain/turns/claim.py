@@ -7,6 +7,7 @@ from typing import Self
 from worker.domain.ids import CallId, MessageRowId, TurnId
 from worker.domain.messages import ChannelAddress
 from worker.domain.people.drafts import ASK_FOR_REVIEW
+from worker.domain.people.hand_over import HandOverReason
 from worker.domain.people.policies import Approve
 from worker.domain.routing import Agent, ChannelPolicy, Routing
 from worker.domain.states import DeliveryState
@@ -52,6 +53,8 @@ class Claimed:
     """None = stateless, or not prepared yet."""
     paused: bool
     """A person had taken over when this was claimed, or `loop` is set."""
+    hand_over: HandOverReason | None = None
+    """Why the user was handed over to our staff with this claim; None = they were not."""
     loop: str | None = None
     """The rule by which the loop breaker has paused the user with this claim; None = it has not."""
     step: Work
@@ -86,6 +89,7 @@ class Claimed:
             turn=turn,
             conversation=snapshot.conversation,
             paused=snapshot.paused,
+            hand_over=snapshot.hand_over,
             loop=snapshot.loop,
             step=step,
             intent=intent,
@@ -128,5 +132,7 @@ class Settled:
     """How its messages ended, see `worker.domain.results`; None = the turn goes on."""
     delivery: DeliveryState | None
     """The first state of the reply's delivery; None = there is no reply."""
+    hand_over: HandOverReason | None = None
+    """Why the user was handed over to our staff; None = they were not."""
     due_in_s: float | None
     """Seconds until the channel user's next step may start; None = there is none."""

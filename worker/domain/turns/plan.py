@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from worker.domain.ids import CallId
+from worker.domain.people.hand_over import HandOverReason
 from worker.domain.reasons import DeadLetterReason
 from worker.domain.states import ReplySource
 from worker.domain.turns.calls import ToolCall
@@ -48,6 +49,15 @@ class OptedOut:
     """The person has opted out meanwhile; `landed` as for `GiveUp`."""
 
     landed: bool | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandedOver:
+    """The model has landed a turn that a person answers."""
+
+    reason: HandOverReason
+    not_run: tuple[ToolCall, ...] = ()
+    """The model's tool calls: the next turn sends it their outputs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,4 +106,6 @@ class UseTools:
     calls: tuple[ToolCall, ...]
 
 
-Plan: TypeAlias = Reply | GiveUp | Recorded | OptedOut | Later | Replace | Split | Diverge
+Plan: TypeAlias = (
+    Reply | GiveUp | Recorded | OptedOut | HandedOver | Later | Replace | Split | Diverge
+)

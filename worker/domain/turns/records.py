@@ -10,6 +10,7 @@ from uuid import UUID
 
 from worker.domain.ids import CallId, ChannelUserId, ConversationId, TelnyxConversationId, TurnId
 from worker.domain.messages import ChannelAddress, PendingMessage, user_item
+from worker.domain.people.hand_over import HandOverReason
 from worker.domain.states import CallState, ToolCallState, TurnKind
 from worker.domain.turns.calls import Fault, ToolCall
 
@@ -170,6 +171,8 @@ class Snapshot:
     """The rule by which it has just paused the user."""
     note: str | None = None
     """What the model is told before the messages of a new turn."""
+    hand_over: HandOverReason | None = None
+    """Why the user has just been handed over to our staff."""
     gates: Mapping[str, datetime]
     """When each gate opens or opened, by name."""
 

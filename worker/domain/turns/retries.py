@@ -3,12 +3,30 @@
 from datetime import datetime
 
 from worker.domain.errors import OperatorError, RetryableError, WorkerError
+from worker.domain.people.hand_over import TOOL_NAME, HandOverReason
+from worker.domain.people.policies import HandOverTrigger
 from worker.domain.reasons import DeadLetterReason
 from worker.domain.routing import Agent
 from worker.domain.states import ReplySource
 from worker.domain.timing import Timing, backoff_s
-from worker.domain.turns.calls import CallOutcome, Done, Fault, NotSent, Refused, Unknown
-from worker.domain.turns.plan import GateClosing, GiveUp, Later, Plan, Reply, UseTools
+from worker.domain.turns.calls import (
+    CallOutcome,
+    Done,
+    Fault,
+    NotSent,
+    Refused,
+    ToolCall,
+    Unknown,
+)
+from worker.domain.turns.plan import (
+    GateClosing,
+    GiveUp,
+    HandedOver,
+    Later,
+    Plan,
+    Reply,
+    UseTools,
+)
 from worker.domain.turns.records import OpenTurn
 
 
@@ -39,18 +57,28 @@ def plan_after(
 
 def _after_answer(done: Done, agent: Agent, round_: int) -> Plan | UseTools:
     if done.tool_calls and done.status == "completed" and round_ < agent.max_tool_rounds:
-        return UseTools(calls=done.tool_calls)
+        return plan_of_tools(done.tool_calls, agent)
     # A text beside tool calls is no reply: the model wants their outputs first.
     usable = done.status == "completed" or (done.status == "incomplete" and agent.partial_text)
     if usable and done.text.strip() and not done.tool_calls:
         incomplete = done.status != "completed"
         return Reply(text=done.text, source=ReplySource.CALL, incomplete=incomplete)
+    if done.refused and agent.hand_over and HandOverTrigger.REFUSAL in agent.hand_over.on:
+        return HandedOver(reason=HandOverReason.REFUSAL)
     return GiveUp(
         reason=DeadLetterReason.NO_ANSWER,
         fallback_text=agent.fallback_text,
         landed=True,
         not_run=done.tool_calls,
     )
+
+
+def plan_of_tools(calls: tuple[ToolCall, ...], agent: Agent) -> UseTools | HandedOver:
+    """Return the plan for the tools that a model wants; handing over ends the turn at once."""
+    policy = agent.hand_over
+    if policy is not None and policy.tool and any(one.name == TOOL_NAME for one in calls):
+        return HandedOver(reason=HandOverReason.MODEL, not_run=calls)
+    return UseTools(calls=calls)
 
 
 def gate_after(

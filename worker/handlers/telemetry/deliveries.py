@@ -1,6 +1,7 @@
 """Reports deliveries: log line, counter and span of each attempt."""
 
 from contextlib import AbstractContextManager
+from datetime import datetime
 
 from worker.domain.deliveries import ClaimedDelivery, DeliveryOutcome, Pause, Sent
 from worker.domain.states import DeliveryState
@@ -61,6 +62,11 @@ def record_delivered(
         state=state,
         duration_ms=round((boottime() - began_s) * 1000),
     )
+
+
+def record_waits(claimed: ClaimedDelivery, until: datetime) -> None:
+    """Report a reply that waits for the hours of its person."""
+    log.info("delivery.waits", delivery=claimed.reply.delivery_id, until=until.isoformat())
 
 
 def record_paused(claimed: ClaimedDelivery, pause: Pause, reason: str) -> None:

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from worker.domain.errors import WorkerError
 from worker.domain.ids import ChannelUserId
+from worker.domain.people.hand_over import HandOverReason
 from worker.domain.states import ReplySource
 from worker.domain.tools import ToolResult
 from worker.domain.turns.calls import CallOutcome, Done, Fault, NotSent, Refused, ToolCall, Unknown
@@ -83,6 +84,13 @@ def record_claimed(claimed: Claimed) -> None:
     if claimed.loop is not None:
         metrics.LOOPS.labels(claimed.loop).inc()
         log.error("user.loop_paused", user=claimed.lease.user_id, rule=claimed.loop)
+
+
+def record_handed_over(claimed: Claimed, reason: HandOverReason) -> None:
+    """Report that a person of our staff has to answer."""
+    metrics.HAND_OVERS.labels(claimed.agent.name, reason.value).inc()
+    user, turn = claimed.lease.user_id, claimed.turn.id
+    log.warning("user.handed_over", user=user, turn=turn, reason=reason.value)
 
 
 def record_worked(seconds: float) -> None:

@@ -17,6 +17,7 @@ from uuid import uuid5
 from worker.domain.errors import DatabaseAwayError, NotFoundError, StaleLeaseError, WorkerError
 from worker.domain.fairness import Share
 from worker.domain.ids import ChannelUserId
+from worker.domain.people import hand_over
 from worker.domain.timing import MAX_TASK_S, Timing
 from worker.domain.turns.calls import Refused
 from worker.domain.turns.claim import Claimed, NotClaimed, Settled
@@ -221,6 +222,8 @@ class AnswerUser:
         agent, conversation = claimed.agent, claimed.conversation
         intent, tools = claimed.committed_intent, self.run_tools.tools
         offered = [tools[name].item for name in claimed.tools if name in tools]
+        if agent.hand_over is not None and agent.hand_over.tool:
+            offered.append(hand_over.TOOL)
         return ResponseRequest(
             model=agent.model,
             input=input_items(claimed.turn, conversation),

@@ -8,7 +8,11 @@ from worker.domain.timing import Timing
 from worker.domain.turns.claim import Claimed, Settled
 from worker.domain.turns.plan import GiveUp, Plan, Replace, UseTools
 from worker.domain.turns.reconcile import Expectation, Resend, TurnText, Unanswered, reconcile
-from worker.domain.turns.retries import give_up_reason, plan_without_conversation
+from worker.domain.turns.retries import (
+    give_up_reason,
+    plan_of_tools,
+    plan_without_conversation,
+)
 from worker.handlers.turns.refusals import JudgeRefusal
 from worker.handlers.turns.settle import Settle
 from worker.store.turns.turns import TurnStore
@@ -92,6 +96,8 @@ class ReconcileTurn:
                     # Otherwise each further message would wait as long, and end in the same way.
                     return replace(end, closes=had_turns and self.refusal.is_own(claimed, None))
                 return self.refusal(claimed, had_turns=had_turns)
+            case UseTools() as wanted:
+                return plan_of_tools(wanted.calls, claimed.agent)
             case plan:
                 # `Later` does not give up before T_QUIET: the next turn's call would overlap with
                 # this one's.

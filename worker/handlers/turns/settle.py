@@ -11,7 +11,7 @@ from worker.domain.states import DeliveryState, ReplySource
 from worker.domain.turns.calls import CallOutcome
 from worker.domain.turns.claim import Claimed, Settled
 from worker.domain.turns.plan import GiveUp, Plan, Reply
-from worker.handlers.telemetry.turns import record_settled
+from worker.handlers.telemetry.turns import record_handed_over, record_settled
 from worker.store.turns.turns import TurnStore
 
 _SHOWN = frozenset({DeliveryState.PENDING, DeliveryState.SENT})
@@ -40,7 +40,9 @@ class Settle:
         settled = self.turns.settle(claimed, outcome, plan)
         # After the commit: a plan that was not written must not be reported or published.
         record_settled(claimed, outcome, plan)
-        if settled.delivery is DeliveryState.PENDING:
+        if handed_over := settled.hand_over or claimed.hand_over:
+            record_handed_over(claimed, handed_over)
+        if settled.delivery is DeliveryState.PENDING or handed_over:
             self.wake_delivery(claimed.lease.user_id)
         text = None
         if settled.delivery in _SHOWN and isinstance(plan, Reply | GiveUp):

@@ -3,65 +3,24 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 from worker.domain.deliveries import ClaimedDelivery, OutgoingReply, Piece, Refusal
 from worker.domain.errors import StaleLeaseError
 from worker.domain.ids import ChannelUserId
+from worker.domain.messages import ChannelAddress
+from worker.domain.people.hand_over import HandOverNotice, HandOverReason
+from worker.domain.routing import Routing
 from worker.domain.screening.consents import OPTED_OUT, LedgerEntry
 from worker.domain.states import DeliveryState
-from worker.store.consents import STOPPED_USER, record, values_of_users
+from worker.store.consents import record, values_of_users
 from worker.store.database import Database, Store
+from worker.store.delivery.claim import CLAIM, HANDED_OVER
+from worker.store.delivery.hours import PARKED
 from worker.store.delivery.senders import GATES_OF_DELIVERY
 from worker.store.rows import address_of, value_of
 from worker.store.sql import Connection, Statement, sql
 
-HANDED_OVER = "handed_over"
-"""`provider_status` while only the answer is missing, of channels that can tell."""
-# Only the user's oldest delivery can be claimed, so that a later one does not overtake it, and only
-# if no gate is closed: of the channel's endpoint, of the channel at Telnyx, of our address there.
-_CLAIM = sql(f"""
-WITH head AS (
-    SELECT d.id, d.state = 'sending' AS interrupted, d.attempts,
-        coalesce(d.provider_status = '{HANDED_OVER}', false) AS handed_over FROM deliveries d
-    WHERE d.id = (SELECT id FROM deliveries
-                  WHERE channel_user_id = :user_id AND state IN ('pending', 'sending')
-                  ORDER BY coalesce(part_of, id), id LIMIT 1)
-      AND d.due_at <= service_now() AND (d.lease_until IS NULL OR d.lease_until < service_now())
-      AND NOT EXISTS (SELECT FROM gates g
-                      WHERE g.closed_until > service_now() AND {GATES_OF_DELIVERY})
-    FOR UPDATE SKIP LOCKED
-), claimed AS (
-    UPDATE deliveries d SET state = 'sending', lease_token = lease_token + 1,
-        attempts = d.attempts + 1, lease_until = service_now() + :lease,
-        due_at = service_now() + :lease, permit_at = NULL,
-        first_attempt_at = coalesce(first_attempt_at, service_now())
-    FROM head WHERE d.id = head.id
-    RETURNING d.*, head.interrupted, head.handed_over, head.attempts AS begun
-)
-SELECT c.id AS delivery_id, c.channel_user_id AS user_id, c.idempotency_key, c.request,
-    c.lease_token AS token, c.begun AS attempts, c.interrupted, c.handed_over,
-    coalesce(c.counts_from, c.created_at) AS created_at,
-    CASE WHEN c.begun > 0 THEN c.first_attempt_at END AS first_attempt_at,
-    service_now() AS now, coalesce(r.text, '') AS text, r.turn_id, c.channel AS policy_name,
-    u.channel, u.recipient, u.address, u.thread,
-    u.paused_at IS NOT NULL AND r.source <> 'human'
-        AND coalesce(f.reviewed_at, c.reviewed_at) IS NULL AS paused,
-    r.id IS NOT NULL AND coalesce(c.exempt_until <= service_now(), true)
-        AND {STOPPED_USER} AS opted_out,
-    ARRAY(SELECT m.message_id FROM messages m WHERE m.turn_id = r.turn_id
-          ORDER BY m.order_at, m.seq) AS message_ids,
-    (SELECT m.envelope->'metadata' FROM messages m WHERE m.turn_id = r.turn_id
-     ORDER BY m.order_at DESC, m.seq DESC LIMIT 1) AS metadata,
-    (SELECT m.traceparent FROM messages m
-     WHERE m.turn_id = r.turn_id AND m.traceparent IS NOT NULL
-     ORDER BY m.order_at, m.seq LIMIT 1) AS traceparent,
-    EXISTS (SELECT FROM gates g WHERE {GATES_OF_DELIVERY.replace("d.", "c.")}) AS failing,
-    l.id AS dead_letter, l.reason, l.detail, l.queue, l.task_id, l.names
-FROM claimed c JOIN channel_users u ON u.id = c.channel_user_id
-    LEFT JOIN deliveries f ON f.id = c.part_of
-    LEFT JOIN replies r ON r.id = coalesce(c.reply_id, f.reply_id)
-    LEFT JOIN dead_letters l ON l.notice_id = c.id
-""")
 # A rejected reply becomes a dead letter at once: another attempt would be rejected, too. A refusal
 # that cannot be told is one already. A receipt that came first has ended the attempt: it stands.
 _END = sql("""
@@ -77,7 +36,8 @@ WITH ended AS (
 ), rest AS (
     UPDATE deliveries p SET state = 'cancelled', due_at = NULL, finished_at = service_now()
     FROM ended e
-    WHERE e.state IN ('failed', 'expired', 'opted_out') AND p.channel_user_id = e.channel_user_id
+    WHERE e.state IN ('failed', 'expired', 'opted_out', 'superseded')
+      AND p.channel_user_id = e.channel_user_id
       AND p.state = 'pending' AND p.part_of = e.first AND p.id > e.id
 ), letter AS (
     INSERT INTO dead_letters (kind, delivery_id, reason, detail, created_at)
@@ -94,10 +54,12 @@ WHERE d.id = :id AND d.state = 'opted_out' AND m.turn_id = r.turn_id AND m.state
 CAN_BE_CLAIMED = f"""d.state IN ('pending', 'sending') AND NOT EXISTS (
     SELECT FROM deliveries before
     WHERE before.channel_user_id = d.channel_user_id AND before.state IN ('pending', 'sending')
-      AND (coalesce(before.part_of, before.id), before.id) < (coalesce(d.part_of, d.id), d.id))
+      AND (coalesce(before.part_of, before.id), before.id) < (coalesce(d.part_of, d.id), d.id)
+      AND NOT {PARKED.format("before")})
   AND NOT EXISTS (SELECT FROM gates g
                   WHERE g.closed_until > service_now() AND {GATES_OF_DELIVERY})"""
-"""Whether a delivery `d` is the first of its channel user, and not behind a closed gate."""
+"""Whether a delivery `d` is the first of its channel user, and not behind a closed gate. Those that
+wait for the person's hours do not count: a newer one brings them forward."""
 # Only those: others would fill the limit and hide them. Besides, drafts expire.
 _DUE = sql(f"""
 WITH stale AS (
@@ -115,7 +77,7 @@ _COMPOSE = sql("""
 WITH first AS (
     UPDATE deliveries SET request = :request
     WHERE id = :id AND lease_token = :token AND request IS NULL
-    RETURNING id, channel_user_id, channel, exempt_until, created_at, counts_from
+    RETURNING id, reply_id, channel_user_id, channel, exempt_until, created_at, counts_from
 ), others AS (
     INSERT INTO deliveries
         (channel_user_id, channel, part_of, idempotency_key, request, due_at, exempt_until,
@@ -131,6 +93,12 @@ WITH first AS (
         :subject, first.id, service_now()
     FROM first JOIN channel_users u ON u.id = first.channel_user_id
     WHERE CAST(:message_id AS text) IS NOT NULL
+), disclosure AS (
+    INSERT INTO disclosures
+        (channel_user_id, conversation_id, delivery_id, language, text, created_at)
+    SELECT first.channel_user_id, t.conversation_id, first.id, :language, :told, service_now()
+    FROM first JOIN replies r ON r.id = first.reply_id JOIN turns t ON t.id = r.turn_id
+    WHERE CAST(:told AS text) IS NOT NULL
 )
 SELECT id FROM first
 """)
@@ -144,6 +112,11 @@ WHERE id = :id AND lease_token = :token RETURNING id
 _RENAME = sql("UPDATE mails SET message_id = :mail_id WHERE delivery_id = :id")
 
 
+def _notice(document: dict[str, Any]) -> HandOverNotice:
+    who = ChannelAddress(**document.pop("who"))
+    return HandOverNotice(who=who, **document | {"reason": HandOverReason(document["reason"])})
+
+
 class DeliveryStore(Store):
     """Deliveries of replies."""
 
@@ -151,23 +124,31 @@ class DeliveryStore(Store):
         super().__init__(database)
         self._lease = timedelta(seconds=lease_s)
 
-    def claim(self, user_id: ChannelUserId, scopes: Mapping[str, str]) -> ClaimedDelivery | None:
-        """Commit the start of an attempt at the user's oldest reply; None = nothing is due.
-
-        `scopes`: those of the ledger of opt-outs, see `Routing`.
-        """
-        values = {"user_id": user_id, "lease": self._lease}
-        values |= values_of_users(self._database.consent_key, scopes)
-        row = self._row(_CLAIM, values)
+    def claim(self, user_id: ChannelUserId, routing: Routing) -> ClaimedDelivery | None:
+        """Commit the start of an attempt at the user's oldest reply; None = nothing is due."""
+        values = {
+            "user_id": user_id,
+            "lease": self._lease,
+            "disclosing": list(routing.disclosing),
+            "timed": list(routing.timed),
+        }
+        values |= values_of_users(self._database.consent_key, routing.scopes)
+        row = self._row(CLAIM, values)
         if row is None:
             return None
         # Not the trace context of the message: an attempt has one of its own.
         more = {"to": address_of(row), "metadata": row.metadata or {}, "traceparent": None}
         more["refusal"] = None if row.dead_letter is None else value_of(Refusal, row)
+        more["hand_over"] = row.hand_over and _notice(row.hand_over)
         return value_of(ClaimedDelivery, row, reply=value_of(OutgoingReply, row, **more))
 
-    def compose(self, claimed: ClaimedDelivery, pieces: Sequence[Piece]) -> ClaimedDelivery:
-        """Commit what every attempt will send. Raises `StaleLeaseError`."""
+    def compose(
+        self, claimed: ClaimedDelivery, pieces: Sequence[Piece], language: str
+    ) -> ClaimedDelivery:
+        """Commit what every attempt will send; `language`: of the disclosure.
+
+        Raises `StaleLeaseError`.
+        """
         first, *later = pieces
         mail = first.mail
         values: dict[str, object] = {
@@ -178,6 +159,8 @@ class DeliveryStore(Store):
             "root": mail and mail.root,
             "refs": list(mail.refs) if mail else [],
             "subject": mail.subject if mail else "",
+            "told": None if claimed.told else claimed.reply.disclosure,
+            "language": language,
         }
         self._hold(_COMPOSE, claimed, values)
         return replace(claimed, reply=replace(claimed.reply, request=first.request))

@@ -4,6 +4,7 @@ from dataclasses import asdict
 
 from worker.domain.ids import ChannelUserId, TelnyxConversationId
 from worker.domain.messages import ChannelAddress
+from worker.domain.people.hand_over import RESUMED
 from worker.store.database import Store
 from worker.store.sql import sql
 
@@ -21,8 +22,14 @@ VALUES (:channel, :recipient, :address, :thread)
 ON CONFLICT (channel, recipient, address, thread) DO NOTHING
 """)
 _SET_PAUSED = sql("""
+WITH ended AS (
+    UPDATE hand_overs SET ended_at = service_now()
+    WHERE channel_user_id = :id AND ended_at IS NULL AND NOT :paused RETURNING id
+)
 UPDATE channel_users SET pause_reason = NULL,
-    paused_at = CASE WHEN :paused THEN coalesce(paused_at, service_now()) END
+    paused_at = CASE WHEN :paused THEN coalesce(paused_at, service_now()) END,
+    note = CASE WHEN EXISTS (SELECT FROM ended)
+        THEN concat_ws(chr(10), note, CAST(:note AS text)) ELSE note END
 WHERE id = :id
 """)
 # One of our staff has written first, or takes over: their name is in no message yet, perhaps.
@@ -59,7 +66,7 @@ class UserStore(Store):
 
     def set_paused(self, user_id: ChannelUserId, *, paused: bool) -> None:
         """Pause: nothing is answered, a reply on its way is withheld. Or answer new messages."""
-        self._change(_SET_PAUSED, {"id": user_id, "paused": paused})
+        self._change(_SET_PAUSED, {"id": user_id, "paused": paused, "note": RESUMED})
 
     def pause_for_staff(self, who: ChannelAddress) -> None:
         """Pause a user, known or not, to whom one of our staff has written past us."""

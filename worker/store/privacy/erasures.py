@@ -37,8 +37,9 @@ ON CONFLICT (channel_user_id) WHERE finished_at IS NULL DO NOTHING
 _CANCEL = sql("""
 UPDATE deliveries SET state = 'cancelled', due_at = NULL, lease_until = NULL,
     lease_token = lease_token + 1, finished_at = service_now()
-WHERE channel_user_id = :user_id AND state IN ('pending', 'sending')
-  AND (lease_until IS NULL OR lease_until < service_now())
+WHERE (channel_user_id = :user_id
+        OR id IN (SELECT notice_id FROM hand_overs h WHERE h.channel_user_id = :user_id))
+  AND state IN ('pending', 'sending') AND (lease_until IS NULL OR lease_until < service_now())
 """)
 _DELIVERING = sql("""
 SELECT EXISTS (SELECT FROM deliveries
@@ -86,6 +87,8 @@ _ROWS: dict[str, str] = {
         UNION ALL
         SELECT id FROM dead_letters WHERE delivery_id IN {_PIECES})""",
     "mails": f"id IN {MAILS} OR delivery_id IN {_PIECES}",
+    "hand_overs": "channel_user_id = :user_id",
+    "disclosures": "channel_user_id = :user_id",
     "deliveries": f"id IN {_PIECES}",
     "replies": f"turn_id IN {_TURNS}",
     "tool_calls": f"turn_id IN {_TURNS}",

@@ -54,6 +54,8 @@ _PARTS = {
         finished_at FROM tool_calls WHERE turn_id = t.id ORDER BY id) AS c) AS tool_calls""",
         "turns",
     ),
+    "disclosures": _part("delivery_id AS delivery, language, text, created_at", "disclosures"),
+    "hand_overs": _part("id, turn_id AS turn, agent, reason, created_at, ended_at", "hand_overs"),
     "attempt_log": _part("at, event, turn_id AS turn, facts", "attempt_log"),
 }
 

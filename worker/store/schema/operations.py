@@ -16,6 +16,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
+from worker.domain.people.hand_over import HandOverReason
 from worker.domain.states import ConsentSource, DeadLetterKind, Resolution
 from worker.store.schema.base import (
     Base,
@@ -149,6 +150,29 @@ class AttemptLog(Base):
     token: Mapped[int | None]
     worker_id: Mapped[UUID | None]
     facts: Mapped[Facts]
+
+
+class HandOver(Base):
+    """A channel user who was handed over to our staff; they are paused until somebody resumes."""
+
+    __tablename__ = "hand_overs"
+    __table_args__ = (
+        one_of("reason", HandOverReason),
+        Index("ix_hand_overs_channel_user_id", "channel_user_id"),
+        partial("uq_hand_overs_notice_id", "notice_id", when="notice_id IS NOT NULL"),
+    )
+
+    id: Mapped[BigIntKey]
+    channel_user_id: Mapped[int] = mapped_column(ForeignKey("channel_users.id"))
+    turn_id: Mapped[int | None] = mapped_column(ForeignKey("turns.id"))
+    """The turn that led to it; NULL = what the person wrote."""
+    agent: Mapped[str]
+    reason: Mapped[str]
+    notice_id: Mapped[int | None] = mapped_column(ForeignKey("deliveries.id"))
+    """The delivery that tells our staff of it."""
+    created_at: Mapped[CreatedAt]
+    ended_at: Mapped[datetime | None]
+    """When somebody resumed; NULL = the person waits for our staff."""
 
 
 class Erasure(Base):

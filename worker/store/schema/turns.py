@@ -185,6 +185,22 @@ class Reply(Base):
     created_at: Mapped[CreatedAt]
 
 
+class DisclosureRow(Base):
+    """A delivery that told a person that an AI writes; of a thread of mails, the first one."""
+
+    __tablename__ = "disclosures"
+    __table_args__ = (Index("ix_disclosures_channel_user_id", "channel_user_id"),)
+
+    id: Mapped[BigIntKey]
+    channel_user_id: Mapped[int] = mapped_column(ForeignKey("channel_users.id"))
+    conversation_id: Mapped[int | None] = mapped_column(ForeignKey("conversations.id"))
+    """NULL = the channel is stateless: once for all."""
+    delivery_id: Mapped[int] = mapped_column(ForeignKey("deliveries.id"), unique=True)
+    language: Mapped[str]
+    text: Mapped[str]
+    created_at: Mapped[CreatedAt]
+
+
 class Delivery(Base):
     """Hands a reply to its channel, in order per channel user."""
 

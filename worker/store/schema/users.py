@@ -109,7 +109,8 @@ class ChannelUser(Base):
     paused_at: Mapped[datetime | None]
     """A person has taken over."""
     pause_reason: Mapped[str | None]
-    """NULL = an operator paused it. `loop`: the loop breaker. `echo`: one of our staff wrote."""
+    """NULL = an operator paused it. `loop`: the loop breaker. `echo`: one of our staff wrote.
+    `hand_over`: see `hand_overs`."""
     diverged_at: Mapped[datetime | None]
     note: Mapped[str | None]
     """What the model is told at the start of the next turn; NULL = nothing."""

@@ -15,6 +15,7 @@ from worker.store.limits.budgets import expire, within_budget
 from worker.store.limits.loops import break_loop
 from worker.store.limits.unanswered import end_messages
 from worker.store.sql import Connection, sql
+from worker.store.turns.hand_overs import hand_over_if_asked
 from worker.store.turns.lease import LeasedStore
 from worker.store.turns.open_turn import insert_intent, open_turn
 from worker.store.turns.snapshot import close_conversation, read_snapshot
@@ -68,6 +69,7 @@ class ClaimStore(LeasedStore):
             hashed = address_hash(key, routing.channel(row.channel).scope, row.address)
             snapshot = read_snapshot(connection, user_id, row, hashed)
             snapshot = break_loop(connection, snapshot, routing)
+            snapshot = hand_over_if_asked(connection, snapshot, routing)
             step = next_step(snapshot, routing)
             step = within_budget(connection, snapshot, step, routing)
             if step.expired:

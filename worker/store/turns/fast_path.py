@@ -10,6 +10,7 @@ from datetime import timedelta
 
 from worker.domain.ids import CallId, ChannelUserId, MessageRowId
 from worker.domain.messages import Accepted, NewMessage, PendingMessage, input_parts, input_text
+from worker.domain.people.hand_over import wanted_by
 from worker.domain.routing import Routing
 from worker.domain.turns.claim import Claimed, Intent
 from worker.domain.turns.next_step import Send, gate_names
@@ -100,6 +101,8 @@ class StartStore(LeasedStore):
         if message.hold_s > 0 or message.skip is not None or not policy.persist:
             return None
         if agent.budget is not None or routing.calls_per_second is not None:
+            return None
+        if agent.hand_over is not None and wanted_by([message.text], agent.hand_over):
             return None
         idle_s = policy.idle_reset_s
         values = values_of_message(message, traceparent) | {

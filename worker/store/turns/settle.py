@@ -15,6 +15,7 @@ from worker.domain.turns.claim import Claimed
 from worker.domain.turns.plan import (
     Diverge,
     GiveUp,
+    HandedOver,
     Later,
     OptedOut,
     Plan,
@@ -197,7 +198,7 @@ def settle_statement(claimed: Claimed, plan: Plan) -> tuple[Statement, dict[str,
                 TurnState.FAILED, MessageState.DEAD, plan.reason, landed=plan.landed
             )
             return _DIED, values | {"failure": plan.reason}
-        case Recorded() | OptedOut():
+        case Recorded() | OptedOut() | HandedOver():
             return _RECORDED, _unanswered_values(plan)
         case Later():
             values = {"wait": timedelta(seconds=plan.wait_s), "excused": plan.excused}
@@ -231,9 +232,10 @@ def _why_held(claimed: Claimed, plan: Reply) -> HeldFor | None:
     return why_held(claimed.approve, asked=asked, incomplete=plan.incomplete)
 
 
-def _unanswered_values(plan: Recorded | OptedOut) -> dict[str, object]:
-    if isinstance(plan, Recorded):
-        return _ended_values(TurnState.ANSWERED, MessageState.HUMAN, "human", landed=plan.landed)
+def _unanswered_values(plan: Recorded | OptedOut | HandedOver) -> dict[str, object]:
+    if not isinstance(plan, OptedOut):
+        landed = plan.landed if isinstance(plan, Recorded) else True
+        return _ended_values(TurnState.ANSWERED, MessageState.HUMAN, "human", landed=landed)
     ended = _ended_values(TurnState.FAILED, MessageState.SKIPPED, OPTED_OUT, landed=plan.landed)
     return ended | {"failure": OPTED_OUT}
 

@@ -5,13 +5,14 @@ from dataclasses import replace
 
 from worker.domain.errors import StaleLeaseError
 from worker.domain.ids import CallId, ConversationId, TurnId
+from worker.domain.people.hand_over import OUTPUT, HandOverReason
 from worker.domain.results import ended_as
 from worker.domain.screening.consents import OPTED_OUT
 from worker.domain.states import DeliveryState, MessageState
 from worker.domain.tools import ToolResult
 from worker.domain.turns.calls import CallOutcome, Done, Fault, ToolCall
 from worker.domain.turns.claim import Claimed, Settled
-from worker.domain.turns.plan import GiveUp, Later, OptedOut, Plan, Reply
+from worker.domain.turns.plan import GiveUp, HandedOver, Later, OptedOut, Plan, Reply
 from worker.domain.turns.reconcile import TurnText
 from worker.domain.turns.records import Lease, OpenConversation, ToolRecord
 from worker.store.limits.budgets import count_tokens, counted_tokens
@@ -20,6 +21,7 @@ from worker.store.rows import value_of
 from worker.store.sql import Connection, Row, Statement, sql
 from worker.store.turns import tool_calls
 from worker.store.turns.end_call import END_CALL, call_values
+from worker.store.turns.hand_overs import failed_in_a_row, hand_over
 from worker.store.turns.lease import LeasedStore
 from worker.store.turns.open_turn import insert_intent
 from worker.store.turns.settle import settle_statement
@@ -110,10 +112,12 @@ class TurnStore(LeasedStore):
         tokens = counted_tokens(claimed.agent, outcome)
         tools = _has_tools(claimed, plan)
         closes = isinstance(plan, GiveUp) and plan.closes
+        may_hand_over = claimed.agent.hand_over and isinstance(plan, HandedOver | GiveUp)
         more = gate is not None or reopened or tokens is not None or tools or closes
+        handed_over = None
         # Most turns end with this one statement, which is a transaction by itself: BEGIN and COMMIT
         # would be two more round trips.
-        opened = self._database.transaction if more else self._database.statement
+        opened = self._database.transaction if more or may_hand_over else self._database.statement
         with opened() as connection:
             # Gates before the user's row, always: two transactions that lock in another order
             # would wait for each other.
@@ -130,6 +134,8 @@ class TurnStore(LeasedStore):
                 connection.execute(_CLOSE, {"turn_id": claimed.turn.id})
             if tokens is not None:
                 count_tokens(connection, claimed.lease.user_id, claimed.agent, claimed.turn, tokens)
+            if may_hand_over:
+                handed_over = _hand_over(connection, claimed, plan)
         state, due_in_s = row.delivery_state, row.due_in_s
         ended, how = values.get("message_state"), values.get("outcome")
         if state == DeliveryState.OPTED_OUT and ended == MessageState.ANSWERED:
@@ -139,6 +145,7 @@ class TurnStore(LeasedStore):
             messages=tuple(one.id for one in claimed.step.batch),
             result=None if ended is None else ended_as(str(ended), str(how)),
             delivery=None if state is None else DeliveryState(state),
+            hand_over=handed_over,
             due_in_s=None if due_in_s is None else max(0.0, float(due_in_s)),
         )
 
@@ -224,13 +231,34 @@ class TurnStore(LeasedStore):
         return self._rows(statement, values)[0][0]
 
 
+def _hand_over(connection: Connection, claimed: Claimed, plan: Plan) -> HandOverReason | None:
+    """Hand the user over if the plan says so, or too many turns in a row have failed."""
+    user_id, configured = claimed.lease.user_id, claimed.agent.hand_over
+    if isinstance(plan, HandedOver):
+        reason = plan.reason
+    else:
+        number = configured and configured.after_failed_turns
+        if claimed.paused or not number or not failed_in_a_row(connection, user_id, number):
+            return None
+        reason = HandOverReason.FAILED_TURNS
+    hand_over(
+        connection,
+        user_id,
+        reason,
+        agent=claimed.agent,
+        policy=claimed.delivery_policy,
+        turn=claimed.turn.id,
+    )
+    return reason
+
+
 def _owed(claimed: Claimed) -> tuple[ToolRecord, ...]:
     return claimed.conversation.owed if claimed.conversation is not None else ()
 
 
 def _has_tools(claimed: Claimed, plan: Plan) -> bool:
     """Whether the thread lacks the output of a tool call, of this turn or an earlier one."""
-    not_run = isinstance(plan, GiveUp) and bool(plan.not_run)
+    not_run = isinstance(plan, GiveUp | HandedOver) and bool(plan.not_run)
     return bool(claimed.turn.tool_calls or _owed(claimed)) or not_run
 
 
@@ -241,11 +269,12 @@ def _settle_tools(
     conversation = claimed.conversation
     if conversation is None:
         return
-    not_run = plan.not_run if isinstance(plan, GiveUp) else ()
+    not_run = plan.not_run if isinstance(plan, GiveUp | HandedOver) else ()
     carried = isinstance(plan, GiveUp) and plan.outputs_landed
     if isinstance(plan, Reply) or isinstance(outcome, Done) or carried:
         tool_calls.mark_answered(connection, claimed)
     if not_run:
-        tool_calls.insert(connection, claimed, not_run, not_run=NOT_RUN)
-    if isinstance(plan, Reply | GiveUp | OptedOut):
+        output = OUTPUT if isinstance(plan, HandedOver) else NOT_RUN
+        tool_calls.insert(connection, claimed, not_run, not_run=output)
+    if isinstance(plan, Reply | GiveUp | HandedOver | OptedOut):
         tool_calls.note_debt(connection, conversation.id)

@@ -9,6 +9,7 @@ from worker.domain.email.mail import Address
 from worker.domain.email.marks import bounce_address, message_id
 from worker.domain.email.replies import AnsweredMail, SentMail
 from worker.domain.email.threads import reply_subject
+from worker.domain.people.disclosure import below, sender_name
 from worker.domain.ways_out import MailDelivery
 
 
@@ -26,14 +27,15 @@ class Composer:
         """Return the mail, and what is kept of it."""
         if reply.created_at is None:
             raise ValueError("a mail needs the time at which its reply was made")
-        us = Address(self.options.addresses[0], self.options.name)
+        name = self.options.name if reply.disclosure is None else sender_name(self.options.name)
+        us = Address(self.options.addresses[0], name)
         own = message_id(reply.delivery_id, us.domain, self.key())
         # Without a mail, we write first.
         found = self.answered(reply) or AnsweredMail(
             message_id="",
             root=own,
             refs=(),
-            subject=us.name or us.address,
+            subject=self.options.name or us.address,
             reply_to=None,
             from_name="",
         )
@@ -43,7 +45,7 @@ class Composer:
             sender=us,
             to=Address(found.reply_to or reply.to.address, found.from_name),
             subject=subject,
-            text=reply.text,
+            text=below(reply.text, reply.disclosure),
             date=reply.created_at,
             in_reply_to=found.message_id,
             references=found.refs,
