@@ -75,11 +75,12 @@ def up(*, migrate: _Migrate = False, flower: _Flower = True, flower_port: _Flowe
         stack.callback(worker.stop, service.COLD_STOP_S)
         service.await_worker(settings.database_url, worker, None)
         gateway = wait()
+        # Before the banner: who has seen it may stop it.
+        stops = _counted_stops()
         mails = _mail_rows(settings, to_files=mails_to_files)
         out.print(_banner(servers, flower_at, folder, redis_version, gateway and gateway[0], mails))
         ways = ["chat --mail"] if mails and mails_to_files else []
         _print_commands(ways, whole=len(servers) == len(service.SERVERS), settings=settings)
-        stops = _counted_stops()
         needed = {"worker": worker, "gateway": gateway and gateway[1], "mailbox's reader": mailbox}
         _supervise(needed, flower_child, stops)
         print_line("stopping: replies in flight are finished first (Ctrl-C again: at once) …")
