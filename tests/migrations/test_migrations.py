@@ -86,6 +86,22 @@ def test_every_single_step_down_can_be_gone_up_again(config: Config, empty_datab
         command.downgrade(config, "-1")
 
 
+def test_a_lease_of_a_worker_without_a_row_is_no_obstacle_on_the_way_down(
+    config: Config, empty_database: str
+) -> None:
+    command.upgrade(config, "0025")
+    with psycopg.connect(empty_database) as connection:
+        connection.execute(
+            "INSERT INTO channel_users (channel, address, lease_owner)"
+            " VALUES ('web', 'u', gen_random_uuid())"
+        )
+
+    command.downgrade(config, "0024")
+
+    held = "SELECT address || coalesce(lease_owner::text, ': free') FROM channel_users"
+    assert read(empty_database, held) == {"u: free"}
+
+
 def test_the_models_and_the_migrations_say_the_same(config: Config) -> None:
     command.upgrade(config, "head")
     command.check(config)

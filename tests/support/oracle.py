@@ -171,6 +171,7 @@ def check(database: Reads, log: Sequence[Entry], expected: Expectations) -> list
         _deliveries_are_in_order,
         _tokens_only_grow,
         _nobody_is_stopped_without_a_reason,
+        _rows_belong_together,
     )
     found = [violation for each in checks for violation in each(seen)]
     return found + (list(_nothing_is_stranded(seen)) if expected.final else [])
@@ -431,6 +432,24 @@ def _nobody_is_stopped_without_a_reason(seen: Evidence) -> Iterator[Violation]:
         ]
         if not any(thread and (thread.disturbed or thread.rearranged) for thread in threads):
             yield Violation("I3", f"user {user_id} diverged, and nobody had touched his thread")
+
+
+def _rows_belong_together(seen: Evidence) -> Iterator[Violation]:
+    """Where no foreign key looks (decision 56): a row's references are its own user's."""
+    user_of = {one["id"]: one["channel_user_id"] for one in seen.conversations}
+    of_turn = {one["id"]: one["channel_user_id"] for one in seen.turns.values()}
+    of_reply = {one["id"]: of_turn[one["turn_id"]] for one in seen.replies.values()}
+    for row in (*seen.messages, *seen.calls):
+        if row["turn_id"] is not None and of_turn.get(row["turn_id"]) != row["channel_user_id"]:
+            yield Violation("references", f"turn {row['turn_id']} is not that of row {row['id']}")
+    for row in (*seen.turns.values(), *seen.calls):
+        thread = row["conversation_id"]
+        if thread is not None and user_of.get(thread) != row["channel_user_id"]:
+            yield Violation("references", f"conversation {thread} is not that of row {row['id']}")
+    for row in seen.deliveries:
+        user_id = row["channel_user_id"]
+        if user_id not in seen.users or of_reply.get(row["reply_id"], user_id) != user_id:
+            yield Violation("references", f"delivery {row['id']} is not that of user {user_id}")
 
 
 def _nothing_is_stranded(seen: Evidence) -> Iterator[Violation]:

@@ -26,11 +26,8 @@ UPDATE workers SET machine = :machine, core = (
 WHERE id = :id RETURNING core
 """)
 _LEAVE = sql("UPDATE workers SET alive_until = service_now() WHERE id = :id")
-# A row that a lease refers to must stay: a claim reads from it whether the holder is alive.
-_FORGET = sql("""
-DELETE FROM workers w WHERE alive_until < service_now() - interval '1 day'
-  AND NOT EXISTS (SELECT FROM channel_users u WHERE u.lease_owner = w.id)
-""")
+# Leases may still refer to them: without its row, a holder is as dead as with one that has lapsed.
+_FORGET = sql("DELETE FROM workers WHERE alive_until < service_now() - interval '1 day'")
 # The living workers of one host or of all, the oldest first.
 ALIVE = sql("""
 SELECT host, pid, CAST(extract(epoch FROM service_now() - started_at) AS float8) AS up_s,

@@ -66,6 +66,13 @@ def found(stage: Stage, log: tuple[Entry, ...] | None = None, **changes: object)
         ("I7", "UPDATE replies SET text = 'something else'"),
         ("I9", "UPDATE calls SET token = 1"),
         ("I9", "UPDATE channel_users SET lease_token = 0"),
+        ("references", "UPDATE turns SET conversation_id = 0 WHERE id = 1"),
+        ("references", "UPDATE calls SET conversation_id = 0 WHERE id = 1"),
+        ("references", "UPDATE calls SET conversation_id = (SELECT max(id) FROM conversations)"),
+        ("references", "UPDATE calls SET channel_user_id = 3 - channel_user_id"),
+        ("references", "UPDATE messages SET turn_id = (SELECT max(id) FROM turns)"),
+        ("references", "UPDATE deliveries SET channel_user_id = 3 - channel_user_id"),
+        ("references", "UPDATE deliveries SET channel_user_id = 0"),
     ],
 )
 def test_a_planted_violation_in_the_tables_is_found(

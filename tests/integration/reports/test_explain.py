@@ -47,8 +47,6 @@ FOR_PEOPLE = frozenset(
 """The first is read by whoever looks into what happened and, where it is long, by an erasure; the
 second and the last by Postgres itself for each message or delivery that is deleted; the others by
 producers who wait, through the view `message_outcomes`."""
-OF_THE_VERSION_BEFORE = frozenset({"ix_channel_users_agent_due_at"})
-"""Read by the sweeps of workers that do not know yet which users are surplus."""
 DELIVERED = '[channels.web.delivery]\ntask = "t"\nqueue = "q"\n'
 
 
@@ -222,4 +220,4 @@ def test_every_index_that_forbids_nothing_is_read_by_some_statement(world: World
         " WHERE NOT i.indisunique AND c.relnamespace = 'public'::regnamespace"
     )
     unused = {row["name"] for row in indexes} - used_by(plans)
-    assert unused <= FOR_PEOPLE | OF_THE_VERSION_BEFORE
+    assert unused <= FOR_PEOPLE

@@ -3,6 +3,8 @@
 import pytest
 
 from tests.support.world import USER, World
+from worker.domain.errors import StaleLeaseError
+from worker.domain.turns.claim import Claimed
 
 
 def test_a_message_is_answered_on_the_fast_path(world: World) -> None:
@@ -111,6 +113,51 @@ def test_a_user_whose_worker_died_is_taken_over_when_its_row_has_lapsed(world: W
     anna.answer()
     assert world.inputs() == ["hello"]
     assert world.database.value("SELECT lease_token FROM channel_users") == 8
+
+
+def test_a_lease_of_a_worker_without_a_row_holds_nobody_up(world: World) -> None:
+    mike = world.worker()
+    mike.receive(world.envelope("one"))
+    mike.deliver()
+    world.database.run(
+        "UPDATE channel_users SET lease_owner = gen_random_uuid(), due_at = service_now(),"
+        " lease_until = service_now() + interval '90 s'"
+    )
+
+    mike.receive(world.envelope("two"))
+
+    assert world.inputs() == ["one", "two"]
+    assert world.database.value("SELECT lease_owner FROM channel_users") is None
+
+
+def test_a_worker_whose_row_is_gone_is_taken_over_and_settles_nothing(world: World) -> None:
+    mike, anna = world.worker(beats=False), world.worker()
+    mike.accept_only(world.envelope("hello"))
+    user_id = world.database.value("SELECT id FROM channel_users")
+    held = mike.service.answer.claims.claim(user_id)
+    assert isinstance(held, Claimed)
+
+    taken = anna.service.answer.claims.claim(user_id)
+
+    assert isinstance(taken, Claimed)
+    assert taken.lease.token == held.lease.token + 1
+    with pytest.raises(StaleLeaseError):
+        mike.service.answer.turns.record_intent(held)
+
+
+def test_rows_of_workers_that_died_long_ago_go_and_their_leases_with_them(world: World) -> None:
+    mike, anna = world.worker(), world.worker()
+    mike.accept_only(world.envelope("hello"))
+    user_id = world.database.value("SELECT id FROM channel_users")
+    assert isinstance(mike.service.answer.claims.claim(user_id), Claimed)
+    world.clock.advance(86_400 + 16)
+    anna.service.background.workers.beat()
+
+    anna.service.background.workers.forget_dead()
+
+    assert world.database.value("SELECT count(*) FROM workers") == 1
+    anna.answer()
+    assert world.inputs() == ["hello"]
 
 
 def test_a_conversation_made_earlier_is_found_by_its_metadata(world: World) -> None:

@@ -48,8 +48,7 @@ SELECT EXISTS (SELECT FROM deliveries
 _AT_TELNYX = sql("""
 SELECT telnyx_conversation_id, agent FROM conversations WHERE channel_user_id = :user_id ORDER BY id
 """)
-# Deleting a conversation or a user makes Postgres scan `calls` and `deliveries` for references: an
-# index for that would cost every message, and erasing is rare.
+# A user may have any number of rows.
 _PATIENCE = sql("SELECT set_config('statement_timeout', '10min', true)")
 # Counted step by step, so that the proof includes the removals of a run that was killed.
 _NOTE = sql("""

@@ -86,8 +86,11 @@ class Turn(Base):
 
     id: Mapped[BigIntKey]
     channel_user_id: Mapped[int] = mapped_column(ForeignKey("channel_users.id"))
-    conversation_id: Mapped[int | None] = mapped_column(ForeignKey("conversations.id"))
-    """NULL until the conversation is known, and for good where the channel is stateless."""
+    conversation_id: Mapped[int | None]
+    """NULL until the conversation is known, and for good where the channel is stateless.
+
+    No foreign key, which would lock a row that a turn does not change: see decision 56.
+    """
     agent: Mapped[str]
     agent_version: Mapped[str]
     """Hash of the definition of the agent that answers."""
@@ -118,9 +121,11 @@ class Call(Base):
     )
 
     id: Mapped[BigIntKey]
-    channel_user_id: Mapped[int] = mapped_column(ForeignKey("channel_users.id"))
+    channel_user_id: Mapped[int]
+    """Its turn's; no foreign key, see decision 56."""
     turn_id: Mapped[int] = mapped_column(ForeignKey("turns.id"))
-    conversation_id: Mapped[int | None] = mapped_column(ForeignKey("conversations.id"))
+    conversation_id: Mapped[int | None]
+    """Likewise no foreign key."""
     round: Mapped[Count]
     attempt: Mapped[Count]
     token: Mapped[int]
@@ -235,7 +240,8 @@ class Delivery(Base):
     """The delivery of the reply's first piece; NULL = it is the first, or the whole reply."""
     repeats: Mapped[int | None] = mapped_column(ForeignKey("deliveries.id"))
     """The delivery that was taken and failed, and that this one repeats with another key."""
-    channel_user_id: Mapped[int] = mapped_column(ForeignKey("channel_users.id"))
+    channel_user_id: Mapped[int]
+    """Its turn's, or one of the producer that it tells; no foreign key, see decision 56."""
     channel: Mapped[str]
     """The channel, or `route:NAME`, whose configuration the delivery follows."""
     idempotency_key: Mapped[RandomUuid]

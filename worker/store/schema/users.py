@@ -50,7 +50,6 @@ class ChannelUser(Base):
         UniqueConstraint("channel", "recipient", "address", "thread"),
         # Partial, as most users have nothing to do: a sweep reads the due ones, not all users.
         partial("ix_channel_users_due_at", "due_at", when="due_at IS NOT NULL"),
-        partial("ix_channel_users_agent_due_at", "agent", "due_at", when="due_at IS NOT NULL"),
         partial(
             "ix_channel_users_agent_surplus_due_at",
             "agent",
@@ -102,7 +101,8 @@ class ChannelUser(Base):
     """The open turn, kept on this row because only the row itself is re-read under its lock."""
     lease_token: Mapped[Count]
     """The fencing token: only grows."""
-    lease_owner: Mapped[UUID | None] = mapped_column(ForeignKey("workers.id", ondelete="SET NULL"))
+    lease_owner: Mapped[UUID | None]
+    """No foreign key: each claim would lock its worker's row. Without that row nobody holds it."""
     lease_until: Mapped[datetime | None]
     superseding_since: Mapped[datetime | None]
     """When a reply was first held back for newer messages; NULL = none is held back."""
