@@ -39,6 +39,9 @@ def measure(stage: Stage, report: Report, *, rounds: int, messages: int) -> None
             name: round(middle(found, lambda one: one.postgres_ms), 2)
             for name, found in done.items()
         }
+        report.facts["wal_kb_per_message"] = {
+            name: round(middle(found, lambda one: one.wal_kb), 2) for name, found in done.items()
+        }
         report.facts["upstream_share_of_a_core"] = round(
             max(one.upstream_share for found in done.values() for one in found), 3
         )

@@ -23,6 +23,8 @@ class Round:
     """CPU of the worker's processes, per message."""
     postgres_ms: float
     """CPU of all of Postgres, per message."""
+    wal_kb: float
+    """WAL of all of Postgres per message, with the whole pages that follow a checkpoint."""
     upstream_share: float
     """CPU of the upstream, as a share of one core: near 1 it would be the bottleneck."""
     added_ms: tuple[float, ...]
@@ -61,7 +63,7 @@ def run_round(
     stage.upstream.control(forget=True, hold=hold)
     before = subject.last_reply()
     order = stage.order(subject, messages=messages, rate=rate, users=users)
-    cpu, began = _cpus(stage, subject), time.monotonic()
+    cpu, wal, began = _cpus(stage, subject), subject.wal_bytes(), time.monotonic()
     stage.producer.begin(order)
     if hold:
         wait_for(subject, lambda: stage.upstream.stats()["in_flight"] >= messages)
@@ -85,6 +87,7 @@ def run_round(
         seconds=max(finished.values()) - published[0],
         cpu_ms=spent_s[0] * 1000 / messages,
         postgres_ms=spent_s[1] * 1000 / messages,
+        wal_kb=(subject.wal_bytes() - wal) / 1000 / messages,
         upstream_share=spent_s[2] / elapsed_s,
         added_ms=tuple(added),
     )

@@ -69,6 +69,11 @@ class Subject:
         row = self.connection.execute("SELECT count(*) FROM replies WHERE id > %s", [after])
         return int((row.fetchone() or (0,))[0])
 
+    def wal_bytes(self) -> int:
+        """Return how much Postgres has ever written to its log."""
+        row = self.connection.execute("SELECT pg_current_wal_insert_lsn() - '0/0'").fetchone()
+        return int(row[0]) if row else 0
+
     def standing(self) -> str:
         """Describe the progress of a round that does not end."""
         queues = {name: self.redis.llen(name) for name in ("inbound", "turns", "deliveries")}

@@ -89,14 +89,14 @@ def test_every_single_step_down_can_be_gone_up_again(config: Config, empty_datab
 def test_a_lease_of_a_worker_without_a_row_is_no_obstacle_on_the_way_down(
     config: Config, empty_database: str
 ) -> None:
-    command.upgrade(config, "0025")
+    command.upgrade(config, "0027")
     with psycopg.connect(empty_database) as connection:
         connection.execute(
             "INSERT INTO channel_users (channel, address, lease_owner)"
             " VALUES ('web', 'u', gen_random_uuid())"
         )
 
-    command.downgrade(config, "0024")
+    command.downgrade(config, "0026")
 
     held = "SELECT address || coalesce(lease_owner::text, ': free') FROM channel_users"
     assert read(empty_database, held) == {"u: free"}

@@ -25,6 +25,7 @@ def a_round(cpu_ms: float, *added_ms: float) -> Round:
         seconds=2.0,
         cpu_ms=cpu_ms,
         postgres_ms=1.0,
+        wal_kb=5.0,
         upstream_share=0.1,
         added_ms=added_ms,
     )
