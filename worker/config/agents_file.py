@@ -27,6 +27,7 @@ from worker.config.sections import (
 )
 from worker.domain.errors import SettingsError
 from worker.domain.fairness import Fairness
+from worker.domain.people import hand_over
 from worker.domain.people.drafts import ASK_FOR_REVIEW
 from worker.domain.people.policies import Approve
 from worker.domain.routing import (
@@ -185,9 +186,9 @@ def _routing(parsed: AgentsFile, folder: Path) -> Routing:
     for agent, place in named.items():
         if agent not in agents:
             raise SettingsError(f"AGENTS_FILE: {place}: there is no [agents.{agent}]")
-    if ASK_FOR_REVIEW in parsed.tools:
+    for name in {ASK_FOR_REVIEW, hand_over.TOOL_NAME} & parsed.tools.keys():
         fix = "the service has a tool of this name: choose another"
-        raise SettingsError(f"AGENTS_FILE: tools.{ASK_FOR_REVIEW}: {fix}")
+        raise SettingsError(f"AGENTS_FILE: tools.{name}: {fix}")
     tools = {name: _tool(name, section, folder) for name, section in parsed.tools.items()}
     for name, one in agents.items():
         if gone := sorted(set(one.tools) - tools.keys()):

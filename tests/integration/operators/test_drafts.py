@@ -1,11 +1,15 @@
 """Drafts: which replies wait, who decides about them, and what the model is told."""
 
 import threading
+from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any
 from uuid import uuid4
 
+import psycopg
 import pytest
 
+from tests.support.processes import eventually
 from tests.support.world import USER, HandDrivenWorker, World
 from worker.domain.errors import NotFoundError
 from worker.domain.ids import ChannelUserId, ReplyId
@@ -263,27 +267,60 @@ def test_who_comes_second_is_told_who_was_first(world: World, worker: HandDriven
     assert deliver(world, worker) == ["Good day."]
 
 
+def in_a_thread(do: Callable[[], Decided]) -> Future[Decided]:
+    """Start it, and leave it waiting for a lock that somebody holds."""
+    ended: Future[Decided] = Future()
+
+    def run() -> None:
+        try:
+            ended.set_result(do())
+        except NotPossibleError as error:
+            ended.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return ended
+
+
+def are_waiting(world: World, number: int) -> bool:
+    """Whether so many sessions wait for a lock."""
+    asked = (
+        "SELECT count(*) FROM pg_stat_activity"
+        " WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    )
+    return eventually(lambda: world.database.value(asked) == number)
+
+
 def test_of_two_who_decide_at_once_one_wins(world: World, worker: HandDrivenWorker) -> None:
     worker.receive(world.envelope("hello"))
-    draft = waiting(worker)
-    ready = threading.Barrier(2)
-    ended: list[Decided | AlreadyDecidedError] = []
-
-    def decide(by: str) -> None:
-        ready.wait()
-        try:
-            ended.append(worker.operator.drafts.edit(draft, f"This is {by}.", by=by))
-        except AlreadyDecidedError as error:
-            ended.append(error)
-
-    people = [threading.Thread(target=decide, args=(name,)) for name in ("ada", "bob")]
-    for one in people:
-        one.start()
-    for one in people:
-        one.join()
-    (told,) = [one for one in ended if isinstance(one, AlreadyDecidedError)]
-    assert len(ended) == 2
+    drafts, draft = worker.operator.drafts, waiting(worker)
+    with psycopg.connect(world.database.url) as somebody:
+        somebody.execute("SELECT FROM channel_users FOR UPDATE")
+        both = [
+            in_a_thread(lambda by=by: drafts.edit(draft, f"This is {by}.", by=by))  # type: ignore[misc]
+            for by in ("ada", "bob")
+        ]
+        assert are_waiting(world, 2)
+    (told,) = [one for one in (one.exception(10) for one in both) if one is not None]
+    assert isinstance(told, AlreadyDecidedError)
     assert deliver(world, worker) == [f"This is {told.by}."]
+
+
+def test_an_approval_waits_for_the_message_that_is_being_accepted(
+    world: World, worker: HandDrivenWorker
+) -> None:
+    worker.receive(world.envelope("hello"))
+    drafts, draft = worker.operator.drafts, waiting(worker)
+    with psycopg.connect(world.database.url) as accepting:
+        accepting.execute("UPDATE channel_users SET next_seq = next_seq + 1")
+        accepting.execute(
+            "INSERT INTO messages (channel_user_id, message_id, seq, order_at, agent, envelope)"
+            " SELECT channel_user_id, 'newer', seq + 1, order_at, agent, envelope FROM messages"
+        )
+        approval = in_a_thread(lambda: drafts.approve(draft, by="ada"))
+        assert are_waiting(world, 1)
+    with pytest.raises(NotPossibleError, match="newer messages"):
+        approval.result(10)
+    assert states(world) == ["held"]
 
 
 def test_a_person_who_has_opted_out_gets_no_draft(world: World, worker: HandDrivenWorker) -> None:

@@ -31,6 +31,7 @@ def test_without_sections_nothing_waits_and_a_driver_discloses(tmp_path: Path) -
     [
         ('approve = "all"\nstream = true', "before anybody can approve it"),
         ('[tools.ask_for_review]\nfunction = "os:getcwd"', "choose another"),
+        ('[tools.hand_over]\nfunction = "os:getcwd"', "choose another"),
     ],
 )
 def test_what_cannot_be_together(tmp_path: Path, text: str, fault: str) -> None:
