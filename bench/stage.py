@@ -14,10 +14,11 @@ from redis import Redis
 
 from bench.children import ROOT, Producer, UpstreamProcess
 from bench.load import Order
-from bench.variants import Variant
+from bench.variants import OURS, Variant
 from tests.support.databases import make_template
 from tests.support.processes import eventually, open_folder
 from worker.net.child_process import ChildProcess
+from worker.queue.broker import QUEUES
 from worker.sandbox.postgres import EmbeddedPostgres
 from worker.sandbox.redis import EmbeddedRedis
 
@@ -88,9 +89,11 @@ class Subject:
         waiting = [
             client
             for client in self.redis.client_list()
-            if client["db"] == database and client["cmd"] == "brpop"
+            # Ours waits on each of its queues.
+            if client["db"] == database and client["cmd"] in {"brpop", "blmove"}
         ]
-        return len(waiting) >= sum(process.is_running for process in self.processes)
+        each = len(QUEUES) if self.variant is OURS else 1
+        return len(waiting) >= each * sum(process.is_running for process in self.processes)
 
     def is_quiet(self) -> bool:
         """Return whether the queue is empty and everything taken is acknowledged."""

@@ -120,12 +120,12 @@ def _broker_settings(url: str, *, longest_task_s: float) -> dict[str, Any]:
             "socket_timeout": 5,
             "socket_connect_timeout": 3,
             "socket_keepalive": True,
-            # A BRPOP on a dead connection is given up after twice this time and a second.
+            # A wait on a dead connection is given up after twice this time and two seconds.
             "health_check_interval": 3,
             # Limits how long a publish tries to connect: kombu's own 6 s would stop the sweeper.
             "max_retries": 1,
             "interval_start": 0,
-            # Every thread acknowledges for itself: with kombu's default of 10, acks would fail.
+            # Each thread that publishes has one: with kombu's default of 10, some would fail.
             "max_connections": _NO_LIMIT,
         },
     }

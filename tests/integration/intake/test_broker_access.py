@@ -190,7 +190,7 @@ def as_tenant(admin: Redis, redis: EmbeddedRedis, *rules: str) -> str:
         (("~*", "+@all", "resetchannels", "&/0.celery*"), ("&*",)),
         (("&*", "+@all"), ("~*",)),
         (("~inbound*", "&*", "+@all"), ("~*",)),
-        (("~*", "&*", "+@all", "-brpop"), ("+brpop",)),
+        (("~*", "&*", "+@all", "-brpop", "-blmove"), ("+brpop", "+blmove")),
         (("~*", "&*", "+@all", "-publish", "-zadd"), ("+zadd", "+publish")),
         (("+@all", "resetchannels"), ("~*", "&*")),
     ],

@@ -1,19 +1,27 @@
 """The transport alone, on a real Redis: what is popped for a connection that closes."""
 
+import base64
+import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from celery import Celery
 from celery.utils.saferepr import saferepr
 from celery.utils.serialization import jsonify
+from kombu import Connection, Message
 from redis import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from worker.domain.reasons import DeadLetterReason as Reason
+from worker.queue.gate import redis_wait
 from worker.queue.gate.entry import RejectedEntry
 from worker.queue.gate.gate import Admitted
 from worker.queue.gate.install import install_gate
+from worker.queue.gate.redis_reader import MAX_VALUE_BYTES
+from worker.queue.gate.redis_take import MOST, Take
 from worker.sandbox.redis import EmbeddedRedis
 
 
@@ -23,56 +31,133 @@ def redis(tmp_path: Path) -> Iterator[EmbeddedRedis]:
         yield server
 
 
+OPEN: list[Connection] = []
+
+
 @pytest.fixture
-def app(redis: EmbeddedRedis) -> Celery:
+def app(redis: EmbeddedRedis) -> Iterator[Celery]:
     app = Celery(broker=redis.url, set_as_current=False)
     install_gate(app, keep=lambda _: pytest.fail("not asked for"), accepts={"inbound": set()})
-    return app
+    yield app
+    while OPEN:
+        OPEN.pop().release()
 
 
-def test_an_entry_popped_after_the_consumer_left_goes_back(
-    app: Celery, redis: EmbeddedRedis
-) -> None:
+def letter(message: Message) -> bytes:
+    """What a dead letter holds."""
+    ((raw, *_), _, _) = message.payload
+    return base64.b64decode(raw)
+
+
+def waiting(app: Celery, *, then: Callable[[Any], object] | None = None) -> Connection:
+    """A consumer that waits for entries, in Celery's loop as it were."""
     connection = app.connection()
+    OPEN.append(connection)
     channel = connection.default_channel
-    channel.basic_consume("inbound", False, lambda _: pytest.fail("delivered"), "tag")
-    channel.connection.cycle.on_poll_start()  # sends BRPOP
-    channel.basic_cancel("tag")
-    with Redis.from_url(redis.url) as client:
-        client.lpush("inbound", b"\xffgarbage")
-        assert client.llen("inbound") == 0
-        connection.release()
-        assert client.lrange("inbound", 0, -1) == [b"\xffgarbage"]
-
-
-def test_an_entry_that_redis_does_not_take_back_comes_with_the_next_connection(
-    app: Celery, redis: EmbeddedRedis
-) -> None:
-    homeless = app.conf.broker_transport_options["unacked_entries"]
-    first = app.connection().default_channel
-    redis.stop()
-    first._return("inbound", b"\xffgarbage")
-    assert list(homeless) == [("inbound", b"\xffgarbage")]
-    redis.restart()
-    connection = app.connection()
-    channel = connection.default_channel
-    channel.basic_consume("turns", False, lambda _: None, "tag")
+    channel.basic_consume("inbound", False, then or (lambda _: pytest.fail("delivered")), "tag")
     channel.connection.cycle.on_poll_start()
-    assert not homeless
+    return connection
+
+
+def sockets_of(connection: Connection) -> list[Any]:
+    return list(connection.default_channel.connection.cycle._chan_to_sock.values())
+
+
+def test_no_entry_is_lost_with_a_consumer_that_dies_as_it_arrives(
+    app: Celery, redis: EmbeddedRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed after Redis has chosen it, before it reads so: the hole of BRPOP."""
+    monkeypatch.setattr(redis_wait, "WAIT_S", 60)
+    entries = [f"garbage {number}".encode() for number in range(100)]
+    dying = [waiting(app) for _ in entries]
     with Redis.from_url(redis.url) as client:
-        assert client.lrange("inbound", 0, -1) == [b"\xffgarbage"]
-    connection.release()
+        client.lpush("inbound", *entries)
+        assert client.llen("inbound") == 0, "each has been chosen for one"
+        for connection in dying:
+            for socket in sockets_of(connection):
+                socket.close()
+        arrived: list[bytes] = []
+        waiting(app, then=lambda message: arrived.append(letter(message)))
+        assert sorted(arrived) == sorted(entries)
+        assert client.hlen("unacked") == 100
 
 
-def test_what_was_popped_is_shown_nowhere_while_redis_is_away(
+def test_what_was_taken_without_an_answer_goes_back_in_its_order(
+    app: Celery, redis: EmbeddedRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection is cut after the script ran: Redis has notes that nobody works on."""
+    entries = [f"garbage {number}".encode() for number in range(20)]
+    arrived: list[bytes] = []
+    with Redis.from_url(redis.url) as client:
+        client.lpush("inbound", *entries)
+        without_an_answer(app, monkeypatch)
+        assert client.hlen("unacked") == MOST
+        waiting(app, then=lambda message: arrived.append(letter(message)))
+        assert arrived == entries
+        assert client.hlen("unacked") == len(entries)
+        assert not app.conf.broker_transport_options["open_tags"].in_doubt
+
+
+def without_an_answer(app: Celery, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = Take._run
+
+    def cut(take: Take, *, keys: list[str], args: list[Any]) -> object:
+        answers(take, keys=keys, args=args)
+        raise RedisConnectionError("cut")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Take, "_run", cut)
+        with pytest.raises(RedisConnectionError):
+            waiting(app)
+
+
+def test_a_large_entry_goes_back_as_it_came(
+    app: Celery, redis: EmbeddedRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large = b"x" * 4 * 1024 * 1024
+    details: list[str] = []
+    with Redis.from_url(redis.url) as client:
+        client.lpush("inbound", large)
+        without_an_answer(app, monkeypatch)
+        waiting(app, then=lambda message: details.append(message.payload[0][2]))
+        (detail,) = details
+        assert hashlib.sha256(large).hexdigest() in detail
+        (note,) = client.hvals("unacked")
+        assert len(note) < MAX_VALUE_BYTES, "the call that keeps the dead letter"
+
+
+def test_acknowledgements_go_out_together_and_before_a_channel_closes(
     app: Celery, redis: EmbeddedRedis
 ) -> None:
+    taken: list[Any] = []
+    with Redis.from_url(redis.url) as client:
+        client.lpush("inbound", *(f"garbage {number}" for number in range(40)))
+        loop = Loop()
+        connection = waiting(app, then=taken.append)
+        connection.default_channel.connection.loop = loop
+        before = client.info("commandstats")["cmdstat_evalsha"]["calls"]
+        for message in taken[:-2]:
+            message.ack()
+        assert client.hlen("unacked") == 40 - 2 * MOST
+        assert client.info("commandstats")["cmdstat_evalsha"]["calls"] == before + 2
+        loop.later()
+        assert client.hlen("unacked") == 2
+        taken[-1].ack()
+        connection.release()
+        assert client.hlen("unacked") == 0, "the other one is put back"
+        assert client.llen("inbound") == 1
+
+
+class Loop:
+    """Celery's event loop, as far as timers go."""
+
+    def call_later(self, _: float, later: Callable[[], None]) -> None:
+        self.later = later
+
+
+def test_what_was_taken_is_shown_nowhere(app: Celery) -> None:
     """`celery inspect conf` prints the transport's options, by repr for what is no JSON."""
-    channel = app.connection().default_channel
-    redis.stop()
-    channel._return("inbound", b"Dear Mr. Miller")
-    held = app.conf.broker_transport_options["unacked_entries"]
-    assert len(held) == 1
+    held = app.conf.broker_transport_options["open_tags"]
     admitted = Admitted({"body": "TXIuIE1pbGxlcg=="}, body=b"Mr. Miller", payload=["Mr. Miller"])
     rejected = RejectedEntry(raw=b"Mr. Miller", reason=Reason.NOT_JSON, detail="", queue="inbound")
     for one in (held, admitted, rejected, app.conf.broker_transport_options):

@@ -197,8 +197,7 @@ def test_events_go_out_together_and_those_of_the_last_tasks_before_a_worker_ends
     app.close()
 
 
-def test_messages_survive_a_redis_that_refuses_to_note_them(worker: Worker) -> None:
-    """Full memory: BRPOP works, the note of what was popped does not."""
+def test_messages_are_taken_and_survive_while_the_memory_of_redis_is_full(worker: Worker) -> None:
     worker.start()
     worker.wait_until_ready()
     worker.push(*(call("messages.receive") for _ in range(5)), b"garbage " + CANARY.encode())
@@ -209,34 +208,26 @@ def test_messages_survive_a_redis_that_refuses_to_note_them(worker: Worker) -> N
         pipe.lpush("inbound", b"garbage " + CANARY.encode())
         pipe.config_set("maxmemory", "1")
         pipe.execute()
-    worker.wait(lambda: re.search(r"entry\.held_back +count=1\b", worker.output()) is not None)
-    time.sleep(2)
-    assert len(worker.runs()) < 25
+    worker.wait(lambda: len(worker.runs()) == 25)
     worker.client.config_set("maxmemory", "0")
     worker.wait_for(rows=2, runs=25)
-    assert "(OutOfMemoryError)" in worker.output()
-    assert "Command #" not in worker.output()  # redis-py's way to quote what it could not write
     assert_tells_nothing(worker.output())
 
 
-def test_a_cut_connection_loses_at_most_the_answer_that_was_on_it(worker: Worker) -> None:
-    """BRPOP takes an entry before its answer is read: what Redis had just said on a connection
-    that is cut is gone, which is why the producer sends again until a row is there."""
+def test_a_cut_connection_loses_nothing(worker: Worker) -> None:
     worker.start()
     worker.wait_until_ready()
     numbers = range(300)
-    cuts = 0
     for number in numbers:
         worker.push(wake(number), queue="turns")
         worker.push(f"garbage {number}".encode())
         if number % 60 == 30:
             worker.client.client_kill_filter(_type="normal", skipme=True)
-            cuts += 1
 
     def arrived() -> int:
         return len({row["raw"] for row in worker.rows()} | {run["id"] for run in worker.runs()})
 
-    worker.wait(lambda: arrived() >= 2 * len(numbers) - cuts)
+    worker.wait(lambda: arrived() >= 2 * len(numbers))
     worker.wait(worker.is_idle)
     assert_tells_nothing(worker.output())
 
@@ -271,9 +262,9 @@ def test_notes_of_unacked_messages_are_restored_whatever_they_hold(worker: Worke
     worker.client.zadd("unacked_index", dict.fromkeys(notes, 1.0))
     worker.start()
     worker.wait(lambda: len(worker.rows()) == 3 and len(worker.runs()) == 1)
-    assert {row["reason"] for row in worker.rows()} == {"unacked_unreadable"}
-    kept = {base64.b64decode(row["raw"]) for row in worker.rows()}
-    assert kept == {notes["a"], notes["b"], notes["d"]}
+    kept = {base64.b64decode(row["raw"]): row["reason"] for row in worker.rows()}
+    unreadable = dict.fromkeys((notes["a"], notes["d"]), "unacked_unreadable")
+    assert kept == unreadable | {json.dumps(CANARY).encode(): "not_an_object"}
     assert worker.client.hget("unacked", "theirs") == theirs
     assert worker.client.zscore("unacked_index", "theirs") == 1.0
     assert not worker.client.exists("shop")

@@ -142,8 +142,7 @@ class GatedAmqpChannel(stock.Channel):
         entry = self.connection.oversized or _entry(raw_message)
         if queue not in gate.queues:
             return self._broadcast(raw_message.delivery_info, entry, queue)
-        admitted = gate.admit(entry, queue=queue, priority=0)
-        admitted["properties"]["delivery_tag"] = raw_message.delivery_tag
+        admitted = gate.admit(entry, queue=queue, priority=0, tag=raw_message.delivery_tag)
         return GatedMessage(admitted, channel=self)
 
     def _broadcast(self, where: Any, entry: bytes, queue: str) -> GatedMessage:  # noqa: ANN401

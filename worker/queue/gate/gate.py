@@ -70,7 +70,7 @@ class Broadcast(Admitted):
             "headers": headers,
             "content-type": "application/json",
             "content-encoding": "utf-8",
-            "properties": {"delivery_tag": _tag(), "delivery_info": where},
+            "properties": {"delivery_tag": next_tag(), "delivery_info": where},
         }
         return cls(fields, body=body, payload=content)
 
@@ -83,7 +83,8 @@ def broadcast(raw: bytes, *, queue: str, delivery_info: dict[str, Any]) -> Broad
     return Broadcast.of(*read, delivery_info)
 
 
-def _tag() -> str:
+def next_tag() -> str:
+    """Return a delivery tag that no other process has."""
     return f"{_PROCESS}-{next(_NUMBERS)}"
 
 
@@ -145,8 +146,8 @@ class EntryGate:
         """Queues that are read through this gate."""
         return frozenset(self._accepts)
 
-    def admit(self, raw: bytes, *, queue: str, priority: int) -> Admitted:
-        """Turn any bytes into a message. Never raises."""
+    def admit(self, raw: bytes, *, queue: str, priority: int, tag: str | None = None) -> Admitted:
+        """Turn any bytes into a message. Never raises. `tag`: of the delivery; None = a new one."""
         self.admitted += 1
         # We write ASCII. Other text takes four times its length as soon as one letter does.
         is_call = raw.startswith(_REJECTED_BEGINS) and raw.isascii()
@@ -163,11 +164,13 @@ class EntryGate:
                 for asked in entry.ignored:
                     metrics.IGNORED.labels(asked).inc()
                 log.warning("entry.ignored", task=entry.task_id, ignored=entry.ignored)
-            return _admitted(entry, queue, priority)
+            return _admitted(entry, queue, priority, tag)
         rejected = RejectedEntry.of(raw, reason=reason, detail=detail, queue=queue)
-        return self.set_aside(rejected, priority=priority)
+        return self.set_aside(rejected, priority=priority, tag=tag)
 
-    def set_aside(self, rejected: RejectedEntry, *, priority: int = 0) -> Admitted:
+    def set_aside(
+        self, rejected: RejectedEntry, *, priority: int = 0, tag: str | None = None
+    ) -> Admitted:
         """Make a call of `dead_letters.keep`, to be delivered or put on the entry's queue."""
         task_id = rejected.sender.task_id
         log.warning(
@@ -192,7 +195,7 @@ class EntryGate:
             body_encoding="utf-8",
             redelivered=False,
         )
-        return _admitted(call, rejected.queue, priority)
+        return _admitted(call, rejected.queue, priority, tag)
 
     def _check_task(self, entry: Entry, queue: str) -> None:
         tasks = self._tasks()
@@ -218,7 +221,7 @@ class EntryGate:
             raise EntryRefusedError(Reason.BAD_ARGUMENTS, "not the task's arguments") from None
 
 
-def _admitted(entry: Entry, queue: str, priority: int) -> Admitted:
+def _admitted(entry: Entry, queue: str, priority: int, tag: str | None) -> Admitted:
     redelivered = entry.redelivered
     headers = {"task": entry.task, "id": entry.task_id, "lang": "py", **entry.links}
     if entry.ignored:
@@ -233,7 +236,7 @@ def _admitted(entry: Entry, queue: str, priority: int) -> Admitted:
         "content-type": "application/json",
         "content-encoding": "utf-8",
         "properties": {
-            "delivery_tag": _tag(),
+            "delivery_tag": tag or next_tag(),
             "delivery_info": where,
             "delivery_mode": 2,
             "priority": priority,

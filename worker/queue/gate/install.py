@@ -30,7 +30,8 @@ from worker.queue.gate.amqp_transport import GatedAmqpsTransport, GatedAmqpTrans
 from worker.queue.gate.base_task import DeadLetteringTask, OnDefect, keep_dead_letter
 from worker.queue.gate.entry import RejectedEntry
 from worker.queue.gate.gate import DEAD_LETTER_TASK, Admitted, EntryGate, GatedMessage
-from worker.queue.gate.redis_transport import GatedTransport, UnackedEntries
+from worker.queue.gate.redis_take import OpenTags
+from worker.queue.gate.redis_transport import GatedTransport
 from worker.queue.redis_rights import right_named_by
 
 _TRANSPORTS: Final = {
@@ -143,9 +144,8 @@ class GuardedConsumer(Consumer):
             return
         bare = json.dumps(raw).encode()
         rejected = RejectedEntry.of(bare, reason=Reason.NOT_UNDERSTOOD, detail=detail, queue=queue)
-        substitute = self._gate.set_aside(rejected)
         # The same tag: acknowledging the substitute acknowledges the message.
-        substitute["properties"]["delivery_tag"] = message.delivery_tag
+        substitute = self._gate.set_aside(rejected, tag=message.delivery_tag)
         self._handle(GatedMessage(substitute, channel=message.channel))
 
 
@@ -171,7 +171,7 @@ def install_gate(
     app.conf.broker_transport_options = {
         **app.conf.broker_transport_options,
         "entry_gate": gate,
-        "unacked_entries": UnackedEntries(),
+        "open_tags": OpenTags(),
     }
     # By alias, not by the setting `broker_transport`: kombu forgets that when it moves on to the
     # next of several broker URLs, and would then speak to a `rediss://` without TLS.

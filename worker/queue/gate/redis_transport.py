@@ -1,60 +1,60 @@
 # mypy: disallow-untyped-calls=False
 """kombu's Redis transport behind the entry gate; overrides internals of kombu 5.7.
 
-The gate runs between popping an entry and handing it on. An entry that was popped while Redis
-refused to note it as unacked (connection lost, memory full) goes back on its list with the next
-connection; kombu would forget it.
+The gate runs between taking an entry and handing it on. Entries are taken with their notes, and
+acknowledged, by the script of `redis_take`: together, as far as they come together.
 """
 
 import json
-from collections import deque
+from functools import cached_property
 from queue import Empty
-from typing import Any
+from typing import Any, Final
 
 from kombu.transport import redis as stock
+from kombu.transport import virtual
 from kombu.utils.encoding import bytes_to_str
-from kombu.utils.json import loads
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
-from worker.domain.reasons import DeadLetterReason as Reason
 from worker.observability.logs import log
-from worker.queue.gate.entry import Oversized, RejectedEntry
-from worker.queue.gate.gate import Admitted, EntryGate, GatedMessage, broadcast
+from worker.queue.gate.gate import (
+    DEAD_LETTER_TASK,
+    Admitted,
+    EntryGate,
+    GatedMessage,
+    broadcast,
+    next_tag,
+)
 from worker.queue.gate.redis_reader import bounded
+from worker.queue.gate.redis_take import MOST, OpenTags, Take, Taken, put_back
+from worker.queue.gate.redis_wait import GatedPoller, Waits
 
-
-class UnackedEntries(deque[tuple[str, str | bytes]]):
-    """Entries that were popped and neither noted as unacked nor put back: (Redis list, entry).
-
-    It is one for the process and outlives connections.
-    """
-
-    def __repr__(self) -> str:
-        # `celery inspect conf` prints the transport's options, this among them, while Redis is away
-        # and entries are held.
-        return f"UnackedEntries({len(self)})"
-
-    __json__ = __repr__
+SETTLE_S: Final = 0.02
+"""How long an acknowledgement waits for others. A worker that is killed in that time has done the
+work, and another one sees that in Postgres."""
 
 
 class GatedQoS(stock.QoS):
     """The notes of unacked messages."""
 
     # redis-py quotes the command, content included, in the errors of its pipelines, and Celery logs
-    # them. So both methods raise a new error with only the type, and do so outside of `except`:
+    # them. So `restore_by_tag` raises a new error with only the type, outside of `except`:
     # otherwise the original would be logged as its context.
 
     def append(self, message: Any, delivery_tag: str) -> None:  # noqa: ANN401
-        """Note a message as unacked; kombu's own forgets the message if that fails."""
-        try:
-            super().append(message, delivery_tag)
-        except (*self.channel.connection_errors, ResponseError) as error:
-            failure = type(error).__name__
+        """Remember a message, which was noted when it was taken."""
+        if self.channel.takes:
+            virtual.QoS.append(self, message, delivery_tag)
         else:
+            super().append(message, delivery_tag)
+
+    def ack(self, delivery_tag: str) -> None:
+        """Acknowledge, soon and with others."""
+        if self.channel.entry_gate is None:
+            super().ack(delivery_tag)
             return
-        self.channel.rescue(message)
-        raise RedisConnectionError(f"could not note a message as unacked ({failure})")
+        virtual.QoS.ack(self, delivery_tag)
+        self.channel.acknowledge(delivery_tag)
 
     def restore_by_tag(self, tag: str, client: Any = None, leftmost: bool = False) -> None:  # noqa: ANN401, FBT001, FBT002 - kombu's
         """Put a message back on its list; kombu's own loses or trips over one it can't read."""
@@ -65,7 +65,7 @@ class GatedQoS(stock.QoS):
         def restore_transaction(pipe: Any) -> None:  # noqa: ANN401
             note = pipe.hget(self.unacked_key, tag)
             pipe.multi()
-            if not note or self.channel.put_back(pipe, note, leftmost=leftmost):
+            if not note or put_back(self.channel, pipe, note, tag, leftmost=leftmost):
                 self._remove_from_indices(tag, pipe)
 
         try:
@@ -84,13 +84,27 @@ class GatedChannel(stock.Channel):
     QoS = GatedQoS
     Message = GatedMessage
     entry_gate: EntryGate | None = None
-    unacked_entries: UnackedEntries | None = None
+    open_tags = OpenTags()
+    takes = False
+    """Whether entries are taken by the script: this channel consumes queues of the gate alone."""
     _pooled: Any = None
     from_transport_options: tuple[str, ...] = (  # type: ignore[assignment] # kombu's has a length
         *stock.Channel.from_transport_options,
         "entry_gate",
-        "unacked_entries",
+        "open_tags",
     )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        self.may_be_more = True
+        """Whether a take may find something; no wait says so at first."""
+        self.waits = Waits(self)
+        self._settles = False
+        super().__init__(*args, **kwargs)
+
+    def _update_queue_cycle(self) -> None:
+        super()._update_queue_cycle()
+        gate = self.entry_gate
+        self.takes = gate is not None and gate.queues.issuperset(self.active_queues)
 
     def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:  # noqa: FBT001, FBT002 - kombu's
         """Return how to connect. Raises a connection error if the channel is closed."""
@@ -110,67 +124,115 @@ class GatedChannel(stock.Channel):
             self._pooled = super()._create_client()
         return self._pooled
 
-    def _brpop_start(self, timeout: float | None = None) -> None:
-        """Put the unacked entries back on their lists, then send BRPOP."""
-        while self.unacked_entries:
-            key, entry = self.unacked_entries[0]
+    def take_what_is_there(self) -> None:
+        """Take and deliver entries until the queues are empty, or this process has enough."""
+        while self.may_be_more and self.qos.can_consume():
+            # While acknowledgements gather, so do the places that they leave.
+            if self._settles and self._room() < MOST:
+                break
+            self._take(self._room())
+
+    def acknowledge(self, tag: str) -> None:
+        """Have Redis forget a note, soon; without a connection, over the next one."""
+        self.open_tags.done.append(tag)
+        loop = self.connection and self.connection.loop
+        if loop is None or len(self.open_tags.done) >= MOST:
+            self._settle()
+        elif not self._settles:
+            self._settles = True
+            loop.call_later(SETTLE_S, self._settle)
+
+    def _settle(self) -> None:
+        self._settles = False
+        if not self.closed:
+            more = self.takes and self.may_be_more and self.qos.can_consume()
+            self._take(self._room() if more else 0)
+
+    def _room(self) -> int:
+        most = self.qos.can_consume_max_estimate()
+        return MOST if most is None else min(most, MOST)
+
+    def _take(self, number: int) -> None:
+        """Acknowledge what is done, and take and deliver entries."""
+        tags = self.open_tags
+        while tags.in_doubt:
+            # The oldest last: it is the next to be taken.
+            self.qos.restore_by_tag(tags.in_doubt[-1])
+            tags.in_doubt.pop()
+        if not (number or tags.done):
+            return
+        queues = self._queue_cycle.consume(len(self.active_queues))
+        lists = [(one, self.lists_of(one)) for one in queues]
+        new = [next_tag() for _ in range(number)]
+        taken, more = self._script(lists, new, self.waits.moved)
+        if number:
+            self.may_be_more = more
+            self.waits.moved.clear()
+        for one in taken:
+            message = self._admit(one)
+            # From here on Celery has it.
+            tags.in_doubt.popleft()
+            self._queue_cycle.rotate(one.queue)
+            self.connection._deliver(message, one.queue)  # noqa: SLF001
+
+    @cached_property
+    def _script(self) -> Take:
+        notes = [self.global_keyprefix + key for key in (self.unacked_key, self.unacked_index_key)]
+        return Take(self.pool, notes=notes, tags=self.open_tags)
+
+    def lists_of(self, queue: str) -> list[str]:
+        """Return the keys of a queue's lists, in order of priority."""
+        return [self.global_keyprefix + self._q_for_pri(queue, one) for one in self.priority_steps]
+
+    def list_of(self, entry: dict[str, Any], queue: str) -> str:
+        """Return the name of the list that an entry's priority has."""
+        name: str = self._q_for_pri(queue, self._get_message_priority(entry))
+        return name
+
+    def _admit(self, taken: Taken) -> Admitted:
+        assert self.entry_gate is not None  # noqa: S101 - nobody else takes
+        message = self.entry_gate.admit(
+            taken.raw, queue=taken.queue, priority=self.priority_steps[taken.step], tag=taken.tag
+        )
+        if message["headers"]["task"] == DEAD_LETTER_TASK:
+            # Its note has the entry as it came, of any size; so the next worker gets the call.
+            note = json.dumps([message, "", taken.queue])
             with self.conn_or_acquire() as client:
-                # RPUSH: BRPOP reads this end next, so the entry keeps its place in the order.
-                client.rpush(key, entry)
-            self.unacked_entries.popleft()
-        super()._brpop_start(timeout)
+                client.hset(self.unacked_key, taken.tag, note)
+        return message
+
+    def close(self) -> None:
+        """Acknowledge what is done, then close."""
+        if not self.closed and self.takes and self.open_tags.done:
+            try:
+                self._take(0)
+            except (*self.connection_errors, ResponseError) as error:
+                log.warning("queue.not_acknowledged", error=type(error).__name__)
+        super().close()
 
     def _brpop_read(self, **options: Any) -> bool:  # noqa: ANN401
-        """Read BRPOP's answer as kombu does, but through the gate.
+        """Read what is no queue of ours as kombu does, but through the gate.
 
-        kombu's own parses the entry here, and an exception would end the loop of all queues.
+        Answers to our own remote control come this way.
         """
+        if self.entry_gate is None:
+            return bool(super()._brpop_read(**options))
+        connection = self.client.connection
         try:
-            try:
-                popped = self.client.parse_response(self.client.connection, "BRPOP", **options)
-            except self.connection_errors:
-                self.client.connection.disconnect()
-                raise
-            if not popped:
-                raise Empty
-            key = bytes_to_str(popped[0])
-            if self._closing:
-                self._return(key, popped[1])
-                return True
-            queue, _, priority = key.partition(self.sep)
-            self._queue_cycle.rotate(queue)
-            message = self._read(popped[1], queue, int(priority or 0))
-            if message is not None:
-                self.connection._deliver(message, queue)  # noqa: SLF001
-            return True
+            popped = self.client.parse_response(connection, "BRPOP", **options)
+        except self.connection_errors:
+            connection.disconnect()
+            raise
         finally:
             self._in_poll = False
-            self._flush_brpop_reauth()
-
-    def _return(self, key: str, raw: bytes) -> None:
-        """Put back an entry popped for a closing channel, which may have no consumer left."""
-        entry: bytes | str = raw
-        if isinstance(raw, Oversized) and self.entry_gate is not None:
-            queue, _, priority = key.partition(self.sep)
-            entry = json.dumps(self.entry_gate.admit(raw, queue=queue, priority=int(priority or 0)))
-        try:
-            with self.conn_or_acquire() as client:
-                client.rpush(key, entry)
-        except (*self.connection_errors, ResponseError):
-            self._hold(key, entry)
-
-    def _hold(self, key: str, entry: str | bytes) -> None:
-        if self.unacked_entries is not None:
-            self.unacked_entries.append((key, entry))
-            log.warning("entry.held_back", count=len(self.unacked_entries))
-
-    def _read(self, raw: bytes, queue: str, priority: int) -> Any:  # noqa: ANN401
-        if self.entry_gate is None:
-            return loads(bytes_to_str(raw))
-        if queue in self.entry_gate.queues:
-            return self.entry_gate.admit(raw, queue=queue, priority=priority)
-        # Not a queue of ours: answers to our own remote control come this way.
-        return broadcast(raw, queue=queue, delivery_info={"routing_key": queue})
+        if not popped:
+            raise Empty
+        queue, _, _ = bytes_to_str(popped[0]).partition(self.sep)
+        self._queue_cycle.rotate(queue)
+        message = broadcast(popped[1], queue=queue, delivery_info={"routing_key": queue})
+        if message is not None:
+            self.connection._deliver(message, queue)  # noqa: SLF001
+        return True
 
     def _receive_one(self, client: Any) -> Any:  # noqa: ANN401
         """Read one broadcast as kombu does, but through the gate.
@@ -202,40 +264,19 @@ class GatedChannel(stock.Channel):
             self.connection._deliver(message, queue)  # noqa: SLF001
         return message is not None
 
-    def rescue(self, message: Any) -> None:  # noqa: ANN401
-        """Remember a popped message until Redis takes it back."""
-        raw = message._raw  # noqa: SLF001
-        if isinstance(raw, Admitted):
-            key = self._list_of(raw, raw["properties"]["delivery_info"]["routing_key"])
-            self._hold(key, json.dumps(raw))
-
-    def put_back(self, pipe: Any, note: bytes, *, leftmost: bool) -> bool:  # noqa: ANN401
-        """Queue the message of an unacked note again, in the pipeline; False = it is not ours."""
-        # kombu asks the exchange for the list. An undeclared exchange has none, and the message
-        # would be lost: so entries of our queues go back by the queue's name alone.
-        assert self.entry_gate is not None  # noqa: S101 - `restore_by_tag` has looked
-        guarded = self.entry_gate.queues
-        try:
-            # The first bytes of a large note may be a message, but the whole is none of ours.
-            entry, _, queue = json.loads(b"" if isinstance(note, Oversized) else note)
-            entry["headers"]["redelivered"] = True
-            entry["properties"]["delivery_info"]["redelivered"] = True
-        except (ValueError, TypeError, KeyError, RecursionError):
-            queue = min(guarded)
-            entry = self.entry_gate.set_aside(
-                RejectedEntry.of(note, reason=Reason.UNACKED_UNREADABLE, detail="", queue=queue)
-            )
-        # Another application in this database has the same hash, and tasks that may take longer.
-        if queue in guarded:
-            (pipe.lpush if leftmost else pipe.rpush)(self._list_of(entry, queue), json.dumps(entry))
-        return queue in guarded
-
-    def _list_of(self, entry: dict[str, Any], queue: str) -> str:
-        key: str = self._q_for_pri(queue, self._get_message_priority(entry))
-        return key
-
 
 class GatedTransport(stock.Transport):
     """Selected for `redis://` and `rediss://` by `install_gate`."""
 
     Channel = GatedChannel
+    loop: Any = None
+    """Celery's event loop; None = a program without one."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        super().__init__(*args, **kwargs)
+        self.cycle = GatedPoller()  # type: ignore[assignment] # kombu's type is that of others
+
+    def register_with_event_loop(self, connection: Any, loop: Any) -> None:  # noqa: ANN401
+        """Keep the loop."""
+        self.loop = loop
+        super().register_with_event_loop(connection, loop)
