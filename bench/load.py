@@ -33,6 +33,8 @@ class Order:
     """Message n belongs to user n modulo this: no user has two messages waiting in one round."""
     seed: int
     rate: float | None = None
+    list_size: int = 1
+    """Messages in one task; all of one have the time of the last."""
     phones: bool = False
     """The users have telephone numbers, and write to `OUR_NUMBER`."""
 
@@ -80,15 +82,19 @@ def publish(order: Order, apps: dict[str, Celery]) -> list[float]:
     if order.broker_url not in apps:
         apps[order.broker_url] = Celery(broker=order.broker_url, set_as_current=False)
     app = apps[order.broker_url]
-    messages, published = envelopes(order), []
+    messages, times, published = envelopes(order), [*arrivals(order)], list[float]()
     with app.producer_pool.acquire(block=True) as producer:
         start = time.monotonic()
-        for message, at_s in zip(messages, arrivals(order), strict=True):
-            if (wait_s := start + at_s - time.monotonic()) > 0:
+        for first in range(0, len(messages), order.list_size):
+            several = messages[first : first + order.list_size]
+            if (wait_s := start + times[first + len(several) - 1] - time.monotonic()) > 0:
                 time.sleep(wait_s)
-            published.append(time.time())
+            published += [time.time()] * len(several)
             app.send_task(
-                "messages.receive", kwargs={"envelope": message}, queue="inbound", producer=producer
+                "messages.receive",
+                kwargs={"envelope": several if order.list_size > 1 else several[0]},
+                queue="inbound",
+                producer=producer,
             )
     return published
 

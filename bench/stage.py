@@ -218,6 +218,7 @@ class Stage:
             users=users,
             rate=rate,
             seed=self.seed + first,
+            list_size=subject.variant.list_size,
             phones=subject.variant.phones,
         )
 

@@ -26,6 +26,8 @@ class Variant:
     """Statements that create its tables; None = this project's migrations."""
     users: str
     """The statement that inserts conversations for `USERS` users."""
+    list_size: int = 1
+    """Messages in one task."""
     phones: bool = False
     """The users have telephone numbers."""
     finished: str

@@ -11,7 +11,7 @@ from kombu.messaging import Producer as KombuProducer
 
 from message_worker_client.broker_url import read_broker_url
 from message_worker_client.envelope.wire import INBOUND
-from message_worker_client.message import Checked, ProducerError, headers
+from message_worker_client.message import Checked, ProducerError, body_of, headers, in_lists
 
 _AMQP: Final = "amqp"
 
@@ -32,11 +32,13 @@ class BrokerWay:
     """One connection to the broker, opened by the first message and again after a failure.
 
     `wait_s`: limit of each single wait for the broker; a call that fails has at most four.
+    `list_size`: envelopes in one task.
     """
 
-    def __init__(self, url: str, *, wait_s: float) -> None:
+    def __init__(self, url: str, *, wait_s: float, list_size: int = 1) -> None:
         self._url, self._use_ssl, prefix = _address(url)
         self._wait_s = wait_s
+        self._list_size = list_size
         self._options = _options(self._url, wait_s) | prefix
         self._connection: Any = None
         self._producer: Any = None
@@ -88,10 +90,11 @@ class BrokerWay:
         """Publish; yield the number of confirmed messages whenever it is known."""
         one_by_one = not self._producer.supports_batch_publish
         with self._producer.batch(max_size=len(messages) + 1):
-            for number, message in enumerate(messages, start=1):
-                fields = headers(message.task_id)
+            number = 0
+            for several in in_lists(messages, self._list_size):
+                fields = headers(several[0].task_id)
                 self._producer.publish(
-                    message.body,
+                    body_of(several),
                     exchange="",
                     routing_key=INBOUND,
                     content_type="application/json",
@@ -102,6 +105,7 @@ class BrokerWay:
                     mandatory=True,
                     confirm_timeout=self._wait_s,
                 )
+                number += len(several)
                 if one_by_one:
                     yield number
         yield len(messages)

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -20,6 +20,8 @@ from message_worker_client.envelope.wire import (
 
 _HIDDEN: Final = "(hidden)"
 """Stands where Celery would quote the arguments for Flower, events and logs."""
+_LIST_WEIGHT: Final = MAX_VALUES
+"""Characters of a list: so many hold no more than half as many values."""
 _BEFORE, _AFTER = '[[], {"envelope": ', "}, {}]"
 
 
@@ -51,11 +53,6 @@ class Checked:
     task_id: str
     """Of its Celery task."""
 
-    @property
-    def body(self) -> str:
-        """The body of the Celery message: `[args, kwargs, embed]`."""
-        return f"{_BEFORE}{self.text}{_AFTER}"
-
 
 def checked(fields: Mapping[str, object]) -> Checked:
     """Write an envelope and check it as a worker will. Raises `ProducerError` naming a field."""
@@ -80,6 +77,33 @@ def checked(fields: Mapping[str, object]) -> Checked:
         return Checked(text=text, envelope=envelope, task_id=str(uuid4()))
     # Not inside the handler: frames of its traceback hold the message.
     raise ProducerError(str(fault), field=fault.field)
+
+
+def body_of(messages: Sequence[Checked]) -> str:
+    """Return the body of a Celery message, `[args, kwargs, embed]`: of one envelope, or a list."""
+    texts = ", ".join(message.text for message in messages)
+    return f"{_BEFORE}{texts if len(messages) == 1 else f'[{texts}]'}{_AFTER}"
+
+
+def in_lists(messages: Sequence[Checked], size: int) -> Iterator[Sequence[Checked]]:
+    """Cut into lists that a worker takes, in order: within its limits of bytes, values and depth.
+
+    Messages that count against those go alone.
+    """
+    first, weight = 0, 0
+    for number, message in enumerate(messages):
+        one = _weight(message.text)
+        if number > first and (number - first == size or weight + one > _LIST_WEIGHT):
+            yield messages[first:number]
+            first, weight = number, 0
+        weight += one
+    yield messages[first:]
+
+
+def _weight(text: str) -> int:
+    """Return the characters; of what may be nested deeply, more than a list may have."""
+    opened = text.count("{") + text.count("[")
+    return len(text) if opened < MAX_DEPTH - DEPTH_AROUND else _LIST_WEIGHT
 
 
 def no_driver() -> ProducerError:

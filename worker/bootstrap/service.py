@@ -3,7 +3,7 @@
 import os
 import socket
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
@@ -71,6 +71,8 @@ class Service:
     dead_letters: DeadLetterStore
     background: Background
     reload_agents: Callable[[], None]
+    finish_turns: Callable[[], None]
+    """Waits for the turns that run on no thread of Celery."""
     start_telemetry: Callable[[], None]
     close: Callable[[], None]
 
@@ -87,6 +89,7 @@ def build_service(
     deliver = _deliver(shared, deliveries, broker, channels or {})
     answer = _answer(shared, broker)
     dead_letters = DeadLetterStore(shared.database, refusals=shared.agents.routing.refusals)
+    turns_pool = ThreadPoolExecutor(settings.turn_slots, thread_name_prefix="turn")
     # Not on Celery's pool: a burst of retries must not take the threads of intake and turns.
     own_pool = ThreadPoolExecutor(LOCAL_DELIVERIES, thread_name_prefix="delivery")
     sweep = Sweeper(
@@ -110,20 +113,21 @@ def build_service(
         shared.close()
 
     return Service(
-        receive=_receive(shared, dead_letters, answer),
+        receive=_receive(shared, dead_letters, answer, turns_pool),
         take_event=build_take_event(shared.database, shared.agents.current, settings.namespace),
         answer=answer,
         deliver=deliver,
         dead_letters=dead_letters,
         background=_background(shared, broker, sweep),
         reload_agents=shared.agents.reload,
+        finish_turns=turns_pool.shutdown,
         start_telemetry=shared.start_telemetry,
         close=close,
     )
 
 
 def _receive(
-    shared: SharedParts, dead_letters: DeadLetterStore, answer: AnswerUser
+    shared: SharedParts, dead_letters: DeadLetterStore, answer: AnswerUser, turns: Executor
 ) -> ReceiveEnvelope:
     for policy in shared.agents.routing.channels.values():
         if policy.kind != "other":
@@ -136,6 +140,7 @@ def _receive(
         answer=answer,
         slots=shared.slots,
         starts=shared.leased(StartStore),
+        turns=turns,
     )
 
 

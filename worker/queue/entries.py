@@ -10,6 +10,7 @@ from worker.queue.broker import QUEUES, UNACKED
 from worker.queue.gate.entry import Oversized
 from worker.queue.gate.redis_reader import MAX_VALUE_BYTES, bounded
 from worker.queue.misplaced import MARK
+from worker.queue.unwrap import without
 from worker.queue.waiting import PRIORITIES
 
 _INDEX: Final = "unacked_index"
@@ -55,7 +56,9 @@ class QueueEntries:
         # From the end where producers push: an entry that comes or goes meanwhile may be read
         # twice, but hides none. From the other end, one that goes would make a page skip one.
         while page := self._redis.lrange(name, start, start + _PAGE - 1):
-            theirs = [entry for entry in page if belongs(entry)]
+            # A list of several users' messages stays, without theirs.
+            rests = {entry: without(entry, belongs) for entry in page if belongs(entry)}
+            theirs = [one for one in page if one in rests and rests[one] != one]
             start += len(page)
             if dry_run:
                 removed += len(theirs)
@@ -66,19 +69,36 @@ class QueueEntries:
                     " names this channel user: let the workers take it, then run it again"
                 )
             # By value: positions shift as soon as a worker takes an entry.
-            removed += sum(self._redis.lrem(name, 0, entry) for entry in set(theirs))
-            start -= len(theirs)
+            for entry in set(theirs):
+                if (rest := rests[entry]) is None:
+                    removed += self._redis.lrem(name, 0, entry)
+                else:
+                    removed += self._replace(name, entry, rest)
+            start -= sum(rests[entry] is None for entry in theirs)
         return removed
+
+    def _replace(self, name: str, entry: bytes, rest: bytes) -> int:
+        with self._redis.pipeline() as pipe:
+            pipe.linsert(name, "BEFORE", entry, rest)
+            pipe.lrem(name, 1, entry)
+            return int(pipe.execute()[1])
 
     def in_hand(self, belongs: Callable[[bytes], bool]) -> Sequence[bytes]:
         """Return the keys of a user's entries that were taken and not acknowledged."""
         notes = self._redis.hscan_iter(self._unacked, count=_PAGE)
-        return [key for key, note in notes if belongs(note)]
+        return [key for key, note in notes if belongs(note) and without(note, belongs) != note]
 
-    def forget(self, keys: Sequence[bytes]) -> int:
-        """Keep these from coming back to the queue, and return their number."""
-        if not keys:
-            return 0
-        # The index first: kombu restores what the index names.
-        self._redis.zrem(self._index, *keys)
-        return int(self._redis.hdel(self._unacked, *keys))
+    def forget(self, keys: Sequence[bytes], belongs: Callable[[bytes], bool]) -> int:
+        """Keep a user's messages from coming back to the queue; return the number of entries."""
+        forgotten = 0
+        for key in keys:
+            note = self._redis.hget(self._unacked, key)
+            rest = None if note is None else without(note, belongs)
+            if rest is not None:
+                self._redis.hset(self._unacked, key, rest)
+                forgotten += 1
+                continue
+            # The index first: kombu restores what the index names.
+            self._redis.zrem(self._index, key)
+            forgotten += self._redis.hdel(self._unacked, key)
+        return forgotten

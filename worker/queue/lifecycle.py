@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from queue import SimpleQueue
 from threading import Thread
 from typing import Any
@@ -22,7 +23,7 @@ from typing import Any
 from celery import bootsteps, signals
 from celery.worker import state
 
-from message_worker_client.envelope.wire import INBOUND, RECEIVE
+from message_worker_client.envelope.wire import INBOUND, MAX_LIST, RECEIVE
 from worker.domain.errors import SCHEMA_BEHIND, PermanentError, RetryableError, SettingsError
 from worker.domain.fairness import Share
 from worker.domain.ids import ChannelUserId
@@ -30,6 +31,7 @@ from worker.domain.results import NOTHING, WAITING
 from worker.observability.logs import configure_logging, log
 from worker.queue.broker import ANSWER, DELIVER, EVENT
 from worker.queue.gate.base_task import DeadLetteringTask, OnDefect, sender_of
+from worker.queue.lists import receive_each
 
 SWITCH_S = 0.05
 """Longest time that a thread may keep the interpreter while others wait for it.
@@ -98,6 +100,7 @@ class RunService(bootsteps.StartStopStep):
         """Stop the threads once no task runs any more."""
         # Celery stops the pool, too, but only after this step: tasks would still need the service.
         worker.pool.stop()
+        self._service.finish_turns()
         self._service.background.stop()
         self._service.close()
 
@@ -140,17 +143,20 @@ def register_tasks(app: Any) -> None:
 
     @app.task(name=RECEIVE, bind=True, on_defect=OnDefect.DEAD_LETTER)
     def receive(task: DeadLetteringTask, envelope: Any) -> str:
-        """Accept one envelope; on the fast path, answer its turn as well."""
-        received = app.service.receive(
-            envelope,
-            raw=lambda: task.request.raw_body,
+        """Accept an envelope, or each of a list; on the fast path, answer their turns as well."""
+        take = partial(
+            app.service.receive,
             queue=INBOUND,
             not_before=_time(task.request.get("not_before")),
             expires_at=_time(task.request.get("expires_at")),
             sender=sender_of(task.request),
         )
+        if isinstance(envelope, list) and 0 < len(envelope) <= MAX_LIST:
+            result = receive_each(task, envelope, partial(take, answers=False))
+        else:
+            result = take(envelope, raw=lambda: task.request.raw_body).result
         ignored = task.request.get("ignored")
-        return f"{received.result} ignored={ignored}" if ignored else received.result
+        return f"{result} ignored={ignored}" if ignored else result
 
     @app.task(name=EVENT, on_defect=OnDefect.DEAD_LETTER)
     def take_event(event: Any, key: Any = None) -> str:

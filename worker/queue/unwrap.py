@@ -5,7 +5,7 @@ import json
 import re
 import uuid
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from message_worker_client.envelope.strict_json import check_shape
@@ -49,6 +49,30 @@ def envelope_in(raw: bytes) -> dict[str, Any]:
     raise LookupError("there is no envelope in its bytes")
 
 
+def without(raw: bytes, belongs: Callable[[bytes], bool]) -> bytes | None:
+    """Return an entry, or a note of one, without the envelopes that belong to a user.
+
+    None = the whole belongs to them: it holds no list, or nobody else's envelope.
+    """
+    try:
+        document = json.loads(raw)
+        entry = document[0] if isinstance(document, list) else document
+        args, kwargs, embed = json.loads(body_of(entry))
+        envelopes = kwargs["envelope"] if "envelope" in kwargs else args[0]
+        rest = [one for one in envelopes if not belongs(json.dumps(one).encode())]
+        if not isinstance(envelopes, list) or not rest:
+            return None
+        if len(rest) == len(envelopes):
+            return raw
+        body = [[], {"envelope": rest}, embed]
+        entry["body"] = base64.b64encode(json.dumps(body).encode()).decode()
+        entry["properties"]["body_encoding"] = "base64"
+        return json.dumps(document).encode()
+    # Not an entry as the gate admits one: then nothing in it can be told apart.
+    except (ValueError, TypeError, LookupError, RecursionError, zlib.error):
+        return None
+
+
 def event_in(raw: bytes) -> tuple[object, str | None] | None:
     """Return the event of Telnyx that a call of `channels.event` holds, and its key; None = none.
 
@@ -66,8 +90,8 @@ def _inside(document: Any) -> bytes | None:  # noqa: ANN401 - any JSON
     """Remove one wrapper; None = there is none."""
     try:
         match document:
-            case {"body": str() as body}:
-                return _body(document, body)
+            case {"body": str()}:
+                return body_of(document)
             case [dict() as entry, str(), str()]:
                 # kombu's note of an unacknowledged message.
                 return _dumped(entry)
@@ -87,7 +111,9 @@ def _inside(document: Any) -> bytes | None:  # noqa: ANN401 - any JSON
         return None
 
 
-def _body(entry: dict[str, Any], body: str) -> bytes:
+def body_of(entry: dict[str, Any]) -> bytes:
+    """Return the decoded body of an entry. Raises `ValueError`, `KeyError` or `zlib.error`."""
+    body: str = entry["body"]
     properties, headers = entry.get("properties"), entry.get("headers")
     encoding = properties.get("body_encoding") if isinstance(properties, dict) else None
     if encoding != "base64":

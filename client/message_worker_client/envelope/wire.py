@@ -10,6 +10,8 @@ MAX_TEXT_BYTES: Final = 65_536
 """Of one message, in UTF-8; operators' own messages have the same limit."""
 MAX_BODY_BYTES: Final = 1024 * 1024
 """Of the body around an envelope."""
+MAX_LIST: Final = 100
+"""Envelopes in one task."""
 MAX_DEPTH: Final = 64
 """Lists and objects inside each other in a body."""
 MAX_VALUES: Final = 65_536

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from redis import Redis
 
 from tests.support import oracle
 from tests.support.fleet import Ground, agents_file, fresh_ground
@@ -127,6 +128,26 @@ def test_sigterm_lets_a_running_call_finish_and_starts_no_other(ground: Ground) 
     ground.wait_until_final(running, later, messages=2)
     assert ground.said(running) == ["still running"]
     assert ground.said(later) == ["too late"]
+
+
+def test_sigterm_ends_the_turns_of_a_list_before_the_worker(ground: Ground) -> None:
+    (worker,) = ground.at_least(1)
+    users = [ground.user() for _ in range(SLOTS)]
+    ground.fleet.send(*(ground.envelope(f"before of {user}", user=user) for user in users))
+    ground.wait_until_final(*users, messages=SLOTS)
+    ground.simulator.reconfigure(latency_s=1.5)
+    envelopes = [ground.envelope(f"slow of {user}", user=user) for user in users]
+    ground.fleet.producer.send_task(
+        "messages.receive", kwargs={"envelope": envelopes}, queue="inbound"
+    )
+    for user in users:
+        assert ground.wait_for_call(f"slow of {user}") is worker
+    with Redis.from_url(ground.fleet.broker_url) as redis:
+        ground.fleet.wait_for(lambda: not redis.hlen("unacked"))
+    worker.terminate()
+    assert worker.wait() == 0
+    assert ground.outcomes(*users) == ["answered"] * SLOTS * 2, "all at once, and none left behind"
+    assert [ground.sources(user) for user in users] == [["call", "call"]] * SLOTS
 
 
 def test_a_rolling_restart_under_load_loses_and_doubles_nothing(ground: Ground) -> None:

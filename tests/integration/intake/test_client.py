@@ -23,6 +23,7 @@ from message_worker_client import Producer, ProducerError
 from message_worker_client.envelope import parse_envelope
 from tests.support.databases import ROOT
 from tests.support.tcp_proxy import Mode, TcpProxy, postgres_socket, through
+from worker.queue.gate.gate import EntryGate
 from worker.sandbox.redis import EmbeddedRedis
 
 TIMEOUT_S = 2.0
@@ -106,6 +107,46 @@ def test_many_are_taken_as_they_go_out_and_large_ones_in_small_batches(broker_ur
         assert producer.send_many(large()) == taken == 100
         assert producer.send_many([]) == 0
     assert max(ahead) <= 19
+
+
+def test_lists_hold_messages_in_order_and_what_is_large_or_deep_goes_alone(broker_url: str) -> None:
+    deep: object = 1
+    for _ in range(61):
+        deep = [deep]
+    sent = [message(number) for number in range(5)]
+    sent += [message(5, text="x" * 65_500), message(6, extra=deep), message(7), message(8)]
+    with Producer(broker_url=broker_url, list_size=3) as producer:
+        assert producer.send_many(sent) == 9
+        bodies = [json.loads(base64.b64decode(entry["body"])) for entry in queued(broker_url)]
+        ids = [
+            [parse_envelope(one).message_id for one in (given if type(given) is list else [given])]
+            for given in (kwargs["envelope"] for _, kwargs, _ in bodies)
+        ]
+        assert ids == [
+            ["m-0", "m-1", "m-2"],
+            ["m-3", "m-4"],
+            ["m-5"],
+            ["m-6"],
+            ["m-7", "m-8"],
+        ]
+        assert type(bodies[2][1]["envelope"]) is dict, "one is no list: any worker reads it"
+    gate = EntryGate(
+        tasks=lambda: {"messages.receive": Receive()}, accepts={"inbound": {"messages.receive"}}
+    )
+    with Redis.from_url(broker_url) as redis:
+        for raw in redis.lrange("inbound", 0, -1):
+            admitted = gate.admit(raw, queue="inbound", priority=0)
+            assert admitted["headers"]["task"] == "messages.receive"
+
+
+class Receive:
+    def run(self, envelope: object) -> None: ...
+
+
+@pytest.mark.parametrize("size", [0, 101])
+def test_the_size_of_lists_is_bounded(size: int) -> None:
+    with pytest.raises(ProducerError, match="list_size: give 1 to 100"):
+        Producer(broker_url="redis://127.0.0.1:1/0", list_size=size)
 
 
 def test_the_first_bad_message_is_named_and_what_came_before_it_is_queued(broker_url: str) -> None:

@@ -170,6 +170,13 @@ def test_the_bytes_of_every_kind_of_producer_are_read_and_hide_what_was_written(
     assert "Ada" not in json.dumps({**message, "body": ""})
 
 
+def test_a_list_in_one_task_is_read_too() -> None:
+    gate = EntryGate(tasks=lambda: {"messages.receive": Receive()}, accepts={"inbound": _RECEIVE})
+    raw = (FIXTURES / "lists" / "python_client.bin").read_bytes()
+    args, kwargs, _ = gate.admit(raw, queue="inbound", priority=0).payload
+    assert (args, kwargs) == ([], {"envelope": [VALID["bare"], VALID["full"]]})
+
+
 def test_the_python_client_hides_what_was_written_in_the_headers_it_sends() -> None:
     entry = json.loads((FIXTURES / "wire" / "python_client.bin").read_bytes())
     assert b"Ada" in base64.b64decode(entry.pop("body"))

@@ -1,11 +1,15 @@
 """Receives one envelope: accepts it and, if nothing waits before it, answers it."""
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from contextvars import copy_context
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 
 from message_worker_client.envelope import EnvelopeError
 from message_worker_client.envelope.wire import INBOUND
+from worker.domain.errors import RetryableError, named
 from worker.domain.fairness import Share
 from worker.domain.messages import UNKNOWN_SENDER, Accepted, NewMessage, Received, Sender
 from worker.domain.reasons import DeadLetterReason
@@ -24,6 +28,7 @@ from worker.handlers.turns.answer import MAX_SLEEP_S, AnswerUser
 from worker.handlers.turns.slots import TurnSlots
 from worker.net.clock import boottime
 from worker.observability import traces
+from worker.observability.logs import log
 from worker.store.dead_letters import DeadLetterStore
 from worker.store.intake.inbox import InboxStore
 from worker.store.intake.messages import MessageStore
@@ -41,6 +46,9 @@ class ReceiveEnvelope:
     answer: AnswerUser
     slots: TurnSlots
     starts: StartStore
+    turns: Executor
+    """Answers what is not answered here. It has a thread for each slot, so nothing waits for one
+    after its intent is committed."""
 
     def __call__(
         self,
@@ -51,12 +59,13 @@ class ReceiveEnvelope:
         not_before: datetime | None = None,
         expires_at: datetime | None = None,
         sender: Sender = UNKNOWN_SENDER,
+        answers: bool = True,
     ) -> Received:
         """Accept an envelope and, on the fast path, answer it.
 
         `raw` returns the bytes as they arrived; `not_before` and `expires_at` are the
-        queue entry's. Raises `RetryableError` if Postgres is away: the entry must then not be
-        acknowledged.
+        queue entry's. `answers`: here, before it returns; otherwise on another thread. Raises
+        `RetryableError` if Postgres is away: the entry must then not be acknowledged.
         """
         traceparent, routing = sender.headers.get("traceparent"), self.routing()
         try:
@@ -95,13 +104,25 @@ class ReceiveEnvelope:
             if at_once and accepted.first_in_line:
                 self.slots.note_waiting(Share(message.agent, accepted.surplus))
             return Received(accepted=accepted, result=self._result(accepted, None))
+        release = partial(self.slots.release, share, message.group)
         try:
-            return self._accept_and_answer(message, traceparent)
-        finally:
-            self.slots.release(share, message.group)
+            accepted, work = self._start(message, traceparent)
+        except BaseException:
+            release()
+            raise
+        if answers or work is None:
+            try:
+                settled = None if work is None else work()
+            finally:
+                release()
+            return Received(accepted=accepted, result=self._result(accepted, settled))
+        self.turns.submit(copy_context().run, _finish, accepted, work, release)
+        return Received(accepted=accepted, result=f"accepted message={accepted.id}")
 
-    def _accept_and_answer(self, message: NewMessage, traceparent: str | None) -> Received:
-        """Accept a message and answer it if nothing waits before it."""
+    def _start(
+        self, message: NewMessage, traceparent: str | None
+    ) -> tuple[Accepted, Callable[[], list[Settled]] | None]:
+        """Accept a message; also return what answers it, if nothing waits before it."""
         # The clock is read before the commit: the grace to send counts from the intent, which the
         # same statement commits.
         t0 = boottime()
@@ -114,12 +135,12 @@ class ReceiveEnvelope:
                 None,
             )
             record_accepted(accepted)
-        settled: list[Settled] | None = None
         if claimed is not None:
-            settled = self.answer.go_on(claimed, t0)
-        elif accepted.first_in_line:
-            settled = self.answer.with_slot(accepted.user_id, due_in_s=accepted.due_in_s)
-        return Received(accepted=accepted, result=self._result(accepted, settled))
+            return accepted, partial(self.answer.go_on, claimed, t0)
+        if accepted.first_in_line:
+            due_in_s = accepted.due_in_s
+            return accepted, partial(self.answer.with_slot, accepted.user_id, due_in_s=due_in_s)
+        return accepted, None
 
     def _result(self, accepted: Accepted, settled: Sequence[Settled] | None) -> str:
         """Return the task's result. `settled`: its work on turns; None = it tried none."""
@@ -131,6 +152,20 @@ class ReceiveEnvelope:
                 return f"{one.result} message={accepted.id} turn={one.turn}"
         # The rare rest: it has expired, its turn was split or took several steps.
         return self.messages.result(accepted.id)
+
+
+def _finish(
+    accepted: Accepted, work: Callable[[], list[Settled]], release: Callable[[], None]
+) -> None:
+    """Answer a message on a thread of its own; it stays due in Postgres if that fails."""
+    try:
+        work()
+    except RetryableError as error:
+        log.warning("work.deferred", user=accepted.user_id, error=str(error))
+    except Exception as error:  # noqa: BLE001 - nobody else would see it
+        log.error("work.failed", user=accepted.user_id, error=named(error))
+    finally:
+        release()
 
 
 def _known_result(accepted: Accepted) -> str | None:

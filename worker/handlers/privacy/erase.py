@@ -70,7 +70,7 @@ class EraseUser:
             if taken and self.store.workers_live():
                 fault = "a worker has taken a message of this channel user: try again soon"
                 raise NotNowError(fault)
-            self.store.note(user_id, "queue_entries", queues.forget(taken))
+            self.store.note(user_id, "queue_entries", queues.forget(taken, belongs))
         self._forget_at_telnyx(user_id, who)
         # The inbox first: a row that is drained meanwhile may become a dead letter.
         for table in reversed(TABLES):

@@ -121,15 +121,24 @@ class DeadLetteringTask(Task):
     def _after_defect(self, defect: str) -> Exception:
         if self.on_defect is OnDefect.REQUEUE:
             return self._requeue(defect)
-        if self.on_defect is OnDefect.DEAD_LETTER and not self._keep(defect):
+        if self.on_defect is OnDefect.DEAD_LETTER and not self._keep(defect, self.request.raw_body):
             return self._requeue(f"{defect}; keeping the message failed, too")
         return TaskDefectError(defect)
 
-    def _keep(self, defect: str) -> bool:
+    def keep_part(self, error: Exception, raw: bytes) -> None:
+        """Keep a part of the message, on which the task failed; the task goes on with the others.
+
+        Raises `Reject` if that fails, too.
+        """
+        defect = _place(error)
+        if not self._keep(defect, raw):
+            raise self._requeue(f"{defect}; keeping the message failed, too")
+
+    def _keep(self, defect: str, raw: bytes) -> bool:
         try:
             self.app.keep_dead_letter(
                 RejectedEntry(
-                    raw=self.request.raw_body,
+                    raw=raw,
                     reason=DeadLetterReason.TASK_FAILED,
                     detail=defect,
                     queue=self.request.delivery_info["routing_key"],
