@@ -151,6 +151,9 @@ def test_acknowledgements_go_out_together_and_before_a_channel_closes(
 class Loop:
     """Celery's event loop, as far as timers go."""
 
+    def call_soon(self, call: Callable[..., None], *args: object) -> None:
+        call(*args)
+
     def call_later(self, _: float, later: Callable[[], None]) -> None:
         self.later = later
 

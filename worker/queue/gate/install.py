@@ -77,6 +77,13 @@ class GuardedConsumer(Consumer):
             names = ", ".join(sorted(unguarded))
             raise ImproperlyConfigured(f"no accepted tasks for queue {names}: see install_gate")
 
+    def call_soon_ack(self, p: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        """Acknowledge in the loop, as Celery does; on Redis here, where they are gathered."""
+        is_ack = getattr(p, "__func__", None) is GatedMessage.ack_log_error
+        if is_ack and getattr(p.__self__.channel, "takes", False):
+            return p(*args, **kwargs)
+        return super().call_soon_ack(p, *args, **kwargs)
+
     def on_send_event_buffered(self) -> None:
         """Send the events of some time together; any thread calls this for each event."""
         if not self._events_wait:

@@ -133,14 +133,21 @@ class GatedChannel(stock.Channel):
             self._take(self._room())
 
     def acknowledge(self, tag: str) -> None:
-        """Have Redis forget a note, soon; without a connection, over the next one."""
-        self.open_tags.done.append(tag)
+        """Have Redis forget a note, soon; without a connection, over the next one.
+
+        Any thread may call it: waking the loop for each would cost more than the rest.
+        """
+        done = self.open_tags.done
+        done.append(tag)
         loop = self.connection and self.connection.loop
-        if loop is None or len(self.open_tags.done) >= MOST:
+        if loop is None:
             self._settle()
+        elif len(done) % MOST == 0:
+            loop.call_soon(self._settle)
         elif not self._settles:
             self._settles = True
-            loop.call_later(SETTLE_S, self._settle)
+            # A timer may be set only by the loop's own thread.
+            loop.call_soon(loop.call_later, SETTLE_S, self._settle)
 
     def _settle(self) -> None:
         self._settles = False
