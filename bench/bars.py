@@ -37,6 +37,8 @@ def _least(key: str, limit: float, unit: str, what: str) -> Bar:
 BARS = (
     _most("cpu_floor", 1.5, "x floor", "worker CPU per message, upstream latency 0"),
     _most("cpu_naive", 1.0, "x naive", "the same"),
+    _most("redis_ms", 0.12, "ms", "Redis' CPU per message"),
+    _most("redis_lists_ms", 0.05, "ms", "the same, lists of 16"),
     _most("sms_webhook", 1.15, "x webhook", "worker CPU per message, replies as text messages"),
     _least("rate_floor", 0.65, "x floor", "messages per second, upstream latency 0"),
     _least("per_gb_naive", 50, "x naive", "answers in flight per GB of memory"),

@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from bench.report import Report
 from bench.rounds import Round, interleaved, middle, ratios, run_round, warm_up
 from bench.stage import Stage, Subject
-from bench.variants import ALL, FLOOR, NAIVE, OURS
+from bench.variants import ALL, FLOOR, LISTS, NAIVE, OURS
 
 ANSWERS = 200
 """Messages in flight at most, as in the default settings."""
@@ -25,7 +25,9 @@ def rate(one: Round) -> float:
 def measure(stage: Stage, report: Report, *, rounds: int, messages: int) -> None:
     """Compare the three at latency 0; then floor and ours at half of our rate."""
     with ExitStack() as stack:
-        subjects = [stack.enter_context(stage.subject(one, answers=ANSWERS)) for one in ALL]
+        subjects = [
+            stack.enter_context(stage.subject(one, answers=ANSWERS)) for one in (*ALL, LISTS)
+        ]
         for subject in subjects:
             warm_up(stage, subject)
         done = interleaved(stage, subjects, rounds=rounds, messages=messages)
@@ -42,6 +44,8 @@ def measure(stage: Stage, report: Report, *, rounds: int, messages: int) -> None
         report.facts["wal_kb_per_message"] = {
             name: round(middle(found, lambda one: one.wal_kb), 2) for name, found in done.items()
         }
+        for key, name in (("redis_ms", OURS.name), ("redis_lists_ms", LISTS.name)):
+            report.add(key, [one.redis_ms for one in done[name]], rates)
         report.facts["upstream_share_of_a_core"] = round(
             max(one.upstream_share for found in done.values() for one in found), 3
         )

@@ -25,6 +25,8 @@ class Round:
     """CPU of all of Postgres, per message."""
     wal_kb: float
     """WAL of all of Postgres per message, with the whole pages that follow a checkpoint."""
+    redis_ms: float
+    """CPU of Redis, per message."""
     upstream_share: float
     """CPU of the upstream, as a share of one core: near 1 it would be the bottleneck."""
     added_ms: tuple[float, ...]
@@ -88,6 +90,7 @@ def run_round(
         cpu_ms=spent_s[0] * 1000 / messages,
         postgres_ms=spent_s[1] * 1000 / messages,
         wal_kb=(subject.wal_bytes() - wal) / 1000 / messages,
+        redis_ms=spent_s[3] * 1000 / messages,
         upstream_share=spent_s[2] / elapsed_s,
         added_ms=tuple(added),
     )
@@ -122,11 +125,12 @@ def middle(rounds: Sequence[Round], of: Callable[[Round], float]) -> float:
     return median(of(one) for one in rounds)
 
 
-def _cpus(stage: Stage, subject: Subject) -> tuple[float, float, float]:
+def _cpus(stage: Stage, subject: Subject) -> tuple[float, ...]:
     return (
         sum(machine.cpu_s(process.pid) for process in subject.processes),
         machine.cpu_s(stage.postgres.pid),
         machine.cpu_s(stage.upstream.pid),
+        machine.cpu_s(stage.redis.pid),
     )
 
 

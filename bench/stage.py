@@ -92,7 +92,7 @@ class Subject:
             # Ours waits on each of its queues.
             if client["db"] == database and client["cmd"] in {"brpop", "blmove"}
         ]
-        each = len(QUEUES) if self.variant is OURS else 1
+        each = len(QUEUES) if self.variant.app == OURS.app else 1
         return len(waiting) >= each * sum(process.is_running for process in self.processes)
 
     def is_quiet(self) -> bool:

@@ -5,7 +5,7 @@ NAIVE   bench/naive.py    prefork, the OpenAI SDK, the ORM
 OURS    worker            the real `celery -A worker worker`, as compose starts it
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 RESERVED_THREADS = 16
 """Threads of ours that turns never use: added to the number of answers in flight."""
@@ -81,4 +81,6 @@ OURS = Variant(
         SELECT m.message_id, extract(epoch FROM r.created_at)
         FROM replies r JOIN messages m ON m.turn_id = r.turn_id WHERE r.id > %s""",
 )
+LISTS = replace(OURS, name="lists", list_size=16)
+"""The same, from a producer that sends lists."""
 ALL = (FLOOR, NAIVE, OURS)

@@ -26,6 +26,7 @@ def a_round(cpu_ms: float, *added_ms: float) -> Round:
         cpu_ms=cpu_ms,
         postgres_ms=1.0,
         wal_kb=5.0,
+        redis_ms=0.1,
         upstream_share=0.1,
         added_ms=added_ms,
     )
