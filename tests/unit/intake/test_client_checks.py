@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from message_worker_client import ProducerError
 from message_worker_client.envelope import Envelope, EnvelopeError, parse_envelope
 from message_worker_client.envelope.wire import DEPTH_AROUND, MAX_BODY_BYTES, MAX_DEPTH
-from message_worker_client.message import checked
+from message_worker_client.message import body_of, checked
 from tests.support.envelopes import CHARACTERS, INVALID, VALID, envelopes
 from worker.domain.reasons import DeadLetterReason
 from worker.queue.gate.entry import Entry, EntryRefusedError
@@ -65,7 +65,7 @@ def test_the_client_takes_exactly_what_a_worker_takes(envelope: dict[str, Any]) 
     ours = refused_by_client(envelope)
     assert (ours is None) is (theirs is None), (ours, theirs)
     if ours is None or theirs is None:
-        read = read_by_worker(checked(envelope).body.encode())
+        read = read_by_worker(body_of([checked(envelope)]).encode())
         assert read == parse_envelope({"version": 1, **envelope})
     elif "give what JSON has" not in str(ours):  # which comes before any field
         assert field_in(str(ours)) == field_in(theirs)
@@ -74,7 +74,7 @@ def test_the_client_takes_exactly_what_a_worker_takes(envelope: dict[str, Any]) 
 @pytest.mark.parametrize("name", VALID)
 def test_the_client_sends_every_valid_fixture_as_it_is(name: str) -> None:
     sent = checked(VALID[name])
-    assert json.loads(sent.body) == [[], {"envelope": VALID[name]}, {}]
+    assert json.loads(body_of([sent])) == [[], {"envelope": VALID[name]}, {}]
     assert sent.envelope == parse_envelope(VALID[name])
 
 
@@ -108,10 +108,10 @@ def test_the_limits_of_the_gate_are_the_clients_to_the_byte() -> None:
     checked(deepest)
     too_deep = bare | {"x": nested(MAX_DEPTH - DEPTH_AROUND)}
     assert refused_by_worker(too_deep) == f"envelope: {DeadLetterReason.TOO_DEEP}"
-    around = len(checked(bare | {"x": ""}).body.encode())
+    around = len(body_of([checked(bare | {"x": ""})]).encode())
     largest = bare | {"x": "x" * (MAX_BODY_BYTES - around)}
-    assert len(checked(largest).body.encode()) == MAX_BODY_BYTES
-    read_by_worker(checked(largest).body.encode())
+    assert len(body_of([checked(largest)]).encode()) == MAX_BODY_BYTES
+    read_by_worker(body_of([checked(largest)]).encode())
     too_large = bare | {"x": "x" * (MAX_BODY_BYTES - around + 1)}
     for envelope in (too_deep, too_large):
         with pytest.raises(ProducerError, match=r"^envelope: at most"):
