@@ -62,6 +62,8 @@ def test_the_bars_are_those_of_the_task() -> None:
     assert {bar.key: str(bar) for bar in BARS} == {
         "cpu_floor": "≤ 1.5 x floor",
         "cpu_naive": "≤ 1 x naive",
+        "redis_ms": "≤ 0.12 ms",
+        "redis_lists_ms": "≤ 0.05 ms",
         "sms_webhook": "≤ 1.15 x webhook",
         "rate_floor": "≥ 0.65 x floor",
         "per_gb_naive": "≥ 50 x naive",
