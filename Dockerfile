@@ -1,4 +1,4 @@
-# One image for worker, gateway, mailbox, migrations and Flower. The command selects one; see docker-compose.yml.
+# One image for worker, gateway, console, mailbox, migrations and Flower. The command selects one; see docker-compose.yml.
 
 FROM python:3.11-slim AS build
 
@@ -12,12 +12,12 @@ WORKDIR /app
 # Libraries first: this layer stays cached until the lock changes.
 COPY pyproject.toml uv.lock ./
 COPY client ./client
-RUN uv sync --locked --no-dev --extra otel --extra gateway --extra hours --extra mailbox --no-install-workspace
+RUN uv sync --locked --no-dev --extra otel --extra gateway --extra console --extra hours --extra mailbox --no-install-workspace
 
 COPY README.md LICENSE alembic.ini ./
 COPY migrations ./migrations
 COPY worker ./worker
-RUN uv sync --locked --no-dev --extra otel --extra gateway --extra hours --extra mailbox
+RUN uv sync --locked --no-dev --extra otel --extra gateway --extra console --extra hours --extra mailbox
 
 
 FROM python:3.11-slim

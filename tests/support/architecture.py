@@ -3,6 +3,7 @@
 python -m tests.support.architecture     write the picture again
 """
 
+import re
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ def floors() -> list[list[str]]:
     (layers,) = [
         each["layers"] for each in contracts["contracts"] if each["name"] == FLOORS_CONTRACT
     ]
-    named = [[name.strip() for name in layer.split("|")] for layer in reversed(layers)]
+    named = [[name.strip() for name in re.split("[|:]", layer)] for layer in reversed(layers)]
     return [[name for name in floor if name not in ("__main__", *BESIDE)] for floor in named]
 
 

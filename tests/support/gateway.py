@@ -1,4 +1,7 @@
-"""Real `worker gateway` processes, and what Telnyx does: it sends again until the answer is 200."""
+"""Real `worker gateway` and `worker console` processes, and what Telnyx does.
+
+It sends again until the answer is 200.
+"""
 
 import asyncio
 import os
@@ -7,7 +10,7 @@ import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 
 from tests.support.fleet import ROOT, START_TIMEOUT_S, Fleet
 from tests.support.telnyx_events import PUBLIC_KEY, signed
@@ -18,12 +21,14 @@ from worker.net.child_process import ChildProcess
 class GatewayProcess:
     """One process. `port`: 0 = a free one."""
 
+    COMMAND: ClassVar[tuple[str, ...]] = ("gateway", "--share-port")
+
     def __init__(
-        self, folder: Path, settings: Mapping[str, str], *, port: int = 0, name: str = "gateway"
+        self, folder: Path, settings: Mapping[str, str], *, port: int = 0, name: str = ""
     ) -> None:
-        self.log = folder / f"{name}.log"
+        self.log = folder / f"{name or self.COMMAND[0]}.log"
         self._process = ChildProcess(
-            [sys.executable, "-m", "worker", "gateway", "--port", str(port), "--share-port"],
+            [sys.executable, "-m", "worker", *self.COMMAND, "--port", str(port)],
             log=self.log,
             env={
                 **os.environ,
@@ -35,15 +40,15 @@ class GatewayProcess:
             },
         )
         found = self._process.wait_until(
-            lambda: "gateway.started" in self.output(), START_TIMEOUT_S
+            lambda: f"{self.COMMAND[0]}.started" in self.output(), START_TIMEOUT_S
         )
         assert found, self.output()[-3000:]
         self.port = int(re.findall(r"http://127\.0\.0\.1:(\d+)", self.output())[0])
 
     @classmethod
-    def beside(cls, fleet: Fleet, *, port: int = 0, name: str = "gateway", **more: str) -> Self:
+    def beside(cls, fleet: Fleet, *, port: int = 0, name: str = "", **more: str) -> Self:
         """Start one on the servers of a fleet."""
-        agents = fleet.folder / "gateway-agents.toml"
+        agents = fleet.folder / f"{cls.COMMAND[0]}-agents.toml"
         agents.write_text(fleet.agents)
         settings = {
             "DATABASE_URL": fleet.database_url,
@@ -67,6 +72,16 @@ class GatewayProcess:
         """Wait for its end; None = it still runs."""
         self._process.wait(timeout_s)
         return self._process.exit_code
+
+
+class ConsoleProcess(GatewayProcess):
+    """One `worker console`."""
+
+    COMMAND: ClassVar = ("console",)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
 
 
 def request_of(body: bytes, **more: str) -> tuple[bytes, bytes]:

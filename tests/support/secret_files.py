@@ -9,6 +9,7 @@ GIVEN = {
     "TELNYX_API_KEY": "KEYcanary",
     "GATEWAY_TOKEN": "canary",
     "GATEWAY_SECRET": "whsec_canary",
+    "CONSOLE_TOKENS": "anna:canary-canary-canary",
     "SMTP_URL": "smtps://worker:canary@mail",
     "IMAP_URL": "imaps://worker:canary@mail/INBOX",
 }

@@ -7,7 +7,7 @@ are real but Telnyx; every password and key is a canary.
 import json
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from redis import Redis
 from tests.support.canary import agents_file, names_in, word
 from tests.support.cli import Up, worker_up
 from tests.support.fleet import Fleet
+from tests.support.gateway import ConsoleProcess
 from tests.support.processes import eventually
 from tests.support.raw_server import answers, http, raw_server
 from tests.support.receiver import Receiver, receiver
@@ -47,6 +48,7 @@ class Watched:
     redis: Redis
     hooks: Receiver
     flower: httpx.Client
+    console: ConsoleProcess
     watcher: Celery
     told: dict[str, str] = field(default_factory=dict)
 
@@ -166,6 +168,7 @@ def watched_service(folder: Path, *, database_url: str, redis: Redis) -> Iterato
             "CONCURRENCY": "20",
             "CANARY_SECRET": "whsec_" + "Q0FOQVJZLWI3ZTE" * 3 + "Cg==",
             "FLOWER_BASIC_AUTH": f"{FLOWER_USER}:{word('flower')}",
+            "CONSOLE_TOKENS": f"{word('staff')}:{word('console-token')}",
         }
         flower_port = free_port(0)
         fleet = Fleet(
@@ -179,6 +182,7 @@ def watched_service(folder: Path, *, database_url: str, redis: Redis) -> Iterato
         output = folder / "up.log"
         flags = ("--flower-port", str(flower_port))
         with (
+            ExitStack() as stack,
             fleet,
             worker_up(*flags, env=env | {"LOG_LEVEL": "DEBUG"}, output=output) as up,
             httpx.Client(
@@ -187,6 +191,8 @@ def watched_service(folder: Path, *, database_url: str, redis: Redis) -> Iterato
                 timeout=10,
             ) as flower,
         ):
+            console = ConsoleProcess(folder, env | {"LOG_LEVEL": "DEBUG"})
+            stack.callback(console.kill)
             fleet.start(LOG_LEVEL="INFO", CANARY_SECRET=env["CANARY_SECRET"])
             up.await_text("the service is up")
             database = Database(database_url)
@@ -201,6 +207,7 @@ def watched_service(folder: Path, *, database_url: str, redis: Redis) -> Iterato
                 redis=redis,
                 hooks=hooks,
                 flower=flower,
+                console=console,
                 watcher=watcher,
             )
             try:

@@ -159,6 +159,7 @@ class World:
     """Nobody is there, unless a test brings one: only live replies go there."""
     public_url: str = "http://127.0.0.1:1"
     """Of the gateway: likewise."""
+    console_url: str | None = None
     smtp_url: str | None = None
     _numbers: Iterator[int] = field(default_factory=lambda: count(1))
     _opened: list[Service | Operator] = field(default_factory=list)
@@ -193,6 +194,7 @@ class World:
             namespace=NAMESPACE,
             agents_file=agents_file,
             public_url=self.public_url,
+            console_url=self.console_url,
             smtp_url=self.smtp_url,
         )
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from worker.config.settings import Settings
+    from worker.console.desk import Desk
     from worker.domain.ids import ChannelUserId, DeadLetterId
     from worker.handlers.operators.compare import ComparedRow
     from worker.handlers.operators.consents import Consents
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from worker.handlers.operators.drafts import Drafts
     from worker.handlers.operators.say import SayToUser
     from worker.handlers.privacy.erase import EraseUser
+    from worker.store.operators.audits import AuditStore
     from worker.store.operators.interventions import InterventionStore
     from worker.store.privacy.raw_bytes import RawStore
     from worker.store.reports.conversations import ConversationReports, ConversationSummary
@@ -31,11 +33,13 @@ if TYPE_CHECKING:
 class Operator:
     """The use cases behind the operators' commands, each built when used; it runs no turns."""
 
-    def __init__(self, settings: "Settings") -> None:
-        """Connect to nothing yet. Raises `SettingsError`."""
+    def __init__(
+        self, settings: "Settings", *, pool_size: int = 2, name: str = "worker-cli"
+    ) -> None:
+        """Connect to nothing yet; `name` appears in `pg_stat_activity`. Raises `SettingsError`."""
         self._settings = settings
         self._routing, self._timing = load_agents(settings.agents_file)
-        self._database = Database(settings.database_url, pool_size=2, name="worker-cli")
+        self._database = Database(settings.database_url, pool_size=pool_size, name=name)
         self.users = UserStore(self._database)
         self.dead_letters = DeadLetterStore(self._database)
 
@@ -81,6 +85,40 @@ class Operator:
         from worker.store.reports.recent import RecentStore
 
         return RecentStore(self._database)
+
+    def desk(self) -> "Desk":
+        """Build the use cases behind the console's pages, all at once: threads share them."""
+        from functools import partial
+
+        from worker.console.desk import Desk
+        from worker.domain.reports.explain_waiting import explain
+        from worker.domain.states import Resolution
+        from worker.store.reports.message_history import MessageReports
+        from worker.store.reports.threads import ThreadStore
+
+        _ = self._telnyx
+        return Desk(
+            threads=ThreadStore(self._database),
+            users=self.users,
+            recent=self.recent,
+            messages=MessageReports(self._database),
+            explain=partial(explain, routing=self._routing, timing=self._timing),
+            tools=self._routing.tools,
+            drafts=self.drafts,
+            letters=self.dead_letters,
+            replay=self.replay,
+            dismiss=partial(self.dead_letters.resolve, resolution=Resolution.DISMISSED),
+            consents=self.consents,
+            say=self.say,
+            set_paused=lambda user_id, paused: self.set_paused(user_id, paused=paused),
+        )
+
+    @cached_property
+    def audits(self) -> "AuditStore":
+        """Who has looked at what in the console."""
+        from worker.store.operators.audits import AuditStore
+
+        return AuditStore(self._database)
 
     @cached_property
     def consents(self) -> "Consents":

@@ -275,4 +275,5 @@ def _deliver(
         channels=built | dict(given),
         hours=HoursStore(shared.database),
         zones=zones_by_number(),
+        console_url=shared.console_url,
     )

@@ -50,7 +50,7 @@ class SharedParts:
         # First of all that can record spans: it sets the tracer of the process.
         self._trace_export = _trace_export(os.environ, self.worker_id)
         self.telnyx = build_telnyx(settings)
-        self.public_url = settings.public_url
+        self.public_url, self.console_url = settings.public_url, settings.console_url
         self.smtp_url, self.smtp_token_command = settings.smtp_url, settings.smtp_token_command
         self.tools = build_tools(routing.tools, os.environ) | BUILT_IN
         self.live = _live(routing, settings)

@@ -84,4 +84,5 @@ def _hand_over_document(reply: OutgoingReply, notice: HandOverNotice) -> dict[st
         "user_id": notice.user_id,
         **notice.who.as_producers_name_it(),
         "look": f"worker messages {notice.user_id} --texts",
+        **({} if notice.link is None else {"link": notice.link}),
     }

@@ -24,6 +24,7 @@ _COMMANDS: Final = {
     "chat": (START, "local.chat"),
     "sim": (START, "local.sim"),
     "gateway": (OPERATE, "gateway"),
+    "console": (OPERATE, "web_console"),
     "mail-in": (OPERATE, "mail_in"),
     "mailbox": (OPERATE, "mailbox"),
     "send": (SEND, "send.commands"),

@@ -11,6 +11,7 @@ validates would cost it more than the check itself.
 """
 
 import os
+import re
 import unicodedata
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -24,6 +25,9 @@ from worker.domain.errors import SettingsError
 
 RESERVED_THREADS = 16
 """Threads that turns never use, so that intake and deliveries continue while Telnyx is slow."""
+
+LEAST_TOKEN = 16
+"""Characters of a token that somebody logs in with: nobody guesses so many."""
 
 Need = Literal["database_url", "listen_database_url", "broker_url", "telnyx_api_key", "namespace"]
 EVERY: Final[tuple[Need, ...]] = get_args(Need)
@@ -43,7 +47,7 @@ _WRITTEN: Final = (
 """What `worker up` writes to the sandbox's file `env`."""
 SECRETS: Final = (
     *(name for name in NOWHERE if name != "namespace"),
-    *("gateway_token", "gateway_secret", "smtp_url", "imap_url"),
+    *("gateway_token", "gateway_secret", "console_tokens", "smtp_url", "imap_url"),
 )
 """Settings that hold a password or a key; each may come from a file instead."""
 
@@ -75,12 +79,13 @@ def _broker(text: str) -> str:
     return text
 
 
-def _public_url(text: str) -> str:
-    if not text.startswith(("https://", "http://")) or "?" in text or "#" in text:
-        raise ValueError(
-            "give the gateway's address as Telnyx sees it: https://host or with a path"
-        )
-    return text.rstrip("/")
+def _address_of(server: str) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if not text.startswith(("https://", "http://")) or "?" in text or "#" in text:
+            raise ValueError(f"give {server}: https://host or with a path")
+        return text.rstrip("/")
+
+    return read
 
 
 def _namespace(text: str) -> UUID:
@@ -98,6 +103,25 @@ def _smtp(text: str) -> str:
 def _imap(text: str) -> str:
     if parse_server(text, IMAP_PORTS).user is None:
         raise ValueError("give the user, too: imaps://user:password@host/INBOX")
+    return text
+
+
+def _tokens(text: str) -> Mapping[str, str]:
+    found: dict[str, str] = {}
+    for one in text.split():
+        name, _, token = one.partition(":")
+        if not name or len(token) < LEAST_TOKEN or name in found:
+            raise ValueError(
+                "give NAME:TOKEN for each person, with blanks between them, each name once;"
+                f" a token has at least {LEAST_TOKEN} characters"
+            )
+        found[name] = token
+    return found
+
+
+def _header(text: str) -> str:
+    if re.fullmatch(r"[A-Za-z0-9-]+", text, re.ASCII) is None:
+        raise ValueError("give the name of a header, such as X-Forwarded-User")
     return text
 
 
@@ -147,11 +171,14 @@ class Settings:
         _namespace, wanted="a UUID of this installation; staging and production need different ones"
     )
     agents_file: Path | None = _setting(Path, None)
-    public_url: str | None = _setting(_public_url, None)
+    public_url: str | None = _setting(_address_of("the gateway's address as Telnyx sees it"), None)
     telnyx_public_key: str | None = _setting(str, None)
     gateway_token: str | None = _setting(str, None)
     gateway_secret: str | None = _setting(str, None)
     gateway_messages_per_second: int = _setting(_number(1), 100)
+    console_url: str | None = _setting(_address_of("the console's address as staff see it"), None)
+    console_tokens: Mapping[str, str] | None = _setting(_tokens, None)
+    console_user_header: str | None = _setting(_header, None)
     smtp_url: str | None = _setting(_smtp, None)
     smtp_token_command: str | None = _setting(str, None)
     imap_url: str | None = _setting(_imap, None)

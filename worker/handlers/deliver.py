@@ -65,6 +65,7 @@ class DeliverReplies:
     hours: HoursStore
     zones: Zones
     """Of a number, as far as they can be known."""
+    console_url: str | None = None
     sleep: Callable[[float], None] = time.sleep
 
     def __call__(self, user_id: ChannelUserId) -> list[str]:
@@ -191,6 +192,9 @@ class DeliverReplies:
             return NotDelivered(reason="not in the configuration")
         reply, here = claimed.reply, traces.current_traceparent()
         reply = reply if here is None else replace(reply, traceparent=here)
+        if reply.hand_over is not None and self.console_url is not None:
+            link = f"{self.console_url}/people/{reply.hand_over.user_id}"
+            reply = replace(reply, hand_over=replace(reply.hand_over, link=link))
         try:
             if isinstance(channel, TwoPhaseChannel):
                 note = partial(self.store.hand_over, claimed, answer_s=channel.answer_s)

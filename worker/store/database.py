@@ -120,6 +120,11 @@ class Database:
         """The key of the marks in our mails, read once."""
         return self._secret("mail")
 
+    @cached_property
+    def console_key(self) -> bytes:
+        """The key of the console's sessions, read once."""
+        return self._secret("console")
+
     def _secret(self, name: str) -> bytes:
         with self.statement() as connection:
             key = connection.execute(_SECRET, {"name": name}).scalar_one_or_none()

@@ -31,6 +31,7 @@ pytestmark = pytest.mark.timeout(240)
 ENTRIES = sorted(FIXTURES.glob("*.bin"))
 PLACES = (
     *("log at DEBUG, Flower's too", "log at INFO", "Celery's events", "live channels"),
+    "log of the console",
     *("Redis's names", "inspect", "Flower", "commands"),
 )
 
@@ -63,6 +64,8 @@ def watched(shared_postgres: EmbeddedPostgres, shared_redis: EmbeddedRedis) -> I
             service.tell(
                 "log at DEBUG, Flower's too", service.up.output.read_text(errors="replace")
             )
+            visit(service)
+            service.tell("log of the console", service.console.output())
             service.tell("log at INFO", service.fleet.workers[0].output())
             yield service
 
@@ -133,6 +136,28 @@ def misuse(service: Watched) -> None:
     service.simulator.inject("401", match=Match(text=word("last-text")), detail=word("no-key"))
     service.fleet.send(envelope("last"))
     service.fleet.wait_for(lambda: any(line.get("status") == 401 for line in service.lines()))
+
+
+def visit(service: Watched) -> None:
+    """The console: somebody without a token, then one of our staff, who looks, finds and writes."""
+    with httpx.Client(base_url=service.console.url, follow_redirects=True) as browser:
+        names = {"name": word("staff"), "next": f"/{word('next')}"}
+        assert browser.post("/login", data=names | {"token": word("wrong")}).status_code == 403
+        assert browser.post("/login", data=names | {"token": word("console-token")}).history
+        page = browser.get("/people").text
+        csrf = re.findall(r'name="csrf" value="(\w+)"', page)[0]
+        found = browser.post("/people", data={"csrf": csrf, "find": word("followed-user")})
+        assert shown(found.text)
+        person = found.url.path
+        key = re.findall(r'name="key" value="([\w-]+)"', found.text)[0]
+        said = {"csrf": csrf, "key": key, "text": word("said")}
+        assert "on its way" in browser.post(f"{person}/say", data=said).text
+        assert browser.post(f"{person}/say", data=said | {"key": word("key")}).status_code == 422
+        letter = service.database.value("SELECT max(id) FROM dead_letters")
+        for path in ("/", f"/dead-letters/{letter}", "/messages/1", f"/{word('nowhere')}"):
+            browser.get(path, params={word("query"): word("value")})
+        stranger = browser.post(f"{person}/pause", data={"csrf": word("csrf")})
+        assert stranger.status_code == 403
 
 
 def type_wrongly(service: Watched) -> None:

@@ -25,12 +25,14 @@ from worker.sandbox.postgres import EmbeddedPostgres
 from worker.sandbox.simulator.behaviour.config import SimulatorConfig
 from worker.store.database import Database
 from worker.store.delivery.receipts import ReceiptStore
+from worker.store.operators.audits import AuditStore, Subject
 from worker.store.privacy.retention import RetentionStore
 from worker.store.reports.by_id import MessageById
 from worker.store.reports.gauges import GaugeStore
 from worker.store.reports.message_history import MessageReports
 from worker.store.reports.recent import RecentStore
 from worker.store.reports.status import StatusStore
+from worker.store.reports.threads import ThreadStore
 
 USERS, EACH = int(os.environ.get("EXPLAIN_USERS", "2000")), 5
 SMALL = frozenset({"workers", "gates", "secrets", "test_clock"})
@@ -38,6 +40,7 @@ SMALL = frozenset({"workers", "gates", "secrets", "test_clock"})
 FOR_PEOPLE = frozenset(
     {
         "ix_attempt_log_channel_user_id",
+        "ix_audits_channel_user_id",
         "ix_dead_letters_message_row_id",
         "ix_dead_letters_names",
         "ix_deliveries_part_of",
@@ -45,8 +48,9 @@ FOR_PEOPLE = frozenset(
     }
 )
 """The first is read by whoever looks into what happened and, where it is long, by an erasure; the
-second and the last by Postgres itself for each message or delivery that is deleted; the others by
-producers who wait, through the view `message_outcomes`."""
+second by whoever asks who has looked at a person; the third and the last by Postgres itself for
+each message or delivery that is deleted; the others by producers who wait, through the view
+`message_outcomes`."""
 DELIVERED = '[channels.web.delivery]\ntask = "t"\nqueue = "q"\n'
 
 
@@ -184,7 +188,12 @@ def test_every_index_that_forbids_nothing_is_read_by_some_statement(world: World
         "UPDATE deliveries SET request = '{}', provider_id = id WHERE id IN"
         " (SELECT id FROM deliveries ORDER BY id DESC LIMIT 5000)"
     )
-    world.database.run("ANALYZE deliveries")
+    world.database.run(
+        "INSERT INTO audits (who, action, channel_user_id) SELECT 'n' || mod(n, 500),"
+        " CASE mod(n, 50) WHEN 0 THEN 'logout' ELSE 'person' END, n"
+        " FROM generate_series(1, 20000) n"
+    )
+    world.database.run("ANALYZE deliveries, audits")
 
     def everything() -> None:
         write_twice(world, mike, "new2")
@@ -201,6 +210,9 @@ def test_every_index_that_forbids_nothing_is_read_by_some_statement(world: World
         for _ in RetentionStore(database, keep_days=89).run():
             pass
         MessageById(database).find(uuid5(UUID(int=0), "of the gateway"))
+        audits = AuditStore(database)
+        audits.record(audits.log_in("anna"), "anna", "person", Subject.PERSON, 5)
+        ThreadStore(database).paused()
         receipts = ReceiptStore(database)
         receipts.record(Receipt(key=uuid4(), provider_id=None, status="sent"))
         receipts.record(Receipt(key=None, provider_id="p", status="sent"))

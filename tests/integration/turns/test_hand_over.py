@@ -82,6 +82,14 @@ def test_the_model_hands_over_and_the_turn_ends_at_once(
     assert told(world, worker) == ([], []), "told once"
 
 
+def test_the_notice_links_to_the_console(world: World) -> None:
+    world.console_url = "https://console.example.com"
+    worker = world.worker(AGENTS)
+    say(world, worker, "HUMAN")
+    _, (notice,) = told(world, worker)
+    assert notice["link"] == f"https://console.example.com/people/{user(world)['id']}"
+
+
 def test_after_resume_the_model_gets_the_output_and_is_told_not_to_do_it_again(
     world: World, worker: HandDrivenWorker
 ) -> None:

@@ -18,7 +18,7 @@ OURS = {name: one for name, one in SERVICES.items() if one.get("build")}
 
 
 def test_compose_passes_only_settings_that_exist_and_all_of_them() -> None:
-    services = ("worker", "gateway", "mailbox")
+    services = ("worker", "gateway", "console", "mailbox")
     given = {name for one in services for name in SERVICES[one]["environment"]}
     passed = {one for one in given if not one.startswith("OTEL_")}
     # Prometheus finds workers by DNS there, not by files.
@@ -37,7 +37,8 @@ def test_the_example_of_env_names_what_compose_reads() -> None:
 
 def test_prometheus_and_grafana_are_started_on_demand_only() -> None:
     profiles = {name: one.get("profiles") for name, one in SERVICES.items()}
-    assert profiles.pop("mailbox") == ["mailbox"]
+    for own in ("mailbox", "console"):
+        assert profiles.pop(own) == [own]
     on_demand = {name for name, value in profiles.items() if value == ["observability"]}
     assert on_demand == {"metrics", "prometheus", "grafana"}
     assert {value for name, value in profiles.items() if name not in on_demand} == {None}

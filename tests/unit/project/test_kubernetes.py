@@ -37,7 +37,13 @@ PODS = [
     for of in (
         *(
             ("Deployment", name)
-            for name in ("worker", "worker-flower", "worker-gateway", "worker-mailbox")
+            for name in (
+                "worker",
+                "worker-flower",
+                "worker-gateway",
+                "worker-console",
+                "worker-mailbox",
+            )
         ),
         ("Job", "worker-migrate"),
     )

@@ -21,8 +21,9 @@ OLDEST: Final = 14
 """gen_random_uuid() without an extension. The tests run on 18."""
 # Written out: SQLAlchemy, which has them, takes longer to import than all checks.
 TABLES: Final = (
-    *("attempt_log", "budget_days", "calls", "channel_users", "consents", "conversations"),
-    *("dead_letters", "deliveries", "disclosures", "erasures", "gates", "hand_overs", "inbox"),
+    *("attempt_log", "audits", "budget_days", "calls", "channel_users", "consents"),
+    *("conversations", "dead_letters", "deliveries", "disclosures", "erasures", "gates"),
+    *("hand_overs", "inbox"),
     *("locks", "mailboxes", "mails", "messages", "rates", "replies", "retention_passes"),
     *("secrets", "tool_calls", "turns", "workers"),
 )

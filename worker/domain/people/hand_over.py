@@ -52,6 +52,8 @@ class HandOverNotice:
     reason: HandOverReason
     user_id: ChannelUserId
     who: ChannelAddress
+    link: str | None = None
+    """Their page in the console; None = it is not known where the console is."""
 
 
 def wanted_by(texts: Sequence[str], policy: HandOver) -> HandOverReason | None:

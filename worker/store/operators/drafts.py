@@ -140,7 +140,7 @@ class DraftStore(Store):
             Draft,
             row,
             messages=found,
-            reason=_reason(row.asked),
+            reason=reason_in(row.asked),
             decision=decision_of(state, source, row.reviewed_at),
             expires_at=row.expires_at if state is DeliveryState.HELD else None,
         )
@@ -185,7 +185,7 @@ class DraftStore(Store):
         return draft, state
 
 
-def _reason(arguments: str | None) -> str | None:
+def reason_in(arguments: str | None) -> str | None:
     """Return the model's words from the arguments of its call, which may be no JSON."""
     try:
         reason = json.loads(arguments or "{}").get("reason")

@@ -56,6 +56,8 @@ _PARTS = {
     ),
     "disclosures": _part("delivery_id AS delivery, language, text, created_at", "disclosures"),
     "hand_overs": _part("id, turn_id AS turn, agent, reason, created_at, ended_at", "hand_overs"),
+    # When, not who: the names of our staff are theirs.
+    "audits": _part("at, action, subject_id AS subject", "audits"),
     "attempt_log": _part("at, event, turn_id AS turn, facts", "attempt_log"),
 }
 

@@ -136,6 +136,15 @@ WITH gone AS (
 )
 SELECT count(*) AS attempt_log, count(*) AS seen FROM gone
 """)
+_COUNT_AUDITS = sql("SELECT count(*) AS audits FROM audits WHERE at < service_now() - :keep")
+_DROP_AUDITS = sql("""
+WITH gone AS (
+    DELETE FROM audits WHERE at < service_now() - :keep
+      AND id IN (SELECT id FROM audits ORDER BY id LIMIT :limit)
+    RETURNING 1
+)
+SELECT count(*) AS audits, count(*) AS seen FROM gone
+""")
 # Ids and addresses stay: threads are found by them, and a late answer goes there.
 _COUNT_MAILS = sql("""
 SELECT count(*) AS mails FROM mails
@@ -157,6 +166,7 @@ _PARTS = (
     (_SEE_MESSAGES, _REDACT_MESSAGES),
     (_COUNT_LETTERS, _DROP_LETTERS),
     (_COUNT_LOG, _DROP_LOG),
+    (_COUNT_AUDITS, _DROP_AUDITS),
     (_COUNT_MAILS, _REDACT_MAILS),
 )
 """Of each part of a pass the statement that only counts, and the one that removes."""

@@ -175,6 +175,35 @@ class HandOver(Base):
     """When somebody resumed; NULL = the person waits for our staff."""
 
 
+class Audit(Base):
+    """One view or action of our staff in the console: who, what and when, never a text.
+
+    Rows of a person who is erased stay: their number leads to nobody any more.
+    """
+
+    __tablename__ = "audits"
+    __table_args__ = (
+        partial(
+            "ix_audits_channel_user_id",
+            "channel_user_id",
+            "id",
+            when="channel_user_id IS NOT NULL",
+        ),
+        partial("ix_audits_logouts", "who", "id", when="action = 'logout'"),
+    )
+
+    id: Mapped[BigIntKey]
+    at: Mapped[CreatedAt]
+    who: Mapped[str]
+    """The name that belongs to the token, or that the reverse proxy gives."""
+    action: Mapped[str]
+    """`login` begins a session, `logout` ends those of its person; else page and action."""
+    channel_user_id: Mapped[int | None]
+    """The number of a row that may be deleted, so no foreign key."""
+    subject_id: Mapped[int | None]
+    """The message, reply or dead letter; NULL = the channel user, or nothing in particular."""
+
+
 class Erasure(Base):
     """Proof that a channel user was erased, without the address."""
 

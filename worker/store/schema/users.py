@@ -66,6 +66,7 @@ class ChannelUser(Base):
         ),
         # For counting a sender's recent turns.
         Index("ix_channel_users_sender", "address_group", "address"),
+        partial("ix_channel_users_paused_at", "paused_at", when="paused_at IS NOT NULL"),
         # Each message updates this row several times: free space on its page keeps the new versions
         # there.
         {"postgresql_with": {"fillfactor": 80}},
