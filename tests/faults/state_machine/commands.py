@@ -277,8 +277,6 @@ POINTS: tuple[tuple[str, Side], ...] = (
     ("telnyx.respond", "after"),
     ("telnyx.read", "after"),
     ("telnyx.create", "after"),
-    ("conversations.ensure", "after"),
-    ("conversations.bind", "before"),
     ("turns.mark_human", "after"),
     ("telnyx.add", "after"),
     ("turns.settle", "before"),

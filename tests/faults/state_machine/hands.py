@@ -254,7 +254,7 @@ class Builder:
         }
         turns: Any = Tapped(answer.turns, "turns", taps, notes)
         claims: Any = Tapped(answer.claims, "claims", taps, {"claim": watch.begun})
-        notes = {"ensure": watch.written, "bind": watch.written}
+        notes = {"ensure": watch.written}
         mappings: Any = Tapped(answer.finder.store, "conversations", taps, notes)
         settle = replace(answer.settle, turns=turns)
         refusal = replace(answer.reconcile.refusal, turns=turns, models=Models(way))

@@ -162,7 +162,7 @@ def test_a_turn_whose_conversation_was_bound_by_a_worker_that_died_belongs_to_it
 ) -> None:
     stage.reset(hands=2)
     mike = stage.hands[0]
-    mike.taps.traps[:] = [Trap(kind="crash", point="conversations.bind", side="after")]
+    mike.taps.traps[:] = [Trap(kind="crash", point="turns.record_intent", side="after")]
     if fault is not None:
         stage.telnyx.inject(fault)
     stage.receive(mike, stage.envelope(0, "hello"))

@@ -45,13 +45,7 @@ MOMENTS: tuple[Moment, ...] = ("before", "after")
 
 START, ACCEPT, CLAIM = "StartStore.start", "MessageStore.accept", "ClaimStore.claim"
 INTEND, POST, SETTLE = "TurnStore.record_intent", "POST response", "TurnStore.settle"
-PREPARE = (
-    "ConversationStore.ensure",
-    "ConversationStore.used",
-    "HTTP find",
-    "HTTP create conversation",
-    "ConversationStore.bind",
-)
+PREPARE = ("HTTP find", "HTTP create conversation")
 LOOK = ("HTTP list messages", "TurnStore.history")
 DELIVER = (
     "DeliveryStore.claim",
@@ -258,10 +252,7 @@ SCENARIOS: dict[str, Scenario] = {
     "a person answers": Scenario(
         history=take_over,
         step=receive,
-        crosses=(
-            *(START, ACCEPT, CLAIM, "ConversationStore.ensure", "TurnStore.mark_human"),
-            *("HTTP add message", SETTLE),
-        ),
+        crosses=(START, ACCEPT, CLAIM, "TurnStore.mark_human", "HTTP add message", SETTLE),
         inputs=(("greeting", "question"),),
         outcome="human",
     ),

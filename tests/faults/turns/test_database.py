@@ -104,9 +104,9 @@ def held_row(world: World, address: str) -> Iterator[None]:
     [
         (b"INSERT INTO messages", 1, "SELECT count(*) FROM messages"),
         (COMMIT, 0, "SELECT count(*) FROM turns"),
-        (COMMIT, 1, "SELECT count(*) FROM conversations"),
-        (COMMIT, 2, "SELECT count(telnyx_conversation_id) FROM conversations"),
-        (COMMIT, 3, "SELECT count(*) FROM calls"),
+        (COMMIT, 0, "SELECT count(*) FROM conversations"),
+        (COMMIT, 1, "SELECT count(telnyx_conversation_id) FROM conversations"),
+        (COMMIT, 1, "SELECT count(*) FROM calls"),
         (b"INSERT INTO replies", 0, "SELECT count(*) FROM replies"),
         (b"UPDATE deliveries", 0, "SELECT count(*) FROM deliveries WHERE state = 'sending'"),
         (b"UPDATE deliveries", 1, "SELECT count(*) FROM deliveries WHERE state = 'sent'"),
@@ -303,7 +303,7 @@ def stopped_at(meeting: Meeting) -> Callable[[Service], Service]:
 
 
 @pytest.mark.parametrize(
-    "place", ["HTTP create conversation", "ConversationStore.bind", "ConversationStore.ensure"]
+    "place", ["HTTP find", "HTTP create conversation", "TurnStore.record_intent"]
 )
 def test_two_workers_that_make_a_users_first_conversation_at_once_make_one(
     world: World, place: str

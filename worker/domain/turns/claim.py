@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Self
 
-from worker.domain.ids import CallId, MessageRowId, TurnId
+from worker.domain.ids import CallId, MessageRowId, TelnyxConversationId, TurnId
 from worker.domain.messages import ChannelAddress
 from worker.domain.people.drafts import ASK_FOR_REVIEW
 from worker.domain.people.hand_over import HandOverReason
@@ -51,6 +51,8 @@ class Claimed:
     turn: OpenTurn
     conversation: OpenConversation | None
     """None = stateless, or not prepared yet."""
+    used: frozenset[TelnyxConversationId] = frozenset()
+    """Read if `conversation` has no Telnyx id: all that the user ever had. Closed ones stay so."""
     paused: bool
     """A person had taken over when this was claimed, or `loop` is set."""
     hand_over: HandOverReason | None = None

@@ -83,6 +83,8 @@ class OpenConversation:
     """None = committed, but not yet found or created at Telnyx."""
     base_user_messages: int
     instructions_hash: str | None
+    bound: bool = True
+    """Whether `telnyx_id` was read here; if not, the turn's next transaction commits it."""
     turns: int = 0
     """The number of its turns, at most as far as rotation needs it."""
     last_turn_at: datetime | None = None

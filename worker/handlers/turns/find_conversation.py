@@ -1,7 +1,7 @@
 """Finds a user's Telnyx conversation: the mapping in Postgres, else by metadata, else a new one."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID, uuid5
 
 from worker.domain.messages import ChannelAddress
@@ -32,24 +32,28 @@ class ConversationFinder:
     namespace: UUID
 
     def find(self, claimed: Claimed) -> OpenConversation:
-        """Return the open conversation with its Telnyx id.
+        """Return the open conversation with its Telnyx id; the turn's next transaction commits it.
 
         Raises `RetryableError`, `OutcomeUnknownError` (look again later) and `StaleLeaseError`.
         """
         # Committed before Telnyx is asked: its `remote_key` makes a repeated create the same one.
         # If the answer is lost all the same, an empty conversation is left over, which is harmless.
-        mapping = self.store.ensure(claimed.lease, claimed.agent.name)
+        if claimed.conversation is None:
+            claimed = self.store.ensure(claimed)
+        mapping, who, agent = claimed.conversation, claimed.who, claimed.agent.name
+        if mapping is None:
+            raise ValueError("a claim without a mapping")
         if mapping.telnyx_id is not None:
             return mapping
-        tag = user_tag(self.namespace, claimed.who, claimed.agent.name)
+        tag = user_tag(self.namespace, who, agent)
         # A conversation that was reset keeps its tag, and must not be found again.
-        used = self.store.used(claimed.lease)
+        used = claimed.used
         found = (one.id for one in self.telnyx.find({USER_KEY: tag}) if one.id not in used)
         telnyx_id, base = next(found, None), 0
         if telnyx_id is None:
-            channel, agent = claimed.who.channel, claimed.agent.name
+            channel = who.channel
             metadata = {USER_KEY: tag, "channel": channel, "agent": agent, "source": "worker"}
             telnyx_id = self.telnyx.create(mapping.remote_key, f"{channel}:{tag}", metadata).id
         else:
             base = sum(message.role == "user" for message in self.telnyx.messages(telnyx_id))
-        return self.store.bind(claimed.lease, mapping.id, telnyx_id, base_user_messages=base)
+        return replace(mapping, telnyx_id=telnyx_id, base_user_messages=base, bound=False)

@@ -7,7 +7,16 @@ from worker.domain.messages import MAX_TURN_MESSAGES
 from worker.domain.routing import Routing
 from worker.domain.screening.consents import OPTED_OUT
 from worker.domain.turns.claim import Claimed, NotClaimed
-from worker.domain.turns.next_step import Prepare, Quit, Reconcile, Release, Send, Work, next_step
+from worker.domain.turns.next_step import (
+    Prepare,
+    Quit,
+    Reconcile,
+    Record,
+    Release,
+    Send,
+    Work,
+    next_step,
+)
 from worker.domain.turns.records import Snapshot
 from worker.net.clock import boottime
 from worker.store.consents import address_hash
@@ -15,6 +24,7 @@ from worker.store.limits.budgets import expire, within_budget
 from worker.store.limits.loops import break_loop
 from worker.store.limits.unanswered import end_messages
 from worker.store.sql import Connection, sql
+from worker.store.turns.conversations import with_mapping
 from worker.store.turns.hand_overs import hand_over_if_asked
 from worker.store.turns.lease import LeasedStore
 from worker.store.turns.open_turn import insert_intent, open_turn
@@ -96,6 +106,9 @@ class ClaimStore(LeasedStore):
         if isinstance(step, Reconcile | Quit):
             connection.execute(_LEFT_INTENDED, {"turn_id": turn.id})
         claimed = Claimed.of(snapshot, routing, step, turn, intent, at_s=boottime())
+        asks_telnyx = isinstance(step, Prepare | Record) and claimed.channel.persist
+        if asks_telnyx and not (claimed.conversation and claimed.conversation.telnyx_id):
+            return with_mapping(connection, claimed)
         if not isinstance(step, Send) or intent is not None:
             return claimed
         intended = insert_intent(connection, claimed, hashed, worker_id=self._worker_id)

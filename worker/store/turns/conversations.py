@@ -1,54 +1,67 @@
-"""The mapping of channel users to Telnyx conversations."""
+"""The mapping of channel users to Telnyx conversations, written by the holder of the lease."""
 
-from worker.domain.ids import ConversationId, TelnyxConversationId
-from worker.domain.turns.records import Lease, OpenConversation
+from dataclasses import replace
+
+from worker.domain.ids import TelnyxConversationId, TurnId
+from worker.domain.turns.claim import Claimed
+from worker.domain.turns.records import OpenConversation
 from worker.store.rows import CONVERSATION, value_of
-from worker.store.sql import sql
+from worker.store.sql import Connection, sql
 from worker.store.turns.lease import LeasedStore
-from worker.store.turns.snapshot import read_conversation
 
-_INSERT = sql(f"""
-INSERT INTO conversations (channel_user_id, agent) VALUES (:user_id, :agent)
-RETURNING {CONVERSATION}
+_OPEN = """FROM conversations
+    WHERE channel_user_id = :user_id AND agent = :agent AND closed_at IS NULL"""
+_ENSURE = sql(f"""
+WITH made AS (
+    INSERT INTO conversations (channel_user_id, agent) SELECT :user_id, :agent
+    WHERE NOT EXISTS (SELECT {_OPEN}) RETURNING {CONVERSATION}
+)
+SELECT one.*, ARRAY(SELECT telnyx_conversation_id FROM conversations
+    WHERE channel_user_id = :user_id AND telnyx_conversation_id IS NOT NULL) AS used
+FROM (SELECT * FROM made UNION ALL SELECT {CONVERSATION} {_OPEN}) AS one
 """)
 # Once only: turns are counted by the messages of the Telnyx conversation they landed in.
-_BIND = sql(f"""
-UPDATE conversations SET telnyx_conversation_id = :telnyx_id, base_user_messages = :base
-WHERE id = :id AND telnyx_conversation_id IS NULL
-RETURNING {CONVERSATION}
-""")
-_USED = sql("""
-SELECT telnyx_conversation_id FROM conversations
-WHERE channel_user_id = :user_id AND telnyx_conversation_id IS NOT NULL
+_BIND = sql("""
+WITH bound AS (
+    UPDATE conversations SET telnyx_conversation_id = :telnyx_id, base_user_messages = :base
+    WHERE id = :id AND telnyx_conversation_id IS NULL RETURNING id
+), turn AS (
+    UPDATE turns SET conversation_id = bound.id FROM bound WHERE turns.id = :turn_id
+)
+SELECT id FROM bound
 """)
 
 
 class ConversationStore(LeasedStore):
-    """The mappings of channel users; every write checks the lease."""
+    """For a claim that was made without a mapping, as if its channel had no conversations."""
 
-    def ensure(self, lease: Lease, agent: str) -> OpenConversation:
-        """Return the open mapping, which is committed before any call to Telnyx."""
-        with self._leased(lease) as connection:
-            found = read_conversation(connection, lease.user_id, agent)
-            if found is not None:
-                return found
-            values = {"user_id": lease.user_id, "agent": agent}
-            return value_of(OpenConversation, connection.execute(_INSERT, values).one())
+    def ensure(self, claimed: Claimed) -> Claimed:
+        """Commit an open mapping, and return the claim with it. Raises `StaleLeaseError`."""
+        with self._leased(claimed.lease) as connection:
+            return with_mapping(connection, claimed)
 
-    def used(self, lease: Lease) -> frozenset[TelnyxConversationId]:
-        """Return all Telnyx conversations the user ever had: closed ones stay closed."""
-        rows = self._rows(_USED, {"user_id": lease.user_id})
-        return frozenset(TelnyxConversationId(row[0]) for row in rows)
 
-    def bind(
-        self,
-        lease: Lease,
-        conversation: ConversationId,
-        telnyx_id: TelnyxConversationId,
-        *,
-        base_user_messages: int,
-    ) -> OpenConversation:
-        """Commit the Telnyx conversation of a mapping, and the user messages it already holds."""
-        with self._leased(lease) as connection:
-            values = {"id": conversation, "telnyx_id": telnyx_id, "base": base_user_messages}
-            return value_of(OpenConversation, connection.execute(_BIND, values).one())
+def with_mapping(connection: Connection, claimed: Claimed) -> Claimed:
+    """Return the claim with an open mapping, which is committed before any call to Telnyx."""
+    values = {"user_id": claimed.lease.user_id, "agent": claimed.agent.name}
+    row = connection.execute(_ENSURE, values).one()
+    return replace(
+        claimed,
+        conversation=value_of(OpenConversation, row),
+        used=frozenset(map(TelnyxConversationId, row.used)),
+    )
+
+
+def bind(connection: Connection, conversation: OpenConversation, turn: TurnId) -> OpenConversation:
+    """Commit the Telnyx conversation that was found or created for a mapping, and its turn's.
+
+    With it the number of user messages that it already holds.
+    """
+    values = {
+        "turn_id": turn,
+        "id": conversation.id,
+        "telnyx_id": conversation.telnyx_id,
+        "base": conversation.base_user_messages,
+    }
+    connection.execute(_BIND, values).one()
+    return replace(conversation, bound=True)

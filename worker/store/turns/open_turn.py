@@ -16,6 +16,7 @@ from worker.domain.turns.next_step import Record, Send, Work
 from worker.domain.turns.records import OpenTurn, Snapshot
 from worker.store.consents import stopped
 from worker.store.sql import Connection, sql
+from worker.store.turns.conversations import bind
 
 # `taken_until` only grows: a message that sorts before it is known to have arrived late.
 _OPEN_TURN = """
@@ -134,7 +135,10 @@ def insert_intent(
     From now on the turn belongs to the claim's conversation. None = the person has opted out.
     """
     turn, conversation, agent = claimed.turn, claimed.conversation, claimed.agent
-    if conversation is not None and turn.conversation_id != conversation.id:
+    if conversation is not None and not conversation.bound:
+        conversation = bind(connection, conversation, turn.id)
+        claimed = replace(claimed, conversation=conversation)
+    elif conversation is not None and turn.conversation_id != conversation.id:
         connection.execute(_ATTACH, {"turn_id": turn.id, "conversation_id": conversation.id})
     instructions = instructions_for(agent, conversation, turn)
     attempt = sum(call.round == turn.round for call in turn.calls)

@@ -20,6 +20,7 @@ from worker.store.limits.gates import close_gate, reopen_gates
 from worker.store.rows import value_of
 from worker.store.sql import Connection, Row, Statement, sql
 from worker.store.turns import tool_calls
+from worker.store.turns.conversations import bind
 from worker.store.turns.end_call import END_CALL, call_values
 from worker.store.turns.hand_overs import failed_in_a_row, hand_over
 from worker.store.turns.lease import LeasedStore
@@ -96,6 +97,8 @@ class TurnStore(LeasedStore):
             "conversation_id": conversation.id if conversation else None,
         }
         with self._leased(claimed.lease) as connection:
+            if conversation is not None and not conversation.bound:
+                bind(connection, conversation, claimed.turn.id)
             connection.execute(_HAND_OVER, values)
 
     def settle(self, claimed: Claimed, outcome: CallOutcome | None, plan: Plan) -> Settled:
