@@ -143,6 +143,10 @@ class TcpProxy:
             # that sends before that gets no refusal, but an end in the middle of its request.
             self._changed.wait_for(lambda: all(it.ended == 2 for it in connections), _LET_GO_S)
 
+    def retarget(self, target: Target) -> None:
+        """Lead new connections elsewhere, as an address that moves with a failover does."""
+        self._target = target
+
     def strand(self) -> None:
         """Make every live connection half-open for good, as a router that has forgotten it does.
 

@@ -37,7 +37,8 @@ def errors_as_one_line() -> Iterator[None]:
     except (CommandError, WorkerError) as error:
         fix = ""
         if isinstance(error, DatabaseAwayError):
-            fix = f". Is it running, and is {error.setting} right?"
+            asked = f". Is it running, and is {error.setting} right?"
+            fix = f": {error.fix}" if error.fix else asked
         # Its text may name what somebody sent: a line of that must not pass for one of ours.
         first, *more = visible(str(error)).split("\n")
         sys.stderr.write("\n  ".join([f"worker: {first}", *more]) + f"{fix}\n")

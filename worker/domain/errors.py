@@ -47,6 +47,9 @@ def named(error: BaseException) -> str:
 class RetryableError(WorkerError):
     """A later attempt may succeed; nothing happened on the other side."""
 
+    fix: str | None = None
+    """What an operator can do; None = see whether the other side runs."""
+
 
 class OperatorError(RetryableError):
     """The API key, the account or the model is at fault, never the customer's message."""

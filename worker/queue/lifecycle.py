@@ -43,8 +43,6 @@ then release the interpreter by waiting.
 _PREFORK = {"prefork", "-Pprefork", "--pool=prefork"}
 POSTGRES_PAUSE_S = 1.0
 """Pause between two attempts to start while Postgres is away."""
-_OTHER_TABLES = {SCHEMA_BEHIND, "42P01", "42703"}
-"""Migrations are missing; SQLSTATE of a table and of a column that they have not made."""
 
 
 class RunService(bootsteps.StartStopStep):
@@ -86,11 +84,11 @@ class RunService(bootsteps.StartStopStep):
             try:
                 self._service.background.start()
             except RetryableError as error:
-                fix = "is it running, and is DATABASE_URL right? `worker doctor` shows more"
-                log.warning("worker.waits_for_postgres", error=str(error), fix=fix)
+                asked = "is it running, and is DATABASE_URL right? `worker doctor` shows more"
+                log.warning("worker.waits_for_postgres", error=str(error), fix=error.fix or asked)
                 time.sleep(POSTGRES_PAUSE_S)
             except PermanentError as error:
-                command = "migrate" if error.code in _OTHER_TABLES else "doctor"
+                command = "migrate" if error.code == SCHEMA_BEHIND else "doctor"
                 raise SystemExit(f"worker: {error}: run `worker {command}`") from None
             else:
                 break

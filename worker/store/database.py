@@ -17,6 +17,7 @@ from worker.domain.errors import DatabaseAwayError, PermanentError, named
 from worker.net.clock import boottime
 from worker.store.rows import Value, value_of
 from worker.store.sql import Connection, Row, Rows, Statement, sql
+from worker.store.sqlstates import fix_of, is_away
 
 _TIMEOUT_MS = 15_000
 """The longest that sent data may stay unacknowledged by the other side's kernel."""
@@ -48,17 +49,6 @@ _SETTINGS = {
 _SECRET = sql("SELECT value FROM secrets WHERE name = :name")
 _PREPARE_AFTER = 2
 """Uses of a statement before it is prepared; there are few statements, used again and again."""
-_LIMIT_EXCEEDED = "54"
-"""SQLSTATE class of statements beyond a limit; the driver counts them as operational errors."""
-
-
-_AWAY = (
-    psycopg.errors.IdleInTransactionSessionTimeout,
-    psycopg.errors.TransactionTimeout,
-    psycopg.errors.ReadOnlySqlTransaction,
-)
-"""Postgres ended a session that slept in a transaction, or takes no writes for the time being; the
-driver counts these as internal errors."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -269,13 +259,6 @@ def _transaction(driver: psycopg.Connection[Row], begin: bytes) -> Iterator[Conn
         raise ValueError("a statement of this transaction had failed unnoticed")
 
 
-def is_away(error: psycopg.Error) -> bool:
-    """Return whether Postgres is away or asks to try again; False = it refuses the statement."""
-    if (error.sqlstate or "").startswith(_LIMIT_EXCEEDED):
-        return False
-    return isinstance(error, (*_AWAY, psycopg.OperationalError, psycopg.InterfaceError))
-
-
 @contextmanager
 def _translated() -> Iterator[None]:
     try:
@@ -284,7 +267,9 @@ def _translated() -> Iterator[None]:
         raise  # a broken invariant of ours is a bug, and must look like one
     except psycopg.Error as error:
         if is_away(error):
-            raise DatabaseAwayError(f"Postgres: {named(error)}") from error
+            away = DatabaseAwayError(f"Postgres: {named(error)}", code=error.sqlstate)
+            away.fix = fix_of(error.sqlstate)
+            raise away from error
         # `from None`: the driver's message quotes the parameters, and with them personal data.
         text = f"Postgres refused a statement: {named(error)}"
         raise PermanentError(text, code=error.sqlstate) from None

@@ -17,7 +17,7 @@ from tests.support.tcp_proxy import Mode, TcpProxy
 from tests.support.world import World
 from worker.bootstrap.mailbox import way_to_mailbox
 from worker.channels.email.mailbox.session import MailboxSession, RefusedMailError
-from worker.domain.errors import DatabaseAwayError, PermanentError, SettingsError
+from worker.domain.errors import DatabaseAwayError, SettingsError
 
 NOT_GIVEN = "the mail server does not give it"
 
@@ -86,7 +86,7 @@ def test_while_postgres_is_away_nothing_is_passed(place: Place) -> None:
     "error",
     [
         SettingsError("AGENTS_FILE: give a channel"),
-        PermanentError("Postgres refused a statement: UndefinedTable 42P01", code="42P01"),
+        DatabaseAwayError("Postgres: UndefinedTable 42P01", code="42P01"),
     ],
 )
 def test_an_error_that_is_no_mails_fault_passes_no_mail(place: Place, error: Exception) -> None:

@@ -18,7 +18,7 @@ from typing import Final
 from worker.channels.email.bounds import MAX_MAIL
 from worker.channels.email.mailbox.session import MailboxSession, RefusedMailError
 from worker.domain.email.mailbox import Place
-from worker.domain.errors import PermanentError, RetryableError, SettingsError, named
+from worker.domain.errors import RetryableError, SettingsError, named
 from worker.domain.reasons import DeadLetterReason
 from worker.handlers.telemetry.intake import record_look_failed, record_refused
 from worker.net.clock import boottime
@@ -29,8 +29,6 @@ POLL_S: Final = 60.0
 _REFUSALS: Final = 10
 """Times that a server may refuse a mail before the next one has its turn: some minutes."""
 _MOST_DOUBLINGS: Final = 6
-_NOT_THE_MAIL: Final = frozenset({"42P01", "42703", "42501"})
-"""SQLSTATE of a table, a column and a right that are missing: no other mail would do better."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +135,6 @@ class ReadMailbox:
             self.take(raw)
         except (RetryableError, SettingsError):
             raise
-        except Exception as error:
-            if isinstance(error, PermanentError) and error.code in _NOT_THE_MAIL:
-                raise
+        except Exception as error:  # noqa: BLE001 - the next mail must not wait for this one
             return _Fault(DeadLetterReason.TASK_FAILED, named(error))
         return None

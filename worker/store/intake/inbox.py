@@ -20,12 +20,13 @@ from worker.domain.messages import Accepted, Held, NewMessage, Sender
 from worker.domain.reasons import DeadLetterReason as Reason
 from worker.net.clock import boottime
 from worker.observability.logs import log
-from worker.store.database import Store, is_away
+from worker.store.database import Store
 from worker.store.dead_letters import keep_on
 from worker.store.intake.messages import accept_on
 from worker.store.locks import holder, try_lock
 from worker.store.rows import INBOX_IS_DUE
 from worker.store.sql import Connection, Row, sql
+from worker.store.sqlstates import is_away
 
 QUEUE = "inbox"
 """The `queue` of its dead letters."""
