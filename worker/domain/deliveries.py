@@ -7,7 +7,7 @@ Outcomes of one attempt:
     Unclear       the channel may have it
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal, TypeAlias
@@ -166,10 +166,11 @@ class ClaimedDelivery:
     """Name of the channel or route whose policy applies."""
     agent: str | None = None
     """Whose model has written it; None = it has no text of a model, or its channel does not say."""
-    wrote_at: datetime | None = None
-    """When the person's newest message came; None = never, or its channel has no hours."""
+    active_at: datetime | None = None
+    """When the person's newest message came, or the first piece of this reply left; None = never,
+    or its channel has no hours."""
     answered_later: bool = False
-    """That message is newer than those that this reply answers."""
+    """The person has written messages since those that this reply answers."""
     told: bool = False
     """The person was told in this conversation that an AI writes."""
     opted_out: bool = False
@@ -212,9 +213,9 @@ def _is_overtaken(claimed: ClaimedDelivery, policy: ChannelPolicy) -> bool:
 
 
 def opening(
-    claimed: ClaimedDelivery, policy: ChannelPolicy, zones: Collection[ZoneInfo]
+    claimed: ClaimedDelivery, policy: ChannelPolicy, zones: Callable[[str], Collection[ZoneInfo]]
 ) -> datetime | None:
-    """Return when a reply may go out, in the person's `zones`; None = now.
+    """Return when a reply may go out, by the `zones` of the person's address; None = now.
 
     It may while the person's newest message is young: they are awake, and wait for it. Nor does one
     wait that the channel may have already.
@@ -223,9 +224,9 @@ def opening(
     if hours is None or claimed.interrupted:
         return None
     late = timedelta(seconds=hours.late_after_s)
-    if claimed.wrote_at is not None and claimed.now - claimed.wrote_at <= late:
+    if claimed.active_at is not None and claimed.now - claimed.active_at <= late:
         return None
-    opens = next_opening(claimed.now, hours, zones)
+    opens = next_opening(claimed.now, hours, zones(claimed.reply.to.address))
     return opens if opens > claimed.now else None
 
 

@@ -104,7 +104,7 @@ class DeliverReplies:
             self.store.end(claimed, refusal)
             record_delivered(claimed, refusal, None, began_s=began_s)
             return refusal
-        opens = opening(claimed, configured, self.zones(claimed.reply.to.address))
+        opens = opening(claimed, configured, self.zones)
         if opens is not None:
             self.hours.wait(claimed, opens)
             record_waits(claimed, opens)

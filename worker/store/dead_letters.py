@@ -63,7 +63,7 @@ FROM message WHERE u.id = message.channel_user_id
 """)
 _REVIVE_DELIVERY = sql("""
 UPDATE deliveries SET state = 'pending', due_at = service_now(), finished_at = NULL,
-    created_at = service_now(), attempts = 0, first_attempt_at = NULL
+    created_at = service_now(), counts_from = NULL, attempts = 0, first_attempt_at = NULL
 WHERE id = :delivery_id AND state = 'failed'
 """)
 

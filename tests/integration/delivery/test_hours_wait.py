@@ -7,10 +7,20 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from tests.integration.delivery.test_sms_channel import again, outbound, sends, states, texted
+from tests.integration.delivery.test_sms_channel import (
+    again,
+    long_reply,
+    outbound,
+    sends,
+    states,
+    texted,
+    why,
+)
 from tests.support.world import USER, HandDrivenWorker, World
 from worker.channels.zones import zones_by_number
 from worker.domain.ids import ChannelUserId
+from worker.domain.sms.receipts import Receipt
+from worker.store.delivery.receipts import ReceiptStore
 
 # The person's number is of Chicago.
 CHICAGO = ZoneInfo("America/Chicago")
@@ -72,6 +82,7 @@ def test_a_late_reply_waits_for_the_morning_of_its_person_and_leaves_once(
     row = delivery(world)
     assert (row["state"], shown(row["due_at"]), row["attempts"]) == ("pending", "08:00", 1)
     assert row["counts_from"] == row["due_at"]
+    assert "waits for the hours of its channel" in why(world)
     go_to(world, "07:59")
     again(world, mike, 0)
     assert len(sends(world)) == 1
@@ -131,6 +142,83 @@ def test_a_sweep_finds_a_reply_behind_one_that_waits(world: World, mike: HandDri
     assert [
         world.database.value("SELECT address FROM channel_users WHERE id = %s", one) for one in due
     ] == [USER]
+
+
+@pytest.mark.parametrize("text", ["HELP", "STOP"])
+def test_a_keyword_is_answered_in_the_night(world: World, text: str) -> None:
+    go_to(world, "12:00")
+    screening = """[channels.sms.screening]
+help_text = "Acme, call us."
+stop_text = "You get no more of this."
+"""
+    mike = world.worker(f"{CONFIG}{screening}")
+    texted(world, mike)
+    go_to(world, "23:00")
+    texted(world, mike, text)
+    again(world, mike, 0)
+    assert states(world) == ["sent", "sent"]
+
+
+def test_a_reply_in_pieces_is_not_torn_apart(world: World) -> None:
+    long_reply(world)
+    go_to(world, "20:45")
+    mike = world.worker(f"{CONFIG}[channels.sms.telnyx]\nsplit = true\nmax_parts = 1\n")
+    world.simulator.inject("429_retry_after", endpoint="send", retry_after_s=1)
+    texted(world, mike, "long")
+    go_to(world, "20:59")
+    world.simulator.inject("503", endpoint="send", skip=1)
+    again(world, mike, 0)
+    assert states(world)[:2] == ["sent", "sending"]
+    go_to(world, "21:01")
+    again(world, mike, 0)
+    assert set(states(world)) == {"sent"}
+
+
+def test_a_reply_to_a_replayed_message_is_not_overtaken_by_what_was_answered_before(
+    world: World, mike: HandDrivenWorker
+) -> None:
+    world.simulator.inject("no_message")
+    texted(world, mike, "a hard one")
+    texted(world, mike, "an easy one")
+    (letter,) = mike.operator.dead_letters.find()
+    go_to(world, "23:50")
+    assert mike.operator.dead_letters.revive(letter)
+    mike.answer()
+    again(world, mike, 0)
+    assert states(world) == ["sent", "pending"]
+    go_to(world, "08:00")
+    again(world, mike, 0)
+    assert states(world) == ["sent", "sent"]
+
+
+def test_a_replayed_reply_that_had_waited_is_as_old_as_the_replay(
+    world: World, mike: HandDrivenWorker
+) -> None:
+    late(world, mike)
+    world.simulator.inject("400", endpoint="send", code="40322")
+    go_to(world, "08:00")
+    again(world, mike, 0)
+    (letter,) = mike.operator.dead_letters.find()
+    go_to(world, "12:00")
+    assert mike.operator.dead_letters.revive(letter)
+    again(world, mike, 0)
+    assert states(world) == ["sent"]
+
+
+def test_a_repetition_is_as_old_as_the_message_that_had_waited(
+    world: World, mike: HandDrivenWorker
+) -> None:
+    late(world, mike)
+    go_to(world, "08:00")
+    again(world, mike, 0)
+    receipts = ReceiptStore(mike.service.deliver.store._database)
+    key = delivery(world)["idempotency_key"]
+    failed = Receipt(
+        key=key, provider_id="p", status="delivery_failed", error="40008", repeatable=True
+    )
+    assert receipts.record(failed)
+    again(world, mike, 61)
+    assert states(world) == ["failed", "sent"]
 
 
 def test_without_hours_nothing_waits(world: World) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from tests.support.world import USER, HandDrivenWorker, World
 from worker.domain.people.hand_over import OUTPUT, RESUMED
+from worker.sandbox.simulator import Match
 from worker.sandbox.simulator.behaviour.model import Script
 
 TEXT = "A colleague will write to you."
@@ -173,6 +174,43 @@ def test_so_do_failed_turns_in_a_row(world: World, worker: HandDrivenWorker) -> 
         say(world, worker, f"question {plan}")
     assert reasons(world) == ["failed_turns"]
     assert user(world)["paused_at"] is not None
+
+
+def test_failures_that_our_staff_has_dealt_with_do_not_count_again(
+    world: World, worker: HandDrivenWorker
+) -> None:
+    for _ in range(2):
+        world.simulator.inject("no_message")
+        say(world, worker, "a question")
+    worker.operator.set_paused(user(world)["id"], paused=False)
+    for handed_over in (1, 2):
+        world.clock.advance(1)
+        world.simulator.inject("no_message")
+        say(world, worker, "another")
+        assert reasons(world) == ["failed_turns"] * handed_over
+
+
+def test_a_hand_over_that_was_found_in_the_thread_owes_only_its_own_output(world: World) -> None:
+    tools = AGENTS.replace("[agents.default]", '[agents.default]\ntools = ["order_status"]', 1)
+    worker = world.worker(
+        f"""{tools}
+[tools.order_status]
+function = "tests.support.toolbox:order_status"
+honours_key = true
+"""
+    )
+    world.simulator.script(Script(text="shipped", calls=(("hand_over", "no json"),)))
+    world.simulator.inject("stored_then_dropped", match=Match(text="shipped"))
+    ledger = {"ledger": str(world.folder / "ledger.jsonl")}
+    worker.receive(world.envelope('tool:order_status {"order": 42}', metadata=ledger))
+    world.clock.advance(5)
+    worker.answer()
+    assert reasons(world) == ["model"]
+    query = "SELECT name, answered_at IS NOT NULL AS answered FROM tool_calls ORDER BY id"
+    assert [(one["name"], one["answered"]) for one in world.database.rows(query)] == [
+        ("order_status", True),
+        ("hand_over", False),
+    ]
 
 
 def test_an_agent_without_the_section_hands_nothing_over(world: World) -> None:

@@ -214,6 +214,11 @@ IN_LINE = replace(user(WAITING, due_at=at(-5)), calls_until=at(0.5))
         (message(WAITING, agent="gone"), MessageStatus.DEBOUNCE, "more messages"),
         (user(WAITING, paused_at=at(-9)), MessageStatus.PAUSED, "a person has taken over"),
         (
+            user(WAITING, paused_at=at(-9), pause_reason="hand_over"),
+            MessageStatus.PAUSED,
+            "handed over to our staff",
+        ),
+        (
             user(WAITING, paused_at=at(-9), pause_reason="loop"),
             MessageStatus.PAUSED,
             "like a machine that answers ours",
@@ -266,6 +271,7 @@ IN_LINE = replace(user(WAITING, due_at=at(-5)), calls_until=at(0.5))
             "attempt 2 did not",
         ),
         (delivered(ahead=3), MessageStatus.DELIVERING, "3 earlier replies"),
+        (delivered(counts_from=at(9)), MessageStatus.DELIVERING, "waits for the hours"),
         (
             delivered(DeliveryState.SENDING, attempts=1, lease_until=at(9)),
             MessageStatus.DELIVERING,
@@ -353,6 +359,13 @@ def test_a_conversation_that_cannot_be_had_leads_to_the_doctor() -> None:
     assert told(replace(TAKEN, calls=())).commands == ("worker doctor",)
     due = user(replace(TAKEN, calls=()), due_at=at(-1))
     assert told(due).commands == (), "a worker takes it up now"
+
+
+def test_an_approved_reply_is_not_said_to_be_withheld() -> None:
+    paused = user(delivered(), paused_at=at(-9))
+    assert "withheld" in told(paused).then
+    approved = user(delivered(reviewed_at=at(-1)), paused_at=at(-9))
+    assert "withheld" not in told(approved).then
 
 
 def test_a_reply_without_a_delivery_is_kept_and_not_sent() -> None:

@@ -9,12 +9,14 @@ from hypothesis import strategies as st
 
 from worker.domain.errors import OperatorError, OutcomeUnknownError, RetryableError
 from worker.domain.ids import CallId, TurnId
+from worker.domain.people.hand_over import TOOL_NAME, HandOverReason
+from worker.domain.people.policies import HandOver
 from worker.domain.reasons import DeadLetterReason
 from worker.domain.routing import Agent
 from worker.domain.states import CallState, ReplySource
 from worker.domain.timing import Timing, backoff_s
-from worker.domain.turns.calls import CallOutcome, Done, Fault, NotSent, Refused, Unknown
-from worker.domain.turns.plan import GateClosing, GiveUp, Later, Plan, Reply
+from worker.domain.turns.calls import CallOutcome, Done, Fault, NotSent, Refused, ToolCall, Unknown
+from worker.domain.turns.plan import GateClosing, GiveUp, HandedOver, Later, Plan, Reply
 from worker.domain.turns.records import CallRecord, OpenTurn
 from worker.domain.turns.retries import give_up_reason, plan_after, plan_without_conversation
 
@@ -46,6 +48,19 @@ def test_an_answer_without_usable_text_ends_the_turn_as_landed(done: Done) -> No
     expected = GiveUp(reason=DeadLetterReason.NO_ANSWER, fallback_text=None, landed=True)
     assert after(done) == expected
     assert after(done, PATIENT) == replace(expected, fallback_text=PATIENT.fallback_text)
+
+
+def test_a_model_may_hand_over_after_the_last_round_of_tools() -> None:
+    calls = (ToolCall(call_id="1", name=TOOL_NAME, arguments="no json"),)
+    agent = replace(AGENT, hand_over=HandOver(), max_tool_rounds=1)
+    plan = plan_after(
+        Done(status="completed", text="", tool_calls=calls),
+        agent=agent,
+        attempt=0,
+        round_=1,
+        timing=TIMING,
+    )
+    assert plan == HandedOver(reason=HandOverReason.MODEL, not_run=calls)
 
 
 def test_partial_text_is_a_reply_where_the_agent_allows_it() -> None:

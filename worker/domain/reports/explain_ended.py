@@ -188,7 +188,10 @@ def _delivering(history: MessageHistory, delivery: DeliverySummary) -> Explanati
     what, until, then = "the reply is due to be handed over", delivery.due_at, ""
     gate = next((g for g in history.gates if g.name == delivery.gate), None)
     person = history.reply is not None and history.reply.source is ReplySource.HUMAN
-    if delivery.ahead:
+    if delivery.counts_from is not None and delivery.counts_from > history.now:
+        what, until = "it waits for the hours of its channel", delivery.counts_from
+        then = "sooner if the person writes again"
+    elif delivery.ahead:
         what, until = f"{delivery.ahead} earlier replies to this channel user go first", None
     elif delivery.lease_until is not None and delivery.lease_until > history.now:
         what = f"attempt {delivery.attempts} is under way"
@@ -201,7 +204,7 @@ def _delivering(history: MessageHistory, delivery: DeliverySummary) -> Explanati
     elif delivery.attempts:
         what = f"attempt {delivery.attempts} did not succeed{_provider_status(delivery)}"
         then = f"attempt {delivery.attempts + 1}"
-    if history.user.paused_at is not None and not person:
+    if history.user.paused_at is not None and not person and delivery.reviewed_at is None:
         then = "it is withheld, for a person has taken over meanwhile"
     what, since = f"answered, and being delivered: {what}", delivery.created_at
     return Explanation(MessageStatus.DELIVERING, what, since=since, until=until, then=then)

@@ -113,6 +113,7 @@ def _pending(history: MessageHistory, routing: Routing) -> Explanation:
 _WHY_PAUSED: Final = {
     None: "a person has taken over (worker pause)",
     "echo": "one of our staff wrote to them",
+    "hand_over": "the conversation was handed over to our staff",
     LOOP: "the loop breaker paused them: they write like a machine that answers ours",
 }
 

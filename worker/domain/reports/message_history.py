@@ -86,7 +86,7 @@ class UserSummary:
     """End of the lease of a living worker; None = no worker holds the user."""
     paused_at: datetime | None
     pause_reason: str | None
-    """`loop` or `echo`; None = an operator paused it, or nobody."""
+    """`loop`, `echo` or `hand_over`; None = an operator paused it, or nobody."""
     diverged_at: datetime | None
     erasing_since: datetime | None
     """Start of an erasure that is not finished; None = there is none."""
@@ -168,6 +168,8 @@ class DeliverySummary:
     """Why it is or was a draft; None = it never was."""
     reviewed_at: datetime | None = None
     """When a person decided about it."""
+    counts_from: datetime | None = None
+    """The start of its age, if that is not `created_at`; in the future = it waits for the hours."""
     reply_id: ReplyId | None = None
     """The number for `worker replies`; None = it is a later piece."""
     receipt: str | None = None

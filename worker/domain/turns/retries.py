@@ -56,8 +56,11 @@ def plan_after(
 
 
 def _after_answer(done: Done, agent: Agent, round_: int) -> Plan | UseTools:
-    if done.tool_calls and done.status == "completed" and round_ < agent.max_tool_rounds:
-        return plan_of_tools(done.tool_calls, agent)
+    if done.tool_calls and done.status == "completed":
+        wanted = plan_of_tools(done.tool_calls, agent)
+        # A hand-over needs no further round.
+        if round_ < agent.max_tool_rounds or isinstance(wanted, HandedOver):
+            return wanted
     # A text beside tool calls is no reply: the model wants their outputs first.
     usable = done.status == "completed" or (done.status == "incomplete" and agent.partial_text)
     if usable and done.text.strip() and not done.tool_calls:

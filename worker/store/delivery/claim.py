@@ -9,6 +9,8 @@ HANDED_OVER = "handed_over"
 """`provider_status` while only the answer is missing, of channels that can tell."""
 # Only the user's oldest delivery can be claimed, so that a later one does not overtake it, and only
 # if no gate is closed: of the channel's endpoint, of the channel at Telnyx, of our address there.
+# Of messages that were skipped, those with a text of ours as their answer have a turn; the others
+# may be a machine's. A reply whose first piece has left is not torn apart.
 CLAIM = sql(f"""
 WITH head AS (
     SELECT d.id, d.state = 'sending' AS interrupted, d.attempts,
@@ -49,8 +51,12 @@ SELECT c.id AS delivery_id, c.channel_user_id AS user_id, c.idempotency_key, c.r
      WHERE m.turn_id = r.turn_id AND m.traceparent IS NOT NULL
      ORDER BY m.order_at, m.seq LIMIT 1) AS traceparent,
     EXISTS (SELECT FROM gates g WHERE {GATES_OF_DELIVERY.replace("d.", "c.")}) AS failing,
-    newest.accepted_at AS wrote_at,
-    newest.seq > (SELECT max(seq) FROM messages WHERE turn_id = r.turn_id) AS answered_later,
+    greatest(newest.accepted_at, f.finished_at) AS active_at,
+    c.channel = ANY(:timed) AND (c.part_of IS NULL OR c.repeats IS NOT NULL) AND EXISTS (
+        SELECT FROM messages m WHERE m.channel_user_id = c.channel_user_id
+          AND m.state IN ('pending', 'in_turn', 'answered', 'human')
+          AND (m.turn_id IS NULL OR m.turn_id > r.turn_id)
+          AND m.seq > (SELECT max(seq) FROM messages WHERE turn_id = r.turn_id)) AS answered_later,
     author.agent, EXISTS (
         SELECT FROM disclosures x JOIN deliveries sent ON sent.id = x.delivery_id
         WHERE x.channel_user_id = c.channel_user_id AND sent.state IN ('sent', 'sending', 'unknown')
@@ -67,9 +73,9 @@ FROM claimed c JOIN channel_users u ON u.id = c.channel_user_id
     LEFT JOIN deliveries f ON f.id = c.part_of
     LEFT JOIN replies r ON r.id = coalesce(c.reply_id, f.reply_id)
     LEFT JOIN dead_letters l ON l.notice_id = c.id
-    LEFT JOIN LATERAL (SELECT accepted_at, seq FROM messages m
+    LEFT JOIN LATERAL (SELECT accepted_at FROM messages m
         WHERE m.channel_user_id = c.channel_user_id AND c.channel = ANY(:timed)
-          AND m.state IN ('pending', 'in_turn', 'answered', 'human')
+          AND (m.state <> 'skipped' OR m.turn_id IS NOT NULL)
         ORDER BY seq DESC LIMIT 1) AS newest ON true
     LEFT JOIN turns author ON author.id = r.turn_id AND c.request IS NULL
         AND c.channel = ANY(:disclosing) AND author.kind = 'model' AND author.agent_version <> ''

@@ -38,10 +38,10 @@ WITH known AS (
     RETURNING d.*, coalesce(d.part_of, d.id) AS first
 ), again AS (
     INSERT INTO deliveries (channel_user_id, channel, part_of, repeats, idempotency_key, request,
-        due_at, created_at)
+        due_at, created_at, counts_from)
     SELECT c.channel_user_id, c.channel, c.first, c.id, new.key,
         replace(c.request, CAST(c.idempotency_key AS text), CAST(new.key AS text)),
-        service_now() + interval '1 min', c.created_at
+        service_now() + interval '1 min', c.created_at, c.counts_from
     FROM counted c, LATERAL (SELECT gen_random_uuid() AS key) AS new
     WHERE :repeatable AND c.state = 'failed' AND c.repeats IS NULL AND NOT EXISTS (
         SELECT FROM deliveries f JOIN replies r ON r.id = f.reply_id

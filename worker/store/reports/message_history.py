@@ -146,8 +146,7 @@ _REPLY = sql("SELECT source, text, created_at FROM replies WHERE turn_id = :turn
 _DELIVERY = sql(f"""
 SELECT d.id, d.state, d.channel AS way_out, d.attempts, d.first_attempt_at, d.due_at, d.lease_until,
     d.provider_id, d.provider_status, d.created_at, d.finished_at, d.receipt, d.receipt_error,
-    d.receipt_at, d.held_for, d.reviewed_at,
-    d.reply_id,
+    d.receipt_at, d.held_for, d.reviewed_at, d.counts_from, d.reply_id,
     (SELECT count(*) FROM deliveries b WHERE b.channel_user_id = d.channel_user_id AND b.id < d.id
         AND b.state IN ('pending', 'sending')) AS ahead,
     (SELECT g.name FROM gates g WHERE g.closed_until > service_now() AND {GATES_OF_DELIVERY}

@@ -43,6 +43,8 @@ SELECT count(*) = :number AND bool_and(state = 'failed') FROM (
     SELECT state FROM turns
     WHERE channel_user_id = :user_id AND kind = 'model' AND state <> 'open' AND agent_version <> ''
       AND (failure IS NULL OR failure NOT IN ('split', 'opted_out'))
+      AND opened_at > coalesce((SELECT max(ended_at) FROM hand_overs
+                                WHERE channel_user_id = :user_id), '-infinity')
     ORDER BY id DESC LIMIT :number) AS last
 """)
 
@@ -99,6 +101,9 @@ def _texts(snapshot: Snapshot) -> Sequence[str]:
 
 
 def failed_in_a_row(connection: Connection, user_id: ChannelUserId, number: int) -> bool:
-    """Return whether the user's last turns, so many of them, had no answer of the model."""
+    """Return whether the user's last turns, so many of them, had no answer of the model.
+
+    Those before the end of a hand-over do not count: our staff has dealt with them.
+    """
     values = {"user_id": user_id, "number": number}
     return bool(connection.execute(_FAILED_IN_A_ROW, values).scalar_one())

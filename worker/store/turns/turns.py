@@ -274,7 +274,7 @@ def _settle_tools(
         return
     not_run = plan.not_run if isinstance(plan, GiveUp | HandedOver) else ()
     carried = isinstance(plan, GiveUp) and plan.outputs_landed
-    if isinstance(plan, Reply) or isinstance(outcome, Done) or carried:
+    if isinstance(plan, Reply | HandedOver) or isinstance(outcome, Done) or carried:
         tool_calls.mark_answered(connection, claimed)
     if not_run:
         output = OUTPUT if isinstance(plan, HandedOver) else NOT_RUN
