@@ -44,8 +44,29 @@ I am under 18
 im underage
 I'm not 18 yet
 I am in 7th grade
-im in middle school"""
-ORDINARY = """I'm dying to see it
+im in middle school
+I'm still in middle school
+I'm a 13 year old girl"""
+ORDINARY = """I'll cut myself a slice of cake
+I will hurt myself lifting this sofa, can you deliver upstairs
+I might kill myself working at this rate
+I have a bomb calorimeter to return
+I know where you live chat with agents, but where is email?
+I know where you live now, I will drop the parcel at your door
+I want to end my life insurance policy
+I wish I was dead wrong about the bill
+I want to die my hair, do you have red
+I dont want to live, I want to thrive
+I'm only 15, wait for me
+I am 7 years old as a customer of yours
+I am not 18 anymore, I'm 45
+Im a minor league coach
+I am under 18 inches of snow here
+I am in 5th grade teacher conferences until 4
+I'm in the 9th grade classroom, call the office
+im going to burn down this weekend's to do list
+I will blow up the balloons
+I'm dying to see it
 this app kills me
 I could kill for a coffee
 I want to die laughing

@@ -19,24 +19,35 @@ _PERSON: Final = (
     r"|(?:my|your|his|her|the) (?:wife|husband|mother|mom|father|dad|kids?|children|family|boss"
     r"|boyfriend|girlfriend|ex|neighbou?r|staff|people|driver|employees?|manager))"
 )
-_JOKING: Final = r"(?! (?:laughing|lol|haha|of|for|to)\b)"
+_JOKING: Final = (
+    r"(?! (?:laughing|lol|haha|of|for|to|working|lifting|trying|hard|my hair"
+    r"|an? (?:slice|piece))\b)"
+)
+_NO_MORE: Final = r"(?:$|[.!?]| any ?more(?:$|[.!?,]))"
+# What may come next, so that it is not about a teacher, a bomb calorimeter, and the like.
+_STOPS: Final = r"(?=$|[.!?,]| (?:and|so|but|can|in|at|on|right|now)\b)"
 _THREAT: Final = re.compile(
     "|".join(
         (
             _I_WILL + r" (?:kill|hurt|harm|hang|shoot|cut)(?:ing)? myself" + _JOKING,
-            _I_WILL + r" (?:end|take|ending|taking) my (?:own )?life\b",
-            r"\bi (?:dont|do not) (?:want to|wanna) (?:live|be alive)(?: any ?more)?(?=$|[.!?,])",
-            r"\bi (?:just |really )?(?:want to|wanna) die" + _JOKING + r"(?=$|[.!?,]| )",
-            r"\bi wish i (?:was|were) dead\b",
+            _I_WILL
+            + r" (?:end|take|ending|taking) my (?:own )?life"
+            + r"\b(?! (?:insurance|policy|savings|partner|story|time)\b)",
+            r"\bi (?:dont|do not) (?:want to|wanna) (?:live|be alive)" + _NO_MORE,
+            r"\bi (?:just |really )?(?:want to|wanna) die" + _JOKING + r"(?=$|[.!?, ])",
+            r"\bi wish i (?:was|were) dead\b(?! (?:wrong|sure|certain|serious)\b)",
             r"\bi ?a?m (?:feeling )?suicidal\b|\bi (?:feel|am feeling) suicidal\b",
             _I_WILL + r" commit suicide\b",
             _I_WILL
             + r" (?:kill|shoot|stab|murder|strangle|beat up) "
             + _PERSON
             + r"(?=$|[.!?,]| (?:all|both|if|when|and|tonight|today|tomorrow|now|for|with|one)\b)",
-            _I_WILL + r" (?:blow up|burn down|bomb|shoot up) (?:you|the|this|that|every)",
-            r"\bi know where (?:you|u) live\b",
-            r"\bthere is a bomb (?:in|at|on)\b|\bi (?:have|put|planted) a bomb\b",
+            _I_WILL + r" (?:blow up|burn down|bomb|shoot up) (?:you|"
+            r"(?:your|the|this|that) (?:whole |entire )?"
+            r"(?:place|store|shop|school|office|building|house|church|station|bank))\b",
+            r"\bi know where (?:you|u) live\b(?! (?:chat|stream|now)\w*)",
+            r"\bthere is a bomb (?:in|at|on)\b",
+            r"\bi (?:have|put|planted) a bomb" + _STOPS,
         )
     )
 )
@@ -44,12 +55,16 @@ _AGE: Final = r"(?:[5-9]|1[0-7])"
 _MINOR: Final = re.compile(
     "|".join(
         (
-            rf"\bi ?a?m (?:only |just |actually )?{_AGE} ?(?:years? old|yrs? old|yo|y/o)\b",
+            rf"\bi ?a?m (?:only |just |actually )?{_AGE} ?(?:years? old|yrs? old|yo|y/o)\b(?! as)",
             rf"^(?:hi,? |hello,? |hey,? |but |and )?i ?a?m (?:only |just )?{_AGE}[.!]*$",
-            rf"\bi ?a?m only {_AGE}(?=$|[.!?,])",
-            r"\bi ?a?m (?:still )?(?:a minor|under ?age|under 18|not (?:yet )?18)\b",
+            rf"\bi ?a?m only {_AGE}(?=$|[.!?])",
+            rf"\bi ?a?m an? {_AGE} year old (?:girl|boy|kid|child|student)\b",
+            r"\bi ?a?m (?:still )?a minor\b(?! (?:league|shareholder|player|character|in)\b)",
+            r"\bi ?a?m (?:still )?under ?age\b",
+            r"\bi ?a?m (?:still )?(?:under 18|not (?:yet )?18)" + _STOPS,
             r"\bi ?a?m not 18 yet\b",
-            r"\bi ?a?m in (?:the )?(?:[1-9](?:th|st|nd|rd) grade|(?:middle|elementary) school)\b",
+            r"\bi ?a?m (?:still )?in (?:the )?"
+            r"(?:[1-9](?:th|st|nd|rd) grade|(?:middle|elementary) school)" + _STOPS,
         )
     )
 )
