@@ -87,6 +87,15 @@ tools = ["notes", "explode"]
 [agents.live]
 stream = true
 call_timeout_s = 3.0
+[agents.checked]
+call_timeout_s = 3.0
+approve = "all"
+[agents.checked.hand_over]
+notify = "desk"
+text = "{word("handed-over")}"
+[routes.desk.delivery]
+task = "desk.told"
+queue = "desk"
 [tools.notes]
 description = "{word("description")}"
 url = "{tool}/{word("tool-path")}?token={word("tool-token")}"

@@ -101,6 +101,7 @@ def talk(service: Watched) -> None:
     send(envelope("live", channel="live"), envelope("task", channel="crm"))
     send(envelope("phone", channel="phone", user=NUMBER), envelope("late", expires_at=LONG_AGO))
     send(envelope("mail", channel="mail", user=f"{CANARY}@example.org"))
+    send(envelope("draft", agent="checked"), envelope("desk", agent="checked", text="HUMAN"))
     send(*invalid())
     service.fleet.producer.send_task(
         "messages.receive",
@@ -154,6 +155,11 @@ def visit(service: Watched) -> None:
         assert "on its way" in browser.post(f"{person}/say", data=said).text
         assert browser.post(f"{person}/say", data=said | {"key": word("key")}).status_code == 422
         letter = service.database.value("SELECT max(id) FROM dead_letters")
+        draft = service.database.value(
+            "SELECT reply_id FROM deliveries WHERE state = 'held' ORDER BY id LIMIT 1"
+        )
+        decided = {"csrf": csrf, "text": word("edited")}
+        assert browser.post(f"/replies/{draft}/edit", data=decided).is_success
         for path in ("/", f"/dead-letters/{letter}", "/messages/1", f"/{word('nowhere')}"):
             browser.get(path, params={word("query"): word("value")})
         stranger = browser.post(f"{person}/pause", data={"csrf": word("csrf")})
@@ -227,7 +233,7 @@ def test_what_there_was_to_see_was_seen(watched: Watched) -> None:
     assert events >= {
         *("message.accepted", "message.conflict", "message.expired", "message.repeated"),
         *("envelope.refused", "turn.settled", "turn.uses_tools", "tool.ran"),
-        *("delivery.ended", "conversation.failed"),
+        *("delivery.ended", "conversation.failed", "user.handed_over"),
     }
     tasks = json.loads(watched.visit("/api/tasks?limit=5000")).values()
     ours = {"messages.receive", "channel_users.answer", "replies.deliver", "dead_letters.keep"}
