@@ -36,6 +36,7 @@ from worker.handlers.telemetry.deliveries import (
 )
 from worker.handlers.telemetry.intake import record_consent
 from worker.net.clock import boottime
+from worker.net.elsewhere import ELSEWHERE
 from worker.observability import traces
 from worker.observability.logs import log
 from worker.store.delivery.deliveries import DeliveryStore
@@ -196,10 +197,11 @@ class DeliverReplies:
             link = f"{self.console_url}/people/{reply.hand_over.user_id}"
             reply = replace(reply, hand_over=replace(reply.hand_over, link=link))
         try:
-            if isinstance(channel, TwoPhaseChannel):
-                note = partial(self.store.hand_over, claimed, answer_s=channel.answer_s)
-                return channel.hand_over(reply, note)
-            return channel.deliver(reply)
+            with ELSEWHERE:
+                if isinstance(channel, TwoPhaseChannel):
+                    note = partial(self.store.hand_over, claimed, answer_s=channel.answer_s)
+                    return channel.hand_over(reply, note)
+                return channel.deliver(reply)
         # Of the note: the other side has nothing.
         except (StaleLeaseError, RetryableError):
             raise

@@ -92,6 +92,8 @@ class RunService(bootsteps.StartStopStep):
                 raise SystemExit(f"worker: {error}: run `worker {command}`") from None
             else:
                 break
+        slots = self._service.receive.slots
+        worker.app.entry_gate.turns = lambda: slots.busy
         self._service.start_telemetry()
 
     def stop(self, worker: Any) -> None:

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,14 @@ from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from worker.domain.reasons import DeadLetterReason as Reason
-from worker.queue.gate import redis_wait
+from worker.net.elsewhere import ELSEWHERE
+from worker.queue.gate import redis_transport, redis_wait
 from worker.queue.gate.entry import RejectedEntry
 from worker.queue.gate.gate import Admitted
 from worker.queue.gate.install import install_gate
 from worker.queue.gate.redis_reader import MAX_VALUE_BYTES
 from worker.queue.gate.redis_take import MOST, Take
+from worker.queue.gate.redis_transport import ENOUGH
 from worker.sandbox.redis import EmbeddedRedis
 
 
@@ -146,6 +149,40 @@ def test_acknowledgements_go_out_together_and_before_a_channel_closes(
         connection.release()
         assert client.hlen("unacked") == 0, "the other one is put back"
         assert client.llen("inbound") == 1
+
+
+@pytest.mark.parametrize("waiting_elsewhere", [0, 40])
+def test_a_process_with_enough_to_compute_leaves_the_rest_to_others(
+    app: Celery,
+    redis: EmbeddedRedis,
+    monkeypatch: pytest.MonkeyPatch,
+    waiting_elsewhere: int,
+) -> None:
+    app.entry_gate.turns = lambda: 0
+    taken: list[Any] = []
+    with Redis.from_url(redis.url) as client, ExitStack() as stack:
+        connection = waiting(app, then=taken.append)
+        channel, loop = connection.default_channel, Loop()
+        channel.connection.loop = loop
+        client.lpush("inbound", *(f"garbage {number}" for number in range(100)))
+        for _ in range(waiting_elsewhere):
+            stack.enter_context(ELSEWHERE)
+        channel.may_be_more = True
+        channel.take_what_is_there()
+        assert len(taken) == ENOUGH + -(-waiting_elsewhere // MOST) * MOST
+        before = len(taken)
+        loop.later()
+        channel.take_what_is_there()
+        assert len(taken) == before
+        for message in taken[:MOST]:
+            message.ack()
+        channel.take_what_is_there()
+        assert len(taken) > before, "some have ended"
+        before = len(taken)
+        monkeypatch.setattr(redis_transport, "PATIENCE_S", 0.0)
+        channel.take_what_is_there()
+        assert len(taken) > before, "they hang, perhaps"
+    assert ELSEWHERE.threads == 0
 
 
 class Loop:

@@ -44,6 +44,7 @@ from worker.handlers.turns.run_tools import RunTools
 from worker.handlers.turns.settle import Settle
 from worker.handlers.turns.slots import TurnSlots
 from worker.net.clock import boottime
+from worker.net.elsewhere import ELSEWHERE
 from worker.net.window import CallWindow
 from worker.store.turns.claims import ClaimStore
 from worker.store.turns.turns import TurnStore
@@ -165,7 +166,8 @@ class AnswerUser:
                     claimed, lambda one: replace(one, conversation=self.finder.find(one))
                 )
             case Reconcile():
-                ready = self.reconcile(claimed)
+                with ELSEWHERE:
+                    ready = self.reconcile(claimed)
                 if isinstance(ready, Claimed) and ready.paused and ready.turn.round == 0:
                     return self._unless_telnyx_fails(ready, self._record)
             case GoOn():
@@ -199,7 +201,7 @@ class AnswerUser:
         )
         sink = self.settle.live_sink(claimed)
         began_s = boottime()
-        with post_span(claimed):
+        with post_span(claimed), ELSEWHERE:
             outcome = self.responses.create(self._request(claimed), window, sink)
             record_post(claimed, outcome, seconds=boottime() - began_s)
         plan = plan_after(
@@ -264,7 +266,8 @@ class AnswerUser:
     ) -> _Result | Settled:
         """Call `do`; if Telnyx's conversations fail, settle the turn: it waits."""
         try:
-            return do(claimed)
+            with ELSEWHERE:
+                return do(claimed)
         # Not failures of Telnyx: nothing may be written without the database or the lease.
         except (DatabaseAwayError, StaleLeaseError):
             raise

@@ -13,6 +13,7 @@ from worker.domain.turns.claim import Claimed
 from worker.domain.turns.records import ToolRecord
 from worker.handlers.telemetry.turns import record_elsewhere, record_tool_ran, tool_span
 from worker.net.clock import boottime
+from worker.net.elsewhere import ELSEWHERE
 from worker.observability import traces
 from worker.observability.logs import log
 from worker.store.turns.turns import TurnStore
@@ -57,11 +58,12 @@ class RunTools:
         started = boottime()
         run = partial(self._run, claimed, self.turns.newest_metadata(claimed.turn.id))
         if len(unfinished) == 1:
-            finished = [run(unfinished[0])]
+            with ELSEWHERE:
+                finished = [run(unfinished[0])]
         else:
             # Log fields and the current span are in this thread's context; a pool has its own.
             contexts = [copy_context() for _ in unfinished]
-            with ThreadPoolExecutor(min(len(unfinished), MAX_PARALLEL)) as pool:
+            with ELSEWHERE, ThreadPoolExecutor(min(len(unfinished), MAX_PARALLEL)) as pool:
                 finished = list(pool.map(lambda own, one: own.run(run, one), contexts, unfinished))
         record_elsewhere(boottime() - started)
         ended = {(one.round, one.call_id): one for one in finished}

@@ -132,6 +132,8 @@ class EntryGate:
         self._signatures: dict[str, Signature] = {}
         self.admitted = 0
         """Number of entries so far; the stall watchdog checks that it grows."""
+        self.turns: Callable[[], int] | None = None
+        """Returns how many turns this process works on; None = it takes what it has threads for."""
 
     def __repr__(self) -> str:
         # Celery prints `broker_transport_options`, which hold the gate.

@@ -1,3 +1,4 @@
+# mypy: disallow-untyped-calls=False
 """Takes entries off the queues in Redis and notes them as unacknowledged, in one step.
 
 kombu removes an entry with BRPOP and writes its note afterwards: a worker that is killed in between
@@ -15,15 +16,19 @@ from itertools import chain
 from time import time
 from typing import Any, Final
 
+from kombu.transport import redis as stock
+from kombu.transport import virtual
 from redis import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
 
 from worker.domain.reasons import DeadLetterReason as Reason
 from worker.queue.gate.entry import Oversized, RejectedEntry
 
 MOST: Final = 16
 """Entries at a time, and acknowledgements."""
-_MOST_BYTES: Final = 1024 * 1024
-"""Of the entries of one take, the last of which may be larger."""
+_MOST_BYTES: Final = 64 * 1024
+"""Of the entries of one take, the last of which may be larger: an entry may be a long list."""
 _MOST_DONE: Final = 1000
 """Acknowledgements of one command, after a long time without Redis."""
 _FAIR: Final = 64
@@ -185,3 +190,51 @@ class Take:
     def _run(self, *, keys: list[str], args: list[Any]) -> list[Any]:
         found: list[Any] = self._script(keys=keys, args=args)
         return found
+
+
+class GatedQoS(stock.QoS):
+    """The notes of unacked messages."""
+
+    # redis-py quotes the command, content included, in the errors of its pipelines, and Celery logs
+    # them. So `restore_by_tag` raises a new error with only the type, outside of `except`:
+    # otherwise the original would be logged as its context.
+
+    def append(self, message: Any, delivery_tag: str) -> None:  # noqa: ANN401
+        """Remember a message, which was noted when it was taken."""
+        if self.channel.takes:
+            virtual.QoS.append(self, message, delivery_tag)
+        else:
+            super().append(message, delivery_tag)
+
+    def ack(self, delivery_tag: str) -> None:
+        """Acknowledge, soon and with others."""
+        if self.channel.entry_gate is None:
+            super().ack(delivery_tag)
+            return
+        virtual.QoS.ack(self, delivery_tag)
+        self.channel.acknowledge(delivery_tag)
+
+    def in_flight(self) -> int:
+        """Return how many messages are taken and not done."""
+        return len(self._delivered) - len(self._dirty)
+
+    def restore_by_tag(self, tag: str, client: Any = None, leftmost: bool = False) -> None:  # noqa: ANN401, FBT001, FBT002 - kombu's
+        """Put a message back on its list; kombu's own loses or trips over one it can't read."""
+        if self.channel.entry_gate is None:
+            super().restore_by_tag(tag, client=client, leftmost=leftmost)
+            return
+
+        def restore_transaction(pipe: Any) -> None:  # noqa: ANN401
+            note = pipe.hget(self.unacked_key, tag)
+            pipe.multi()
+            if not note or put_back(self.channel, pipe, note, tag, leftmost=leftmost):
+                self._remove_from_indices(tag, pipe)
+
+        try:
+            with self.channel.conn_or_acquire(client) as connected:
+                connected.transaction(restore_transaction, self.unacked_key)
+        except (*self.channel.connection_errors, ResponseError) as error:
+            failure = type(error).__name__
+        else:
+            return
+        raise RedisConnectionError(f"could not restore an unacked message ({failure})")

@@ -8,14 +8,15 @@ acknowledged, by the script of `redis_take`: together, as far as they come toget
 import json
 from functools import cached_property
 from queue import Empty
+from time import monotonic
 from typing import Any, Final
 
 from kombu.transport import redis as stock
-from kombu.transport import virtual
 from kombu.utils.encoding import bytes_to_str
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
+from worker.net.elsewhere import ELSEWHERE
 from worker.observability.logs import log
 from worker.queue.gate.gate import (
     DEAD_LETTER_TASK,
@@ -26,56 +27,16 @@ from worker.queue.gate.gate import (
     next_tag,
 )
 from worker.queue.gate.redis_reader import bounded
-from worker.queue.gate.redis_take import MOST, OpenTags, Take, Taken, put_back
+from worker.queue.gate.redis_take import MOST, GatedQoS, OpenTags, Take, Taken
 from worker.queue.gate.redis_wait import GatedPoller, Waits
 
 SETTLE_S: Final = 0.02
 """How long an acknowledgement waits for others. A worker that is killed in that time has done the
 work, and another one sees that in Postgres."""
-
-
-class GatedQoS(stock.QoS):
-    """The notes of unacked messages."""
-
-    # redis-py quotes the command, content included, in the errors of its pipelines, and Celery logs
-    # them. So `restore_by_tag` raises a new error with only the type, outside of `except`:
-    # otherwise the original would be logged as its context.
-
-    def append(self, message: Any, delivery_tag: str) -> None:  # noqa: ANN401
-        """Remember a message, which was noted when it was taken."""
-        if self.channel.takes:
-            virtual.QoS.append(self, message, delivery_tag)
-        else:
-            super().append(message, delivery_tag)
-
-    def ack(self, delivery_tag: str) -> None:
-        """Acknowledge, soon and with others."""
-        if self.channel.entry_gate is None:
-            super().ack(delivery_tag)
-            return
-        virtual.QoS.ack(self, delivery_tag)
-        self.channel.acknowledge(delivery_tag)
-
-    def restore_by_tag(self, tag: str, client: Any = None, leftmost: bool = False) -> None:  # noqa: ANN401, FBT001, FBT002 - kombu's
-        """Put a message back on its list; kombu's own loses or trips over one it can't read."""
-        if self.channel.entry_gate is None:
-            super().restore_by_tag(tag, client=client, leftmost=leftmost)
-            return
-
-        def restore_transaction(pipe: Any) -> None:  # noqa: ANN401
-            note = pipe.hget(self.unacked_key, tag)
-            pipe.multi()
-            if not note or put_back(self.channel, pipe, note, tag, leftmost=leftmost):
-                self._remove_from_indices(tag, pipe)
-
-        try:
-            with self.channel.conn_or_acquire(client) as connected:
-                connected.transaction(restore_transaction, self.unacked_key)
-        except (*self.channel.connection_errors, ResponseError) as error:
-            failure = type(error).__name__
-        else:
-            return
-        raise RedisConnectionError(f"could not restore an unacked message ({failure})")
+ENOUGH: Final = 32
+"""Tasks and turns that compute: with more on its core, a process only does all of them slower."""
+PATIENCE_S: Final = 0.5
+"""It then takes nothing for so long at most: what it has may wait for Postgres, or hang."""
 
 
 class GatedChannel(stock.Channel):
@@ -98,7 +59,8 @@ class GatedChannel(stock.Channel):
         self.may_be_more = True
         """Whether a take may find something; no wait says so at first."""
         self.waits = Waits(self)
-        self._settles = False
+        self._settles = self._looks_again = False
+        self._taken_at = 0.0
         super().__init__(*args, **kwargs)
 
     def _update_queue_cycle(self) -> None:
@@ -128,7 +90,7 @@ class GatedChannel(stock.Channel):
         """Take and deliver entries until the queues are empty, or this process has enough."""
         while self.may_be_more and self.qos.can_consume():
             # While acknowledgements gather, so do the places that they leave.
-            if self._settles and self._room() < MOST:
+            if (self._settles and self._room() < MOST) or self._has_enough():
                 break
             self._take(self._room())
 
@@ -153,7 +115,25 @@ class GatedChannel(stock.Channel):
         self._settles = False
         if not self.closed:
             more = self.takes and self.may_be_more and self.qos.can_consume()
+            more = more and not self._has_enough()
             self._take(self._room() if more else 0)
+
+    def _has_enough(self) -> bool:
+        """Return whether more would only slow down what this process has; then it looks again."""
+        gate, loop = self.entry_gate, self.connection.loop
+        turns = None if gate is None else gate.turns
+        if turns is None or loop is None or monotonic() - self._taken_at > PATIENCE_S:
+            return False
+        if max(self.qos.in_flight(), turns()) - ELSEWHERE.threads < ENOUGH:
+            return False
+        if not self._looks_again:
+            self._looks_again = True
+            loop.call_later(SETTLE_S, self._look_again)
+        return True
+
+    def _look_again(self) -> None:
+        # The loop asks for more whenever something wakes it.
+        self._looks_again = False
 
     def _room(self) -> int:
         most = self.qos.can_consume_max_estimate()
@@ -173,6 +153,7 @@ class GatedChannel(stock.Channel):
         new = [next_tag() for _ in range(number)]
         taken, more = self._script(lists, new, self.waits.moved)
         if number:
+            self._taken_at = monotonic()
             self.may_be_more = more
             self.waits.moved.clear()
         for one in taken:
