@@ -235,3 +235,25 @@ def test_the_zones_of_numbers() -> None:
     assert zones("+4930123456") == (ZoneInfo("Europe/Berlin"),)
     assert zones("ada@example.org") == ()
     assert zones("+999123") == ()
+
+
+def test_a_draft_approved_at_night_leaves_at_the_start_of_the_window_once(world: World) -> None:
+    go_to(world, "23:00")
+    mike = world.worker(
+        CONFIG.replace("[channels.sms.hours]", "approve = 'all'\n[channels.sms.hours]", 1)
+    )
+    texted(world, mike)
+    go_to(world, "23:50")
+    (draft,) = mike.operator.drafts.waiting()
+    mike.operator.drafts.approve(draft.id, by="ada")
+    again(world, mike, 0)
+    row = delivery(world)
+    assert (row["state"], shown(row["due_at"]), row["attempts"]) == ("pending", "08:00", 0)
+    go_to(world, "07:59")
+    again(world, mike, 0)
+    assert sends(world) == []
+    go_to(world, "08:00")
+    again(world, mike, 0)
+    again(world, mike)
+    assert states(world) == ["sent"]
+    assert len(outbound(world)) == 1
