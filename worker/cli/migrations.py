@@ -126,6 +126,13 @@ def connected(address: Address) -> Iterator[Connection]:
         except psycopg.Error:
             opened.close()
             raise
+        # An index cannot be built concurrently within a transaction, which could set it.
+        if any(b" search_path " in one for one in missing):
+            opened.close()
+            raise CommandError(
+                "a pooler drops search_path: set LISTEN_DATABASE_URL to the address of"
+                " Postgres itself, with the same options"
+            )
         return opened
 
     def set_missing(connection: Connection) -> None:

@@ -27,6 +27,7 @@ from worker.cli.errors import CommandError
 from worker.cli.operators.commands import queue_entries
 from worker.cli.send.producer import producer
 from worker.domain.reports.finding import Level
+from worker.handlers.turns.slots import TurnSlots
 from worker.queue.broker import INBOUND, QUEUES
 from worker.queue.broker_client import BrokerClient
 from worker.queue.gate.redis_transport import GatedTransport
@@ -318,11 +319,14 @@ def test_a_worker_is_saturated_by_the_size_of_its_own_pool(
     monkeypatch.setattr(faulthandler, "register", lambda _: None)
     monkeypatch.setattr(sys, "setswitchinterval", lambda _: None)
     monkeypatch.setattr(signal, "signal", lambda *_: None)
-    nothing = SimpleNamespace(start=lambda: None)
     app: Any = SimpleNamespace(
         service=SimpleNamespace(
-            background=nothing, start_telemetry=lambda: None, reload_agents=lambda: None
-        )
+            background=SimpleNamespace(start=lambda: None),
+            start_telemetry=lambda: None,
+            reload_agents=lambda: None,
+            receive=SimpleNamespace(slots=TurnSlots(3)),
+        ),
+        entry_gate=SimpleNamespace(),
     )
     step = RunService.__new__(RunService)
     step._service = app.service

@@ -97,7 +97,7 @@ class Between:
     [
         (Between(marks=True, seconds=0), 1),
         (Between(marks=False, seconds=0, varied=True), 2),
-        (Between(marks=False, seconds=600), 8),
+        (Between(marks=False, seconds=600), 7),
         pytest.param(Between(marks=False, seconds=60, varied=True), 20, marks=pytest.mark.slow),
     ],
 )

@@ -73,10 +73,7 @@ MISTAKES: dict[str, Send] = {
         call=lambda _: ([], {"envelope": '{"version": 1}'}),
         expected="letter envelope_invalid envelope: give an object",
     ),
-    "a list": Send(
-        call=lambda one: ([], {"envelope": [one]}),
-        expected="letter envelope_invalid envelope: give an object",
-    ),
+    "a list of one": Send(call=lambda one: ([], {"envelope": [one]}), expected="message answered"),
     # Fields.
     "no user": invalid("user: Field required", user=MISSING),
     "no text": invalid("text: Field required", text=MISSING),

@@ -237,8 +237,13 @@ def test_an_installation_with_a_search_path_of_its_own_keeps_to_it(
     with psycopg.connect(empty_database, autocommit=True) as connection:
         connection.execute("CREATE SCHEMA shop")
     with through(way, empty_database) as plain:
-        url = f"{plain}&options=-csearch_path%3Dshop"
-        first = invoke("migrate", env={"DATABASE_URL": url})
+        options = "options=-csearch_path%3Dshop"
+        url = f"{plain}&{options}"
+        if way != "directly":
+            refused = invoke("migrate", env={"DATABASE_URL": url})
+            assert "a pooler drops search_path: set LISTEN_DATABASE_URL" in refused.stderr
+        direct = f"{empty_database}{'&' if '?' in empty_database else '?'}{options}"
+        first = invoke("migrate", env={"DATABASE_URL": url, "LISTEN_DATABASE_URL": direct})
         assert first.stdout == f"migrated from an empty database to {HEAD}\n", first.stderr
         assert invoke("migrate", "--check", env={"DATABASE_URL": url}).returncode == 0
         with Producer(database_url=url) as producer:
@@ -254,6 +259,9 @@ def test_an_installation_with_a_search_path_of_its_own_keeps_to_it(
     with psycopg.connect(empty_database) as connection:
         assert connection.execute("SELECT count(*) FROM public.inbox").fetchone() == (0,)
         assert connection.execute("SELECT count(*) FROM shop.inbox").fetchone() == (1,)
+        names = "SELECT indexname FROM pg_indexes WHERE schemaname = %s ORDER BY 1"
+        ours, others = (connection.execute(names, [one]).fetchall() for one in ("shop", "public"))
+        assert ours == others
 
 
 def test_the_environments_options_count_as_those_of_the_address(

@@ -99,7 +99,7 @@ def test_a_refused_statement_is_in_our_log_with_its_code_and_without_its_values(
         _tried("sweep", refused, None)
     database.close()
     assert logs == [
-        {"event": "sweep.defect", "error": "PermanentError 42703", "log_level": "error"}
+        {"event": "sweep.defect", "error": "PermanentError 22P02", "log_level": "error"}
     ]
 
 
