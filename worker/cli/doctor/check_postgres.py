@@ -30,7 +30,7 @@ TABLES: Final = (
 _DELETES_FROM: Final = ("gates", "inbox", "workers")
 _TIMEOUTS: Final = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
 _NOTIFY_S: Final = 1.0
-_TURNS: Final = 6
+_TURNS: Final = 12
 """Transactions, by turns with and without another one: the driver prepares at the third."""
 _LOGS_STATEMENTS: Final = (
     "log_min_duration_statement",
