@@ -45,7 +45,7 @@ def test_a_mail_program_in_the_terminal_is_answered_in_its_thread(sandbox_dir: P
     assert 'You said "Subject: A question Where is my order?"' in said.stdout
     (mail,) = (sandbox_dir / "mails").glob("*.eml")
     written = message_from_bytes(mail.read_bytes())
-    assert written["From"] == "Example Shop <help@example.com>"
+    assert written["From"] == '"Example Shop (AI assistant)" <help@example.com>'
     assert written["To"] == "you@example.org"
     assert written["In-Reply-To"] == written["References"] != ""
     env |= {"SMTP_URL": "smtp://127.0.0.1:1?plain=true"}

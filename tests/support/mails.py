@@ -16,6 +16,7 @@ ADA: Final = "ada@example.org"
 AGENTS: Final = """
 [channels.mail]
 driver = "smtp"
+disclosure = "none"
 [channels.mail.mail]
 addresses = ["help@acme.example", "sales@acme.example"]
 """
