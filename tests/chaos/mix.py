@@ -60,8 +60,8 @@ _EXTRAS = {
 _CHANNELS = {
     "app": "debounce_s = 0.2\nmax_wait_s = 2.0\n",
     # People who write that much are machines, elsewhere.
-    "sms": 'driver = "telnyx"\nloop_breaker = false\n',
-    "mail": 'driver = "smtp"\nloop_breaker = false\n'
+    "sms": 'driver = "telnyx"\nloop_breaker = false\ndisclosure = "none"\n',
+    "mail": 'driver = "smtp"\nloop_breaker = false\ndisclosure = "none"\n'
     f'[channels.mail.mail]\naddresses = ["{OUR_MAIL}"]\nper_domain_per_minute = 600000\n',
 }
 
