@@ -14,7 +14,7 @@ from worker.domain.people.policies import Approve, Disclosure, HandOver, Hours
 from worker.domain.screening.consents import Person, ServiceText
 from worker.domain.states import DeliveryState
 from worker.domain.tools import ToolConfig
-from worker.domain.ways_out import Delivery, TelnyxDelivery
+from worker.domain.ways_out import Delivery, MailDelivery, TelnyxDelivery
 
 ChannelKind = Literal["telephone", "email", "other"]
 AttachmentPolicy = Literal["mention", "skip"]
@@ -235,6 +235,14 @@ class Routing:
                 case TelnyxDelivery() as options if options.whatsapp == whatsapp:
                     return one.name
         return "whatsapp" if whatsapp else "sms"
+
+    @cached_property
+    def mail_channel(self) -> tuple[ChannelPolicy, MailDelivery] | None:
+        """The channel with a driver of e-mail, of which there is at most one, and its options."""
+        for one in self.channels.values():
+            if isinstance(one.delivery, MailDelivery):
+                return one, one.delivery
+        return None
 
     def has_route(self, reply_to: str | None) -> bool:
         """Return whether an envelope's `reply_to` names a route, or none."""

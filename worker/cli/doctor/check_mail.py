@@ -12,6 +12,7 @@ from worker.bootstrap.reports import open_database
 from worker.cli.doctor.examine import UNREACHABLE, Setup
 from worker.domain.email.server import SMTP_PORTS, parse_server
 from worker.domain.reports.finding import Finding, fault, ok, warning
+from worker.domain.routing import ChannelPolicy
 from worker.domain.ways_out import MailDelivery
 
 _PATIENCE_S: Final = 4.0
@@ -21,14 +22,6 @@ _ENOUGH: Final = 5
 _TAKEN: Final = 251
 _REFUSED: Final = 500
 _TOKENS: Final = "Google and Microsoft take an app password or SMTP_TOKEN_COMMAND"
-
-
-def channel_of(setup: Setup) -> tuple[str, MailDelivery] | None:
-    """Return the channel with a driver of e-mail; None = nobody mails."""
-    for policy in setup.routing.channels.values():
-        if isinstance(policy.delivery, MailDelivery):
-            return policy.name, policy.delivery
-    return None
 
 
 def login(setup: Setup) -> Finding:
@@ -92,7 +85,7 @@ def authentication(setup: Setup) -> Finding:
         fix = f"set {setting} to the first word of Authentication-Results in a mail that you got"
         return warning(f"{setting} is not set: anybody can write in another person's name", fix)
     with open_database(setup.settings.database_url) as database:
-        mails, results = MailStore(database).dmarc_results(channel, _LOOKED_AT)
+        mails, results = MailStore(database).dmarc_results(channel.name, _LOOKED_AT)
     if results or mails < _ENOUGH:
         return ok(f"{results} of the last {mails} mails have a DMARC result of {setting}")
     found = f"none of the last {mails} mails has a DMARC result of {setting}"
@@ -102,8 +95,8 @@ def authentication(setup: Setup) -> Finding:
     return warning(found, fix)
 
 
-def _channel(setup: Setup) -> tuple[str, MailDelivery]:
-    found = channel_of(setup)
+def _channel(setup: Setup) -> tuple[ChannelPolicy, MailDelivery]:
+    found = setup.routing.mail_channel
     assert found is not None  # noqa: S101 - these checks are made for it
     return found
 

@@ -17,7 +17,6 @@ from worker.config.agents_file import load_agents
 from worker.config.settings import Settings, is_configured, sandbox_dir
 from worker.domain.email.threads import thread_key
 from worker.domain.routing import Routing
-from worker.domain.ways_out import MailDelivery
 from worker.handlers.intake.take_mail import TakeMail
 from worker.net.child_process import ChildProcess
 
@@ -42,10 +41,10 @@ def mails_folder() -> Path:
 
 def mail_channel(routing: Routing) -> MailChannel | None:
     """Return the channel with the driver of SMTP; None = there is none."""
-    for name, policy_ in routing.channels.items():
-        if isinstance(policy_.delivery, MailDelivery) and not policy_.delivery.telnyx:
-            return MailChannel(name, policy_.delivery.addresses[0])
-    return None
+    if routing.mail_channel is None or routing.mail_channel[1].telnyx:
+        return None
+    policy_, options = routing.mail_channel
+    return MailChannel(policy_.name, options.addresses[0])
 
 
 @contextmanager

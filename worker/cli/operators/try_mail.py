@@ -34,10 +34,7 @@ def is_mail(raw: bytes) -> bool:
 
 def try_mail(raw: bytes, routing: Routing, *, reply: str | None, as_json: bool) -> None:
     """Show what becomes of a mail on the channel with a driver of e-mail, or on none."""
-    policy = next(
-        (one for one in routing.channels.values() if isinstance(one.delivery, MailDelivery)),
-        routing.channel("email"),
-    )
+    policy = routing.mail_channel[0] if routing.mail_channel else routing.channel("email")
     screening = screening_of(policy)
     received = receive(raw, screening)
     ours = _our_address(received, policy)

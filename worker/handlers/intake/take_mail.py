@@ -188,10 +188,9 @@ class TakeMail:
 
 def mail_channel(routing: Routing) -> tuple[ChannelPolicy, MailDelivery]:
     """Return the channel of e-mail, and its options. Raises `SettingsError`."""
-    for policy in routing.channels.values():
-        if isinstance(policy.delivery, MailDelivery):
-            return policy, policy.delivery
-    raise SettingsError('AGENTS_FILE: give a channel driver = "smtp" or "telnyx_email"')
+    if routing.mail_channel is None:
+        raise SettingsError('AGENTS_FILE: give a channel driver = "smtp" or "telnyx_email"')
+    return routing.mail_channel
 
 
 def _row(received: Received, who: ChannelAddress, root: str, *, raw: bytes | None) -> MailToKeep:
