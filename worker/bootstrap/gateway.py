@@ -12,6 +12,7 @@ from message_worker_client.envelope.wire import INBOUND
 from worker.bootstrap.agents import CurrentAgents
 from worker.bootstrap.events import build_take_event
 from worker.bootstrap.mail import build_take_mail
+from worker.bootstrap.telemetry import build_metrics_server
 from worker.bootstrap.telnyx import build_telnyx
 from worker.config.settings import Settings
 from worker.domain.errors import SettingsError, WorkerError
@@ -25,8 +26,6 @@ from worker.gateway.storage import Storage
 from worker.gateway.webhooks import TelnyxWebhooks
 from worker.handlers.operators.drafts import Drafts
 from worker.net.signing import signer_of
-from worker.observability.metrics import REGISTRY
-from worker.observability.metrics_server import MetricsServer
 from worker.queue.broker import celery_settings
 from worker.queue.broker_client import BrokerClient
 from worker.queue.waiting import waiting_entries
@@ -64,12 +63,7 @@ def build_gateway(settings: Settings) -> Gateway:
     take = build_take_event(database, agents.current, settings.namespace)
     storage = Storage(take.commit, _broker(settings.broker_url).publish)
     stack.callback(storage.close)
-    metrics = MetricsServer(
-        REGISTRY,
-        host="0.0.0.0",  # noqa: S104 - Prometheus runs on another host or container
-        port=settings.metrics_port,
-        files=settings.metrics_file_sd_dir,
-    )
+    metrics = build_metrics_server(settings)
     stack.callback(metrics.stop)
     messages, mails, replies = None, None, None
     if callers is not None:

@@ -9,6 +9,7 @@ from typing import Final
 
 from worker.bootstrap.agents import CurrentAgents
 from worker.bootstrap.mail import build_take_mail
+from worker.bootstrap.telemetry import build_metrics_server
 from worker.channels.email.mailbox.session import MailboxSession
 from worker.config.settings import Settings
 from worker.domain.email.mail import SmtpEnvelope
@@ -18,7 +19,6 @@ from worker.handlers.intake.read_mailbox import ReadMailbox
 from worker.handlers.intake.take_mail import mail_channel
 from worker.net.dial import tls_context
 from worker.observability import metrics
-from worker.observability.metrics_server import MetricsServer
 from worker.store.database import Database
 from worker.store.intake.mailboxes import MailboxStore
 
@@ -49,12 +49,7 @@ def build_mailbox(settings: Settings, *, since: datetime | None) -> MailboxPolle
         prepare=settings.database_prepare,
     )
     stack.callback(database.close)
-    telemetry = MetricsServer(
-        metrics.REGISTRY,
-        host="0.0.0.0",  # noqa: S104 - Prometheus runs on another host or container
-        port=settings.metrics_port,
-        files=settings.metrics_file_sd_dir,
-    )
+    telemetry = build_metrics_server(settings)
     stack.callback(telemetry.stop)
     take_mail = build_take_mail(database, agents.current, settings.namespace)
     reader = ReadMailbox(

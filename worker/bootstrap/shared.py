@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, TypeVar
 from uuid import uuid4
 
 from worker.bootstrap.agents import CurrentAgents
+from worker.bootstrap.telemetry import build_metrics_server
 from worker.bootstrap.telnyx import build_telnyx
 from worker.channels.live import LiveReplies
 from worker.config.agents_file import load_agents
@@ -15,7 +16,6 @@ from worker.domain.routing import Routing
 from worker.handlers.turns.slots import TurnSlots
 from worker.observability import metrics, traces
 from worker.observability.logs import log
-from worker.observability.metrics_server import MetricsServer
 from worker.queue.broker import is_amqp
 from worker.store.database import Database
 from worker.store.turns.due_users import SweepStore
@@ -59,12 +59,7 @@ class SharedParts:
         self.pin_to_core = settings.pin_to_core
         metrics.show_slots(free=lambda: slots.free, taken=lambda: slots.busy)
         metrics.show_agents(tuple(routing.agents))
-        self._metrics_server = MetricsServer(
-            metrics.REGISTRY,
-            host="0.0.0.0",  # noqa: S104 - Prometheus runs on another host or container
-            port=settings.metrics_port,
-            files=settings.metrics_file_sd_dir,
-        )
+        self._metrics_server = build_metrics_server(settings)
 
     def leased(self, store: type[_Store]) -> _Store:
         """Build a store that works on leased channel users."""
