@@ -21,13 +21,6 @@ def app(world: World) -> Iterator[Asgi]:
 
 
 @pytest.fixture
-def anna(app: Asgi) -> Visitor:
-    visitor = Visitor(app=app)
-    visitor.log_in()
-    return visitor
-
-
-@pytest.fixture
 def worker(world: World) -> HandDrivenWorker:
     worker = world.worker(AGENTS)
     world.simulator.script(Script(text="refund", reply="You get <b>100</b> dollars."))

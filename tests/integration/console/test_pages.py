@@ -1,29 +1,15 @@
 """What the console's pages show and do, on real Postgres and the simulator."""
 
 import html
-from collections.abc import Iterator
 
 import pytest
 
 from tests.support.asgi import Asgi
-from tests.support.console import Visitor, fields_of, running_console
+from tests.support.console import Visitor, fields_of
 from tests.support.world import USER, HandDrivenWorker, World
 from worker.sandbox.simulator import Script
 
 MARKUP = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&"
-
-
-@pytest.fixture
-def app(world: World) -> Iterator[Asgi]:
-    with running_console(world) as app:
-        yield app
-
-
-@pytest.fixture
-def anna(app: Asgi) -> Visitor:
-    visitor = Visitor(app=app)
-    visitor.log_in()
-    return visitor
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Who gets into the console, for how long, and what a form of another site can do: nothing."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -9,19 +8,6 @@ from tests.support.asgi import Asgi
 from tests.support.console import ANNA, BEN, Visitor, fields_of, running_console
 from tests.support.world import World
 from worker.domain.errors import SettingsError
-
-
-@pytest.fixture
-def app(world: World) -> Iterator[Asgi]:
-    with running_console(world) as app:
-        yield app
-
-
-@pytest.fixture
-def anna(app: Asgi) -> Visitor:
-    visitor = Visitor(app=app)
-    assert visitor.log_in().status == 303
-    return visitor
 
 
 def audits(world: World) -> list[tuple[Any, ...]]:
