@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 from typing import Any, Final
 
 from worker.domain.ids import ChannelUserId
@@ -56,12 +57,17 @@ class HandOverNotice:
     """Their page in the console; None = it is not known where the console is."""
 
 
+@cache
+def _phrases(words: tuple[str, ...]) -> frozenset[str]:
+    """Return the folded words; each message is compared with them."""
+    return frozenset(Folded(word).phrase for word in words) - {""}
+
+
 def wanted_by(texts: Sequence[str], policy: HandOver) -> HandOverReason | None:
     """Return why one of these messages goes to our staff; None = the model answers them."""
-    words = {Folded(word).phrase for word in policy.words}
     for text in texts:
         folded = Folded(text)
-        if folded.phrase and folded.phrase in words:
+        if folded.phrase in _phrases(policy.words):
             return HandOverReason.PERSON
         if HandOverTrigger.THREAT in policy.on and is_threat(folded):
             return HandOverReason.THREAT

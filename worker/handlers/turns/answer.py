@@ -224,6 +224,7 @@ class AnswerUser:
         agent, conversation = claimed.agent, claimed.conversation
         intent, tools = claimed.committed_intent, self.run_tools.tools
         offered = [tools[name].item for name in claimed.tools if name in tools]
+        # None of the tools that run: to call it ends the turn, see `plan_of_tools`.
         if agent.hand_over is not None and agent.hand_over.tool:
             offered.append(hand_over.TOOL)
         return ResponseRequest(

@@ -1,6 +1,5 @@
 """Hands a channel user over to our staff: paused, noted, told. All in the caller's transaction."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 from worker.domain.ids import ChannelUserId, TurnId
@@ -87,17 +86,13 @@ def hand_over_if_asked(connection: Connection, snapshot: Snapshot, routing: Rout
     agent = routing.agents.get(first.agent)
     if agent is None or agent.hand_over is None:
         return snapshot
-    reason = wanted_by(_texts(snapshot), agent.hand_over)
+    reason = wanted_by([one.text for one in snapshot.pending], agent.hand_over)
     if reason is None:
         return snapshot
     policy = routing.delivery_policy(snapshot.who.channel, first.reply_to)
     user_id = snapshot.lease.user_id
     hand_over(connection, user_id, reason, agent=agent, policy=policy, turn=None)
     return replace(snapshot, paused=True, hand_over=reason)
-
-
-def _texts(snapshot: Snapshot) -> Sequence[str]:
-    return [one.text for one in snapshot.pending]
 
 
 def failed_in_a_row(connection: Connection, user_id: ChannelUserId, number: int) -> bool:

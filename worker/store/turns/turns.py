@@ -28,7 +28,7 @@ from worker.store.turns.open_turn import insert_intent
 from worker.store.turns.settle import settle_statement
 from worker.store.turns.snapshot import read_turn
 
-_HAND_OVER = sql("""
+_MARK_HUMAN = sql("""
 UPDATE turns SET kind = 'human', conversation_id = :conversation_id WHERE id = :turn_id
 """)
 _HISTORY = sql("""
@@ -99,7 +99,7 @@ class TurnStore(LeasedStore):
         with self._leased(claimed.lease) as connection:
             if conversation is not None and not conversation.bound:
                 bind(connection, conversation, claimed.turn.id)
-            connection.execute(_HAND_OVER, values)
+            connection.execute(_MARK_HUMAN, values)
 
     def settle(self, claimed: Claimed, outcome: CallOutcome | None, plan: Plan) -> Settled:
         """Commit the end of a call and what follows, and release the user; all or nothing.
