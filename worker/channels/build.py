@@ -17,6 +17,7 @@ from worker.channels.email.delivery.pool import SessionPool
 from worker.channels.email.delivery.session import Session
 from worker.channels.email.delivery.smtp import SmtpChannel
 from worker.channels.email.delivery.telnyx import TelnyxMailChannel
+from worker.channels.public_addresses import is_public
 from worker.channels.sms.channel import Post, TelnyxChannel
 from worker.channels.task import TaskChannel
 from worker.channels.webhook import MAX_BODY_BYTES, WebhookChannel
@@ -37,7 +38,6 @@ from worker.domain.ways_out import (
 from worker.net.dial import tls_context
 from worker.net.post_once import Endpoint, parse_url
 from worker.net.proxy import proxy_for
-from worker.net.public_addresses import is_public
 from worker.net.signing import signer_from
 from worker.net.window import CallWindow
 

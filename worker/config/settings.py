@@ -27,7 +27,7 @@ RESERVED_THREADS = 16
 """Threads that turns never use, so that intake and deliveries continue while Telnyx is slow."""
 
 LEAST_TOKEN = 16
-"""Characters of a token that somebody logs in with: nobody guesses so many."""
+"""Least number of characters of a token to log in with: a shorter one could be guessed."""
 
 Need = Literal["database_url", "listen_database_url", "broker_url", "telnyx_api_key", "namespace"]
 EVERY: Final[tuple[Need, ...]] = get_args(Need)

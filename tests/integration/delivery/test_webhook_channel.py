@@ -25,6 +25,7 @@ from tests.support.raw_server import RawServer, Serve, answers, http, raw_server
 from tests.support.signers import signer_of
 from tests.support.tcp_proxy import Mode, TcpProxy
 from tests.support.world import HandDrivenWorker, World
+from worker.channels.public_addresses import is_public
 from worker.channels.task import TaskChannel
 from worker.channels.webhook import MAX_BODY_BYTES, WebhookChannel
 from worker.domain.deliveries import (
@@ -39,7 +40,6 @@ from worker.domain.errors import BrokerAwayError
 from worker.domain.ids import ChannelUserId
 from worker.net.answer import Answer, IncompleteAnswerError
 from worker.net.post_once import Endpoint
-from worker.net.public_addresses import is_public
 from worker.net.window import CallWindow
 from worker.testing.channel_cases import ChannelCases, Stage, Weather, reply_of
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from worker.net.public_addresses import is_public
+from worker.channels.public_addresses import is_public
 
 
 @pytest.mark.parametrize(

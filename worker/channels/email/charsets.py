@@ -16,7 +16,7 @@ _ALIASES: Final = {
     "iso-8859-8-i": "iso-8859-8",
     "iso-8859-8-e": "iso-8859-8",
     "iso-8859-6-i": "iso-8859-6",
-    # What calls itself so often holds characters of the larger set.
+    # Mails that declare one of these often hold characters of the larger set.
     "ks_c_5601-1987": "cp949",
     "euc-kr": "cp949",
     "gb2312": "gb18030",

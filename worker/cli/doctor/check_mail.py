@@ -1,7 +1,8 @@
-# ruff: noqa: PLC0415 - a doctor without e-mail does without SMTP
-"""E-mail: the server that takes replies, who they are from, and whether senders are checked.
+# ruff: noqa: PLC0415 - a doctor without e-mail does without SMTP, and IMAP is an extra
+"""E-mail: the server that takes replies, who they are from, whether senders are checked, a mailbox.
 
-These checks are made if a channel has a driver of e-mail; two of them only if it is SMTP.
+Those of the mailbox are made if IMAP_URL is set, the others if a channel has a driver of e-mail;
+two of them only if it is SMTP.
 """
 
 import os
@@ -11,11 +12,14 @@ from typing import Final
 from worker.bootstrap.reports import open_database
 from worker.cli.doctor.examine import UNREACHABLE, Setup
 from worker.domain.email.server import SMTP_PORTS, parse_server
+from worker.domain.errors import SettingsError
 from worker.domain.reports.finding import Finding, fault, ok, warning
 from worker.domain.routing import ChannelPolicy
 from worker.domain.ways_out import MailDelivery
 
 _PATIENCE_S: Final = 4.0
+_TOO_OLD_S: Final = 300.0
+"""Of the last look at the mailbox."""
 _LOOKED_AT: Final = 50
 _ENOUGH: Final = 5
 """Mails without a result, after which one would be expected."""
@@ -93,6 +97,40 @@ def authentication(setup: Setup) -> Finding:
     if options.require_dmarc:
         return fault(f"{found}, and require_dmarc leaves them unanswered", fix)
     return warning(found, fix)
+
+
+def mailbox(setup: Setup) -> Finding:
+    """Log in to the mailbox of IMAP_URL and select the folder."""
+    try:
+        from worker.bootstrap.mailbox import way_to_mailbox
+    except ModuleNotFoundError as error:
+        return fault(f"no {error.name}", "install message-worker[mailbox]")
+    from worker.channels.email.mailbox.session import MailboxError
+
+    try:
+        _, connect = way_to_mailbox(setup.settings)
+        with closing(connect()) as session:
+            session.select()
+    except SettingsError as error:
+        return fault(str(error), "correct it")
+    except MailboxError as error:
+        return fault(str(error), "check IMAP_URL, its password or IMAP_TOKEN_COMMAND")
+    return ok("logged in, the folder is there")
+
+
+def last_look(setup: Setup) -> Finding:
+    """Check that somebody reads the mailbox."""
+    from worker.bootstrap.mailbox import mailbox_name, way_to_mailbox
+    from worker.store.intake.mailboxes import MailboxStore
+
+    server, _ = way_to_mailbox(setup.settings)
+    with open_database(setup.settings.database_url) as database:
+        age_s = MailboxStore(database).age_s(mailbox_name(server))
+    if age_s is None:
+        return warning("it was never read", "run `worker mailbox`")
+    if age_s > _TOO_OLD_S:
+        return warning(f"{age_s:.0f} s ago", "see the log of `worker mailbox`: is it running?")
+    return ok(f"{age_s:.0f} s ago")
 
 
 def _channel(setup: Setup) -> tuple[ChannelPolicy, MailDelivery]:

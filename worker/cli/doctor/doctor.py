@@ -14,7 +14,6 @@ from worker.cli.doctor import check_celery as celery
 from worker.cli.doctor import check_dialect as dialect
 from worker.cli.doctor import check_flower as flower
 from worker.cli.doctor import check_mail as mail
-from worker.cli.doctor import check_mailbox as mailbox
 from worker.cli.doctor import check_messaging as messaging
 from worker.cli.doctor import check_postgres as postgres
 from worker.cli.doctor import check_settings as settings
@@ -98,8 +97,8 @@ MAIL_BY_SMTP: Final = (
 
 # If IMAP_URL is set.
 MAILBOX: Final = (
-    Check("mailbox", _MAILBOX, mailbox.login),
-    Check("mailbox", "last look", mailbox.last_look, needs=(_MAILBOX, "migrations")),
+    Check("mailbox", _MAILBOX, mail.mailbox),
+    Check("mailbox", "last look", mail.last_look, needs=(_MAILBOX, "migrations")),
 )
 
 

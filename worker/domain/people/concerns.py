@@ -1,7 +1,6 @@
-"""Messages that a person should see at once: threats of harm, and people who are minors.
+"""Recognises messages that a person should see at once: threats of harm, and minors.
 
-English, and precise before complete: what is said in other ways is left to the model, which can
-hand over by itself.
+English only. The rules prefer to miss one: the model can hand over by itself.
 """
 
 import re
@@ -24,7 +23,7 @@ _JOKING: Final = (
     r"|an? (?:slice|piece))\b)"
 )
 _NO_MORE: Final = r"(?:$|[.!?]| any ?more(?:$|[.!?,]))"
-# What may come next, so that it is not about a teacher, a bomb calorimeter, and the like.
+# Ends of such a sentence: `i have a bomb calorimeter` goes on in another way.
 _STOPS: Final = r"(?=$|[.!?,]| (?:and|so|but|can|in|at|on|right|now)\b)"
 _THREAT: Final = re.compile(
     "|".join(

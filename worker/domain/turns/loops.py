@@ -2,7 +2,7 @@
 
     address   one address has had 10 turns in 10 minutes or 25 in an hour, on all its threads,
               or has sent the same text three times in a row
-    group     so many turns of new addresses of one domain or block of numbers had nearly the same
+    group     as many turns of new addresses of one domain or block of numbers had nearly the same
               text: a machine may change its address each time
 
 A person who steps in ends a loop: only turns after theirs count. Ten people of one domain are none:

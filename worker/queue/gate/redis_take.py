@@ -32,8 +32,8 @@ _MOST_BYTES: Final = 64 * 1024
 _MOST_DONE: Final = 1000
 """Acknowledgements of one command, after a long time without Redis."""
 _FAIR: Final = 64
-"""Every so many takes, an entry of the lower priority comes first: a killed worker may have moved
-it there, and while more messages come than go, the list would never have its turn."""
+"""Once in this number of takes, an entry of the lower priority comes first. A killed worker may
+have moved it there, and while more messages come than go, the list would never have its turn."""
 
 _TAKE: Final = """
 local queues, at = tonumber(ARGV[3]), 4 + tonumber(ARGV[3])

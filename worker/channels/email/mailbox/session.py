@@ -41,7 +41,7 @@ class MailboxError(Exception):
 
 
 class RefusedMailError(MailboxError):
-    """The server has a mail and does not give it."""
+    """The server has a mail and does not return it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,7 +179,7 @@ class MailboxSession:
             self._box.client.uid("STORE", str(uid), "+FLAGS.SILENT", r"(\Seen)")
 
     def wait(self, seconds: float, stop: Event) -> None:
-        """Wait until there may be mail, at most so long.
+        """Wait for new mail, for at most `seconds`.
 
         IDLE is only a hint. It ends here each time, so the server has to answer: a connection that
         is dead shows itself.
