@@ -268,6 +268,7 @@ def test_silence_after_the_end_of_a_mail_is_unknown_visible_and_not_sent_again(
     del service.box.answers["end"]
     told = service.invoke("why", "<0.ada@example.org>")
     assert "the channel may have the reply or not, and it is not sent again" in told
+    service.wait_for_beat()
     assert "unknown 1" in service.invoke("status")
     # The next one is answered, and the first is not sent again with it.
     service.account.append(person.asks("Hello?"))

@@ -89,6 +89,12 @@ class MailService:
         """Wait until the newest mail is the one with this number, from 1, and has this end."""
         self.wait_for(lambda: self.ends()[number - 1 :] == [end], tick_s=tick_s)
 
+    def wait_for_beat(self) -> None:
+        """Wait until a worker says that it lives, after a jump of the clock as well."""
+        value = self.ground.database.value
+        alive = "SELECT count(*) FROM workers WHERE alive_until > service_now()"
+        self.wait_for(lambda: bool(value(alive)))
+
     def invoke(self, *arguments: str) -> str:
         """Return what a command prints."""
         fleet = self.ground.fleet

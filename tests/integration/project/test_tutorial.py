@@ -51,8 +51,9 @@ class Terminal:
 
     def await_text(self, text: str) -> None:
         ended = self.process.poll
-        assert eventually(lambda: text in self.text() or ended() is not None, timeout_s=240)
-        assert text in self.text(), self.text()
+        eventually(lambda: text in self.text() or ended() is not None, timeout_s=120)
+        shown = self.text()
+        assert text in shown, shown
 
     def await_end(self) -> None:
         assert self.process.stdin is not None
@@ -124,7 +125,7 @@ def test_the_tutorial_of_text_messages_word_by_word() -> None:
         entered = ". ~/first-steps/.venv/bin/activate"
         with terminal(home, "first", [entered, *SMS[: start + 1]]) as up:
             up.await_text("the service is up")
-            assert '"text":"Yes, until five!"' in up.text()
+            assert 'an AI assistant.\\nYes, until five!"' in up.text()
             assert "outcome opt_out, rule revocation" in up.text()
             with terminal(home, "second", SMS[start + 1 : real]) as second:
                 converse(second)
@@ -165,7 +166,7 @@ def test_the_tutorial_of_mails_word_by_word(mail_server: Dovecot) -> None:
             with terminal(home, "second", MAIL[start + 1 : mailed + 1]) as second:
                 for text, shown in (
                     ("Are you open?", 'You said "Subject: A question Are you open?"'),
-                    ("And on Sunday?", 'You said "And on Sunday? [2 lines of earlier mails'),
+                    ("And on Sunday?", 'You said "And on Sunday? [5 lines of earlier mails'),
                     ("please unsubscribe me", "no reply: opt_out"),
                 ):
                     second.type(f"{text}\n")
@@ -209,7 +210,7 @@ def use_own_mailbox(home: Path, account: Account, there: str, blocks: list[str])
 
 def converse(phone: Terminal) -> None:
     for text, shown in (
-        ("Are you open?", 'service> Thanks for writing! You said "Are you open?"'),
+        ("Are you open?", 'assistant.\n         Thanks for writing! You said "Are you open?"'),
         ("info", "service> Example Shop: write to help@example.com"),
         ("STOP", "no reply: opt_out\n"),
         ("Hello?", "no reply: opted_out\n"),

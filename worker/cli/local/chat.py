@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 _LOOK_EVERY_S: Final = 0.1
 _READ_BYTES: Final = 65_536
 _PROMPT: Final = "you> "
+_THEY: Final = "service> "
 _YOU: Final = "you"
 _A_PHONE: Final = "+13125550177"
 _AN_ADDRESS: Final = "you@example.org"
@@ -273,14 +274,15 @@ def _converse(
 
 
 def _reply(ended: "Outcome", shown: set[int]) -> str | None:
-    """Return the line to print; None if its turn is `shown`: several messages may share a reply."""
+    """Return what to print; None if its turn is `shown`: several messages may share a reply."""
     if ended.text is None or ended.turn is None:
         why = f", {escape_for_terminal(ended.detail)}" if ended.detail else ""
         return f"[red]no reply: {ended.outcome}{why}[/]"
     if ended.turn in shown:
         return None
     shown.add(ended.turn)
-    return f"[cyan]service>[/] {escape_for_terminal(ended.text)}"
+    first, *more = map(escape_for_terminal, ended.text.splitlines() or [""])
+    return "\n".join([f"[cyan]{_THEY}[/]{first}", *(f"{'':{len(_THEY)}}{line}" for line in more)])
 
 
 def _prompt() -> None:

@@ -139,4 +139,5 @@ class MailProgram:
 def text_of(mail: EmailMessage) -> str:
     """Return the plain text of a mail."""
     body = mail.get_body(("plain",))
-    return "" if body is None else str(body.get_content()).strip()
+    # Of a mail from a wire or a file, the lines end in CRLF.
+    return "" if body is None else "\n".join(str(body.get_content()).strip().splitlines())
