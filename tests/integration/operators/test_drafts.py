@@ -1,21 +1,18 @@
 """Drafts: which replies wait, who decides about them, and what the model is told."""
 
-import threading
-from collections.abc import Callable
-from concurrent.futures import Future
 from typing import Any
 from uuid import uuid4
 
 import psycopg
 import pytest
 
-from tests.support.processes import eventually
+from tests.support.blocking import are_waiting, in_a_thread
 from tests.support.world import USER, HandDrivenWorker, World
 from worker.domain.errors import NotFoundError
 from worker.domain.ids import ChannelUserId, ReplyId
 from worker.domain.people.drafts import NOT_SENT, Decision, HeldFor, sent_instead
 from worker.domain.states import DeliveryState
-from worker.handlers.operators.drafts import AlreadyDecidedError, Decided
+from worker.handlers.operators.drafts import AlreadyDecidedError
 from worker.handlers.operators.take_user import NotPossibleError
 from worker.sandbox.simulator.behaviour.model import Script
 
@@ -265,29 +262,6 @@ def test_who_comes_second_is_told_who_was_first(world: World, worker: HandDriven
     assert (refused.value.decision, refused.value.by) == (Decision.EDITED, "ada")
     assert "ada" not in str(refused.value)
     assert deliver(world, worker) == ["Good day."]
-
-
-def in_a_thread(do: Callable[[], Decided]) -> Future[Decided]:
-    """Start it, and leave it waiting for a lock that somebody holds."""
-    ended: Future[Decided] = Future()
-
-    def run() -> None:
-        try:
-            ended.set_result(do())
-        except NotPossibleError as error:
-            ended.set_exception(error)
-
-    threading.Thread(target=run, daemon=True).start()
-    return ended
-
-
-def are_waiting(world: World, number: int) -> bool:
-    """Whether so many sessions wait for a lock."""
-    asked = (
-        "SELECT count(*) FROM pg_stat_activity"
-        " WHERE wait_event_type = 'Lock' AND datname = current_database()"
-    )
-    return eventually(lambda: world.database.value(asked) == number)
 
 
 def test_of_two_who_decide_at_once_one_wins(world: World, worker: HandDrivenWorker) -> None:

@@ -1,5 +1,6 @@
 """Connections: one for each thread, kept, dropped in time, never giving a stranger's answer."""
 
+import gc
 import gzip
 import logging
 import socket
@@ -179,6 +180,26 @@ def test_the_connection_of_a_thread_that_ended_is_closed_when_another_begins() -
             thread.join()
         assert closed.wait(5)
         assert server.connections == 2
+
+
+class Ending(threading.Thread):
+    """A thread that ends right after it was found alive."""
+
+    ending = False
+
+    def is_alive(self) -> bool:
+        ending, self.ending = self.ending, False
+        return ending or super().is_alive()
+
+
+def test_a_thread_that_ends_while_another_begins_leaves_no_open_socket() -> None:
+    with raw_server(answers(done("a"))) as server, TelnyxClient(KEY, base_url=server.url) as client:
+        for _ in range(3):
+            thread = Ending(target=texts, args=(client, 1))
+            thread.start()
+            thread.join()
+            thread.ending = True
+        gc.collect()  # a socket that was forgotten warns, which is an error here
 
 
 def test_a_closed_client_calls_nobody() -> None:

@@ -2,8 +2,10 @@
 
 from typing import Any
 
+import psycopg
 import pytest
 
+from tests.support.blocking import are_waiting, in_a_thread
 from tests.support.world import USER, HandDrivenWorker, World
 from worker.domain.people.hand_over import OUTPUT, RESUMED
 from worker.sandbox.simulator import Match
@@ -106,6 +108,27 @@ def test_after_resume_the_model_gets_the_output_and_is_told_not_to_do_it_again(
     assert world.messages()[-1]["outcome"] == "answered"
     say(world, worker, "and another")
     assert world.inputs()[-1] == "and another"
+
+
+def test_resume_also_ends_the_hand_over_that_is_being_written(
+    world: World, worker: HandDrivenWorker
+) -> None:
+    say(world, worker, "hello")
+    who = user(world)["id"]
+    with psycopg.connect(world.database.url) as settling:
+        settling.execute(
+            "UPDATE channel_users SET paused_at = service_now(), pause_reason = 'hand_over'"
+        )
+        settling.execute(
+            "INSERT INTO hand_overs (channel_user_id, agent, reason, created_at)"
+            " SELECT id, 'default', 'model', service_now() FROM channel_users"
+        )
+        resumed = in_a_thread(lambda: worker.operator.set_paused(who, paused=False))
+        assert are_waiting(world, 1)
+    resumed.result(10)
+    assert user(world)["paused_at"] is None
+    assert world.database.value("SELECT ended_at IS NOT NULL FROM hand_overs")
+    assert user(world)["note"] == RESUMED
 
 
 def test_other_tools_of_that_answer_do_not_run(world: World, worker: HandDrivenWorker) -> None:

@@ -133,7 +133,17 @@ def test_what_people_say_every_day_does_not(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["HUMAN", "human", " Human! ", "h u m a n", "mensch bitte", "HUMAN \N{OK HAND SIGN}"]
+    "text",
+    [
+        "HUMAN",
+        "human",
+        " Human! ",
+        "Human please",
+        "Please, human!",
+        "h u m a n",
+        "mensch bitte",
+        "HUMAN \N{OK HAND SIGN}",
+    ],
 )
 def test_a_configured_word_alone_asks_for_a_person(text: str) -> None:
     assert wanted_by(["hello", text], POLICY) is HandOverReason.PERSON

@@ -67,7 +67,8 @@ def wanted_by(texts: Sequence[str], policy: HandOver) -> HandOverReason | None:
     """Return why one of these messages goes to our staff; None = the model answers them."""
     for text in texts:
         folded = Folded(text)
-        if folded.phrase in _phrases(policy.words):
+        phrase = folded.phrase.removeprefix("please ").removesuffix(" please")
+        if phrase in _phrases(policy.words):
             return HandOverReason.PERSON
         if HandOverTrigger.THREAT in policy.on and is_threat(folded):
             return HandOverReason.THREAT

@@ -21,6 +21,8 @@ INSERT INTO channel_users (channel, recipient, address, thread)
 VALUES (:channel, :recipient, :address, :thread)
 ON CONFLICT (channel, recipient, address, thread) DO NOTHING
 """)
+# Whoever holds their row may be handing them over: wait, so that the next statement sees it.
+_LOCK = sql("SELECT FROM channel_users WHERE id = :id FOR UPDATE")
 _SET_PAUSED = sql("""
 WITH ended AS (
     UPDATE hand_overs SET ended_at = service_now()
@@ -66,7 +68,10 @@ class UserStore(Store):
 
     def set_paused(self, user_id: ChannelUserId, *, paused: bool) -> None:
         """Pause: nothing is answered, a reply on its way is withheld. Or answer new messages."""
-        self._change(_SET_PAUSED, {"id": user_id, "paused": paused, "note": RESUMED})
+        with self._database.transaction() as connection:
+            connection.execute(_LOCK, {"id": user_id})
+            values = {"id": user_id, "paused": paused, "note": RESUMED}
+            connection.execute(_SET_PAUSED, values)
 
     def pause_for_staff(self, who: ChannelAddress) -> None:
         """Pause a user, known or not, to whom one of our staff has written past us."""

@@ -171,11 +171,14 @@ class ConnectionPerThread:
             )
             with self._lock:
                 # A thread's end is not announced: without this, each would leave a socket behind.
+                # Each is asked once: one that ends meanwhile is closed the next time.
+                kept = [(threading.current_thread(), connection)]
                 for thread, idle in self._connections:
-                    if not thread.is_alive():
+                    if thread.is_alive():
+                        kept.append((thread, idle))
+                    else:
                         idle.close()
-                alive = [pair for pair in self._connections if pair[0].is_alive()]
-                self._connections = [*alive, (threading.current_thread(), connection)]
+                self._connections = kept
         return connection
 
     def __repr__(self) -> str:
