@@ -44,6 +44,7 @@ def over_tls(certificate: Certificate, serve: Serve) -> Serve:
 
 
 def never_read(conn: socket.socket, server: RawServer) -> None:
+    conn.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)  # so that the kernel takes little
     server.gone.wait(30)
 
 

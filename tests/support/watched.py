@@ -21,9 +21,16 @@ AGENTS = agents_file(
     more="""tools = ["refund"]
 [tools.refund]
 function = "tests.support.toolbox:refund"
+[agents.default.hand_over]
+notify = "desk"
+[agents.careful]
+approve = "all"
 [channels.web.delivery]
 task = "replies.deliver"
 queue = "replies"
+[routes.desk.delivery]
+task = "desk.told"
+queue = "desk"
 """
 )
 CANARY = "canary-4711"
@@ -90,8 +97,11 @@ def settings_of(ground: Ground, folder: Path) -> dict[str, str]:
 
 
 def live(ground: Ground) -> None:
-    """Messages that are answered, refused once, use a tool, are skipped; one that is none."""
-    users = [f"{CANARY}-{number}@example.org" for number in range(4)]
+    """Messages that are answered, refused once, use a tool, are skipped; one that is none.
+
+    Also a draft, and somebody who asks for a person.
+    """
+    users = [f"{CANARY}-{number}@example.org" for number in range(6)]
     ground.simulator.inject("429_retry_after", match=Match(text="busy"), retry_after_s=0.1)
     envelope = ground.envelope
     ground.fleet.send(
@@ -99,14 +109,16 @@ def live(ground: Ground) -> None:
         envelope('tool:refund {"order": 7}', user=users[1]),
         envelope(f"busy {CANARY}", user=users[2]),
         envelope(f"STOP {CANARY}", user=users[3], signals=["opt_out"]),
+        envelope(f"carefully {CANARY}", user=users[4], agent="careful"),
+        envelope("HUMAN", user=users[5]),
         {"version": 1, "channel": "web", "user": CANARY},
     )
-    ground.wait_until_final(*users, messages=4)
+    ground.wait_until_final(*users, messages=6)
     ground.database.run(
         "INSERT INTO gates (name, closed_until, reason)"
         " VALUES ('agent:gone', service_now() + interval '1 hour', 'status 404')"
     )
     ground.fleet.wait_for(
-        lambda: ground.database.value("SELECT count(*) FROM deliveries WHERE state = 'sent'") == 3
+        lambda: ground.database.value("SELECT count(*) FROM deliveries WHERE state = 'sent'") == 4
     )
     ground.fleet.wait_for(lambda: ground.database.value("SELECT count(*) FROM dead_letters") == 1)

@@ -32,7 +32,7 @@ def values(text: str) -> dict[str, float]:
 
 def test_a_worker_counts_what_it_did(seen: Watched) -> None:
     shown = values(scraped(seen.target))
-    assert shown["worker_messages_accepted_total result=fresh"] == 4
+    assert shown["worker_messages_accepted_total result=fresh"] == 6
     assert shown["worker_envelopes_refused_total reason=envelope_invalid"] == 1
     posts = "worker_telnyx_posts_total agent=default"
     assert shown[f"{posts} outcome=Done status=200"] == 4, "one more for the tool's output"
@@ -45,7 +45,8 @@ def test_a_worker_counts_what_it_did(seen: Watched) -> None:
     assert shown["worker_delivery_attempts_total channel=web state=sent"] == 3
     assert shown["worker_tokens_total agent=default direction=input"] > 0
     assert shown["worker_stale_leases_total work=turn"] == 0
-    assert shown["worker_queue_seconds_count"] == 3, "of turns, and each once"
+    assert shown["worker_hand_overs_total agent=default reason=person"] == 1
+    assert shown["worker_queue_seconds_count"] == 5, "of turns, and each once"
     assert shown["worker_telnyx_seconds_count agent=default"] == 5
     assert shown["worker_own_seconds_count"] >= 4
     assert shown["worker_turn_slots state=free"] == 4
@@ -55,9 +56,11 @@ def test_the_whole_is_read_from_postgres_and_redis(seen: Watched) -> None:
     shown = values(scraped(seen.overall))
     assert shown["worker_processes_alive"] == 1
     assert shown["worker_oldest_unanswered_seconds"] == 0
-    assert shown["worker_messages_last_hour outcome=answered state=answered"] == 3
+    assert shown["worker_messages_last_hour outcome=answered state=answered"] == 4
+    assert shown["worker_messages_last_hour outcome=human state=human"] == 1
+    assert shown["worker_drafts_waiting agent=careful"] == 1
     assert shown["worker_messages_last_hour outcome=opt_out state=skipped"] == 1
-    assert shown["worker_deliveries_last_hour state=sent"] == 3
+    assert shown["worker_deliveries_last_hour state=sent"] == 4
     assert shown["worker_dead_letters reason=envelope_invalid"] == 1
     assert shown["worker_gates_closed"] == 1
     assert 3500 < shown["worker_gate_closed_seconds gate=agent:gone"] <= 3600
