@@ -2,6 +2,7 @@
 """The command `worker doctor`."""
 
 import gc
+import sys
 from dataclasses import asdict
 from typing import Annotated
 
@@ -31,6 +32,8 @@ def doctor(
     """
     # A thousand modules are no garbage, and to look for some among them is a tenth of the command.
     gc.disable()
+    # Where OpenTelemetry's SDK is installed, redis-py loads it to count: another fifteenth.
+    sys.modules.setdefault("opentelemetry.sdk.metrics", None)  # type: ignore[arg-type]
     from worker.cli.doctor.doctor import diagnose, line_of
     from worker.cli.doctor.examine import Setup
 
