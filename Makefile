@@ -96,13 +96,13 @@ dist: $(UV) ## Build the wheels and source archives of the service and of the cl
 lock: $(UV) ## Regenerate uv.lock after pyproject.toml has changed
 	$(UV) lock
 
-clean: ## Delete what servers and `make matrix` left (.sandbox/, .matrix/); stops no process
+clean: ## Delete what servers, tests and benchmarks left in this folder; stops no process
 	@python3 -c 'import fcntl, sys; fcntl.flock(open(sys.argv[1]), fcntl.LOCK_SH | fcntl.LOCK_NB)' \
 		"$(SANDBOX)/lock" 2>/dev/null || [ ! -e "$(SANDBOX)/lock" ] \
 		|| { echo "$(SANDBOX) is in use: stop 'worker up' or the demo first"; exit 1; }
 	@# Started by root below a folder that others cannot open, Postgres keeps its data behind this link.
 	@[ ! -L "$(SANDBOX)/postgres" ] || rm -rf "$$(readlink "$(SANDBOX)/postgres")"
-	rm -rf "$(SANDBOX)" .matrix
+	rm -rf "$(SANDBOX)" .matrix .releases .peers
 
 $(SYNCED): pyproject.toml client/pyproject.toml uv.lock | $(UV)
 	@echo "installing the packages of uv.lock into .venv/"

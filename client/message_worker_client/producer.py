@@ -74,8 +74,7 @@ class Producer:
     Any thread may call; calls take turns on the one connection. It opens with the first message,
     and anew in a forked child. `timeout_s`: of one batch; a call raises when it has waited that
     long for its turn, or for the other side. `list_size`: how many messages `send_many` puts into
-    one Celery task; with 16, workers and Redis have half the work. It is 1 unless you ask, as a
-    worker of a release that knows no lists makes a dead letter of one: upgrade all workers first.
+    one Celery task; with 16, workers and Redis have half the work, and Flower one row for all.
     """
 
     def __init__(

@@ -21,6 +21,8 @@ from typing import Final
 from rich.console import Console
 from rich.table import Table
 
+from tests.support.programs import UV
+
 ROOT: Final = Path(__file__).parents[2]
 HERE: Final = ROOT / ".matrix"
 """Environments and wheels; they are used again, and `make clean` removes them."""
@@ -109,8 +111,7 @@ def _version(program: Path) -> str:
 
 
 def _uv(*command: str, env: Mapping[str, str] | None = None) -> None:
-    uv = shutil.which("uv") or str(ROOT / ".uv" / "bin" / "uv")
-    subprocess.run([uv, *command], cwd=ROOT, env=os.environ | (env or {}), check=True)
+    subprocess.run([UV, *command], cwd=ROOT, env=os.environ | (env or {}), check=True)
 
 
 def tried(run: Run) -> tuple[str, float]:

@@ -135,6 +135,8 @@ class Fleet:
     """Of Celery's command line; these two save a second at the start."""
     forked: bool = True
     """Not for tests of what a start of the program itself does."""
+    python: tuple[str, ...] = (sys.executable,)
+    """What starts a worker that is not forked: another release's, for one."""
     workers: list[RealWorker] = field(default_factory=list)
     """All that were ever started."""
     _numbers: Any = field(default_factory=count)
@@ -236,7 +238,7 @@ class Fleet:
         process = (
             ForkedProcess(*program, log=log, env=env)
             if self.forked
-            else ChildProcess([sys.executable, "-m", *program], log=log, env=env)
+            else ChildProcess([*self.python, "-m", *program], log=log, env=env)
         )
         worker = RealWorker(name=name, process=process, log=log, broker_url=self.broker_url)
         self.workers.append(worker)

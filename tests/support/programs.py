@@ -2,7 +2,11 @@
 
 import os
 import shutil
+from pathlib import Path
 
+ROOT = Path(__file__).parents[2]
+UV = shutil.which("uv") or str(ROOT / ".uv/bin/uv")
+"""On PATH, or where the Makefile installs it."""
 IS_CI = bool(os.environ.get("CI"))
 """There a test that cannot run is an error: `.ci/run` installs what they need."""
 

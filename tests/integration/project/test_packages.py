@@ -1,6 +1,5 @@
 """The built packages, each installed into an empty environment, without the checkout."""
 
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from redis import Redis
 from tests.support.cli import bare_env
 from tests.support.databases import ROOT, fresh_database
 from tests.support.processes import eventually, open_folder
+from tests.support.programs import UV
 from worker.sandbox.postgres import EmbeddedPostgres
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]  # each test fills an environment
@@ -35,18 +35,17 @@ class Packages:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.uv = shutil.which("uv") or str(ROOT / ".uv/bin/uv")
         self.dist = folder / "dist"
-        run(self.uv, "build", "--all-packages", "--out-dir", self.dist, cwd=ROOT)
+        run(UV, "build", "--all-packages", "--out-dir", self.dist, cwd=ROOT)
         self.locked = folder / "locked.txt"
         export = ("export", "--quiet", "--all-extras", "--no-hashes", "--no-emit-workspace")
-        run(self.uv, *export, "--output-file", self.locked, cwd=ROOT)
+        run(UV, *export, "--output-file", self.locked, cwd=ROOT)
 
     def installed(self, name: str, *wanted: str) -> Path:
         """Install into a new environment; return the folder of its commands."""
         place = self.folder / name
-        run(self.uv, "venv", "--quiet", "--python", sys.executable, place, cwd=self.folder)
-        install = (self.uv, "pip", "install", "--quiet", "--python", place / "bin/python")
+        run(UV, "venv", "--quiet", "--python", sys.executable, place, cwd=self.folder)
+        install = (UV, "pip", "install", "--quiet", "--python", place / "bin/python")
         found = ("--find-links", self.dist, "--constraint", self.locked)
         run(*install, *found, *wanted, cwd=self.folder)
         return place / "bin"
