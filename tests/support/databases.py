@@ -30,6 +30,8 @@ CREATE TABLE test_clock (ahead interval NOT NULL);
 INSERT INTO test_clock VALUES ('0');
 CREATE OR REPLACE FUNCTION service_now() RETURNS timestamptz LANGUAGE sql STABLE
     AS 'SELECT statement_timestamp() + ahead FROM test_clock';
+CREATE OR REPLACE FUNCTION service_clock() RETURNS timestamptz LANGUAGE sql VOLATILE
+    AS 'SELECT clock_timestamp() + ahead FROM test_clock';
 """
 _SHAPE = """
 SELECT md5(string_agg(made, E'\n' ORDER BY made)) FROM (

@@ -17,6 +17,7 @@ from worker.config.settings import Settings
 from worker.domain.routing import Routing
 from worker.domain.screening.revocations import read_phrases
 from worker.domain.ways_out import MailDelivery, TelnyxDelivery
+from worker.handlers.background.postgres_watch import PostgresWatch
 from worker.handlers.background.schema import check_schema
 from worker.handlers.background.sweeper import LocalRunner, Sweeper
 from worker.handlers.background.threads import Background
@@ -32,8 +33,10 @@ from worker.handlers.turns.rate_limit import RateLimiter
 from worker.handlers.turns.reconcile import ReconcileTurn
 from worker.handlers.turns.refusals import JudgeRefusal
 from worker.handlers.turns.run_tools import RunTools
+from worker.handlers.turns.service_clock import ServiceClock
 from worker.handlers.turns.settle import Settle
 from worker.queue.broker_client import BrokerClient
+from worker.store.cluster import ClusterStore
 from worker.store.database import Database
 from worker.store.dead_letters import DeadLetterStore
 from worker.store.delivery.answered_mails import AnsweredMailStore
@@ -87,7 +90,8 @@ def build_service(
     shared = SharedParts(settings)
     deliveries = DeliveryStore(shared.database, lease_s=DEADLINE_S + shared.timing.lease_margin_s)
     deliver = _deliver(shared, deliveries, broker, channels or {})
-    answer = _answer(shared, broker)
+    clock = ServiceClock(cluster=ClusterStore(shared.own_database))
+    answer = _answer(shared, broker, clock)
     dead_letters = DeadLetterStore(shared.database, refusals=shared.agents.routing.refusals)
     turns_pool = ThreadPoolExecutor(settings.turn_slots, thread_name_prefix="turn")
     # Not on Celery's pool: a burst of retries must not take the threads of intake and turns.
@@ -118,7 +122,7 @@ def build_service(
         answer=answer,
         deliver=deliver,
         dead_letters=dead_letters,
-        background=_background(shared, broker, sweep),
+        background=_background(shared, broker, sweep, clock),
         reload_agents=shared.agents.reload,
         finish_turns=turns_pool.shutdown,
         start_telemetry=shared.start_telemetry,
@@ -149,7 +153,7 @@ def _rate_limiter(routing: Routing, database: Database) -> RateLimiter:
     return RateLimiter(rates=None if rate is None else RateStore(database, calls_per_second=rate))
 
 
-def _answer(shared: SharedParts, broker: BrokerClient) -> AnswerUser:
+def _answer(shared: SharedParts, broker: BrokerClient, clock: ServiceClock) -> AnswerUser:
     turns = shared.leased(TurnStore)
     conversations = shared.telnyx.conversations
     settle = Settle(
@@ -169,10 +173,13 @@ def _answer(shared: SharedParts, broker: BrokerClient) -> AnswerUser:
         ),
         reconcile=ReconcileTurn(
             turns=turns,
+            conversations=shared.leased(ConversationStore),
             settle=settle,
             refusal=JudgeRefusal(turns=turns, models=shared.telnyx.models, timing=shared.timing),
             telnyx=conversations,
             timing=shared.timing,
+            clock=clock,
+            cluster=ClusterStore(shared.database),
         ),
         run_tools=RunTools(tools=shared.tools, turns=turns, namespace=shared.namespace),
         conversations=conversations,
@@ -184,7 +191,9 @@ def _answer(shared: SharedParts, broker: BrokerClient) -> AnswerUser:
     )
 
 
-def _background(shared: SharedParts, broker: BrokerClient, sweep: Sweeper) -> Background:
+def _background(
+    shared: SharedParts, broker: BrokerClient, sweep: Sweeper, clock: ServiceClock
+) -> Background:
     workers = WorkerStore(
         shared.own_database,
         worker_id=shared.worker_id,
@@ -204,9 +213,12 @@ def _background(shared: SharedParts, broker: BrokerClient, sweep: Sweeper) -> Ba
         routing=shared.agents.current,
         rouse=shared.slots.roused.set,
     )
+    watch = PostgresWatch(workers=workers, cluster=clock.cluster, clock=clock)
+    shared.database.on_connect = watch.look
     return Background(
         workers=workers,
         check_schema=partial(check_schema, RevisionStore(shared.own_database)),
+        watch=watch,
         pin_to_core=shared.pin_to_core,
         drain_inbox=drain,
         listener=InboxListener(shared.listen_url),

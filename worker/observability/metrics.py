@@ -91,6 +91,11 @@ HAND_OVERS: Final = _counter(
 STALE_LEASES: Final = _counter(
     "worker_stale_leases", "Work that another worker had taken over", "work"
 )
+POSTGRES_CHANGES: Final = _counter(
+    "worker_postgres_changes",
+    "What heartbeats noticed of Postgres: its clock jumped, or it was replaced by another one",
+    "kind",
+)
 DELIVERIES: Final = _counter(
     "worker_delivery_attempts",
     "Attempts to deliver, by channel or route (`route:NAME`) and what followed",
@@ -138,6 +143,8 @@ for _result in ("fresh", "repeated", "conflict"):
 CONSENTS.labels("telnyx_block", "stopped")
 for _work in ("turn", "delivery"):
     STALE_LEASES.labels(_work)
+for _kind in ("clock", "replaced"):
+    POSTGRES_CHANGES.labels(_kind)
 
 
 def show_slots(*, free: Callable[[], int], taken: Callable[[], int]) -> None:

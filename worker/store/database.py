@@ -2,7 +2,7 @@
 
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -77,6 +77,8 @@ class Database:
         self._name = name
         self._prepare_after = _PREPARE_AFTER if prepare else None
         self._generation = 0
+        self.on_connect: Callable[[], object] | None = None
+        """Called before the first use of each connection: it may lead to another Postgres."""
         self._free = BoundedSemaphore(pool_size)
         # A stack: the one used last is the likeliest to be alive, and has plans in its cache.
         self._idle: list[_Pooled] = []
@@ -170,7 +172,9 @@ class Database:
         )
         try:
             begin = self._address.begin(driver)
-        except psycopg.Error:
+            if self.on_connect is not None:
+                self.on_connect()
+        except BaseException:
             driver.close()
             raise
         return _Pooled(driver=driver, begin=begin, generation=generation, used_at=boottime())

@@ -34,6 +34,13 @@ It is delivered like a reply, in the order of its channel user: of one of 64 of 
 :place, so that one that its receiver does not take holds up few others.
 """
 
+PLACE_IN_ORDER = "least(CAST(:sent_at AS timestamptz), service_clock())"
+"""The sort key of a message that is being accepted.
+
+Read it once the user's row is locked: `service_now()` is the time at which the statement came, and
+of two that came at once the later one may get the lock, and its `seq`, first.
+"""
+
 
 def reply_with_delivery(
     *,

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from worker.domain.ids import WorkerId
@@ -11,11 +11,13 @@ from worker.store.locks import wait_lock
 from worker.store.sql import sql
 
 _BEAT = sql("""
+WITH before AS (SELECT alive_until FROM workers WHERE id = :id)
 INSERT INTO workers (id, host, pid, started_at, alive_until, stalled_since)
 VALUES (:id, :host, :pid, service_now(), service_now() + :alive,
     CASE WHEN :stalled > interval '0' THEN service_now() - :stalled END)
 ON CONFLICT (id) DO UPDATE SET alive_until = excluded.alive_until,
     stalled_since = excluded.stalled_since
+RETURNING alive_until, (SELECT alive_until FROM before) AS before, service_now() AS at
 """)
 _TAKE_CORE = sql("""
 UPDATE workers SET machine = :machine, core = (
@@ -35,6 +37,16 @@ SELECT host, pid, CAST(extract(epoch FROM service_now() - started_at) AS float8)
 FROM workers WHERE alive_until >= service_now() AND host = coalesce(CAST(:host AS text), host)
 ORDER BY started_at
 """)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beat:
+    """A committed heartbeat."""
+
+    at: datetime
+    """By the clock of Postgres."""
+    lost: bool
+    """Whether Postgres has lost the one before it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,11 +81,16 @@ class WorkerStore(Store):
             "pid": pid,
             "alive": timedelta(seconds=alive_s),
         }
+        self._confirmed: datetime | None = None
 
-    def beat(self, stalled_s: float = 0.0) -> None:
+    def beat(self, stalled_s: float = 0.0) -> Beat:
         """Extend the life of this process by `alive_s`, and record a stall."""
         values = self._values | {"stalled": timedelta(seconds=stalled_s)}
-        self._change(_BEAT, values)
+        with self._statement() as connection:
+            row = connection.execute(_BEAT, values).one()
+        confirmed, self._confirmed = self._confirmed, row.alive_until
+        lost = confirmed is not None and (row.before is None or row.before < confirmed)
+        return Beat(at=row.at, lost=lost)
 
     def take_core(self, machine: UUID, cores: Sequence[int]) -> int:
         """Choose one of these cores of a machine, one that the fewest processes have."""
@@ -85,6 +102,7 @@ class WorkerStore(Store):
 
     def leave(self) -> None:
         """Release all leases of this process at once."""
+        self._confirmed = None
         self._change(_LEAVE, self._values)
 
     def forget_dead(self) -> None:

@@ -13,6 +13,8 @@ _REPLACE_CLOCK = """
 CREATE TABLE IF NOT EXISTS test_clock (now timestamptz NOT NULL);
 CREATE OR REPLACE FUNCTION service_now() RETURNS timestamptz LANGUAGE sql STABLE
     AS 'SELECT now FROM test_clock';
+CREATE OR REPLACE FUNCTION service_clock() RETURNS timestamptz LANGUAGE sql STABLE
+    AS 'SELECT now FROM test_clock';
 """
 
 

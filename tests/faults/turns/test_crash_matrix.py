@@ -46,7 +46,8 @@ MOMENTS: tuple[Moment, ...] = ("before", "after")
 START, ACCEPT, CLAIM = "StartStore.start", "MessageStore.accept", "ClaimStore.claim"
 INTEND, POST, SETTLE = "TurnStore.record_intent", "POST response", "TurnStore.settle"
 PREPARE = ("HTTP find", "HTTP create conversation")
-LOOK = ("HTTP list messages", "TurnStore.history")
+AGES, LIST = "ClusterStore.ages", "HTTP list messages"
+LOOK = (AGES, LIST, "TurnStore.history")
 DELIVER = (
     "DeliveryStore.claim",
     "FileChannel.deliver",
@@ -170,6 +171,15 @@ def lose_the_conversation(stage: Stage) -> None:
     stage.world.simulator.delete_conversation(str(conversation["telnyx_conversation_id"]))
 
 
+def fail_over(stage: Stage) -> None:
+    greet(stage)
+    stage.world.database.run(
+        "INSERT INTO cluster (replaced_at) VALUES (service_now())"
+        " ON CONFLICT (one) DO UPDATE SET replaced_at = excluded.replaced_at"
+    )
+    stage.pass_time(16)
+
+
 def take_over(stage: Stage) -> None:
     greet(stage)
     stage.world.database.run(
@@ -245,9 +255,18 @@ SCENARIOS: dict[str, Scenario] = {
         history=lose_the_conversation,
         step=receive,
         crosses=(
-            *(START, POST, SETTLE, CLAIM, "HTTP list messages", SETTLE),
+            *(START, POST, SETTLE, CLAIM, AGES, LIST, SETTLE),
             *(CLAIM, *PREPARE, INTEND, POST, SETTLE, "MessageStore.result", *DELIVER),
         ),
+    ),
+    "comparing after a failover": Scenario(
+        history=fail_over,
+        step=receive,
+        crosses=(
+            *(START, ACCEPT, CLAIM, *LOOK, "ConversationStore.compared"),
+            *(INTEND, POST, SETTLE, *DELIVER),
+        ),
+        inputs=(("greeting", "question"),),
     ),
     "a person answers": Scenario(
         history=take_over,

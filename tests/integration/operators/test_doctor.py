@@ -153,7 +153,7 @@ def test_with_nothing_configured_every_setting_is_named_and_the_rest_is_not_chec
     env = {"SANDBOX_DIR": str(tmp_path / "none"), "FLOWER_URL": FLOWER_NOWHERE}
     said = invoke("doctor", "--json", env=env)
     assert said.returncode == 1
-    assert said.stderr == "worker: 4 of 32 checks found a fault\n"
+    assert said.stderr == "worker: 4 of 33 checks found a fault\n"
     lines = lines_of(said)
     for name in ("DATABASE_URL", "BROKER_URL", "TELNYX_API_KEY", "NAMESPACE"):
         assert (lines[name]["level"], lines[name]["found"]) == ("fault", "is not set")

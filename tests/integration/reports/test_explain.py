@@ -35,7 +35,7 @@ from worker.store.reports.status import StatusStore
 from worker.store.reports.threads import ThreadStore
 
 USERS, EACH = int(os.environ.get("EXPLAIN_USERS", "2000")), 5
-SMALL = frozenset({"workers", "gates", "secrets", "test_clock"})
+SMALL = frozenset({"cluster", "workers", "gates", "secrets", "test_clock"})
 """Tables of a few rows: to read them whole costs less than their index. The last is a test's."""
 FOR_PEOPLE = frozenset(
     {

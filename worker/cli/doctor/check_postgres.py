@@ -21,11 +21,10 @@ OLDEST: Final = 14
 """gen_random_uuid() without an extension. The tests run on 18."""
 # Written out: SQLAlchemy, which has them, takes longer to import than all checks.
 TABLES: Final = (
-    *("attempt_log", "audits", "budget_days", "calls", "channel_users", "consents"),
+    *("attempt_log", "audits", "budget_days", "calls", "channel_users", "cluster", "consents"),
     *("conversations", "dead_letters", "deliveries", "disclosures", "erasures", "gates"),
-    *("hand_overs", "inbox"),
-    *("locks", "mailboxes", "mails", "messages", "rates", "replies", "retention_passes"),
-    *("secrets", "tool_calls", "turns", "workers"),
+    *("hand_overs", "inbox", "locks", "mailboxes", "mails", "messages", "rates", "replies"),
+    *("retention_passes", "secrets", "tool_calls", "turns", "workers"),
 )
 _DELETES_FROM: Final = ("gates", "inbox", "workers")
 _TIMEOUTS: Final = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
@@ -62,6 +61,9 @@ WHERE NOT coalesce(has_table_privilege(to_regclass(asked.name), asked.privilege)
 ORDER BY 1
 """)
 _MAY_NUMBER = sql("SELECT has_sequence_privilege('turns_id_seq', 'USAGE')")
+_STANDBYS = sql("""
+SELECT count(*), current_setting('synchronous_standby_names') <> ''
+    AND current_setting('synchronous_commit') NOT IN ('off', 'local') FROM pg_stat_replication""")
 _READ_ONLY = sql("SELECT pg_is_in_recovery() OR current_setting('transaction_read_only') = 'on'")
 
 _WORDS: Final = (
@@ -125,6 +127,16 @@ def judge_skew(skew_s: float) -> Finding:
         fix = "keep both clocks by NTP; of messages the time of sending is compared with it"
         return fault(f"its clock is {abs(skew_s):.0f} s {way} ours", fix)
     return ok(f"less than {max(1, round(abs(skew_s)))} s apart")
+
+
+def replication(setup: Setup) -> Finding:
+    """Check whether commits wait for a standby."""
+    with _opened(setup.settings.database_url) as database, database.statement() as one:
+        standbys, waits = one.execute(_STANDBYS).one()
+    if standbys and not waits:
+        fix = "set synchronous_standby_names; docs/how-to/fail-over.md has what cannot be saved"
+        return warning("asynchronous: after a failover the newest commits are missing", fix)
+    return ok(f"{'synchronous' if waits else 'none'}, {standbys} standbys connected")
 
 
 def migrations(setup: Setup) -> Finding:

@@ -49,6 +49,7 @@ CHECKS: Final = (
     Check("settings", "people", settings.people, needs=(_AGENTS,)),
     Check("postgres", _DATABASE, postgres.connection, needs=("DATABASE_URL",)),
     Check("postgres", "database clock", postgres.clock, needs=(_DATABASE,)),
+    Check("postgres", "replication", postgres.replication, needs=(_DATABASE,)),
     Check("postgres", "migrations", postgres.migrations, needs=(_DATABASE,)),
     Check("postgres", "permissions", postgres.permissions, needs=(_DATABASE, "migrations")),
     Check("postgres", "notifications", postgres.notifications, needs=(_DATABASE,)),

@@ -59,7 +59,10 @@ class Record(_Turn):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepare(_Turn):
-    """Find or create the Telnyx conversation, then commit the intent and POST."""
+    """Find or create the Telnyx conversation, then commit the intent and POST.
+
+    Of one that may hold turns we have lost, the log is compared with our records in between.
+    """
 
     close: str | None = None
     """The reason to close the open conversation first; None = none is open, or it is not ready."""
@@ -151,6 +154,7 @@ def _is_ready(snapshot: Snapshot, agent: str, routing: Routing) -> bool:
         conversation is not None
         and conversation.agent == agent
         and conversation.telnyx_id is not None
+        and not conversation.behind
     )
 
 

@@ -121,6 +121,47 @@ def reconcile(log: Sequence[ThreadMessage], expected: Expectation) -> Reconcilia
     return _with_late_arrivals(log, extras, expected)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaughtUp:
+    """What a log holds beyond our records, after Postgres has lost its newest commits."""
+
+    skipped: int
+    """User messages that no waiting message repeats; they count as landed from now on."""
+    verdict: Verdict | None
+    """What became of the turn, which is there already; None = it is not."""
+    complete: bool
+    """Whether nothing follows that a later turn might be."""
+
+
+def catch_up(log: Sequence[ThreadMessage], expected: Expectation) -> CaughtUp:
+    """Find the open turn among the user messages that our records lack.
+
+    They are ours, in the order they were sent: only this service writes to the conversation. Their
+    messages come again in the same order; several turns may come again as one.
+    """
+    users = [index for index, message in enumerate(log) if message.role == "user"]
+    extras = users[expected.user_messages :]
+    for first in range(len(extras)):
+        held = ""
+        for last in range(first, len(extras)):
+            held += f"{log[extras[last]].text}\n"
+            if expected.text.matches(held):
+                said = _said_after(log, extras[last])
+                return CaughtUp(
+                    skipped=last,
+                    verdict=_judge_answer(said, expected),
+                    complete=last == len(extras) - 1,
+                )
+            if len(held) > 2 * len(expected.text.text):
+                break
+    return CaughtUp(skipped=len(extras), verdict=None, complete=True)
+
+
+def sure_age_s(age_s: float, jumped_s: float | None) -> float:
+    """Return an age of which no more is sure than the time since the clock jumped."""
+    return age_s if jumped_s is None or 0 <= age_s <= jumped_s else jumped_s
+
+
 def _with_late_arrivals(
     log: Sequence[ThreadMessage], extras: Sequence[int], expected: Expectation
 ) -> Reconciliation:

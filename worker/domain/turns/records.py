@@ -90,6 +90,8 @@ class OpenConversation:
     last_turn_at: datetime | None = None
     owed: tuple[ToolRecord, ...] = ()
     """Tool calls of earlier turns whose outputs the thread lacks."""
+    behind: bool = False
+    """Whether Telnyx's log may hold turns that our records have lost, see `catch_up`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from worker.domain.errors import RetryableError, named
 from worker.domain.timing import Timing
+from worker.handlers.background.postgres_watch import PostgresWatch
 from worker.handlers.background.sweeper import SHORTEST_SLEEP_S
 from worker.handlers.background.watchdog import StallWatchdog
 from worker.handlers.turns.slots import TurnSlots
@@ -32,6 +33,7 @@ class Background:
     workers: WorkerStore
     check_schema: Callable[[], None]
     """Raises `PermanentError` if the tables are older than the code."""
+    watch: PostgresWatch
     pin_to_core: bool
     drain_inbox: Callable[[], bool]
     """Returns whether there may be more."""
@@ -49,7 +51,7 @@ class Background:
         Raises `RetryableError`, and `PermanentError` if Postgres refuses or migrations are missing.
         """
         self.check_schema()
-        self.workers.beat()
+        self.watch.beat()
         # After the heartbeat, which writes the row of this worker; before the threads inherit it.
         if self.pin_to_core:
             stay_on_one_core(self.workers)
@@ -83,7 +85,7 @@ class Background:
 
     def _beat_forever(self) -> None:
         while not self._stop.wait(self.timing.heartbeat_s):
-            _tried("heartbeat", lambda: self.workers.beat(self.watchdog.stalled_s), None)
+            _tried("heartbeat", lambda: self.watch.beat(self.watchdog.stalled_s), None)
 
     def _watch_forever(self) -> None:
         while not self._stop.wait(self.timing.watch_s):

@@ -265,3 +265,14 @@ def _call_fields(outcome: CallOutcome | None) -> dict[str, Any]:
         case NotSent():
             ids = {}
     return {"outcome": type(outcome).__name__, **ids}
+
+
+def record_compared(claimed: Claimed, *, skipped: int, landed: bool) -> None:
+    """Log that a conversation was compared with our records, after a loss of commits."""
+    log.warning(
+        "conversation.compared",
+        user=claimed.lease.user_id,
+        turn=claimed.turn.id,
+        skipped=skipped,
+        landed=landed,
+    )

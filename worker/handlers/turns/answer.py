@@ -165,6 +165,8 @@ class AnswerUser:
                 ready = self._unless_telnyx_fails(
                     claimed, lambda one: replace(one, conversation=self.finder.find(one))
                 )
+                if isinstance(ready, Claimed) and ready.conversation and ready.conversation.behind:
+                    ready = self.reconcile(ready)
             case Reconcile():
                 with ELSEWHERE:
                     ready = self.reconcile(claimed)

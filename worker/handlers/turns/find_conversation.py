@@ -49,11 +49,16 @@ class ConversationFinder:
         # A conversation that was reset keeps its tag, and must not be found again.
         used = claimed.used
         found = (one.id for one in self.telnyx.find({USER_KEY: tag}) if one.id not in used)
-        telnyx_id, base = next(found, None), 0
+        telnyx_id, base, behind = next(found, None), 0, False
         if telnyx_id is None:
             channel = who.channel
             metadata = {USER_KEY: tag, "channel": channel, "agent": agent, "source": "worker"}
             telnyx_id = self.telnyx.create(mapping.remote_key, f"{channel}:{tag}", metadata).id
+        elif self.store.has_lost_commits():
+            # Its turns may be ours, and their messages may come again.
+            behind = True
         else:
             base = sum(message.role == "user" for message in self.telnyx.messages(telnyx_id))
-        return replace(mapping, telnyx_id=telnyx_id, base_user_messages=base, bound=False)
+        return replace(
+            mapping, telnyx_id=telnyx_id, base_user_messages=base, bound=False, behind=behind
+        )

@@ -11,7 +11,7 @@ from worker.domain.states import MessageState
 from worker.store.consents import address_hash, record, stopped
 from worker.store.database import Store
 from worker.store.limits.unanswered import end_messages
-from worker.store.rows import values_of_message
+from worker.store.rows import PLACE_IN_ORDER, values_of_message
 from worker.store.sql import Connection, sql
 
 # One statement, so one transaction and one round trip. `due_at` is unchanged while a turn is open:
@@ -58,15 +58,16 @@ WITH known AS (
             coalesce(u.waiting_since, service_now()) + :max_wait) END,
         woken_at = CASE WHEN :starts_itself AND u.open_turn_id IS NULL AND u.waiting_since IS NULL
             THEN service_now() ELSE u.woken_at END
-    RETURNING u.id, u.next_seq - 1 AS seq, u.due_at, u.taken_until, u.surplus,
+    RETURNING u.id, u.next_seq - 1 AS seq, {PLACE_IN_ORDER} AS order_at, u.due_at, u.taken_until,
+        u.surplus,
         u.open_turn_id IS NULL AND u.waiting_since = service_now() AS first_in_line
 ), inserted AS (
     INSERT INTO messages
         (channel_user_id, message_id, seq, order_at, agent, envelope, expires_at, accepted_at,
          late, state, outcome, finished_at, traceparent, task_id)
-    SELECT id, :message_id, seq, least(CAST(:sent_at AS timestamptz), service_now()), :agent,
+    SELECT id, :message_id, seq, order_at, :agent,
            CAST(:envelope AS jsonb), :expires_at, service_now(),
-           coalesce(least(CAST(:sent_at AS timestamptz), service_now()) < taken_until, false),
+           coalesce(order_at < taken_until, false),
            CASE WHEN skipped IS NULL THEN 'pending' ELSE 'skipped' END, skipped,
            CASE WHEN skipped IS NOT NULL THEN service_now() END, :traceparent,
            CAST(:task_id AS uuid)

@@ -33,7 +33,8 @@ FROM channel_users u WHERE id = :user_id FOR UPDATE
 # An ended turn counts only if its user item may still appear in a thread.
 _DOUBT = sql("""
 SELECT max(until) FROM turns t JOIN calls c ON c.turn_id = t.id, LATERAL (
-    SELECT c.intent_at + CASE WHEN c.state = 'refused' THEN :settle ELSE :quiet END AS until) AS one
+    SELECT greatest(c.intent_at, (SELECT jumped_at FROM cluster WHERE one))
+        + CASE WHEN c.state = 'refused' THEN :settle ELSE :quiet END AS until) AS one
 WHERE t.channel_user_id = :user_id AND c.state IN ('intended', 'unknown', 'refused')
   AND until > service_now()
   AND (t.state = 'open' OR (t.landed IS NULL AND c.conversation_id IS NOT NULL))

@@ -12,6 +12,7 @@ from sqlalchemy import (
     LargeBinary,
     SmallInteger,
     text,
+    true,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
@@ -238,6 +239,21 @@ class Lock(Base):
     __tablename__ = "locks"
 
     name: Mapped[str] = mapped_column(primary_key=True)
+
+
+class Cluster(Base):
+    """What the service knows of its Postgres; one row, from the first heartbeat on."""
+
+    __tablename__ = "cluster"
+    __table_args__ = (CheckConstraint("one", name="one"),)
+
+    one: Mapped[bool] = mapped_column(primary_key=True, server_default=true())
+    identity: Mapped[str | None]
+    """System identifier, timeline and the table's own id; NULL until a heartbeat has read it."""
+    replaced_at: Mapped[datetime | None]
+    """When heartbeats noticed that it is another one, so that commits may be missing."""
+    jumped_at: Mapped[datetime | None]
+    """When its clock jumped: from then on T_QUIET counts anew."""
 
 
 class BudgetDay(Base):

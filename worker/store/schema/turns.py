@@ -60,6 +60,8 @@ class Conversation(Base):
     owes_outputs: Mapped[Flag]
     """The thread has tool calls without an output: the next turn begins with their outputs."""
     opened_at: Mapped[CreatedAt]
+    compared_at: Mapped[datetime | None]
+    """When Telnyx's log was compared with our records, after a loss of commits; NULL = never."""
     closed_at: Mapped[datetime | None]
     close_reason: Mapped[str | None]
 

@@ -23,12 +23,22 @@ FROM (SELECT * FROM made UNION ALL SELECT {CONVERSATION} {_OPEN}) AS one
 # Once only: turns are counted by the messages of the Telnyx conversation they landed in.
 _BIND = sql("""
 WITH bound AS (
-    UPDATE conversations SET telnyx_conversation_id = :telnyx_id, base_user_messages = :base
+    UPDATE conversations SET telnyx_conversation_id = :telnyx_id, base_user_messages = :base,
+        compared_at = CASE WHEN :behind THEN CAST('-infinity' AS timestamptz) END
     WHERE id = :id AND telnyx_conversation_id IS NULL RETURNING id
 ), turn AS (
     UPDATE turns SET conversation_id = bound.id FROM bound WHERE turns.id = :turn_id
 )
 SELECT id FROM bound
+""")
+_REPLACED = sql("SELECT FROM cluster WHERE one AND replaced_at IS NOT NULL")
+_ATTACH = sql("""
+UPDATE turns SET conversation_id = :conversation_id WHERE id = :turn_id
+""")
+_COMPARED = sql("""
+UPDATE conversations SET base_user_messages = base_user_messages + :skipped,
+    compared_at = CASE WHEN :complete THEN service_now() ELSE compared_at END
+WHERE id = :conversation_id
 """)
 
 
@@ -39,6 +49,34 @@ class ConversationStore(LeasedStore):
         """Commit an open mapping, and return the claim with it. Raises `StaleLeaseError`."""
         with self._leased(claimed.lease) as connection:
             return with_mapping(connection, claimed)
+
+    def has_lost_commits(self) -> bool:
+        """Return whether this Postgres has ever been found to be another one."""
+        return bool(self._rows(_REPLACED))
+
+    def compared(
+        self, claimed: Claimed, conversation: OpenConversation, *, skipped: int, complete: bool
+    ) -> Claimed:
+        """Commit what the log holds beyond the records; `complete`: it has been read to its end.
+
+        The turn belongs to the conversation from now on. Raises `StaleLeaseError`.
+        """
+        turn = claimed.turn
+        values = {
+            "conversation_id": conversation.id,
+            "turn_id": turn.id,
+            "skipped": skipped,
+            "complete": complete,
+        }
+        with self._leased(claimed.lease) as connection:
+            if not conversation.bound:
+                conversation = bind(connection, conversation, turn.id)
+            connection.execute(_COMPARED, values)
+            connection.execute(_ATTACH, values)
+        base = conversation.base_user_messages + skipped
+        compared = replace(conversation, base_user_messages=base, behind=not complete)
+        turn = replace(turn, conversation_id=conversation.id)
+        return replace(claimed, conversation=compared, turn=turn)
 
 
 def with_mapping(connection: Connection, claimed: Claimed) -> Claimed:
@@ -62,6 +100,7 @@ def bind(connection: Connection, conversation: OpenConversation, turn: TurnId) -
         "id": conversation.id,
         "telnyx_id": conversation.telnyx_id,
         "base": conversation.base_user_messages,
+        "behind": conversation.behind,
     }
     connection.execute(_BIND, values).one()
     return replace(conversation, bound=True)

@@ -18,7 +18,7 @@ from worker.domain.turns.records import Lease, OpenConversation, Snapshot
 from worker.net.clock import boottime
 from worker.store.consents import stopped
 from worker.store.limits.loops import may_loop
-from worker.store.rows import values_of_message
+from worker.store.rows import PLACE_IN_ORDER, values_of_message
 from worker.store.sql import Row, sql
 from worker.store.turns.lease import LeasedStore
 from worker.store.turns.open_turn import new_turn
@@ -29,7 +29,7 @@ from worker.store.turns.open_turn import new_turn
 _START = sql(f"""
 WITH quiet AS MATERIALIZED (
     SELECT u.id AS user_id, u.xmin AS version, u.taken_until,
-        least(CAST(:sent_at AS timestamptz), service_now()) AS order_at,
+        {PLACE_IN_ORDER} AS order_at,
         c.id, c.agent, c.remote_key, c.telnyx_conversation_id, c.base_user_messages,
         c.instructions_hash
     FROM channel_users u
@@ -46,6 +46,8 @@ WITH quiet AS MATERIALIZED (
       AND coalesce(last.finished_at + CAST(:idle_reset AS interval) > service_now(), true)
       AND coalesce(CAST(:expires_at AS timestamptz) > service_now(), true)
       AND NOT EXISTS (SELECT FROM gates WHERE name = ANY(:gates))
+      AND NOT EXISTS (SELECT FROM cluster
+          WHERE one AND replaced_at > coalesce(c.compared_at, c.opened_at))
       AND NOT {stopped()}
       AND NOT EXISTS (SELECT FROM messages m
           WHERE m.channel_user_id = u.id AND m.message_id = :message_id)

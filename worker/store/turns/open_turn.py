@@ -70,6 +70,7 @@ UPDATE deliveries SET state = 'superseded', due_at = NULL, finished_at = service
 WHERE channel_user_id = :user_id AND state = 'held'
 """)
 _ATTACH = sql("UPDATE turns SET conversation_id = :conversation_id WHERE id = :turn_id")
+"""Gives a turn its conversation."""
 
 
 def open_turn(

@@ -105,8 +105,18 @@ _TURN_ENDS = f"""
             THEN 'opted_out' ELSE :outcome END
     FROM turn WHERE messages.turn_id = turn.id RETURNING messages.id
 )"""
+# What of a turn survives a loss of commits. A reply that is adopted then has the key it had before,
+# and receivers drop the repetition. Only turns that landed are counted: of two, none has the same.
+_KEY = """coalesce((SELECT CAST(md5(concat_ws(' ', c.telnyx_conversation_id,
+        c.base_user_messages + (SELECT count(*) FROM turns before
+            WHERE before.conversation_id = c.id AND before.landed AND before.id < turn.id),
+        (SELECT message_id FROM messages m WHERE m.turn_id = turn.id
+            ORDER BY order_at DESC, seq DESC LIMIT 1))) AS uuid)
+    FROM conversations c WHERE c.id = turn.conversation_id AND :source <> 'fallback'),
+    gen_random_uuid())"""
 _WITH_REPLY = (
     reply_with_delivery(
+        key=_KEY,
         beside=", fenced, turn",
         first_state="""CASE
             WHEN turn.opted_out THEN 'opted_out'

@@ -33,7 +33,9 @@ _OPEN_CONVERSATION = """
     c.instructions_hash, c.owes_outputs,
     (SELECT count(*) FROM turns t WHERE t.conversation_id = c.id) AS turns,
     (SELECT finished_at FROM turns t WHERE t.conversation_id = c.id ORDER BY id DESC LIMIT 1)
-        AS last_turn_at
+        AS last_turn_at,
+    coalesce(coalesce(c.compared_at, c.opened_at)
+        < (SELECT replaced_at FROM cluster WHERE one), false) AS behind
 """
 _CONVERSATION = sql(f"""
 SELECT {_OPEN_CONVERSATION} FROM conversations c

@@ -1,0 +1,35 @@
+"""The heartbeat, and what it shows of Postgres: a clock that jumped, commits that are missing."""
+
+from dataclasses import dataclass
+
+from worker.handlers.turns.service_clock import ServiceClock
+from worker.observability import metrics
+from worker.observability.logs import log
+from worker.store.cluster import ClusterStore
+from worker.store.workers import WorkerStore
+
+
+@dataclass(frozen=True, kw_only=True)
+class PostgresWatch:
+    """Beats for one process."""
+
+    workers: WorkerStore
+    cluster: ClusterStore
+    clock: ServiceClock
+
+    def beat(self, stalled_s: float = 0.0) -> None:
+        """Commit a heartbeat and look at Postgres. Raises `RetryableError`."""
+        before_s = self.clock.local()
+        beat = self.workers.beat(stalled_s)
+        self.clock.observe(beat.at, before_s, self.clock.local())
+        self.look(heartbeat_lost=beat.lost)
+
+    def look(self, *, heartbeat_lost: bool = False) -> None:
+        """Record it if this is another Postgres. Raises `RetryableError`.
+
+        Each new connection of turns and intake is looked at, too: after a failover it is the first
+        thing that a process has of the new Postgres, and a heartbeat comes seconds later.
+        """
+        if self.cluster.is_replaced(lost=heartbeat_lost):
+            metrics.POSTGRES_CHANGES.labels("replaced").inc()
+            log.error("postgres.replaced", heartbeat_lost=heartbeat_lost)
