@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from statistics import median
 
 from bench import machine
-from bench.load import Order, envelopes, publish
+from bench.load import publish
+from bench.orders import Order, envelopes
 from bench.report import Report
 from bench.stage import Stage, Subject, wait_until_quiet
 from bench.variants import FLOOR, OURS, USERS

@@ -37,6 +37,7 @@ def _least(key: str, limit: float, unit: str, what: str) -> Bar:
 BARS = (
     _most("cpu_floor", 1.5, "x floor", "worker CPU per message, upstream latency 0"),
     _most("cpu_naive", 1.0, "x naive", "the same"),
+    _most("cpu_peer", 1.0, "x procrastinate", "the same, lists of 16, beside a queue with order"),
     _most("redis_ms", 0.12, "ms", "Redis' CPU per message"),
     _most("redis_lists_ms", 0.05, "ms", "the same, lists of 16"),
     _most("sms_webhook", 1.15, "x webhook", "worker CPU per message, replies as text messages"),

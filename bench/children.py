@@ -4,12 +4,13 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
 
-from bench.load import Order
+from bench.orders import Order
 from worker.net.child_process import ChildProcess
 
 ROOT = Path(__file__).parents[1]
@@ -50,12 +51,17 @@ class UpstreamProcess:
 
 
 class Producer:
-    """bench/load.py as a child."""
+    """bench/load.py as a child, or another program that reads orders."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        command: Sequence[str] = (sys.executable, "-m", "bench.load"),
+        env: Mapping[str, str] | None = None,
+    ) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "bench.load"],
+            command,
             cwd=ROOT,
+            env=env,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -2,6 +2,7 @@
 
 from contextlib import ExitStack
 
+from bench.peers.peer import Peer, peers
 from bench.report import Report
 from bench.rounds import Round, interleaved, middle, ratios, run_round, warm_up
 from bench.stage import Stage, Subject
@@ -22,11 +23,15 @@ def rate(one: Round) -> float:
     return one.per_second
 
 
-def measure(stage: Stage, report: Report, *, rounds: int, messages: int) -> None:
+def measure(
+    stage: Stage, report: Report, *, rounds: int, messages: int, beside_peers: bool
+) -> None:
     """Compare the three at latency 0; then floor and ours at half of our rate."""
+    others = _installed(report) if beside_peers else []
     with ExitStack() as stack:
         subjects = [
-            stack.enter_context(stage.subject(one, answers=ANSWERS)) for one in (*ALL, LISTS)
+            stack.enter_context(stage.subject(one, answers=ANSWERS))
+            for one in (*ALL, LISTS, *others)
         ]
         for subject in subjects:
             warm_up(stage, subject)
@@ -37,6 +42,8 @@ def measure(stage: Stage, report: Report, *, rounds: int, messages: int) -> None
         report.add("cpu_naive", ratios(ours, naive, cpu), absolute)
         rates = ", ".join(f"{name} {middle(done[name], rate):.0f}/s" for name in done)
         report.add("rate_floor", ratios(ours, floor, rate), rates)
+        if others:
+            _beside_peers(report, others, done)
         report.facts["postgres_ms_per_message"] = {
             name: round(middle(found, lambda one: one.postgres_ms), 2)
             for name, found in done.items()
@@ -51,6 +58,31 @@ def measure(stage: Stage, report: Report, *, rounds: int, messages: int) -> None
         )
         half = middle(ours, rate) / 2
         _half_load(stage, report, (subjects[0], subjects[2]), rounds=rounds, per_second=half)
+
+
+def _installed(report: Report) -> list[Peer]:
+    try:
+        return peers(ANSWERS)
+    except (RuntimeError, OSError) as error:
+        report.broken.append(f"peers: {error}")
+        return []
+
+
+def _beside_peers(report: Report, others: list[Peer], done: dict[str, list[Round]]) -> None:
+    """Compare with other queues; each has a column of its own, and promises less."""
+    lists, procrastinate = done[LISTS.name], done[others[0].name]
+    report.add("cpu_peer", ratios(lists, procrastinate, cpu))
+    promises = {FLOOR.name: "none", NAIVE.name: "none"} | {
+        one.name: one.guarantees for one in others
+    }
+    for name, found in done.items():
+        report.columns[name] = {
+            "messages/s": f"{middle(found, rate):.0f}",
+            "worker ms": f"{middle(found, cpu):.2f}",
+            "Postgres ms": f"{middle(found, lambda one: one.postgres_ms):.2f}",
+            "Redis ms": f"{middle(found, lambda one: one.redis_ms):.2f}",
+            "guarantees": promises.get(name, "all"),
+        }
 
 
 def _half_load(

@@ -43,6 +43,8 @@ class Report:
     measured: dict[str, Measured] = field(default_factory=dict)
     facts: dict[str, object] = field(default_factory=dict)
     """Facts without a bar."""
+    columns: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Programs side by side, per message."""
     broken: list[str] = field(default_factory=list)
     """Errors beside the bars; each makes the run fail."""
 
@@ -72,7 +74,13 @@ class Report:
             }
             for row in self.measured.values()
         ]
-        return {"about": self.about, "bars": rows, "facts": self.facts, "broken": self.broken}
+        return {
+            "about": self.about,
+            "bars": rows,
+            "columns": self.columns,
+            "facts": self.facts,
+            "broken": self.broken,
+        }
 
     def write(self, folder: Path, name: str) -> Path:
         """Write JSON and plot; return the path of the JSON file."""
@@ -96,10 +104,20 @@ class Report:
             spread = f"{row.value:.2f} {bar.unit} ({min(row.rounds):.2f} to {max(row.rounds):.2f})"
             table.add_row(bar.what, f"{spread}\n[dim]{row.note}[/]", str(bar), verdict)
         console.print(table)
+        if self.columns:
+            console.print(_side_by_side(self.columns))
         for what in self.broken:
             console.print(f"[bold red]{escape_markup(what)}[/]", soft_wrap=True)
         for name, fact in self.facts.items():
             console.print(f"[dim]{name}: {json.dumps(fact, ensure_ascii=False)}[/]", soft_wrap=True)
+
+
+def _side_by_side(columns: Mapping[str, Mapping[str, str]]) -> Table:
+    names = list(next(iter(columns.values())))
+    table = Table("", *names, box=box.SIMPLE_HEAD, pad_edge=False)
+    for name, values in columns.items():
+        table.add_row(name, *(values[one] for one in names))
+    return table
 
 
 _LINE_PX, _LEFT_PX, _WIDE_PX = 28, 420, 300

@@ -66,13 +66,14 @@ def run_round(
     before = subject.last_reply()
     order = stage.order(subject, messages=messages, rate=rate, users=users)
     cpu, wal, began = _cpus(stage, subject), subject.wal_bytes(), time.monotonic()
-    stage.producer.begin(order)
+    producer = subject.producer or stage.producer
+    producer.begin(order)
     if hold:
         wait_for(subject, lambda: stage.upstream.stats()["in_flight"] >= messages)
         if at_peak is not None:
             at_peak()
         stage.upstream.control(hold=False)
-    published = stage.producer.end()
+    published = producer.end()
     wait_for(subject, lambda: subject.count_after(before) >= messages)
     wait_until_quiet(subject)
     spent_s = [after - was for after, was in zip(_cpus(stage, subject), cpu, strict=True)]

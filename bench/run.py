@@ -3,6 +3,7 @@
     python -m bench.run                    the short form, below five minutes
     python -m bench.run --full             all of it, 5 rounds, 1,000,000 messages, the soak
     python -m bench.run --only fast,slow   some parts
+    python -m bench.run --only fast --peers    beside other queues for Python
 Exit code 1 = a bar is not met.
 """
 
@@ -11,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -46,20 +47,24 @@ class Effort:
     old_each: int
     """Old messages of each of the 100,000 users of the grown tables."""
     soak_minutes: float
+    peers: bool
+    """Whether part `fast` has columns of other queues."""
 
 
-SHORT = Effort(rounds=3, messages=300, old_each=10, soak_minutes=1.0)
-FULL = Effort(rounds=5, messages=2000, old_each=10, soak_minutes=30.0)
+SHORT = Effort(rounds=3, messages=300, old_each=10, soak_minutes=1.0, peers=False)
+FULL = Effort(rounds=5, messages=2000, old_each=10, soak_minutes=30.0, peers=True)
 Part = Callable[[Stage, Report, Effort], None]
 PARTS: dict[str, Part] = {
-    "fast": lambda s, r, e: fast.measure(s, r, rounds=e.rounds, messages=e.messages),
+    "fast": lambda s, r, e: fast.measure(
+        s, r, rounds=e.rounds, messages=e.messages, beside_peers=e.peers
+    ),
     "texting": lambda s, r, e: texting.measure(s, r, rounds=e.rounds, messages=e.messages),
     # Several times the number in flight: otherwise the start is a large part of a round.
     "slow": lambda s, r, e: slow.measure(
         s,
         r,
-        rounds=2 if e is SHORT else e.rounds,
-        messages=600 if e is SHORT else 6000,
+        rounds=2 if e is not FULL else e.rounds,
+        messages=600 if e is not FULL else 6000,
         two_floors=e is FULL,
     ),
     "memory": lambda s, r, e: slow.memory(s, r, rounds=e.rounds),
@@ -70,17 +75,17 @@ PARTS: dict[str, Part] = {
     "fair": lambda s, r, e: fair.measure(
         s,
         r,
-        rounds=1 if e is SHORT else 3,
-        messages=3 if e is SHORT else 20,
-        processes=(1,) if e is SHORT else (1, 2),
+        rounds=1 if e is not FULL else 3,
+        messages=3 if e is not FULL else 20,
+        processes=(1,) if e is not FULL else (1, 2),
     ),
     "flood": lambda s, r, e: flood.measure(
-        s, r, rounds=1 if e is SHORT else 3, messages=3 if e is SHORT else 20
+        s, r, rounds=1 if e is not FULL else 3, messages=3 if e is SHORT else 20
     ),
     "starts": lambda s, r, e: starts.measure(s, r, rounds=e.rounds),
-    "cut": lambda s, r, e: starts.after_a_silent_cut(s, r, rounds=1 if e is SHORT else 3),
+    "cut": lambda s, r, e: starts.after_a_silent_cut(s, r, rounds=1 if e is not FULL else 3),
     "gateway": lambda s, r, e: gateway.measure(
-        s, r, rounds=e.rounds, webhooks=2000 if e is SHORT else 20_000
+        s, r, rounds=e.rounds, webhooks=2000 if e is not FULL else 20_000
     ),
     "mails": lambda s, r, e: mails.measure(s, r, rounds=e.rounds),
     "sql": lambda s, r, _: sql.measure(s, r),
@@ -97,7 +102,7 @@ FULL_PARTS: dict[str, Part] = {
 
 def main() -> int:
     wanted = _arguments()
-    effort = FULL if wanted.full else SHORT
+    effort = FULL if wanted.full else replace(SHORT, peers=wanted.peers)
     names = (
         wanted.only.split(",") if wanted.only else [*PARTS, *(FULL_PARTS if wanted.full else ())]
     )
@@ -131,6 +136,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.run")
     parser.add_argument("--full", action="store_true", help="everything, about an hour")
     parser.add_argument("--only", help=f"parts: {','.join(PARTS | FULL_PARTS)}")
+    parser.add_argument("--peers", action="store_true", help="procrastinate, dramatiq and taskiq")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--results", default=ROOT / "bench" / "results")
     return parser.parse_args()

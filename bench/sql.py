@@ -6,7 +6,7 @@ import time
 import psycopg
 from redis import Redis
 
-from bench.load import envelopes
+from bench.orders import envelopes
 from bench.report import Report
 from bench.rounds import percentile
 from bench.stage import Stage, Subject

@@ -1,9 +1,9 @@
 """Starts everything a run needs: Postgres and Redis (real, durable), upstream, producer."""
 
 import os
-import sys
+import signal
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -13,12 +13,11 @@ import psycopg
 from redis import Redis
 
 from bench.children import ROOT, Producer, UpstreamProcess
-from bench.load import Order
-from bench.variants import OURS, Variant
+from bench.orders import Order
+from bench.variants import Variant
 from tests.support.databases import make_template
 from tests.support.processes import eventually, open_folder
 from worker.net.child_process import ChildProcess
-from worker.queue.broker import QUEUES
 from worker.sandbox.postgres import EmbeddedPostgres
 from worker.sandbox.redis import EmbeddedRedis
 
@@ -47,12 +46,16 @@ class Subject:
     connection: psycopg.Connection[tuple[Any, ...]]
     redis: Redis
     processes: list[ChildProcess] = field(default_factory=list)
+    producer: Producer | None = None
+    """Its own; None = the one of the stage."""
     published: int = 0
     """Messages so far; the next one's number."""
 
     def kill(self) -> None:
-        """Kill its processes; none of their state is needed any more."""
+        """Kill its processes, with what they forked; none of their state is needed any more."""
         for process in self.processes:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             process.kill()
 
     def last_reply(self) -> int:
@@ -84,23 +87,13 @@ class Subject:
         )
 
     def is_consuming(self) -> bool:
-        """Return whether each process waits for a queue: they log it only at level INFO."""
-        database = self.broker_url.rpartition("/")[2]
-        waiting = [
-            client
-            for client in self.redis.client_list()
-            # Ours waits on each of its queues.
-            if client["db"] == database and client["cmd"] in {"brpop", "blmove"}
-        ]
-        each = len(QUEUES) if self.variant.app == OURS.app else 1
-        return len(waiting) >= each * sum(process.is_running for process in self.processes)
+        """Return whether each process waits for messages."""
+        running = sum(process.is_running for process in self.processes)
+        return self.variant.is_consuming(self.redis, self.broker_url.rpartition("/")[2], running)
 
     def is_quiet(self) -> bool:
         """Return whether the queue is empty and everything taken is acknowledged."""
-        return not (
-            any(self.redis.llen(name) for name in ("inbound", "turns", "deliveries"))
-            or self.redis.hlen("unacked")
-        )
+        return self.variant.is_quiet(self.redis, self.connection)
 
 
 @dataclass(kw_only=True)
@@ -152,6 +145,9 @@ class Stage:
                 connection=connection,
                 redis=redis,
             )
+            if command := variant.producer():
+                subject.producer = Producer(command, env=self._settings(subject))
+                stack.callback(subject.producer.stop)
             stack.callback(subject.kill)
             for _ in range(processes):
                 self.start_process(subject, env=env or {}, app=app)
@@ -180,18 +176,11 @@ class Stage:
         log, name = self.folder / f"{variant.name}-{number}.log", f"{variant.name}-{number}@bench"
         agents = self.folder / "agents.toml"
         agents.write_text(AGENTS)
-        url = subject.database_url
         process = ChildProcess(
-            [
-                *(sys.executable, "-m", "celery", "-A", app or variant.app, "worker", "-n", name),
-                *("--without-gossip", "--without-mingle"),
-            ],
+            variant.command(name, app or variant.app),
             log=log,
             env={
-                **os.environ,
-                "PYTHONPATH": str(ROOT),
-                "BROKER_URL": subject.broker_url,
-                "DATABASE_URL": url,
+                **self._settings(subject),
                 "DATABASE_PREPARE": "true",
                 "PIN_TO_CORE": "true",
                 "TELNYX_BASE_URL": f"http://127.0.0.1:{self.upstream.port}/v2",
@@ -207,6 +196,15 @@ class Stage:
         if wait and not process.wait_until(subject.is_consuming, _START_S):
             raise RuntimeError(f"{name} did not start:\n{log.read_text()[-3000:]}")
         return process
+
+    def _settings(self, subject: Subject) -> dict[str, str]:
+        """Return the environment of each process of a subject."""
+        return {
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "BROKER_URL": subject.broker_url,
+            "DATABASE_URL": subject.database_url,
+        }
 
     def order(self, subject: Subject, *, messages: int, rate: float | None, users: int) -> Order:
         """Return the next order for a subject."""

@@ -4,7 +4,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 
 from bench.fast import ANSWERS, cpu
-from bench.load import OUR_NUMBER, PHONES
+from bench.orders import OUR_NUMBER, PHONES
 from bench.report import Report
 from bench.rounds import interleaved, middle, ratios, warm_up
 from bench.stage import AGENTS, Stage

@@ -5,7 +5,14 @@ NAIVE   bench/naive.py    prefork, the OpenAI SDK, the ORM
 OURS    worker            the real `celery -A worker worker`, as compose starts it
 """
 
+import sys
 from dataclasses import dataclass, replace
+from typing import Any
+
+import psycopg
+from redis import Redis
+
+from worker.queue.broker import QUEUES
 
 RESERVED_THREADS = 16
 """Threads of ours that turns never use: added to the number of answers in flight."""
@@ -32,6 +39,32 @@ class Variant:
     """The users have telephone numbers."""
     finished: str
     """Message ids and times of the replies with an id above a given one."""
+
+    def command(self, name: str, app: str) -> list[str]:
+        """Return what starts a worker process."""
+        options = ("-n", name, "--without-gossip", "--without-mingle")
+        return [sys.executable, "-m", "celery", "-A", app, "worker", *options]
+
+    def producer(self) -> list[str] | None:
+        """Return the program that publishes to it; None = bench/load.py, for all of them."""
+        return None
+
+    def is_consuming(self, redis: Redis, database: str, processes: int) -> bool:
+        """Return whether each process waits for a queue: they log it only at level INFO."""
+        waiting = [
+            client
+            for client in redis.client_list()
+            # Ours waits on each of its queues.
+            if client["db"] == database and client["cmd"] in {"brpop", "blmove"}
+        ]
+        return len(waiting) >= (len(QUEUES) if self.app == OURS.app else 1) * processes
+
+    def is_quiet(self, redis: Redis, _: psycopg.Connection[Any]) -> bool:
+        """Return whether the queue is empty and everything taken is acknowledged."""
+        return not (
+            any(redis.llen(name) for name in ("inbound", "turns", "deliveries"))
+            or redis.hlen("unacked")
+        )
 
 
 FLOOR = Variant(

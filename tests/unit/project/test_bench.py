@@ -13,10 +13,11 @@ from rich.console import Console
 
 from bench import machine, profile, soak
 from bench.bars import BARS, BY_KEY
-from bench.load import Order, arrivals, envelope
+from bench.orders import Order, arrivals, envelope
 from bench.report import Measured, Report, plot
 from bench.rounds import Round, percentile, ratios
 from message_worker_client.envelope import parse_envelope
+from tests.support.databases import ROOT
 
 
 def a_round(cpu_ms: float, *added_ms: float) -> Round:
@@ -62,6 +63,7 @@ def test_the_bars_are_those_of_the_task() -> None:
     assert {bar.key: str(bar) for bar in BARS} == {
         "cpu_floor": "≤ 1.5 x floor",
         "cpu_naive": "≤ 1 x naive",
+        "cpu_peer": "≤ 1 x procrastinate",
         "redis_ms": "≤ 0.12 ms",
         "redis_lists_ms": "≤ 0.05 ms",
         "sms_webhook": "≤ 1.15 x webhook",
@@ -105,7 +107,7 @@ def test_the_file_holds_every_round_and_the_machine(tmp_path: Path) -> None:
     report = a_report()
     report.facts["half_load"] = {"per_second": 40.0}
     written = json.loads(report.write(tmp_path, "2026-01-01-abc").read_text())
-    assert written.keys() == {"about", "bars", "facts", "broken"}
+    assert written.keys() == {"about", "bars", "columns", "facts", "broken"}
     assert written["bars"][1] == {
         "key": "rate_floor",
         "what": BY_KEY["rate_floor"].what,
@@ -142,6 +144,13 @@ def test_the_load_is_made_of_valid_envelopes() -> None:
 def test_a_soak_is_flat_when_the_end_is_no_higher_than_the_second_quarter() -> None:
     assert soak.is_flat([100, 150, 200, 200, 201, 200, 205, 203])
     assert not soak.is_flat([100, 150, 200, 210, 220, 230, 240, 250])
+
+
+@pytest.mark.parametrize("peer", ["procrastinate", "dramatiq", "taskiq"])
+def test_the_packages_of_a_peer_are_pinned(peer: str) -> None:
+    lines = (ROOT / "bench" / "peers" / f"{peer}.txt").read_text().splitlines()
+    assert [line for line in lines if not re.match(r"[\w.-]+==\d", line)] == []
+    assert any(line.startswith(f"{peer}==") for line in lines)
 
 
 def test_a_profile_counts_a_function_once_however_deep_it_calls_itself() -> None:
