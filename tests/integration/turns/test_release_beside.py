@@ -41,6 +41,10 @@ approve = "all"
 url = "{receiver}/careful"
 secret_file = "key"
 allow_private = true
+[channels.push.delivery]
+url = "{receiver}/push"
+secret_file = "key"
+allow_private = true
 [timing]
 send_grace_s = 0.5
 lease_margin_s = 1.5
@@ -53,7 +57,9 @@ alive_s = 1.5
 sweep_s = 0.2
 """
 """As the release understands it: an installation keeps its file over an upgrade."""
-USERS = ("ann", "ben", "cleo", "dora", "emil", "flora")
+USERS = ("ann", "ben", "cleo", "dora", "emil", "jack")
+CHANNELS = {"iris": "careful", "jack": "push"}
+"""The others are on `web`, whose replies go nowhere."""
 CLIENT = """
 import json, sys
 from message_worker_client import Producer
@@ -94,7 +100,7 @@ class Upgrade:
         done = invoke(*arguments, env=self.settings())
         assert done.returncode == 0, done.stderr
 
-    def send(self, *users: str, channel: str = "web", by_sql: bool = False) -> None:
+    def send(self, *users: str, by_sql: bool = False) -> None:
         """Send one message of each by the release's client, and wait until all are accepted.
 
         So the order in which one person's messages are accepted is that of `sent`.
@@ -103,8 +109,8 @@ class Upgrade:
         for user in users:
             texts = self.sent.setdefault(user, [])
             texts.append(f"{user} {len(texts) + 1}")
-            words = {"message_id": texts[-1].replace(" ", "-"), "text": texts[-1]}
-            messages.append({"channel": channel, "user": user, **words})
+            words = {"message_id": id_of(texts[-1]), "text": texts[-1]}
+            messages.append({"channel": CHANNELS.get(user, "web"), "user": user, **words})
         way = "database_url" if by_sql else "broker_url"
         address = {way: getattr(self.ground.fleet, way)}
         self.release.run("-c", CLIENT, json.dumps(address), stdin=json.dumps(messages))
@@ -129,6 +135,24 @@ class Upgrade:
 
     def wait_for_row(self, query: str) -> None:
         self.ground.fleet.wait_for(lambda: bool(self.ground.database.rows(query)))
+
+    def wait_for_the_end(self) -> None:
+        """Wait until each message has its outcome, and each reply is delivered."""
+        self.ground.wait_until_final(*self.sent, messages=self.accepted())
+        waiting = "SELECT 1 FROM deliveries WHERE state IN ('pending', 'sending')"
+        self.ground.fleet.wait_for(lambda: not self.ground.database.rows(waiting))
+
+    def posted(self, channel: str) -> list[str]:
+        """The replies that the receiver of a channel got, in order."""
+        return [one.body["text"] for one in self.hooks.posted if one.path == f"/{channel}"]
+
+    def replies(self, user: str) -> list[str]:
+        rows = self.ground.database.rows(
+            "SELECT r.text FROM replies r JOIN turns t ON t.id = r.turn_id JOIN channel_users u"
+            " ON u.id = t.channel_user_id WHERE u.address = %s ORDER BY r.id",
+            user,
+        )
+        return [row["text"] for row in rows]
 
 
 @pytest.fixture
@@ -168,7 +192,7 @@ def the_release_before(folder: Path) -> Release:
 def test_the_release_before_and_this_code_answer_the_same_people(
     upgrade: Upgrade, shared_postgres: EmbeddedPostgres
 ) -> None:
-    ground, fleet, old = upgrade.ground, upgrade.ground.fleet, upgrade.old
+    fleet, old = upgrade.ground.fleet, upgrade.old
     known = read(fleet.database_url, "SELECT version_num FROM alembic_version")
     two = old.start(2)
     upgrade.send(*USERS)
@@ -195,25 +219,32 @@ def test_the_release_before_and_this_code_answer_the_same_people(
     upgrade.send(*USERS, "gus")
     upgrade.send(*USERS, by_sql=True)
 
-    ground.wait_until_final(*upgrade.sent, messages=upgrade.accepted())
+    upgrade.wait_for_the_end()
+    all_are_answered_once_in_order(upgrade)
+
+
+def all_are_answered_once_in_order(upgrade: Upgrade) -> None:
+    ground = upgrade.ground
     assert {user: ground.said(user) for user in upgrade.sent} == upgrade.sent
     accepted = {
-        MessageKey(
-            channel="careful" if user == "iris" else "web",
-            address=user,
-            message_id=text.replace(" ", "-"),
-        )
+        MessageKey(channel=CHANNELS.get(user, "web"), address=user, message_id=id_of(text))
         for user, texts in upgrade.sent.items()
         for text in texts
     }
     expected = oracle.Expectations(accepted=accepted, slack_s=0.2)
     assert oracle.check(ground.database, ground.simulator.log(), expected) == []
     assert ground.database.rows("SELECT kind, reason FROM dead_letters") == []
+    for user, channel in CHANNELS.items():
+        assert upgrade.posted(channel) == upgrade.replies(user)
+
+
+def id_of(text: str) -> str:
+    return text.replace(" ", "-")
 
 
 def left_half_way(upgrade: Upgrade) -> RealWorker:
     """Have a draft that waits, and a call whose answer hangs; return the worker that made it."""
-    upgrade.send("iris", channel="careful")
+    upgrade.send("iris")
     upgrade.wait_for_row("SELECT 1 FROM deliveries WHERE state = 'held'")
     upgrade.ground.simulator.inject("stored_then_hang")
     upgrade.send("hal")
@@ -228,7 +259,6 @@ def ends_what_was_left(upgrade: Upgrade) -> None:
     draft = upgrade.ground.database.value("SELECT reply_id FROM deliveries WHERE state = 'held'")
     upgrade.command("replies", "approve", str(draft))
     upgrade.wait_for_row("SELECT 1 FROM deliveries WHERE channel = 'careful' AND state = 'sent'")
-    assert [one.path for one in upgrade.hooks.posted] == ["/careful"]
 
 
 def stopped(worker: RealWorker) -> int | None:
