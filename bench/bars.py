@@ -40,6 +40,7 @@ BARS = (
     _most("cpu_peer", 1.0, "x procrastinate", "the same, lists of 16, beside a queue with order"),
     _most("redis_ms", 0.12, "ms", "Redis' CPU per message"),
     _most("redis_lists_ms", 0.05, "ms", "the same, lists of 16"),
+    _most("first_contact", 2.0, "x later", "CPU of a person's first message, worker and Postgres"),
     _most("sms_webhook", 1.15, "x webhook", "worker CPU per message, replies as text messages"),
     _least("rate_floor", 0.65, "x floor", "messages per second, upstream latency 0"),
     _least("per_gb_naive", 50, "x naive", "answers in flight per GB of memory"),

@@ -4,7 +4,7 @@ from contextlib import ExitStack
 
 from bench.peers.peer import Peer, peers
 from bench.report import Report
-from bench.rounds import Round, interleaved, middle, ratios, run_round, warm_up
+from bench.rounds import Round, interleaved, middle, ratios, run_round, wait_for, warm_up
 from bench.stage import Stage, Subject
 from bench.variants import ALL, FLOOR, LISTS, NAIVE, OURS
 
@@ -117,12 +117,23 @@ def _half_load(
     }
 
 
-def new_users(stage: Stage, report: Report, *, messages: int) -> None:
-    """Measure the first message of each user: two more requests, three commits."""
+def new_users(stage: Stage, report: Report, *, rounds: int, messages: int) -> None:
+    """Compare the first message of a person with a later one."""
     with stage.subject(OURS, answers=ANSWERS) as subject:
         warm_up(stage, subject)
-        known = run_round(stage, subject, messages=messages)
-        subject.published = 10_000_000
-        fresh = run_round(stage, subject, messages=messages, users=100_000_000)
-    report.facts["worker_ms_of_a_users_first_message"] = round(fresh.cpu_ms, 2)
-    report.facts["worker_ms_of_a_later_message"] = round(known.cpu_ms, 2)
+        # Until then each new person is looked for.
+        wait_for(subject, subject.knows_all)
+        known, fresh = [], []
+        for _ in range(rounds):
+            known.append(run_round(stage, subject, messages=messages))
+            subject.published += 10_000_000
+            fresh.append(run_round(stage, subject, messages=messages, users=1_000_000_000))
+    middles = {
+        name: f"{middle(done, lambda one: one.cpu_ms):.2f} + "
+        f"{middle(done, lambda one: one.postgres_ms):.2f} ms"
+        for name, done in (("first", fresh), ("later", known))
+    }
+    note = ", ".join(f"{name} {value}" for name, value in middles.items())
+    report.add(
+        "first_contact", ratios(fresh, known, lambda one: one.cpu_ms + one.postgres_ms), note
+    )

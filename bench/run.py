@@ -92,7 +92,7 @@ PARTS: dict[str, Part] = {
 }
 FULL_PARTS: dict[str, Part] = {
     "accept": lambda s, r, _: accept.measure(s, r),
-    "new-users": lambda s, r, e: fast.new_users(s, r, messages=e.messages),
+    "new-users": lambda s, r, e: fast.new_users(s, r, rounds=e.rounds, messages=e.messages),
     "sizes": lambda s, r, e: slow.sizes(s, r, rounds=e.rounds, messages=e.messages),
     "long": lambda s, r, _: grown.long_conversation(s, r),
     "backlog": lambda s, r, _: grown.backlog(s, r),

@@ -73,6 +73,11 @@ class Subject:
         row = self.connection.execute("SELECT count(*) FROM replies WHERE id > %s", [after])
         return int((row.fetchone() or (0,))[0])
 
+    def knows_all(self) -> bool:
+        """Return whether the upstream was asked for conversations that are unknown here."""
+        row = self.connection.execute("SELECT complete_at IS NOT NULL FROM cluster").fetchone()
+        return bool(row and row[0])
+
     def wal_bytes(self) -> int:
         """Return how much Postgres has ever written to its log."""
         row = self.connection.execute("SELECT pg_current_wal_insert_lsn() - '0/0'").fetchone()

@@ -28,6 +28,7 @@ from worker.config.settings import Settings
 from worker.domain.ids import ChannelUserId
 from worker.domain.messages import Accepted
 from worker.sandbox.simulator.behaviour.config import SimulatorConfig
+from worker.sandbox.simulator.record.events import RequestReceived
 from worker.sandbox.simulator.serving.simulator import Simulator
 from worker.store.turns.due_users import Due
 
@@ -207,6 +208,22 @@ class World:
             "text": text,
             **fields,
         }
+
+    def requests(self) -> list[str]:
+        """What Telnyx was asked for, in order, by endpoint."""
+        events = (entry.event for entry in self.simulator.log())
+        return [event.endpoint for event in events if isinstance(event, RequestReceived)]
+
+    def compare_with_telnyx(self, worker: HandDrivenWorker) -> bool:
+        """Let a worker ask Telnyx for conversations that are unknown here; whether there is none.
+
+        A process asks only every few seconds, and knows Postgres' clock afterwards: to move it on
+        is a jump then.
+        """
+        self.clock.advance(16)  # settle_s
+        worker.service.background.watch.beat()
+        worker.service.background.ask_telnyx()
+        return bool(self.database.value("SELECT complete_at >= asked_at FROM cluster"))
 
     def inputs(self) -> list[str]:
         """The user items in all of Telnyx's threads, thread by thread, in order."""

@@ -17,6 +17,7 @@ from worker.config.settings import Settings
 from worker.domain.routing import Routing
 from worker.domain.screening.revocations import read_phrases
 from worker.domain.ways_out import MailDelivery, TelnyxDelivery
+from worker.handlers.background.ask_telnyx import AskTelnyx
 from worker.handlers.background.postgres_watch import PostgresWatch
 from worker.handlers.background.schema import check_schema
 from worker.handlers.background.sweeper import LocalRunner, Sweeper
@@ -28,7 +29,7 @@ from worker.handlers.intake.receive import ReceiveEnvelope
 from worker.handlers.intake.take_event import TakeEvent
 from worker.handlers.privacy.retention import HourlyRetention
 from worker.handlers.turns.answer import AnswerUser
-from worker.handlers.turns.find_conversation import ConversationFinder
+from worker.handlers.turns.find_conversation import ConversationFinder, installation_tag
 from worker.handlers.turns.rate_limit import RateLimiter
 from worker.handlers.turns.reconcile import ReconcileTurn
 from worker.handlers.turns.refusals import JudgeRefusal
@@ -37,6 +38,7 @@ from worker.handlers.turns.service_clock import ServiceClock
 from worker.handlers.turns.settle import Settle
 from worker.queue.broker_client import BrokerClient
 from worker.store.cluster import ClusterStore
+from worker.store.complete import CompletenessStore
 from worker.store.database import Database
 from worker.store.dead_letters import DeadLetterStore
 from worker.store.delivery.answered_mails import AnsweredMailStore
@@ -224,6 +226,15 @@ def _background(
         listener=InboxListener(shared.listen_url),
         sweep=sweep,
         watchdog=watchdog,
+        ask_telnyx=AskTelnyx(
+            store=CompletenessStore(
+                shared.own_database,
+                installation=installation_tag(shared.namespace),
+                settle_s=shared.timing.settle_s,
+            ),
+            telnyx=shared.telnyx.conversations,
+            namespace=shared.namespace,
+        ),
         slots=shared.slots,
         timing=shared.timing,
     )

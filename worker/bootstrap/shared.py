@@ -13,6 +13,7 @@ from worker.config.agents_file import load_agents
 from worker.config.settings import Settings
 from worker.domain.ids import WorkerId
 from worker.domain.routing import Routing
+from worker.handlers.turns.find_conversation import installation_tag
 from worker.handlers.turns.slots import TurnSlots
 from worker.observability import metrics, traces
 from worker.observability.logs import log
@@ -68,6 +69,7 @@ class SharedParts:
             worker_id=self.worker_id,
             routing=self.agents.current,
             lease_s=self.timing.lease_s(self.agents.routing.longest_step_s()),
+            installation=installation_tag(self.namespace),
         )
 
     def start_telemetry(self) -> None:

@@ -34,7 +34,9 @@ _KNOW = sql("""
 INSERT INTO cluster (identity, replaced_at)
 VALUES (:identity, CASE WHEN :lost THEN service_now() END)
 ON CONFLICT (one) DO UPDATE SET identity = excluded.identity,
-    replaced_at = coalesce(excluded.replaced_at, cluster.replaced_at)
+    replaced_at = coalesce(excluded.replaced_at, cluster.replaced_at),
+    complete_on = CASE WHEN excluded.replaced_at IS NOT NULL THEN 'lost ' ELSE '' END
+        || cluster.complete_on
 """)
 _AGES = sql("""
 SELECT CAST(extract(epoch FROM service_now() - replaced_at) AS float8) AS replaced_s,

@@ -1,6 +1,7 @@
 """Telnyx's conversations: made, found by metadata, read. The mapping's truth is in Postgres."""
 
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from urllib.parse import urlencode
 from uuid import UUID
 
@@ -38,8 +39,12 @@ class Conversations:
         answer = self._http.call(what, "POST", PATH, body, idempotency_key=str(remote_key))
         return conversation_in(what, answer, OutcomeUnknownError)
 
-    def find(self, metadata: Mapping[str, str]) -> tuple[Conversation, ...]:
+    def find(
+        self, metadata: Mapping[str, str], *, since: datetime | None = None
+    ) -> tuple[Conversation, ...]:
         """Return all conversations whose metadata hold all these pairs, oldest first.
+
+        `since`: those created then or later; None = all.
 
         A conversation made just before may be missing. Telnyx's filter is not trusted: rows that do
         not match are dropped here.
@@ -48,16 +53,18 @@ class Conversations:
             raise ValueError("without a filter this would list the account")
         found = {
             conversation.id: conversation
-            for row in self._walk(metadata)
+            for row in self._walk(metadata, since)
             if (conversation := conversation_of(row)) is not None
             and metadata.items() <= conversation.metadata.items()
         }
         return tuple(found.values())
 
-    def _walk(self, metadata: Mapping[str, str]) -> Iterator[dict[str, object]]:
+    def _walk(
+        self, metadata: Mapping[str, str], begin: datetime | None
+    ) -> Iterator[dict[str, object]]:
         """Continue at the last `created_at` until nothing new comes: there are no page numbers."""
         seen: set[object] = set()
-        since: object = None
+        since: object = None if begin is None else begin.astimezone(UTC).isoformat()
         for _ in range(_MAX_PAGES):
             rows = rows_of("find", self._http.call("find", "GET", find_path(metadata, since)))
             # `gte`, and rows of one instant may be split between pages: those seen come again.

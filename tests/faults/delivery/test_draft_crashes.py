@@ -14,11 +14,12 @@ import pytest
 from tests.faults.turns.test_crash_matrix import (
     ACCEPT,
     CLAIM,
+    CREATE,
     DELIVER,
+    FIND,
     INTEND,
     LEASE_S,
     POST,
-    PREPARE,
     SETTLE,
     START,
     Stage,
@@ -120,7 +121,7 @@ SCENARIOS = {
     "it is held": Scenario(
         history=nothing,
         step=lambda desk: ("receive", desk.envelope("question")),
-        crosses=(START, ACCEPT, CLAIM, *PREPARE, INTEND, POST, SETTLE),
+        crosses=(START, FIND, CREATE, INTEND, POST, SETTLE),
     ),
     "newer messages come": Scenario(
         history=waits,

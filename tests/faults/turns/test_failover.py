@@ -91,7 +91,7 @@ def test_what_a_restored_backup_has_lost_is_not_sent_or_delivered_again(
     world: World, shared_postgres: EmbeddedPostgres
 ) -> None:
     mike = world.worker(AGENTS)
-    beat(mike)
+    assert world.compare_with_telnyx(mike)
     for user in OTHERS:
         mike.receive(world.envelope(f"{user} before", user=user))
     with restored(world, shared_postgres, mike) as restore:
@@ -232,6 +232,9 @@ def test_a_role_without_the_rights_beats_all_the_same(world: World) -> None:
         service.background.watch.beat()
         service.close()
         assert world.database.value("SELECT identity FROM cluster").isdigit()
+        with psycopg.connect(url) as connection:
+            (run,) = connection.execute("SELECT postgres_run()").fetchone() or ("none",)
+        assert run is None, "so people are looked for at Telnyx"
     finally:
         world.database.run("GRANT EXECUTE ON FUNCTION pg_control_system() TO PUBLIC")
         world.database.run(f"DROP OWNED BY {name}")

@@ -15,12 +15,11 @@ from typing import Any
 import pytest
 
 from tests.faults.turns.test_crash_matrix import (
-    ACCEPT,
-    CLAIM,
+    CREATE,
     DELIVER,
+    FIND,
     INTEND,
     POST,
-    PREPARE,
     QUIET_S,
     SEND_GRACE_S,
     SETTLE,
@@ -44,7 +43,7 @@ BOOK = ("TurnStore.start_tools", *(name.format(tool="HttpTool") for name in USE)
 NOTE = ("TurnStore.start_tools", *(name.format(tool="PythonTool") for name in USE))
 ROUNDS = (POST, *BOOK, INTEND, POST, *NOTE, INTEND, POST, SETTLE, *DELIVER)
 CROSSES = {
-    "first message": (START, ACCEPT, CLAIM, *PREPARE, INTEND, *ROUNDS),
+    "first message": (START, FIND, CREATE, INTEND, *ROUNDS),
     "second message": (START, *ROUNDS),
 }
 

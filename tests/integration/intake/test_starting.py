@@ -131,7 +131,9 @@ def test_so_is_an_unusual_message(world: World, mike: HandDrivenWorker) -> None:
     assert start(mike, newcomer(world, mike, expires_at=sent_at)) is None
     assert start(mike, newcomer(world, mike, signals=["opt_out"])) is None
     assert start(mike, newcomer(world, mike, message_id=known)) is None
-    assert start(mike, newcomer(world, mike, user="nobody knows him")) is None
+    new = {"user": "somebody new"}
+    assert start(mike, newcomer(world, mike, **new, expires_at=sent_at)) is None
+    assert start(mike, newcomer(world, mike, **new, signals=["opt_out"])) is None
     assert start(mike, newcomer(world, mike, channel="stateless")) is None
     assert start(mike, newcomer(world, mike, channel="held", sent_at=sent_at)) is None
     assert everything(world) == before

@@ -117,6 +117,8 @@ def used_by(plans: list[Plan]) -> frozenset[str]:
 def test_no_statement_between_a_message_and_its_reply_reads_a_whole_table(world: World) -> None:
     mike = world.worker(DELIVERED)
     plans = plans_of(world, lambda: write_twice(world, mike, "new1"))
+    mike.accept_only(world.envelope("hello", channel="web", user="new2"))
+    plans += plans_of(world, mike.answer)
     world.database.rows("UPDATE channel_users SET note = 'x' WHERE address = 'new1' RETURNING id")
     plans += plans_of(world, lambda: write_twice(world, mike, "new1"))
     assert len(plans) >= 10, "the statements were caught"

@@ -66,6 +66,7 @@ def test_the_bars_are_those_of_the_task() -> None:
         "cpu_peer": "≤ 1 x procrastinate",
         "redis_ms": "≤ 0.12 ms",
         "redis_lists_ms": "≤ 0.05 ms",
+        "first_contact": "≤ 2 x later",
         "sms_webhook": "≤ 1.15 x webhook",
         "rate_floor": "≥ 0.65 x floor",
         "per_gb_naive": "≥ 50 x naive",

@@ -53,12 +53,14 @@ class Claimed:
     """None = stateless, or not prepared yet."""
     used: frozenset[TelnyxConversationId] = frozenset()
     """Read if `conversation` has no Telnyx id: all that the user ever had. Closed ones stay so."""
+    is_new: bool = False
+    """Whether the channel user was created with this claim."""
     paused: bool
     """A person had taken over when this was claimed, or `loop` is set."""
     hand_over: HandOverReason | None = None
     """Why the user was handed over to our staff with this claim; None = they were not."""
     loop: str | None = None
-    """The rule by which the loop breaker has paused the user with this claim; None = it has not."""
+    """The rule by which the loop breaker has paused the user meanwhile; None = it has not."""
     step: Work
     intent: Intent | None
     """None if the step is not `Send`."""

@@ -85,6 +85,8 @@ class OpenConversation:
     instructions_hash: str | None
     bound: bool = True
     """Whether `telnyx_id` was read here; if not, the turn's next transaction commits it."""
+    may_exist: bool = True
+    """Whether Telnyx may have it although there is no `telnyx_id`."""
     turns: int = 0
     """The number of its turns, at most as far as rotation needs it."""
     last_turn_at: datetime | None = None

@@ -40,6 +40,7 @@ class Background:
     listener: InboxListener
     sweep: Callable[[], float]
     watchdog: StallWatchdog
+    ask_telnyx: Callable[[], None]
     slots: TurnSlots
     timing: Timing
     _stop: threading.Event = field(default_factory=threading.Event)
@@ -91,6 +92,7 @@ class Background:
         while not self._stop.wait(self.timing.watch_s):
             if not self.slots.closed:
                 _tried("watchdog", self.watchdog.check, None)
+                _tried("ask_telnyx", self.ask_telnyx, None)
 
     def _drain_forever(self) -> None:
         while not self._stop.is_set() and not self.slots.closed:

@@ -81,6 +81,11 @@ def record_claimed(claimed: Claimed) -> None:
         metrics.QUEUE.observe((claimed.now - min(accepted)).total_seconds())
     if step.expired:
         log.info("message.expired", user=claimed.lease.user_id, messages=list(step.expired))
+    record_loop(claimed)
+
+
+def record_loop(claimed: Claimed) -> None:
+    """Report that the loop breaker has paused the user, if it has."""
     if claimed.loop is not None:
         metrics.LOOPS.labels(claimed.loop).inc()
         log.error("user.loop_paused", user=claimed.lease.user_id, rule=claimed.loop)

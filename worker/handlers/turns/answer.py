@@ -30,6 +30,7 @@ from worker.handlers.telemetry.turns import (
     post_span,
     record_claimed,
     record_conversation_failed,
+    record_loop,
     record_not_claimed,
     record_post,
     record_stale_turn,
@@ -189,7 +190,12 @@ class AnswerUser:
         # Before the commit of the intent: the lease, and so the call's window, count from here.
         t0 = boottime()
         intended = self.turns.record_intent(claimed)
-        return self._quit(claimed) if intended is None else self._send(intended, t0)
+        if intended is None:
+            return self._quit(claimed)
+        if intended.loop is not None and claimed.loop is None:
+            record_loop(intended)
+            return self._unless_telnyx_fails(intended, self._record)
+        return self._send(intended, t0)
 
     def _quit(self, claimed: Claimed) -> Settled:
         """End the turn of a person who has opted out."""

@@ -1,9 +1,13 @@
-"""Finds a user's Telnyx conversation: the mapping in Postgres, else by metadata, else a new one."""
+"""Finds a user's Telnyx conversation: the mapping in Postgres, else by metadata, else a new one.
+
+The metadata are asked for unless it is certain that Telnyx has none: see `worker.store.complete`.
+"""
 
 import json
 from dataclasses import dataclass, replace
 from uuid import UUID, uuid5
 
+from worker.domain.ids import TelnyxConversationId
 from worker.domain.messages import ChannelAddress
 from worker.domain.turns.claim import Claimed
 from worker.domain.turns.records import OpenConversation
@@ -12,6 +16,9 @@ from worker.telnyx.conversations import Conversations
 
 USER_KEY = "worker_user"
 """The metadata key by which conversations are found again."""
+INSTALLATION_KEY, MAPPING_KEY = "worker_installation", "worker_mapping"
+SOURCE = {"source": "worker"}
+"""In the metadata of all conversations, of other installations and older releases, too."""
 
 
 def user_tag(namespace: UUID, who: ChannelAddress, agent: str) -> str:
@@ -21,6 +28,11 @@ def user_tag(namespace: UUID, who: ChannelAddress, agent: str) -> str:
     """
     parts = [who.channel, who.recipient, who.address, who.thread, agent]
     return str(uuid5(namespace, json.dumps(parts, ensure_ascii=False)))
+
+
+def installation_tag(namespace: UUID) -> UUID:
+    """Return a tag for this installation that does not reveal its namespace."""
+    return uuid5(namespace, "installation")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,13 +59,11 @@ class ConversationFinder:
             return mapping
         tag = user_tag(self.namespace, who, agent)
         # A conversation that was reset keeps its tag, and must not be found again.
-        used = claimed.used
-        found = (one.id for one in self.telnyx.find({USER_KEY: tag}) if one.id not in used)
+        candidates = self.telnyx.find({USER_KEY: tag}) if mapping.may_exist else ()
+        found = (one.id for one in candidates if one.id not in claimed.used)
         telnyx_id, base, behind = next(found, None), 0, False
         if telnyx_id is None:
-            channel = who.channel
-            metadata = {USER_KEY: tag, "channel": channel, "agent": agent, "source": "worker"}
-            telnyx_id = self.telnyx.create(mapping.remote_key, f"{channel}:{tag}", metadata).id
+            telnyx_id = self._create(mapping, who.channel, tag)
         elif self.store.has_lost_commits():
             # Its turns may be ours, and their messages may come again.
             behind = True
@@ -62,3 +72,15 @@ class ConversationFinder:
         return replace(
             mapping, telnyx_id=telnyx_id, base_user_messages=base, bound=False, behind=behind
         )
+
+    def _create(self, mapping: OpenConversation, channel: str, tag: str) -> TelnyxConversationId:
+        # Of the row alone, as the same `remote_key` has to come with the same bytes.
+        metadata = {
+            USER_KEY: tag,
+            INSTALLATION_KEY: str(installation_tag(self.namespace)),
+            MAPPING_KEY: str(mapping.remote_key),
+            "channel": channel,
+            "agent": mapping.agent,
+            **SOURCE,
+        }
+        return self.telnyx.create(mapping.remote_key, f"{channel}:{tag}", metadata).id

@@ -7,6 +7,7 @@ that changes its address is found, however many people its domain or block of nu
 from dataclasses import replace
 
 from worker.domain.routing import Routing
+from worker.domain.turns.claim import Claimed
 from worker.domain.turns.loops import (
     BURST,
     HOURLY,
@@ -67,7 +68,7 @@ SELECT near.address, t.kind, t.opened_at, left(t.input_text, {MAX_COMPARED}) AS 
 FROM near, LATERAL (SELECT kind, opened_at, input_text {_NEWEST.format("near.id")}
     LIMIT {HOURLY[0]}) AS t
 WHERE (near.address = :address OR near.created_at > service_now() - :hour)
-  AND t.opened_at > service_now() - :hour
+  AND t.opened_at > service_now() - :hour AND t.opened_at < :before
 ORDER BY t.opened_at DESC LIMIT 200
 """)
 _PAUSE = sql("""
@@ -77,16 +78,23 @@ UPDATE channel_users SET paused_at = service_now(), pause_reason = :reason WHERE
 
 def break_loop(connection: Connection, snapshot: Snapshot, routing: Routing) -> Snapshot:
     """Pause the user if their next turn continues a loop; the caller has just claimed them."""
-    who = snapshot.who
     if not (snapshot.may_loop and snapshot.pending) or snapshot.paused or snapshot.opted_out:
         return snapshot
+    rule = pause_if_loop(connection, snapshot, snapshot.pending[0].text, routing)
+    return snapshot if rule is None else replace(snapshot, paused=True, loop=rule)
+
+
+def pause_if_loop(
+    connection: Connection, user: Snapshot | Claimed, text: str, routing: Routing
+) -> str | None:
+    """Look closely at what was written, before `now`; return the rule by which they are paused."""
+    who = user.who
     if not routing.channel(who.channel).breaks_loops:
-        return snapshot
+        return None
     group = routing.fairness.group_of(who.channel, who.address)
-    values = {"group": group, "address": who.address, "hour": HOURLY[1]}
+    values = {"group": group, "address": who.address, "hour": HOURLY[1], "before": user.now}
     recent = [value_of(RecentTurn, row) for row in connection.execute(_RECENT, values)]
-    rule = loop_rule(who.address, snapshot.pending[0].text, recent, now=snapshot.now)
-    if rule is None:
-        return snapshot
-    connection.execute(_PAUSE, {"user_id": snapshot.lease.user_id, "reason": LOOP})
-    return replace(snapshot, paused=True, loop=rule)
+    rule = loop_rule(who.address, text, recent, now=user.now)
+    if rule is not None:
+        connection.execute(_PAUSE, {"user_id": user.lease.user_id, "reason": LOOP})
+    return rule

@@ -254,6 +254,13 @@ class Cluster(Base):
     """When heartbeats noticed that it is another one, so that commits may be missing."""
     jumped_at: Mapped[datetime | None]
     """When its clock jumped: from then on T_QUIET counts anew."""
+    complete_on: Mapped[str | None]
+    """The run of Postgres, and the installation, whose conversations at Telnyx were all found in
+    the table; NULL = that was never so."""
+    complete_at: Mapped[datetime | None]
+    """When that was last so. Before `replaced_at` it says nothing any more."""
+    asked_at: Mapped[datetime | None]
+    """When Telnyx was asked last."""
 
 
 class BudgetDay(Base):

@@ -108,7 +108,7 @@ class ClaimStore(LeasedStore):
         claimed = Claimed.of(snapshot, routing, step, turn, intent, at_s=boottime())
         asks_telnyx = isinstance(step, Prepare | Record) and claimed.channel.persist
         if asks_telnyx and not (claimed.conversation and claimed.conversation.telnyx_id):
-            return with_mapping(connection, claimed)
+            return with_mapping(connection, claimed, self._installation)
         if not isinstance(step, Send) or intent is not None:
             return claimed
         intended = insert_intent(connection, claimed, hashed, worker_id=self._worker_id)

@@ -7,6 +7,7 @@ the same token inside their one statement instead.
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from uuid import UUID
 
 from worker.domain.errors import StaleLeaseError
 from worker.domain.ids import WorkerId
@@ -52,12 +53,14 @@ class LeasedStore(Store):
         worker_id: WorkerId,
         routing: Callable[[], Routing],
         lease_s: float,
+        installation: UUID,
     ) -> None:
         """`routing` returns the current one: read it once for each step of a turn."""
         super().__init__(database)
         self._worker_id = worker_id
         self._routing = routing
         self._lease = timedelta(seconds=lease_s)
+        self._installation = installation
 
     def _address_hash(self, who: ChannelAddress) -> bytes:
         """Return the name of a channel user's address in the ledger of opt-outs."""

@@ -16,7 +16,7 @@ from worker.domain.turns.next_step import Record, Send, Work
 from worker.domain.turns.records import OpenTurn, Snapshot
 from worker.store.consents import stopped
 from worker.store.sql import Connection, sql
-from worker.store.turns.conversations import bind
+from worker.store.turns.conversations import BIND, values_to_bind
 
 # `taken_until` only grows: a message that sorts before it is known to have arrived late.
 _OPEN_TURN = """
@@ -54,7 +54,7 @@ _OPEN_AND_INTEND = sql(
 SELECT turn.id, turn.opened_at, call.id AS call_id FROM turn, call
 """
 )
-_INTEND = sql(f"""
+_INTENT = f"""
 INSERT INTO calls
     (channel_user_id, turn_id, conversation_id, round, attempt, token, worker_id,
      instructions_hash, intent_at)
@@ -62,7 +62,11 @@ SELECT :user_id, :turn_id, :conversation_id, :round, :attempt, :token, :worker_i
     :instructions_hash, service_now()
 WHERE NOT {stopped()}
 RETURNING id
-""")
+"""
+_INTEND = sql(_INTENT)
+_BIND_AND_INTEND = sql(
+    f"{BIND}, call AS ({_INTENT}) SELECT (SELECT id FROM call) AS call_id FROM bound"
+)
 
 # A draft answers an older state of the conversation. The note says that it was not sent.
 SUPERSEDE_DRAFTS = sql("""
@@ -136,14 +140,12 @@ def insert_intent(
     From now on the turn belongs to the claim's conversation. None = the person has opted out.
     """
     turn, conversation, agent = claimed.turn, claimed.conversation, claimed.agent
-    if conversation is not None and not conversation.bound:
-        conversation = bind(connection, conversation, turn.id)
-        claimed = replace(claimed, conversation=conversation)
-    elif conversation is not None and turn.conversation_id != conversation.id:
+    binds = conversation is not None and not conversation.bound
+    if not binds and conversation is not None and turn.conversation_id != conversation.id:
         connection.execute(_ATTACH, {"turn_id": turn.id, "conversation_id": conversation.id})
     instructions = instructions_for(agent, conversation, turn)
     attempt = sum(call.round == turn.round for call in turn.calls)
-    values = {
+    values: dict[str, object] = {
         "user_id": claimed.lease.user_id,
         "turn_id": turn.id,
         "conversation_id": conversation.id if conversation else None,
@@ -154,7 +156,12 @@ def insert_intent(
         "worker_id": worker_id,
         "instructions_hash": agent.instructions_hash if instructions else None,
     }
-    call_id = connection.execute(_INTEND, values).scalar_one_or_none()
+    if conversation is not None and binds:
+        values |= values_to_bind(conversation, turn.id)
+        claimed = replace(claimed, conversation=replace(conversation, bound=True))
+        call_id = connection.execute(_BIND_AND_INTEND, values).scalar_one()
+    else:
+        call_id = connection.execute(_INTEND, values).scalar_one_or_none()
     if call_id is None:
         return None
     intent = Intent(

@@ -17,6 +17,7 @@ from worker.domain.turns.reconcile import TurnText
 from worker.domain.turns.records import Lease, OpenConversation, ToolRecord
 from worker.store.limits.budgets import count_tokens, counted_tokens
 from worker.store.limits.gates import close_gate, reopen_gates
+from worker.store.limits.loops import pause_if_loop
 from worker.store.rows import value_of
 from worker.store.sql import Connection, Row, Statement, sql
 from worker.store.turns import tool_calls
@@ -85,9 +86,17 @@ class TurnStore(LeasedStore):
     """The open turn of a claimed user."""
 
     def record_intent(self, claimed: Claimed) -> Claimed | None:
-        """Commit the intent of a call on the claim's conversation; None = the person opted out."""
+        """Commit the intent of a call on the claim's conversation; None = the person opted out.
+
+        Without an intent: a new person is paused, as they write like a machine that answers ours.
+        """
         hashed = self._address_hash(claimed.who)
         with self._leased(claimed.lease) as connection:
+            if claimed.is_new and claimed.turn.round == 0:
+                text, routing = claimed.turn.input_text, self._routing()
+                loop = pause_if_loop(connection, claimed, text, routing)
+                if loop is not None:
+                    return replace(claimed, paused=True, loop=loop)
             return insert_intent(connection, claimed, hashed, worker_id=self._worker_id)
 
     def mark_human(self, claimed: Claimed, conversation: OpenConversation | None) -> None:
