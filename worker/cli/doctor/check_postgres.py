@@ -11,7 +11,7 @@ from worker.bootstrap.reports import open_database
 from worker.cli.doctor.examine import Setup
 from worker.cli.errors import CommandError
 from worker.cli.revision import revisions
-from worker.domain.errors import DatabaseAwayError, PermanentError
+from worker.domain.errors import DatabaseAwayError
 from worker.domain.reports.finding import Finding, fault, ok, warning
 from worker.store.revisions import RevisionStore
 from worker.store.sql import Connection, sql
@@ -64,6 +64,7 @@ _MAY_NUMBER = sql("SELECT has_sequence_privilege('turns_id_seq', 'USAGE')")
 _STANDBYS = sql("""
 SELECT count(*), current_setting('synchronous_standby_names') <> ''
     AND current_setting('synchronous_commit') NOT IN ('off', 'local') FROM pg_stat_replication""")
+_LOST_STATEMENT: Final = frozenset({"26000", "42P05"})  # no statement, or a foreign one
 _READ_ONLY = sql("SELECT pg_is_in_recovery() OR current_setting('transaction_read_only') = 'on'")
 
 _WORDS: Final = (
@@ -268,7 +269,9 @@ def pooler(setup: Setup) -> Finding:
                         holding.execute(_PID)
                     with ours.transaction() as one:
                         pids.add(_pid_of(one))
-        except PermanentError:  # no such prepared statement
+        except DatabaseAwayError as error:
+            if error.code not in _LOST_STATEMENT:
+                raise
             keeps = False
     return judge_pooler(moves=len(pids) > 1, prepares=prepares, keeps=keeps)
 
