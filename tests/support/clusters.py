@@ -138,13 +138,16 @@ def _copy(primary: EmbeddedPostgres, target: Path) -> None:
     command = [place.programs / "pg_basebackup", "-D", place.data, "-R", "-U", "postgres"]
     command += ["-h", postgres_socket(primary.url).parent, "--checkpoint=fast"]
     account = place.account
-    subprocess.run(
+    done = subprocess.run(
         command,
-        check=True,
+        check=False,
+        capture_output=True,
+        text=True,
         user=account.uid if account else None,
         group=account.gid if account else None,
         extra_groups=[] if account else None,
         cwd="/",
     )
+    assert done.returncode == 0, done.stderr
     # The socket is in the folder of the data: its lock names the primary, which lives.
     (place.data / ".s.PGSQL.5432.lock").unlink(missing_ok=True)
