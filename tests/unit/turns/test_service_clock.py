@@ -1,9 +1,12 @@
 """What counts as a jump of Postgres' clock."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import pytest
 
+from worker.domain.errors import DatabaseAwayError
 from worker.domain.turns.reconcile import sure_age_s
 from worker.handlers.turns.service_clock import ServiceClock
 
@@ -62,6 +65,48 @@ def test_a_claim_notices_a_jump_forward_and_nothing_else() -> None:
     clock.check(at(500), 103)
     clock.check(at(501), 104)
     assert recorded.jumps == [497]
+
+
+def test_nobody_goes_on_before_a_jump_is_recorded() -> None:
+    asked, go_on = threading.Event(), threading.Event()
+
+    class Slow(Recorded):
+        def record_jump(self, by_s: float) -> bool:
+            asked.set()
+            assert go_on.wait(10)
+            return super().record_jump(by_s)
+
+    recorded = Slow()
+    clock = ServiceClock(cluster=recorded)  # type: ignore[arg-type]
+    clock.observe(at(0), 100, 100.1)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(clock.observe, at(505), 105, 105.1)
+        assert asked.wait(10)
+        second = pool.submit(clock.check, at(506), 106)
+        with pytest.raises(TimeoutError):
+            second.result(0.05)
+        go_on.set()
+        first.result(10)
+        second.result(10)
+    assert recorded.jumps == [500]
+
+
+def test_a_jump_that_could_not_be_recorded_is_noticed_again() -> None:
+    class Away(Recorded):
+        def record_jump(self, by_s: float) -> bool:
+            super().record_jump(by_s)
+            if len(self.jumps) == 1:
+                raise DatabaseAwayError("away")
+            return True
+
+    recorded = Away()
+    clock = ServiceClock(cluster=recorded)  # type: ignore[arg-type]
+    clock.observe(at(0), 100, 100.1)
+    with pytest.raises(DatabaseAwayError):
+        clock.check(at(506), 106)
+    clock.check(at(507), 107)
+    clock.check(at(508), 108)
+    assert recorded.jumps == [500, 500]
 
 
 def test_of_an_age_only_the_time_since_the_jump_is_sure() -> None:
