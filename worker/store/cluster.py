@@ -10,7 +10,7 @@ from datetime import timedelta
 from worker.domain.errors import DatabaseAwayError, PermanentError
 from worker.observability.logs import log
 from worker.store.database import Database, Store
-from worker.store.sql import Row, Statement, sql
+from worker.store.sql import Connection, Statement, sql
 
 # A promoted standby begins a new timeline; a restore by pg_restore makes the table anew. Only the
 # timeline of the place where Postgres writes is the current one: that of the last checkpoint lags.
@@ -102,11 +102,23 @@ class ClusterStore(Store):
 
         `lost`: it is known by other means that commits are missing.
         """
-        row = self._seen()
-        if row is None or (row.identity == row.known and not lost):
+        try:
+            with self._statement() as connection:
+                return self.is_other(connection, lost=lost)
+        except (DatabaseAwayError, PermanentError) as error:
+            if self._look is _LOOK_AT_TABLE or error.code not in _HIDDEN:
+                raise
+            log.warning("postgres.identity_hidden", error=str(error))
+            self._look = _LOOK_AT_TABLE
+            return self.is_replaced(lost=lost)
+
+    def is_other(self, connection: Connection, *, lost: bool = False) -> bool:
+        """Do the same by a connection that leads there."""
+        row = connection.execute(self._look).one()
+        if row.identity == row.known and not lost:
             return False
         replaced = lost or row.known is not None
-        self._change(_KNOW, {"identity": row.identity, "lost": replaced})
+        connection.execute(_KNOW, {"identity": row.identity, "lost": replaced})
         return replaced
 
     def record_jump(self, by_s: float) -> bool:
@@ -123,14 +135,3 @@ class ClusterStore(Store):
         """Return how long ago something happened to Postgres."""
         rows = self._found(ClusterAges, _AGES)
         return rows[0] if rows else ClusterAges()
-
-    def _seen(self) -> Row | None:
-        if self._look is _LOOK:
-            try:
-                return self._row(_LOOK)
-            except (DatabaseAwayError, PermanentError) as error:
-                if error.code not in _HIDDEN:
-                    raise
-                log.warning("postgres.identity_hidden", error=str(error))
-                self._look = _LOOK_AT_TABLE
-        return self._row(self._look)

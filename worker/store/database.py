@@ -77,8 +77,8 @@ class Database:
         self._name = name
         self._prepare_after = _PREPARE_AFTER if prepare else None
         self._generation = 0
-        self.on_connect: Callable[[], object] | None = None
-        """Called before the first use of each connection: it may lead to another Postgres."""
+        self.on_connect: Callable[[Connection], object] | None = None
+        """Called with each new connection: it may lead to another Postgres than those before."""
         self._free = BoundedSemaphore(pool_size)
         # A stack: the one used last is the likeliest to be alive, and has plans in its cache.
         self._idle: list[_Pooled] = []
@@ -97,10 +97,7 @@ class Database:
     def statement(self) -> Iterator[Connection]:
         """Check out a connection on which each statement is a transaction of its own."""
         with _translated(), self._checked_out() as (driver, begin):
-            if begin == BEGIN:
-                yield Connection(driver)
-            else:
-                yield from _transaction(driver, begin)
+            yield from _statement(driver, begin)
 
     @cached_property
     def consent_key(self) -> bytes:
@@ -173,7 +170,8 @@ class Database:
         try:
             begin = self._address.begin(driver)
             if self.on_connect is not None:
-                self.on_connect()
+                with contextmanager(_statement)(driver, begin) as connection:
+                    self.on_connect(connection)
         except BaseException:
             driver.close()
             raise
@@ -244,6 +242,13 @@ def _answers(driver: psycopg.Connection[Row]) -> bool:
     except (psycopg.Error, OSError):
         return False
     return True
+
+
+def _statement(driver: psycopg.Connection[Row], begin: bytes) -> Iterator[Connection]:
+    if begin == BEGIN:
+        yield Connection(driver)
+    else:
+        yield from _transaction(driver, begin)
 
 
 def _transaction(driver: psycopg.Connection[Row], begin: bytes) -> Iterator[Connection]:

@@ -6,6 +6,7 @@ from worker.handlers.turns.service_clock import ServiceClock
 from worker.observability import metrics
 from worker.observability.logs import log
 from worker.store.cluster import ClusterStore
+from worker.store.sql import Connection
 from worker.store.workers import WorkerStore
 
 
@@ -22,14 +23,19 @@ class PostgresWatch:
         before_s = self.clock.local()
         beat = self.workers.beat(stalled_s)
         self.clock.observe(beat.at, before_s, self.clock.local())
-        self.look(heartbeat_lost=beat.lost)
+        if self.cluster.is_replaced(lost=beat.lost):
+            _report(heartbeat_lost=beat.lost)
 
-    def look(self, *, heartbeat_lost: bool = False) -> None:
-        """Record it if this is another Postgres. Raises `RetryableError`.
+    def look(self, connection: Connection) -> None:
+        """Look at Postgres by a new connection of turns or intake.
 
-        Each new connection of turns and intake is looked at, too: after a failover it is the first
-        thing that a process has of the new Postgres, and a heartbeat comes seconds later.
+        After a failover it is the first thing that a process has of the new Postgres, and a
+        heartbeat comes seconds later.
         """
-        if self.cluster.is_replaced(lost=heartbeat_lost):
-            metrics.POSTGRES_CHANGES.labels("replaced").inc()
-            log.error("postgres.replaced", heartbeat_lost=heartbeat_lost)
+        if self.cluster.is_other(connection):
+            _report(heartbeat_lost=False)
+
+
+def _report(*, heartbeat_lost: bool) -> None:
+    metrics.POSTGRES_CHANGES.labels("replaced").inc()
+    log.error("postgres.replaced", heartbeat_lost=heartbeat_lost)
