@@ -8,12 +8,11 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 from tests.chaos.arrivals import arrived, check_arrivals, check_machines, keys
 from tests.chaos.evidence import NEVER_ZERO, Evidence
 from tests.chaos.hurts import Hurts
-from tests.chaos.load import Group, load
+from tests.chaos.load import Group, load, way_of
 from tests.chaos.mix import FINAL_WITHIN_S, OUTSIDE
 from tests.chaos.outside import Outside
 from tests.chaos.parts import Looker
@@ -21,15 +20,18 @@ from tests.chaos.producer import Producer
 from tests.chaos.schedule import Planned, schedule
 from tests.chaos.stage import Stage, running_stage
 from tests.chaos.verdict import (
+    check_acceptance,
     check_given_up,
     check_letters,
     check_notes,
     check_numbers,
+    check_replies,
     explanation,
     places,
     said,
 )
 from tests.chaos.waits import AFTER_S, HOLD_ALL, Span, check_waits, unexplained_s, untouched
+from tests.chaos.ways import ways
 from tests.support.oracle import Expectations, Violation, check
 from tests.support.tcp_proxy import Mode
 from worker.channels.email.delivery.smtp import ANSWER_S
@@ -44,26 +46,27 @@ _PLAIN_PROGRESS_S = 15.0
 
 _TEN_MINUTES_PASS = """
 WITH opened AS (
-    UPDATE gates SET closed_until = now()
-    WHERE closed_until > now() AND name LIKE 'telnyx:%%'
+    UPDATE gates SET closed_until = service_now()
+    WHERE closed_until > service_now() AND name LIKE 'telnyx:%%'
 ), due AS (
-    UPDATE deliveries SET due_at = now()
-    WHERE state = 'pending' AND due_at > now() + interval '30 s' AND channel = 'sms'
+    UPDATE deliveries SET due_at = service_now()
+    WHERE state = 'pending' AND due_at > service_now() + interval '30 s'
+        AND channel IN ('sms', 'app')
 )
-UPDATE deliveries SET lease_until = now(), due_at = now() WHERE state = 'sending'
-    AND provider_status = 'handed_over' AND lease_until < now() + make_interval(secs => %s)
+UPDATE deliveries SET lease_until = service_now(), due_at = service_now() WHERE state = 'sending'
+    AND provider_status = 'handed_over' AND lease_until < service_now() + make_interval(secs => %s)
 RETURNING id
 """
-"""For a channel that met the wrong key, and for mails that a server may have, since longer than an
-attempt lasts.
+"""For a channel that met the wrong key, a webhook that failed twice, and mails that a server may
+have, since longer than an attempt lasts.
 """
 _COUNTS = """
 SELECT count(*) AS accepted, count(outcome) AS final,
     (SELECT count(*) FROM replies WHERE source = 'adopted') AS adopted,
     (SELECT count(*) FROM deliveries WHERE state IN ('pending', 'sending')) AS undelivered,
     (SELECT count(*) FROM channel_users WHERE diverged_at IS NOT NULL) AS diverged,
-    (SELECT array_agg(name) FROM gates WHERE closed_until > now()) AS gates,
-    (SELECT count(*) FROM gates WHERE closed_until > now()
+    (SELECT array_agg(name) FROM gates WHERE closed_until > service_now()) AS gates,
+    (SELECT count(*) FROM gates WHERE closed_until > service_now()
         AND reason NOT LIKE '%% for several users') AS excused FROM messages
 """
 
@@ -126,8 +129,9 @@ class Campaign:
 
     options: Options
     stage: Stage
-    producer: Producer
+    producers: Sequence[Producer]
     outside: Outside
+    """One of them: all its people are the gateway's."""
     report: Report
     looker: Looker
     began: float = field(default_factory=time.monotonic)
@@ -146,19 +150,22 @@ class Campaign:
 
     @property
     def planned(self) -> int:
-        return self.producer.planned + self.outside.planned
+        return sum(one.planned for one in self.producers)
 
     @property
     def is_written(self) -> bool:
-        return self.producer.is_done and self.outside.is_done
+        return all(one.is_done for one in self.producers)
+
+    @property
+    def resent(self) -> set[str]:
+        return set().union(*(one.resent for one in self.producers))
 
     def run(self) -> None:
         """Play, heal, wait."""
         threads = [
             threading.Thread(target=self._forever, args=(step, pause_s), daemon=True)
             for step, pause_s in (
-                (self.producer.step, 0.02),
-                (self.outside.step, 0.02),
+                *((one.step, 0.02) for one in self.producers),
                 (self.stage.sink.drain, 0.05),
             )
         ]
@@ -176,7 +183,11 @@ class Campaign:
             self._stop.set()
             for thread in threads:
                 thread.join(timeout=10.0)
-        self.stage.sink.drain()
+        stage = self.stage
+        stage.sink.drain()
+        stage.sink.take_posted(stage.receiver.posted, were_told=stage.answers)
+        if (url := stage.odd_env.get("BROKER_URL")) is not None:
+            stage.sink.take_from_rabbitmq(url)
 
     def _play(self, plan: Sequence[Planned]) -> None:
         waiting = list(plan)
@@ -208,10 +219,18 @@ class Campaign:
         for thread in self._hurting:
             thread.join(timeout=60.0)
         stage = self.stage
-        for proxy in (stage.postgres_proxy, stage.redis_proxy, stage.telnyx_proxy):
+        for proxy in (
+            stage.pair.proxy,
+            stage.pair.standby_proxy,
+            stage.redis_proxy,
+            stage.telnyx_proxy,
+        ):
             stage.set_mode(proxy, Mode.PASS)
         stage.telnyx.be_well()
+        began = time.time()
         stage.all_fresh()
+        stage.fleet.wait_ready(*(seat.worker for seat in stage.seats))
+        self.excused.append(Span(began, time.time() + AFTER_S))
 
     def _wait_until_final(self) -> None:
         healed = time.monotonic()
@@ -245,9 +264,9 @@ class Campaign:
             running = sum(seat.worker.is_running for seat in self.stage.seats)
             line = (
                 f"{now - self.began:4.0f} s {phase} · {running} workers · written"
-                f" {len(self.producer.accepted | self.outside.accepted)}/{self.planned} · accepted"
+                f" {sum(len(one.accepted) for one in self.producers)}/{self.planned} · accepted"
                 f" {row['accepted']} · final {row['final']} · adopted {row['adopted']} · diverged"
-                f" {row['diverged']} · sent again {len(self.producer.resent)} · now:"
+                f" {row['diverged']} · sent again {len(self.resent)} · now:"
                 f" {' '.join(self.active) or '-'}"
             )
             print(line if plain else f"\r\x1b[K{line[:150]}", end="\n" if plain else "")
@@ -271,30 +290,54 @@ def run_campaign(options: Options) -> Report:
         stage = stack.enter_context(
             running_stage(options.folder, seed=options.seed, workers=options.workers)
         )
-        lookers = [stage.looker() for _ in range(3)]
-        for looker in lookers:
-            stack.callback(looker.close)
-        plan = load(seed=options.seed, length_s=options.minutes * 60.0, messages=options.messages)
-        outside = {user: groups for user, groups in plan.items() if is_outside(groups)}
-        common: dict[str, Any] = {
-            "broker_url": stage.fleet.broker_url,
-            "past_proxy": stage.past_proxy(),
-        }
-        producer = Producer(
-            plan={user: plan[user] for user in plan.keys() - outside.keys()},
-            looker=lookers[0],
-            **common,
-        )
-        writers = Outside(
-            plan=outside, looker=lookers[2], gateway_port=stage.gateway_port, **common
-        )
-        for one in (producer, writers):
-            stack.callback(one.close)
-        campaign = Campaign(options, stage, producer, writers, report, lookers[1])
+        producers, outside, looker = _producers(stack, stage, options)
+        campaign = Campaign(options, stage, producers, outside, report, looker)
         campaign.run()
         _judge(campaign)
     report.took_s = round(time.monotonic() - began, 1)
     return report
+
+
+def _producers(
+    stack: ExitStack, stage: Stage, options: Options
+) -> tuple[list[Producer], Outside, Looker]:
+    """Give one for each way in, the one that comes to the gateway, and a look for the campaign."""
+    plan = load(seed=options.seed, length_s=options.minutes * 60.0, messages=options.messages)
+    outside = {user: groups for user, groups in plan.items() if is_outside(groups)}
+    past_proxy = stage.past_proxy()
+
+    def look() -> Looker:
+        looker = stage.looker()
+        stack.callback(looker.close)
+        return looker
+
+    by_name = ways(
+        broker_url=stage.fleet.broker_url,
+        database_url=stage.pair.url,
+        rabbitmq_url=stage.odd_env.get("BROKER_URL"),
+    )
+    producers = [
+        Producer(
+            plan={u: plan[u] for u in plan.keys() - outside.keys() if way_of(u) == name},
+            way=way,
+            looker=look(),
+            past_proxy=past_proxy,
+            rude=name == "celery",
+        )
+        for name, way in by_name.items()
+    ]
+    writers = Outside(
+        plan=outside,
+        way=None,
+        looker=look(),
+        past_proxy=past_proxy,
+        rude=True,
+        gateway_port=stage.gateway_port,
+    )
+    producers.append(writers)
+    for one in producers:
+        stack.callback(one.close)
+    return producers, writers, look()
 
 
 def is_outside(groups: Sequence[Group]) -> bool:
@@ -303,16 +346,19 @@ def is_outside(groups: Sequence[Group]) -> bool:
 
 
 def _judge(campaign: Campaign) -> None:
-    stage, producer, report = campaign.stage, campaign.producer, campaign.report
-    outside = campaign.outside
-    plan = {**producer.plan, **outside.plan}
+    stage, report = campaign.stage, campaign.report
+    plan = {user: groups for one in campaign.producers for user, groups in one.plan.items()}
     stage.fleet.stop()
     looker, log = campaign.looker, stage.telnyx.log()
-    evidence = Evidence(looker=looker, log=log, workers=stage.fleet.folder)
+    evidence = Evidence(
+        looker=looker, log=log, workers=stage.fleet.folder, was_withdrawn=stage.was_withdrawn
+    )
     rows = looker.rows("SELECT id, channel_user_id, idempotency_key FROM deliveries")
     given_up = evidence.given_up()
     outer = arrived(looker, log, stage.box)
-    waits = untouched(looker)
+    delivered, written = stage.sink.delivered(rows), places(plan)
+    failed = evidence.texts("t.state = 'failed'")
+    waits = untouched(looker, stage.pair.jumps)
     report.waits = len(waits)
     report.longest_wait_s = round(
         max((unexplained_s(one.span, campaign.excused) for one in waits), default=0.0), 1
@@ -323,32 +369,44 @@ def _judge(campaign: Campaign) -> None:
             log,
             Expectations(
                 accepted=keys(plan, looker),
-                delivered=[*stage.sink.delivered(rows), *(one for one, _ in outer)],
+                delivered=[*delivered, *(one for one, _ in outer)],
                 slack_s=SLACK_S,
             ),
         ),
         *check_numbers(
             said(log),
-            places(plan),
+            written,
             answered=evidence.texts("r.source IN ('call', 'adopted')"),
-            excused=evidence.texts("t.state = 'failed'"),
+            excused=failed,
+        ),
+        *check_acceptance(evidence.accepted(), written),
+        *check_replies(
+            [*delivered, *(one for one, _ in outer)],
+            evidence.answered_by_delivery(),
+            written,
+            excused=failed,
         ),
         *check_given_up(given_up),
-        *check_letters(evidence.letters()),
+        *check_letters(
+            evidence.letters(), refused=sum(one.refusals_withdrawn > 0 for one in given_up)
+        ),
         *check_waits(waits, campaign.excused),
-        *check_notes(stage.noted(), {text.partition(" tool:")[0] for text in places(plan)}),
+        *check_notes(stage.noted(), {text.partition(" tool:")[0] for text in written}),
         *check_arrivals(outer),
         *check_machines(looker),
     ]
     report.violations = [str(each) for each in violations]
     report.counters = evidence.counters(
         gates=campaign.gates,
-        resent=producer.resent | outside.resent,
+        resent=campaign.resent,
         lost_entries=stage.lost_entries,
     )
     report.counters["repeated deliveries dropped by key"] = stage.sink.repetitions
     report.counters["tools run"] = len(stage.noted())
-    report.counters["mails of machines left alone"] = outside.machines
+    report.counters["mails of machines left alone"] = campaign.outside.machines
+    report.counters["failovers"] = stage.pair.failovers
+    report.counters["jumps of Postgres' clock"] = len(stage.pair.jumps)
+    report.counters["replies by webhook"] = len(stage.receiver.posted)
     report.given_up = dict(Counter(explanation(turn) or "nothing" for turn in given_up))
     if campaign.options.minutes >= 2.0:
         report.zero = [name for name in NEVER_ZERO if not report.counters[name]]
@@ -356,4 +414,4 @@ def _judge(campaign: Campaign) -> None:
     report.telnyx_faults, report.log_words = evidence.faults(), dict(evidence.words())
     report.exits = [vars(each) for each in stage.exits]
     report.planned = campaign.planned
-    report.publishes = producer.publishes + outside.publishes
+    report.publishes = sum(one.publishes for one in campaign.producers)

@@ -1,16 +1,15 @@
 """What happened in a campaign, read from the tables, Telnyx's log and the workers' logs."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.chaos.mix import QUIET_S
+from tests.chaos.mix import MODELS, QUIET_S
 from tests.chaos.parts import Looker
 from tests.chaos.verdict import GivenUp
-from worker.domain.text.normal_forms import same_text
 from worker.sandbox.simulator import Entry
 from worker.sandbox.simulator.record.events import FaultChosen, MessageStored, RequestReceived
 
@@ -33,6 +32,9 @@ NEVER_ZERO = (
     "mails that arrived",
     "mails that nobody knows about",
     "mails of machines left alone",
+    "failovers",
+    "jumps of Postgres' clock",
+    "replies by webhook",
 )
 """Counters without which a campaign has proved nothing."""
 _LATE = frozenset({"late_execution", "stored_late"})
@@ -42,6 +44,11 @@ _RESENT = """
 SELECT count(*) FROM calls c
 JOIN calls n ON n.turn_id = c.turn_id AND n.round = c.round AND n.attempt = c.attempt + 1
 WHERE c.state = 'unknown' AND n.intent_at - c.intent_at >= make_interval(secs => %s)
+"""
+_REFUSED_REQUESTS = """
+SELECT c.turn_id, t.agent, extract(epoch FROM c.intent_at)::float AS at
+FROM calls c JOIN turns t ON t.id = c.turn_id
+WHERE c.state = 'refused' AND c.reason = 'request' AND t.failure = 'refused'
 """
 _SENT = "SELECT count(*) FROM deliveries WHERE channel = %s AND state = %s"
 _GIVEN_UP = """
@@ -65,6 +72,8 @@ class Evidence:
     log: Sequence[Entry]
     workers: Path
     """The folder of the workers' logs."""
+    was_withdrawn: Callable[[str, float], bool] = lambda _model, _at: False
+    """Whether a model was withdrawn at a time of Postgres' clock."""
 
     def counters(
         self, *, gates: AbstractSet[str], resent: AbstractSet[str], lost_entries: int
@@ -108,6 +117,11 @@ class Evidence:
     def given_up(self) -> list[GivenUp]:
         """Give the turns that failed."""
         alone = _items_that_stand_alone(self.log)
+        withdrawn = Counter(
+            row["turn_id"]
+            for row in self.looker.rows(_REFUSED_REQUESTS)
+            if self.was_withdrawn(MODELS[row["agent"]], row["at"])
+        )
         return [
             GivenUp(
                 turn_id=row["id"],
@@ -115,9 +129,8 @@ class Evidence:
                 unknown_calls=row["unknown_calls"],
                 doubtful_s=row["doubtful_s"],
                 since_newest_s=row["since_newest_s"],
-                item_stands_alone=any(
-                    same_text(text, row["input_text"]) for text in alone[str(row["thread"])]
-                ),
+                item_stands_alone=row["input_text"] in alone[str(row["thread"])],
+                refusals_withdrawn=withdrawn[row["id"]],
             )
             for row in self.looker.rows(_GIVEN_UP)
         ]
@@ -129,6 +142,26 @@ class Evidence:
             f" LEFT JOIN replies r ON r.turn_id = t.id WHERE {where}"
         )
         return {row["text"] for row in found}
+
+    def accepted(self) -> dict[int, list[str]]:
+        """Give the texts of each channel user as the service sorts them."""
+        return self._grouped(
+            "SELECT channel_user_id AS key, envelope->>'text' AS text FROM messages"
+            " ORDER BY channel_user_id, order_at, seq"
+        )
+
+    def answered_by_delivery(self) -> dict[int, list[str]]:
+        """Give the texts that the reply of each delivery is an answer to."""
+        return self._grouped(
+            "SELECT d.id AS key, m.envelope->>'text' AS text FROM deliveries d"
+            " JOIN replies r ON r.id = d.reply_id JOIN messages m ON m.turn_id = r.turn_id"
+        )
+
+    def _grouped(self, query: str) -> dict[int, list[str]]:
+        grouped: dict[int, list[str]] = defaultdict(list)
+        for row in self.looker.rows(query):
+            grouped[row["key"]].append(row["text"])
+        return grouped
 
     def letters(self) -> Counter[str]:
         """Count dead letters by reason."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import psycopg
 
-from tests.chaos.mix import MODELS, OUTBOUND, STALE_S
+from tests.chaos.mix import JUMP_S, MODELS, OUTBOUND, STALE_S
 from tests.chaos.parts import API_KEY
 from tests.chaos.schedule import NATURES, Kind, Planned
 from tests.chaos.stage import Seat, Stage
@@ -50,7 +50,7 @@ class Hurts:
 
     def _context(self, planned: Planned) -> AbstractContextManager[object]:
         stage, place = self.stage, planned.target
-        postgres, redis = stage.postgres_proxy, stage.redis_proxy
+        postgres, redis = stage.pair.proxy, stage.redis_proxy
         seat = stage.seats[place % len(stage.seats)]
         by_kind: dict[Kind, Callable[[], AbstractContextManager[object]]] = {
             Kind.KILL_WORKER: lambda: self._kill(seat),
@@ -67,6 +67,9 @@ class Hurts:
             Kind.REFUSE_POSTGRES: lambda: self._gone(postgres),
             Kind.DROP_POSTGRES_ANSWERS: lambda: self._ill(postgres, Mode.DROP_ANSWERS),
             Kind.LOSE_COMMITS: self._commits_lost,
+            Kind.READ_ONLY_POSTGRES: self._read_only,
+            Kind.FAIL_OVER: self._failed_over,
+            Kind.JUMP_CLOCK: lambda: nullcontext(stage.pair.jump(JUMP_S)),
             Kind.TERMINATE_BACKENDS: lambda: nullcontext(self._terminate_backends()),
             Kind.HOLD_ROWS: self._rows_held,
             Kind.KILL_TELNYX: self._telnyx_down,
@@ -184,18 +187,38 @@ class Hurts:
 
     @contextmanager
     def _postgres_down(self) -> Iterator[None]:
-        self.stage.postgres.kill()
+        self.stage.pair.primary.kill()
         try:
             yield
         finally:
-            self.stage.postgres.restart()
+            self.stage.pair.primary.restart()
+
+    @contextmanager
+    def _failed_over(self) -> Iterator[None]:
+        self.stage.fail_over()
+        try:
+            yield
+        finally:
+            self.stage.pair.follow()
 
     @contextmanager
     def _commits_lost(self) -> Iterator[None]:
         """Carry out some commits whose answer never arrives."""
         for skip in (0, 3, 7):
-            self.stage.postgres_proxy.lose_answer_to(rb"COMMIT", skip=skip)
+            self.stage.pair.proxy.lose_answer_to(rb"COMMIT", skip=skip)
         yield
+
+    @contextmanager
+    def _read_only(self) -> Iterator[None]:
+        """Take no writes, as a primary that has become a standby."""
+        with self._connection() as connection:
+            try:
+                connection.execute("ALTER SYSTEM SET default_transaction_read_only = on")
+                connection.execute("SELECT pg_reload_conf()")
+                yield
+            finally:
+                connection.execute("ALTER SYSTEM RESET default_transaction_read_only")
+                connection.execute("SELECT pg_reload_conf()")
 
     def _terminate_backends(self) -> None:
         with self._connection() as connection:
@@ -241,11 +264,13 @@ class Hurts:
 
     @contextmanager
     def _withdrawn(self, model: str) -> Iterator[None]:
+        began = time.time()
         self.stage.telnyx.steer("models", id=model, available=False)
         try:
             yield
         finally:
             self.stage.telnyx.steer("models", id=model, available=True)
+            self.stage.withdrawals.append((model, began, time.time()))
 
     @contextmanager
     def _stale_reads(self) -> Iterator[None]:
@@ -256,4 +281,4 @@ class Hurts:
             self.stage.telnyx.steer("config", messages_stale_s=0.0)
 
     def _connection(self) -> psycopg.Connection:
-        return psycopg.connect(self.stage.database_url, autocommit=True)
+        return psycopg.connect(self.stage.pair.url_past_proxy, autocommit=True)

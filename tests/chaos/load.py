@@ -13,6 +13,13 @@ from tests.chaos.mix import MAILS_AN_HOUR, MODELS, TOOL_CHANNEL
 
 USERS = 200
 CHANNELS = tuple(MODELS)
+WAYS = ("celery", "lists", "sql", "rabbitmq")
+"""See `ways.py`; text messages and mails come to the gateway instead."""
+
+
+def way_of(user: str) -> str:
+    """Name the way in of a user: each is that of people on each channel."""
+    return WAYS[int(user[1:]) // len(CHANNELS) % len(WAYS)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +33,7 @@ class Written:
     copies: int
     """How often it is queued at first."""
     dated: bool
-    """Whether it carries `sent_at`."""
+    """Whether it carries `sent_at`, as all of its user's do: another clock is another order."""
 
     @property
     def address(self) -> str:
@@ -61,6 +68,7 @@ def load(*, seed: int, length_s: float, messages: int) -> dict[str, tuple[Group,
     dice = random.Random(f"load {seed}")  # noqa: S311 - a seeded play, no secret
     numbers = dict.fromkeys((f"u{n}" for n in range(1, USERS + 1)), 0)
     groups: dict[str, list[Group]] = {user: [] for user in numbers}
+    dated = {user for user in numbers if dice.random() < 0.2}
     planned = 0
     while planned < messages:
         user = dice.choice(list(numbers))
@@ -68,7 +76,6 @@ def load(*, seed: int, length_s: float, messages: int) -> dict[str, tuple[Group,
         size = dice.choice((1, 1, 1, 1, 1, 2, 3))
         if channel == "mail" and numbers[user] + size > MAILS_AN_HOUR:
             continue
-        dated = dice.random() < 0.2
         written = []
         for _ in range(size):
             numbers[user] += 1
@@ -78,7 +85,7 @@ def load(*, seed: int, length_s: float, messages: int) -> dict[str, tuple[Group,
                     channel=channel,
                     number=numbers[user],
                     copies=dice.choice((1,) * 17 + (2, 2, 3)),
-                    dated=dated,
+                    dated=user in dated,
                 )
             )
         groups[user].append(Group(at_s=0.0, messages=tuple(written)))

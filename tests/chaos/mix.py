@@ -45,9 +45,14 @@ HANG_UPS = 0.05
 """Of the SMTP server, when it has a mail: nobody learns that it does."""
 TOOL_CHANNEL = "desk"
 """Its agent has a tool that honours no key: it may run at most once."""
-DELIVERED = ("push", "app")
+BY_TASK, BY_WEBHOOK = "push", "app"
 """Channels whose replies go to the sink; those of the others stay in Postgres."""
 OUTBOUND = "outbound"
+WEBHOOK_SECRET = "CHAOS_WEBHOOK_SECRET"
+WEBHOOK_FAILS = 0.03
+"""Of the times that the sink takes a reply: it says that it did not."""
+JUMP_S = 40.0
+"""Of Postgres' clock: more than T_QUIET, and more than what may count as one jump seen twice."""
 FALLBACK = "We could not answer this."
 _EXTRAS = {
     "web": f'fallback_text = "{FALLBACK}"',
@@ -97,7 +102,7 @@ STALE_S = 0.4
 """Of stale reads: less than T_SETTLE and than the wait after a 429, as at Telnyx itself."""
 
 
-def agents_file() -> str:
+def agents_file(webhook_url: str = "http://127.0.0.1:9/replies") -> str:
     """Give the text of the workers' agents file."""
     agents = "".join(
         f'[agents.{name}]\nmodel = "{model}"\ncall_timeout_s = {CALL_TIMEOUT_S}\n{_EXTRAS[name]}\n'
@@ -106,9 +111,10 @@ def agents_file() -> str:
     channels = "".join(
         f'[channels.{name}]\nagent = "{name}"\n{_CHANNELS.get(name, "")}' for name in MODELS
     )
-    ways_out = "".join(
-        f'[channels.{name}.delivery]\ntask = "replies.store"\nqueue = "{OUTBOUND}"\n'
-        for name in DELIVERED
+    ways_out = (
+        f'[channels.{BY_TASK}.delivery]\ntask = "replies.store"\nqueue = "{OUTBOUND}"\n'
+        f'[channels.{BY_WEBHOOK}.delivery]\nurl = "{webhook_url}"\n'
+        f'secret_env = "{WEBHOOK_SECRET}"\nallow_private = true\n'
     )
     tools = '[tools.note]\nfunction = "tests.chaos.tools:note"\ntimeout_s = 3\n'
     waits = "".join(

@@ -7,6 +7,7 @@ import os
 import socket
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +118,7 @@ class TelnyxProcess:
 class Looker:
     """Reads Postgres past the proxy, and comes back when it was away."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: Callable[[], str]) -> None:
         self._url = url
         self._database: Database | None = None
 
@@ -145,7 +146,7 @@ class Looker:
 
     def _connected(self) -> Database:
         if self._database is None:
-            self._database = Database(self._url)
+            self._database = Database(self._url())
         return self._database
 
 

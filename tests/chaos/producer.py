@@ -1,8 +1,8 @@
-"""The producers: plain Celery, at least once, until the message is in Postgres.
+"""The producers: at least once, by several ways, until the message is in Postgres.
 
-A publish is repeated until Redis has confirmed it. Redis may lose what it confirmed, and accepted
-means committed to Postgres: so a message without a row is sent again after a while, under the same
-`message_id`.
+A publish is repeated until the other side has confirmed it. Redis may lose what it confirmed, and
+accepted means committed to Postgres: so a message without a row is sent again after a while, under
+the same `message_id`.
 """
 
 import time
@@ -10,13 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from celery import Celery
-from kombu.exceptions import OperationalError
 from redis import Redis
 from redis.exceptions import RedisError
 
 from tests.chaos.load import Group, Written, bad_envelopes
 from tests.chaos.parts import Looker
+from tests.chaos.ways import Way
 
 RESEND_AFTER_S = 8.0
 _LOOK_EVERY_S = 0.5
@@ -41,15 +40,21 @@ class _Sent:
     copies_left: int
     last_at: float = 0.0
 
+    def is_due(self, now: float) -> bool:
+        return self.copies_left > 0 or now - self.last_at > RESEND_AFTER_S
+
 
 @dataclass
 class Producer:
     """One thread calls `step` again and again."""
 
     plan: Mapping[str, Sequence[Group]]
-    broker_url: str
+    way: Way | None
+    """None = a way that takes one at a time, see `_publish`."""
     looker: Looker
     past_proxy: Redis
+    rude: bool = False
+    """Whether it sends what no worker takes, too."""
     began: float = field(default_factory=time.monotonic)
     accepted: set[str] = field(default_factory=set)
     """Ids of messages that have a row."""
@@ -62,7 +67,6 @@ class Producer:
     _waiting: dict[str, _Sent] = field(default_factory=dict)
     _open: dict[str, set[str]] = field(default_factory=dict)
     _looked: float = 0.0
-    _app: Celery | None = None
 
     def __post_init__(self) -> None:
         self._next = dict.fromkeys(self.plan, 0)
@@ -93,16 +97,13 @@ class Producer:
                 sent = _Sent(message, _envelope(message), message.copies)
                 self._waiting[message.message_id] = sent
                 self._open[user].add(message.message_id)
-        for sent in list(self._waiting.values()):
-            if not self._send(sent):
-                break
-        if now - self.began > (self.bad + 1) * _BAD_EVERY_S:
+        self._send([sent for sent in self._waiting.values() if sent.is_due(now)])
+        if self.rude and now - self.began > (self.bad + 1) * _BAD_EVERY_S:
             self._send_bad()
 
     def close(self) -> None:
-        if self._app is not None:
-            self._app.close()
-            self._app = None
+        if self.way is not None:
+            self.way.close()
 
     def _look(self) -> None:
         ids = list(self._waiting)
@@ -117,50 +118,40 @@ class Producer:
             self.accepted.add(row["message_id"])
             self._open[sent.message.user].discard(row["message_id"])
 
-    def _send(self, sent: _Sent) -> bool:
-        """Publish what is due of a message; False = the broker is away."""
-        while sent.copies_left:
-            if not self._publish(sent.envelope):
-                return False
-            sent.copies_left -= 1
-            sent.last_at = time.monotonic()
-        if time.monotonic() - sent.last_at > RESEND_AFTER_S:
-            if not self._publish(sent.envelope):
-                return False
-            sent.last_at = time.monotonic()
-            self.resent.add(sent.message.message_id)
-        return True
+    def _send(self, due: Sequence[_Sent]) -> None:
+        """Publish what is due; the rest stays due if the other side is away."""
+        wanted = [sent for sent in due for _ in range(sent.copies_left or 1)]
+        confirmed = self._publish([sent.envelope for sent in wanted])
+        now = time.monotonic()
+        for sent in wanted[:confirmed]:
+            if sent.copies_left:
+                sent.copies_left -= 1
+            else:
+                self.resent.add(sent.message.message_id)
+            sent.last_at = now
+        if confirmed < len(wanted):
+            self.failed_publishes += 1
+            time.sleep(PAUSE_S)
 
     def _send_bad(self) -> None:
         """What a broken producer does. It may get lost, so nobody waits for it."""
         number = self.bad
         self.bad += 1
         if number % 3 < 2:
-            self._publish(self._bad[number % len(self._bad)])
+            self._publish([self._bad[number % len(self._bad)]])
             return
         try:
             self.past_proxy.lpush("inbound", _BAD_BYTES[number // 3 % len(_BAD_BYTES)])
         except RedisError:
             self.failed_publishes += 1
 
-    def _publish(self, envelope: dict[str, object]) -> bool:
-        try:
-            if self._app is None:
-                self._app = _producer_app(self.broker_url)
-            with self._app.producer_pool.acquire(block=True) as producer:
-                self._app.send_task(
-                    "messages.receive",
-                    kwargs={"envelope": envelope},
-                    queue="inbound",
-                    producer=producer,
-                )
-        except (OperationalError, RedisError, OSError):
-            self.failed_publishes += 1
-            self.close()
-            time.sleep(PAUSE_S)
-            return False
-        self.publishes += 1
-        return True
+    def _publish(self, envelopes: Sequence[dict[str, object]]) -> int:
+        """Return how many from the first on are confirmed."""
+        if not envelopes or self.way is None:
+            return 0
+        confirmed = self.way.publish(envelopes)
+        self.publishes += confirmed
+        return confirmed
 
 
 def _envelope(message: Written) -> dict[str, object]:
@@ -173,12 +164,3 @@ def _envelope(message: Written) -> dict[str, object]:
         "text": message.text,
         **dated,
     }
-
-
-def _producer_app(broker_url: str) -> Celery:
-    app = Celery("producer", broker=broker_url, set_as_current=False)
-    app.conf.update(
-        task_publish_retry=False,
-        broker_transport_options={"socket_timeout": 2, "socket_connect_timeout": 1},
-    )
-    return app

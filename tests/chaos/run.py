@@ -7,7 +7,6 @@ Exit code 0: every promise was kept, and everything that must be seen was seen.
 
 import argparse
 import json
-import shutil
 import signal
 import sys
 import tempfile
@@ -16,6 +15,7 @@ from pathlib import Path
 from types import FrameType
 
 from tests.chaos.campaign import Options, Report, run_campaign
+from tests.chaos.pair import forget
 
 MESSAGES_PER_MINUTE = 450
 _SHOWN = 20
@@ -52,7 +52,7 @@ def main() -> int:
         return 0 if report.is_green else 1
     finally:
         if not keep:
-            _forget(folder)
+            forget(folder)
 
 
 def _show(report: Report, folder: Path | None) -> None:
@@ -80,13 +80,6 @@ def _show(report: Report, folder: Path | None) -> None:
     print("green" if report.is_green else f"RED with seed {report.options['seed']}")
     if folder is not None:
         print(f"logs, data and report.json: {folder}\nagain: {report.command}")
-
-
-def _forget(folder: Path) -> None:
-    data = folder / "postgres"
-    if data.is_symlink():
-        shutil.rmtree(data.resolve(), ignore_errors=True)
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -34,6 +34,9 @@ class Kind(StrEnum):
     REFUSE_POSTGRES = "refuse_postgres"
     DROP_POSTGRES_ANSWERS = "drop_postgres_answers"
     LOSE_COMMITS = "lose_commits"
+    READ_ONLY_POSTGRES = "read_only_postgres"
+    FAIL_OVER = "fail_over"
+    JUMP_CLOCK = "jump_clock"
     TERMINATE_BACKENDS = "terminate_backends"
     HOLD_ROWS = "hold_rows"
     KILL_TELNYX = "kill_telnyx"
@@ -73,6 +76,10 @@ NATURES: Mapping[Kind, Nature] = {
     Kind.REFUSE_POSTGRES: Nature(parts=_POSTGRES, lasts_s=(0.5, 3.0)),
     Kind.DROP_POSTGRES_ANSWERS: Nature(parts=_POSTGRES, lasts_s=(0.5, 2.5)),
     Kind.LOSE_COMMITS: Nature(parts=_POSTGRES, lasts_s=(2.0, 4.0)),
+    Kind.READ_ONLY_POSTGRES: Nature(parts=_POSTGRES, lasts_s=(0.5, 3.0)),
+    # With the copy that becomes the next standby.
+    Kind.FAIL_OVER: Nature(parts=_POSTGRES, lasts_s=(0.5, 3.0), rest_s=6.0),
+    Kind.JUMP_CLOCK: Nature(parts=_POSTGRES),
     Kind.TERMINATE_BACKENDS: Nature(parts=_POSTGRES),
     Kind.HOLD_ROWS: Nature(parts=_POSTGRES, lasts_s=(2.0, 2.0)),
     Kind.KILL_TELNYX: Nature(parts=_TELNYX, lasts_s=(0.2, 2.0), rest_s=4.0),

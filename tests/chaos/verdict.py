@@ -1,7 +1,8 @@
 """Whether a campaign kept the promises: the oracle's invariants, and the numbers people wrote.
 
 The numbers are checked without the service's tables: only from what was written and what Telnyx
-stored. A message whose turn was given up is excused from the order, never from being said twice.
+stored. Order is that in which people wrote, whatever the service's clock says of it. A message
+whose turn was given up is excused from the order, never from being said twice.
 """
 
 from collections import Counter, defaultdict
@@ -11,7 +12,8 @@ from dataclasses import dataclass
 
 from tests.chaos.load import Group
 from tests.chaos.mix import QUIET_S, TIMING
-from tests.support.oracle import Violation
+from tests.support.oracle import Delivered, Violation
+from worker.handlers.turns.refusals import MIN_REFUSALS
 from worker.sandbox.simulator import Entry
 from worker.sandbox.simulator.record.events import ConversationCreated, MessageStored
 
@@ -87,6 +89,36 @@ def check_numbers(
         yield Violation("lost", f"{text} was answered and never said at Telnyx")
 
 
+def check_acceptance(
+    accepted: Mapping[int, Sequence[str]], places: Mapping[str, Place]
+) -> Iterator[Violation]:
+    """Find messages that the service sorts before what their sender wrote earlier, by user."""
+    for user_id, texts in accepted.items():
+        latest = -1
+        for text in texts:
+            if places[text].group < latest:
+                yield Violation("acceptance", f"user {user_id}: {text} sorts after a later one")
+            latest = max(latest, places[text].group)
+
+
+def check_replies(
+    arrived: Sequence[Delivered],
+    answered: Mapping[int, Sequence[str]],
+    places: Mapping[str, Place],
+    *,
+    excused: AbstractSet[str],
+) -> Iterator[Violation]:
+    """Find replies that arrived after one to what was written later."""
+    latest: dict[int, int] = {}
+    for one in arrived:
+        groups = [places[t].group for t in answered.get(one.delivery_id, ()) if t not in excused]
+        if groups and min(groups) < latest.get(one.user_id, -1):
+            yield Violation(
+                "order", f"delivery {one.delivery_id} came after a reply to later words"
+            )
+        latest[one.user_id] = max(latest.get(one.user_id, -1), *groups, -1)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GivenUp:
     """A turn that ended without an answer of the model."""
@@ -100,12 +132,16 @@ class GivenUp:
     """From its newest call to its end."""
     item_stands_alone: bool
     """Its user item is in Telnyx's log, and no output of the same request."""
+    refusals_withdrawn: int = 0
+    """How many of its calls were refused while its model was withdrawn."""
 
 
 def explanation(turn: GivenUp) -> str | None:
     """Name the injected fault that allows a turn to be given up; None = nothing allows it."""
     if turn.failure == "split":
         return "refused while its model was withdrawn, and taken up again message by message"
+    if turn.failure == "refused" and turn.refusals_withdrawn >= MIN_REFUSALS:
+        return "refused each time, while its model was withdrawn twice"
     if turn.failure != "gave_up":
         return None
     if turn.unknown_calls >= TIMING.max_unknown_calls:
@@ -134,7 +170,12 @@ def check_notes(noted: Sequence[str], names: AbstractSet[str]) -> Iterator[Viola
             yield Violation("tools", "something was noted that nobody wrote")
 
 
-def check_letters(reasons: Mapping[str, int]) -> Iterator[Violation]:
-    """Find dead letters that only a defect makes: nothing here refuses a good message."""
+def check_letters(reasons: Mapping[str, int], *, refused: int = 0) -> Iterator[Violation]:
+    """Find dead letters that only a defect makes: nothing here refuses a good message.
+
+    `refused`: turns that two outages explain; `check_given_up` finds any other.
+    """
     for reason in sorted(DEFECTS & reasons.keys()):
-        yield Violation("letters", f"{reasons[reason]} dead letters with the reason {reason}")
+        number = reasons[reason] - (refused if reason == "refused" else 0)
+        if number > 0:
+            yield Violation("letters", f"{number} dead letters with the reason {reason}")

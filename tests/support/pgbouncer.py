@@ -3,7 +3,7 @@
 import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -13,7 +13,7 @@ from tests.support.programs import are_installed
 IS_HERE: Final = are_installed("pgbouncer")
 _INI: Final = """
 [databases]
-* = host={socket} port=5432 user=postgres
+* = host={host} port={server_port} user=postgres
 [pgbouncer]
 listen_addr = 127.0.0.1
 listen_port = {port}
@@ -26,17 +26,22 @@ logfile = {folder}/log
 """
 
 
-@contextmanager
-def pgbouncer(socket_of_postgres: Path) -> Iterator[int]:
+def pgbouncer(socket_of_postgres: Path) -> AbstractContextManager[int]:
     """Run it and give its port on 127.0.0.1. `options` of the startup are dropped."""
+    folder = socket_of_postgres.parent
+    # The folder of the socket is open to Postgres's own user only.
+    return before(str(folder), 5432, folder.stat().st_uid)
+
+
+@contextmanager
+def before(host: str, server_port: int, owner: int) -> Iterator[int]:
+    """Run it as this user, as it refuses to run as root, and give its port."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    owner = socket_of_postgres.parent.stat().st_uid
     with open_folder() as folder:
         folder.chmod(0o777)
         ini = folder / "pgbouncer.ini"
-        ini.write_text(_INI.format(socket=socket_of_postgres.parent, port=port, folder=folder))
-        # It refuses to run as root; the folder of the socket is open to Postgres's own user only.
+        ini.write_text(_INI.format(host=host, server_port=server_port, port=port, folder=folder))
         process = subprocess.Popen(
             ["pgbouncer", "-q", str(ini)], user=owner, stderr=subprocess.DEVNULL, cwd=folder
         )

@@ -9,18 +9,22 @@ from redis import Redis
 from tests.chaos.arrivals import check_arrivals
 from tests.chaos.load import Group, Written
 from tests.chaos.mix import QUIET_S
+from tests.chaos.pair import Jump, true_time
 from tests.chaos.sink import Sink
 from tests.chaos.verdict import (
     GivenUp,
     Place,
+    check_acceptance,
     check_given_up,
     check_letters,
     check_numbers,
+    check_replies,
     explanation,
     places,
 )
 from tests.chaos.waits import Span, Wait, check_waits, unexplained_s
 from tests.support.oracle import Delivered
+from tests.support.receiver import Posted
 
 
 def written(user: str, number: int) -> Written:
@@ -82,6 +86,25 @@ def test_a_message_whose_turn_was_given_up_may_be_missing_or_late_but_not_double
     assert found({"a": [*ONE, "u1 #1"], "b": ["u2 #1"]}, excused) == ["doubled"]
 
 
+def test_acceptance_has_the_order_in_which_people_wrote() -> None:
+    assert list(check_acceptance({1: ["u1 #1", "u1 #3", "u1 #2", "u1 #4"]}, PLACES)) == []
+    (found,) = check_acceptance({1: ["u1 #1", "u1 #4", "u1 #2"], 2: ["u2 #1"]}, PLACES)
+    assert found.what == "user 1: u1 #2 sorts after a later one"
+
+
+def test_replies_have_the_order_in_which_people_wrote() -> None:
+    one, two = (Delivered(user_id=1, delivery_id=n, key=str(n), text="yes") for n in (1, 2))
+    answers = {1: ["u1 #1", "u1 #2"], 2: ["u1 #4"]}
+
+    def orders(excused: frozenset[str], *arrived: Delivered) -> list[str]:
+        found = check_replies(arrived, answers, PLACES, excused=excused)
+        return [violation.invariant for violation in found]
+
+    assert orders(frozenset(), one, two) == []
+    assert orders(frozenset(), two, one) == ["order"]
+    assert orders(frozenset({"u1 #1", "u1 #2"}), two, one) == []
+
+
 def given_up(**changes: object) -> GivenUp:
     usual: dict[str, object] = {
         "turn_id": 7,
@@ -96,7 +119,10 @@ def given_up(**changes: object) -> GivenUp:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"unknown_calls": 3}, {"doubtful_s": 95.0}, {"item_stands_alone": True}],
+    [
+        *({"unknown_calls": 3}, {"doubtful_s": 95.0}, {"item_stands_alone": True}),
+        {"failure": "refused", "refusals_withdrawn": 2},
+    ],
 )
 def test_a_turn_that_a_fault_explains_may_be_given_up(changes: dict[str, object]) -> None:
     assert explanation(given_up(**changes)) is not None
@@ -107,7 +133,7 @@ def test_a_turn_that_a_fault_explains_may_be_given_up(changes: dict[str, object]
     "changes",
     [
         {},
-        {"failure": "refused", "unknown_calls": 3},
+        {"failure": "refused", "unknown_calls": 3, "refusals_withdrawn": 1},
         {"item_stands_alone": True, "since_newest_s": 2.0},
     ],
 )
@@ -118,6 +144,7 @@ def test_a_turn_that_no_fault_explains_is_a_violation(changes: dict[str, object]
 def test_dead_letters_that_only_a_defect_makes_are_violations() -> None:
     assert list(check_letters({"envelope_invalid": 3, "not_json": 1, "gave_up": 2})) == []
     assert len(list(check_letters({"task_failed": 1, "refused": 1}))) == 2
+    assert len(list(check_letters({"task_failed": 1, "refused": 1}, refused=1))) == 1
 
 
 @pytest.mark.parametrize(
@@ -135,14 +162,20 @@ def test_of_a_wait_counts_what_no_outage_explains(excused: list[Span], left_s: f
     assert unexplained_s(Span(100, 130), excused) == left_s
 
 
+def test_a_wait_is_measured_in_true_time_whatever_postgres_clock_did() -> None:
+    jumps = [Jump(at=100.0, ahead_s=40.0), Jump(at=150.0, ahead_s=80.0)]
+    shown = [99.0, 100.0, 130.0, 140.0, 189.0, 190.0, 229.0, 231.0]
+    assert [true_time(jumps, at) for at in shown] == [99, 100, 100, 100, 149, 150, 150, 151]
+
+
 def test_who_waits_for_nothing_is_a_violation() -> None:
-    waits = [Wait("m-1", Span(100, 109)), Wait("m-2", Span(100, 193)), Wait("m-3", Span(50, 193))]
+    waits = [Wait("m-1", Span(100, 105)), Wait("m-2", Span(100, 193)), Wait("m-3", Span(53, 193))]
     found = list(check_waits(waits, [Span(55, 189)]))
     assert found == []
     found = list(check_waits(waits, [Span(60, 100)]))
     assert [one.what for one in found] == [
         "m-2 waited 93 s for nothing",
-        "m-3 waited 103 s for nothing",
+        "m-3 waited 100 s for nothing",
     ]
 
 
@@ -176,3 +209,22 @@ def test_the_sink_keeps_the_first_of_each_key_and_names_it_by_its_delivery() -> 
         (5, 3, "one"),
         (0, 0, "two"),
     ]
+
+
+def test_what_the_sink_has_from_rabbitmq_is_never_out_of_order() -> None:
+    sink = Sink(Redis(port=1))
+    sink.take([entry("k1", "one"), entry("k3", "three")])
+    sink.unordered = [{"idempotency_key": "k2", "text": "two"}]
+    rows = [{"id": n, "channel_user_id": 3, "idempotency_key": f"k{n}"} for n in (1, 2, 3)]
+    assert [one.delivery_id for one in sink.delivered(rows)] == [1, 2, 3]
+
+
+def test_a_webhook_that_was_told_500_has_not_arrived() -> None:
+    sink = Sink(Redis(port=1))
+    posted = [
+        Posted("/replies", {}, json.dumps({"idempotency_key": key, "text": "yes"}).encode())
+        for key in ("k1", "k2", "k1", "k1")
+    ]
+    sink.take_posted(posted, were_told=[500, 200, 200, 200])
+    assert [reply["idempotency_key"] for reply in sink.taken] == ["k2", "k1"]
+    assert sink.repetitions == 1
