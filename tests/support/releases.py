@@ -1,12 +1,13 @@
 """Earlier releases, brought back to run beside this code: their program, packages and migrations.
 
-The code is that of the release's commit, taken from this repository's history; its packages are
+The code is that of the release's commit, which lies in `tests/fixtures/releases/`; its packages are
 those of its own lock, in an environment that is kept in `.releases/`.
 """
 
 import os
 import subprocess
 import sys
+import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -20,10 +21,16 @@ RELEASES: Final = {
 }
 """The commit that cut each release, oldest first: CONTRIBUTING.md says how."""
 LATEST: Final = list(RELEASES)[-1]
+PARTS: Final = (
+    *("worker", "client", "migrations", "alembic.ini"),
+    *("pyproject.toml", "uv.lock", "README.md"),
+)
+"""What is packed of it."""
 
 
-class NoHistoryError(Exception):
-    """This checkout does not have the commit: it is shallow, or no repository."""
+def packed(version: str) -> Path:
+    """Return the archive of a release."""
+    return ROOT / f"tests/fixtures/releases/{version}.tar.xz"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,8 +57,9 @@ class Release:
 
 
 def restored(version: str, folder: Path) -> Release:
-    """Unpack a release into an empty folder, with an environment. Raises `NoHistoryError`."""
-    _unpack(RELEASES[version], folder)
+    """Unpack a release into an empty folder, with an environment."""
+    with tarfile.open(packed(version)) as archive:
+        archive.extractall(folder, filter="data")
     place = ROOT / ".releases" / version
     # The code is run from the folder: an installed package would be that of this checkout.
     sync = ("sync", "--quiet", "--frozen", "--no-dev", "--no-install-workspace")
@@ -66,16 +74,3 @@ def restored(version: str, folder: Path) -> Release:
     # `python -m` and Celery both look in the current folder first.
     command = ("/usr/bin/env", f"--chdir={folder}", path, str(place / "bin" / "python"))
     return Release(version=version, command=command)
-
-
-def _unpack(commit: str, folder: Path) -> None:
-    parts = ("worker", "client", "migrations", "alembic.ini", "pyproject.toml", "uv.lock")
-    packed = subprocess.run(
-        ["git", "-C", ROOT, "archive", commit, *parts, "README.md"],
-        capture_output=True,
-        check=False,
-    )
-    if packed.returncode:
-        why = packed.stderr.decode(errors="replace").strip()
-        raise NoHistoryError(f"commit {commit} is not in this checkout (is it shallow?): {why}")
-    subprocess.run(["tar", "-x", "-C", folder], input=packed.stdout, check=True)

@@ -5,23 +5,23 @@ client. They and ours answer the same people, during an upgrade and after a roll
 """
 
 import json
+import lzma
 import signal
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import pytest
 
 from tests.migrations.test_migrations import SHAPE, read
 from tests.support import oracle
 from tests.support.cli import invoke
-from tests.support.databases import TEMPLATE, fresh_database
+from tests.support.databases import ROOT, TEMPLATE, fresh_database
 from tests.support.fleet import Fleet, Ground, RealWorker, running_fleet
 from tests.support.oracle import MessageKey
 from tests.support.processes import open_folder
-from tests.support.programs import IS_CI
 from tests.support.receiver import Receiver, receiver
-from tests.support.releases import LATEST, NoHistoryError, Release, restored
+from tests.support.releases import LATEST, PARTS, RELEASES, Release, packed, restored
 from tests.support.world import NAMESPACE
 from worker.sandbox.postgres import EmbeddedPostgres
 from worker.sandbox.redis import EmbeddedRedis
@@ -172,21 +172,19 @@ def upgrade(shared_postgres: EmbeddedPostgres, shared_redis: EmbeddedRedis) -> I
         ) as ground,
     ):
         (folder / "key").write_text("whsec_" + "A" * 32)
-        release = the_release_before(folder / "release")
+        release = restored(LATEST, folder / "release")
         release.run("-m", "worker", "migrate", DATABASE_URL=url)
         old = replace(ground.fleet, python=release.command, forked=False)
         yield Upgrade(release=release, ground=ground, old=old, hooks=hooks)
 
 
-def the_release_before(folder: Path) -> Release:
-    """The latest release. Without the repository's history the test is skipped, except in CI."""
-    folder.mkdir()
-    try:
-        return restored(LATEST, folder)
-    except NoHistoryError as error:
-        if IS_CI:
-            raise
-        pytest.skip(str(error))
+def test_what_lies_here_of_a_release_is_its_commit() -> None:
+    for version, commit in RELEASES.items():
+        archive = subprocess.run(
+            ["git", "-C", ROOT, "archive", commit, *PARTS], capture_output=True, check=False
+        )
+        # A shallow clone lacks the commit.
+        assert archive.returncode or archive.stdout == lzma.decompress(packed(version).read_bytes())
 
 
 def test_the_release_before_and_this_code_answer_the_same_people(

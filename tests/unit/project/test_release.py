@@ -5,7 +5,7 @@ import tomllib
 from typing import Any
 
 from tests.support.databases import ROOT
-from tests.support.releases import RELEASES
+from tests.support.releases import RELEASES, packed
 
 HEADINGS = re.findall(r"(?m)^## (.+)$", (ROOT / "CHANGELOG.md").read_text())
 
@@ -31,5 +31,6 @@ def test_each_release_names_its_commit() -> None:
     released = [heading.partition(" ")[0] for heading in reversed(HEADINGS[1:])]
     # A release's commit cannot name itself: the next one does.
     assert list(RELEASES) in (released, released[:-1])
-    for commit in RELEASES.values():
+    for version, commit in RELEASES.items():
         assert re.fullmatch(r"[0-9a-f]{40}", commit)
+        assert packed(version).is_file()
