@@ -167,6 +167,7 @@ def check(database: Reads, log: Sequence[Entry], expected: Expectations) -> list
         _replies_belong_to_their_turns,
         _one_conversation_per_mapping,
         _requests_do_not_overlap,
+        _one_turn_is_open,
         _deliveries_are_in_order,
         _tokens_only_grow,
         _nobody_is_stopped_without_a_reason,
@@ -370,6 +371,16 @@ def _requests_do_not_overlap(seen: Evidence) -> Iterator[Violation]:
     """I6."""
     for pair in overlaps(seen.log, slack_s=seen.expected.slack_s):
         yield Violation("I6", f"requests {pair.earlier} and {pair.later} overlap")
+
+
+def _one_turn_is_open(seen: Evidence) -> Iterator[Violation]:
+    """I6: no index says it, so each test of the protocol does."""
+    opened = Counter(
+        turn["channel_user_id"] for turn in seen.turns.values() if turn["state"] == "open"
+    )
+    for user_id, times in opened.items():
+        if times > 1:
+            yield Violation("I6", f"user {user_id} has {times} open turns")
 
 
 def _deliveries_are_in_order(seen: Evidence) -> Iterator[Violation]:

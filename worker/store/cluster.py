@@ -73,7 +73,8 @@ _SHIFTS = (
     _shift("gates", "closed_until", where="true"),
     _shift(
         *("channel_users", "due_at", "waiting_due_at", "lease_until", "woken_at"),
-        where="due_at IS NOT NULL",
+        where="""id IN (SELECT id FROM channel_users WHERE due_at IS NOT NULL
+            UNION SELECT channel_user_id FROM calls WHERE state = 'intended')""",
     ),
     _shift("deliveries", "due_at", where="due_at IS NOT NULL"),
 )

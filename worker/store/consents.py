@@ -14,6 +14,7 @@ from typing import NamedTuple
 from worker.domain.screening.consents import OPTED_OUT, LedgerEntry, Person
 from worker.domain.states import ConsentSource
 from worker.store.locks import wait_lock
+from worker.store.rows import PENDING
 from worker.store.sql import Connection, sql
 
 EXEMPT = "interval '5 minutes'"
@@ -46,13 +47,14 @@ VALUES (:scope, :address_hash, :address, :stopped, :source, :channel, :recipient
     coalesce(CAST(:since AS timestamptz), service_now()))
 """)
 # A reply that may be at its channel stays unclear. A notice of a refusal goes to a producer.
-_CANCEL = sql("""
+_CANCEL = sql(f"""
 WITH theirs AS MATERIALIZED (
     SELECT id FROM channel_users WHERE address_group = ANY(:groups) AND address = :address
     ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
 ), waiting AS (
-    UPDATE messages SET state = 'skipped', outcome = :outcome, finished_at = service_now()
-    FROM theirs WHERE channel_user_id = theirs.id AND state = 'pending'
+    UPDATE messages SET state = 'skipped', outcome = :outcome, finished_at = service_now(),
+        dropped_at = service_now()
+    FROM theirs WHERE channel_user_id = theirs.id AND {PENDING}
 ), replies_ended AS (
     UPDATE deliveries d SET state = CASE state WHEN 'pending' THEN 'opted_out' ELSE 'unknown' END,
         due_at = NULL, lease_until = NULL, lease_token = lease_token + 1,

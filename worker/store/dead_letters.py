@@ -53,7 +53,7 @@ WHERE id = :id AND resolution IS NULL RETURNING id
 _REVIVE_MESSAGE = sql("""
 WITH message AS (
     UPDATE messages SET state = 'pending', outcome = NULL, finished_at = NULL, turn_id = NULL,
-        alone = true
+        dropped_at = NULL, alone = true
     WHERE id = :message_row_id AND state = 'dead' RETURNING channel_user_id
 )
 UPDATE channel_users u SET waiting_since = coalesce(waiting_since, service_now()),

@@ -14,6 +14,18 @@ Value = TypeVar("Value")
 CONVERSATION = """id, agent, remote_key, telnyx_conversation_id AS telnyx_id, base_user_messages,
     instructions_hash"""
 """The columns of an `OpenConversation`."""
+PENDING = "state = 'pending' AND turn_id IS NULL AND dropped_at IS NULL"
+"""Messages that wait for a turn. `ix_messages_waiting` does not know the state, so that the end of
+a turn, which changes it, leaves the row in all of its indexes."""
+OPEN_TURNS = """
+    SELECT t.id, t.channel_user_id FROM (
+        SELECT open_turn_id AS id FROM channel_users
+        WHERE due_at IS NOT NULL AND open_turn_id IS NOT NULL
+        UNION SELECT turn_id FROM calls WHERE state = 'intended') AS one,
+        LATERAL (SELECT id, channel_user_id FROM turns
+            WHERE id = one.id AND state = 'open' OFFSET 0) AS t"""
+"""The open turns: of users who are due, and of those whom the fast path answers. OFFSET 0: without
+it the planner would read all turns."""
 INBOX_IS_DUE = "coalesce(not_before, '-infinity') <= service_now()"
 """Whether a row of the inbox may be accepted now; `ix_inbox_due` is in this order."""
 

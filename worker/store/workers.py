@@ -12,9 +12,9 @@ from worker.store.sql import sql
 
 _BEAT = sql("""
 WITH before AS (SELECT alive_until FROM workers WHERE id = :id)
-INSERT INTO workers (id, host, pid, started_at, alive_until, stalled_since)
+INSERT INTO workers (id, host, pid, started_at, alive_until, stalled_since, finds_intents)
 VALUES (:id, :host, :pid, service_now(), service_now() + :alive,
-    CASE WHEN :stalled > interval '0' THEN service_now() - :stalled END)
+    CASE WHEN :stalled > interval '0' THEN service_now() - :stalled END, true)
 ON CONFLICT (id) DO UPDATE SET alive_until = excluded.alive_until,
     stalled_since = excluded.stalled_since
 RETURNING alive_until, (SELECT alive_until FROM before) AS before, service_now() AS at
@@ -27,7 +27,14 @@ UPDATE workers SET machine = :machine, core = (
     GROUP BY allowed.core ORDER BY count(w.id), allowed.core LIMIT 1)
 WHERE id = :id RETURNING core
 """)
-_LEAVE = sql("UPDATE workers SET alive_until = service_now() WHERE id = :id")
+# Users of the fast path get a due time, in case that only workers of release 0.1.0 are left.
+_LEAVE = sql("""
+WITH left_alone AS (
+    UPDATE channel_users SET due_at = service_now() WHERE due_at IS NULL AND id IN (
+        SELECT channel_user_id FROM calls WHERE state = 'intended' AND worker_id = :id)
+)
+UPDATE workers SET alive_until = service_now() WHERE id = :id
+""")
 # Leases may still refer to them: without its row, a holder is as dead as with one that has lapsed.
 _FORGET = sql("DELETE FROM workers WHERE alive_until < service_now() - interval '1 day'")
 # The living workers of one host or of all, the oldest first.

@@ -69,6 +69,8 @@ GONE = {"said": "", "reply": False, "output": False, "envelope": False, "redacte
 def test_old_texts_go_and_rows_and_young_texts_stay(world: World) -> None:
     mike = world.worker()
     say(world, mike, "one", "two")
+    # As an answer leaves it that is more than the text of the reply.
+    world.database.run("UPDATE calls SET output = '[{}]'")
     mike.receive(bulk := world.envelope("bulk", signals=["bulk"]))
     mike.receive({**world.envelope("no envelope"), "version": 2})
     mike.receive({**world.envelope("no envelope either"), "version": 2})
@@ -82,7 +84,7 @@ def test_old_texts_go_and_rows_and_young_texts_stay(world: World) -> None:
     assert "would be removed: turns 2, messages 3, dead letters 1" in seen.stdout
     assert words(world)[0]["said"] == "one", "a dry run changes nothing"
     assert "removed: turns 2, messages 3, dead letters 1" in retained(world)
-    assert words(world) == [GONE, GONE, {"said": "three", **WHOLE}]
+    assert words(world) == [GONE, GONE, {"said": "three", **WHOLE, "output": False}]
     assert [one.resolution for one in mike.operator.dead_letters.find(resolved=True)] == [None]
     assert [row["outcome"] for row in world.messages()] == [
         "answered",
@@ -213,9 +215,9 @@ def plant(world: World, number: int) -> None:
     """Many old turns of one person's closed conversation."""
     world.database.run(
         "INSERT INTO turns (channel_user_id, agent, agent_version, input_text, state, landed,"
-        " finished_at) SELECT 1, 'default', '', 'words', 'answered', true,"
-        " service_now() - interval '1 year' + make_interval(secs => n / 3)"
-        f" FROM generate_series(1, {number}) n"
+        " opened_at, finished_at) SELECT 1, 'default', '', 'words', 'answered', true, at, at"
+        f" FROM generate_series(1, {number}) n, LATERAL (SELECT"
+        " service_now() - interval '1 year' + make_interval(secs => n / 3) AS at) AS one"
     )
 
 
@@ -275,6 +277,7 @@ def test_a_pass_ends_where_another_process_is_at_it_and_a_person_waits(world: Wo
 def test_what_may_not_go_is_not_locked(world: World) -> None:
     mike = world.worker()
     say(world, mike, "one", "the last words of an open thread")
+    world.database.run("UPDATE calls SET output = '[{}]'")
     later(world, mike, (DAYS + 1) * DAY_S)
     blocked = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
     with psycopg.connect(world.database.url) as holder:

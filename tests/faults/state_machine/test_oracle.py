@@ -59,6 +59,7 @@ def found(stage: Stage, log: tuple[Entry, ...] | None = None, **changes: object)
         ("I4", "UPDATE replies SET text = 'something else'"),
         ("I4", "UPDATE replies SET text = (SELECT text FROM replies ORDER BY id LIMIT 1)"),
         ("I5", "UPDATE conversations SET telnyx_conversation_id = gen_random_uuid()"),
+        ("I6", "UPDATE turns SET state = 'open'"),
         (
             "I7",
             "UPDATE deliveries SET id = DEFAULT WHERE id = (SELECT min(id) FROM deliveries)",

@@ -10,8 +10,11 @@ from tests.support.processes import eventually
 from tests.support.world import HandDrivenWorker, World
 from worker.domain.messages import NewMessage
 from worker.domain.turns.claim import Claimed
+from worker.domain.turns.next_step import Send
+from worker.domain.turns.records import Snapshot
 from worker.handlers.intake.accept import commit
 from worker.handlers.intake.route import parse_and_route
+from worker.store.turns.open_turn import open_turn
 
 CONFIG = """
 [agents.default]
@@ -31,6 +34,7 @@ INSERT INTO turns (channel_user_id, conversation_id, agent, agent_version, kind,
 SELECT channel_user_id, id, agent, '', 'model', '', 'answered'
 FROM conversations, generate_series(1, 2)
 """
+DUE = "SELECT count(*) FROM channel_users WHERE due_at IS NOT NULL"
 TABLES = ("channel_users", "conversations", "turns", "calls", "messages")
 
 
@@ -75,7 +79,8 @@ def test_it_leaves_what_accepting_and_claiming_leave(world: World, mike: HandDri
     expected = {
         "channel_users": "agent, next_seq, waiting_since, waiting_due_at,"
         " taken_until IS NULL AS taken,"
-        " woken_at, due_at <= service_now() AS due, lease_token, lease_until > service_now() AS ok",
+        " woken_at, coalesce(due_at <= service_now(), open_turn_id IS NOT NULL) AS due,"
+        " lease_token, lease_until > service_now() AS ok",
         "conversations": "agent, instructions_hash, closed_at",
         "turns": "agent, agent_version, kind, input_text, parts, state, landed",
         "calls": "round, attempt, state, instructions_hash, token",
@@ -175,3 +180,92 @@ def test_it_does_nothing_where_the_user_changed_while_it_waited_for_his_row(
     commit(mike.service.receive.messages, message, starts_itself=False)
     mike.answer()
     assert world.inputs() == ["hello", "and then?"]
+
+
+def test_a_user_whose_worker_died_or_never_settled_is_found_by_the_intent(
+    world: World, mike: HandDrivenWorker
+) -> None:
+    anna = world.worker(CONFIG)
+    assert start(mike, newcomer(world, mike)) is not None
+    assert anna.sweep() == 0
+    assert world.database.value(DUE) == 0, "while a worker has the user"
+    mine = mike.service.receive.starts._worker_id
+    world.database.run("UPDATE workers SET alive_until = service_now() WHERE id = %s", mine)
+    assert anna.sweep() == 1
+    assert world.database.value(DUE) == 1, "the call is in doubt"
+    world.clock.advance(600)
+    anna.service.background.workers.beat()
+    anna.answer()
+
+    assert start(anna, newcomer(world, anna)) is not None
+    assert anna.sweep() == 0
+    world.clock.advance(600)
+    anna.service.background.workers.beat()
+    assert anna.sweep() == 1, "its worker lives, but the lease has ended"
+    assert world.database.value("SELECT count(*) FROM calls WHERE state = 'intended'") == 0
+
+
+def test_a_worker_of_release_0_1_0_finds_the_users_of_this_one(
+    world: World, mike: HandDrivenWorker
+) -> None:
+    assert start(mike, newcomer(world, mike)) is not None
+    assert world.database.value(DUE) == 0
+    mike.service.background.workers.leave()
+    assert world.database.value(DUE) == 1, "others may be the only ones left"
+
+    anna = world.worker(CONFIG)
+    world.clock.advance(600)
+    anna.service.background.workers.beat()
+    anna.answer()
+    world.database.run(
+        "INSERT INTO workers (id, host, pid, alive_until)"
+        " VALUES (gen_random_uuid(), 'old', 1, service_now() + interval '9 s')"
+    )
+    assert start(anna, newcomer(world, anna)) is not None
+    assert world.database.value(DUE) == 1
+
+
+def test_a_second_turn_cannot_be_opened(world: World, mike: HandDrivenWorker) -> None:
+    claimed = start(mike, newcomer(world, mike))
+    assert claimed is not None
+    assert isinstance(claimed.step, Send)
+    seen = Snapshot(
+        lease=claimed.lease,
+        who=claimed.who,
+        now=claimed.now,
+        turn=None,
+        pending=claimed.step.batch,
+        conversation=claimed.conversation,
+        gates={},
+    )
+    claims = mike.service.answer.claims
+    before = everything(world)
+    with pytest.raises(LookupError), claims._database.transaction() as connection:
+        open_turn(connection, seen, claimed.step, claimed.agent, worker_id=claims._worker_id)
+    assert everything(world) == before
+
+
+def updates_that_changed_an_index(world: World, worker: HandDrivenWorker) -> dict[str, int]:
+    """By table, once the worker has gone: Postgres counts at the end of its sessions."""
+    worker.service.close()
+    sessions = (
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+        " AND starts_with(application_name, 'worker')"
+    )
+    assert eventually(lambda: world.database.value(sessions) == 0)
+    rows = world.database.rows(
+        "SELECT relname, n_tup_upd - n_tup_hot_upd AS cold FROM pg_stat_user_tables"
+    )
+    return {row["relname"]: row["cold"] for row in rows}
+
+
+def test_an_answer_changes_a_row_in_no_index_but_that_of_intents(
+    world: World, mike: HandDrivenWorker
+) -> None:
+    before = updates_that_changed_an_index(world, mike)
+    anna = world.worker(CONFIG)
+    for _ in range(2):
+        anna.receive(world.envelope("and then?", user=NAME, channel="web"))
+    after = updates_that_changed_an_index(world, anna)
+    changed = {table: after[table] - before[table] for table in after}
+    assert {table: number for table, number in changed.items() if number} == {"calls": 2}

@@ -607,7 +607,7 @@ def test_an_export_holds_everything_of_one_person_and_nothing_of_another(world: 
     assert canary(USER) in first["input_text"]
     assert canary(USER) in first["reply"]["text"]
     assert first["reply"]["delivery"]["state"] == "sent"
-    assert first["calls"][0]["output"]
+    assert first["calls"][0]["output"], "more than the text of the reply"
     assert second["tool_calls"][0]["arguments"] == '{"order":42}'
     assert third["failure"] == "refused"
     assert fourth["reply"]["source"] == "human"

@@ -84,7 +84,11 @@ def world(
                 "INSERT INTO hand_overs (channel_user_id, agent, reason, notice_id)"
                 " SELECT channel_user_id, 'default', 'person', id FROM deliveries LIMIT 2000"
             )
-            connection.execute("ANALYZE inbox, consents, mails, disclosures, hand_overs")
+            connection.execute(
+                "INSERT INTO workers (id, host, pid, alive_until, finds_intents)"
+                " SELECT gen_random_uuid(), '', n, now(), true FROM generate_series(1, 2000) n"
+            )
+            connection.execute("ANALYZE inbox, consents, mails, disclosures, hand_overs, workers")
         config, folder = SimulatorConfig(list_visible_after_s=0), tmp_path_factory.mktemp("world")
         with running_world(url, folder, config) as made:
             yield made
@@ -127,7 +131,7 @@ def test_no_statement_between_a_message_and_its_reply_reads_a_whole_table(world:
         "ix_conversations_channel_user_id",
         "ix_deliveries_held",
         "ix_deliveries_undone",
-        "ix_messages_pending",
+        "ix_messages_waiting",
         "ix_messages_turn_id",
         "ix_turns_conversation_id",
         "uq_conversations_open",

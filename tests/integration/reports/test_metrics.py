@@ -93,7 +93,8 @@ def test_what_waits_has_an_age_and_diverged_users_a_number_of_their_own(seen: Wa
     ground.database.run(
         "WITH t AS (INSERT INTO turns (channel_user_id, agent, agent_version, input_text)"
         " SELECT id, 'default', 'v', '' FROM channel_users WHERE address IN ('d', 'e') RETURNING *)"
-        " UPDATE channel_users SET diverged_at = now(), open_turn_id = t.id FROM t"
+        " UPDATE channel_users SET diverged_at = now(), due_at = now(), open_turn_id = t.id"
+        " FROM t"
         " WHERE channel_users.id = t.channel_user_id"
     )
 

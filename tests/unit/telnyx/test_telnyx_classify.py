@@ -317,3 +317,20 @@ def test_nothing_that_arrives_raises_and_all_of_it_can_be_stored(
         assert status not in {408, 409, 504}
         assert outcome.code != "10008"
         assert outcome.retry_after_s is None or 0 <= outcome.retry_after_s <= 3600
+
+
+@pytest.mark.parametrize(
+    ("plain", "items"),
+    [
+        (True, [{"type": "message", "content": [{"type": "output_text", "text": "good day"}]}]),
+        (True, [{"type": "message", "content": [{"type": "output_text", "annotations": []}]}]),
+        (False, [{"type": "message", "content": [{"type": "output_text", "annotations": ["x"]}]}]),
+        (False, [{"type": "message", "content": [{"type": "refusal", "refusal": "no"}]}]),
+        (False, [{"type": "reasoning"}, {"type": "message", "content": [{"type": "output_text"}]}]),
+        (False, []),
+    ],
+)
+def test_an_answer_that_is_only_one_text_is_recognised(
+    plain: bool, items: list[dict[str, object]]
+) -> None:
+    assert Done(status="completed", text="", output=tuple(items)).is_plain_text is plain

@@ -75,6 +75,16 @@ class Done:
     output_tokens: int = 0
 
     @property
+    def is_plain_text(self) -> bool:
+        """Whether it consists of one text and nothing else that anybody could read."""
+        match self.output:
+            case ({"type": "message", "content": [{"type": "output_text", **more}]},):
+                # Annotations and the like are empty, if there are none.
+                return not any(value for key, value in more.items() if key != "text")
+            case _:
+                return False
+
+    @property
     def refused(self) -> bool:
         """Whether a content filter, or the model itself, refuses to answer."""
         return self.incomplete_reason == "content_filter" or any(

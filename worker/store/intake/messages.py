@@ -11,7 +11,7 @@ from worker.domain.states import MessageState
 from worker.store.consents import address_hash, record, stopped
 from worker.store.database import Store
 from worker.store.limits.unanswered import end_messages
-from worker.store.rows import PLACE_IN_ORDER, values_of_message
+from worker.store.rows import PENDING, PLACE_IN_ORDER, values_of_message
 from worker.store.sql import Connection, sql
 
 # One statement, so one transaction and one round trip. `due_at` is unchanged while a turn is open:
@@ -64,18 +64,19 @@ WITH known AS (
 ), inserted AS (
     INSERT INTO messages
         (channel_user_id, message_id, seq, order_at, agent, envelope, expires_at, accepted_at,
-         late, state, outcome, finished_at, traceparent, task_id)
+         late, state, outcome, finished_at, dropped_at, traceparent, task_id)
     SELECT id, :message_id, seq, order_at, :agent,
            CAST(:envelope AS jsonb), :expires_at, service_now(),
            coalesce(order_at < taken_until, false),
            CASE WHEN skipped IS NULL THEN 'pending' ELSE 'skipped' END, skipped,
-           CASE WHEN skipped IS NOT NULL THEN service_now() END, :traceparent,
+           ended_at, ended_at, :traceparent,
            CAST(:task_id AS uuid)
     FROM accepted, LATERAL (SELECT coalesce(:skip, CASE WHEN {stopped()} THEN 'opted_out'
         WHEN :max_pending <= (
         SELECT count(*) FROM (SELECT FROM messages waiting
-            WHERE waiting.channel_user_id = accepted.id AND waiting.state = 'pending'
-            LIMIT :max_pending) AS counted) THEN 'overflow' END) AS skipped) AS verdict
+            WHERE waiting.channel_user_id = accepted.id AND {PENDING}
+            LIMIT :max_pending) AS counted) THEN 'overflow' END) AS skipped) AS verdict,
+        LATERAL (SELECT CASE WHEN skipped IS NOT NULL THEN service_now() END AS ended_at) AS ended
     ON CONFLICT (channel_user_id, message_id) DO NOTHING
     RETURNING id, outcome
 )

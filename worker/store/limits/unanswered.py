@@ -10,7 +10,8 @@ from worker.store.rows import reply_with_delivery
 from worker.store.sql import Connection, sql
 
 _END = sql("""
-UPDATE messages SET state = :state, outcome = :outcome, finished_at = service_now()
+UPDATE messages SET state = :state, outcome = :outcome, finished_at = service_now(),
+    dropped_at = service_now()
 WHERE id = ANY(:message_ids) AND state IN ('pending', 'skipped')
 """)
 # In a turn of its own that Telnyx never sees.
@@ -24,7 +25,7 @@ WITH turn AS (
     RETURNING id
 ), ended AS (
     UPDATE messages SET state = :state, outcome = :outcome, turn_id = turn.id,
-        finished_at = service_now()
+        finished_at = service_now(), dropped_at = NULL
     FROM turn WHERE messages.id = ANY(:message_ids) AND messages.state IN ('pending', 'skipped')
 )"""
     + reply_with_delivery(

@@ -24,7 +24,7 @@ from worker.domain.people.drafts import (
 from worker.domain.states import DeliveryState, ReplySource
 from worker.store.consents import STOPPED_USER, values_of_users
 from worker.store.database import Store
-from worker.store.rows import value_of
+from worker.store.rows import PENDING, value_of
 from worker.store.sql import sql
 
 _DRAFT = """
@@ -47,7 +47,7 @@ SELECT {_SHOWN}, d.state, r.text, r.draft, r.source, d.reviewed_by, d.reviewed_a
     (SELECT c.arguments FROM tool_calls c WHERE c.turn_id = t.id AND c.name = '{ASK_FOR_REVIEW}'
      ORDER BY c.id DESC LIMIT 1) AS asked,
     (SELECT count(*) FROM messages m
-     WHERE m.channel_user_id = u.id AND (m.state = 'pending' OR m.turn_id > t.id)) AS newer
+     WHERE m.channel_user_id = u.id AND ({PENDING} OR m.turn_id > t.id)) AS newer
 {_DRAFT} WHERE r.id = :id AND d.held_for IS NOT NULL
 """)
 _MESSAGES = sql("""
@@ -63,7 +63,7 @@ _STATE = sql(f"""
 SELECT r.id, d.id AS delivery, u.id AS "user", d.state, d.approved_state, r.source, r.text,
     d.reviewed_by, d.reviewed_at, {STOPPED_USER} AS opted_out,
     EXISTS (SELECT FROM messages m
-        WHERE m.channel_user_id = u.id AND m.state = 'pending') AS has_newer,
+        WHERE m.channel_user_id = u.id AND {PENDING}) AS has_newer,
     EXISTS (SELECT FROM erasures e
         WHERE e.channel_user_id = u.id AND e.finished_at IS NULL) AS is_erasing
 {_DRAFT} WHERE r.id = :id AND d.held_for IS NOT NULL FOR UPDATE OF d

@@ -50,7 +50,8 @@ WHERE id = :user_id RETURNING lease_token
 # `woken_at` NULL: a wake that was published before the change must not hold the sweepers off.
 _GO_ON = sql("""
 UPDATE channel_users SET woken_at = NULL, diverged_at = NULL,
-    due_at = CASE WHEN :has_turn AND open_turn_id IS NOT NULL THEN service_now() ELSE due_at END
+    due_at = CASE WHEN open_turn_id IS NOT NULL AND (:has_turn OR due_at IS NULL)
+        THEN service_now() ELSE due_at END
 WHERE id = :user_id
 """)
 _NOTE = sql("""

@@ -28,9 +28,10 @@ _SAY = sql(
 WITH turn AS (
     INSERT INTO turns (channel_user_id, conversation_id, agent, agent_version, kind, input_text,
         state, landed, opened_at, finished_at)
-    VALUES (:user_id, :conversation_id, :agent, :agent_version, 'human', :text,
+    SELECT id, :conversation_id, :agent, :agent_version, 'human', :text,
         CASE WHEN :stays_open THEN 'open' ELSE 'answered' END, false, service_now(),
-        CASE WHEN NOT :stays_open THEN service_now() END)
+        CASE WHEN NOT :stays_open THEN service_now() END
+    FROM channel_users WHERE id = :user_id AND (open_turn_id IS NULL OR NOT :stays_open)
     RETURNING id
 ), marked AS (
     UPDATE channel_users SET open_turn_id = turn.id, due_at = service_now(), woken_at = NULL

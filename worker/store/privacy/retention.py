@@ -22,16 +22,21 @@ ON CONFLICT (id) DO UPDATE SET began_at = service_now()
 WHERE last.began_at <= service_now() - :every RETURNING id
 """)
 
+# Workers of a release before do not know the column.
+_DROPPED_BY_THEM = sql("""
+UPDATE messages SET dropped_at = finished_at
+WHERE turn_id IS NULL AND dropped_at IS NULL AND finished_at IS NOT NULL
+""")
 # The limit counts candidates, not removals: a batch stays short even if most rows must be kept.
 _OLD_TURNS = """
 WITH candidates AS (
-    SELECT id, finished_at FROM turns
-    WHERE finished_at < service_now() - :keep AND finished_at IS NOT NULL AND redacted_at IS NULL
-      AND (finished_at, id) > (CAST(:after_at AS timestamptz), CAST(:after_id AS bigint))
-    ORDER BY finished_at, id LIMIT :limit
+    SELECT id, opened_at FROM turns
+    WHERE opened_at < service_now() - :keep AND redacted_at IS NULL
+      AND (opened_at, id) > (CAST(:after_at AS timestamptz), CAST(:after_id AS bigint))
+    ORDER BY opened_at, id LIMIT :limit
 ), old AS (
     SELECT t.id FROM candidates JOIN turns t ON t.id = candidates.id
-    WHERE t.redacted_at IS NULL AND NOT EXISTS (
+    WHERE t.redacted_at IS NULL AND t.finished_at < service_now() - :keep AND NOT EXISTS (
         SELECT FROM conversations c
         WHERE c.id = t.conversation_id AND c.closed_at IS NULL AND t.landed IS NOT FALSE
           AND (t.state = 'failed' OR t.id = (
@@ -47,11 +52,11 @@ WITH candidates AS (
         WHERE m.turn_id = t.id AND l.resolution IS NULL)
     FOR UPDATE OF t SKIP LOCKED
 ), last AS (
-    SELECT finished_at, id FROM candidates ORDER BY finished_at DESC, id DESC LIMIT 1
+    SELECT opened_at, id FROM candidates ORDER BY opened_at DESC, id DESC LIMIT 1
 )
 """
 _SEEN_TURNS = """
-SELECT (SELECT count(*) FROM candidates) AS seen, (SELECT finished_at FROM last) AS after_at,
+SELECT (SELECT count(*) FROM candidates) AS seen, (SELECT opened_at FROM last) AS after_at,
     (SELECT id FROM last) AS after_id, (SELECT count(*) FROM old) AS turns,
     (SELECT count(*) FROM {messages}) AS messages
 """
@@ -92,17 +97,16 @@ _REDACT_TURNS = sql(
 # SKIP LOCKED: a row that a worker holds is left to the next pass.
 _OLD_MESSAGES = """
 WITH old AS (
-    SELECT id, finished_at FROM messages
-    WHERE finished_at < service_now() - :keep AND finished_at IS NOT NULL AND turn_id IS NULL
-      AND redacted_at IS NULL
-      AND (finished_at, id) > (CAST(:after_at AS timestamptz), CAST(:after_id AS bigint))
-    ORDER BY finished_at, id LIMIT :limit FOR UPDATE SKIP LOCKED
+    SELECT id, dropped_at FROM messages
+    WHERE dropped_at < service_now() - :keep AND dropped_at IS NOT NULL AND redacted_at IS NULL
+      AND (dropped_at, id) > (CAST(:after_at AS timestamptz), CAST(:after_id AS bigint))
+    ORDER BY dropped_at, id LIMIT :limit FOR UPDATE SKIP LOCKED
 ), last AS (
-    SELECT finished_at, id FROM old ORDER BY finished_at DESC, id DESC LIMIT 1
+    SELECT dropped_at, id FROM old ORDER BY dropped_at DESC, id DESC LIMIT 1
 )
 """
 _SEEN_MESSAGES = """
-SELECT count(*) AS seen, (SELECT finished_at FROM last) AS after_at,
+SELECT count(*) AS seen, (SELECT dropped_at FROM last) AS after_at,
     (SELECT id FROM last) AS after_id, count(*) AS messages FROM old
 """
 _SEE_MESSAGES = sql(_OLD_MESSAGES + _SEEN_MESSAGES)
@@ -181,7 +185,10 @@ class RetentionStore(Store):
 
     def begin(self, *, every_s: float) -> bool:
         """Start a pass unless one was started within `every_s`; return whether it was started."""
-        return self._row(_BEGIN, {"every": timedelta(seconds=every_s)}) is not None
+        began = self._row(_BEGIN, {"every": timedelta(seconds=every_s)}) is not None
+        if began:
+            self._change(_DROPPED_BY_THEM)
+        return began
 
     def run(self, *, waits: bool = True, dry_run: bool = False) -> Iterator[Mapping[str, int]]:
         """Run a batch for each item of the iterator, which is the number of rows by table.

@@ -23,8 +23,9 @@ from worker.domain.reports.message_history import (
 from worker.store.database import Store
 from worker.store.delivery.senders import GATES_OF_DELIVERY
 from worker.store.limits.gates import CLOSED_GATES
-from worker.store.rows import Value, value_of
+from worker.store.rows import PENDING, Value, value_of
 from worker.store.sql import Connection, Row, Statement, sql
+from worker.store.turns.lease import DUE_AT
 
 MAX_FOUND = 10
 MAX_READ = 500
@@ -95,18 +96,18 @@ WHERE kind = 'envelope' AND octet_length(raw) <= {_MAX_BYTES} ORDER BY id DESC L
 """)
 # One snapshot for all of it: otherwise a call could be in flight and its reply already there.
 _ONE_MOMENT = sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-_MESSAGE = sql("""
+_MESSAGE = sql(f"""
 SELECT m.id, m.message_id, u.channel, m.agent, m.state, m.outcome, m.accepted_at, m.finished_at,
     m.expires_at, m.late, m.alone, m.conflicts, m.turn_id, m.envelope,
     split_part(m.traceparent, '-', 2) AS trace_id,
     (SELECT count(*) FROM messages b WHERE b.channel_user_id = m.channel_user_id
-        AND b.state = 'pending' AND (b.order_at, b.seq) < (m.order_at, m.seq)) AS before,
+        AND {PENDING} AND (b.order_at, b.seq) < (m.order_at, m.seq)) AS before,
     (SELECT f.agent FROM messages f WHERE f.channel_user_id = m.channel_user_id
-        AND f.state = 'pending' AND (f.expires_at IS NULL OR f.expires_at > service_now())
+        AND {PENDING} AND (f.expires_at IS NULL OR f.expires_at > service_now())
         ORDER BY f.order_at, f.seq LIMIT 1) AS next_agent,
     (SELECT requested_at FROM erasures e
         WHERE e.channel_user_id = u.id AND e.finished_at IS NULL) AS erasing_since,
-    u.id AS user_id, u.surplus, u.due_at, u.waiting_due_at, u.paused_at,
+    u.id AS user_id, u.surplus, {DUE_AT} AS due_at, u.waiting_due_at, u.paused_at,
     u.pause_reason, u.diverged_at,
     CASE WHEN u.lease_until >= service_now() AND w.id IS NOT NULL THEN u.lease_until END
         AS held_until,

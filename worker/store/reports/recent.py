@@ -29,7 +29,8 @@ ORDER BY m.seq DESC LIMIT :limit""")
 _USERS: Final = """
 SELECT u.id, u.channel, u.agent, u.state, last.id AS last_message, last.accepted_at AS last_at
 FROM {ids}, LATERAL (SELECT id, channel, agent, CASE WHEN diverged_at IS NOT NULL THEN 'diverged'
-        WHEN paused_at IS NOT NULL THEN 'paused' WHEN due_at IS NOT NULL THEN 'waiting'
+        WHEN paused_at IS NOT NULL THEN 'paused'
+        WHEN num_nonnulls(due_at, open_turn_id) > 0 THEN 'waiting'
         ELSE 'idle' END AS state FROM channel_users WHERE id = ids.id OFFSET 0) AS u
 LEFT JOIN LATERAL (SELECT id, accepted_at FROM messages WHERE channel_user_id = u.id
     ORDER BY seq DESC LIMIT 1) AS last ON true

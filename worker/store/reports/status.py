@@ -11,25 +11,24 @@ from worker.domain.reports.message_history import ClosedGate
 from worker.domain.reports.stuck import Waiting
 from worker.store.limits.gates import CLOSED_GATES
 from worker.store.revisions import RevisionStore
-from worker.store.rows import INBOX_IS_DUE
+from worker.store.rows import INBOX_IS_DUE, OPEN_TURNS, PENDING
 from worker.store.sql import Row, Statement, sql
 from worker.store.workers import LivingWorker, LivingWorkers
 
-# Pending messages and open turns have partial indexes, users and a turn's messages are found by
-# key. OFFSET 0 keeps it at that: flattened into a join, the planner would read all of those tables.
-_UNANSWERED = sql("""
+# Pending messages have a partial index, users and a turn's messages are found by key. OFFSET 0
+# keeps it at that: flattened into a join, the planner would read all of those tables.
+_UNANSWERED = sql(f"""
 WITH opened AS MATERIALIZED (
     SELECT t.id, t.channel_user_id, u.diverged_at IS NOT NULL AS stopped
-    FROM turns t, LATERAL (
+    FROM ({OPEN_TURNS}) AS t, LATERAL (
         SELECT diverged_at FROM channel_users WHERE id = t.channel_user_id OFFSET 0) AS u
-    WHERE t.state = 'open'
 ), stopped AS MATERIALIZED (
     SELECT channel_user_id FROM opened WHERE stopped
     UNION SELECT channel_user_id FROM erasures WHERE finished_at IS NULL
 ), unanswered AS (
     SELECT agent, state, accepted_at, channel_user_id IN (
         SELECT channel_user_id FROM stopped) AS stopped
-    FROM messages WHERE state = 'pending'
+    FROM messages WHERE {PENDING}
     UNION ALL
     SELECT m.agent, m.state, m.accepted_at, o.stopped
     FROM opened o, LATERAL (SELECT agent, state, accepted_at FROM messages
@@ -60,18 +59,15 @@ SELECT 'inbox' AS name, 'waiting' AS state, count(*) AS count, min(since) AS sin
 FROM (SELECT greatest(created_at, not_before) AS since FROM inbox WHERE {INBOX_IS_DUE}) AS due
 WHERE since <= service_now() - :after HAVING count(*) > 0
 """)
-# A diverged user keeps the open turn, and open turns have an index. A user who is being erased may
-# have none, and counts there alone.
+# A diverged user stays due. One who is being erased counts there alone.
 _STOPPED = sql("""
 WITH erasing AS MATERIALIZED (SELECT channel_user_id FROM erasures WHERE finished_at IS NULL)
 SELECT (SELECT count(*) FROM erasing) AS erasing,
-    (SELECT count(*) FROM turns t, LATERAL (
-        SELECT diverged_at FROM channel_users WHERE id = t.channel_user_id OFFSET 0) AS u
-     WHERE t.state = 'open' AND u.diverged_at IS NOT NULL
-        AND t.channel_user_id NOT IN (SELECT channel_user_id FROM erasing)) AS diverged
+    (SELECT count(*) FROM channel_users u WHERE due_at IS NOT NULL AND diverged_at IS NOT NULL
+        AND id NOT IN (SELECT channel_user_id FROM erasing)) AS diverged
 """)
-_IN_WORK = sql("""
-SELECT (SELECT count(*) FROM turns WHERE state = 'open') AS turns,
+_IN_WORK = sql(f"""
+SELECT (SELECT count(*) FROM ({OPEN_TURNS}) AS open_turns) AS turns,
     (SELECT count(*) FROM calls WHERE state = 'intended') AS calls
 """)
 _GATES = sql("""

@@ -7,7 +7,7 @@ from typing import Final
 from worker.domain.reports.stuck import StuckKind, StuckSnapshot, StuckUser, Waiting
 from worker.store.delivery.deliveries import CAN_BE_CLAIMED
 from worker.store.reports.status import StatusStore
-from worker.store.rows import value_of
+from worker.store.rows import OPEN_TURNS, PENDING, value_of
 from worker.store.sql import Statement, sql
 
 _NOW = sql("SELECT service_now()")
@@ -18,7 +18,7 @@ def _of_users(since: str, found: str, more: str = "") -> Statement:
     return sql(f"""
 SELECT u.id AS "user", {since} AS since, {more}
     coalesce((SELECT min(m.id) FROM messages m WHERE m.turn_id = u.open_turn_id),
-        (SELECT min(m.id) FROM messages m WHERE m.channel_user_id = u.id AND m.state = 'pending'))
+        (SELECT min(m.id) FROM messages m WHERE m.channel_user_id = u.id AND {PENDING}))
         AS message, count(*) OVER () AS all_of_kind
 FROM {found} ORDER BY since LIMIT :limit
 """)
@@ -50,15 +50,15 @@ WHERE u.due_at <= service_now() - :after AND due.since <= service_now() - :after
     ),
     StuckKind.DOUBT: _of_users(
         "last.intent_at",
-        """turns t JOIN channel_users u ON u.id = t.channel_user_id, LATERAL (
+        f"""({OPEN_TURNS}) AS t JOIN channel_users u ON u.id = t.channel_user_id, LATERAL (
     SELECT c.state, c.intent_at FROM calls c WHERE c.turn_id = t.id ORDER BY c.id DESC LIMIT 1
 ) AS last
-WHERE t.state = 'open' AND u.diverged_at IS NULL AND last.state IN ('intended', 'unknown')
+WHERE u.diverged_at IS NULL AND last.state IN ('intended', 'unknown')
   AND last.intent_at <= service_now() - :quiet - :after""",
     ),
     StuckKind.STRANDED: _of_users(
         "waiting.since",
-        """(SELECT channel_user_id, min(accepted_at) AS since FROM messages WHERE state = 'pending'
+        f"""(SELECT channel_user_id, min(accepted_at) AS since FROM messages WHERE {PENDING}
       GROUP BY channel_user_id) AS waiting JOIN channel_users u ON u.id = waiting.channel_user_id
 WHERE u.due_at IS NULL AND u.diverged_at IS NULL AND waiting.since <= service_now() - :after""",
     ),

@@ -73,17 +73,12 @@ class Turn(Base):
     __table_args__ = (
         one_of("kind", TurnKind),
         one_of("state", TurnState),
-        # One open turn a channel user, even if a lease should fail.
-        partial("uq_turns_open", "channel_user_id", when="state = 'open'"),
         # With the id, as turns of a conversation are read in the order they were opened.
         Index("ix_turns_conversation_id", "conversation_id", "id"),
         Index("ix_turns_channel_user_id", "channel_user_id", "id"),
-        partial(
-            "ix_turns_unredacted",
-            "finished_at",
-            "id",
-            when="finished_at IS NOT NULL AND redacted_at IS NULL",
-        ),
+        # Of no column that the end of the turn changes, as each turn would pay for it.
+        partial("ix_turns_unredacted_since", "opened_at", "id", when="redacted_at IS NULL"),
+        {"postgresql_with": {"fillfactor": 85}},
     )
 
     id: Mapped[BigIntKey]
@@ -101,6 +96,7 @@ class Turn(Base):
     parts: Mapped[list[dict[str, Any]]] = mapped_column(JSONB, server_default=text("'[]'::jsonb"))
     """Further content parts of the user item (images), as they are sent."""
     state: Mapped[str] = mapped_column(server_default=TurnState.OPEN.value)
+    """One is open for each channel user: `channel_users.open_turn_id`, see decision 66."""
     landed: Mapped[bool | None]
     """Whether its user item is in Telnyx's log; NULL = not known."""
     failure: Mapped[str | None]

@@ -24,6 +24,8 @@ class Worker(Base):
     """One process; `alive_until` is renewed every few seconds, and its leases end with it."""
 
     __tablename__ = "workers"
+    # Usually empty: the fast path asks for such workers with each message.
+    __table_args__ = (partial("ix_workers_of_0_1_0", "id", when="NOT finds_intents"),)
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
     host: Mapped[str]
@@ -36,13 +38,16 @@ class Worker(Base):
     """The kernel's boot id: the same for all containers of one machine."""
     core: Mapped[int | None]
     """The core that the process is pinned to; NULL = it is not pinned."""
+    finds_intents: Mapped[Flag]
+    """Its sweeps find users of the fast path whose worker died; those of release 0.1.0 do not."""
 
 
 class ChannelUser(Base):
     """One person on one channel, recipient and thread: the unit of order, and of locking.
 
-    `due_at` is when the next step may start (NULL = nothing to do): the only thing that claims and
-    sweeps look for. It stays as it is under a lease, so that a dead worker's user is found at once.
+    `due_at` is when the next step may start (NULL = nothing to do): claims and sweeps look for it.
+    It stays as it is under a lease, so that a dead worker's user is found at once. The fast path
+    leaves it NULL until its call has ended; until then the call's intent leads to the user.
     """
 
     __tablename__ = "channel_users"
@@ -130,18 +135,24 @@ class Message(Base):
             "(state IN ('pending', 'in_turn')) = (outcome IS NULL)", name="outcome_when_ended"
         ),
         # Partial: it stays small while the table grows. In the order in which a turn takes them.
+        # No index may have a column that the end of a turn changes: each message would pay for it.
         partial(
-            "ix_messages_pending", "channel_user_id", "order_at", "seq", when="state = 'pending'"
+            "ix_messages_waiting",
+            "channel_user_id",
+            "order_at",
+            "seq",
+            when="turn_id IS NULL AND dropped_at IS NULL",
         ),
         partial("ix_messages_turn_id", "turn_id", when="turn_id IS NOT NULL"),
         gateway_id("messages"),
-        # For retention, which walks what has ended; rows leave the index as they are redacted.
+        # For retention; rows leave the index as they are redacted.
         partial(
-            "ix_messages_unredacted",
-            "finished_at",
+            "ix_messages_dropped",
+            "dropped_at",
             "id",
-            when="turn_id IS NULL AND finished_at IS NOT NULL AND redacted_at IS NULL",
+            when="dropped_at IS NOT NULL AND redacted_at IS NULL",
         ),
+        {"postgresql_with": {"fillfactor": 85}},
     )
 
     id: Mapped[BigIntKey]
@@ -167,6 +178,8 @@ class Message(Base):
     finished_at: Mapped[datetime | None]
     redacted_at: Mapped[datetime | None]
     """When retention emptied the envelope; NULL = it is there."""
+    dropped_at: Mapped[datetime | None]
+    """When it ended without a turn: `finished_at`; NULL = it has a turn, or waits."""
     traceparent: Mapped[str | None]
     """The W3C context of its acceptance: turn and delivery go on in its trace."""
     task_id: Mapped[UUID | None]

@@ -26,28 +26,25 @@ from worker.store.limits.unanswered import end_messages
 from worker.store.sql import Connection, sql
 from worker.store.turns.conversations import with_mapping
 from worker.store.turns.hand_overs import hand_over_if_asked
-from worker.store.turns.lease import LeasedStore
+from worker.store.turns.lease import DUE_AT, FREE, LeasedStore
 from worker.store.turns.open_turn import insert_intent, open_turn
 from worker.store.turns.snapshot import close_conversation, read_snapshot
 
-# A dead process stops its heartbeat within seconds; its leases may last for minutes.
-_FREE = """(lease_owner IS NULL OR lease_until < service_now() OR NOT EXISTS (
-      SELECT FROM workers w WHERE w.id = u.lease_owner AND w.alive_until >= service_now()))"""
 _CLAIM = sql(f"""
 UPDATE channel_users u
 SET lease_token = lease_token + 1, lease_owner = :worker_id,
-    lease_until = service_now() + :lease, woken_at = NULL
-WHERE id = :user_id AND due_at <= service_now() AND diverged_at IS NULL
-  AND {_FREE}
+    lease_until = service_now() + :lease, woken_at = NULL, due_at = {DUE_AT}
+WHERE id = :user_id AND {DUE_AT} <= service_now() AND diverged_at IS NULL
+  AND {FREE}
 RETURNING channel, recipient, address, thread, lease_token, open_turn_id, paused_at,
     note, service_now() AS now
 """)
 # A claim that waited for the row may find a user who became due after the claim's own time. Their
 # wake is used up by then, so the caller has to try again.
 _DUE_IN = sql(f"""
-SELECT greatest(extract(epoch FROM due_at - service_now()), 0) FROM channel_users u
+SELECT greatest(extract(epoch FROM {DUE_AT} - service_now()), 0) FROM channel_users u
 WHERE id = :user_id AND diverged_at IS NULL
-  AND (due_at > service_now() OR due_at <= service_now() AND {_FREE})
+  AND (due_at > service_now() OR {DUE_AT} <= service_now() AND {FREE})
 """)
 _RELEASE = sql("""
 UPDATE channel_users SET lease_owner = NULL, lease_until = NULL, due_at = :due_at,

@@ -9,6 +9,7 @@ from worker.domain.fairness import Share
 from worker.domain.ids import ChannelUserId
 from worker.store.database import Database, Store
 from worker.store.sql import Row, sql
+from worker.store.turns.lease import FREE
 
 # `shares` jumps through the index from one share to the next; `room` says how many slots each may
 # get. `due` takes the users of each share who are due for longest, and one more, to know which
@@ -76,10 +77,21 @@ SELECT id, agent, surplus FROM (
 # and may scan all users of other shares. Hence no sort. (Rows are compared, because with `=` the
 # planner drops agent and surplus from the order, and other indexes would do.)
 # The same wrong estimate would trigger JIT, which takes longer than the pick.
-_IN_ORDER_OF_THE_INDEX = sql(
-    "SELECT set_config('enable_sort', 'off', true) AS sort, set_config('jit', 'off', true) AS jit,"
-    " set_config('enable_incremental_sort', 'off', true) AS incremental_sort"
+#
+# `left_alone`: the fast path leaves `due_at` NULL while it asks Telnyx. If its worker dies, or does
+# not settle, its intent leads to the user. Every lease is longer than :wake_ttl.
+_PREPARE = sql(f"""
+WITH left_alone AS (
+    UPDATE channel_users SET due_at = service_now() WHERE id = ANY(ARRAY(
+        SELECT u.id FROM calls c JOIN channel_users u ON u.id = c.channel_user_id
+        LEFT JOIN workers w ON w.id = c.worker_id AND w.alive_until >= service_now()
+        WHERE c.state = 'intended' AND u.due_at IS NULL AND {FREE}
+          AND (w.id IS NULL OR c.intent_at < service_now() - CAST(:wake_ttl AS interval))
+        FOR NO KEY UPDATE OF u SKIP LOCKED))
 )
+SELECT set_config('enable_sort', 'off', true) AS sort, set_config('jit', 'off', true) AS jit,
+    set_config('enable_incremental_sort', 'off', true) AS incremental_sort
+""")
 _NEXT = sql("""
 SELECT extract(epoch FROM min(due_at) - service_now()) FROM channel_users
 WHERE due_at > service_now()
@@ -130,7 +142,7 @@ class SweepStore(Store):
         rows: Sequence[Row] = ()
         if limit > 0:
             with self._database.transaction() as connection:
-                connection.execute(_IN_ORDER_OF_THE_INDEX)
+                connection.execute(_PREPARE, values)
                 rows = connection.execute(_PICK, values).fetchall()
         next_due_in_s = self._rows(_NEXT)[0][0]
         return Swept(

@@ -20,8 +20,13 @@ END_CALL = sql(SET_END_OF_CALL + "WHERE calls.id = :call_id")
 """Ends a call whose turn continues at once; the caller has checked the lease."""
 
 
-def call_values(claimed: Claimed, outcome: CallOutcome | None) -> dict[str, object]:
-    """Return the values that every such statement takes: the turn, and how its call ended."""
+def call_values(
+    claimed: Claimed, outcome: CallOutcome | None, *, reply: str | None = None
+) -> dict[str, object]:
+    """Return the values that every such statement takes: the turn, and how its call ended.
+
+    `reply`: the text that the same statement stores; an answer that is no more is not kept twice.
+    """
     values: dict[str, object] = {
         **dict.fromkeys(_CALL_COLUMNS),
         "user_id": claimed.lease.user_id,
@@ -56,7 +61,9 @@ def call_values(claimed: Claimed, outcome: CallOutcome | None) -> dict[str, obje
                 "status": 200,
                 "request_id": outcome.request_id,
                 "response_id": outcome.response_id,
-                "output": json.dumps(outcome.output),
+                "output": None
+                if outcome.is_plain_text and outcome.text == reply
+                else json.dumps(outcome.output),
                 "input_tokens": outcome.input_tokens,
                 "output_tokens": outcome.output_tokens,
             }

@@ -34,6 +34,9 @@ _MAY_START = f"""coalesce(CAST(:expires_at AS timestamptz) > service_now(), true
 # `quiet` finds the usual case in the statement's snapshot. An UPDATE that waited for its row reads
 # that row anew, but every other row as before; so `xmin` must still be that of the snapshot. This
 # is enough, because everything a claim reads is written together with the user's row.
+# `due_at` stays NULL until the call has ended, so the user's row changes in no index, neither here
+# nor as the turn is settled. If nobody settles it, a sweep finds the user by the intent; those of
+# release 0.1.0 do not, so beside them it is set.
 _START = sql(f"""
 WITH quiet AS MATERIALIZED (
     SELECT u.id AS user_id, u.xmin AS version, u.taken_until,
@@ -59,8 +62,9 @@ WITH quiet AS MATERIALIZED (
       AND NOT (:loop_breaker AND {may_loop("CAST(:input_text AS text)")})
 ), started AS (
     UPDATE channel_users u SET agent = :agent, surplus = :surplus, next_seq = u.next_seq + 1,
-        due_at = service_now(), woken_at = NULL,
-        open_turn_id = nextval('turns_id_seq'),
+        due_at = CASE WHEN EXISTS (SELECT FROM workers w WHERE NOT w.finds_intents
+            AND w.alive_until >= service_now()) THEN service_now() ELSE u.due_at END,
+        woken_at = NULL, open_turn_id = nextval('turns_id_seq'),
         taken_until = greatest(u.taken_until, quiet.order_at),
         lease_token = u.lease_token + 1, lease_owner = :worker_id,
         lease_until = service_now() + :lease

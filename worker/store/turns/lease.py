@@ -18,10 +18,17 @@ from worker.store.consents import address_hash
 from worker.store.database import Database, Store
 from worker.store.sql import Connection, sql
 
-# `greatest` ignores NULL: without `:lease` the lease ends when it ended before.
-_CHECK = sql("""
-UPDATE channel_users
-SET lease_until = greatest(lease_until, service_now() + CAST(:lease AS interval))
+# A dead process stops its heartbeat within seconds; its leases may last for minutes.
+FREE = """(u.lease_owner IS NULL OR u.lease_until < service_now() OR NOT EXISTS (
+      SELECT FROM workers w WHERE w.id = u.lease_owner AND w.alive_until >= service_now()))"""
+"""Whether nobody holds the channel user `u`."""
+DUE_AT = """coalesce(u.due_at, CASE WHEN u.open_turn_id IS NOT NULL THEN service_now() END)"""
+"""When the next step of the channel user `u` may start: the fast path leaves `due_at` NULL."""
+# `greatest` ignores NULL: without `:lease` the lease ends when it ended before. From here on the
+# user is found by `due_at`, and not only by an intent of the fast path.
+_CHECK = sql(f"""
+UPDATE channel_users u SET due_at = {DUE_AT},
+    lease_until = greatest(lease_until, service_now() + CAST(:lease AS interval))
 WHERE id = :user_id AND lease_token = :token RETURNING id
 """)
 # FOR UPDATE, not the weaker lock of an UPDATE: it also stops inserts that refer to the row, so that

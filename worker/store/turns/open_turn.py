@@ -18,14 +18,17 @@ from worker.store.consents import stopped
 from worker.store.sql import Connection, sql
 from worker.store.turns.conversations import BIND, values_to_bind
 
+# One open turn a channel user, even if a lease should fail: without `open_turn_id IS NULL` no row
+# comes back, which is an error. The caller has locked the user's row.
 # `taken_until` only grows: a message that sorts before it is known to have arrived late.
 _OPEN_TURN = """
 WITH turn AS (
     INSERT INTO turns
         (channel_user_id, conversation_id, agent, agent_version, kind, input_text, parts,
          opened_at)
-    VALUES (:user_id, :conversation_id, :agent, :agent_version, :kind, :input_text,
-            CAST(:parts AS jsonb), service_now())
+    SELECT id, :conversation_id, :agent, :agent_version, :kind, :input_text,
+        CAST(:parts AS jsonb), service_now()
+    FROM channel_users WHERE id = :user_id AND open_turn_id IS NULL
     RETURNING id, opened_at
 ), taken AS (
     UPDATE messages SET state = 'in_turn', turn_id = turn.id FROM turn

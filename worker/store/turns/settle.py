@@ -25,7 +25,7 @@ from worker.domain.turns.plan import (
     Split,
 )
 from worker.store.consents import stopped
-from worker.store.rows import reply_with_delivery
+from worker.store.rows import PENDING, reply_with_delivery
 from worker.store.sql import Statement, sql
 from worker.store.turns.end_call import SET_END_OF_CALL
 
@@ -35,10 +35,10 @@ _RELEASED = _UNLEASED + ", open_turn_id = NULL, due_at = waiting_due_at, superse
 # alone does not prove that one waits: a skipped or repeated message sets it, too.
 _SUPERSEDING = (
     _UNLEASED
-    + """, open_turn_id = NULL, due_at = waiting_due_at,
+    + f""", open_turn_id = NULL, due_at = waiting_due_at,
         superseding_since = CASE WHEN :supersede AND waiting_since IS NOT NULL
             AND EXISTS (SELECT FROM messages newer
-                WHERE newer.channel_user_id = :user_id AND newer.state = 'pending')
+                WHERE newer.channel_user_id = :user_id AND {PENDING})
             AND coalesce(superseding_since, service_now()) > service_now() - :max_wait
             THEN coalesce(superseding_since, service_now()) END"""
 )
@@ -176,7 +176,7 @@ _SPLIT = sql(
     + _NO_DELIVERY
 )
 _DIVERGED = sql(
-    _ends(_UNLEASED + ", diverged_at = service_now()")
+    _ends(_UNLEASED + ", due_at = coalesce(due_at, service_now()), diverged_at = service_now()")
     + """
 , noted AS (
     INSERT INTO attempt_log (event, channel_user_id, turn_id, token, facts)

@@ -9,7 +9,7 @@ from worker.domain.turns.records import CallRecord, Lease, OpenConversation, Ope
 from worker.store.consents import has_opted_out, stopped
 from worker.store.limits.gates import read_gates
 from worker.store.limits.loops import may_loop
-from worker.store.rows import address_of, attachments_of, value_of
+from worker.store.rows import PENDING, address_of, attachments_of, value_of
 from worker.store.sql import Connection, Row, sql
 from worker.store.turns import tool_calls
 
@@ -49,7 +49,7 @@ WITH pending AS (
     SELECT id, agent, alone, expires_at, envelope->>'text' AS text,
         envelope->'attachments' AS attachments, envelope->>'reply_to' AS reply_to,
         accepted_at, traceparent, order_at, seq
-    FROM messages WHERE channel_user_id = :user_id AND state = 'pending'
+    FROM messages WHERE channel_user_id = :user_id AND {PENDING}
     ORDER BY order_at, seq LIMIT :limit
 )
 SELECT (SELECT jsonb_agg(to_jsonb(p) - 'order_at' - 'seq' ORDER BY p.order_at, p.seq)

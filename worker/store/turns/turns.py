@@ -117,7 +117,8 @@ class TurnStore(LeasedStore):
         another worker has taken over, and nothing was written.
         """
         statement, values = settle_statement(claimed, plan)
-        values |= call_values(claimed, outcome)
+        reply = plan.text if isinstance(plan, Reply) else None
+        values |= call_values(claimed, outcome, reply=reply)
         values["address_hash"] = self._address_hash(claimed.who)
         gate = plan.gate if isinstance(plan, Later) else None
         reopened = claimed.gates if isinstance(outcome, Done) else ()
