@@ -113,4 +113,5 @@ def test_of_an_age_only_the_time_since_the_jump_is_sure() -> None:
     assert sure_age_s(50, None) == 50
     assert sure_age_s(50, 60) == 50
     assert sure_age_s(4_000, 60) == 60
+    assert sure_age_s(-0.03, 60) == -0.03, "of a claim that waited for the lock of this very call"
     assert sure_age_s(-4_000, 60) == 60

@@ -13,7 +13,7 @@ The turn is recognised by its ordinal, never by searching for its text: people w
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from worker.domain.ids import TurnId
 from worker.domain.states import ReplySource
@@ -24,6 +24,8 @@ from worker.domain.turns.records import ThreadMessage
 from worker.domain.turns.visible_text import visible_text
 from worker.domain.turns.wanted_tools import OWN_ID
 
+LONGEST_LOCK_S: Final = 15.0
+"""A statement that waits for longer is cancelled."""
 HUMAN_KEY = "worker_human"
 """Metadata key of an assistant message that our staff wrote through this service."""
 
@@ -158,8 +160,14 @@ def catch_up(log: Sequence[ThreadMessage], expected: Expectation) -> CaughtUp:
 
 
 def sure_age_s(age_s: float, jumped_s: float | None) -> float:
-    """Return an age of which no more is sure than the time since the clock jumped."""
-    return age_s if jumped_s is None or 0 <= age_s <= jumped_s else jumped_s
+    """Return an age of which no more is sure than the time since the clock jumped.
+
+    One a little below zero is that of a call which is younger than the time of its claim, as the
+    claim has waited for its lock. One far below is of a clock that was set back.
+    """
+    if jumped_s is None or -LONGEST_LOCK_S <= age_s <= jumped_s:
+        return age_s
+    return jumped_s
 
 
 def _with_late_arrivals(
