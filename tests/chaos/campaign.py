@@ -358,7 +358,7 @@ def _judge(campaign: Campaign) -> None:
     outer = arrived(looker, log, stage.box)
     delivered, written = stage.sink.delivered(rows), places(plan)
     failed = evidence.texts("t.state = 'failed'")
-    waits = untouched(looker, stage.pair.jumps)
+    waits = untouched(looker, stage.pair.jumps, stage.freezes)
     report.waits = len(waits)
     report.longest_wait_s = round(
         max((unexplained_s(one.span, campaign.excused) for one in waits), default=0.0), 1

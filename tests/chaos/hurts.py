@@ -13,6 +13,7 @@ from tests.chaos.mix import JUMP_S, MODELS, OUTBOUND, STALE_S
 from tests.chaos.parts import API_KEY
 from tests.chaos.schedule import NATURES, Kind, Planned
 from tests.chaos.stage import Seat, Stage
+from tests.chaos.waits import AFTER_S, Span
 from tests.support.processes import eventually
 from tests.support.tcp_proxy import Mode, TcpProxy
 
@@ -106,13 +107,14 @@ class Hurts:
 
     @contextmanager
     def _frozen(self, seat: Seat) -> Iterator[None]:
-        seat.frozen = True
+        seat.frozen, began = True, time.time()
         seat.worker.freeze()
         try:
             yield
         finally:
             seat.worker.thaw()
             seat.frozen = False
+            self.stage.freezes.append((seat.worker.pid, Span(began, time.time() + AFTER_S)))
 
     def _wait_for_call(self, seat: Seat) -> None:
         """Wait a little until a call of this worker is under way: an idle one loses no lease."""

@@ -16,6 +16,7 @@ from tests.chaos.pair import Pair, running_pair, true_time
 from tests.chaos.parts import API_KEY, Looker, TelnyxProcess, free_port
 from tests.chaos.sink import Sink
 from tests.chaos.tools import LEDGER
+from tests.chaos.waits import Span
 from tests.support import pgbouncer
 from tests.support.databases import CLOCKED
 from tests.support.fleet import Fleet, RealWorker
@@ -88,6 +89,8 @@ class Stage:
     exits: list[Exit] = field(default_factory=list)
     withdrawals: list[tuple[str, float, float]] = field(default_factory=list)
     """Models, from when and until when, in true seconds since 1970."""
+    freezes: list[tuple[int, Span]] = field(default_factory=list)
+    """Process ids of workers that slept, and when."""
     lost_entries: int = 0
     """Entries that lay in Redis when it was flushed."""
     _lock: threading.Lock = field(default_factory=threading.Lock)

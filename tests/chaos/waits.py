@@ -1,9 +1,10 @@
 """Nobody waits for what happens to others: the poisoned, the hostile, and whoever sends bulk.
 
 Looked at are the messages that nothing befell themselves: the turn had one call a round, which was
-answered, and no earlier turn of the person was open. Excused is the time in which a part that all
-depend on was ill, and that of a gate which an outage or a rate limit had closed. The rest may be
-the time of a worker that died or slept, and of one answer.
+answered, the worker that made it did not sleep meanwhile, and no earlier turn of the person was
+open. Excused is the time in which a part that all depend on was ill, and that of a gate which an
+outage or a rate limit had closed. The rest may be the time of a worker that died, and of one
+answer.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -30,7 +31,9 @@ HOLD_ALL: Final = frozenset(
 """Not among them: refused threads. They must hold nobody but their people."""
 _UNTOUCHED: Final = """
 SELECT m.message_id, extract(epoch FROM m.accepted_at)::float AS began,
-    extract(epoch FROM t.finished_at)::float AS ended
+    extract(epoch FROM t.finished_at)::float AS ended,
+    ARRAY(SELECT w.pid FROM calls c JOIN workers w ON w.id = c.worker_id
+        WHERE c.turn_id = t.id) AS pids
 FROM messages m JOIN turns t ON t.id = m.turn_id
 WHERE t.state = 'answered'
     AND NOT EXISTS (SELECT FROM calls c WHERE c.turn_id = t.id
@@ -56,15 +59,23 @@ class Wait:
     span: Span
 
 
-def untouched(looker: Looker, jumps: Sequence[Jump]) -> list[Wait]:
-    """Read the waits of those messages that nothing befell, in true time."""
-    return [
-        Wait(
-            row["message_id"],
-            Span(true_time(jumps, row["began"]), true_time(jumps, row["ended"])),
+def untouched(
+    looker: Looker, jumps: Sequence[Jump], freezes: Sequence[tuple[int, Span]]
+) -> list[Wait]:
+    """Read the waits of those messages that nothing befell, in true time.
+
+    `freezes`: process ids of workers that slept, and when.
+    """
+    found = []
+    for row in looker.rows(_UNTOUCHED):
+        span = Span(true_time(jumps, row["began"]), true_time(jumps, row["ended"]))
+        slept = (
+            pid in row["pids"] and one.began < span.ended and span.began < one.ended
+            for pid, one in freezes
         )
-        for row in looker.rows(_UNTOUCHED)
-    ]
+        if not any(slept):
+            found.append(Wait(row["message_id"], span))
+    return found
 
 
 def unexplained_s(wait: Span, excused: Iterable[Span]) -> float:
