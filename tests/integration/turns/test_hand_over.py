@@ -8,6 +8,7 @@ import pytest
 from tests.support.blocking import are_waiting, in_a_thread
 from tests.support.world import USER, HandDrivenWorker, World
 from worker.domain.people.hand_over import OUTPUT, RESUMED
+from worker.observability.metrics import REGISTRY
 from worker.sandbox.simulator import Match
 from worker.sandbox.simulator.behaviour.model import Script
 
@@ -129,6 +130,29 @@ def test_resume_also_ends_the_hand_over_that_is_being_written(
     assert user(world)["paused_at"] is None
     assert world.database.value("SELECT ended_at IS NOT NULL FROM hand_overs")
     assert user(world)["note"] == RESUMED
+
+
+def test_a_closed_gate_does_not_hold_back_the_notice(
+    world: World, worker: HandDrivenWorker
+) -> None:
+    world.database.run(
+        "INSERT INTO gates (name, closed_until, reason)"
+        " VALUES ('account', service_now() + interval '1 minute', 'status 429')"
+    )
+
+    def counted() -> float:
+        labels = {"agent": "default", "reason": "person"}
+        return REGISTRY.get_sample_value("worker_hand_overs_total", labels) or 0.0
+
+    before = counted()
+    worker.receive(world.envelope("HUMAN"))
+    assert worker.broker.deliveries == [user(world)["id"]], "not only when a sweeper looks"
+    assert told(world, worker)[0] == [TEXT]
+    world.clock.advance(60)
+    worker.answer()
+    assert world.messages()[0]["outcome"] == "human"
+    assert reasons(world) == ["person"]
+    assert counted() == before + 1
 
 
 def test_other_tools_of_that_answer_do_not_run(world: World, worker: HandDrivenWorker) -> None:

@@ -34,6 +34,12 @@ class NotClaimed:
     due_in_s: float | None = None
     release: Release | None = None
     """The step, with the messages that ended here; None = the user was not read."""
+    agent: str = ""
+    """Whose message is the next one; empty = none waits."""
+    hand_over: HandOverReason | None = None
+    """Why the user was handed over to our staff all the same; None = they were not."""
+    loop: str | None = None
+    """The rule by which the loop breaker has paused the user; None = it has not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

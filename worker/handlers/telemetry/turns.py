@@ -17,7 +17,7 @@ from http import HTTPStatus
 from typing import Any, Final
 
 from worker.domain.errors import WorkerError
-from worker.domain.ids import ChannelUserId
+from worker.domain.ids import ChannelUserId, TurnId
 from worker.domain.people.hand_over import HandOverReason
 from worker.domain.states import ReplySource
 from worker.domain.tools import ToolResult
@@ -42,6 +42,10 @@ def record_not_claimed(user_id: ChannelUserId, claim: NotClaimed) -> None:
     step = claim.release
     if step is None:
         return
+    if claim.loop is not None:
+        record_loop(user_id, claim.loop)
+    if claim.hand_over is not None:
+        record_handed_over(user_id, claim.agent, claim.hand_over)
     if step.expired:
         log.info("message.expired", user=user_id, messages=list(step.expired))
     if step.over_budget:
@@ -81,21 +85,22 @@ def record_claimed(claimed: Claimed) -> None:
         metrics.QUEUE.observe((claimed.now - min(accepted)).total_seconds())
     if step.expired:
         log.info("message.expired", user=claimed.lease.user_id, messages=list(step.expired))
-    record_loop(claimed)
-
-
-def record_loop(claimed: Claimed) -> None:
-    """Report that the loop breaker has paused the user, if it has."""
     if claimed.loop is not None:
-        metrics.LOOPS.labels(claimed.loop).inc()
-        log.error("user.loop_paused", user=claimed.lease.user_id, rule=claimed.loop)
+        record_loop(claimed.lease.user_id, claimed.loop)
 
 
-def record_handed_over(claimed: Claimed, reason: HandOverReason) -> None:
-    """Report that a person of our staff has to answer."""
-    metrics.HAND_OVERS.labels(claimed.agent.name, reason.value).inc()
-    user, turn = claimed.lease.user_id, claimed.turn.id
-    log.warning("user.handed_over", user=user, turn=turn, reason=reason.value)
+def record_loop(user_id: ChannelUserId, rule: str) -> None:
+    """Report that the loop breaker has paused a user."""
+    metrics.LOOPS.labels(rule).inc()
+    log.error("user.loop_paused", user=user_id, rule=rule)
+
+
+def record_handed_over(
+    user_id: ChannelUserId, agent: str, reason: HandOverReason, turn: TurnId | None = None
+) -> None:
+    """Report that a person of our staff has to answer. `turn`: None = none is open yet."""
+    metrics.HAND_OVERS.labels(agent, reason.value).inc()
+    log.warning("user.handed_over", user=user_id, turn=turn, reason=reason.value)
 
 
 def record_worked(seconds: float) -> None:

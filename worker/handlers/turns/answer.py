@@ -122,6 +122,8 @@ class AnswerUser:
                 self.rate_limiter.release(permit)
             if isinstance(claimed, NotClaimed):
                 record_not_claimed(user_id, claimed)
+                if claimed.hand_over is not None:
+                    self.settle.wake_delivery(user_id)
                 due_in_s = claimed.due_in_s
                 continue
             settled = self._turn(claimed, t0)
@@ -193,7 +195,7 @@ class AnswerUser:
         if intended is None:
             return self._quit(claimed)
         if intended.loop is not None and claimed.loop is None:
-            record_loop(intended)
+            record_loop(intended.lease.user_id, intended.loop)
             return self._unless_telnyx_fails(intended, self._record)
         return self._send(intended, t0)
 

@@ -37,13 +37,13 @@ class Settle:
 
         Raises `StaleLeaseError`: nothing was written.
         """
-        settled = self.turns.settle(claimed, outcome, plan)
+        settled, user_id = self.turns.settle(claimed, outcome, plan), claimed.lease.user_id
         # After the commit: a plan that was not written must not be reported or published.
         record_settled(claimed, outcome, plan)
         if handed_over := settled.hand_over or claimed.hand_over:
-            record_handed_over(claimed, handed_over)
+            record_handed_over(user_id, claimed.agent.name, handed_over, claimed.turn.id)
         if settled.delivery is DeliveryState.PENDING or handed_over:
-            self.wake_delivery(claimed.lease.user_id)
+            self.wake_delivery(user_id)
         text = None
         if settled.delivery in _SHOWN and isinstance(plan, Reply | GiveUp):
             text = plan.text if isinstance(plan, Reply) else plan.fallback_text

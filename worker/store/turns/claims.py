@@ -121,4 +121,10 @@ def _release(connection: Connection, snapshot: Snapshot, step: Release) -> NotCl
     values = {"user_id": user_id, "due_at": step.due_at, "empty": empty}
     connection.execute(_RELEASE, values)
     due_in_s = None if step.due_at is None else (step.due_at - snapshot.now).total_seconds()
-    return NotClaimed(due_in_s=due_in_s, release=step)
+    return NotClaimed(
+        due_in_s=due_in_s,
+        release=step,
+        agent=snapshot.pending[0].agent if snapshot.pending else "",
+        hand_over=snapshot.hand_over,
+        loop=snapshot.loop,
+    )
