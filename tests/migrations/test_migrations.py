@@ -102,6 +102,29 @@ def test_a_lease_of_a_worker_without_a_row_is_no_obstacle_on_the_way_down(
     assert read(empty_database, held) == {"u: free"}
 
 
+def test_users_of_the_fast_path_are_due_on_the_way_down_and_dropped_messages_marked_on_the_way_up(
+    config: Config, empty_database: str
+) -> None:
+    command.upgrade(config, "0031")
+    with psycopg.connect(empty_database) as connection:
+        connection.execute(
+            "INSERT INTO channel_users (channel, address, open_turn_id)"
+            " VALUES ('web', 'answered', 1), ('web', 'idle', NULL)"
+        )
+        connection.execute(
+            "INSERT INTO messages (channel_user_id, message_id, seq, order_at, agent, envelope,"
+            " state, outcome, finished_at) SELECT id, 'm', 1, now(), '', '{}',"
+            " 'skipped', 'bulk', now() FROM channel_users WHERE address = 'idle'"
+        )
+
+    command.downgrade(config, "0030")
+    due = "SELECT address FROM channel_users WHERE due_at IS NOT NULL"
+    assert read(empty_database, due) == {"answered"}
+
+    command.upgrade(config, "0031")
+    assert read(empty_database, "SELECT dropped_at = finished_at FROM messages") == {True}
+
+
 def test_the_models_and_the_migrations_say_the_same(config: Config) -> None:
     command.upgrade(config, "head")
     command.check(config)

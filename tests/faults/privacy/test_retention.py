@@ -99,6 +99,14 @@ def test_old_texts_go_and_rows_and_young_texts_stay(world: World) -> None:
     assert not again.fresh, "the same message_id is known for ever"
 
 
+def test_a_message_that_a_worker_of_release_0_1_0_has_dropped_goes_too(world: World) -> None:
+    mike = world.worker()
+    mike.receive(world.envelope("bulk", signals=["bulk"]))
+    world.database.run("UPDATE messages SET dropped_at = NULL")
+    later(world, mike, (DAYS + 1) * DAY_S)
+    assert "removed: messages 1" in retained(world)
+
+
 def test_what_somebody_may_still_need_stays_however_old(world: World) -> None:
     mike = world.worker(DELIVERED)
     say(world, mike, "the last words of an open thread", "the very last")

@@ -185,10 +185,7 @@ class RetentionStore(Store):
 
     def begin(self, *, every_s: float) -> bool:
         """Start a pass unless one was started within `every_s`; return whether it was started."""
-        began = self._row(_BEGIN, {"every": timedelta(seconds=every_s)}) is not None
-        if began:
-            self._change(_DROPPED_BY_THEM)
-        return began
+        return self._row(_BEGIN, {"every": timedelta(seconds=every_s)}) is not None
 
     def run(self, *, waits: bool = True, dry_run: bool = False) -> Iterator[Mapping[str, int]]:
         """Run a batch for each item of the iterator, which is the number of rows by table.
@@ -196,6 +193,8 @@ class RetentionStore(Store):
         It may be abandoned at any point; the next pass continues. `waits` False: it ends if another
         process is running one. `dry_run`: it only counts.
         """
+        if not dry_run:
+            self._change(_DROPPED_BY_THEM)
         for counts, removes in _PARTS:
             values: dict[str, object] = {"keep": self._keep, "limit": BATCH}
             values |= {"after_at": "-infinity", "after_id": 0}
