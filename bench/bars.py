@@ -70,6 +70,9 @@ BARS = (
     _most("gateway_floor", 2, "x floor", "gateway CPU per webhook, beside Starlette and an insert"),
     _least("mails_rate", 100, "/s", "mails read and screened per second of one core"),
     _most("mail_25mb", 150, "MB", "memory of a process that reads a mail of 25 MB"),
+    _most("idle_cpu", 1, "% of a core", "CPU of 60 idle worker processes together"),
+    _most("idle_connections", 120, "connections", "60 idle worker processes to Postgres"),
+    _most("foreign", 1.5, "x quiet", "worker CPU per message beside foreign load of one core"),
     _most("sql_p50_ms", 50, "ms", "SQL producer to claimed turn, Redis stopped, p50"),
 )
 BY_KEY = {bar.key: bar for bar in BARS}

@@ -69,9 +69,9 @@ def sweep_ms(subject: Subject) -> list[float]:
     me = WorkerStore(database, worker_id=WorkerId(uuid4()), host="bench", pid=1, alive_s=60)
     me.beat()
     with caught() as statements:
-        swept = SweepStore(database, wake_ttl_s=10).pick(
-            limit=ANSWERS, held={}, most=ANSWERS, most_surplus=ANSWERS
-        )
+        sweeps = SweepStore(database, wake_ttl_s=10)
+        sweeps.look(grace_s=1)
+        swept = sweeps.pick(limit=ANSWERS, held={}, most=ANSWERS, most_surplus=ANSWERS)
         overdue = DeliveryStore(database, lease_s=60).due(limit=8, grace_s=1)
     database.close()
     if swept.due or list(overdue):

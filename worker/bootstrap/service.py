@@ -98,6 +98,7 @@ def build_service(
     turns_pool = ThreadPoolExecutor(settings.turn_slots, thread_name_prefix="turn")
     # Not on Celery's pool: a burst of retries must not take the threads of intake and turns.
     own_pool = ThreadPoolExecutor(LOCAL_DELIVERIES, thread_name_prefix="delivery")
+    listener = InboxListener(shared.listen_url)
     sweep = Sweeper(
         sweeps=shared.sweeps,
         slots=shared.slots,
@@ -106,6 +107,7 @@ def build_service(
         run_here=LocalRunner(work=answer, most=settings.turn_slots, submit=broker.submit),
         deliveries=deliveries,
         deliver_here=LocalRunner(work=deliver, most=LOCAL_DELIVERIES, submit=own_pool.submit),
+        drain=listener.rouse,
         retention=_retention(shared.own_database, settings.retention_days),
         rate_limiter=_rate_limiter(shared.agents.routing, shared.own_database),
     )
@@ -113,6 +115,7 @@ def build_service(
     # Deliveries that have not begun are dropped: they are due in Postgres.
     def close() -> None:
         own_pool.shutdown(cancel_futures=True)
+        listener.close()
         for channel in deliver.channels.values():
             if isinstance(channel, SmtpChannel):
                 channel.pool.close()
@@ -124,7 +127,7 @@ def build_service(
         answer=answer,
         deliver=deliver,
         dead_letters=dead_letters,
-        background=_background(shared, broker, sweep, clock),
+        background=_background(shared, broker, sweep, clock, listener),
         reload_agents=shared.agents.reload,
         finish_turns=turns_pool.shutdown,
         start_telemetry=shared.start_telemetry,
@@ -194,7 +197,11 @@ def _answer(shared: SharedParts, broker: BrokerClient, clock: ServiceClock) -> A
 
 
 def _background(
-    shared: SharedParts, broker: BrokerClient, sweep: Sweeper, clock: ServiceClock
+    shared: SharedParts,
+    broker: BrokerClient,
+    sweep: Sweeper,
+    clock: ServiceClock,
+    listener: InboxListener,
 ) -> Background:
     workers = WorkerStore(
         shared.own_database,
@@ -223,7 +230,8 @@ def _background(
         watch=watch,
         pin_to_core=shared.pin_to_core,
         drain_inbox=drain,
-        listener=InboxListener(shared.listen_url),
+        listener=listener,
+        close_idle=shared.close_idle,
         sweep=sweep,
         watchdog=watchdog,
         ask_telnyx=AskTelnyx(

@@ -78,6 +78,11 @@ class SharedParts:
         if self._trace_export is not None:
             self._trace_export.start()
 
+    def close_idle(self) -> None:
+        """Close connections to Postgres that nobody has used for a while."""
+        self.database.close_idle()
+        self.own_database.close_idle()
+
     def close(self) -> None:
         """Close all connections."""
         self._metrics_server.stop()

@@ -31,7 +31,7 @@ class Timing:
     alive_s: float = 15.0
     """A worker that has not renewed its row for this long is dead, and its leases with it."""
     sweep_s: float = 1.0
-    """The longest sleep of a sweeper."""
+    """How often some sweeper looks; idle processes share the looks."""
     wake_ttl_s: float = 10.0
     """A wake that was not followed for this long counts as lost, and another is sent."""
 

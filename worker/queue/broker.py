@@ -4,6 +4,7 @@ Celery wakes and spreads the work; Postgres is the record. So every setting here
 something twice, which is harmless, over losing it.
 """
 
+import socket
 from typing import Any, Final
 
 from message_worker_client.broker_url import read_broker_url
@@ -22,6 +23,12 @@ UNACKED: Final = "unacked"
 _SHORTEST_VISIBILITY_S: Final = 120.0
 _NO_LIMIT: Final = 2**31 - 1
 """For the deliveries of one message -1 means none, too, but RabbitMQ 3 refuses to declare it."""
+_KEEPALIVE: Final = {
+    # A half-open connection ends after eight seconds. Not every system has all of them.
+    number: value
+    for name, value in {"TCP_KEEPIDLE": 4, "TCP_KEEPINTVL": 2, "TCP_KEEPCNT": 2}.items()
+    if (number := getattr(socket, name, None)) is not None
+}
 _AMQP_SETTINGS: Final[dict[str, Any]] = {
     # An idle connection may be dead; py-amqp notices only when it writes.
     "task_publish_retry": True,
@@ -114,14 +121,16 @@ def _broker_settings(url: str, *, longest_task_s: float) -> dict[str, Any]:
             # a waste.
             "visibility_timeout": max(_SHORTEST_VISIBILITY_S, longest_task_s),
             # By default kombu looks for a dead worker's messages only every 100 seconds or so.
-            "unacked_restore_interval": 5,
+            "unacked_restore_interval": 30,
             "unacked_restore_throttle": 1,
-            # Without these, a half-open connection blocks for ever.
+            # Without these, a half-open connection blocks for ever. The kernel looks after those
+            # on which we wait: looking ourselves, 60 idle processes would do little else.
             "socket_timeout": 5,
             "socket_connect_timeout": 3,
             "socket_keepalive": True,
-            # A wait on a dead connection is given up after twice this time and two seconds.
-            "health_check_interval": 3,
+            "socket_keepalive_options": _KEEPALIVE,
+            "health_check_interval": 60,
+            "reauth_check_interval": 60,
             # Limits how long a publish tries to connect: kombu's own 6 s would stop the sweeper.
             "max_retries": 1,
             "interval_start": 0,

@@ -46,6 +46,10 @@ class BrokerClient:
         """Return how many queue entries this process has taken since it started."""
         return int(self._app.entry_gate.admitted)
 
+    def empty_at(self) -> float:
+        """Return when Redis last said, unasked, that all queues are empty; by `monotonic`."""
+        return float(self._app.entry_gate.empty_at)
+
     def is_saturated(self) -> bool:
         """Return whether every thread has a message, so that the consumer may take no more."""
         # The pool's own size: Celery's option -c takes precedence over CONCURRENCY.

@@ -22,8 +22,11 @@ from worker.store.sqlstates import fix_of, is_away
 _TIMEOUT_MS = 15_000
 """The longest that sent data may stay unacknowledged by the other side's kernel."""
 _IDLE_TIMEOUT_MS = 2_000
-_IDLE_S = 5.0
-"""A connection that was idle for longer is tested before use, with the shorter timeout."""
+_IDLE_S = 6.0
+"""A connection that was idle for longer is tested before use, with the shorter timeout. It is more
+than the time between heartbeats: a test is a round trip, too."""
+_UNUSED_S = 60.0
+"""A connection that was idle for longer is closed: those of a burst, in all processes, are many."""
 _FREE_TIMEOUT_S = 30.0
 """The longest that a thread waits until another one gives its connection back."""
 _USER_TIMEOUT: int | None = getattr(socket, "TCP_USER_TIMEOUT", None)  # Linux has it
@@ -126,6 +129,13 @@ class Database:
         """Close every idle connection."""
         while self._idle:
             self._idle.pop().driver.close()
+
+    def close_idle(self) -> None:
+        """Close connections that nobody has used for a minute."""
+        # The oldest is at the bottom. Another thread may take the last one in between.
+        with suppress(IndexError):
+            while boottime() - self._idle[0].used_at >= _UNUSED_S:
+                self._idle.pop(0).driver.close()
 
     @contextmanager
     def _checked_out(self) -> Iterator[tuple[psycopg.Connection[Row], bytes]]:

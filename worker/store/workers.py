@@ -17,7 +17,11 @@ VALUES (:id, :host, :pid, service_now(), service_now() + :alive,
     CASE WHEN :stalled > interval '0' THEN service_now() - :stalled END, true)
 ON CONFLICT (id) DO UPDATE SET alive_until = excluded.alive_until,
     stalled_since = excluded.stalled_since
-RETURNING alive_until, (SELECT alive_until FROM before) AS before, service_now() AS at
+RETURNING alive_until, (SELECT alive_until FROM before) AS before, service_now() AS at,
+    (SELECT count(*) FROM workers w WHERE w.alive_until >= service_now()
+        AND (w.started_at, w.id) < (workers.started_at, workers.id)) AS place,
+    (SELECT count(*) FROM workers w WHERE w.alive_until >= service_now() AND w.id <> workers.id)
+        AS others
 """)
 _TAKE_CORE = sql("""
 UPDATE workers SET machine = :machine, core = (
@@ -54,6 +58,10 @@ class Beat:
     """By the clock of Postgres."""
     lost: bool
     """Whether Postgres has lost the one before it."""
+    place: int
+    """Of this process among the living, counted from 0, the oldest first."""
+    size: int
+    """Number of the living."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +105,7 @@ class WorkerStore(Store):
             row = connection.execute(_BEAT, values).one()
         confirmed, self._confirmed = self._confirmed, row.alive_until
         lost = confirmed is not None and (row.before is None or row.before < confirmed)
-        return Beat(at=row.at, lost=lost)
+        return Beat(at=row.at, lost=lost, place=row.place, size=row.others + 1)
 
     def take_core(self, machine: UUID, cores: Sequence[int]) -> int:
         """Choose one of these cores of a machine, one that the fewest processes have."""

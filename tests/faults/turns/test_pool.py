@@ -54,6 +54,15 @@ def test_idle_connections_on_a_dead_line_are_made_anew_before_anything_is_sent(
     ask_twice_at_once(database)
 
 
+def test_connections_that_nobody_has_used_for_long_are_closed(database: Database) -> None:
+    ask_twice_at_once(database)
+    lie_idle(database)
+    with database.statement() as one:
+        one.execute(ONE)
+    database.close_idle()
+    assert len(database._idle) == 1, "the one that was used again"
+
+
 def test_where_one_connection_broke_those_of_its_time_are_not_tried(
     shared_postgres: EmbeddedPostgres,
 ) -> None:

@@ -43,6 +43,18 @@ def living(database: Database) -> WorkerStore:
     return store
 
 
+def test_a_heartbeat_returns_the_place_among_the_living_and_their_number(
+    database: Database,
+) -> None:
+    def beats(*those: WorkerStore) -> list[tuple[int, int]]:
+        return [(beat.place, beat.size) for beat in (one.beat() for one in those)]
+
+    first, second, third = [living(database) for _ in range(3)]
+    assert beats(first, second, third) == [(0, 3), (1, 3), (2, 3)]
+    first.leave()
+    assert beats(second, third) == [(0, 2), (1, 2)]
+
+
 def test_processes_of_one_machine_spread_over_the_cores_that_each_may_use(
     database: Database,
 ) -> None:

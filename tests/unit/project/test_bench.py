@@ -91,6 +91,9 @@ def test_the_bars_are_those_of_the_task() -> None:
         "gateway_floor": "≤ 2 x floor",
         "mails_rate": "≥ 100 /s",
         "mail_25mb": "≤ 150 MB",
+        "idle_cpu": "≤ 1 % of a core",
+        "idle_connections": "≤ 120 connections",
+        "foreign": "≤ 1.5 x quiet",
         "sql_p50_ms": "≤ 50 ms",
     }
 

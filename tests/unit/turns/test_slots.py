@@ -236,3 +236,12 @@ def test_a_slot_that_surplus_may_not_have_rouses_nobody_for_it() -> None:
             slots.promise([], crowded={SURPLUS})
         assert not slots.roused.is_set()
     assert slots.roused.is_set()
+
+
+def test_a_wake_ends_the_rest_of_the_sweeper_once() -> None:
+    slots = TurnSlots(4)
+    slots.rests = True
+    for was_resting in (True, False):
+        with slots.woken(Share("default")):
+            assert slots.roused.is_set() is was_resting
+        slots.roused.clear()

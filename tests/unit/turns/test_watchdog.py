@@ -1,6 +1,7 @@
 """The stall watchdog, with a clock and a broker of the test."""
 
 from dataclasses import dataclass, field
+from math import inf
 
 from structlog.testing import capture_logs
 
@@ -18,6 +19,7 @@ class Bench:
     now: float = 0.0
     taken: int = 0
     waiting: int = 0
+    emptied_at: float = -inf
     saturated: bool = False
     away: bool = False
     exits: int = 0
@@ -34,6 +36,9 @@ class Bench:
 
     def taken_entries(self) -> int:
         return self.taken
+
+    def empty_at(self) -> float:
+        return self.emptied_at
 
     def is_saturated(self) -> bool:
         return self.saturated

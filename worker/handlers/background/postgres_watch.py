@@ -3,11 +3,15 @@
 from dataclasses import dataclass
 
 from worker.handlers.turns.service_clock import ServiceClock
+from worker.net.fleet import FLEET
 from worker.observability import metrics
 from worker.observability.logs import log
 from worker.store.cluster import ClusterStore
 from worker.store.sql import Connection
 from worker.store.workers import WorkerStore
+
+WATCHERS = 2
+"""Processes that look with each heartbeat; the others, with each new connection."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,8 +26,10 @@ class PostgresWatch:
         """Commit a heartbeat and look at Postgres. Raises `RetryableError`."""
         before_s = self.clock.local()
         beat = self.workers.beat(stalled_s)
+        FLEET.place, FLEET.size = beat.place, beat.size
         self.clock.observe(beat.at, before_s, self.clock.local())
-        if self.cluster.is_replaced(lost=beat.lost):
+        # What one process records is known to all.
+        if (beat.lost or beat.place < WATCHERS) and self.cluster.is_replaced(lost=beat.lost):
             _report(heartbeat_lost=beat.lost)
 
     def look(self, connection: Connection) -> None:

@@ -1,6 +1,7 @@
 """The sweeper: finds due users that no worker has claimed, and has them answered.
 
-It runs in every worker and needs no broker. It publishes a wake for each due user, so that any
+It runs in every worker and needs no broker. Idle workers share the looks (worker/net/fleet.py), one
+with turns in progress looks every second. It publishes a wake for each due user, so that any
 process may answer. If wakes cannot be published, or if users wait for slots of this process, the
 turns run here.
 """
@@ -15,6 +16,7 @@ from worker.domain.ids import ChannelUserId
 from worker.domain.timing import Timing
 from worker.handlers.turns.rate_limit import LOOK_S, RateLimiter
 from worker.handlers.turns.slots import TurnSlots
+from worker.net.fleet import FLEET
 from worker.observability.logs import log
 from worker.store.delivery.deliveries import DeliveryStore
 from worker.store.turns.due_users import Due, SweepStore
@@ -67,12 +69,41 @@ class Sweeper:
     deliveries: DeliveryStore
     deliver_here: LocalRunner
     """Runs deliveries whose wake got lost, and retries."""
-    retention: Callable[[], None] | None = None
-    """Applies a little of the retention, once an hour; None = everything is kept."""
+    drain: Callable[[], None]
+    """Has the inbox drained."""
+    retention: Callable[[], bool] | None = None
+    """Applies a little of the retention, once an hour; returns whether more is to be done at once.
+    None = everything is kept."""
     rate_limiter: RateLimiter = field(default_factory=RateLimiter)
 
     def __call__(self) -> float:
-        """Wake as many users as there are free slots; return the seconds until the next look."""
+        """Look, and do what is due; return the seconds until the next look."""
+        every_s = self.timing.sweep_s
+        look = self.sweeps.look(grace_s=every_s)
+        if look.inbox:
+            self.drain()
+        found = look.users or self.slots.short
+        self.slots.rate_limited = found and self._wake()
+        if look.deliveries and (free := self.deliver_here.free):
+            for user_id in self.deliveries.due(limit=free, grace_s=every_s):
+                self.deliver_here(user_id)
+        has_more = self.retention is not None and self.retention()
+        # While this process has work it also takes what others cannot: they may be full.
+        is_busy = found or look.deliveries or has_more or self.slots.busy > 0
+        self.slots.rests = not is_busy
+        next_s = every_s if is_busy else FLEET.look_in_s(every_s, look.now_s)
+        # What becomes due later than that, another process sees before.
+        if look.next_due_in_s is not None and look.next_due_in_s < FLEET.gap_s(every_s):
+            next_s = min(next_s, look.next_due_in_s)
+        if self.slots.rate_limited:
+            next_s = min(next_s, LOOK_S)
+        return max(next_s, SHORTEST_SLEEP_S)
+
+    def _wake(self) -> bool:
+        """Have as many users answered as there are free slots.
+
+        Returns whether the others need permits for their calls, and not slots.
+        """
         capacity = self.slots.capacity()
         limit = self.rate_limiter.capacity(capacity.free)
         swept = self.sweeps.pick(
@@ -84,20 +115,10 @@ class Sweeper:
         # Without capacity nothing was picked, and the waiting shares stay noted.
         if limit:
             self.slots.promise((one.share for one in swept.due), crowded=swept.crowded)
-        self.slots.rate_limited = len(swept.due) == limit < capacity.free
         if swept.due:
             log.debug("sweep.found", users=len(swept.due))
             self._start(swept.due, here=capacity.short)
-        if overdue := self.deliver_here.free:
-            grace_s = self.timing.sweep_s
-            for user_id in self.deliveries.due(limit=overdue, grace_s=grace_s):
-                self.deliver_here(user_id)
-        if self.retention is not None:
-            self.retention()
-        next_s = self.timing.sweep_s if swept.next_due_in_s is None else swept.next_due_in_s
-        if self.slots.rate_limited:
-            next_s = min(next_s, LOOK_S)
-        return min(max(next_s, SHORTEST_SLEEP_S), self.timing.sweep_s)
+        return len(swept.due) == limit < capacity.free
 
     def _start(self, due: Sequence[Due], *, here: bool) -> None:
         """Start their turns in this process (`here`), or in any process by a wake."""

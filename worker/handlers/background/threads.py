@@ -15,6 +15,7 @@ from worker.handlers.background.postgres_watch import PostgresWatch
 from worker.handlers.background.sweeper import SHORTEST_SLEEP_S
 from worker.handlers.background.watchdog import StallWatchdog
 from worker.handlers.turns.slots import TurnSlots
+from worker.net.fleet import FLEET
 from worker.observability.logs import log
 from worker.store.intake.inbox import InboxListener
 from worker.store.locks import HeldError
@@ -22,6 +23,9 @@ from worker.store.workers import WorkerStore
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 """The same for all containers of a machine, unlike the host name."""
+LISTENERS = 2
+"""Processes that listen for SQL producers' messages: one drains at a time in any case, and the
+second notices the next message if the first one dies."""
 _THREADS = Path("/proc/self/task")
 _Result = TypeVar("_Result")
 
@@ -38,6 +42,8 @@ class Background:
     drain_inbox: Callable[[], bool]
     """Returns whether there may be more."""
     listener: InboxListener
+    close_idle: Callable[[], None]
+    """Closes connections that nobody has used for a while."""
     sweep: Callable[[], float]
     watchdog: StallWatchdog
     ask_telnyx: Callable[[], None]
@@ -57,6 +63,7 @@ class Background:
         if self.pin_to_core:
             stay_on_one_core(self.workers)
         self.workers.forget_dead()
+        self.listener.open()
         loops = {
             "heartbeat": self._beat_forever,
             "sweeper": self._sweep_forever,
@@ -71,10 +78,11 @@ class Background:
     def stop_claiming(self) -> None:
         """Start no further turn here; heartbeats continue for those that run."""
         self.slots.close()
+        self.listener.rouse()
 
     def stop(self) -> None:
         """End the threads and release this process's leases."""
-        self.slots.close()
+        self.stop_claiming()
         self._stop.set()
         for thread in self._threads:
             thread.join(timeout=self.timing.heartbeat_s)
@@ -86,10 +94,21 @@ class Background:
 
     def _beat_forever(self) -> None:
         while not self._stop.wait(self.timing.heartbeat_s):
-            _tried("heartbeat", lambda: self.watch.beat(self.watchdog.stalled_s), None)
+            _tried("heartbeat", self._beat, None)
+            self.close_idle()
+
+    def _beat(self) -> None:
+        place, size = FLEET.place, FLEET.size
+        self.watch.beat(self.watchdog.stalled_s)
+        if place != FLEET.place:
+            self.listener.rouse()
+        if size > FLEET.size:
+            # Others have died: what they held is free, and their looks are missed.
+            self.slots.roused.set()
 
     def _watch_forever(self) -> None:
-        while not self._stop.wait(self.timing.watch_s):
+        # Nothing is suspected: seldom is soon enough.
+        while not self._stop.wait(self.timing.watch_s * (1 if self.watchdog.stalled_s else 3)):
             if not self.slots.closed:
                 _tried("watchdog", self.watchdog.check, None)
                 _tried("ask_telnyx", self.ask_telnyx, None)
@@ -98,8 +117,7 @@ class Background:
         while not self._stop.is_set() and not self.slots.closed:
             more = _tried("inbox", self.drain_inbox, False)  # noqa: FBT003 - result after an error
             if not more:
-                self.listener.wait(self.timing.sweep_s, self._stop)
-        self.listener.close()
+                self.listener.wait(listens=FLEET.place < LISTENERS)
 
     def _sweep_forever(self) -> None:
         sleep_s = 0.0

@@ -13,8 +13,13 @@ from dataclasses import dataclass, field
 from worker.domain.errors import BrokerAwayError
 from worker.domain.timing import Timing
 from worker.handlers.turns.slots import TurnSlots
+from worker.net.fleet import FLEET
 from worker.observability.logs import log
 from worker.queue.broker_client import BrokerClient
+
+EMPTY_S = 5.0
+"""How long an answer that the queues are empty counts, with one process: a little more than a wait
+lasts; with more, both last longer."""
 
 
 @dataclass(kw_only=True)
@@ -48,6 +53,9 @@ class StallWatchdog:
     def _is_moving(self) -> bool:
         taken, self._taken = self._taken, self.broker.taken_entries()
         if taken != self._taken or self.broker.is_saturated():
+            return True
+        # Counting takes a new connection: 60 idle processes would do little else.
+        if self.clock() - self.broker.empty_at() < FLEET.spread_s(EMPTY_S):
             return True
         try:
             waiting = self.broker.waiting_entries()

@@ -23,15 +23,15 @@ class HourlyRetention:
     _pass: Iterator[Mapping[str, int]] | None = None
     _removed: Counter[str] = field(default_factory=Counter)
 
-    def __call__(self) -> None:
-        """Run the next batch if one is due."""
+    def __call__(self) -> bool:
+        """Run the next batch if one is due; return whether another one follows."""
         if self._pass is None:
             if boottime() < self._due_at:
-                return
+                return False
             # Before the question, so that a database that is away is not asked with every sweep.
             self._due_at = boottime() + LOOK_EVERY_S
             if not self.store.begin(every_s=EVERY_S):
-                return
+                return False
             self._removed.clear()
             self._pass = self.store.run(waits=False)
         try:
@@ -41,7 +41,8 @@ class HourlyRetention:
             raise
         if counts is not None:
             self._removed.update(counts)
-            return
+            return True
         self._pass = None
         if self._removed:
             log.info("retention.done", **self._removed)
+        return False

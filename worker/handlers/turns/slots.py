@@ -69,6 +69,8 @@ class TurnSlots:
         self._closed = False
         self.rate_limited = False
         """Whether the waiting users need permits for their calls, and not slots."""
+        self.rests = False
+        """Whether the sweeper leaves most looks to other processes."""
         self.roused = threading.Event()
         """Set when a waiting user could have a slot; the sweeper clears it."""
 
@@ -82,6 +84,11 @@ class TurnSlots:
     def busy(self) -> int:
         """How many turns are being worked."""
         return self._count - self._free
+
+    @property
+    def short(self) -> bool:
+        """Whether users may be waiting because they found no slot here."""
+        return self._unseen or bool(self._crowded or self._waiting)
 
     def has_many_of(self, group: int) -> bool:
         """Return whether further messages of this group are surplus."""
@@ -101,6 +108,10 @@ class TurnSlots:
     @contextmanager
     def woken(self, share: Share) -> Iterator[bool]:
         """Hold a slot for a wake that has arrived; yield False if there was none."""
+        # There may be more due users than the process that found this one can take.
+        if self.rests:
+            self.rests = False
+            self.roused.set()
         with self._lock:
             # The wake arrived, so one promise is kept, whether or not a slot is left for it.
             if promises := self._promises_to(share):

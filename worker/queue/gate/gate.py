@@ -132,6 +132,8 @@ class EntryGate:
         self._signatures: dict[str, Signature] = {}
         self.admitted = 0
         """Number of entries so far; the stall watchdog checks that it grows."""
+        self.empty_at = 0.0
+        """When Redis last answered, by the monotonic clock, that all queues are empty."""
         self.turns: Callable[[], int] | None = None
         """Returns how many turns this process works on; None = it takes what it has threads for."""
 

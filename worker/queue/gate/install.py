@@ -33,6 +33,7 @@ from worker.queue.gate.gate import DEAD_LETTER_TASK, Admitted, EntryGate, GatedM
 from worker.queue.gate.redis_take import OpenTags
 from worker.queue.gate.redis_transport import GatedTransport
 from worker.queue.redis_rights import right_named_by
+from worker.queue.wake_on_signal import WAKE_ON_SIGNAL
 
 _TRANSPORTS: Final = {
     "redis": GatedTransport,
@@ -43,6 +44,9 @@ _TRANSPORTS: Final = {
 
 HEARTBEAT_S = 5
 """A RabbitMQ that misses two of them counts as dead."""
+EVENT_HEARTBEAT_S = 30.0
+"""How often a worker tells Flower that it is there; Celery's own 2 s cost an idle one the most. A
+heartbeat names the interval, and Flower waits for two of them."""
 EVENTS_S = 0.2
 """How long a task's event waits for others: Celery publishes at once, three times a task."""
 _MOST_EVENTS = 250
@@ -68,6 +72,7 @@ class GuardedConsumer(Consumer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
         # Both read what any worker publishes: revoked ids, and tasks to run after an election.
         kwargs |= {"without_mingle": True, "without_gossip": True}
+        kwargs["heartbeat_interval"] = EVENT_HEARTBEAT_S
         super().__init__(*args, **kwargs)
         # Heartbeats for this connection alone: nothing would send them on those that only publish.
         self.amqheartbeat = HEARTBEAT_S
@@ -102,6 +107,7 @@ class GuardedConsumer(Consumer):
             self.event_dispatcher.buffer_limit = _MOST_EVENTS
         self._events_wait = False
         super().register_with_event_loop(hub)
+        WAKE_ON_SIGNAL.register(hub)
 
     def shutdown(self) -> None:
         """Send the events of the last tasks, then close the connections."""

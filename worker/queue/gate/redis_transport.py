@@ -30,6 +30,8 @@ from worker.queue.gate.redis_reader import bounded
 from worker.queue.gate.redis_take import MOST, GatedQoS, OpenTags, Take, Taken
 from worker.queue.gate.redis_wait import GatedPoller, Waits
 
+BINDINGS_S: Final = 60
+"""How often kombu's bindings of queues that expire are renewed; they live for an hour."""
 SETTLE_S: Final = 0.02
 """How long an acknowledgement waits for others. A worker that is killed in that time has done the
 work, and another one sees that in Postgres."""
@@ -265,6 +267,12 @@ class GatedTransport(stock.Transport):
         self.cycle = GatedPoller()  # type: ignore[assignment] # kombu's type is that of others
 
     def register_with_event_loop(self, connection: Any, loop: Any) -> None:  # noqa: ANN401
-        """Keep the loop."""
+        """Keep the loop, and wake it less often."""
         self.loop = loop
         super().register_with_event_loop(connection, loop)
+        cycle: Any = self.cycle
+        # kombu asks every second whether a minute, or twenty, have passed.
+        cycle._binding_expiry_tref.cancel()  # noqa: SLF001
+        cycle._binding_expiry_tref = loop.call_repeatedly(  # noqa: SLF001
+            BINDINGS_S, cycle.maybe_refresh_binding_expiry
+        )

@@ -5,8 +5,10 @@ inserted them. A second worker finds nothing to do. What has a `not_before` wait
 database's clock has reached it.
 """
 
-import threading
+import select
+import socket
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeAlias
 from uuid import UUID
@@ -73,6 +75,8 @@ SELECT pg_notify('{CHANNEL}', '')
 """)
 _BUSY_S = 30.0
 """For how long another process may hold the lock before it is logged: a batch takes less."""
+_DEAF_S = 5.0
+"""Pause before a connection of the listener is tried a second time, and again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,43 +207,84 @@ def _set_aside(connection: Connection, row: Row, refused: Refused) -> Refused:
 
 
 class InboxListener:
-    """Waits for inserts with LISTEN, on a connection of its own; used by one thread.
+    """Waits for inserts with LISTEN, on a connection of its own; one thread waits.
 
-    A notification is a hint, like a wake: without any, the inbox is read once a second. A pooler in
-    transaction mode drops LISTEN, so this connection bypasses it (LISTEN_DATABASE_URL).
+    A notification is a hint, like a wake: without any, a sweeper's look finds the inbox due. A
+    pooler in transaction mode drops LISTEN, so this connection bypasses it (LISTEN_DATABASE_URL).
     """
 
     def __init__(self, url: str) -> None:
         self._address = Address(url)
         self._connection: psycopg.Connection | None = None
         self._is_deaf = False
+        self._bell: tuple[socket.socket, socket.socket] | None = None
 
-    def wait(self, timeout_s: float, stop: threading.Event) -> None:
-        """Return when there may be a new envelope, or after `timeout_s`. Never raises."""
+    def open(self) -> None:
+        """Make `rouse` work, before the thread starts."""
+        self._bell = socket.socketpair()
+        for end in self._bell:
+            end.settimeout(0)
+
+    def rouse(self) -> None:
+        """End the wait; any thread may call it."""
+        # Full, it rings already; closed, nobody waits.
+        with suppress(OSError):
+            if self._bell is not None:
+                self._bell[0].send(b"!")
+
+    def wait(self, *, listens: bool) -> None:
+        """Return when there may be a new envelope, or when it is roused. Never raises.
+
+        Without `listens` it keeps no connection.
+        """
         try:
-            connection = self._connection or self._connect()
-            for _ in connection.notifies(timeout=timeout_s, stop_after=1):
-                pass
+            if not listens:
+                self._hang_up()
+            elif self._connection is None:
+                self._connect()
+                # There may be some from before.
+                return
+            self._wait(None)
             self._is_deaf = False
         except (psycopg.Error, OSError) as error:
-            self.close()
-            if not self._is_deaf:
+            self._hang_up()
+            if self._is_deaf:
+                self._wait(_DEAF_S)
+            else:
                 log.warning("inbox.listen_failed", error=named(error))
             self._is_deaf = True
-            stop.wait(timeout_s)
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection; no other thread waits any more."""
+        self._hang_up()
+        for end in self._bell or ():
+            end.close()
+
+    def _wait(self, timeout_s: float | None) -> None:
+        # Not psycopg's own wait: it wakes ten times a second.
+        waiting, connection, bell = select.poll(), self._connection, self._bell and self._bell[1]
+        for one in (bell, connection):
+            if one is not None:
+                waiting.register(one.fileno(), select.POLLIN)
+        waiting.poll(timeout_s and timeout_s * 1000)
+        if bell is not None:
+            with suppress(BlockingIOError):
+                bell.recv(4096)
+        if connection is not None:
+            for _ in connection.notifies(timeout=0):
+                pass
+
+    def _hang_up(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
 
-    def _connect(self) -> psycopg.Connection:
-        self._connection = self._address.connect(
+    def _connect(self) -> None:
+        connection = self._address.connect(
             name="worker-inbox",
             settings={},
             # Nothing is sent while it listens, so only these probes notice a dead connection.
             parameters={"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3},
         )
-        self._connection.execute(f"LISTEN {CHANNEL}")
-        return self._connection
+        self._connection = connection
+        connection.execute(f"LISTEN {CHANNEL}")

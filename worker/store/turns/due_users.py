@@ -8,9 +8,17 @@ from typing import NamedTuple
 from worker.domain.fairness import Share
 from worker.domain.ids import ChannelUserId
 from worker.store.database import Database, Store
+from worker.store.rows import INBOX_IS_DUE
 from worker.store.sql import Row, sql
 from worker.store.turns.lease import FREE
 
+_UNATTENDED = """u.diverged_at IS NULL
+    AND (u.woken_at IS NULL OR u.woken_at < service_now() - :wake_ttl)
+    AND (u.lease_owner IS NULL OR u.lease_until < service_now() OR w.id IS NULL)"""
+_LEFT_ALONE = f"""FROM calls c JOIN channel_users u ON u.id = c.channel_user_id
+    LEFT JOIN workers w ON w.id = c.worker_id AND w.alive_until >= service_now()
+    WHERE c.state = 'intended' AND u.due_at IS NULL AND {FREE}
+      AND (w.id IS NULL OR c.intent_at < service_now() - CAST(:wake_ttl AS interval))"""
 # `shares` jumps through the index from one share to the next; `room` says how many slots each may
 # get. `due` takes the users of each share who are due for longest, and one more, to know which
 # shares have more users due.
@@ -18,7 +26,7 @@ from worker.store.turns.lease import FREE
 # them before one surplus user. `place` does the same for the agents: the one with the fewest slots
 # goes first, so 10,000 users of one agent delay nobody of another.
 # `woken_at` keeps other sweepers from waking the same user for a while.
-_PICK = sql("""
+_PICK = sql(f"""
 WITH RECURSIVE shares AS (
     (SELECT agent, surplus FROM channel_users WHERE due_at IS NOT NULL
         ORDER BY agent, surplus LIMIT 1)
@@ -48,9 +56,7 @@ WITH RECURSIVE shares AS (
         WHERE u.due_at IS NOT NULL
           AND (u.agent, u.surplus, u.due_at) >= (room.agent, room.surplus, '-infinity')
           AND (u.agent, u.surplus, u.due_at) <= (room.agent, room.surplus, service_now())
-          AND u.diverged_at IS NULL
-          AND (u.woken_at IS NULL OR u.woken_at < service_now() - :wake_ttl)
-          AND (u.lease_owner IS NULL OR u.lease_until < service_now() OR w.id IS NULL)
+          AND {_UNATTENDED}
         ORDER BY u.agent, u.surplus, u.due_at
         LIMIT room.free + 1
         FOR UPDATE OF u SKIP LOCKED
@@ -83,18 +89,22 @@ SELECT id, agent, surplus FROM (
 _PREPARE = sql(f"""
 WITH left_alone AS (
     UPDATE channel_users SET due_at = service_now() WHERE id = ANY(ARRAY(
-        SELECT u.id FROM calls c JOIN channel_users u ON u.id = c.channel_user_id
-        LEFT JOIN workers w ON w.id = c.worker_id AND w.alive_until >= service_now()
-        WHERE c.state = 'intended' AND u.due_at IS NULL AND {FREE}
-          AND (w.id IS NULL OR c.intent_at < service_now() - CAST(:wake_ttl AS interval))
-        FOR NO KEY UPDATE OF u SKIP LOCKED))
+        SELECT u.id {_LEFT_ALONE} FOR NO KEY UPDATE OF u SKIP LOCKED))
 )
 SELECT set_config('enable_sort', 'off', true) AS sort, set_config('jit', 'off', true) AS jit,
     set_config('enable_incremental_sort', 'off', true) AS incremental_sort
 """)
-_NEXT = sql("""
-SELECT extract(epoch FROM min(due_at) - service_now()) FROM channel_users
-WHERE due_at > service_now()
+_LOOK = sql(f"""
+SELECT EXISTS (
+        SELECT FROM channel_users u
+        LEFT JOIN workers w ON w.id = u.lease_owner AND w.alive_until >= service_now()
+        WHERE u.due_at <= service_now() AND {_UNATTENDED}
+    ) OR EXISTS (SELECT {_LEFT_ALONE}) AS users,
+    EXISTS (SELECT FROM deliveries WHERE due_at <= service_now() - :grace) AS deliveries,
+    EXISTS (SELECT FROM inbox WHERE {INBOX_IS_DUE}) AS inbox,
+    (SELECT CAST(extract(epoch FROM min(due_at) - service_now()) AS float8)
+        FROM channel_users WHERE due_at > service_now()) AS next_due_in_s,
+    CAST(extract(epoch FROM service_now()) AS float8) AS now_s
 """)
 _FORGET_WAKE = sql("UPDATE channel_users SET woken_at = NULL WHERE id = :user_id")
 
@@ -107,13 +117,25 @@ class Due(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """Whether there is work that nobody does."""
+
+    users: bool
+    deliveries: bool
+    inbox: bool
+    next_due_in_s: float | None
+    """Until the next user is due; None = no user waits for a time."""
+    now_s: float
+    """By the clock of Postgres."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Swept:
-    """Users who are due, and the time until the next one; None = no user waits for a time."""
+    """Users who are due."""
 
     due: tuple[Due, ...]
     crowded: frozenset[Share]
     """The shares with more due users than these."""
-    next_due_in_s: float | None
 
 
 class SweepStore(Store):
@@ -122,6 +144,12 @@ class SweepStore(Store):
     def __init__(self, database: Database, *, wake_ttl_s: float) -> None:
         super().__init__(database)
         self._wake_ttl = timedelta(seconds=wake_ttl_s)
+
+    def look(self, *, grace_s: float) -> Look:
+        """Look for due users, deliveries that are due for `grace_s`, and the inbox."""
+        values = {"wake_ttl": self._wake_ttl, "grace": timedelta(seconds=grace_s)}
+        (found,) = self._found(Look, _LOOK, values)
+        return found
 
     def pick(self, *, limit: int, held: Mapping[Share, int], most: int, most_surplus: int) -> Swept:
         """Mark at most `limit` due users as woken and return them in the order in which to start.
@@ -144,7 +172,6 @@ class SweepStore(Store):
             with self._database.transaction() as connection:
                 connection.execute(_PREPARE, values)
                 rows = connection.execute(_PICK, values).fetchall()
-        next_due_in_s = self._rows(_NEXT)[0][0]
         return Swept(
             due=tuple(
                 Due(ChannelUserId(row.id), Share(row.agent, row.surplus))
@@ -152,7 +179,6 @@ class SweepStore(Store):
                 if row.id is not None
             ),
             crowded=frozenset(Share(row.agent, row.surplus) for row in rows if row.id is None),
-            next_due_in_s=None if next_due_in_s is None else float(next_due_in_s),
         )
 
     def forget_wake(self, user_id: ChannelUserId) -> None:
