@@ -9,7 +9,7 @@ Workers of the release before run beside it. They find messages by other indexes
 their metrics and their retention read whole tables until they are replaced. They do not set
 `messages.dropped_at`: the hourly pass of the retention does.
 
-Phase: contract.
+Phase: expand.
 Locks: ACCESS EXCLUSIVE on messages and workers, briefly: the new columns are NULL or have a
 constant default. SHARE UPDATE EXCLUSIVE on messages, turns and workers for the rest: indexes are
 built and dropped concurrently. What has ended without a turn is updated in batches of 20,000
