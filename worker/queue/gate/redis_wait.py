@@ -13,6 +13,7 @@ from redis.exceptions import OutOfMemoryError
 
 from worker.net.fleet import FLEET
 from worker.observability.logs import log
+from worker.queue.broker import QUEUES
 
 WAIT_S: Final = 2.0
 """After this time a wait begins anew; with many processes later, and then another one looks."""
@@ -133,7 +134,8 @@ class Waits:
             channel.may_be_more = True
             return
         self._empty[queue] = monotonic()
-        channel.entry_gate.empty_at = min(self._empty.get(one, 0) for one in channel.active_queues)
+        # All of the service, even if this worker was told to take from some only (-Q).
+        channel.entry_gate.empty_at = min(self._empty.get(one, 0) for one in QUEUES)
         if [queue] == channel.active_queues[:1]:
             # On the lists on which nobody waits.
             channel.may_be_more = True
