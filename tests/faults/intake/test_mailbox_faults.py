@@ -17,6 +17,7 @@ from tests.support.tcp_proxy import Mode, TcpProxy
 from tests.support.world import World
 from worker.bootstrap.mailbox import way_to_mailbox
 from worker.channels.email.mailbox.session import MailboxSession, RefusedMailError
+from worker.domain.email.mailbox import Place as PlaceOfReader
 from worker.domain.errors import DatabaseAwayError, SettingsError
 
 NOT_GIVEN = "the mail server does not give it"
@@ -64,6 +65,24 @@ def _impatient(place: Place, url: str) -> MailboxSession:
     settings = replace(place.world.settings(), imap_url=url)
     server, _ = way_to_mailbox(settings)
     return MailboxSession.open(server, tls=None, token_command=None, timeout_s=0.5)  # type: ignore[arg-type]
+
+
+def test_a_mail_that_comes_between_search_and_idle_does_not_wait(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search, looks = MailboxSession.uids_after, list[int]()
+
+    def late(session: MailboxSession, read: PlaceOfReader) -> list[int]:
+        looks.append(0)
+        found = search(session, read)
+        if len(looks) == 1:
+            place.account.append(mail(1))
+            session.mark_seen(4711)  # the answer tells of the mail
+        return found
+
+    monkeypatch.setattr(MailboxSession, "uids_after", late)
+    with running(place.reader(poll_s=600.0)):
+        assert eventually(lambda: place.taken() == [1])
 
 
 def test_while_postgres_is_away_nothing_is_passed(place: Place) -> None:

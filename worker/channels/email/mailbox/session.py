@@ -107,6 +107,7 @@ class MailboxSession:
         """Look at the folder anew."""
         with _step("select"):
             self._box.folder.set(self._folder)
+            self._told_of_mail()  # as each SELECT does
             found = [self._box.client.response(name)[1] for name in ("UIDVALIDITY", "UIDNEXT")]
             validity, following = (int(one[-1]) for one in found)
             return View(uidvalidity=validity, next_uid=following)
@@ -178,12 +179,19 @@ class MailboxSession:
         with _step("store"):
             self._box.client.uid("STORE", str(uid), "+FLAGS.SILENT", r"(\Seen)")
 
+    def _told_of_mail(self) -> bool:
+        """Whether EXISTS came with an answer since this was last asked."""
+        return self._box.client.response("EXISTS")[1] != [None]
+
     def wait(self, seconds: float, stop: Event) -> None:
         """Wait for new mail, for at most `seconds`.
 
         IDLE is only a hint. It ends here each time, so the server has to answer: a connection that
         is dead shows itself.
         """
+        # A server tells of new mail with any answer, once: IDLE would not repeat it.
+        if self._told_of_mail():
+            return
         if not self._can_idle:
             stop.wait(seconds)
             return
