@@ -21,7 +21,7 @@ from tests.support.in_flight import WEBHOOK_SECRET, Recording, key_of
 from tests.support.oracle import MessageKey
 from tests.support.processes import eventually, open_folder
 from tests.support.receiver import Receiver, receiver
-from tests.support.world import NAMESPACE, Clock
+from tests.support.world import NAMESPACE, Clock, bring_forward
 from worker.sandbox.postgres import EmbeddedPostgres
 from worker.sandbox.redis import EmbeddedRedis
 from worker.sandbox.simulator import Simulator, SimulatorConfig
@@ -156,7 +156,7 @@ def replay(ground: Ground, shared_redis: EmbeddedRedis) -> Iterator[Replay]:
         ground.fleet.start(WEBHOOK_SECRET=WEBHOOK_SECRET)
         made.wait_for_the_end(UNDONE)
         made.behind_gates = len(ground.database.rows(BEHIND_GATES))
-        clock.advance(GATE_S)
+        bring_forward(ground.database, GATE_S)
         made.wait_for_the_end(BEHIND_GATES)
         yield made
         redis.flushall()
