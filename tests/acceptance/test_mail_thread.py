@@ -196,7 +196,7 @@ def play(service: MailService, ways: tuple[Way, ...]) -> Person:
         way(service, part.write(person))
         state = "unknown" if way in UNKNOWN else "sent"
         if way in UNKNOWN:
-            service.clock.advance(ANSWER_S)
+            service.bring_forward(ANSWER_S)
         service.wait_for_end(number, ("answered", state), tick_s=10)
         mails = service.arrived(person.address)
         assert len(mails) == number
@@ -263,17 +263,17 @@ def test_silence_after_the_end_of_a_mail_is_unknown_visible_and_not_sent_again(
     service.account.append(question(person))
     service.wait_for(lambda: "end" in service.box.seen)
     service.start_worker()
-    service.clock.advance(ANSWER_S)
+    service.bring_forward(ANSWER_S)
     service.wait_for_end(1, ("answered", "unknown"), tick_s=10)
     del service.box.answers["end"]
     told = service.invoke("why", "<0.ada@example.org>")
     assert "the channel may have the reply or not, and it is not sent again" in told
-    service.wait_for_beat()
     assert "unknown 1" in service.invoke("status")
     # The next one is answered, and the first is not sent again with it.
     service.account.append(person.asks("Hello?"))
     service.wait_for_end(2, ("answered", "sent"), tick_s=60)
-    service.clock.advance(3600)
+    service.bring_forward(3600)
+    service.a_minute_passes()
     service.account.append(person.asks("Thanks!"))
     service.wait_for_end(3, ("answered", "sent"))
     assert service.box.seen.count("end") == len(service.arrived(person.address)) == 3

@@ -8,14 +8,14 @@ from email import message_from_bytes, policy
 from email.message import EmailMessage
 
 from tests.support.cli import invoke
-from tests.support.databases import CLOCKED, fresh_database
+from tests.support.databases import fresh_database
 from tests.support.dovecot import Account, Dovecot
 from tests.support.fleet import Ground, RealWorker, agents_file, running_fleet
 from tests.support.forked import ForkedProcess
 from tests.support.mails import AGENTS
 from tests.support.processes import eventually, open_folder
 from tests.support.smtp_server import Mailbox, smtp_server
-from tests.support.world import NAMESPACE, Clock
+from tests.support.world import NAMESPACE, bring_forward
 from worker.sandbox.postgres import EmbeddedPostgres
 from worker.sandbox.simulator import Simulator, SimulatorConfig
 
@@ -35,7 +35,6 @@ class MailService:
     smtp_url: str
     box: Mailbox
     """What has left by SMTP."""
-    clock: Clock
     poller: ForkedProcess | None = None
     _pollers: int = 0
 
@@ -89,11 +88,9 @@ class MailService:
         """Wait until the newest mail is the one with this number, from 1, and has this end."""
         self.wait_for(lambda: self.ends()[number - 1 :] == [end], tick_s=tick_s)
 
-    def wait_for_beat(self) -> None:
-        """Wait until a worker says that it lives, after a jump of the clock as well."""
-        value = self.ground.database.value
-        alive = "SELECT count(*) FROM workers WHERE alive_until > service_now()"
-        self.wait_for(lambda: bool(value(alive)))
+    def bring_forward(self, seconds: float) -> None:
+        """Make all that waits due so much earlier."""
+        bring_forward(self.ground.database, seconds)
 
     def invoke(self, *arguments: str) -> str:
         """Return what a command prints."""
@@ -117,11 +114,11 @@ class MailService:
         )
 
     def wait_for(self, happened: Callable[[], bool], *, tick_s: float = 0.0) -> None:
-        """Wait; AssertionError with what the processes do. `tick_s`: how much more a second is."""
+        """Wait; AssertionError with what the processes do. `tick_s`: see `bring_forward`."""
         for _ in range(40):
             if eventually(happened, timeout_s=1.0):
                 return
-            self.clock.advance(tick_s)
+            self.bring_forward(tick_s)
         logs = "\n".join(one.read_text() for one in self.ground.fleet.folder.glob("mailbox-*.log"))
         raise AssertionError(f"{logs}\n{self.ground.unfinished()}\n{self.ground.fleet.report()}")
 
@@ -134,7 +131,7 @@ def mail_service(
     box = Mailbox()
     with (
         open_folder() as folder,
-        fresh_database(postgres, template=CLOCKED) as url,
+        fresh_database(postgres) as url,
         Simulator(SimulatorConfig(list_visible_after_s=0)) as simulator,
         smtp_server(box) as port,
         running_fleet(
@@ -150,7 +147,6 @@ def mail_service(
             account=imap.account(),
             smtp_url=f"smtp://127.0.0.1:{port}?plain=true",
             box=box,
-            clock=Clock(ground.database),
         )
         try:
             yield service

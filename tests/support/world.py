@@ -73,7 +73,7 @@ class Clock:
 
 
 def bring_forward(database: Database, seconds: float) -> None:
-    """Make all that waits due so much earlier, for workers that are processes.
+    """Make all that waits due so much earlier, and deliveries' leases end, for real workers.
 
     They notice a clock that jumps, and what is due stays as far ahead as it was then.
     """
@@ -81,6 +81,7 @@ def bring_forward(database: Database, seconds: float) -> None:
         ("gates", "closed_until"),
         ("channel_users", "due_at"),
         ("deliveries", "due_at"),
+        ("deliveries", "lease_until"),
     ):
         database.run(f"UPDATE {table} SET {column} = {column} - make_interval(secs => {seconds})")
 
