@@ -47,10 +47,8 @@ def heal(world: World) -> None:
     raise AssertionError(f"not final: {world.messages()}")
 
 
-@pytest.mark.parametrize("noticed_by", ["a heartbeat", "a claim"])
-def test_a_call_that_runs_while_the_clock_jumps_is_not_made_again(
-    world: World, noticed_by: str
-) -> None:
+def call_under_way(world: World) -> tuple[HandDrivenWorker, threading.Thread]:
+    """Let one worker wait for Telnyx; return another one, and the thread of the first."""
     mike, anna = world.worker(AGENTS), world.worker(AGENTS)
     mike.receive(world.envelope("one"))
     beat(mike)
@@ -59,6 +57,14 @@ def test_a_call_that_runs_while_the_clock_jumps_is_not_made_again(
     call = threading.Thread(target=mike.receive, args=(world.envelope("two"),))
     call.start()
     assert eventually(lambda: posts(world) == 2)
+    return anna, call
+
+
+@pytest.mark.parametrize("noticed_by", ["a heartbeat", "a claim"])
+def test_a_call_that_runs_while_the_clock_jumps_is_not_made_again(
+    world: World, noticed_by: str
+) -> None:
+    anna, call = call_under_way(world)
 
     world.clock.advance(QUIET_S + 60)
     if noticed_by == "a heartbeat":
@@ -89,14 +95,7 @@ def test_a_request_that_is_still_on_its_way_is_not_sent_again(world: World) -> N
 
 
 def test_after_a_jump_leases_hold_for_as_long_as_before(world: World) -> None:
-    mike, anna = world.worker(AGENTS), world.worker(AGENTS)
-    mike.receive(world.envelope("one"))
-    beat(mike)
-    beat(anna)
-    world.simulator.reconfigure(latency_s=1.0)
-    call = threading.Thread(target=mike.receive, args=(world.envelope("two"),))
-    call.start()
-    assert eventually(lambda: posts(world) == 2)
+    anna, call = call_under_way(world)
     world.clock.advance(HOUR_S)
     beat(anna)
     assert anna.sweep() == 0, "mike lives, and has the user"

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 
-from worker.net.fleet import MOST_APART, Fleet
+from worker.queue.fleet import MOST_APART, Fleet
 
 NOW_S = 1_700_000_000.25
 

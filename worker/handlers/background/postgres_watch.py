@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 from worker.handlers.turns.service_clock import ServiceClock
-from worker.net.fleet import FLEET
 from worker.observability import metrics
 from worker.observability.logs import log
+from worker.queue.fleet import FLEET
 from worker.store.cluster import ClusterStore
 from worker.store.sql import Connection
 from worker.store.workers import WorkerStore

@@ -1,7 +1,7 @@
 """The sweeper: finds due users that no worker has claimed, and has them answered.
 
-It runs in every worker and needs no broker. Idle workers share the looks (worker/net/fleet.py), one
-with turns in progress looks every second. It publishes a wake for each due user, so that any
+It runs in every worker and needs no broker. Idle workers share the looks (worker/queue/fleet.py),
+one with turns in progress looks every second. It publishes a wake for each due user, so that any
 process may answer. If wakes cannot be published, or if users wait for slots of this process, the
 turns run here.
 """
@@ -16,8 +16,8 @@ from worker.domain.ids import ChannelUserId
 from worker.domain.timing import Timing
 from worker.handlers.turns.rate_limit import LOOK_S, RateLimiter
 from worker.handlers.turns.slots import TurnSlots
-from worker.net.fleet import FLEET
 from worker.observability.logs import log
+from worker.queue.fleet import FLEET
 from worker.store.delivery.deliveries import DeliveryStore
 from worker.store.turns.due_users import Due, SweepStore
 

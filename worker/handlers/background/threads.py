@@ -15,8 +15,8 @@ from worker.handlers.background.postgres_watch import PostgresWatch
 from worker.handlers.background.sweeper import SHORTEST_SLEEP_S
 from worker.handlers.background.watchdog import StallWatchdog
 from worker.handlers.turns.slots import TurnSlots
-from worker.net.fleet import FLEET
 from worker.observability.logs import log
+from worker.queue.fleet import FLEET
 from worker.store.intake.inbox import InboxListener
 from worker.store.locks import HeldError
 from worker.store.workers import WorkerStore

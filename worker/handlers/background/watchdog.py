@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from worker.domain.errors import BrokerAwayError
 from worker.domain.timing import Timing
 from worker.handlers.turns.slots import TurnSlots
-from worker.net.fleet import FLEET
 from worker.observability.logs import log
 from worker.queue.broker_client import BrokerClient
+from worker.queue.fleet import FLEET
 
 EMPTY_S = 5.0
 """How long an answer that the queues are empty counts, with one process: a little more than a wait

@@ -37,7 +37,8 @@ class Settle:
 
         Raises `StaleLeaseError`: nothing was written.
         """
-        settled, user_id = self.turns.settle(claimed, outcome, plan), claimed.lease.user_id
+        user_id = claimed.lease.user_id
+        settled = self.turns.settle(claimed, outcome, plan)
         # After the commit: a plan that was not written must not be reported or published.
         record_settled(claimed, outcome, plan)
         if handed_over := settled.hand_over or claimed.hand_over:

@@ -38,7 +38,7 @@ work, and another one sees that in Postgres."""
 ENOUGH: Final = 32
 """Tasks and turns that compute: with more on its core, a process only does all of them slower."""
 PATIENCE_S: Final = 0.5
-"""It then takes nothing for so long at most: what it has may wait for Postgres, or hang."""
+"""The longest time for which it then takes nothing: its messages may wait for Postgres, or hang."""
 
 
 class GatedChannel(stock.Channel):

@@ -11,9 +11,9 @@ from typing import Any, Final
 from kombu.transport import redis as stock
 from redis.exceptions import OutOfMemoryError
 
-from worker.net.fleet import FLEET
 from worker.observability.logs import log
 from worker.queue.broker import QUEUES
+from worker.queue.fleet import FLEET
 
 WAIT_S: Final = 2.0
 """After this time a wait begins anew; with many processes later, and then another one looks."""

@@ -21,7 +21,7 @@ INSERT INTO channel_users (channel, recipient, address, thread)
 VALUES (:channel, :recipient, :address, :thread)
 ON CONFLICT (channel, recipient, address, thread) DO NOTHING
 """)
-# Whoever holds their row may be handing them over: wait, so that the next statement sees it.
+# A transaction that holds their row may be handing them over: the next statement has to see it.
 _LOCK = sql("SELECT FROM channel_users WHERE id = :id FOR UPDATE")
 _SET_PAUSED = sql("""
 WITH ended AS (

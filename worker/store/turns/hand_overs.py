@@ -96,7 +96,7 @@ def hand_over_if_asked(connection: Connection, snapshot: Snapshot, routing: Rout
 
 
 def failed_in_a_row(connection: Connection, user_id: ChannelUserId, number: int) -> bool:
-    """Return whether the user's last turns, so many of them, had no answer of the model.
+    """Return whether the user's last turns, `number` of them, had no answer of the model.
 
     Those before the end of a hand-over do not count: our staff has dealt with them.
     """
