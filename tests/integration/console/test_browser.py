@@ -178,6 +178,7 @@ def test_no_page_has_a_fault_that_axe_finds_or_scrolls_sideways(
         page.goto(f"/people/{person}")
         page.get_by_role("button", name="Hand back to the model").click()
         page.get_by_role("button", name="Log out").click()
+        page.get_by_role("button", name="Log in").wait_for()
         faults["login"] = faults_of(page)
     assert {path: found for path, found in faults.items() if found} == {}
 
