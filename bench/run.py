@@ -69,6 +69,9 @@ PARTS: dict[str, Part] = {
         messages=600 if e is not FULL else 6000,
         two_floors=e is FULL,
     ),
+    "many": lambda s, r, e: slow.many(
+        s, r, rounds=1 if e is not FULL else e.rounds, messages=2000 if e is not FULL else 6000
+    ),
     "memory": lambda s, r, e: slow.memory(s, r, rounds=e.rounds),
     "grown": lambda s, r, e: grown.measure(
         s, r, rounds=e.rounds, messages=e.messages, each=e.old_each

@@ -46,6 +46,19 @@ def measure(stage: Stage, report: Report, *, rounds: int, messages: int, two_flo
         report.facts["two processes of the floor: x one"] = round(median(scaled), 2)
 
 
+def many(stage: Stage, report: Report, *, rounds: int, messages: int) -> None:
+    """Latency 2 s, 1000 in flight in one process: beside what they could be without any work."""
+    with stage.subject(OURS, answers=MANY) as subject:
+        warm_up(stage, subject)
+        stage.upstream.control(latency_s=LATENCY_S)
+        done = [run_round(stage, subject, messages=messages) for _ in range(rounds)]
+        stage.upstream.control(latency_s=0.0)
+        report.add("rss_1000_slow", [machine.rss_mb(subject.processes[0].pid)])
+    ideal = MANY / LATENCY_S
+    note = f"{middle(done, rate):.0f}/s, worker {middle(done, cpu):.2f} ms"
+    report.add("ideal_1000", [one.per_second / ideal for one in done], note)
+
+
 def sizes(stage: Stage, report: Report, *, rounds: int, messages: int) -> None:
     """Latency 2 s with 50, 200, 500 and 1000 in flight; 1, 2 and 4 processes at latency 0."""
     found: dict[str, object] = {}

@@ -162,8 +162,8 @@ class Stage:
         template = " TEMPLATE migrated_template" if variant.tables is None else ""
         self._run(f"CREATE DATABASE {name}{template}")
         url = self.postgres.url_of(name)
+        variant.create_tables(url)
         with psycopg.connect(url, autocommit=True) as connection:
-            connection.execute((variant.tables or "SELECT").encode())
             connection.execute(variant.users.encode())
             connection.execute("VACUUM ANALYZE")
         return url

@@ -27,6 +27,8 @@ class Variant:
     name: str
     app: str
     extra_threads: int = 0
+    waits: int = 1
+    """Connections to Redis on which a process waits for messages."""
     prefork: int | None = None
     """Number of processes; None = threads, as requested."""
     tables: str | None
@@ -39,6 +41,11 @@ class Variant:
     """The users have telephone numbers."""
     finished: str
     """Message ids and times of the replies with an id above a given one."""
+
+    def create_tables(self, url: str) -> None:
+        """Fill an empty database, or a copy of the migrated template if `tables` is None."""
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute((self.tables or "SELECT").encode())
 
     def command(self, name: str, app: str) -> list[str]:
         """Return what starts a worker process."""
@@ -54,10 +61,9 @@ class Variant:
         waiting = [
             client
             for client in redis.client_list()
-            # Ours waits on each of its queues.
             if client["db"] == database and client["cmd"] in {"brpop", "blmove"}
         ]
-        return len(waiting) >= (len(QUEUES) if self.app == OURS.app else 1) * processes
+        return len(waiting) >= self.waits * processes
 
     def is_quiet(self, redis: Redis, _: psycopg.Connection[Any]) -> bool:
         """Return whether the queue is empty and everything taken is acknowledged."""
@@ -103,6 +109,7 @@ OURS = Variant(
     name="ours",
     app="worker",
     extra_threads=RESERVED_THREADS,
+    waits=len(QUEUES),
     tables=None,
     users=f"""
         WITH made AS (

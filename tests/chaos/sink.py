@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
-from amqp.exceptions import NotFound
 from kombu import Connection
 from redis import Redis
 from redis.exceptions import RedisError
@@ -60,7 +59,7 @@ class Sink:
 
     def take_from_rabbitmq(self, url: str) -> None:
         """Note what the worker on RabbitMQ has handed over there; nobody knows its order."""
-        with Connection(url) as connection, suppress(NotFound), connection.channel() as one:
+        with Connection(url) as connection, connection.channel() as one:
             while (message := one.basic_get(OUTBOUND, no_ack=True)) is not None:
                 self._note(json.loads(message.body)[1]["reply"], self.unordered)
 

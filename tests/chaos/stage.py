@@ -8,9 +8,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from kombu import Connection
 from redis import Redis
 
-from tests.chaos.mix import HANG_UPS, WEBHOOK_FAILS, WEBHOOK_SECRET, agents_file
+from tests.chaos.mix import HANG_UPS, OUTBOUND, WEBHOOK_FAILS, WEBHOOK_SECRET, agents_file
 from tests.chaos.outside import TOKEN
 from tests.chaos.pair import Pair, running_pair, true_time
 from tests.chaos.parts import API_KEY, Looker, TelnyxProcess, free_port
@@ -257,4 +258,7 @@ def _odd_env(stack: ExitStack, folder: Path, pair: Pair, pooled: TcpProxy) -> di
         place = folder / "rabbitmq"
         place.mkdir()
         env["BROKER_URL"] = stack.enter_context(running_rabbitmq(place))
+        # Its consumer does so: what has no queue is not taken there, and waits for another worker.
+        with Connection(env["BROKER_URL"]) as connection, connection.channel() as one:
+            one.queue_declare(OUTBOUND, durable=True, auto_delete=False)
     return env

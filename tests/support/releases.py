@@ -60,6 +60,11 @@ def restored(version: str, folder: Path) -> Release:
     """Unpack a release into an empty folder, with an environment."""
     with tarfile.open(packed(version)) as archive:
         archive.extractall(folder, filter="data")
+    return ready(version, folder)
+
+
+def ready(version: str, folder: Path) -> Release:
+    """Give a program that lies in a folder the packages of its lock."""
     place = ROOT / ".releases" / version
     # The code is run from the folder: an installed package would be that of this checkout.
     sync = ("sync", "--quiet", "--frozen", "--no-dev", "--no-install-workspace")
