@@ -160,7 +160,7 @@ class Hurts:
                 seat.worker.thaw()
 
     def _flush(self) -> None:
-        """FLUSHALL; what had been handed over to the sink was taken the instant before."""
+        """FLUSHALL; what had been delivered to the sink was taken the instant before."""
         with self.stage.past_proxy() as client, self.stage.sink.lock:
             outbound, inbound, notes, _ = (
                 client.pipeline(transaction=True)

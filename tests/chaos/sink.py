@@ -1,4 +1,4 @@
-"""Where replies are handed over: a queue of Celery and a web server, into lists that are kept.
+"""Where replies arrive: a queue of Celery and a web server, into lists that are kept.
 
 The queue is emptied again and again, and by whoever flushes Redis. The web server keeps what it
 took, whatever becomes of Redis. They know the idempotency keys, as a consumer must: a key that it
@@ -58,7 +58,7 @@ class Sink:
                 self._note(one.body, self.taken)
 
     def take_from_rabbitmq(self, url: str) -> None:
-        """Note what the worker on RabbitMQ has handed over there; nobody knows its order."""
+        """Note what the worker on RabbitMQ has delivered there; nobody knows its order."""
         with Connection(url) as connection, connection.channel() as one:
             while (message := one.basic_get(OUTBOUND, no_ack=True)) is not None:
                 self._note(json.loads(message.body)[1]["reply"], self.unordered)

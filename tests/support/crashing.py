@@ -167,9 +167,11 @@ class WatchedSmtp(SmtpChannel):
 
     boundary: Boundary
 
-    def hand_over(self, reply: OutgoingReply, before_end: Callable[[], None]) -> DeliveryOutcome:
+    def deliver_in_phases(
+        self, reply: OutgoingReply, before_end: Callable[[], None]
+    ) -> DeliveryOutcome:
         with self.boundary("SMTP mail"):
-            return super().hand_over(reply, before_end)
+            return super().deliver_in_phases(reply, before_end)
 
 
 def crossing(call: Callable[..., Any], label: str, boundary: Boundary) -> Callable[..., Any]:

@@ -400,7 +400,7 @@ def _deliveries_are_in_order(seen: Evidence) -> Iterator[Violation]:
     last: dict[int, int] = {}
     for taken in seen.expected.delivered:
         if text.get(taken.delivery_id) != taken.text:
-            yield Violation("I7", f"delivery {taken.delivery_id} handed over something else")
+            yield Violation("I7", f"delivery {taken.delivery_id} delivered something else")
         if keys.setdefault(taken.delivery_id, taken.key) != taken.key:
             yield Violation("I8", f"delivery {taken.delivery_id} went out under two keys")
         if taken.delivery_id < last.get(taken.user_id, 0):

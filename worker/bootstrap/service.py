@@ -16,7 +16,6 @@ from worker.channels.zones import zones_by_number
 from worker.config.settings import Settings
 from worker.domain.routing import Routing
 from worker.domain.screening.revocations import read_phrases
-from worker.domain.ways_out import MailDelivery, TelnyxDelivery
 from worker.handlers.background.ask_telnyx import AskTelnyx
 from worker.handlers.background.postgres_watch import PostgresWatch
 from worker.handlers.background.schema import check_schema
@@ -45,7 +44,7 @@ from worker.store.delivery.answered_mails import AnsweredMailStore
 from worker.store.delivery.deliveries import DeliveryStore
 from worker.store.delivery.endpoints import EndpointStore
 from worker.store.delivery.hours import HoursStore
-from worker.store.delivery.pacing import Pace, PacingStore
+from worker.store.delivery.pacing import PacingStore, paces
 from worker.store.delivery.senders import SenderStore
 from worker.store.intake.inbox import InboxListener, InboxStore
 from worker.store.intake.messages import MessageStore
@@ -254,29 +253,6 @@ def _retention(database: Database, keep_days: int | None) -> HourlyRetention | N
     return HourlyRetention(store=RetentionStore(database, keep_days=keep_days))
 
 
-def _paces(routing: Routing) -> dict[str, Pace]:
-    by_domain = {
-        name: Pace(
-            per_second=way.per_domain_per_minute / 60,
-            per_day=None,
-            max_age_s=policy.delivery_max_age_s,
-            by_domain=True,
-        )
-        for name, policy in routing.channels.items()
-        if isinstance(way := policy.delivery, MailDelivery)
-    }
-    return by_domain | {
-        name: Pace(
-            per_second=way.messages_per_second,
-            per_day=way.messages_per_day,
-            max_age_s=policy.delivery_max_age_s,
-        )
-        for name, policy in routing.channels.items()
-        if isinstance(way := policy.delivery, TelnyxDelivery)
-        and (way.messages_per_second or way.messages_per_day)
-    }
-
-
 def _deliver(
     shared: SharedParts,
     deliveries: DeliveryStore,
@@ -301,7 +277,7 @@ def _deliver(
         store=deliveries,
         endpoints=EndpointStore(shared.database),
         senders=SenderStore(shared.database),
-        pacing=PacingStore(shared.database, _paces(shared.agents.routing)),
+        pacing=PacingStore(shared.database, paces(shared.agents.routing)),
         routing=shared.agents.current,
         channels=built | dict(given),
         hours=HoursStore(shared.database),

@@ -18,7 +18,7 @@ class Channel(Protocol):
         """Whether the other side drops a second reply with the same idempotency key."""
 
     def deliver(self, reply: OutgoingReply) -> DeliveryOutcome:
-        """Hand one reply over within `DEADLINE_S`; never raises for the network.
+        """Send one reply within `DEADLINE_S`; never raises for the network.
 
         An exception counts as an unclear outcome.
         """
@@ -40,7 +40,9 @@ class TwoPhaseChannel(Channel, Protocol):
     def answer_s(self) -> float:
         """The longest that one attempt takes after that point."""
 
-    def hand_over(self, reply: OutgoingReply, before_end: Callable[[], None]) -> DeliveryOutcome:
+    def deliver_in_phases(
+        self, reply: OutgoingReply, before_end: Callable[[], None]
+    ) -> DeliveryOutcome:
         """Deliver, as `Channel.deliver` does; `before_end` is called at that point.
 
         What `before_end` raises is raised, and the other side has nothing.

@@ -11,7 +11,6 @@ validates would cost it more than the check itself.
 """
 
 import os
-import re
 import unicodedata
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -20,14 +19,11 @@ from pathlib import Path
 from typing import Any, Final, Literal, get_args
 from uuid import UUID
 
-from worker.domain.email.server import IMAP_PORTS, SMTP_PORTS, parse_server
+from worker.config import readers as read
 from worker.domain.errors import SettingsError
 
 RESERVED_THREADS = 16
 """Threads that turns never use, so that intake and deliveries continue while Telnyx is slow."""
-
-LEAST_TOKEN = 16
-"""Least number of characters of a token to log in with: a shorter one could be guessed."""
 
 Need = Literal["database_url", "listen_database_url", "broker_url", "telnyx_api_key", "namespace"]
 EVERY: Final[tuple[Need, ...]] = get_args(Need)
@@ -52,101 +48,9 @@ SECRETS: Final = (
 """Settings that hold a password or a key; each may come from a file instead."""
 
 
-def _setting(read: Callable[[str], object], default: object = MISSING, **more: str) -> Any:  # noqa: ANN401 - the field's type
+def _setting(reader: Callable[[str], object], default: object = MISSING, **more: str) -> Any:  # noqa: ANN401 - the field's type
     """Declare a field by how its text is read; `wanted` says what to give if it is missing."""
-    return field(default=default, metadata={"read": read, **more})
-
-
-def _key(text: str) -> str:
-    if not all("!" <= one <= "~" for one in text):
-        raise ValueError("it has a blank, or a character that no key has: give the key alone")
-    return text
-
-
-def _postgres(text: str) -> str:
-    scheme, _, rest = text.partition("://")
-    if scheme not in {"postgres", "postgresql", "postgresql+psycopg"} or not rest:
-        raise ValueError("give postgresql://user:password@host/database")
-    from message_worker_client.postgres import Address  # noqa: PLC0415 - a sender by broker needs no driver
-
-    return Address(f"postgresql://{rest}").url
-
-
-def _broker(text: str) -> str:
-    from message_worker_client.broker_url import read_broker_url  # noqa: PLC0415 - `health` asks Postgres alone
-
-    read_broker_url(text)
-    return text
-
-
-def _address_of(server: str) -> Callable[[str], str]:
-    def read(text: str) -> str:
-        if not text.startswith(("https://", "http://")) or "?" in text or "#" in text:
-            raise ValueError(f"give {server}: https://host or with a path")
-        return text.rstrip("/")
-
-    return read
-
-
-def _namespace(text: str) -> UUID:
-    with suppress(ValueError):
-        return UUID(text)
-    # Unchained: Python quotes what it cannot read.
-    raise ValueError("give a UUID, such as `uuidgen` prints")
-
-
-def _smtp(text: str) -> str:
-    parse_server(text, SMTP_PORTS)
-    return text
-
-
-def _imap(text: str) -> str:
-    if parse_server(text, IMAP_PORTS).user is None:
-        raise ValueError("give the user, too: imaps://user:password@host/INBOX")
-    return text
-
-
-def _tokens(text: str) -> Mapping[str, str]:
-    found: dict[str, str] = {}
-    for one in text.split():
-        name, _, token = one.partition(":")
-        if not name or len(token) < LEAST_TOKEN or name in found:
-            raise ValueError(
-                "give NAME:TOKEN for each person, with blanks between them, each name once;"
-                f" a token has at least {LEAST_TOKEN} characters"
-            )
-        found[name] = token
-    return found
-
-
-def _header(text: str) -> str:
-    if re.fullmatch(r"[A-Za-z0-9-]+", text, re.ASCII) is None:
-        raise ValueError("give the name of a header, such as X-Forwarded-User")
-    return text
-
-
-def _number(least: int, most: int | None = None) -> Callable[[str], int]:
-    def read(text: str) -> int:
-        with suppress(ValueError):
-            if least <= (number := int(text)) <= (number if most is None else most):
-                return number
-        raise ValueError(f"give a whole number from {least}" + (f" to {most}" if most else ""))
-
-    return read
-
-
-def _flag(text: str) -> bool:
-    known = {"true": True, "1": True, "yes": True, "on": True}
-    known |= {"false": False, "0": False, "no": False, "off": False}
-    if text.lower() not in known:
-        raise ValueError("give true or false")
-    return known[text.lower()]
-
-
-def _level(text: str) -> str:
-    if text.upper() not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
-        raise ValueError("give DEBUG, INFO, WARNING or ERROR")
-    return text.upper()
+    return field(default=default, metadata={"reader": reader, **more})
 
 
 # Without a repr: it would show passwords.
@@ -157,42 +61,47 @@ class Settings:
     docs/reference/settings.md describes them.
     """
 
-    database_url: str = _setting(_postgres, wanted="postgresql://user:password@host/database")
-    listen_database_url: str | None = _setting(_postgres, None)
+    database_url: str = _setting(read.postgres, wanted="postgresql://user:password@host/database")
+    listen_database_url: str | None = _setting(read.postgres, None)
     broker_url: str = _setting(
-        _broker,
+        read.broker,
         wanted="redis://host:6379/0 or amqp://user:password@host//, or with TLS rediss:// or amqps://",
     )
-    telnyx_api_key: str = _setting(_key, wanted="an API key of Telnyx, KEY…")
+    telnyx_api_key: str = _setting(read.key, wanted="an API key of Telnyx, KEY…")
     telnyx_base_url: str = _setting(str, "https://api.telnyx.com/v2")
     # No default: installations that share a Telnyx account and a namespace adopt each other's
     # conversations.
     namespace: UUID = _setting(
-        _namespace, wanted="a UUID of this installation; staging and production need different ones"
+        read.namespace,
+        wanted="a UUID of this installation; staging and production need different ones",
     )
     agents_file: Path | None = _setting(Path, None)
-    public_url: str | None = _setting(_address_of("the gateway's address as Telnyx sees it"), None)
+    public_url: str | None = _setting(
+        read.address_of("the gateway's address as Telnyx sees it"), None
+    )
     telnyx_public_key: str | None = _setting(str, None)
     gateway_token: str | None = _setting(str, None)
     gateway_secret: str | None = _setting(str, None)
-    gateway_messages_per_second: int = _setting(_number(1), 100)
-    console_url: str | None = _setting(_address_of("the console's address as staff see it"), None)
-    console_tokens: Mapping[str, str] | None = _setting(_tokens, None)
-    console_user_header: str | None = _setting(_header, None)
-    smtp_url: str | None = _setting(_smtp, None)
+    gateway_messages_per_second: int = _setting(read.number(1), 100)
+    console_url: str | None = _setting(
+        read.address_of("the console's address as staff see it"), None
+    )
+    console_tokens: Mapping[str, str] | None = _setting(read.tokens, None)
+    console_user_header: str | None = _setting(read.header, None)
+    smtp_url: str | None = _setting(read.smtp, None)
     smtp_token_command: str | None = _setting(str, None)
-    imap_url: str | None = _setting(_imap, None)
+    imap_url: str | None = _setting(read.imap, None)
     imap_token_command: str | None = _setting(str, None)
-    concurrency: int = _setting(_number(RESERVED_THREADS + 1), 216)
+    concurrency: int = _setting(read.number(RESERVED_THREADS + 1), 216)
     # Behind a transaction pooler, the next transaction may run in a server process that has another
     # statement under the same name, or none.
-    database_prepare: bool = _setting(_flag, default=False)
-    database_pool_size: int = _setting(_number(1), 10)
-    metrics_port: int | None = _setting(_number(0, 65535), None)
+    database_prepare: bool = _setting(read.flag, default=False)
+    database_pool_size: int = _setting(read.number(1), 10)
+    metrics_port: int | None = _setting(read.number(0, 65535), None)
     metrics_file_sd_dir: Path | None = _setting(Path, None)
-    retention_days: int | None = _setting(_number(1), None)
-    pin_to_core: bool = _setting(_flag, default=False)
-    log_level: str = _setting(_level, "INFO")
+    retention_days: int | None = _setting(read.number(1), None)
+    pin_to_core: bool = _setting(read.flag, default=False)
+    log_level: str = _setting(read.level, "INFO")
 
     @property
     def turn_slots(self) -> int:
@@ -303,7 +212,7 @@ def _value(one: Field[Any], given: Mapping[str, str]) -> object:
     if text is None:
         return one.default
     try:
-        return one.metadata["read"](checked_secret(text) if is_secret else text)
+        return one.metadata["reader"](checked_secret(text) if is_secret else text)
     except ValueError as error:
         # Unchained: nothing of a password in a traceback.
         fault = str(error)

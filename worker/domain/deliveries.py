@@ -179,7 +179,7 @@ class ClaimedDelivery:
     """The turn that the reply belongs to."""
     traceparent: str | None = None
     """W3C trace context of the first answered message; None = not traced."""
-    handed_over: bool = False
+    may_have_arrived: bool = False
     """The last attempt has noted that the channel may have it: see `TwoPhaseChannel`."""
     failing: bool = False
     """The endpoint has failed since its last success."""

@@ -228,13 +228,17 @@ class Routing:
         route = None if reply_to is None else self.channels.get(ROUTE + reply_to)
         return route or self.channel(channel)
 
-    def telnyx_channel(self, *, whatsapp: bool) -> str:
-        """Return the channel with that driver; without one, the name that it usually has."""
+    def telnyx_policy(self, *, whatsapp: bool = False) -> ChannelPolicy | None:
+        """Return the channel with that driver; None = there is none."""
         for one in self.channels.values():
-            match one.delivery:
-                case TelnyxDelivery() as options if options.whatsapp == whatsapp:
-                    return one.name
-        return "whatsapp" if whatsapp else "sms"
+            if isinstance(one.delivery, TelnyxDelivery) and one.delivery.whatsapp == whatsapp:
+                return one
+        return None
+
+    def telnyx_channel(self, *, whatsapp: bool) -> str:
+        """Return the name of that channel; without one, the name that it usually has."""
+        policy = self.telnyx_policy(whatsapp=whatsapp)
+        return policy.name if policy else "whatsapp" if whatsapp else "sms"
 
     @cached_property
     def mail_channel(self) -> tuple[ChannelPolicy, MailDelivery] | None:

@@ -97,7 +97,7 @@ class DeliverReplies:
         began_s = boottime()
         channel = self.channels.get(claimed.policy_name)
         takes_key = channel is not None and channel.takes_key
-        if isinstance(channel, TwoPhaseChannel) and not claimed.handed_over:
+        if isinstance(channel, TwoPhaseChannel) and not claimed.may_have_arrived:
             # Its worker died before the other side had anything.
             claimed = replace(claimed, interrupted=False)
         refusal = refusal_of(claimed, configured, takes_key=takes_key)
@@ -199,8 +199,10 @@ class DeliverReplies:
         try:
             with ELSEWHERE:
                 if isinstance(channel, TwoPhaseChannel):
-                    note = partial(self.store.hand_over, claimed, answer_s=channel.answer_s)
-                    return channel.hand_over(reply, note)
+                    note = partial(
+                        self.store.note_may_have_arrived, claimed, answer_s=channel.answer_s
+                    )
+                    return channel.deliver_in_phases(reply, note)
                 return channel.deliver(reply)
         # Of the note: the other side has nothing.
         except (StaleLeaseError, RetryableError):

@@ -28,7 +28,7 @@ from worker.domain.deliveries import (
     Sent,
     Unclear,
 )
-from worker.domain.email.marks import Purpose, delivery_of_address, delivery_of_id
+from worker.domain.email.marks import delivery_of_bounce, delivery_of_id
 from worker.domain.email.replies import AnsweredMail
 from worker.domain.email.server import SMTP_PORTS, parse_server
 from worker.domain.errors import DatabaseAwayError, SettingsError
@@ -118,7 +118,7 @@ def test_a_mail_arrives_as_it_was_written_once_with_headers_that_keep_the_thread
         assert reply(channel).request == first.request
     ((envelope,), (mail,)) = box.mails, box.parsed()
     assert envelope.rcpt_tos == [ADDRESS]
-    assert delivery_of_address(envelope.mail_from or "", Purpose.BOUNCE, KEY) == 4711
+    assert delivery_of_bounce(envelope.mail_from or "", KEY) == 4711
     assert delivery_of_id(mail["Message-ID"], KEY) == 4711
     assert mail["From"] == "Acme <help@acme.example>"
     assert mail["To"].addresses[0].display_name == "Ada Ö."
@@ -278,7 +278,7 @@ def test_if_the_end_cannot_be_noted_the_server_drops_the_mail() -> None:
 
     with served(box) as channel:
         with pytest.raises(DatabaseAwayError):
-            channel.hand_over(reply(channel), note)
+            channel.deliver_in_phases(reply(channel), note)
         assert isinstance(channel.deliver(reply(channel)), Sent)
     assert (box.connections, len(box.mails)) == (2, 1)
 

@@ -87,7 +87,7 @@ def test_why_shows_that_a_reply_has_come_back(post: Post, status: str, command: 
     told = json.loads(found.stdout.splitlines()[-1])
     assert told["where"]["fate"] == "not_delivered"
     assert told["where"]["what"] == (
-        "answered; the reply was handed over, and has not arrived;"
+        "answered; the reply was sent, and has not arrived;"
         f" the provider reports: bounced, error {status}"
     )
     assert told["where"]["commands"] == [command]

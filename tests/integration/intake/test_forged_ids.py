@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from tests.support.mails import ADA, OURS, mail_of
+from tests.support.mails import ADA, mail_of
 from tests.support.post import Post, post_in
 from tests.support.world import World
 from worker.domain.email import marks
@@ -30,7 +30,7 @@ _SENDERS = st.sampled_from(
         "ada+ben@example.org",
     )
 )
-_NAMES = ("hers", "ours", "token", "forged", "other", "<>", "")
+_NAMES = ("hers", "ours", "forged", "other", "<>", "")
 """Ids that exist only when the test runs."""
 _WAYS = ("{}", "<{}>", " < {} > ", "<<{}>>", "<{}>x", "{}>", "<{}", "<{}> <{}>", '"<{}>"', "{}\0")
 _CHANGES = (str, str.upper, str.swapcase, lambda one: one[:-1], lambda one: f"x{one}")
@@ -42,7 +42,6 @@ _MAILS = st.fixed_dictionaries(
         "message_id": _IDS,
         "in_reply_to": st.lists(_IDS, max_size=2),
         "references": st.lists(_IDS, max_size=4),
-        "to_token": st.booleans(),
     }
 )
 
@@ -60,11 +59,10 @@ def test_no_id_in_a_mail_leads_into_the_thread_of_another_person(post: Post, exa
     post.comes(mail_of())
     delivery = post.answered()
     hers = set(post.threads())
-    key, numbers, value = post.database.mail_key, count(1), post.world.database.value
+    numbers, value = count(1), post.world.database.value
     ids = {
         "hers": "one@example.org",
         "ours": post.our_id(delivery).strip("<>"),
-        "token": marks.thread_address(OURS, delivery, key),
         "forged": marks.message_id(delivery, "acme.example", b"guessed").strip("<>"),
         "other": post.our_id(delivery).strip("<>").replace(str(delivery), f"{delivery}0", 1),
     }
@@ -87,7 +85,6 @@ def test_no_id_in_a_mail_leads_into_the_thread_of_another_person(post: Post, exa
             "message_id": ("hers", "<{}>", str),
             "in_reply_to": [("ours", "<{}>", str)],
             "references": [("hers", "<{}>", str), ("ours", "<{}>", str)],
-            "to_token": True,
         }
     )
     def check(mail: dict[str, object]) -> None:
@@ -99,7 +96,7 @@ def test_no_id_in_a_mail_leads_into_the_thread_of_another_person(post: Post, exa
             In_Reply_To=" ".join(map(written, mail["in_reply_to"])),
             References=" ".join(map(written, mail["references"])),
         )
-        post.comes(raw, BEN, ids["token"] if mail["to_token"] else OURS)
+        post.comes(raw, BEN)
         found = value(
             "SELECT count(*) FROM mails WHERE smtp_sender = %s"
             " AND (thread = ANY(%s) OR address = %s)",

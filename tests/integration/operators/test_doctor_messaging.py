@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from tests.support.world import NAMESPACE
-from worker.cli.doctor import check_messaging as messaging
 from worker.cli.doctor.doctor import MESSAGING
 from worker.cli.doctor.examine import Check, Setup, examine
 from worker.config.agents_file import load_agents
@@ -131,8 +130,8 @@ def test_a_foreign_key_of_webhooks_and_a_foreign_number_are_found(
 def test_without_a_channel_of_sms_nothing_of_it_is_asked(
     simulator: Simulator, setup: Setup
 ) -> None:
-    assert messaging.channel_of(setup) is not None
+    assert setup.routing.telnyx_policy() is not None
     plain = Setup(
         settings=setup.settings, wrong={}, routing=load_agents(None)[0], timing=setup.timing
     )
-    assert messaging.channel_of(plain) is None
+    assert plain.routing.telnyx_policy() is None

@@ -438,7 +438,7 @@ class OutInTheWorld:
         return NotDelivered(reason="busy")
 
 
-def test_a_reply_that_is_being_handed_over_is_waited_for_and_no_other_begins(world: World) -> None:
+def test_a_reply_that_is_being_sent_is_waited_for_and_no_other_begins(world: World) -> None:
     way_out = OutInTheWorld(world)
     config = '[channels.out.delivery]\ntask = "t"\nqueue = "q"\n'
     mike = world.worker(config, channels={"out": way_out})

@@ -2,7 +2,7 @@
 
 import pytest
 
-from worker.channels.sms.codes import TROUBLES, Trouble, may_repeat, reason_of
+from worker.channels.sms.codes import TROUBLES, Trouble, reason_of
 
 
 @pytest.mark.parametrize(
@@ -19,15 +19,6 @@ from worker.channels.sms.codes import TROUBLES, Trouble, may_repeat, reason_of
 )
 def test_a_code_says_what_it_is_about(code: str, trouble: Trouble) -> None:
     assert TROUBLES[code] is trouble
-
-
-def test_two_codes_may_be_repeated_and_on_whatsapp_none() -> None:
-    assert [code for code in (*TROUBLES, "40006", "40008") if may_repeat(code)] == [
-        "40006",
-        "40008",
-    ]
-    assert not may_repeat("40008", whatsapp=True)
-    assert not may_repeat(None)
 
 
 def test_a_reason_is_a_word_or_the_code() -> None:

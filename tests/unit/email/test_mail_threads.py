@@ -7,8 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from worker.domain.email import marks
-from worker.domain.email.mail import Address, Mail, SmtpEnvelope
-from worker.domain.email.marks import Purpose
+from worker.domain.email.mail import Address, Mail
 from worker.domain.email.threads import (
     KnownMail,
     candidates,
@@ -57,12 +56,11 @@ def thread(one: Mail, person: str = ADA, **by_id: KnownMail) -> str:
     ).key
 
 
-def test_a_reply_to_ours_is_in_the_thread_by_its_id_or_by_our_address() -> None:
+def test_a_reply_to_ours_is_in_the_thread_by_its_id() -> None:
     ours = marks.message_id(FIRST, "shop.example", KEY)
     for reply in (
         mail(in_reply_to=(ours,)),
         mail(references=("<x@y>", ours)),
-        mail(smtp=SmtpEnvelope(recipient=marks.thread_address(OURS, FIRST, KEY))),
         mail(in_reply_to=(ours.upper(),)),
     ):
         assert thread(reply) == ROOT
@@ -99,7 +97,6 @@ def test_no_id_leads_into_the_thread_of_another_person() -> None:
     for one in (
         mail(in_reply_to=(ours,)),
         mail(references=("<adas@example.org>",)),
-        mail(smtp=SmtpEnvelope(recipient=marks.thread_address(OURS, FIRST, KEY))),
     ):
         found = thread(one, person=EVE, adas=known())
         assert found == thread_key(OURS, EVE, "<new@example.org>")
@@ -125,7 +122,6 @@ def test_a_forged_id_is_never_ours_and_reaches_nobodys_thread(
         message_id=own,
         in_reply_to=(in_reply_to,),
         references=(reference,),
-        smtp=SmtpEnvelope(recipient=f"support+t.{own.strip('<>')}"),
     )
     assert all(marks.delivery_of_id(one, KEY) is None for one in (own, in_reply_to, reference))
     assert all(one.delivery is None for one in candidates(forged, KEY))
@@ -143,11 +139,8 @@ def test_a_mark_is_of_one_delivery_one_purpose_and_one_key(
     assert marks.delivery_of_id(own, key) == delivery
     assert marks.delivery_of_id(own, key + b"x") is None
     bounce = marks.bounce_address(delivery, "shop.example", key)
-    assert marks.delivery_of_address(bounce, Purpose.BOUNCE, key) == delivery
-    assert marks.delivery_of_address(bounce, Purpose.THREAD, key) is None
-    token = marks.thread_address("a+b@shop.example", delivery, key)
-    assert marks.delivery_of_address(token, Purpose.THREAD, key) == delivery
-    assert marks.delivery_of_address(token, Purpose.BOUNCE, key) is None
+    assert marks.delivery_of_bounce(bounce, key) == delivery
+    assert marks.delivery_of_bounce(f"bounce+{own.strip('<>')}", key) is None
     if other != one:
         assert marks.delivery_of_id(own.replace(str(one), str(other), 1), key) is None
 

@@ -264,7 +264,7 @@ IN_LINE = replace(user(WAITING, due_at=at(-5)), calls_until=at(0.5))
         (user(TAKEN, due_at=None), MessageStatus.STRANDED, "defect"),
         (replace(TAKEN, gates=(RATE,)), MessageStatus.GATE, "429"),
         (replace(TAKEN, turn=replace(TURN, agent="gone")), MessageStatus.NO_AGENT, "no agent gone"),
-        (delivered(), MessageStatus.DELIVERING, "due to be handed over"),
+        (delivered(), MessageStatus.DELIVERING, "due to be sent"),
         (
             delivered(attempts=2, provider_status="busy"),
             MessageStatus.DELIVERING,
@@ -278,7 +278,7 @@ IN_LINE = replace(user(WAITING, due_at=at(-5)), calls_until=at(0.5))
             "attempt 1 is under way",
         ),
         (delivered(DeliveryState.SENT), MessageStatus.ANSWERED, "this channel has no delivery"),
-        (delivered(DeliveryState.SENT, attempts=1), MessageStatus.ANSWERED, "was handed over"),
+        (delivered(DeliveryState.SENT, attempts=1), MessageStatus.ANSWERED, "was sent"),
         (delivered(DeliveryState.HELD), MessageStatus.HELD, "waits for a person"),
         (delivered(DeliveryState.REJECTED), MessageStatus.REJECTED, "has rejected the reply"),
         (

@@ -4,7 +4,7 @@ import re
 from typing import Final
 
 from worker.domain.email.mail import Mail
-from worker.domain.email.marks import Purpose, delivery_of_address
+from worker.domain.email.marks import delivery_of_bounce
 from worker.domain.ids import DeliveryId
 
 _LOOKED_AT: Final = 1024 * 1024
@@ -19,7 +19,7 @@ _NO_FAILURE: Final = frozenset({"message/disposition-notification", "message/fee
 def bounced_delivery(mail: Mail, key: bytes) -> DeliveryId | None:
     """Return the delivery whose envelope sender this mail was sent to; None = none of ours."""
     to = (mail.smtp.recipient or "", *(one.address for one in mail.recipients))
-    found = (delivery_of_address(one, Purpose.BOUNCE, key) for one in to)
+    found = (delivery_of_bounce(one, key) for one in to)
     return next((one for one in found if one is not None), None)
 
 

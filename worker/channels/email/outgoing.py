@@ -43,8 +43,6 @@ class OutgoingMail:
     """When the reply was made, not when it leaves."""
     in_reply_to: str = ""
     references: tuple[str, ...] = ()
-    reply_to: str | None = None
-    """An address of ours that carries the thread; None = that of `sender`."""
 
 
 def mail_bytes(mail: OutgoingMail) -> bytes:
@@ -54,7 +52,6 @@ def mail_bytes(mail: OutgoingMail) -> bytes:
     headers = [
         _folded("From", _mailbox("From", mail.sender)),
         _folded("To", _mailbox("To", mail.to)),
-        _folded("Reply-To", [mail.reply_to]) if mail.reply_to else "",
         f"Subject: {_subject(mail.subject)}\r\n",
         _folded("Date", [format_datetime(mail.date)]),
         _folded("Message-ID", [mail.message_id]),

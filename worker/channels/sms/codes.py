@@ -69,11 +69,3 @@ REASONS: Final = {
 def reason_of(code: str) -> str:
     """Return the text that is stored with a delivery."""
     return REASONS.get(code, f"code {code}")
-
-
-def may_repeat(code: str | None, *, whatsapp: bool = False) -> bool:
-    """Return whether a message that was taken and failed may be sent once more, by another key.
-
-    On WhatsApp, 40008 stands for a template's state.
-    """
-    return code in REPEATABLE and not whatsapp

@@ -14,7 +14,6 @@ from pydantic import SecretStr
 from worker.cli.doctor.examine import Setup
 from worker.domain.errors import NotFoundError
 from worker.domain.reports.finding import Finding, fault, ok, warning
-from worker.domain.routing import ChannelPolicy
 from worker.domain.ways_out import TelnyxDelivery
 from worker.telnyx.answers.answer import read_object
 from worker.telnyx.answers.rows import rows_of
@@ -28,14 +27,6 @@ _MISSING_AT_TELNYX: Final = ("REVOKE", "OPT OUT", "OPTOUT")
 _SHOWN: Final = 20
 
 Row = Mapping[str, object]
-
-
-def channel_of(setup: Setup) -> ChannelPolicy | None:
-    """Return the channel with the driver of SMS; None = nobody texts."""
-    for policy in setup.routing.channels.values():
-        if isinstance(policy.delivery, TelnyxDelivery) and not policy.delivery.whatsapp:
-            return policy
-    return None
 
 
 def profile(setup: Setup) -> Finding:
@@ -85,7 +76,7 @@ def numbers(setup: Setup) -> Finding:
         ours = _numbers(http, _profile(setup, http))
     if not ours:
         return fault("no number belongs to the profile", "assign one in Telnyx's portal")
-    policy = channel_of(setup)
+    policy = setup.routing.telnyx_policy()
     named = set(policy.recipient_agents) if policy else set()
     if missing := len(named - ours):
         return fault(
@@ -158,7 +149,7 @@ def _http(setup: Setup) -> ConnectionPerThread:
 
 def _profile(setup: Setup, http: ConnectionPerThread) -> Row:
     """Return the channel's profile, or else the one that leads here, or the only one."""
-    policy = channel_of(setup)
+    policy = setup.routing.telnyx_policy()
     way = policy.delivery if policy else None
     what = "read messaging profiles"
     rows = rows_of(what, http.call(what, "GET", _PROFILES + _PAGE))

@@ -106,7 +106,7 @@ MAILBOX: Final = (
 def diagnose(setup: Setup, *, telnyx_writes: bool) -> Iterator[Finding]:
     """Yield every line as soon as it is known."""
     found: dict[str, Level] = {}
-    texts = MESSAGING if messaging.channel_of(setup) else ()
+    texts = MESSAGING if setup.routing.telnyx_policy() else ()
     mailing = setup.routing.mail_channel
     mails = () if mailing is None else MAIL_BY_TELNYX if mailing[1].telnyx else MAIL_BY_SMTP
     boxes = MAILBOX if setup.settings.imap_url else ()

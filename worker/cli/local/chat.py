@@ -106,7 +106,6 @@ def chat(
 def _by_phone(*, number: str, recipient: str, timeout_s: float) -> None:
     """Text our number from a phone of the simulated network, and show what comes back to it."""
     from message_worker_client import MessageKey
-    from worker.cli.local.gateway import sms_channel
     from worker.cli.local.phone import OUR_NUMBER, PhoneNetwork, PhoneWatch
     from worker.cli.local.service import not_configured, service
     from worker.cli.send.producer import OutcomeWatch, outcomes_in
@@ -118,15 +117,15 @@ def _by_phone(*, number: str, recipient: str, timeout_s: float) -> None:
         outcomes_in(settings.database_url) as outcomes,
         PhoneNetwork.simulated() as network,
     ):
-        channel = sms_channel(load_agents(settings.agents_file)[0])
-        if channel is None:
+        policy = load_agents(settings.agents_file)[0].telnyx_policy()
+        if policy is None:
             raise CommandError('no channel of the agents file has driver = "telnyx"')
         inner = OutcomeWatch(outcomes)
         watch = PhoneWatch(network=network, number=number, watch=inner)
 
         def send_line(text: str) -> None:
             message_id = network.text(number, recipient, text)
-            key = {"channel": channel, "recipient": recipient, "user": number}
+            key = {"channel": policy.name, "recipient": recipient, "user": number}
             inner.add(MessageKey(**key, message_id=message_id))
 
         if out.is_terminal:

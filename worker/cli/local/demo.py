@@ -20,7 +20,6 @@ from worker.cli.errors import CommandError
 from worker.cli.local.demo_mail import MailThread
 from worker.cli.local.demo_phone import Check, play_phone
 from worker.cli.local.demo_view import CAROL, SCRIPT, DemoView
-from worker.cli.local.gateway import sms_channel
 from worker.cli.local.mail import mail_channel
 from worker.cli.local.service import SERVERS, TRY_IT, as_typed, attached, service
 from worker.cli.send.producer import OutcomeWatch, broker_is_away, check, outcomes_in, producer
@@ -79,9 +78,9 @@ def _people(outcomes: Outcomes, routing: Routing, settings: Settings) -> Iterato
         if (mails := mail_channel(routing)) is not None and "SMTP_URL" in os.environ:
             print_line("\nSomebody writes us a mail:\n")
             thread = stack.enter_context(MailThread.begun(mails, routing, settings))
-        if (channel := sms_channel(routing)) is not None:
+        if (texting := routing.telnyx_policy()) is not None:
             print_line("\nSomebody texts our number:\n")
-            yield from play_phone(channel, outcomes, settings.database_url)
+            yield from play_phone(texting.name, outcomes, settings.database_url)
         if thread is not None:
             print_line()
             yield from thread.ended()

@@ -58,14 +58,6 @@ def switches(given: Mapping[str, str]) -> tuple[str, ...]:
     return ("--switch", f"webhook_url={url}/telnyx/messaging") if url else ()
 
 
-def sms_channel(routing: Routing) -> str | None:
-    """Return the channel with the driver of SMS; None = there is none."""
-    for name, policy in routing.channels.items():
-        if isinstance(policy.delivery, TelnyxDelivery) and not policy.delivery.whatsapp:
-            return name
-    return None
-
-
 def is_wanted(routing: Routing) -> bool:
     """Return whether something arrives by a gateway: Telnyx's webhooks or a producer's messages."""
     return any(_tells(one.delivery) for one in routing.channels.values()) or any(

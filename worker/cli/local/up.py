@@ -166,12 +166,11 @@ def _mail_rows(settings: "Settings", *, to_files: bool) -> Mapping[str, str]:
 
 def _print_commands(mails: Sequence[str], *, whole: bool, settings: "Settings") -> None:
     """Print what to type next, without a frame, which would break long lines."""
-    from worker.cli.local.gateway import sms_channel
     from worker.cli.local.service import TRY_IT, as_typed
     from worker.config.agents_file import load_agents
 
     same = "" if whole and "SANDBOX_DIR" not in os.environ else ", with the same settings"
     print_line(f"Try it in a second terminal, in this folder{same}:")
-    phones = whole and sms_channel(load_agents(settings.agents_file)[0]) is not None
+    phones = whole and load_agents(settings.agents_file)[0].telnyx_policy() is not None
     for command in (TRY_IT, "chat", *(["chat --sms"] if phones else []), *mails, "status"):
         print_line(f"  [bold]{escape_for_terminal(as_typed())} {command}[/]")

@@ -24,8 +24,6 @@ class Purpose(StrEnum):
     MESSAGE_ID = "message-id"
     BOUNCE = "bounce"
     """In the envelope sender: a bounce comes back to it."""
-    THREAD = "thread"
-    """In Reply-To, for relays that replace our Message-IDs."""
 
 
 def mark(delivery: DeliveryId, purpose: Purpose, key: bytes) -> str:
@@ -63,18 +61,8 @@ def is_bounce_address(address: str) -> bool:
     return address.lower().startswith("bounce+")
 
 
-def thread_address(ours: str, delivery: DeliveryId, key: bytes) -> str:
-    """Return our address with a mark, for Reply-To."""
-    local, _, domain = ours.rpartition("@")
-    return f"{local}+t.{mark(delivery, Purpose.THREAD, key)}@{domain}"
-
-
-def delivery_of_address(address: str, purpose: Purpose, key: bytes) -> DeliveryId | None:
+def delivery_of_bounce(address: str, key: bytes) -> DeliveryId | None:
     """Return the delivery in such an address; None = there is none of ours."""
-    local = address.rpartition("@")[0]
-    text = local.rpartition("+")[2]
-    if purpose is Purpose.THREAD:
-        text = text.removeprefix("t.").removeprefix("T.")
-    elif not is_bounce_address(local):
+    if not is_bounce_address(address):
         return None
-    return _delivery(text, purpose, key)
+    return _delivery(address.rpartition("@")[0].rpartition("+")[2], Purpose.BOUNCE, key)

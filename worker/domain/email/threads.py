@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from worker.domain.email.mail import Mail
-from worker.domain.email.marks import Purpose, delivery_of_address, delivery_of_id
+from worker.domain.email.marks import delivery_of_id
 from worker.domain.ids import DeliveryId
 
 MAX_REFERENCES: Final = 20
@@ -117,11 +117,7 @@ class Thread:
 
 def candidates(mail: Mail, key: bytes) -> tuple[Candidate, ...]:
     """Return what to look up, the best first. An empty id is never among them."""
-    found: list[Candidate] = []
-    token = delivery_of_address(mail.smtp.recipient or "", Purpose.THREAD, key)
-    if token is not None:
-        found.append(Candidate(delivery=token))
-    found += _of_ids(mail.in_reply_to, key)
+    found = list(_of_ids(mail.in_reply_to, key))
     newest_first = tuple(reversed(mail.references))
     found += _of_ids(newest_first[:1], key)
     found += _of_ids(newest_first[1:], key, same_subject=True)

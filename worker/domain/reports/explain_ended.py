@@ -91,7 +91,7 @@ _STATUS: Final = {
 }
 """Status of an answered message by its delivery; otherwise NOT_DELIVERED."""
 _DELIVERED: Final = {
-    DeliveryState.SENT: "the reply was handed over",
+    DeliveryState.SENT: "the reply was sent",
     DeliveryState.REJECTED: "one of our staff has rejected the reply",
     DeliveryState.WITHHELD: "the reply was withheld, for a person had taken over",
     DeliveryState.SUPERSEDED: (
@@ -101,7 +101,7 @@ _DELIVERED: Final = {
     DeliveryState.FAILED: "the channel refused the reply, or it was tried too often",
     DeliveryState.OPTED_OUT: "the person has opted out, so the reply was not sent",
     DeliveryState.UNKNOWN: "the channel may have the reply or not, and it is not sent again",
-    DeliveryState.EXPIRED: "the reply could not be handed over in time (delivery_max_age_s)",
+    DeliveryState.EXPIRED: "the reply could not be sent in time (delivery_max_age_s)",
 }
 
 
@@ -169,7 +169,7 @@ def _answered(history: MessageHistory) -> Explanation:
     if delivery.is_kept:
         what = "the reply is kept in Postgres, this channel has no delivery"
     elif delivery.state is DeliveryState.FAILED and delivery.receipt is not None:
-        what = "the reply was handed over, and has not arrived"
+        what = "the reply was sent, and has not arrived"
     status = _STATUS.get(delivery.state, MessageStatus.NOT_DELIVERED)
     commands: tuple[str, ...] = ()
     if letter := _open_letter(history, DeadLetterKind.DELIVERY):
@@ -185,7 +185,7 @@ def _answered(history: MessageHistory) -> Explanation:
 
 def _delivering(history: MessageHistory, delivery: DeliverySummary) -> Explanation:
     """Explain a reply on its way."""
-    what, until, then = "the reply is due to be handed over", delivery.due_at, ""
+    what, until, then = "the reply is due to be sent", delivery.due_at, ""
     gate = next((g for g in history.gates if g.name == delivery.gate), None)
     person = history.reply is not None and history.reply.source is ReplySource.HUMAN
     if delivery.counts_from is not None and delivery.counts_from > history.now:

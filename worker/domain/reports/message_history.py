@@ -145,7 +145,7 @@ class LoggedEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliverySummary:
-    """The handing of the reply to its channel; `attempts` are those begun."""
+    """The sending of the reply by its channel; `attempts` are those begun."""
 
     id: DeliveryId
     state: DeliveryState

@@ -50,7 +50,7 @@ _WHY: Final = {
     StuckKind.DEAD_LEASE: "its worker died, and no other has taken it up",
     StuckKind.DOUBT: "a call without a clear answer is not resolved, although it could be by now",
     StuckKind.STRANDED: "waits without a due time, which is a defect: its next message frees it",
-    StuckKind.DELIVERY: "its reply is due to be handed over, and no worker has taken it up",
+    StuckKind.DELIVERY: "its reply is due to be sent, and no worker has taken it up",
 }
 
 

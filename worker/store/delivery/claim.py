@@ -5,7 +5,7 @@ from worker.store.delivery.hours import PARKED
 from worker.store.delivery.senders import GATES_OF_DELIVERY
 from worker.store.sql import sql
 
-HANDED_OVER = "handed_over"
+MAY_HAVE_ARRIVED = "handed_over"
 """`provider_status` while only the answer is missing, of channels that can tell."""
 # Only the user's oldest delivery can be claimed, so that a later one does not overtake it, and only
 # if no gate is closed: of the channel's endpoint, of the channel at Telnyx, of our address there.
@@ -14,7 +14,8 @@ HANDED_OVER = "handed_over"
 CLAIM = sql(f"""
 WITH head AS (
     SELECT d.id, d.state = 'sending' AS interrupted, d.attempts,
-        coalesce(d.provider_status = '{HANDED_OVER}', false) AS handed_over FROM deliveries d
+        coalesce(d.provider_status = '{MAY_HAVE_ARRIVED}', false) AS may_have_arrived
+    FROM deliveries d
     WHERE d.id = (SELECT id FROM deliveries
                   WHERE channel_user_id = :user_id AND state IN ('pending', 'sending')
                   ORDER BY coalesce(part_of, id), id LIMIT 1)
@@ -31,10 +32,10 @@ WITH head AS (
         due_at = service_now() + :lease, permit_at = NULL,
         first_attempt_at = coalesce(first_attempt_at, service_now())
     FROM head WHERE d.id = head.id
-    RETURNING d.*, head.interrupted, head.handed_over, head.attempts AS begun
+    RETURNING d.*, head.interrupted, head.may_have_arrived, head.attempts AS begun
 )
 SELECT c.id AS delivery_id, c.channel_user_id AS user_id, c.idempotency_key, c.request,
-    c.lease_token AS token, c.begun AS attempts, c.interrupted, c.handed_over,
+    c.lease_token AS token, c.begun AS attempts, c.interrupted, c.may_have_arrived,
     c.created_at, coalesce(c.counts_from, c.created_at) AS counts_from,
     CASE WHEN c.begun > 0 THEN c.first_attempt_at END AS first_attempt_at,
     service_now() AS now, coalesce(r.text, '') AS text, r.turn_id, c.channel AS policy_name,

@@ -15,7 +15,7 @@ from worker.domain.screening.consents import OPTED_OUT, LedgerEntry
 from worker.domain.states import DeliveryState
 from worker.store.consents import record, values_of_users
 from worker.store.database import Database, Store
-from worker.store.delivery.claim import CLAIM, HANDED_OVER
+from worker.store.delivery.claim import CLAIM, MAY_HAVE_ARRIVED
 from worker.store.delivery.hours import PARKED
 from worker.store.delivery.senders import GATES_OF_DELIVERY
 from worker.store.rows import address_of, value_of
@@ -103,7 +103,7 @@ WITH first AS (
 SELECT id FROM first
 """)
 # A lease of its own: it goes on from the point after which another attempt could double the reply.
-_HAND_OVER = sql("""
+_NOTE = sql("""
 UPDATE deliveries SET provider_status = :status, lease_until = service_now() + :lease,
     due_at = service_now() + :lease
 WHERE id = :id AND lease_token = :token RETURNING id
@@ -165,13 +165,13 @@ class DeliveryStore(Store):
         self._hold(_COMPOSE, claimed, values)
         return replace(claimed, reply=replace(claimed.reply, request=first.request))
 
-    def hand_over(self, claimed: ClaimedDelivery, *, answer_s: float) -> None:
+    def note_may_have_arrived(self, claimed: ClaimedDelivery, *, answer_s: float) -> None:
         """Commit that the channel may have it from now on, and that its answer may take this long.
 
         Raises `StaleLeaseError`.
         """
         lease = self._lease + timedelta(seconds=answer_s)
-        self._hold(_HAND_OVER, claimed, {"status": HANDED_OVER, "lease": lease})
+        self._hold(_NOTE, claimed, {"status": MAY_HAVE_ARRIVED, "lease": lease})
 
     def end(
         self,

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from worker.domain.ids import ChannelUserId
+from worker.domain.routing import Routing
+from worker.domain.ways_out import MailDelivery, TelnyxDelivery
 from worker.store.database import Database, Store
 from worker.store.delivery.deliveries import CAN_BE_CLAIMED
 from worker.store.delivery.senders import MIDNIGHT, sender_gate
@@ -76,6 +78,30 @@ class Pace:
     max_age_s: float
     """How long a reply waits at most."""
     by_domain: bool = False
+
+
+def paces(routing: Routing) -> dict[str, Pace]:
+    """Return the pace of each channel that has one."""
+    by_domain = {
+        name: Pace(
+            per_second=way.per_domain_per_minute / 60,
+            per_day=None,
+            max_age_s=policy.delivery_max_age_s,
+            by_domain=True,
+        )
+        for name, policy in routing.channels.items()
+        if isinstance(way := policy.delivery, MailDelivery)
+    }
+    return by_domain | {
+        name: Pace(
+            per_second=way.messages_per_second,
+            per_day=way.messages_per_day,
+            max_age_s=policy.delivery_max_age_s,
+        )
+        for name, policy in routing.channels.items()
+        if isinstance(way := policy.delivery, TelnyxDelivery)
+        and (way.messages_per_second or way.messages_per_day)
+    }
 
 
 class PacingStore(Store):

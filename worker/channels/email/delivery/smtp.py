@@ -62,9 +62,11 @@ class SmtpChannel:
 
     def deliver(self, reply: OutgoingReply) -> DeliveryOutcome:
         """Send the stored mail once."""
-        return self.hand_over(reply, lambda: None)
+        return self.deliver_in_phases(reply, lambda: None)
 
-    def hand_over(self, reply: OutgoingReply, before_end: Callable[[], None]) -> DeliveryOutcome:
+    def deliver_in_phases(
+        self, reply: OutgoingReply, before_end: Callable[[], None]
+    ) -> DeliveryOutcome:
         """Send the stored mail once; `before_end`: called when only the end is missing."""
         if reply.request is None:
             raise ValueError("a mail needs its stored request")
