@@ -16,6 +16,7 @@ from redis.exceptions import RedisError
 
 from message_worker_client import Producer as Client
 from message_worker_client import ProducerError
+from tests.support.fleet import queued
 
 LIST_SIZE = 8
 _TIMEOUT_S = 3.0
@@ -43,15 +44,8 @@ class CeleryWay:
         try:
             if self._app is None:
                 self._app = _app(self.broker_url)
-            with self._app.producer_pool.acquire(block=True) as producer:
-                for envelope in envelopes:
-                    self._app.send_task(
-                        "messages.receive",
-                        kwargs={"envelope": dict(envelope)},
-                        queue="inbound",
-                        producer=producer,
-                    )
-                    confirmed += 1
+            for _ in queued(self._app, envelopes):
+                confirmed += 1
         except (OperationalError, RedisError, OSError):
             self.close()
         return confirmed

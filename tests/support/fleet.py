@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import count
@@ -51,6 +51,15 @@ sweep_s = 0.2
 wake_ttl_s = 1.0
 """
 """About a tenth of every wait, so that what heals does it while a test waits."""
+
+
+def queued(app: Celery, envelopes: Iterable[Mapping[str, object]]) -> Iterator[None]:
+    """Queue envelopes as an app of somebody else does; yields after each."""
+    with app.producer_pool.acquire(block=True) as producer:
+        for envelope in envelopes:
+            arguments = {"envelope": dict(envelope)}
+            app.send_task("messages.receive", kwargs=arguments, queue="inbound", producer=producer)
+            yield
 
 
 def agents_file(call_timeout_s: float = 5.0, more: str = "") -> str:
@@ -160,14 +169,8 @@ class Fleet:
 
     def send(self, *envelopes: Mapping[str, object]) -> None:
         """Queue envelopes as a producer does."""
-        with self.producer.producer_pool.acquire(block=True) as producer:
-            for envelope in envelopes:
-                self.producer.send_task(
-                    "messages.receive",
-                    kwargs={"envelope": dict(envelope)},
-                    queue="inbound",
-                    producer=producer,
-                )
+        for _ in queued(self.producer, envelopes):
+            pass
 
     @property
     def producer(self) -> Celery:

@@ -227,7 +227,7 @@ def _background(
         workers=workers,
         check_schema=partial(check_schema, RevisionStore(shared.own_database)),
         watch=watch,
-        pin_to_core=shared.pin_to_core,
+        pin_to_core=shared.settings.pin_to_core,
         drain_inbox=drain,
         listener=listener,
         close_idle=shared.close_idle,
@@ -264,13 +264,13 @@ def _deliver(
         for name, policy in shared.agents.routing.channels.items()
         if policy.delivery is not None and name not in given
     }
-    telnyx = TelnyxWay(post=shared.telnyx.messages.send, public_url=shared.public_url)
+    telnyx = TelnyxWay(post=shared.telnyx.messages.send, public_url=shared.settings.public_url)
     database = shared.database
     mail = MailWay(
         answered=AnsweredMailStore(database).answered,
         key=lambda: database.mail_key,
-        smtp_url=shared.smtp_url,
-        token_command=shared.smtp_token_command,
+        smtp_url=shared.settings.smtp_url,
+        token_command=shared.settings.smtp_token_command,
     )
     built = build_channels(wanted, broker.publish, os.environ, telnyx=telnyx, mail=mail)
     return DeliverReplies(
@@ -282,5 +282,5 @@ def _deliver(
         channels=built | dict(given),
         hours=HoursStore(shared.database),
         zones=zones_by_number(),
-        console_url=shared.console_url,
+        console_url=shared.settings.console_url,
     )

@@ -35,6 +35,7 @@ class SharedParts:
 
     def __init__(self, settings: Settings) -> None:
         """Connect to nothing and start nothing yet. Raises `SettingsError`."""
+        self.settings = settings
         self.agents = CurrentAgents(settings.agents_file)
         routing, self.timing = self.agents.routing, self.agents.timing
         self.namespace = settings.namespace
@@ -51,13 +52,10 @@ class SharedParts:
         # First of all that can record spans: it sets the tracer of the process.
         self._trace_export = _trace_export(os.environ, self.worker_id)
         self.telnyx = build_telnyx(settings)
-        self.public_url, self.console_url = settings.public_url, settings.console_url
-        self.smtp_url, self.smtp_token_command = settings.smtp_url, settings.smtp_token_command
         self.tools = build_tools(routing.tools, os.environ) | BUILT_IN
         self.live = _live(routing, settings)
         self.slots = slots = TurnSlots(settings.turn_slots, agents=len(routing.agents))
         self.sweeps = SweepStore(self.own_database, wake_ttl_s=self.timing.wake_ttl_s)
-        self.pin_to_core = settings.pin_to_core
         metrics.show_slots(free=lambda: slots.free, taken=lambda: slots.busy)
         metrics.show_agents(tuple(routing.agents))
         self._metrics_server = build_metrics_server(settings)

@@ -1,4 +1,4 @@
-"""Of each matrix here: its world, with a mail server in it, and who takes over from the killed."""
+"""The world of each matrix here, with a mail server in it, and who takes over from the killed."""
 
 from collections.abc import Iterator
 

@@ -5,7 +5,7 @@ do. What was not decided is decided again, as a person would who saw no answer.
 """
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -23,16 +23,14 @@ from tests.faults.turns.test_crash_matrix import (
     SETTLE,
     START,
     Stage,
-    audited_world,
     points,
 )
-from tests.support.crashing import Step, Stop, child, file_channels
+from tests.support.crashing import Step, Stop
 from tests.support.processes import eventually
 from tests.support.world import HandDrivenWorker, World
 from worker.domain.ids import ReplyId
 from worker.domain.people.drafts import NOT_SENT
 from worker.handlers.operators.drafts import AlreadyDecidedError
-from worker.sandbox.postgres import EmbeddedPostgres
 
 AGENTS = """
 [agents.default]
@@ -138,17 +136,6 @@ SCENARIOS = {
 POINTS = points({name: one.crosses for name, one in SCENARIOS.items()}, signal.SIGKILL)
 
 
-@pytest.fixture(scope="module")
-def world(shared_postgres: EmbeddedPostgres) -> Iterator[World]:
-    with audited_world(shared_postgres) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def healer(world: World) -> HandDrivenWorker:
-    return world.worker(AGENTS, channels=file_channels(world.folder / "sink.jsonl"))
-
-
 @pytest.fixture
 def desk(world: World, healer: HandDrivenWorker) -> Desk:
     healer.service.background.workers.beat()
@@ -170,9 +157,7 @@ def check(desk: Desk, scenario: Scenario) -> None:
 def test_the_matrix_has_every_boundary_there_is(desk: Desk, name: str) -> None:
     scenario = SCENARIOS[name]
     scenario.history(desk)
-    with child(desk.job(scenario.step(desk))) as dry_run:
-        assert dry_run.wait() == 0
-        assert tuple(dry_run.boundaries()) == scenario.crosses
+    assert desk.crossed_by(scenario.step(desk)) == scenario.crosses
     desk.heal()
     check(desk, scenario)
 
@@ -183,8 +168,7 @@ def test_a_kill_at_any_boundary_loses_and_doubles_nothing(
 ) -> None:
     scenario = SCENARIOS[name]
     scenario.history(desk)
-    with child(desk.job(scenario.step(desk), stop=stop)) as killed:
-        assert killed.wait() == -signal.SIGKILL
+    desk.kill(scenario.step(desk), stop)
     desk.pass_time(LEASE_S + 60)
     desk.heal()
     check(desk, scenario)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.faults.turns.test_crash_matrix import LEASE_S, Stage, points
-from tests.support.crashing import Stop, child
+from tests.support.crashing import Stop
 from tests.support.smtp_server import Mailbox
 from tests.support.world import HandDrivenWorker, World
 from worker.channels.email.delivery.smtp import ANSWER_S
@@ -28,7 +28,7 @@ addresses = ["{OURS}"]
 per_domain_per_minute = 600000
 """
 RESERVE, CLAIM, COMPOSE = "PacingStore.reserve", "DeliveryStore.claim", "DeliveryStore.compose"
-MAIL, NOTE, END = "SMTP mail", "DeliveryStore.hand_over", "DeliveryStore.end"
+MAIL, NOTE, END = "SMTP mail", "DeliveryStore.note_may_have_arrived", "DeliveryStore.end"
 CROSSES = (RESERVE, CLAIM, COMPOSE, MAIL, NOTE, END, RESERVE, CLAIM)
 UNKNOWN = {(NOTE, "after"): 0, (MAIL, "after"): 1, (END, "before"): 1}
 """Where a kill leaves it open, and whether the mail has arrived."""
@@ -76,9 +76,7 @@ def writer(world: World, healer: HandDrivenWorker, box: Mailbox) -> Writer:
 
 def test_the_matrix_has_every_boundary_there_is(writer: Writer) -> None:
     writer.is_answered()
-    with child(writer.job(("deliver", writer.user_id()))) as dry_run:
-        assert dry_run.wait() == 0
-        assert tuple(dry_run.boundaries()) == CROSSES
+    assert writer.crossed_by(("deliver", writer.user_id())) == CROSSES
     assert [one["state"] for one in writer.rows("deliveries")] == ["sent"]
     assert len(writer.mails()) == 1
 
@@ -88,8 +86,7 @@ def test_a_kill_at_any_boundary_doubles_nothing_and_loses_nothing_unseen(
     writer: Writer, name: str, stop: Stop
 ) -> None:
     writer.is_answered()
-    with child(writer.job(("deliver", writer.user_id()), stop=stop)) as killed:
-        assert killed.wait() == -signal.SIGKILL
+    writer.kill(("deliver", writer.user_id()), stop)
     # Long before the server's ten minutes are over, nobody touches what it may have.
     writer.pass_time(LEASE_S + 60)
     writer.healer.service.deliver(writer.user_id())

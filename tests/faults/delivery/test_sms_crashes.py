@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.faults.turns.test_crash_matrix import LEASE_S, Stage, points
-from tests.support.crashing import Moment, Step, Stop, child
+from tests.support.crashing import Moment, Step, Stop
 from tests.support.telnyx_events import event, inbound, outbound
 from tests.support.world import HandDrivenWorker, World
 from worker.domain.sms.receipts import FAILED
@@ -176,9 +176,7 @@ def check(phone: Phone, *, pieces: int) -> None:
 def test_the_matrix_has_every_boundary_there_is(phone: Phone, name: str) -> None:
     scenario = SCENARIOS[name]
     scenario.history(phone)
-    with child(phone.job(scenario.step(phone))) as dry_run:
-        assert dry_run.wait() == 0
-        assert tuple(dry_run.boundaries()) == scenario.crosses
+    assert phone.crossed_by(scenario.step(phone)) == scenario.crosses
     phone.heal()
     check(phone, pieces=scenario.pieces)
 
@@ -192,8 +190,7 @@ def test_a_kill_at_any_boundary_loses_and_doubles_nothing(
 ) -> None:
     scenario = SCENARIOS[name]
     scenario.history(phone)
-    with child(phone.job(scenario.step(phone), stop=stop)) as killed:
-        assert killed.wait() == -signal.SIGKILL
+    phone.kill(scenario.step(phone), stop)
     phone.pass_time(LEASE_S + 60)
     phone.heal()
     check(phone, pieces=scenario.pieces)
@@ -235,8 +232,7 @@ def test_a_kill_around_a_receipt_loses_nothing(phone: Phone, moment: Moment) -> 
         phone, "delivered", key=str(sent["idempotency_key"]), provider_id=sent["provider_id"]
     )
     stop = Stop(index=0, name=RECORD, moment=moment)
-    with child(phone.job(step, stop=stop)) as killed:
-        assert killed.wait() == -signal.SIGKILL
+    phone.kill(step, stop)
     phone.healer.service.take_event(*step[1])
     assert [one["receipt"] for one in phone.deliveries()] == ["delivered"]
     check(phone, pieces=1)
@@ -252,8 +248,7 @@ def test_receipts_in_any_order_and_before_the_answer_never_go_backwards(
     random = Random(seed)  # noqa: S311
     is_answered(phone)
     stop = Stop(index=2, name="POST text message", moment="after")
-    with child(phone.job(("deliver", phone.user_id()), stop=stop)) as killed:
-        assert killed.wait() == -signal.SIGKILL
+    phone.kill(("deliver", phone.user_id()), stop)
     (sent,) = phone.deliveries()
     (text,) = phone.texts()
     last = random.choice(["delivered", "delivery_failed", "delivery_unconfirmed"])

@@ -126,6 +126,17 @@ class Stage:
             smtp_url=self.world.smtp_url,
         )
 
+    def crossed_by(self, step: Step) -> tuple[str, ...]:
+        """Let a child do this; return the boundaries that it crosses."""
+        with child(self.job(step)) as dry_run:
+            assert dry_run.wait() == 0
+            return tuple(dry_run.boundaries())
+
+    def kill(self, step: Step, stop: Stop) -> None:
+        """Let a child do this until it is killed."""
+        with child(self.job(step, stop=stop)) as killed:
+            assert killed.wait() == -signal.SIGKILL
+
     def pass_time(self, seconds: float) -> None:
         self.world.clock.advance(seconds)
         self.healer.service.background.workers.beat()
@@ -401,9 +412,7 @@ def check_replies(stage: Stage, *, answered: int) -> None:
 def test_the_matrix_has_every_boundary_there_is(stage: Stage, name: str) -> None:
     scenario = SCENARIOS[name]
     step = play(stage, scenario)
-    with child(stage.job(step)) as dry_run:
-        assert dry_run.wait() == 0
-        assert tuple(dry_run.boundaries()) == scenario.crosses
+    assert stage.crossed_by(step) == scenario.crosses
     check(stage, scenario)
 
 
@@ -413,8 +422,7 @@ def test_a_kill_at_any_boundary_loses_and_doubles_nothing(
 ) -> None:
     scenario = SCENARIOS[name]
     step = play(stage, scenario)
-    with child(stage.job(step, stop=stop)) as killed:
-        assert killed.wait() == -signal.SIGKILL
+    stage.kill(step, stop)
     stage.heal()
     check(stage, scenario)
 

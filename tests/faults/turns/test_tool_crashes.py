@@ -30,7 +30,7 @@ from tests.faults.turns.test_crash_matrix import (
     points,
     sleep_through_the_lease,
 )
-from tests.support.crashing import Step, Stop, child, file_channels
+from tests.support.crashing import Step, Stop, file_channels
 from tests.support.processes import open_folder
 from tests.support.raw_server import RawServer, raw_server
 from tests.support.world import HandDrivenWorker, World
@@ -166,9 +166,7 @@ def of(name: str) -> dict[str, tuple[str, ...]]:
 @pytest.mark.parametrize("name", CROSSES)
 def test_the_turn_crosses_every_boundary_there_is(stage: Stage, shop: Shop, name: str) -> None:
     step = ask(stage, name)
-    with child(stage.job(step)) as dry_run:
-        assert dry_run.wait() == 0
-        assert tuple(dry_run.boundaries()) == CROSSES[name]
+    assert stage.crossed_by(step) == CROSSES[name]
     assert check(stage, name, shop)["state"] == "done"
 
 
@@ -177,8 +175,7 @@ def test_a_kill_at_any_step_books_once_refunds_at_most_once_and_answers(
     stage: Stage, shop: Shop, name: str, stop: Stop
 ) -> None:
     step = ask(stage, name)
-    with child(stage.job(step, stop=stop)) as killed:
-        assert killed.wait() == -signal.SIGKILL
+    stage.kill(step, stop)
     stage.heal()
     refund = check(stage, name, shop)
     if "PythonTool" in stop.name:

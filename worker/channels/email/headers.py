@@ -73,7 +73,7 @@ def _mailboxes(value: str) -> Iterable[tuple[str, str]]:
             name.append(text if token[1] is None else token[1].replace("\\", ""))
 
 
-def ids(values: Iterable[str], *, most: int = MAX_IDS) -> tuple[str, ...]:
+def ids(values: Iterable[str]) -> tuple[str, ...]:
     """Return the Message-IDs of a header, each once; of many, the first and the last ones."""
     found: dict[str, None] = {}
     for value in values:
@@ -83,7 +83,7 @@ def ids(values: Iterable[str], *, most: int = MAX_IDS) -> tuple[str, ...]:
             inside = [value.strip()]
         found.update((_short(f"<{one}>"), None) for one in inside if one)
     kept = list(found)
-    return tuple(kept if len(kept) <= most else (kept[0], *kept[1 - most :]))
+    return tuple(kept if len(kept) <= MAX_IDS else (kept[0], *kept[1 - MAX_IDS :]))
 
 
 def _short(message_id: str) -> str:

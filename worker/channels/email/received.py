@@ -102,10 +102,9 @@ def receive(
     *,
     smtp: SmtpEnvelope = SmtpEnvelope(),  # noqa: B008 - frozen
     parent: str = "",
-    facts: Circumstances = Circumstances(),  # noqa: B008
 ) -> Received:
     """Read and screen a mail. `parent`: our own last reply to this person, as it was sent."""
-    return open_mail(raw, screening, smtp).judged(parent, facts)
+    return open_mail(raw, screening, smtp).judged(parent)
 
 
 def new_part(original: str, left_out: int) -> str:

@@ -12,7 +12,6 @@ from worker.domain.errors import PermanentError
 from worker.domain.routing import ChannelPolicy, Routing
 from worker.domain.screening.consents import LedgerEntry, Person
 from worker.domain.states import ConsentSource
-from worker.domain.ways_out import TelnyxDelivery
 from worker.handlers.intake.route import address_in
 from worker.store.consents import Turned
 from worker.store.operators.consents import ConsentStore
@@ -99,10 +98,7 @@ class Consents:
         self, opt_outs: Iterable[OptOut], advance: Callable[[int], None]
     ) -> tuple[Counter[str], list[BadLine]]:
         """Record the people whom Telnyx blocks. Nobody is opted in: the list may be incomplete."""
-        policy = next(
-            (one for one in self.routing.channels.values() if _is_sms(one)),
-            self.routing.channel("sms"),
-        )
+        policy = self.routing.channel(self.routing.telnyx_channel(whatsapp=False))
         counts, bad = Counter[str](), list[BadLine]()
         for number, one in enumerate(opt_outs, start=1):
             try:
@@ -134,10 +130,6 @@ class Consents:
         """Return how addresses of a scope are written."""
         scopes = self.routing.scopes.items()
         return self.routing.channel(next((name for name, of in scopes if of == scope), scope))
-
-
-def _is_sms(policy: ChannelPolicy) -> bool:
-    return isinstance(policy.delivery, TelnyxDelivery) and not policy.delivery.whatsapp
 
 
 def _address(policy: ChannelPolicy, address: str) -> str:

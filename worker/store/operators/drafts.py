@@ -118,12 +118,7 @@ class DraftStore(Store):
     """Replies that wait for a person."""
 
     def waiting(
-        self,
-        *,
-        agent: str | None = None,
-        channel: str | None = None,
-        after: int = 0,
-        limit: int = 100,
+        self, *, agent: str | None, channel: str | None, after: int, limit: int
     ) -> tuple[WaitingDraft, ...]:
         """Return the drafts that wait, oldest first, without texts."""
         values = {"agent": agent, "channel": channel, "after": after, "limit": limit}
