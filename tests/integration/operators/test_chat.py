@@ -13,8 +13,7 @@ from worker.cli.local import chat
 class Nothing:
     open = ()
 
-with chat._keyboard() as keyboard:
-    chat._converse(keyboard, lambda line: print(repr(line), flush=True), Nothing(), 60)
+chat._converse("you are you", lambda line: print(repr(line), flush=True), Nothing(), 60)
 """
 LEFT, UP, END_OF_INPUT = b"\x1b[D", b"\x1b[A", b"\x04"
 

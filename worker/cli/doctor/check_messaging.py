@@ -4,13 +4,11 @@ These checks are made if a channel has the driver of SMS.
 """
 
 import json
-import os
 from collections.abc import Mapping
 from typing import Final
 from urllib.parse import quote
 
-from pydantic import SecretStr
-
+from worker.cli.doctor.check_telnyx import opened
 from worker.cli.doctor.examine import Setup
 from worker.domain.errors import NotFoundError
 from worker.domain.reports.finding import Finding, fault, ok, warning
@@ -19,7 +17,6 @@ from worker.telnyx.answers.answer import read_object
 from worker.telnyx.answers.rows import rows_of
 from worker.telnyx.http.connection_per_thread import ConnectionPerThread
 
-_PATIENCE_S: Final = 4.0
 _PROFILES: Final = "/messaging_profiles"
 _PAGE: Final = "?page%5Bsize%5D=100"
 _MISSING_AT_TELNYX: Final = ("REVOKE", "OPT OUT", "OPTOUT")
@@ -31,7 +28,7 @@ Row = Mapping[str, object]
 
 def profile(setup: Setup) -> Finding:
     """Check the settings of the profile that decide whether messages come in and go out."""
-    with _http(setup) as http:
+    with opened(setup) as http:
         found = _profile(setup, http)
     url = f"{setup.settings.public_url}/telnyx/messaging"
     if not found.get("enabled"):
@@ -58,7 +55,7 @@ def profile(setup: Setup) -> Finding:
 
 def public_key(setup: Setup) -> Finding:
     """Check that webhooks are verified with the key that Telnyx signs with."""
-    with _http(setup) as http:
+    with opened(setup) as http:
         data = (read_object(http.call("read key", "GET", "/public_key").body) or {}).get("data")
     theirs = data.get("public") if isinstance(data, dict) else None
     ours = (setup.settings.telnyx_public_key or "").split()
@@ -72,7 +69,7 @@ def public_key(setup: Setup) -> Finding:
 
 def numbers(setup: Setup) -> Finding:
     """Check that the profile has numbers, among them those that the agents file names."""
-    with _http(setup) as http:
+    with opened(setup) as http:
         ours = _numbers(http, _profile(setup, http))
     if not ours:
         return fault("no number belongs to the profile", "assign one in Telnyx's portal")
@@ -89,7 +86,7 @@ def numbers(setup: Setup) -> Finding:
 
 def keywords(setup: Setup) -> Finding:
     """Check that Telnyx itself recognises the keywords that the law names."""
-    with _http(setup) as http:
+    with opened(setup) as http:
         found = _profile(setup, http)
         path = f"{_PROFILES}/{_id(found)}/autoresp_configs"
         rows = rows_of("list keywords", http.call("list keywords", "GET", path + _PAGE))
@@ -118,7 +115,7 @@ def keywords(setup: Setup) -> Finding:
 
 def campaign(setup: Setup) -> Finding:
     """Check that US numbers are registered: carriers block messages of others."""
-    with _http(setup) as http:
+    with opened(setup) as http:
         found = _numbers(http, _profile(setup, http))
         american = sorted(one for one in found if one.startswith("+1") and len(one) == 12)[:_SHOWN]  # noqa: PLR2004 - +1 and ten digits
         outside = [one for one in american if not _registered(http, one)]
@@ -139,12 +136,6 @@ def _registered(http: ConnectionPerThread, number: str) -> bool:
     row = read_object(answer.body) or {}
     data = row.get("data")
     return (data if isinstance(data, dict) else row).get("assignmentStatus") == "ASSIGNED"
-
-
-def _http(setup: Setup) -> ConnectionPerThread:
-    key = SecretStr(setup.settings.telnyx_api_key)
-    url = setup.settings.telnyx_base_url
-    return ConnectionPerThread(key, base_url=url, timeout_s=_PATIENCE_S, environ=os.environ)
 
 
 def _profile(setup: Setup, http: ConnectionPerThread) -> Row:

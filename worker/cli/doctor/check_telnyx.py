@@ -74,11 +74,15 @@ def sees_images(setup: Setup, model: str) -> bool:
     return _rows(setup).get(model, {}).get("is_vision_supported") is True
 
 
+def opened(setup: Setup) -> ConnectionPerThread:
+    """Return a connection to Telnyx. Raises ValueError for a wrong setting of it."""
+    key, url = SecretStr(setup.settings.telnyx_api_key), setup.settings.telnyx_base_url
+    return ConnectionPerThread(key, base_url=url, timeout_s=_PATIENCE_S, environ=os.environ)
+
+
 def listed(setup: Setup) -> Answer:
     """Return the whole answer of the list of models. Raises ValueError and WorkerError."""
-    settings = setup.settings
-    key, url = SecretStr(settings.telnyx_api_key), settings.telnyx_base_url
-    with ConnectionPerThread(key, base_url=url, timeout_s=_PATIENCE_S, environ=os.environ) as http:
+    with opened(setup) as http:
         return http.call(_WHAT, "GET", "/ai/openai/models")
 
 

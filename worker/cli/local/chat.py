@@ -96,11 +96,8 @@ def chat(
         outcomes_in(settings.database_url) as outcomes,
     ):
         watch = OutcomeWatch(outcomes)
-        if out.is_terminal:
-            print_line(f"[dim]you are {escape_for_terminal(user)}; Ctrl-D ends the chat[/]")
-        with _keyboard() as keyboard:
-            send_line = partial(_send_line, queue, watch, fields, routing)
-            _converse(keyboard, send_line, watch, timeout_s)
+        send_line = partial(_send_line, queue, watch, fields, routing)
+        _converse(f"you are {user}", send_line, watch, timeout_s)
 
 
 def _by_phone(*, number: str, recipient: str, timeout_s: float) -> None:
@@ -128,11 +125,7 @@ def _by_phone(*, number: str, recipient: str, timeout_s: float) -> None:
             key = {"channel": policy.name, "recipient": recipient, "user": number}
             inner.add(MessageKey(**key, message_id=message_id))
 
-        if out.is_terminal:
-            number_shown = escape_for_terminal(number)
-            print_line(f"[dim]you text {recipient} from {number_shown}; Ctrl-D ends the chat[/]")
-        with _keyboard() as keyboard:
-            _converse(keyboard, send_line, watch, timeout_s)
+        _converse(f"you text {recipient} from {number}", send_line, watch, timeout_s)
 
 
 def _by_mail(*, person: str, timeout_s: float) -> None:
@@ -165,11 +158,8 @@ def _by_mail(*, person: str, timeout_s: float) -> None:
         program = MailProgram(take=take, channel=channel, person=person, subject="A question")
         inner = OutcomeWatch(outcomes)
         watch = PhoneWatch(network=program, number=person, watch=inner)
-        if out.is_terminal:
-            shown = escape_for_terminal(person)
-            print_line(f"[dim]you write to {channel.address} from {shown}; Ctrl-D ends it[/]")
-        with _keyboard() as keyboard:
-            _converse(keyboard, lambda text: inner.add(program.write(text)), watch, timeout_s)
+        who = f"you write to {channel.address} from {person}"
+        _converse(who, lambda text: inner.add(program.write(text)), watch, timeout_s)
 
 
 def _send_line(
@@ -247,29 +237,32 @@ def _keyboard() -> Iterator[Keyboard]:
 
 
 def _converse(
-    keyboard: Keyboard,
+    who: str,
     send_line: Callable[[str], None],
     watch: "OutcomeWatch | PhoneWatch",
     timeout_s: float,
 ) -> None:
-    """Chat until the input ends and all is answered."""
+    """Chat until the input ends and all is answered; `who`: what a terminal is told first."""
+    if out.is_terminal:
+        print_line(f"[dim]{escape_for_terminal(who)}; Ctrl-D ends the chat[/]")
     shown: set[int] = set()
-    _prompt()
-    waiting_since = time.monotonic()
-    while not keyboard.ended or watch.open:
-        for line in filter(None, keyboard.lines(_LOOK_EVERY_S)):
-            send_line(line)
-            waiting_since = time.monotonic()
-        ended = watch.look() if watch.open else []
-        replies = [reply for _, one in ended if (reply := _reply(one, shown))]
-        for reply in replies:
-            if out.is_terminal:
-                out.control(_START_OF_LINE)
-            print_line(reply)
-        if replies:
-            _prompt()
-        if watch.open and time.monotonic() - waiting_since > timeout_s:
-            raise CommandError(f"no reply within {timeout_s:g} s: see `worker status`")
+    with _keyboard() as keyboard:
+        _prompt()
+        waiting_since = time.monotonic()
+        while not keyboard.ended or watch.open:
+            for line in filter(None, keyboard.lines(_LOOK_EVERY_S)):
+                send_line(line)
+                waiting_since = time.monotonic()
+            ended = watch.look() if watch.open else []
+            replies = [reply for _, one in ended if (reply := _reply(one, shown))]
+            for reply in replies:
+                if out.is_terminal:
+                    out.control(_START_OF_LINE)
+                print_line(reply)
+            if replies:
+                _prompt()
+            if watch.open and time.monotonic() - waiting_since > timeout_s:
+                raise CommandError(f"no reply within {timeout_s:g} s: see `worker status`")
 
 
 def _reply(ended: "Outcome", shown: set[int]) -> str | None:

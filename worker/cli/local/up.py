@@ -25,6 +25,7 @@ from worker.cli.errors import CommandError
 if TYPE_CHECKING:
     from worker.cli.local.service import FlowerAt
     from worker.config.settings import Settings
+    from worker.domain.routing import Routing
     from worker.net.child_process import ChildProcess
 
 _TICK_S: Final = 0.2
@@ -77,10 +78,13 @@ def up(*, migrate: _Migrate = False, flower: _Flower = True, flower_port: _Flowe
         gateway = wait()
         # Before the banner: who has seen it may stop it.
         stops = _counted_stops()
-        mails = _mail_rows(settings, to_files=mails_to_files)
+        routing = load_agents(settings.agents_file)[0]
+        mails = _mail_rows(settings, routing, to_files=mails_to_files)
         out.print(_banner(servers, flower_at, folder, redis_version, gateway and gateway[0], mails))
         ways = ["chat --mail"] if mails and mails_to_files else []
-        _print_commands(ways, whole=len(servers) == len(service.SERVERS), settings=settings)
+        whole = len(servers) == len(service.SERVERS)
+        phones = whole and routing.telnyx_policy() is not None
+        _print_commands([*(["chat --sms"] if phones else []), *ways], whole=whole)
         needed = {"worker": worker, "gateway": gateway and gateway[1], "mailbox's reader": mailbox}
         _supervise(needed, flower_child, stops)
         print_line("stopping: replies in flight are finished first (Ctrl-C again: at once) …")
@@ -148,12 +152,11 @@ def _banner(
     return Panel(table, title="the service is up", expand=False)
 
 
-def _mail_rows(settings: "Settings", *, to_files: bool) -> Mapping[str, str]:
+def _mail_rows(settings: "Settings", routing: "Routing", *, to_files: bool) -> Mapping[str, str]:
     """Return how mails come in and go out, for the banner; empty = there is no channel for them."""
     from worker.cli.local.mail import mail_channel, mails_folder
-    from worker.config.agents_file import load_agents
 
-    if mail_channel(load_agents(settings.agents_file)[0]) is None:
+    if mail_channel(routing) is None:
         return {}
     ways = ["worker mail-in < mail.eml"]
     if settings.gateway_token or settings.gateway_secret:
@@ -164,13 +167,11 @@ def _mail_rows(settings: "Settings", *, to_files: bool) -> Mapping[str, str]:
     return {"mail in": ", ".join(ways), "mail out": out_to}
 
 
-def _print_commands(mails: Sequence[str], *, whole: bool, settings: "Settings") -> None:
+def _print_commands(chats: Sequence[str], *, whole: bool) -> None:
     """Print what to type next, without a frame, which would break long lines."""
     from worker.cli.local.service import TRY_IT, as_typed
-    from worker.config.agents_file import load_agents
 
     same = "" if whole and "SANDBOX_DIR" not in os.environ else ", with the same settings"
     print_line(f"Try it in a second terminal, in this folder{same}:")
-    phones = whole and load_agents(settings.agents_file)[0].telnyx_policy() is not None
-    for command in (TRY_IT, "chat", *(["chat --sms"] if phones else []), *mails, "status"):
+    for command in (TRY_IT, "chat", *chats, "status"):
         print_line(f"  [bold]{escape_for_terminal(as_typed())} {command}[/]")
