@@ -7,7 +7,7 @@ POST   from our own page, with the session's token ─▶ recorded ─▶ done; 
 import asyncio
 import hmac
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import Final
@@ -20,6 +20,7 @@ from message_worker_client.envelope.wire import MAX_TEXT_BYTES
 from worker.console.rendering import render
 from worker.console.sessions import Session, Sessions
 from worker.console.visit import Page, Visit, go_to
+from worker.domain.email.server import LOOPBACK
 from worker.domain.errors import (
     DatabaseAwayError,
     NotFoundError,
@@ -29,6 +30,7 @@ from worker.domain.errors import (
 )
 from worker.gateway.body import RefusedError, read_body
 from worker.gateway.callers import SourceRate
+from worker.gateway.telemetry import Handler
 from worker.handlers.operators.drafts import MAX_NAME
 from worker.observability.logs import log
 from worker.store.operators.audits import SESSION_S, AuditStore, Subject
@@ -38,7 +40,6 @@ MAX_FORM_BYTES: Final = 4 * MAX_TEXT_BYTES
 LOGINS_PER_SECOND: Final = 0.5
 """Of one source. Five at once may be wrong; then one every two seconds."""
 _MAX_NUMBER: Final = 2**63 - 1
-_LOCAL: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _HEADERS: Final = {
     "Content-Security-Policy": (
         "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self';"
@@ -53,8 +54,6 @@ _HEADERS: Final = {
 }
 
 _STATUS: Final[Mapping[type[WorkerError], int]] = {NotFoundError: 404}
-
-Handler = Callable[[Request], Awaitable[Response]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,7 +186,7 @@ _NAMES: Final = ("__Host-console", "console")
 
 def _with_cookie(response: Response, request: Request, cookie: str) -> Response:
     # On this machine itself there is no TLS, and not every browser takes a secure cookie there.
-    secure = request.url.hostname not in _LOCAL
+    secure = request.url.hostname not in LOOPBACK
     response.set_cookie(
         _NAMES[0] if secure else _NAMES[1],
         cookie,

@@ -5,6 +5,8 @@ from email.errors import HeaderParseError
 from email.header import decode_header
 from typing import Final
 
+from message_worker_client.envelope.storable import replace_unstorable
+
 _ALIASES: Final = {
     "ansi": "windows-1252",
     "x-ansi": "windows-1252",
@@ -35,7 +37,6 @@ _ALIASES: Final = {
     "x-mac-cyrillic": "mac-cyrillic",
 }
 _BAD_SHARE: Final = 0.02
-_UNSTORABLE: Final = re.compile("[\x00\ud800-\udfff]")
 _NOT_A_LINE: Final = re.compile("[\x01-\x08\x0b-\x1f\x7f\x85\u2028\u2029]+")
 
 
@@ -52,8 +53,8 @@ def to_text(data: bytes, charset: str | None) -> str:
         if text is None:
             continue
         if errors == "strict" or text.count("\ufffd") <= len(text) * _BAD_SHARE:
-            return storable(text)
-    return storable(data.decode("windows-1252", "replace"))
+            return replace_unstorable(text, by="")
+    return replace_unstorable(data.decode("windows-1252", "replace"), by="")
 
 
 def _decoded(data: bytes, name: str, errors: str) -> str | None:
@@ -62,11 +63,6 @@ def _decoded(data: bytes, name: str, errors: str) -> str | None:
         return data.decode(name, errors) if name else None
     except (LookupError, ValueError):
         return None
-
-
-def storable(text: str) -> str:
-    """Leave out what Postgres cannot store."""
-    return _UNSTORABLE.sub("", text)
 
 
 def header_text(value: str) -> str:
@@ -90,5 +86,5 @@ def _piece(data: bytes | str, charset: str | None) -> str:
 def _bare(text: str) -> str:
     """Decode bytes above 127, which the parser keeps as surrogates."""
     if text.isascii():
-        return storable(text)
+        return replace_unstorable(text, by="")
     return to_text(text.encode("utf-8", "surrogateescape"), None)

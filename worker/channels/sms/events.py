@@ -60,7 +60,7 @@ _AUTORESPONSES: Final = {
 }
 _HELP: Final = "help"
 """The signal of any other autoresponse: Telnyx has answered, and nothing has changed."""
-_E164: Final = re.compile(r"\+[1-9][0-9]{1,14}")
+E164: Final = re.compile(r"\+[1-9][0-9]{1,14}")
 _NO_PLUS: Final = re.compile(r"[1-9][0-9]{9,14}")
 """A number, and no short code."""
 _CODE: Final = re.compile(r"[0-9]{1,8}")
@@ -110,7 +110,7 @@ def _inbound(payload: Mapping[str, Any]) -> Inbound:
     signals = list(_signals(payload, body))
     if others:
         signals.append("group")
-    if not is_whatsapp and not _E164.fullmatch(user):
+    if not is_whatsapp and not E164.fullmatch(user):
         signals.append("auto_reply")  # a short code, or letters: nobody reads there
     media = list(_media(payload, body))[:MAX_MEDIA]
     text = _words(payload, body)

@@ -14,6 +14,7 @@ from worker.domain.errors import NotFoundError
 from worker.domain.reports.finding import Finding, fault, ok, warning
 from worker.domain.ways_out import TelnyxDelivery
 from worker.telnyx.answers.answer import read_object
+from worker.telnyx.answers.classify import list_of
 from worker.telnyx.answers.rows import rows_of
 from worker.telnyx.http.connection_per_thread import ConnectionPerThread
 
@@ -94,7 +95,7 @@ def keywords(setup: Setup) -> Finding:
         str(word).upper()
         for row in rows
         if row.get("op") == "stop"
-        for word in _list(row.get("keywords"))
+        for word in list_of(row.get("keywords"))
     }
     missing = [word for word in _MISSING_AT_TELNYX if word not in known]
     if not missing:
@@ -159,7 +160,3 @@ def _numbers(http: ConnectionPerThread, found: Row) -> set[str]:
 
 def _id(found: Row) -> str:
     return quote(str(found.get("id")), safe="")
-
-
-def _list(value: object) -> list[object]:
-    return value if isinstance(value, list) else []

@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 
 SMTP_PORTS: Final = {"smtp": 587, "smtps": 465}
 IMAP_PORTS: Final = {"imap": 143, "imaps": 993}
-_LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +42,7 @@ def parse_server(text: str, ports: Mapping[str, int]) -> MailServer:
                 path=unquote(url.path.removeprefix("/")),
                 plain=url.query == "plain=true",
             )
-            if not url.query or (server.plain and server.host in _LOOPBACK and not server.tls):
+            if not url.query or (server.plain and server.host in LOOPBACK and not server.tls):
                 return server
             wanted = "the only option is ?plain=true, for a server without TLS on this machine"
     # Unchained: Python quotes what it cannot read.

@@ -13,6 +13,7 @@ from message_worker_client.envelope import (
     parse_envelope,
 )
 from message_worker_client.envelope.storable import is_storable
+from worker.channels.sms.events import E164
 from worker.domain.messages import Attachment, ChannelAddress, NewMessage
 from worker.domain.reasons import DeadLetterReason
 from worker.domain.routing import ChannelPolicy, Routing, UnknownAgentError
@@ -25,7 +26,6 @@ from worker.queue.unwrap import envelope_in
 
 UNSUPPORTED_ATTACHMENT = "unsupported_attachment"
 """Outcome of a message with an attachment other than an image, on a channel that skips those."""
-_E164: Final = re.compile(r"\+[1-9][0-9]{1,14}")
 """ITU-T E.164: a plus and at most fifteen digits, the first not zero."""
 _WHATSAPP_ID: Final = re.compile(r"[A-Z]{2}\.[0-9A-Za-z]{1,128}")
 """Of somebody who hides their number; a reply can be sent to it."""
@@ -113,7 +113,7 @@ def channel_address(envelope: Envelope, policy: ChannelPolicy) -> ChannelAddress
 
 def address_in(policy: ChannelPolicy, address: str, *, may_be_a_name: bool = False) -> str:
     """Return an address as this channel writes it. Raises `EnvelopeError` if it does not fit."""
-    is_number = may_be_a_name or _E164.fullmatch(address) is not None
+    is_number = may_be_a_name or E164.fullmatch(address) is not None
     is_number = is_number or (_is_whatsapp(policy) and _WHATSAPP_ID.fullmatch(address) is not None)
     if policy.kind == "telephone" and not is_number:
         fix = "on a telephone channel give E.164, such as +13125550001"

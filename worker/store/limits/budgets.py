@@ -25,13 +25,13 @@ from worker.store.sql import Connection, sql
 PARTS = 16
 
 _TODAY = "CAST(service_now() AT TIME ZONE 'UTC' AS date)"
-_MIDNIGHT = "date_trunc('day', service_now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'"
+MIDNIGHT = "date_trunc('day', service_now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'"
 # The inner query finds the last turn before midnight by an index: older turns are never read.
 _USED = sql(f"""
 WITH today AS MATERIALIZED (
     SELECT id, failure FROM turns
     WHERE channel_user_id = :user_id AND agent = :agent AND id > coalesce((
-        SELECT id FROM turns WHERE channel_user_id = :user_id AND opened_at < {_MIDNIGHT}
+        SELECT id FROM turns WHERE channel_user_id = :user_id AND opened_at < {MIDNIGHT}
         ORDER BY channel_user_id DESC, id DESC LIMIT 1), 0)
 ), spent AS (
     SELECT messages, tokens FROM budget_days WHERE agent = :agent AND day = {_TODAY}

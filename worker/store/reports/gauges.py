@@ -7,6 +7,7 @@ index on the times, and the statement must not read the whole table.
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from worker.store.limits.budgets import MIDNIGHT
 from worker.store.reports.status import StatusStore
 from worker.store.sql import Connection, Row, sql
 
@@ -16,7 +17,6 @@ _BOUND = sql(
     " ('max_parallel_workers_per_gather', '0')) AS bound (name, value)"
 )
 _HOUR = "service_now() - interval '1 hour'"
-_TODAY = "date_trunc('day', service_now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'"
 
 
 def first_since(table: str, column: str, since: str) -> str:
@@ -62,12 +62,12 @@ GROUP BY 1 ORDER BY 1
 """,
     # Since midnight UTC, by agent and direction.
     # OFFSET 0: a look by key for each of today's calls. As a join, it would read all turns.
-    "tokens_today": first_since("calls", "intent_at", _TODAY)
+    "tokens_today": first_since("calls", "intent_at", MIDNIGHT)
     + f"""
 SELECT agent, direction, sum(tokens)
 FROM calls c, LATERAL (SELECT agent FROM turns WHERE id = c.turn_id OFFSET 0) AS t,
     LATERAL (VALUES ('input', c.input_tokens), ('output', c.output_tokens)) AS d (direction, tokens)
-WHERE c.id >= (SELECT id FROM first) AND c.intent_at >= {_TODAY} GROUP BY 1, 2
+WHERE c.id >= (SELECT id FROM first) AND c.intent_at >= {MIDNIGHT} GROUP BY 1, 2
 """,
 }
 _STATEMENTS = {name: sql(statement) for name, statement in _GAUGES.items()}

@@ -97,7 +97,7 @@ def judge_response(answer: Answer, document: dict[str, object]) -> Done | Unknow
         document = wrapped
     if (reason := _why_no_verdict(document)) is not None:
         return Unknown(reason=reason, status=answer.status, request_id=request_id(answer))
-    output = tuple(item for item in _list(document.get("output")) if isinstance(item, dict))
+    output = tuple(item for item in list_of(document.get("output")) if isinstance(item, dict))
     return Done(
         status=_status(document),
         text="\n".join(filter(None, (_message_text(item) for item in output))),
@@ -133,7 +133,7 @@ def _message_text(item: Mapping[str, object]) -> str:
     content = item.get("content")
     if isinstance(content, str):
         return visible_text(content)
-    parts = (part for part in _list(content) if isinstance(part, dict))
+    parts = (part for part in list_of(content) if isinstance(part, dict))
     texts = (part.get("text") for part in parts if part.get("type") in _TEXT_PARTS)
     return visible_text("".join(text for text in texts if isinstance(text, str)))
 
@@ -160,7 +160,8 @@ def _tokens(document: Mapping[str, object], name: str) -> int:
     return min(max(count, 0), _MAX_TOKENS)
 
 
-def _list(value: object) -> list[object]:
+def list_of(value: object) -> list[object]:
+    """Return the value if it is a list, else an empty one."""
     return value if isinstance(value, list) else []
 
 
