@@ -15,6 +15,7 @@ from tests.chaos.hurts import Hurts
 from tests.chaos.load import Group, load, way_of
 from tests.chaos.mix import FINAL_WITHIN_S, OUTSIDE
 from tests.chaos.outside import Outside
+from tests.chaos.pair import true_time
 from tests.chaos.parts import Looker
 from tests.chaos.producer import Producer
 from tests.chaos.schedule import Planned, schedule
@@ -40,8 +41,6 @@ SLACK_S = 0.5
 """Forgiven when requests overlap at Telnyx: on a busy machine clients are noticed to leave late."""
 _TICK_S = 0.1
 _PROGRESS_S = 1.0
-_EXCUSED_S = 3.0
-"""Before a gate was seen; while Postgres is away, it is not looked at."""
 _PLAIN_PROGRESS_S = 15.0
 
 _TEN_MINUTES_PASS = """
@@ -50,8 +49,8 @@ WITH opened AS (
     WHERE closed_until > service_now() AND name LIKE 'telnyx:%%'
 ), due AS (
     UPDATE deliveries SET due_at = service_now()
-    WHERE state = 'pending' AND due_at > service_now() + interval '30 s'
-        AND channel IN ('sms', 'app')
+    WHERE state IN ('pending', 'sending') AND lease_until IS NULL
+        AND due_at > service_now() + interval '30 s' AND channel IN ('sms', 'app')
 )
 UPDATE deliveries SET lease_until = service_now(), due_at = service_now() WHERE state = 'sending'
     AND provider_status = 'handed_over' AND lease_until < service_now() + make_interval(secs => %s)
@@ -66,8 +65,8 @@ SELECT count(*) AS accepted, count(outcome) AS final,
     (SELECT count(*) FROM deliveries WHERE state IN ('pending', 'sending')) AS undelivered,
     (SELECT count(*) FROM channel_users WHERE diverged_at IS NOT NULL) AS diverged,
     (SELECT array_agg(name) FROM gates WHERE closed_until > service_now()) AS gates,
-    (SELECT count(*) FROM gates WHERE closed_until > service_now()
-        AND reason NOT LIKE '%% for several users') AS excused FROM messages
+    (SELECT extract(epoch FROM min(changed_at))::float FROM gates WHERE closed_until > service_now()
+        AND reason NOT LIKE '%% for several users') AS closed_at FROM messages
 """
 
 
@@ -254,11 +253,10 @@ class Campaign:
         since_s, self._looked = now - self._looked, now
         (row,) = self.looker.rows(_COUNTS)
         self.gates |= set(row["gates"] or ())
-        if row["excused"]:
+        if row["closed_at"] is not None:
             # It may have been closed since the last look, and stay so until the next.
-            self.excused.append(
-                Span(time.time() - min(since_s, _EXCUSED_S), time.time() + _PROGRESS_S)
-            )
+            closed = true_time(self.stage.pair.jumps, row["closed_at"])
+            self.excused.append(Span(max(time.time() - since_s, closed), time.time() + _PROGRESS_S))
         if now - self._shown >= (_PLAIN_PROGRESS_S if plain else _PROGRESS_S):
             self._shown = now
             running = sum(seat.worker.is_running for seat in self.stage.seats)
