@@ -7,6 +7,7 @@ the same `message_id`.
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -61,7 +62,6 @@ class Producer:
     resent: set[str] = field(default_factory=set)
     """Ids of messages that were sent again because they had none."""
     publishes: int = 0
-    failed_publishes: int = 0
     bad: int = 0
     _next: dict[str, int] = field(default_factory=dict)
     _waiting: dict[str, _Sent] = field(default_factory=dict)
@@ -130,7 +130,6 @@ class Producer:
                 self.resent.add(sent.message.message_id)
             sent.last_at = now
         if confirmed < len(wanted):
-            self.failed_publishes += 1
             time.sleep(PAUSE_S)
 
     def _send_bad(self) -> None:
@@ -140,10 +139,8 @@ class Producer:
         if number % 3 < 2:
             self._publish([self._bad[number % len(self._bad)]])
             return
-        try:
+        with suppress(RedisError):
             self.past_proxy.lpush("inbound", _BAD_BYTES[number // 3 % len(_BAD_BYTES)])
-        except RedisError:
-            self.failed_publishes += 1
 
     def _publish(self, envelopes: Sequence[dict[str, object]]) -> int:
         """Return how many from the first on are confirmed."""

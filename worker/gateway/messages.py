@@ -16,6 +16,7 @@ from message_worker_client.envelope.wire import (
     MAX_BODY_BYTES,
     MAX_DEPTH,
     MAX_ENTRY_BYTES,
+    MAX_LIST,
     RECEIVE,
 )
 from worker.domain.errors import DatabaseAwayError
@@ -28,7 +29,6 @@ from worker.handlers.intake.route import parse_and_route
 from worker.handlers.intake.take_event import InboxEntry
 from worker.store.reports.by_id import MessageById
 
-MAX_LIST: Final = 100
 _AROUND: Final = 1024
 """Bytes of a Celery task around its envelope, at most."""
 

@@ -30,6 +30,7 @@ from message_worker_client.envelope.storable import is_storable
 from message_worker_client.envelope.strict_json import JsonRefusedError, read_json
 from message_worker_client.envelope.wire import (
     DEPTH_AROUND,
+    MAX_ATTACHMENTS,
     MAX_BODY_BYTES,
     MAX_DEPTH,
     MAX_TEXT_BYTES,
@@ -127,7 +128,7 @@ class Envelope(BaseModel):
     signals: list[Annotated[str, StringConstraints(max_length=64)]] = Field(
         default_factory=list, max_length=16
     )
-    attachments: list[EnvelopeAttachment] = Field(default_factory=list, max_length=16)
+    attachments: list[EnvelopeAttachment] = Field(default_factory=list, max_length=MAX_ATTACHMENTS)
     reply_to: Annotated[str, StringConstraints(min_length=1, max_length=64)] | None = None
     metadata: dict[str, Annotated[str, AfterValidator(_small)]] = Field(
         default_factory=dict, max_length=16

@@ -12,6 +12,8 @@ MAX_BODY_BYTES: Final = 1024 * 1024
 """Of the body around an envelope."""
 MAX_LIST: Final = 100
 """Envelopes in one task."""
+MAX_ATTACHMENTS: Final = 16
+"""Of one message."""
 MAX_DEPTH: Final = 64
 """Lists and objects inside each other in a body."""
 MAX_VALUES: Final = 65_536

@@ -3,6 +3,7 @@
 from base64 import b64encode
 from typing import Any
 
+from message_worker_client.envelope.wire import MAX_ATTACHMENTS
 from worker.channels.email.received import Received
 
 
@@ -29,14 +30,10 @@ def envelope_of(received: Received, *, recipient: str, thread: str) -> dict[str,
             }
             for one in mail.attachments
             if one.data is not None
-        ][:_MAX_ATTACHMENTS],
+        ][:MAX_ATTACHMENTS],
     }
     if mail.sent_at is not None:
         document["sent_at"] = mail.sent_at.isoformat(timespec="seconds")
     if verdict is not None:
         document["signals"] = [verdict.outcome]
     return document
-
-
-_MAX_ATTACHMENTS = 16
-"""Of an envelope."""

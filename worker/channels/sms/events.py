@@ -13,11 +13,9 @@ from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 from message_worker_client.envelope import TIME, VERSION
+from message_worker_client.envelope.wire import MAX_ATTACHMENTS
 from worker.channels.sms.codes import REPEATABLE
 from worker.domain.sms.receipts import Receipt
-
-MAX_MEDIA: Final = 16
-"""As many attachments as an envelope may have."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +110,7 @@ def _inbound(payload: Mapping[str, Any]) -> Inbound:
         signals.append("group")
     if not is_whatsapp and not E164.fullmatch(user):
         signals.append("auto_reply")  # a short code, or letters: nobody reads there
-    media = list(_media(payload, body))[:MAX_MEDIA]
+    media = list(_media(payload, body))[:MAX_ATTACHMENTS]
     text = _words(payload, body)
     if not (text or media):
         text = " "  # an envelope has some; screening calls it empty
