@@ -237,7 +237,7 @@ def is_asked(event: object) -> TypeGuard[RequestReceived]:
     [(undisturbed,) * 5, POLLER, WORKER, SMTP],
     ids=["nobody", "poller", "worker in a turn", "worker in SMTP"],
 )
-def test_a_thread_of_five_mails_is_answered_in_one_thread_whoever_is_killed(
+def test_a_thread_of_five_mails_is_answered_in_one_thread_despite_kills(
     service: MailService, ways: tuple[Way, ...]
 ) -> None:
     person = play(service, ways)

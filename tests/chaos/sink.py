@@ -1,6 +1,6 @@
 """Where replies arrive: a queue of Celery and a web server, into lists that are kept.
 
-The queue is emptied again and again, and by whoever flushes Redis. The web server keeps what it
+The queue is emptied again and again, and by a FLUSHALL. The web server keeps what it
 took, whatever becomes of Redis. They know the idempotency keys, as a consumer must: a key that it
 has seen is a repetition.
 """
@@ -35,7 +35,7 @@ class Sink:
     unordered: list[dict[str, Any]] = field(default_factory=list)
     repetitions: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
-    """Held by whoever empties the queue, FLUSHALL too."""
+    """Held while somebody empties the queue, FLUSHALL too."""
     _seen: set[str] = field(default_factory=set)
 
     def drain(self) -> None:

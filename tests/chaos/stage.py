@@ -51,7 +51,7 @@ class Exit:
 
 @dataclass
 class Seat:
-    """A place for one worker process; whoever sits there is replaced when it ends."""
+    """A place for one worker process; the one there is replaced when it ends."""
 
     worker: RealWorker
     since: float
@@ -146,7 +146,7 @@ class Stage:
                     self.seats[place] = self._seat(odd=seat is self.seats[-1])
 
     def all_fresh(self) -> None:
-        """Kill whoever runs and start anew."""
+        """Kill the one that runs, and start anew."""
         with self._lock:
             for seat in self.seats:
                 seat.worker.kill()

@@ -23,7 +23,7 @@ DEFECTS = frozenset({"task_failed", "not_understood", "refused", "no_answer", "u
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where a text belongs: whose it is, and in which of his groups."""
+    """Where a text belongs: whose it is, and in which of their groups."""
 
     user: str
     group: int

@@ -1,4 +1,4 @@
-"""Nobody waits for what happens to others: the poisoned, the hostile, and whoever sends bulk.
+"""Nobody waits for what happens to others: the poisoned, the hostile, and senders of bulk.
 
 Looked at are the messages that nothing befell themselves: the turn had one call a round, which was
 answered, the worker that made it did not sleep meanwhile, and no earlier turn of the person was

@@ -125,7 +125,7 @@ def make_template(server: EmbeddedPostgres) -> None:
 def fresh_database(
     server: EmbeddedPostgres, *, template: str = TEMPLATE, more: LiteralString = ""
 ) -> Iterator[str]:
-    """The URL of a database like the template; whoever is still connected at the end is not."""
+    """The URL of a database like the template; those still connected at the end are cut off."""
     copies = _copies.get(server, {}).get(template)
     name = f"test_{uuid4().hex[:12]}"
     if copies is not None and copies.spare:

@@ -342,7 +342,7 @@ class Ground:
         ]
 
     def said(self, user: str) -> list[str]:
-        """What this user said at Telnyx, line by line, in all his conversations."""
+        """What this user said at Telnyx, line by line, in all their conversations."""
         found = self.database.rows(
             "SELECT c.telnyx_conversation_id AS id FROM conversations c JOIN channel_users u"
             " ON u.id = c.channel_user_id WHERE u.address = %s"

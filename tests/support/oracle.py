@@ -445,7 +445,7 @@ def _nobody_is_stopped_without_a_reason(seen: Evidence) -> Iterator[Violation]:
             if one["channel_user_id"] == user_id
         ]
         if not any(thread and (thread.disturbed or thread.rearranged) for thread in threads):
-            yield Violation("I3", f"user {user_id} diverged, and nobody had touched his thread")
+            yield Violation("I3", f"user {user_id} diverged, and nobody had touched their thread")
 
 
 def _rows_belong_together(seen: Evidence) -> Iterator[Violation]:

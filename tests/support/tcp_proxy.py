@@ -212,7 +212,7 @@ class TcpProxy:
             threading.Thread(target=self._begin, args=(client,), daemon=True).start()
 
     def _begin(self, client: socket.socket) -> None:
-        self._await_no_black_hole()  # whoever connects meanwhile is accepted and hears nothing
+        self._await_no_black_hole()  # one that connects meanwhile is accepted and hears nothing
         try:
             server = self._dial()
         except OSError:
@@ -295,7 +295,7 @@ class TcpProxy:
             for cut in [each for each in self._cuts if not each.skip]:
                 self._cuts.remove(cut)
                 cut.happened.set()
-        self._drop(connection)  # last: whoever notices asks whether it happened
+        self._drop(connection)  # last: one that notices asks whether it happened
 
     def _end(self, connection: _Connection, sink: socket.socket) -> None:
         """Hand an end on (FIN); with both directions over, let go."""

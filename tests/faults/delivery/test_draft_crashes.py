@@ -1,4 +1,4 @@
-"""A reply that waits for a person: whoever is killed, it goes out once, or not at all.
+"""A reply that waits for a person: if a process is killed, it goes out once, or not at all.
 
 The worker is killed while it holds the reply or delivers it, and the one who approves while they
 do. What was not decided is decided again, as a person would who saw no answer.

@@ -462,7 +462,7 @@ def nothing_is_at_work(world: World) -> bool:
         crosses("first message", "adopting", "sending again", "a person answers"), signal.SIGSTOP
     ),
 )
-def test_who_wakes_up_after_his_lease_writes_nothing_and_sends_nothing(
+def test_who_wakes_up_after_their_lease_writes_nothing_and_sends_nothing(
     stage: Stage, name: str, stop: Stop
 ) -> None:
     scenario = SCENARIOS[name]

@@ -300,7 +300,7 @@ def test_the_same_message_a_hundred_times_at_once_is_one_message_and_one_turn(
 
 
 class Meeting:
-    """A boundary that stops at one name, until somebody else has done his part."""
+    """A boundary that stops at one name, until somebody else has done their part."""
 
     def __init__(self, name: str) -> None:
         self._name = name

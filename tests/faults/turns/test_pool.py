@@ -142,7 +142,7 @@ def test_a_failure_that_nobody_looked_at_does_not_pass_for_a_commit(database: Da
 
 
 @pytest.mark.parametrize("failure", ["of ours", "of Postgres"])
-def test_what_failed_holds_no_lock_for_whoever_tries_next(
+def test_what_failed_holds_no_lock_for_the_next_one(
     shared_postgres: EmbeddedPostgres, failure: str
 ) -> None:
     """The end of a connection is noticed later: a drain that starts again found the inbox held."""

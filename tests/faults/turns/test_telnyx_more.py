@@ -366,7 +366,7 @@ def test_a_withdrawn_model_closes_the_agents_gate_and_kills_no_message(
     hold(world)
 
 
-def test_a_model_that_was_away_for_a_moment_costs_nobody_his_message(world: World) -> None:
+def test_a_model_that_was_away_for_a_moment_costs_nobody_a_message(world: World) -> None:
     mike = world.worker()
     world.simulator.set_model_available(DEFAULT_MODEL, available=False)
     mike.receive(world.envelope("hello"))

@@ -184,7 +184,7 @@ def test_a_kill_at_any_step_books_once_refunds_at_most_once_and_answers(
 
 
 @pytest.mark.parametrize(("name", "stop"), points(of("second message"), signal.SIGSTOP, since=POST))
-def test_who_sleeps_through_his_lease_changes_nothing_when_he_wakes_up(
+def test_who_sleeps_through_their_lease_changes_nothing_on_waking_up(
     stage: Stage, shop: Shop, name: str, stop: Stop
 ) -> None:
     step = ask(stage, name)

@@ -201,7 +201,7 @@ def test_attempts_are_counted_by_names_of_the_configuration(world: World) -> Non
     assert "made-up" not in generate_latest(REGISTRY).decode()
 
 
-def test_whoever_goes_on_with_a_turn_knows_its_route(world: World) -> None:
+def test_the_one_who_goes_on_with_a_turn_knows_its_route(world: World) -> None:
     world.simulator.set_model_available(DEFAULT_MODEL, False)
     mike = world.worker(ROUTES)
     mike.accept_only(world.envelope("one", reply_to="desk"))

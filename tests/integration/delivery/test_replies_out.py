@@ -152,7 +152,7 @@ def test_replies_come_back_as_tasks_in_order_for_each_user(out: Out) -> None:
 
 
 def tasks_of_the_producer(out: Out) -> list[dict[str, Any]]:
-    """The replies in his queue, as his own Celery reads them."""
+    """The replies in their queue, as their own Celery reads them."""
     got: list[dict[str, Any]] = []
     celery = out.ground.fleet.producer
     with celery.connection() as connection, connection.SimpleQueue("crm") as queue:
@@ -227,7 +227,7 @@ def test_a_webhook_that_was_down_gets_each_reply_in_order_and_one_for_each_id(ou
 
 
 def verified(posted: Posted) -> dict[str, Any]:
-    """The body, as the library of Standard Webhooks gives it to whoever knows the secret."""
+    """The body, as the library of Standard Webhooks gives it to a holder of the secret."""
     document: dict[str, Any] = Webhook(SECRET).verify(posted.raw, posted.headers)
     assert document["idempotency_key"] == posted.headers["webhook-id"]
     return document

@@ -43,7 +43,7 @@ def test_a_bounce_fails_its_delivery_and_a_hard_one_stops_further_mails(
     (entry,) = post.world.database.rows("SELECT scope, source, stopped, address FROM consents")
     assert entry == {"scope": "email", "source": "bounce", "stopped": True, "address": ADA}
     assert post.world.database.value("SELECT address FROM mails WHERE verdict = 'report'") == ADA
-    # Whoever writes again can be written to again.
+    # A person who writes again can be written to again.
     post.comes(mail_of("I am back", message_id="<back@example.org>"))
     post.drained()
     assert post.outcomes()[-1][0] == "pending"

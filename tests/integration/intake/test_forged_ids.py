@@ -1,4 +1,4 @@
-"""Ben writes what he likes, and knows all ids of Ada's thread: no mail of his gets into it."""
+"""Ben writes anything, and knows all ids of Ada's thread: none of Ben's mails gets into it."""
 
 from collections.abc import Iterator
 from itertools import count

@@ -18,7 +18,7 @@ def later(world: World, seconds: float) -> str:
 
 
 def look(worker: HandDrivenWorker) -> None:
-    """Drain the inbox, and answer whoever is due."""
+    """Drain the inbox, and answer those who are due."""
     while worker.service.background.drain_inbox():
         pass
     worker.answer()

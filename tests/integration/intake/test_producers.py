@@ -30,7 +30,7 @@ from worker.sandbox.simulator import Script, SimulatorConfig
 EXAMPLES = ROOT / "examples"
 USER = "visitor-1"
 TEXT = 'Grüße! "What" is \\ wrong? 🙂'
-REPLY = "It's mended."
+REPLY = "It's fixed."
 WEBHOOK = """
 import json, sys
 from fastapi import HTTPException

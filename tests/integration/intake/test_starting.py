@@ -147,7 +147,7 @@ def test_so_is_an_unusual_message(world: World, mike: HandDrivenWorker) -> None:
 @pytest.mark.parametrize(
     "limit", ["[agents.default.budget]\nmessages = 9\n", "[limits]\ncalls_per_second = 9\n"]
 )
-def test_so_is_whoever_has_to_be_counted_first(
+def test_so_is_a_user_who_has_to_be_counted_first(
     world: World, mike: HandDrivenWorker, limit: str
 ) -> None:
     anna = world.worker(CONFIG + limit)
@@ -161,10 +161,10 @@ def test_who_is_late_is_marked_late(world: World, mike: HandDrivenWorker) -> Non
     assert world.database.value("SELECT max(token) FROM calls") == 2
 
 
-def test_it_does_nothing_where_the_user_changed_while_it_waited_for_his_row(
+def test_it_does_nothing_if_the_user_changed_while_it_waited_for_their_row(
     world: World, mike: HandDrivenWorker
 ) -> None:
-    """What it has read of other tables is older than his row then."""
+    """What it has read of other tables is older than the user's row then."""
     found: list[Claimed | None] = []
     message = newcomer(world, mike)
     with psycopg.connect(world.database.url) as other:

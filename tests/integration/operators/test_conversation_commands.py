@@ -169,7 +169,7 @@ def test_after_a_reset_the_next_turn_opens_a_fresh_conversation(world: World) ->
     assert told(world, "conversations", "reset", WHO)["closed"] is None
 
 
-def test_a_diverged_user_goes_on_with_his_open_turn_after_a_reset(world: World) -> None:
+def test_a_diverged_user_goes_on_with_their_open_turn_after_a_reset(world: World) -> None:
     mike = diverge(world)
     assert told(world, "conversations", "reset", WHO)["open_turn"] == 2
     mike.answer()
@@ -292,7 +292,7 @@ def test_what_cannot_be_adopted_is_refused(world: World, other: str, wanted: str
     assert world.database.value("SELECT count(*) FROM conversations WHERE closed_at IS NULL") == 2
 
 
-def test_a_diverged_user_goes_on_on_his_own_conversation_when_it_is_counted_anew(
+def test_a_diverged_user_goes_on_on_their_own_conversation_when_it_is_counted_anew(
     world: World,
 ) -> None:
     mike = diverge(world)

@@ -59,7 +59,7 @@ def test_two_replays_at_the_same_moment_answer_once(world: World) -> None:
 
 
 @pytest.mark.parametrize("wrapped", [False, True])
-def test_an_envelope_is_replayed_when_what_was_wrong_is_mended(world: World, wrapped: bool) -> None:
+def test_an_envelope_is_replayed_when_what_was_wrong_is_fixed(world: World, wrapped: bool) -> None:
     mike = world.worker()
     envelope = world.envelope("hello", agent="sales")
     body = json.dumps([[], {"envelope": envelope}, {}])

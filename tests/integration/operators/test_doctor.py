@@ -1,4 +1,4 @@
-"""`worker doctor`: no fault where there is none, and each planted fault found, with its mend."""
+"""`worker doctor`: no fault where there is none, and each planted fault found, with its fix."""
 
 import json
 import threading
@@ -357,7 +357,7 @@ PLANTS: list[tuple[Any, Any, str, Level, str, str]] = [
     ("plant", "checks", "name", "level", "found", "fix"),
     [pytest.param(*plant, id=f"{plant[2]}: {plant[4]}") for plant in PLANTS],
 )
-def test_a_planted_fault_is_found_named_and_mended(
+def test_a_planted_fault_is_found_named_and_fixed(
     ground: Ground,
     plant: Callable[[Ground], None],
     checks: Sequence[Check],

@@ -35,7 +35,7 @@ def of_systemd() -> dict[str, str]:
 
 
 def of_nobody() -> dict[str, str]:
-    """Whoever types `celery -A worker flower`, with a variable that is set and empty."""
+    """Somebody who types `celery -A worker flower`, with a variable that is set and empty."""
     return {"FLOWER_READ_ONLY": "", "DATABASE_URL": "postgresql://x/x", "TELNYX_API_KEY": "none"}
 
 

@@ -21,7 +21,7 @@ from worker.store.consents import STOPPED_USER, address_hash, values_of_users
 from worker.store.database import Database
 from worker.store.sql import sql
 
-HIM = ChannelUserId(1)
+THEM = ChannelUserId(1)
 OURS, OURS_TOO = "+13125550100", "+13125550101"
 AGENTS = """
 [agents.default]
@@ -403,13 +403,13 @@ def test_a_message_of_our_staff_does_not_go_out_to_who_has_opted_out(
 ) -> None:
     mike.receive(world.envelope("hello"))
     mike.deliver()
-    mike.operator.say(HIM, "It is us.", key=uuid4(), deliver_only=True)
+    mike.operator.say(THEM, "It is us.", key=uuid4(), deliver_only=True)
     with hold(world):
         say(mike, world, "natural", channel="whatsapp")
-    mike.service.deliver(HIM)
+    mike.service.deliver(THEM)
     assert sink.texts[1:] == []
     with pytest.raises(NotPossibleError, match="opted out"):
-        mike.operator.say(HIM, "It is us.", key=uuid4(), deliver_only=True)
+        mike.operator.say(THEM, "It is us.", key=uuid4(), deliver_only=True)
 
 
 def test_postgres_and_the_service_hash_an_address_alike(

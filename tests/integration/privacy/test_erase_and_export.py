@@ -35,7 +35,7 @@ from worker.store.privacy.raw_bytes import RawStore
 
 WHO = f"sms:{USER}"
 OTHER = "+13125550002"
-HIM = ChannelUserId(1)
+THEM = ChannelUserId(1)
 ALIVE_S = 16
 QUIET_S = 2 + 75 + 90 + 13
 AGENTS = """
@@ -74,9 +74,9 @@ def test_one_hostile_row_stops_neither_export_nor_erase_of_anybody(world: World)
     mike.receive(world.envelope("hello"))
     mike.answer()
     deep = "[" * 300 + "]" * 300
-    his = f'{{"user": "{USER}", "x": {deep}}}'
+    theirs = f'{{"user": "{USER}", "x": {deep}}}'
     marks = "\u0301\u0316" * 200_000
-    for content in (his, f'{{"x": {deep}}}', json.dumps({"x": marks}, ensure_ascii=False)):
+    for content in (theirs, f'{{"x": {deep}}}', json.dumps({"x": marks}, ensure_ascii=False)):
         world.database.run("INSERT INTO inbox (envelope) VALUES (%s::text::jsonb)", content)
         world.database.run(
             "INSERT INTO dead_letters (kind, raw, queue, reason, detail, created_at)"
@@ -276,14 +276,14 @@ def test_killed_anywhere_it_is_repeated_to_the_end(world: World) -> None:
         for calls in range(100):
             life = Life(calls)
             try:
-                mortal(mike.operator.erase, life)(HIM, Mortal(queues, life))  # type: ignore[arg-type]
+                mortal(mike.operator.erase, life)(THEM, Mortal(queues, life))  # type: ignore[arg-type]
             except Killed as death:
                 deaths.append(str(death))
             if not world.database.rows("SELECT FROM channel_users"):
                 break
             assert world.database.value("SELECT count(*) FROM erasures") == (calls > 0)
             mike.service.background.workers.beat(0.0)
-            assert mike.sweep() == 0, "nobody works on him any more"
+            assert mike.sweep() == 0, "nobody works on them any more"
             nobody_lives(world)
     assert set(deaths) >= {"stop", "take", "find", "delete", "delete_rows", "remove"}
     assert canary(USER) not in everything(world)
@@ -325,14 +325,14 @@ def test_what_he_writes_meanwhile_goes_with_the_rest(world: World) -> None:
     assert "canary" not in everything(world)
 
 
-def test_what_he_writes_while_his_rows_go_is_a_new_beginning(world: World) -> None:
+def test_what_they_write_while_their_rows_go_is_a_new_beginning(world: World) -> None:
     mike = world.worker()
     mike.receive(world.envelope("canary hello"))
     blocked = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
     done: list[Said] = []
     with psycopg.connect(world.database.url) as holder:
-        mike.operator.erase.store.stop(HIM)
-        # Under the lock of his row, before it goes.
+        mike.operator.erase.store.stop(THEM)
+        # Under the lock of their row, before it goes.
         holder.execute("SELECT pg_advisory_xact_lock(1)")
         world.database.run(
             "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS"
@@ -365,7 +365,7 @@ def test_what_he_writes_while_his_rows_go_is_a_new_beginning(world: World) -> No
     "hold",
     ["SELECT FROM calls FOR UPDATE", "SELECT FROM locks WHERE name = 'retention' FOR UPDATE"],
 )
-def test_while_rows_are_removed_his_messages_are_accepted_and_retention_is_waited_for(
+def test_while_rows_are_removed_their_messages_are_accepted_and_retention_is_waited_for(
     world: World, hold: LiteralString
 ) -> None:
     mike = world.worker()
@@ -447,7 +447,7 @@ def test_a_reply_that_is_being_sent_is_waited_for_and_no_other_begins(world: Wor
     mike.deliver()
     world.clock.advance(60)
     mike.service.background.workers.beat(0.0)
-    assert len(mike.service.deliver(HIM)) == 1, "the one that has begun, and that failed"
+    assert len(mike.service.deliver(THEM)) == 1, "the one that has begun, and that failed"
 
     assert [said.returncode for said in way_out.during] == [1, 1]
     assert all("is being delivered" in said.stderr for said in way_out.during)
@@ -460,7 +460,7 @@ def test_a_reply_that_is_being_sent_is_waited_for_and_no_other_begins(world: Wor
 def test_where_telnyx_fails_the_rows_stay_and_it_is_repeated(world: World) -> None:
     mike = world.worker()
     mike.receive(world.envelope("canary"))
-    unheard_of = {USER_KEY: user_tag(NAMESPACE, mike.operator.erase.store.who(HIM), "default")}
+    unheard_of = {USER_KEY: user_tag(NAMESPACE, mike.operator.erase.store.who(THEM), "default")}
     mike.operator.erase.telnyx.create(uuid4(), "its answer was lost", unheard_of)
     world.simulator.inject("503", match=Match(endpoint=Endpoint.DELETE), skip=1)
 
@@ -578,7 +578,7 @@ def test_a_redis_that_does_not_answer_is_one_line_after_a_bounded_time(
         remove(silent.getsockname()[1])
 
 
-def test_an_error_of_whoever_reads_the_queues_is_not_taken_for_the_brokers() -> None:
+def test_an_error_of_the_reader_of_the_queues_is_not_taken_for_the_brokers() -> None:
     with pytest.raises(BrokenPipeError), queue_entries("redis://127.0.0.1:1/0"):
         raise BrokenPipeError
 
@@ -624,7 +624,7 @@ def test_an_export_is_written_page_by_page_to_a_file_of_its_owner(world: World) 
         " outcome, finished_at) SELECT 1, 'n' || n, n + 1, now(), 'default', '{}', 'skipped',"
         " 'bulk', now() FROM generate_series(1, 900) n"
     )
-    pieces = mike.operator.export(HIM)
+    pieces = mike.operator.export(THEM)
     assert max(map(len, pieces)) < 4000, "no piece holds more than one row"
 
     out = world.folder / "person.json"

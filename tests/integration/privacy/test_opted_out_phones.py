@@ -10,7 +10,7 @@ from worker.store.database import Database
 from worker.store.privacy.retention import RetentionStore
 
 OURS = "+13125550100"
-HIM = ChannelUserId(1)
+THEM = ChannelUserId(1)
 CONFIG = """
 [channels.sms]
 driver = "telnyx"
@@ -29,7 +29,7 @@ def mike(world: World) -> HandDrivenWorker:
 
 def text(world: World, mike: HandDrivenWorker, words: str, *signals: str) -> None:
     mike.receive(world.envelope(words, recipient=OURS, signals=list(signals)))
-    mike.service.deliver(HIM)
+    mike.service.deliver(THEM)
 
 
 def phone(world: World) -> list[str]:
@@ -105,7 +105,7 @@ def test_no_later_piece_of_a_reply_follows_an_opt_out(world: World, mike: HandDr
         mike.receive(world.envelope("STOP", recipient=OURS, signals=["opt_out"]))
 
     setattr(store, "end", then_stop)  # noqa: B010
-    mike.service.deliver(HIM)
+    mike.service.deliver(THEM)
     assert states(world)[0] == "sent"
     assert set(states(world)[1:]) == {"opted_out"}
     assert len(phone(world)) == 1
@@ -115,7 +115,7 @@ def test_retention_and_erasure_reach_each_piece_of_a_reply(
     world: World, mike: HandDrivenWorker
 ) -> None:
     split_reply(world, mike)
-    mike.service.deliver(HIM)
+    mike.service.deliver(THEM)
     assert len(states(world)) > 1
     asked = "SELECT count(*) FROM deliveries WHERE request IS NOT NULL"
     assert world.database.value(asked) == len(states(world))
@@ -126,7 +126,7 @@ def test_retention_and_erasure_reach_each_piece_of_a_reply(
     database.close()
     assert world.database.value(asked) == 0
 
-    mike.operator.erase(HIM, None)
+    mike.operator.erase(THEM, None)
     assert states(world) == []
 
 

@@ -71,7 +71,7 @@ def test_what_is_answered_or_waits_for_a_while_is_not_stuck(world: World) -> Non
     assert "nothing has waited" in run(world).stdout
 
 
-def test_who_is_due_and_taken_up_by_nobody_is_named_with_his_message(world: World) -> None:
+def test_who_is_due_and_taken_up_by_nobody_is_named_with_their_message(world: World) -> None:
     mike = world.worker(AGENTS)
     message = mike.accept_only(world.envelope("hello"))
     world.clock.advance(70)

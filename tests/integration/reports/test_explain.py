@@ -47,9 +47,9 @@ FOR_PEOPLE = frozenset(
         "ix_deliveries_repeats",
     }
 )
-"""The first is read by whoever looks into what happened and, where it is long, by an erasure; the
-second by whoever asks who has looked at a person; the third and the last by Postgres itself for
-each message or delivery that is deleted; the others by producers who wait, through the view
+"""The first is read by a person who looks into what happened and, if it is long, by an erasure; the
+second by somebody who asks who has looked at a person; the third and the last by Postgres itself
+for each message or delivery that is deleted; the others by producers who wait, through the view
 `message_outcomes`."""
 DELIVERED = '[channels.web.delivery]\ntask = "t"\nqueue = "q"\n'
 

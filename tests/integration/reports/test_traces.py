@@ -103,9 +103,9 @@ def test_a_message_is_one_trace_from_its_producer_to_the_receiver_of_its_reply(
 ) -> None:
     url = traced.ground.fleet.broker_url
     spanning = TracerProvider().get_tracer("a producer's")
-    with Producer(broker_url=url) as producer, spanning.start_as_current_span("his") as his:
+    with Producer(broker_url=url) as producer, spanning.start_as_current_span("theirs") as theirs:
         producer.send_many([envelope("whole")])
-    here = his.get_span_context()
+    here = theirs.get_span_context()
     found = traced.trace(here.trace_id, accept=1, turn=1, deliver=1)
     (accept,), (turn,), (post,), (deliver,) = (
         found[name] for name in ("accept", "turn", POST, "deliver")

@@ -1,4 +1,4 @@
-"""The embedded Postgres, run by whoever runs the tests: root or not."""
+"""The embedded Postgres, run by the user of the tests: root or not."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""One rule for all HTTP, whoever is called: SSL_CERT_FILE, and HTTPS_PROXY but for NO_PROXY."""
+"""One rule for all HTTP: SSL_CERT_FILE, and HTTPS_PROXY but for NO_PROXY."""
 
 import base64
 import socket

@@ -38,7 +38,7 @@ class Day:
     agent: str
 
     def say(self, person: str, *texts: str, **fields: object) -> list[str | None]:
-        """Have a person write these, all before anybody looks; gives how all of his ended."""
+        """Have a person write these, all before anybody looks; gives how all of theirs ended."""
         user = f"{self.agent}-{person}"
         fields = {"channel": "web", "agent": self.agent, **fields}
         for text in texts:
@@ -139,7 +139,7 @@ def test_a_burst_of_more_than_a_turn_takes_ends_without_a_rest(world: World) -> 
     ) == [{"due_at": None, "waiting_since": None, "waiting_due_at": None}]
 
 
-def test_a_user_is_asked_about_no_more_when_his_tokens_are_used(world: World) -> None:
+def test_a_user_is_asked_about_no_more_when_their_tokens_are_used(world: World) -> None:
     today = day(world, "tokens_per_user = 1")
     assert today.say("ann", "1") == ["answered"], "nobody knows beforehand what a turn will use"
     assert today.say("ann", "2") == ["answered", "over_budget"]

@@ -1,4 +1,4 @@
-"""Whoever waits for one agent does not wait for everybody who waits for another."""
+"""A user who waits for one agent does not wait for those of another."""
 
 from collections.abc import Iterator
 
@@ -104,7 +104,7 @@ def test_who_comes_while_others_wait_for_the_agent_waits_behind_them(world: Worl
     with taken(slots, leaving=1):
         mike.service.background.sweep()
     mike.receive(world.envelope("hello", user="late", agent="a"))
-    assert world.replies() == [], "one of those before him was not picked yet"
+    assert world.replies() == [], "one of those before them was not picked yet"
     mike.receive(world.envelope("hello", user="b0", agent="b"))
     assert len(world.replies()) == 1, "nobody waits for the other agent"
     mike.answer()

@@ -144,7 +144,7 @@ def read_as_envelope(data: bytes) -> None:
     unknown_fields(map(str, document) if isinstance(document, dict) else ())
 
 
-HIM = Ownership(
+THEM = Ownership(
     who=ChannelAddress(channel="web", recipient="", address="a" * 300, thread=""),
     policy=ChannelPolicy(name="web"),
 )
@@ -153,7 +153,7 @@ READERS: dict[str, Callable[[bytes], Any]] = {
     "read_json": read_json,
     "entry": read_as_entry,
     "envelope": read_as_envelope,
-    "ownership": HIM,
+    "ownership": THEM,
 }
 
 

@@ -44,7 +44,7 @@ def letter(content: bytes) -> bytes:
 
 GOOD = json.dumps(envelope()).encode()
 WRONG = envelope(version=2)
-HIS: dict[str, bytes] = {
+THEIRS: dict[str, bytes] = {
     "an envelope": GOOD,
     "one with a field called body": json.dumps(envelope(body="x", properties={})).encode(),
     "in another normal form": json.dumps(envelope(user="A\u0308nna+1@example.org")).encode(),
@@ -71,7 +71,7 @@ def belongs(raw: bytes, who: ChannelAddress = ANNA) -> bool:
     return Ownership(who=who, policy=ChannelPolicy(name=who.channel))(raw)
 
 
-@pytest.mark.parametrize("raw", HIS.values(), ids=HIS)
+@pytest.mark.parametrize("raw", THEIRS.values(), ids=THEIRS)
 def test_what_names_a_person_is_found_whatever_it_is_wrapped_in(raw: bytes) -> None:
     assert belongs(raw)
 
@@ -93,7 +93,7 @@ def test_bytes_of_two_for_each_letter_are_read() -> None:
         {"address": "a"},
     ],
 )
-@pytest.mark.parametrize("raw", HIS.values(), ids=HIS)
+@pytest.mark.parametrize("raw", THEIRS.values(), ids=THEIRS)
 def test_it_is_nobody_elses(raw: bytes, other: dict[str, Any]) -> None:
     assert not belongs(raw, ChannelAddress(channel="web", recipient="", thread="", **other))
 
@@ -121,7 +121,7 @@ def test_an_address_of_a_mailbox_is_compared_as_it_is_accepted() -> None:
     ("kind", "channel", "address"),
     [("telephone", "sms", "+13125550001"), ("email", "email", "anna@example.org")],
 )
-def test_what_another_channel_accepts_is_a_strangers_whoever_it_names(
+def test_what_another_channel_accepts_is_a_strangers_whatever_address_it_names(
     kind: ChannelKind, channel: str, address: str
 ) -> None:
     belongs = Ownership(
@@ -130,7 +130,7 @@ def test_what_another_channel_accepts_is_a_strangers_whoever_it_names(
     )
     alices = envelope(user="alice", metadata={"contact": address})
     assert not belongs(entry(body(alices)))
-    assert belongs(entry(body({**alices, "channel": channel}))), "his own channel refuses `alice`"
+    assert belongs(entry(body({**alices, "channel": channel}))), "their own channel refuses `alice`"
     assert belongs(entry(body({**alices, "version": 2}))), "no channel can accept it"
 
 

@@ -51,7 +51,7 @@ def test_the_only_agent_may_have_all_slots() -> None:
         assert slots.free == 0
 
 
-def test_nobody_jumps_the_line_of_his_agent() -> None:
+def test_nobody_jumps_the_line_of_their_agent() -> None:
     slots = TurnSlots(4, agents=2)
     slots.capacity()
     slots.promise([A], crowded={A})

@@ -97,7 +97,6 @@ _DELIVERED: Final = {
     DeliveryState.SUPERSEDED: (
         "the reply was not sent, for newer messages waited: the next one covers them"
     ),
-    DeliveryState.OPTED_OUT: "the reply was not sent, for the person has opted out",
     DeliveryState.FAILED: "the channel refused the reply, or it was tried too often",
     DeliveryState.OPTED_OUT: "the person has opted out, so the reply was not sent",
     DeliveryState.UNKNOWN: "the channel may have the reply or not, and it is not sent again",
