@@ -77,24 +77,32 @@ class ReceiveEnvelope:
                 task_id=sender.task_id,
             )
         except EnvelopeError as error:
-            reason = DeadLetterReason(error.reason)
-            detail = str(error)
-            content = raw()
-            self.dead_letters.keep(
-                reason=reason,
-                raw=content,
-                detail=detail,
-                queue=queue,
-                sender=sender,
-                names=names_in(content, routing),
-            )
-            record_refused(reason, detail=detail, queue=queue, traceparent=traceparent)
-            result = f"refused {error.reason} {error.field}"
-            return Received(accepted=None, result=result)
+            return self._refused(error, raw(), routing, queue=queue, sender=sender)
         if message.not_before is not None:
             held = self.inbox.hold(message)
             record_held(held)
             return Received(accepted=None, result=f"held inbox={held.inbox_id}")
+        return self._accepted(message, traceparent, answers=answers)
+
+    def _refused(
+        self, error: EnvelopeError, content: bytes, routing: Routing, *, queue: str, sender: Sender
+    ) -> Received:
+        """Keep the bytes as a dead letter."""
+        reason, detail = DeadLetterReason(error.reason), str(error)
+        self.dead_letters.keep(
+            reason=reason,
+            raw=content,
+            detail=detail,
+            queue=queue,
+            sender=sender,
+            names=names_in(content, routing),
+        )
+        traceparent = sender.headers.get("traceparent")
+        record_refused(reason, detail=detail, queue=queue, traceparent=traceparent)
+        return Received(accepted=None, result=f"refused {error.reason} {error.field}")
+
+    def _accepted(self, message: NewMessage, traceparent: str | None, *, answers: bool) -> Received:
+        """Accept a message, and answer it if there is a slot for it now."""
         at_once = message.hold_s <= MAX_SLEEP_S
         if self.slots.has_many_of(message.group):
             message = replace(message, surplus=True)

@@ -46,16 +46,7 @@ def parse_and_route(
     """
     envelope = parse_envelope(document)
     policy = routing.channel(envelope.channel)
-    try:
-        agent = routing.agent_for(
-            channel=envelope.channel, recipient=envelope.recipient, named=envelope.agent
-        )
-    except UnknownAgentError:
-        fix = "the configuration has none of that name"
-        raise EnvelopeError(DeadLetterReason.UNKNOWN_AGENT, "agent", fix) from None
-    if not routing.has_route(envelope.reply_to):
-        fix = "the agents file has no section [routes.NAME] of that name"
-        raise EnvelopeError(DeadLetterReason.UNKNOWN_ROUTE, "reply_to", fix)
+    agent = _agent_for(envelope, routing)
     attachments = tuple(
         Attachment(content_type=one.content_type, url=one.url, data=one.data)
         for one in envelope.attachments
@@ -77,7 +68,7 @@ def parse_and_route(
     return NewMessage(
         who=who,
         message_id=envelope.message_id,
-        agent=agent.name,
+        agent=agent,
         text=envelope.text,
         attachments=attachments,
         reply_to=envelope.reply_to,
@@ -97,6 +88,21 @@ def parse_and_route(
         service=_service_text(verdict, who, envelope.reply_to, routing),
         task_id=task_id,
     )
+
+
+def _agent_for(envelope: Envelope, routing: Routing) -> str:
+    """Return the name of the agent that answers. Raises `EnvelopeError`, for the route too."""
+    try:
+        agent = routing.agent_for(
+            channel=envelope.channel, recipient=envelope.recipient, named=envelope.agent
+        )
+    except UnknownAgentError:
+        fix = "the configuration has none of that name"
+        raise EnvelopeError(DeadLetterReason.UNKNOWN_AGENT, "agent", fix) from None
+    if not routing.has_route(envelope.reply_to):
+        fix = "the agents file has no section [routes.NAME] of that name"
+        raise EnvelopeError(DeadLetterReason.UNKNOWN_ROUTE, "reply_to", fix)
+    return agent.name
 
 
 def channel_address(envelope: Envelope, policy: ChannelPolicy) -> ChannelAddress:
