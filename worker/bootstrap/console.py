@@ -23,6 +23,7 @@ class Console:
     """The application of a process."""
 
     app: Starlette
+    check_schema: Callable[[], None]
     close: Callable[[], None]
 
 
@@ -44,4 +45,4 @@ def build_console(settings: Settings) -> Console:
     )
     desk = operator.desk()
     app = build_app(guard, desk, {"postgres": desk.threads.paused})
-    return Console(app=app, close=operator.close)
+    return Console(app=app, check_schema=operator.check_schema, close=operator.close)

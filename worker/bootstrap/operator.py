@@ -50,6 +50,13 @@ class Operator:
             self._telnyx.close()
         self._database.close()
 
+    def check_schema(self) -> None:
+        """Wait for Postgres. Raises `SystemExit` if migrations are missing."""
+        from worker.handlers.background.schema import check_schema, start_on_postgres
+        from worker.store.revisions import RevisionStore
+
+        start_on_postgres(lambda: check_schema(RevisionStore(self._database)))
+
     @cached_property
     def _telnyx(self) -> "TelnyxClient":
         from worker.bootstrap.telnyx import build_telnyx

@@ -24,6 +24,7 @@ def console(*, host: Host = "127.0.0.1", port: Port = 8090) -> None:
     configure_logging(settings.log_level)
     built = build_console(settings)
     try:
+        built.check_schema()
         listening = listen(host, port, share=False)
         port = listening.getsockname()[1]
         print_line(f"http://{host}:{port}")

@@ -13,7 +13,6 @@ import gc
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable
 from datetime import datetime
 from functools import partial
@@ -25,11 +24,11 @@ from celery import bootsteps, signals
 from celery.worker import state
 
 from message_worker_client.envelope.wire import INBOUND, MAX_LIST, RECEIVE
-from worker.domain.errors import SCHEMA_BEHIND, PermanentError, RetryableError, SettingsError
+from worker.domain.errors import SettingsError
 from worker.domain.fairness import Share
 from worker.domain.ids import ChannelUserId
 from worker.domain.results import NOTHING, WAITING
-from worker.observability.logs import configure_logging, log
+from worker.observability.logs import configure_logging
 from worker.queue.broker import ANSWER, DELIVER, EVENT
 from worker.queue.gate.base_task import DeadLetteringTask, OnDefect, sender_of
 from worker.queue.lists import receive_each
@@ -44,8 +43,6 @@ then release the interpreter by waiting.
 YOUNG_OBJECTS = 10_000
 """New objects between two collections of the young: by default 700, which eight messages make."""
 _PREFORK = {"prefork", "-Pprefork", "--pool=prefork"}
-POSTGRES_PAUSE_S = 1.0
-"""Pause between two attempts to start while Postgres is away."""
 
 
 class RunService(bootsteps.StartStopStep):
@@ -82,19 +79,7 @@ class RunService(bootsteps.StartStopStep):
         sys.setswitchinterval(SWITCH_S)
         worker.app.threads = worker.pool.executor
         worker.app.pool_threads = worker.pool.limit
-        while True:
-            state.maybe_shutdown()
-            try:
-                self._service.background.start()
-            except RetryableError as error:
-                asked = "is it running, and is DATABASE_URL right? `worker doctor` shows more"
-                log.warning("worker.waits_for_postgres", error=str(error), fix=error.fix or asked)
-                time.sleep(POSTGRES_PAUSE_S)
-            except PermanentError as error:
-                command = "migrate" if error.code == SCHEMA_BEHIND else "doctor"
-                raise SystemExit(f"worker: {error}: run `worker {command}`") from None
-            else:
-                break
+        self._service.background.start(before=state.maybe_shutdown)
         slots = self._service.receive.slots
         worker.app.entry_gate.turns = lambda: slots.busy
         self._service.start_telemetry()

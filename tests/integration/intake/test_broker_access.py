@@ -321,7 +321,7 @@ def test_a_worker_is_saturated_by_the_size_of_its_own_pool(
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     app: Any = SimpleNamespace(
         service=SimpleNamespace(
-            background=SimpleNamespace(start=lambda: None),
+            background=SimpleNamespace(start=lambda **_: None),
             start_telemetry=lambda: None,
             reload_agents=lambda: None,
             receive=SimpleNamespace(slots=TurnSlots(3)),

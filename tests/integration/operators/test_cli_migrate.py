@@ -84,17 +84,19 @@ def test_a_database_ahead_of_this_version_is_one_line(
     assert " is at 9999, ahead of this version" in said.stderr
 
 
-def test_a_worker_on_a_database_one_migration_behind_ends_with_the_command_that_helps(
-    empty_database: str,
+@pytest.mark.parametrize("command", [("celery", "-A", "worker", "worker"), ("worker", "console")])
+def test_a_process_on_a_database_one_migration_behind_ends_with_the_command_that_helps(
+    command: tuple[str, ...], empty_database: str
 ) -> None:
     *_, before, newest = revisions()
     at(before, empty_database)
     done = subprocess.run(
-        [sys.executable, "-m", "celery", "-A", "worker", "worker"],
+        [sys.executable, "-m", *command],
         env=bare_env(**GIVEN, **OTHERS) | {"DATABASE_URL": empty_database},
         capture_output=True,
         text=True,
         check=False,
+        timeout=60,
     )
     assert done.returncode == 1
     assert "Traceback" not in done.stderr

@@ -12,6 +12,7 @@ from uuid import UUID
 from worker.domain.errors import RetryableError, named
 from worker.domain.timing import Timing
 from worker.handlers.background.postgres_watch import PostgresWatch
+from worker.handlers.background.schema import start_on_postgres
 from worker.handlers.background.sweeper import SHORTEST_SLEEP_S
 from worker.handlers.background.watchdog import StallWatchdog
 from worker.handlers.turns.slots import TurnSlots
@@ -52,11 +53,11 @@ class Background:
     _stop: threading.Event = field(default_factory=threading.Event)
     _threads: list[threading.Thread] = field(default_factory=list)
 
-    def start(self) -> None:
-        """Commit the first heartbeat, then start the threads.
+    def start(self, *, before: Callable[[], object] = lambda: None) -> None:
+        """Commit the first heartbeat, then start the threads; see `start_on_postgres`."""
+        start_on_postgres(self._start, before=before)
 
-        Raises `RetryableError`, and `PermanentError` if Postgres refuses or migrations are missing.
-        """
+    def _start(self) -> None:
         self.check_schema()
         self.watch.beat()
         # After the heartbeat, which writes the row of this worker; before the threads inherit it.
