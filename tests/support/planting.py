@@ -177,6 +177,13 @@ def silent_about_itself(ground: Ground) -> None:
     ground.changes["broker_url"] = f"redis://tenant:pw@127.0.0.1:{ground.redis.port}/0"
 
 
+def conversation_unknown(ground: Ground) -> None:
+    """As after a worker has asked, and was told of a conversation without a mapping."""
+    ground.own_database()
+    with psycopg.connect(ground.database_url) as connection:
+        connection.execute("INSERT INTO cluster (asked_at) VALUES (service_now())")
+
+
 def wrong_path(ground: Ground) -> None:
     ground.changes["telnyx_base_url"] = ground.simulator.root_url + "/v3"
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from worker.config.settings import Settings
     from worker.console.desk import Desk
     from worker.domain.ids import ChannelUserId, DeadLetterId
+    from worker.handlers.background.ask_telnyx import AskTelnyx
     from worker.handlers.operators.compare import ComparedRow
     from worker.handlers.operators.consents import Consents
     from worker.handlers.operators.conversations import AdoptConversation, Reset
@@ -189,6 +190,18 @@ class Operator:
             telnyx=self._telnyx.conversations,
             routing=self._routing,
             namespace=self._settings.namespace,
+        )
+
+    @cached_property
+    def ask_telnyx(self) -> "AskTelnyx":
+        """Find conversations that are unknown here."""
+        from worker.handlers.background.ask_telnyx import AskTelnyx
+
+        return AskTelnyx.of(
+            self._database,
+            self._telnyx.conversations,
+            namespace=self._settings.namespace,
+            settle_s=self._timing.settle_s,
         )
 
     @cached_property

@@ -28,7 +28,7 @@ from worker.handlers.intake.receive import ReceiveEnvelope
 from worker.handlers.intake.take_event import TakeEvent
 from worker.handlers.privacy.retention import HourlyRetention
 from worker.handlers.turns.answer import AnswerUser
-from worker.handlers.turns.find_conversation import ConversationFinder, installation_tag
+from worker.handlers.turns.find_conversation import ConversationFinder
 from worker.handlers.turns.rate_limit import RateLimiter
 from worker.handlers.turns.reconcile import ReconcileTurn
 from worker.handlers.turns.refusals import JudgeRefusal
@@ -37,7 +37,6 @@ from worker.handlers.turns.service_clock import ServiceClock
 from worker.handlers.turns.settle import Settle
 from worker.queue.broker_client import BrokerClient
 from worker.store.cluster import ClusterStore
-from worker.store.complete import CompletenessStore
 from worker.store.database import Database
 from worker.store.dead_letters import DeadLetterStore
 from worker.store.delivery.answered_mails import AnsweredMailStore
@@ -233,14 +232,11 @@ def _background(
         close_idle=shared.close_idle,
         sweep=sweep,
         watchdog=watchdog,
-        ask_telnyx=AskTelnyx(
-            store=CompletenessStore(
-                shared.own_database,
-                installation=installation_tag(shared.namespace),
-                settle_s=shared.timing.settle_s,
-            ),
-            telnyx=shared.telnyx.conversations,
+        ask_telnyx=AskTelnyx.of(
+            shared.own_database,
+            shared.telnyx.conversations,
             namespace=shared.namespace,
+            settle_s=shared.timing.settle_s,
         ),
         slots=shared.slots,
         timing=shared.timing,

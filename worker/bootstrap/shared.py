@@ -11,9 +11,8 @@ from worker.bootstrap.telnyx import build_telnyx
 from worker.channels.live import LiveReplies
 from worker.config.agents_file import load_agents
 from worker.config.settings import Settings
-from worker.domain.ids import WorkerId
+from worker.domain.ids import WorkerId, installation_tag
 from worker.domain.routing import Routing
-from worker.handlers.turns.find_conversation import installation_tag
 from worker.handlers.turns.slots import TurnSlots
 from worker.observability import metrics, traces
 from worker.observability.logs import log

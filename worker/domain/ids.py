@@ -24,3 +24,8 @@ def given_id(namespace: UUID, *key: str) -> UUID:
     `key`: channel, recipient, user, thread and message_id.
     """
     return uuid5(namespace, json.dumps(key))
+
+
+def installation_tag(namespace: UUID) -> UUID:
+    """Return a tag for this installation that does not reveal its namespace."""
+    return uuid5(namespace, "installation")

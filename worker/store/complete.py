@@ -8,6 +8,7 @@ the disk looks like the same Postgres.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import StrEnum
 from uuid import UUID
 
 from worker.domain.ids import TelnyxConversationId
@@ -47,8 +48,14 @@ WITH here AS MATERIALIZED (SELECT {_RUN} AS run), asked AS (
 )
 SELECT run, at, since FROM asked WHERE NOT known
 """)
+_STATE = sql(f"""
+SELECT CASE WHEN {_is_known("run")} THEN 'complete' WHEN run IS NULL THEN 'hidden'
+    WHEN asked_at >= greatest(replaced_at, pg_postmaster_start_time()) THEN 'incomplete'
+    ELSE 'not_asked' END
+FROM (SELECT {_RUN} AS run) AS here LEFT JOIN cluster ON one
+""")
 _UNKNOWN = sql("""
-SELECT count(*) FROM unnest(CAST(:ids AS uuid[]), CAST(:keys AS uuid[])) AS found (id, key)
+SELECT found.id FROM unnest(CAST(:ids AS uuid[]), CAST(:keys AS uuid[])) AS found (id, key)
 WHERE NOT EXISTS (SELECT FROM conversations WHERE telnyx_conversation_id = found.id)
   AND NOT EXISTS (SELECT FROM conversations WHERE remote_key = found.key)
 """)
@@ -57,6 +64,18 @@ UPDATE cluster SET complete_on = :run, complete_at = service_now()
 WHERE one AND CAST(:run AS text) = {_RUN} AND asked_at = :at
   AND coalesce(replaced_at < asked_at, true)
 """)
+
+
+class Completeness(StrEnum):
+    """Whether each conversation at Telnyx has its mapping."""
+
+    COMPLETE = "complete"
+    INCOMPLETE = "incomplete"
+    """One has none, or Telnyx did not list them."""
+    NOT_ASKED = "not_asked"
+    """Telnyx was not asked about this run of Postgres yet."""
+    HIDDEN = "hidden"
+    """Postgres hides which run of it this is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,11 +109,16 @@ class CompletenessStore(Store):
         found = self._found(Question, _ASK, values)
         return found[0] if found else None
 
-    def unknown(self, found: Sequence[tuple[TelnyxConversationId, UUID | None]]) -> int:
-        """Count the conversations without a mapping here; each comes with its `remote_key`."""
+    def state(self) -> Completeness:
+        """Return what is known; asks nobody."""
+        return Completeness(self._rows(_STATE, self._values)[0][0])
+
+    def unknown(
+        self, found: Sequence[tuple[TelnyxConversationId, UUID | None]]
+    ) -> list[TelnyxConversationId]:
+        """Return the conversations without a mapping here; each comes with its `remote_key`."""
         ids, keys = [one for one, _ in found], [key for _, key in found]
-        row = self._row(_UNKNOWN, {"ids": ids, "keys": keys})
-        return 0 if row is None else int(row[0])
+        return [row.id for row in self._rows(_UNKNOWN, {"ids": ids, "keys": keys})]
 
     def record(self, question: Question) -> bool:
         """Commit that all conversations are known; False = Postgres is another one by now."""

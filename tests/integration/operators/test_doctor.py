@@ -19,6 +19,7 @@ from tests.support.planting import (
     behind_pooler,
     changed,
     configured,
+    conversation_unknown,
     database_clock_skewed,
     database_missing,
     may_only_read,
@@ -153,7 +154,7 @@ def test_with_nothing_configured_every_setting_is_named_and_the_rest_is_not_chec
     env = {"SANDBOX_DIR": str(tmp_path / "none"), "FLOWER_URL": FLOWER_NOWHERE}
     said = invoke("doctor", "--json", env=env)
     assert said.returncode == 1
-    assert said.stderr == "worker: 4 of 33 checks found a fault\n"
+    assert said.stderr == "worker: 4 of 34 checks found a fault\n"
     lines = lines_of(said)
     for name in ("DATABASE_URL", "BROKER_URL", "TELNYX_API_KEY", "NAMESPACE"):
         assert (lines[name]["level"], lines[name]["found"]) == ("fault", "is not set")
@@ -347,6 +348,7 @@ PLANTS: list[tuple[Any, Any, str, Level, str, str]] = [
         "connect: ConnectionRefusedError",
         "TELNYX_BASE_URL",
     ),
+    (conversation_unknown, T, "conversations", WARNING, "unknown here", "conversations unknown"),
     (unknown_model, T, "models", FAULT, "agents.other: nobody/none", MODEL),
     (telnyx_clock(-40), T, "Telnyx's clock", FAULT, "ahead of ours", "NTP"),
     (telnyx_clock(40), T, "Telnyx's clock", FAULT, "behind ours", "NTP"),

@@ -1,12 +1,14 @@
 """The first message of a person: when Telnyx is asked for an older conversation, and when not."""
 
+import json
 from typing import TypeGuard
 from uuid import uuid4
 
 import pytest
 
+from tests.support.cli import invoke_in
 from tests.support.world import World
-from worker.handlers.turns.find_conversation import installation_tag
+from worker.domain.ids import installation_tag
 from worker.sandbox.simulator import Endpoint, Match
 from worker.sandbox.simulator.record.events import RequestReceived
 from worker.telnyx.conversations import Conversations
@@ -114,6 +116,23 @@ def test_a_conversation_that_postgres_has_lost_keeps_the_question_open(world: Wo
         assert not world.compare_with_telnyx(world.worker())
         assert asked_for(world, f"+1312555000{number}") == LOOKED_UP, "however many are new"
         world.clock.advance(4000)
+
+
+def test_an_operator_ends_the_look_for_conversations_that_nobody_claims(world: World) -> None:
+    created(world, worker_user="a tag")
+    (stray,) = world.simulator.conversations()
+    assert not world.compare_with_telnyx(world.worker())
+    said = invoke_in(world, "conversations", "unknown", "--json")
+    assert (said.returncode, json.loads(said.stdout)) == (1, [str(stray.id)])
+    assert asked_for(world, "+13125550001") == LOOKED_UP
+    world.clock.advance(7200)  # younger ones are compared again after a restart
+    assert invoke_in(world, "conversations", "unknown", "--ignore").returncode == 0
+    assert asked_for(world, "+13125550002") == FIRST
+    world.database.run(
+        "UPDATE cluster SET complete_on = '1' || complete_on, asked_at = '-infinity'"
+    )
+    assert invoke_in(world, "conversations", "unknown").returncode == 0, "after a restart, too"
+    assert asked_for(world, "+13125550003") == FIRST
 
 
 def test_a_creation_of_unknown_outcome_is_looked_for_and_not_repeated(world: World) -> None:

@@ -7,12 +7,15 @@ from typing import Final
 
 from pydantic import SecretStr
 
+from worker.bootstrap.reports import open_database
 from worker.cli.doctor.check_postgres import judge_skew
 from worker.cli.doctor.examine import Setup
 from worker.domain.errors import NotFoundError, OperatorError, WorkerError
-from worker.domain.reports.finding import Finding, fault, ok, unchecked
+from worker.domain.ids import installation_tag
+from worker.domain.reports.finding import Finding, fault, ok, unchecked, warning
 from worker.net.answer import Answer
 from worker.net.post_once import parse_url
+from worker.store.complete import Completeness, CompletenessStore
 from worker.telnyx.answers.rows import rows_of
 from worker.telnyx.http.connection_per_thread import ConnectionPerThread
 
@@ -67,6 +70,24 @@ def models(setup: Setup) -> Finding:
     found = "; ".join(f"agents.{name}: {model} is not offered" for name, model in missing.items())
     some = ", ".join(sorted(offered)[:_SHOWN])
     return fault(found, f"choose an offered one, such as {some}" if some else "ask for a model")
+
+
+def conversations(setup: Setup) -> Finding:
+    """Check whether each conversation at Telnyx is known here, as far as workers have found out."""
+    settings = setup.settings
+    with open_database(settings.database_url, name="worker-doctor") as database:
+        installation, settle_s = installation_tag(settings.namespace), setup.timing.settle_s
+        store = CompletenessStore(database, installation=installation, settle_s=settle_s)
+        state = store.state()
+    if state is Completeness.COMPLETE:
+        return ok("all are known here")
+    if state is Completeness.NOT_ASKED:
+        return ok(f"a worker asks for unknown ones {settle_s:.0f} s after a start of Postgres")
+    if state is Completeness.HIDDEN:
+        found = "Postgres hides whether it was replaced: each new person is looked for at Telnyx"
+        return warning(found, "GRANT EXECUTE ON FUNCTION pg_control_system TO its user")
+    found = "some may be unknown here: each new person is looked for at Telnyx"
+    return warning(found, "run `worker conversations unknown`")
 
 
 def sees_images(setup: Setup, model: str) -> bool:

@@ -70,6 +70,7 @@ CHECKS: Final = (
     Check("flower", "Flower", flower.protection),
     Check("telnyx", _KEY, telnyx.key, needs=("TELNYX_API_KEY", _OTHERS)),
     Check("telnyx", "Telnyx's clock", telnyx.clock, needs=(_KEY,)),
+    Check("telnyx", "conversations", telnyx.conversations, needs=("migrations", "NAMESPACE")),
     Check("telnyx", _MODELS, telnyx.models, needs=(_KEY, _AGENTS)),
 )
 

@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 import typer
 
 from worker.cli.console import cell, escape_for_terminal, print_line, print_table
-from worker.cli.errors import CommandError, MisuseError
+from worker.cli.errors import FAILED, CommandError, MisuseError
 from worker.cli.operators.context import NobodyError, an_operator, one_user, until_free
 from worker.cli.options import Json, Limit, User
 from worker.cli.text import print_json, warn
@@ -26,7 +26,8 @@ Agent = Annotated[str | None, typer.Option(help="The agent of the conversation."
 _OF_TURN: Final = ("kind", "state", "landed", "calls", "source", "delivery")
 
 conversations = typer.Typer(
-    no_args_is_help=True, help="Telnyx conversations of channel users: list, show, reset, adopt."
+    no_args_is_help=True,
+    help="Telnyx conversations of channel users: list, show, reset, adopt, find unknown ones.",
 )
 
 
@@ -147,6 +148,33 @@ def adopt_conversation(
         print_line(
             "Telnyx did not take our tag; the mapping holds, the same command tries it again"
         )
+
+
+@conversations.command("unknown")
+def unknown_conversations(
+    *,
+    ignore: Annotated[
+        bool,
+        typer.Option("--ignore", help="Ask no more: nobody continues with them."),
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """List the conversations of this installation at Telnyx that the database does not know.
+
+    While there are any, Telnyx is asked for each new person whether one is theirs, and this exits
+    with 1. Whoever writes again continues there. With --ignore they count as known: new people are
+    not looked for any more, and a person whose conversation it was starts a new one.
+    """
+    with an_operator() as operator:
+        found = operator.ask_telnyx.look_now(ignore=ignore)
+    if found is None:
+        raise CommandError("not known now: see the line `conversations` of `worker doctor`")
+    if as_json:
+        print_json(found)
+    else:
+        print_table(("telnyx_id",), [{"telnyx_id": one} for one in found], "none")
+    if found:
+        raise typer.Exit(FAILED)
 
 
 def say(

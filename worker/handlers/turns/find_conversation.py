@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass, replace
 from uuid import UUID, uuid5
 
-from worker.domain.ids import TelnyxConversationId
+from worker.domain.ids import TelnyxConversationId, installation_tag
 from worker.domain.messages import ChannelAddress
 from worker.domain.turns.claim import Claimed
 from worker.domain.turns.records import OpenConversation
@@ -28,11 +28,6 @@ def user_tag(namespace: UUID, who: ChannelAddress, agent: str) -> str:
     """
     parts = [who.channel, who.recipient, who.address, who.thread, agent]
     return str(uuid5(namespace, json.dumps(parts, ensure_ascii=False)))
-
-
-def installation_tag(namespace: UUID) -> UUID:
-    """Return a tag for this installation that does not reveal its namespace."""
-    return uuid5(namespace, "installation")
 
 
 @dataclass(frozen=True, kw_only=True)
