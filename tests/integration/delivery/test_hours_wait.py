@@ -123,6 +123,22 @@ def test_who_writes_in_the_night_is_awake(world: World, mike: HandDrivenWorker) 
     assert states(world) == ["sent", "sent"], "the one that waited is not an hour old"
 
 
+def test_what_is_brought_forward_leaves_at_a_moment_of_its_own(world: World) -> None:
+    go_to(world, "23:00")
+    mike = world.worker(f"{CONFIG}[channels.sms.telnyx]\nmessages_per_second = 0.1\n")
+    late(world, mike)
+    world.clock.advance(10)
+    texted(world, mike, "are you there?", user="+13125550007")
+    world.clock.advance(1)
+    texted(world, mike, "are you there?")
+    assert states(world) == ["pending", "sent", "pending"], "another person's has just left"
+    assert not mike.service.deliver.store.due(limit=10, grace_s=0)
+    again(world, mike, 10)
+    assert states(world) == ["sent", "sent", "pending"]
+    again(world, mike, 10)
+    assert states(world) == ["sent", "sent", "sent"]
+
+
 def test_a_reply_that_newer_messages_have_overtaken_does_not_leave(
     world: World, mike: HandDrivenWorker
 ) -> None:

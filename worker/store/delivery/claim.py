@@ -9,6 +9,16 @@ MAY_HAVE_ARRIVED = "handed_over"
 """`provider_status` while only the answer is missing, of channels that can tell."""
 # Only the user's oldest delivery can be claimed, so that a later one does not overtake it, and only
 # if no gate is closed: of the channel's endpoint, of the channel at Telnyx, of our address there.
+IS_NEXT = f"""d.id = (SELECT id FROM deliveries
+            WHERE channel_user_id = :user_id AND state IN ('pending', 'sending')
+            ORDER BY coalesce(part_of, id), id LIMIT 1)
+      AND (d.due_at <= service_now() OR {PARKED.format("d")} AND EXISTS (
+          SELECT FROM deliveries newer WHERE newer.channel_user_id = :user_id
+            AND newer.state = 'pending' AND newer.due_at <= service_now()))
+      AND (d.lease_until IS NULL OR d.lease_until < service_now())
+      AND NOT EXISTS (SELECT FROM gates g
+                      WHERE g.closed_until > service_now() AND {GATES_OF_DELIVERY})"""
+"""Whether a delivery `d` is the one of :user_id to claim now."""
 # Of messages that were skipped, those with a text of ours as their answer have a turn; the others
 # may be a machine's. A reply whose first piece has left is not torn apart.
 CLAIM = sql(f"""
@@ -16,15 +26,7 @@ WITH head AS (
     SELECT d.id, d.state = 'sending' AS interrupted, d.attempts,
         coalesce(d.provider_status = '{MAY_HAVE_ARRIVED}', false) AS may_have_arrived
     FROM deliveries d
-    WHERE d.id = (SELECT id FROM deliveries
-                  WHERE channel_user_id = :user_id AND state IN ('pending', 'sending')
-                  ORDER BY coalesce(part_of, id), id LIMIT 1)
-      AND (d.due_at <= service_now() OR {PARKED.format("d")} AND EXISTS (
-          SELECT FROM deliveries newer WHERE newer.channel_user_id = :user_id
-            AND newer.state = 'pending' AND newer.due_at <= service_now()))
-      AND (d.lease_until IS NULL OR d.lease_until < service_now())
-      AND NOT EXISTS (SELECT FROM gates g
-                      WHERE g.closed_until > service_now() AND {GATES_OF_DELIVERY})
+    WHERE {IS_NEXT}
     FOR UPDATE SKIP LOCKED
 ), claimed AS (
     UPDATE deliveries d SET state = 'sending', lease_token = lease_token + 1,

@@ -16,7 +16,8 @@ from worker.domain.ids import ChannelUserId
 from worker.domain.routing import Routing
 from worker.domain.ways_out import MailDelivery, TelnyxDelivery
 from worker.store.database import Database, Store
-from worker.store.delivery.deliveries import CAN_BE_CLAIMED
+from worker.store.delivery.claim import IS_NEXT
+from worker.store.delivery.hours import PARKED
 from worker.store.delivery.senders import MIDNIGHT, sender_gate
 from worker.store.limits.rates import next_free
 from worker.store.sql import sql
@@ -24,7 +25,8 @@ from worker.store.sql import sql
 _PACED = "CASE WHEN p.by_domain THEN split_part(u.address, '@', 2) ELSE u.recipient END"
 _NEXT = next_free("p.longest + p.gap")
 _BASE = f"(SELECT {_NEXT} FROM head p)"
-# One that nobody can reserve any more before it expires asks again, and then expires.
+# One that nobody can reserve any more before it expires asks again, and then expires. One that is
+# brought forward waits for its person's hours no longer: newer ones would be due before it.
 _RESERVE = sql(f"""
 WITH head AS (
     SELECT d.id, {sender_gate("d.channel", _PACED)} AS sender, p.gap, p.most, p.longest
@@ -33,10 +35,8 @@ WITH head AS (
             CAST(:longest AS interval[]), CAST(:by_domain AS boolean[]))
             AS p (channel, gap, most, longest, by_domain)
             ON p.channel = d.channel
-    WHERE d.channel_user_id = :user_id AND d.state IN ('pending', 'sending')
-      AND d.permit_at IS NULL AND d.due_at <= service_now()
-      AND (d.lease_until IS NULL OR d.lease_until < service_now())
-      AND coalesce(d.counts_from, d.created_at) > service_now() - p.longest AND {CAN_BE_CLAIMED}
+    WHERE d.permit_at IS NULL AND {IS_NEXT}
+      AND coalesce(d.counts_from, d.created_at) > service_now() - p.longest
     FOR UPDATE OF d SKIP LOCKED
 ), today AS (
     SELECT CAST(service_now() AT TIME ZONE 'UTC' AS date) AS day
@@ -62,6 +62,7 @@ WITH head AS (
         reason = excluded.reason, changed_at = excluded.changed_at
 )
 UPDATE deliveries d SET permit_at = permit.at,
+    counts_from = CASE WHEN {PARKED.format("d")} THEN service_now() ELSE d.counts_from END,
     due_at = coalesce(permit.at, service_now() + interval '30 s')
 FROM head LEFT JOIN permit ON true
 WHERE d.id = head.id AND NOT EXISTS (SELECT FROM used_up)
