@@ -160,6 +160,8 @@ class Evidence:
 def check(database: Reads, log: Sequence[Entry], expected: Expectations) -> list[Violation]:
     """Give every violation of I1 and I3 to I9 that can be seen in what is left behind."""
     seen = Evidence(database=database, log=log, expected=expected)
+    if orphans := list(_orphans(seen)):
+        return orphans  # the other checks read the parents
     checks = (
         _each_message_ends_once,
         _turns_are_what_was_written,
@@ -464,6 +466,19 @@ def _rows_belong_together(seen: Evidence) -> Iterator[Violation]:
         user_id = row["channel_user_id"]
         if user_id not in seen.users or of_reply.get(row["reply_id"], user_id) != user_id:
             yield Violation("references", f"delivery {row['id']} is not that of user {user_id}")
+
+
+def _orphans(seen: Evidence) -> Iterator[Violation]:
+    """Where triggers look only at what is deleted (decision 68): each parent exists."""
+    replies = {reply["id"] for reply in seen.replies.values()}
+    for rows, column, parents in (
+        ((*seen.messages, *seen.turns.values()), "channel_user_id", seen.users),
+        (seen.replies.values(), "turn_id", seen.turns),
+        (seen.deliveries, "reply_id", {None} | replies),
+    ):
+        for row in rows:
+            if row[column] not in parents:
+                yield Violation("references", f"row {row['id']} has no {column} {row[column]}")
 
 
 def _nothing_is_stranded(seen: Evidence) -> Iterator[Violation]:

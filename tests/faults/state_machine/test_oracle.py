@@ -74,6 +74,10 @@ def found(stage: Stage, log: tuple[Entry, ...] | None = None, **changes: object)
         ("references", "UPDATE messages SET turn_id = (SELECT max(id) FROM turns)"),
         ("references", "UPDATE deliveries SET channel_user_id = 3 - channel_user_id"),
         ("references", "UPDATE deliveries SET channel_user_id = 0"),
+        ("references", "UPDATE deliveries SET reply_id = 0 WHERE id = 1"),
+        ("references", "UPDATE replies SET turn_id = 0 WHERE id = 1"),
+        ("references", "UPDATE messages SET channel_user_id = 0 WHERE id = 1"),
+        ("references", "UPDATE turns SET channel_user_id = 0 WHERE id = 1"),
     ],
 )
 def test_a_planted_violation_in_the_tables_is_found(

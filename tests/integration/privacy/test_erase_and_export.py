@@ -634,3 +634,26 @@ def test_an_export_is_written_page_by_page_to_a_file_of_its_owner(world: World) 
     assert out.stat().st_mode & 0o777 == 0o600
     assert run(world, "export", "1", "--out", out).returncode == 2
     assert run(world, "export", "1", "--out", world.folder / "no" / "where").returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("parent", "child"),
+    [
+        ("channel_users", "turns.channel_user_id"),
+        ("channel_users", "messages.channel_user_id"),
+        ("turns", "messages.turn_id"),
+        ("turns", "calls.turn_id"),
+        ("turns", "replies.turn_id"),
+        ("replies", "deliveries.reply_id"),
+    ],
+)
+def test_an_erasure_that_forgets_a_table_fails(world: World, parent: str, child: str) -> None:
+    world.worker().receive(world.envelope("hello"))
+    with psycopg.connect(world.database.url) as connection:
+        connection.execute("SET LOCAL session_replication_role = replica")  # no triggers
+        for table in ("deliveries", "replies", "calls", "messages", "turns", "conversations"):
+            if table not in {parent, child.partition(".")[0]}:
+                connection.execute(f"DELETE FROM {table}".encode())
+        connection.execute("SET LOCAL session_replication_role = origin")
+        with pytest.raises(psycopg.errors.ForeignKeyViolation, match=child):
+            connection.execute(f"DELETE FROM {parent}".encode())

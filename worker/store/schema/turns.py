@@ -82,7 +82,8 @@ class Turn(Base):
     )
 
     id: Mapped[BigIntKey]
-    channel_user_id: Mapped[int] = mapped_column(ForeignKey("channel_users.id"))
+    channel_user_id: Mapped[int]
+    """No foreign key, but a trigger of the user's table: see decision 68."""
     conversation_id: Mapped[int | None]
     """NULL until the conversation is known, and for good where the channel is stateless.
 
@@ -121,9 +122,10 @@ class Call(Base):
     id: Mapped[BigIntKey]
     channel_user_id: Mapped[int]
     """Its turn's; no foreign key, see decision 56."""
-    turn_id: Mapped[int] = mapped_column(ForeignKey("turns.id"))
+    turn_id: Mapped[int]
+    """No foreign key, but a trigger of `turns`: see decision 68."""
     conversation_id: Mapped[int | None]
-    """Likewise no foreign key."""
+    """No foreign key, as for the user."""
     round: Mapped[Count]
     attempt: Mapped[Count]
     token: Mapped[int]
@@ -178,7 +180,8 @@ class Reply(Base):
     __table_args__ = (one_of("source", ReplySource),)
 
     id: Mapped[BigIntKey]
-    turn_id: Mapped[int] = mapped_column(ForeignKey("turns.id"), unique=True)
+    turn_id: Mapped[int] = mapped_column(unique=True)
+    """No foreign key, but a trigger of `turns`: see decision 68."""
     text: Mapped[str]
     draft: Mapped[str | None]
     """As the model wrote it, if one of our staff has changed it."""
@@ -231,9 +234,9 @@ class Delivery(Base):
     )
 
     id: Mapped[BigIntKey]
-    reply_id: Mapped[int | None] = mapped_column(ForeignKey("replies.id"), unique=True)
+    reply_id: Mapped[int | None] = mapped_column(unique=True)
     """NULL = it is a later piece of a reply, or tells a producer of a refusal: the dead letter that
-    names it as its notice."""
+    names it as its notice. No foreign key, but a trigger of `replies`: see decision 68."""
     part_of: Mapped[int | None] = mapped_column(ForeignKey("deliveries.id"))
     """The delivery of the reply's first piece; NULL = it is the first, or the whole reply."""
     repeats: Mapped[int | None] = mapped_column(ForeignKey("deliveries.id"))

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, text
+from sqlalchemy import CheckConstraint, Index, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from worker.domain.states import MessageState
@@ -156,7 +156,8 @@ class Message(Base):
     )
 
     id: Mapped[BigIntKey]
-    channel_user_id: Mapped[int] = mapped_column(ForeignKey("channel_users.id"))
+    channel_user_id: Mapped[int]
+    """No foreign key, as for the turn, but a trigger of that table: see decision 68."""
     message_id: Mapped[str]
     seq: Mapped[int]
     """Order of acceptance within the channel user; gaps mean nothing."""
@@ -167,7 +168,7 @@ class Message(Base):
     expires_at: Mapped[datetime | None]
     state: Mapped[str] = mapped_column(server_default=MessageState.PENDING.value)
     outcome: Mapped[str | None]
-    turn_id: Mapped[int | None] = mapped_column(ForeignKey("turns.id"))
+    turn_id: Mapped[int | None]
     late: Mapped[Flag]
     """Sent before something that was already being answered when this arrived."""
     alone: Mapped[Flag]
