@@ -16,8 +16,8 @@ TEXTED = replace(
     name="texted",
     phones=True,
     users=OURS.users.replace(
-        "INSERT INTO channel_users (channel, address)\n            SELECT 'web', 'u' || n",
-        "INSERT INTO channel_users (channel, recipient, address)\n"
+        "INSERT INTO channel_users (channel, address, agent)\n            SELECT 'web', 'u' || n",
+        "INSERT INTO channel_users (channel, recipient, address, agent)\n"
         f"            SELECT 'web', '{OUR_NUMBER}', '{PHONES}' || lpad(n::text, 4, '0') || '000'",
     ),
 )

@@ -113,8 +113,8 @@ OURS = Variant(
     tables=None,
     users=f"""
         WITH made AS (
-            INSERT INTO channel_users (channel, address)
-            SELECT 'web', 'u' || n FROM generate_series(0, {USERS - 1}) n RETURNING id)
+            INSERT INTO channel_users (channel, address, agent)
+            SELECT 'web', 'u' || n, 'default' FROM generate_series(0, {USERS - 1}) n RETURNING id)
         INSERT INTO conversations (channel_user_id, agent, telnyx_conversation_id)
         SELECT id, 'default', gen_random_uuid() FROM made""",
     finished="""
