@@ -11,7 +11,7 @@ from uuid import UUID
 
 from worker.domain.errors import RetryableError, named
 from worker.domain.timing import Timing
-from worker.handlers.background.postgres_watch import PostgresWatch
+from worker.handlers.background.postgres_watch import WATCHERS, PostgresWatch
 from worker.handlers.background.schema import start_on_postgres
 from worker.handlers.background.sweeper import SHORTEST_SLEEP_S
 from worker.handlers.background.watchdog import StallWatchdog
@@ -112,7 +112,9 @@ class Background:
         while not self._stop.wait(self.timing.watch_s * (1 if self.watchdog.stalled_s else 3)):
             if not self.slots.closed:
                 _tried("watchdog", self.watchdog.check, None)
-                _tried("ask_telnyx", self.ask_telnyx, None)
+                # One asks for all.
+                if FLEET.place < WATCHERS:
+                    _tried("ask_telnyx", self.ask_telnyx, None)
 
     def _drain_forever(self) -> None:
         while not self._stop.is_set() and not self.slots.closed:
@@ -123,13 +125,14 @@ class Background:
     def _sweep_forever(self) -> None:
         sleep_s = 0.0
         while not self._stop.is_set():
-            self.slots.roused.wait(sleep_s)
+            roused = self.slots.roused.wait(sleep_s)
             self.slots.roused.clear()
             if self.slots.closed:
                 return
             sleep_s = _tried("sweep", self.sweep, self.timing.sweep_s)
             # However often it is roused: slots that come free are many under load.
-            self._stop.wait(SHORTEST_SLEEP_S)
+            if roused:
+                self._stop.wait(SHORTEST_SLEEP_S)
 
 
 def _tried(name: str, work: Callable[[], _Result], otherwise: _Result) -> _Result:
