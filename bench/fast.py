@@ -106,7 +106,7 @@ def _installed(report: Report) -> list[Variant]:
     try:
         return [*peers(ANSWERS), before()]
     except (RuntimeError, OSError, subprocess.SubprocessError) as error:
-        report.broken.append(f"peers: {error}")
+        report.broken.append(f"fast: peers: {error}")
         return []
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
+from typing import Self
 from xml.sax.saxutils import escape
 
 from rich import box
@@ -82,10 +83,19 @@ class Report:
             "broken": self.broken,
         }
 
-    def write(self, folder: Path, name: str) -> Path:
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read the file of an earlier run, to add to it."""
+        held = json.loads(path.read_text())
+        report = cls(about=held["about"], facts=held["facts"], columns=held["columns"])
+        report.broken = held["broken"]
+        for row in held["bars"]:
+            report.add(row["key"], row["rounds"], row["note"])
+        return report
+
+    def write(self, path: Path) -> Path:
         """Write JSON and plot; return the path of the JSON file."""
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"{name}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(self.as_json(), indent=1, ensure_ascii=False) + "\n")
         path.with_suffix(".svg").write_text(plot(self.measured))
         return path

@@ -4,6 +4,7 @@
     python -m bench.run --full             all of it, 5 rounds, 1,000,000 messages, the soak
     python -m bench.run --only fast,slow   some parts
     python -m bench.run --only fast --peers    beside other queues for Python
+    python -m bench.run --full --only soak --into F    add to an earlier run of this commit
 Exit code 1 = a bar is not met.
 """
 
@@ -116,26 +117,31 @@ def main() -> int:
     parts, console = PARTS | FULL_PARTS, Console(width=None if sys.stdout.isatty() else 110)
     if unknown := [name for name in names if name not in parts]:
         raise SystemExit(f"unknown parts {unknown}; there are {', '.join(parts)}")
-    report = Report(about=_about(wanted))
-    began = time.monotonic()
+    report = Report(about=_about(wanted)) if wanted.into is None else Report.read(wanted.into)
+    if report.about["commit"] != _commit():
+        raise SystemExit(f"--into: {wanted.into} is of another commit, {report.about['commit']}")
+    began, before_s = time.monotonic(), int(str(report.about.get("seconds", 0)))
     with running_stage(seed=wanted.seed) as stage:
         for name in names:
             part_began = time.monotonic()
             _attempt(name, parts[name], stage, report, effort)
             console.print(f"[dim]{name}: {time.monotonic() - part_began:.0f} s[/]")
-    report.about["seconds"] = round(time.monotonic() - began)
+    report.about["seconds"] = before_s + round(time.monotonic() - began)
     report.show(console)
-    path = report.write(Path(wanted.results), f"{datetime.now(UTC):%Y-%m-%d}-{_commit()}")
+    name = f"{datetime.now(UTC):%Y-%m-%d}-{_commit()}.json"
+    path = report.write(wanted.into or Path(wanted.results) / name)
     console.print(f"{path}, in {report.about['seconds']} s")
     return 1 if report.failed or report.broken else 0
 
 
 def _attempt(name: str, part: Part, stage: Stage, report: Report, effort: Effort) -> None:
     """Run one part; if it breaks, the other parts still run, and the run has failed."""
+    report.broken = [one for one in report.broken if not one.startswith(f"{name}: ")]
     try:
         part(stage, report, effort)
     except (RuntimeError, OSError, LookupError, ValueError) as error:
         report.broken.append(f"{name}: {type(error).__name__}: {str(error)[-2000:]}")
+        print(report.broken[-1])
         stage.calm_down()
 
 
@@ -145,6 +151,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--only", help=f"parts: {','.join(PARTS | FULL_PARTS)}")
     parser.add_argument("--peers", action="store_true", help="procrastinate, dramatiq and taskiq")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--into", type=Path, help="the file of an earlier run of this commit")
     parser.add_argument("--results", default=ROOT / "bench" / "results")
     return parser.parse_args()
 

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from redis import Redis
 
@@ -40,7 +41,7 @@ from tests.support.world import NAMESPACE
 from worker.cli.doctor import check_celery as celery_app
 from worker.cli.doctor import check_postgres as postgres
 from worker.cli.doctor.check_dialect import played
-from worker.cli.doctor.doctor import CHECKS
+from worker.cli.doctor.doctor import AUDIT, CHECKS
 from worker.cli.doctor.examine import Check, Setup, examine
 from worker.config.agents_file import DEFAULT_MODEL as MODEL
 from worker.domain.reports.finding import Finding, Level, ok
@@ -48,6 +49,7 @@ from worker.sandbox.postgres import EmbeddedPostgres
 from worker.sandbox.redis import EmbeddedRedis
 from worker.sandbox.simulator import Simulator, SimulatorConfig
 from worker.sandbox.simulator.behaviour.faults import Match
+from worker.store.reports.orphans import PARENTS
 from worker.store.schema import Base
 
 STREAMS = "[agents.default]\nstream = true\n"
@@ -545,6 +547,32 @@ def test_servers_that_accept_and_say_nothing_end_in_time(ground: Ground) -> None
 
 def test_the_privileges_of_every_table_are_checked() -> None:
     assert set(postgres.TABLES) == set(Base.metadata.tables)
+
+
+def test_an_audit_counts_rows_whose_parent_is_gone(ground: Ground) -> None:
+    assert looked(AUDIT, ground.setup())["rows"].level is Level.OK
+    ground.own_database()
+    with psycopg.connect(ground.database_url) as connection:
+        connection.execute("INSERT INTO replies (turn_id, text, source) VALUES (7, 'Hi.', 'call')")
+    said = invoke("doctor", "--json", "--no-telnyx-writes", "--audit", env=ground.env())
+    line = lines_of(said)["rows"]
+    assert (line["level"], line["found"]) == (
+        "fault",
+        "what they refer to is gone: replies.turn_id (1)",
+    )
+    assert "from one backup" in line["fix"]
+
+
+def test_an_audit_looks_at_each_reference_that_has_no_key() -> None:
+    outlive = {"attempt_log", "audits", "erasures"}
+    """A person's tables of which rows stay once the person is erased."""
+    names = {"channel_user_id", "turn_id", "open_turn_id", "conversation_id", "reply_id"}
+    assert set(PARENTS) == {
+        (table.name, column.name)
+        for table in Base.metadata.tables.values()
+        for column in table.columns
+        if column.name in names and not column.foreign_keys and table.name not in outlive
+    }
 
 
 def test_every_group_names_its_checks_once() -> None:

@@ -119,7 +119,8 @@ def test_the_table_shows_value_bar_and_verdict_and_what_was_not_measured() -> No
 def test_the_file_holds_every_round_and_the_machine(tmp_path: Path) -> None:
     report = a_report()
     report.facts["half_load"] = {"per_second": 40.0}
-    written = json.loads(report.write(tmp_path, "2026-01-01-abc").read_text())
+    path = report.write(tmp_path / "results" / "2026-01-01-abc.json")
+    written = json.loads(path.read_text())
     assert written.keys() == {"about", "bars", "columns", "facts", "broken"}
     assert written["bars"][1] == {
         "key": "rate_floor",
@@ -131,6 +132,7 @@ def test_the_file_holds_every_round_and_the_machine(tmp_path: Path) -> None:
         "rounds": [0.5, 0.7, 0.6],
         "note": "",
     }
+    assert Report.read(path) == report, "a later run adds to it"
     assert machine.describe().keys() >= {"cpu", "cores", "memory_gb", "python", "packages"}
 
 

@@ -24,6 +24,10 @@ def doctor(
             help="Play no turns on a conversation of its own at Telnyx, which cost some tokens.",
         ),
     ] = False,
+    audit: Annotated[
+        bool,
+        typer.Option("--audit", help="Look for rows whose parent is gone; reads whole tables."),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Check settings, Postgres, Redis, Celery, Flower and Telnyx; name the fix of each fault.
@@ -40,7 +44,7 @@ def doctor(
     gc.freeze()
     gc.enable()
     results = []
-    for one in diagnose(Setup.read(), telnyx_writes=not no_telnyx_writes):
+    for one in diagnose(Setup.read(), telnyx_writes=not no_telnyx_writes, audit=audit):
         results.append(one)
         if not as_json:
             print_line(line_of(one))

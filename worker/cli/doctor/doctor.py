@@ -16,6 +16,7 @@ from worker.cli.doctor import check_flower as flower
 from worker.cli.doctor import check_mail as mail
 from worker.cli.doctor import check_messaging as messaging
 from worker.cli.doctor import check_postgres as postgres
+from worker.cli.doctor import check_rows as rows
 from worker.cli.doctor import check_settings as settings
 from worker.cli.doctor import check_telnyx as telnyx
 from worker.cli.doctor.check_settings import REQUIRED
@@ -104,14 +105,21 @@ MAILBOX: Final = (
 )
 
 
-def diagnose(setup: Setup, *, telnyx_writes: bool) -> Iterator[Finding]:
+# With --audit.
+AUDIT: Final = (
+    Check("postgres", "rows", rows.parents, needs=("migrations",), timeout_s=rows.AUDIT_S),
+)
+
+
+def diagnose(setup: Setup, *, telnyx_writes: bool, audit: bool) -> Iterator[Finding]:
     """Yield every line as soon as it is known."""
     found: dict[str, Level] = {}
     texts = MESSAGING if setup.routing.telnyx_policy() else ()
     mailing = setup.routing.mail_channel
     mails = () if mailing is None else MAIL_BY_TELNYX if mailing[1].telnyx else MAIL_BY_SMTP
     boxes = MAILBOX if setup.settings.imap_url else ()
-    for line in examine((*CHECKS, *texts, *mails, *boxes), setup):
+    audits = AUDIT if audit else ()
+    for line in examine((*CHECKS, *texts, *mails, *boxes, *audits), setup):
         found[line.name] = line.level
         yield line
     if not telnyx_writes:
