@@ -5,9 +5,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from statistics import median
 
+from celery import Celery
+
 from bench import machine
 from bench.load import publish
-from bench.orders import Order, envelopes
+from bench.orders import envelopes
 from bench.report import Report
 from bench.stage import Stage, Subject, wait_until_quiet
 from bench.variants import FLOOR, OURS, USERS
@@ -30,6 +32,8 @@ SINCE = """
 SELECT count(*), extract(epoch FROM max(accepted_at) - min(accepted_at))::float FROM messages
 WHERE accepted_at > %s
 """
+APPS: dict[str, Celery] = {}
+"""Of the producer, one for each broker."""
 ACCEPT_FLOOR = replace(
     FLOOR,
     name="accept_floor",
@@ -83,15 +87,10 @@ def _warm_up(stage: Stage, subject: Subject) -> None:
     """Let every thread take a message; a lock holds all commits back until each has one."""
     with subject.connection.transaction():
         subject.connection.execute("LOCK TABLE messages IN ACCESS EXCLUSIVE MODE")
-        _send(stage.order(subject, messages=EACH, rate=None, users=USERS))
+        publish(stage.order(subject, messages=EACH, rate=None, users=USERS), APPS)
         if not eventually(lambda: subject.redis.hlen("unacked") >= subject.answers):
             raise RuntimeError(f"{subject.label}: not every thread has a message")
     wait_until_quiet(subject)
-
-
-def _send(order: Order) -> None:
-    with Producer(broker_url=order.broker_url) as producer:
-        producer.send_many(envelopes(order))
 
 
 def accept(stage: Stage, subject: Subject) -> Accepting:
@@ -100,7 +99,7 @@ def accept(stage: Stage, subject: Subject) -> Accepting:
     (process,) = subject.processes
     (before,) = subject.connection.execute(LAST).fetchone() or (None,)
     cpu_s = machine.cpu_s(process.pid)
-    _send(order)
+    publish(order, APPS)
     wait_until_quiet(subject)
     spent_s = machine.cpu_s(process.pid) - cpu_s
     count, took_s = subject.connection.execute(SINCE, [before]).fetchone() or (0, 0.0)

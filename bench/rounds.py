@@ -60,8 +60,11 @@ def run_round(
 ) -> Round:
     """Run one round. `hold`: answers are held back until all messages are in flight at once.
 
-    `at_peak` is called then.
+    `at_peak` is called then. Raises ValueError for more messages than users: two that wait have one
+    reply.
     """
+    if messages > users:
+        raise ValueError(f"{messages} messages of {users} users in one round")
     stage.upstream.control(forget=True, hold=hold)
     before = subject.last_reply()
     order = stage.order(subject, messages=messages, rate=rate, users=users)
