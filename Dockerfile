@@ -28,6 +28,8 @@ COPY --from=build /app /app
 ENV PATH=/app/.venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1
+# Without a cache of freed memory in each thread: in time those of 1,000 threads hold 250 MB.
+ENV GLIBC_TUNABLES=glibc.malloc.tcache_count=0
 WORKDIR /app
 USER 10001
 

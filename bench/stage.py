@@ -194,6 +194,7 @@ class Stage:
                 "AGENTS_FILE": str(agents),
                 "CONCURRENCY": str(subject.answers + variant.extra_threads),
                 "SANDBOX_DIR": str(self.folder / "none"),
+                **variant.env,
                 **env,
             },
         )

@@ -6,7 +6,8 @@ OURS    worker            the real `celery -A worker worker`, as compose starts 
 """
 
 import sys
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import psycopg
@@ -39,6 +40,8 @@ class Variant:
     """Messages in one task."""
     phones: bool = False
     """The users have telephone numbers."""
+    env: Mapping[str, str] = field(default_factory=dict)
+    """What the image sets for it."""
     finished: str
     """Message ids and times of the replies with an id above a given one."""
 
@@ -110,6 +113,7 @@ OURS = Variant(
     app="worker",
     extra_threads=RESERVED_THREADS,
     waits=len(QUEUES),
+    env={"GLIBC_TUNABLES": "glibc.malloc.tcache_count=0"},
     tables=None,
     users=f"""
         WITH made AS (
