@@ -96,8 +96,7 @@ def spare_the_collector() -> None:
     """Let the garbage collector pass by what lives as long as the process.
 
     A collection of all that the imports have made keeps every thread waiting for some 75 ms, once
-    in 1,700 messages; of the rest it takes 4 ms. The thresholds stay: with 10,000 new objects
-    instead of 700, what 1,000 answers in flight leave behind took 200 MB until it was collected.
+    in 1,700 messages; of the rest it takes 4 ms.
     """
     gc.collect()
     gc.freeze()
