@@ -127,6 +127,17 @@ def _beside_peers(report: Report, others: list[Variant], done: dict[str, list[Ro
         }
 
 
+def _at_rate(
+    stage: Stage, subjects: Sequence[Subject], *, rounds: int, per_second: float
+) -> dict[str, list[Round]]:
+    """Publish at random times, at this mean rate."""
+    stage.upstream.control(latency_s=HALF_LOAD_LATENCY_S)
+    messages = max(int(per_second * HALF_LOAD_S), 100)
+    done = interleaved(stage, subjects, rounds=rounds, messages=messages, rate=per_second)
+    stage.upstream.control(latency_s=0.0)
+    return done
+
+
 def _half_load(
     stage: Stage,
     report: Report,
@@ -139,10 +150,7 @@ def _half_load(
 
     Return our rounds.
     """
-    stage.upstream.control(latency_s=HALF_LOAD_LATENCY_S)
-    messages = max(int(per_second * HALF_LOAD_S), 100)
-    done = interleaved(stage, subjects, rounds=rounds, messages=messages, rate=per_second)
-    stage.upstream.control(latency_s=0.0)
+    done = _at_rate(stage, subjects, rounds=rounds, per_second=per_second)
     floor, ours = done[FLOOR.name], done[OURS.name]
     for key, of in (("p50_floor", p50), ("p99_floor", p99)):
         note = ", ".join(f"{name} {middle(found, of):.1f} ms" for name, found in done.items())
@@ -150,7 +158,7 @@ def _half_load(
     report.add("p99_ms", [p99(one) for one in ours])
     report.facts["half_load"] = {
         "per_second": round(per_second, 1),
-        "messages_a_round": messages,
+        "messages_a_round": ours[0].messages,
         "added_p95_ms": {
             name: round(middle(found, lambda one: one.added(95)), 1) for name, found in done.items()
         },
@@ -162,12 +170,7 @@ def _half_load_before(
     stage: Stage, report: Report, subject: Subject, ours: list[Round], *, per_second: float
 ) -> None:
     """Do the same with this service as it was, at half of its own throughput."""
-    stage.upstream.control(latency_s=HALF_LOAD_LATENCY_S)
-    messages = max(int(per_second * HALF_LOAD_S), 100)
-    rounds = [
-        run_round(stage, subject, messages=messages, rate=per_second) for _ in range(len(ours))
-    ]
-    stage.upstream.control(latency_s=0.0)
+    (rounds,) = _at_rate(stage, [subject], rounds=len(ours), per_second=per_second).values()
     at = f"at {per_second:.0f}/s"
     note = f"before {middle(rounds, p50):.1f} ms {at}, p99 {middle(rounds, p99):.1f} ms"
     report.add("p50_before", ratios(ours, rounds, p50), note)

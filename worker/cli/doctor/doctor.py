@@ -12,7 +12,6 @@ from worker.cli.console import escape_for_terminal
 from worker.cli.doctor import check_broker as broker
 from worker.cli.doctor import check_celery as celery
 from worker.cli.doctor import check_dialect as dialect
-from worker.cli.doctor import check_flower as flower
 from worker.cli.doctor import check_mail as mail
 from worker.cli.doctor import check_messaging as messaging
 from worker.cli.doctor import check_postgres as postgres
@@ -68,7 +67,7 @@ CHECKS: Final = (
     Check("celery", "Celery's broker", celery.broker, needs=(_APP,)),
     Check("celery", "result backend", celery.results, needs=(_APP,)),
     Check("celery", "visibility timeout", celery.visibility, needs=(_APP, _AGENTS)),
-    Check("flower", "Flower", flower.protection),
+    Check("flower", "Flower", celery.protection),
     Check("telnyx", _KEY, telnyx.key, needs=("TELNYX_API_KEY", _OTHERS)),
     Check("telnyx", "Telnyx's clock", telnyx.clock, needs=(_KEY,)),
     Check("telnyx", "conversations", telnyx.conversations, needs=("migrations", "NAMESPACE")),

@@ -162,7 +162,7 @@ def unknown_conversations(
     """List the conversations of this installation at Telnyx that the database does not know.
 
     While there are any, Telnyx is asked for each new person whether one is theirs, and this exits
-    with 1. Whoever writes again continues there. With --ignore they count as known: new people are
+    with 1. Those who write again go on there. With --ignore they count as known: new people are
     not looked for any more, and a person whose conversation it was starts a new one.
     """
     with an_operator() as operator:
