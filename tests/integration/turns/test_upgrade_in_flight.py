@@ -8,6 +8,7 @@ and given to one real worker, with a simulator that goes on with the recorded co
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 import pytest
@@ -119,7 +120,7 @@ class Replay:
 @pytest.fixture(scope="module")
 def ground(shared_postgres: EmbeddedPostgres, shared_redis: EmbeddedRedis) -> Iterator[Ground]:
     """The recorded rows, migrated to head; Telnyx as it was; no worker yet."""
-    config = SimulatorConfig(list_visible_after_s=0)
+    config = SimulatorConfig(list_visible_after_s=0, idempotency_ttl_s=inf)
     with open_folder() as folder, fresh_database(shared_postgres, template="template1") as url:
         RECORDING.restore_rows(url)
         migrated = invoke("migrate", env={"DATABASE_URL": url})

@@ -1,5 +1,7 @@
 """Bursts, supersede, expiry, overflow, pause: turn by turn."""
 
+from uuid import uuid4
+
 import pytest
 
 from tests.support.world import World
@@ -181,3 +183,32 @@ def test_adding_to_the_log_is_repeated_under_the_same_key(world: World) -> None:
         mike.answer()
     assert outcomes(world) == ["answered", "human"]
     assert world.inputs() == ["hello", "are you there?"]
+
+
+@pytest.mark.parametrize("stored", [True, False])
+@pytest.mark.parametrize("who", ["person", "staff"])
+def test_a_key_that_telnyx_may_have_forgotten_adds_nothing_twice(
+    world: World, who: str, stored: bool
+) -> None:
+    world.simulator.reconfigure(idempotency_ttl_s=0)
+    mike = world.worker()
+    mike.receive(world.envelope("ok"))
+    user = the_user(world)
+    mike.operator.users.set_paused(user, paused=True)
+    for fault in ("stored_then_dropped" if stored else "dropped", "dropped"):
+        world.simulator.inject(fault, match=None, endpoint="add_message")
+    if who == "person":
+        mike.receive(world.envelope("ok"))
+    else:
+        mike.operator.say(user, "ok", key=uuid4())
+        mike.answer()
+    assert world.database.value("SELECT count(*) FROM turns WHERE state = 'open'") == 1
+    world.clock.advance(3 * 86_400)  # our service was away
+    for _ in range(5):
+        world.clock.advance(10)
+        mike.service.background.workers.beat()
+        mike.answer()
+    (conversation,) = world.simulator.conversations()
+    log = world.simulator.messages(conversation.id)
+    said = [one.role for one in log if one.text == "ok"]
+    assert said == ["user", "user" if who == "person" else "assistant"]

@@ -159,6 +159,16 @@ def catch_up(log: Sequence[ThreadMessage], expected: Expectation) -> CaughtUp:
     return CaughtUp(skipped=len(extras), verdict=None, complete=True)
 
 
+def said_by_staff(log: Sequence[ThreadMessage], expected: Expectation) -> bool:
+    """Whether what our staff wrote is there since the last user message that we know of."""
+    users = [index for index, message in enumerate(log) if message.role == "user"]
+    known = users[: expected.user_messages]
+    return any(
+        HUMAN_KEY in message.metadata and expected.text.matches(message.text)
+        for message in log[known[-1] if known else 0 :]
+    )
+
+
 def sure_age_s(age_s: float, jumped_s: float | None) -> float:
     """Return an age of which no more is sure than the time since the clock jumped.
 

@@ -22,7 +22,7 @@ from worker.domain.timing import MAX_TASK_S, Timing
 from worker.domain.turns.calls import Refused
 from worker.domain.turns.claim import Claimed, NotClaimed, Settled
 from worker.domain.turns.next_step import GoOn, Prepare, Quit, Reconcile, Record, Send
-from worker.domain.turns.plan import Later, OptedOut, Recorded, Replace, UseTools
+from worker.domain.turns.plan import Diverge, Later, OptedOut, Recorded, Replace, UseTools
 from worker.domain.turns.reconcile import HUMAN_KEY
 from worker.domain.turns.records import input_items
 from worker.domain.turns.retries import plan_after, plan_without_conversation
@@ -259,13 +259,17 @@ class AnswerUser:
             # The same key each time: a repetition after an unknown outcome adds nothing.
             key = uuid5(conversation.remote_key, f"turn {claimed.turn.id}")
             try:
-                self.conversations.add_message(
-                    conversation.telnyx_id,
-                    key,
-                    role="assistant" if ours else "user",
-                    text=claimed.turn.input_text,
-                    metadata={HUMAN_KEY: "true"} if ours else None,
-                )
+                recorded = self.reconcile.recorded(replace(claimed, conversation=conversation))
+                if isinstance(recorded, Diverge):
+                    return self.settle(claimed, None, recorded)
+                if not recorded:
+                    self.conversations.add_message(
+                        conversation.telnyx_id,
+                        key,
+                        role="assistant" if ours else "user",
+                        text=claimed.turn.input_text,
+                        metadata={HUMAN_KEY: "true"} if ours else None,
+                    )
             # Somebody has deleted the conversation at Telnyx.
             except NotFoundError:
                 return self.settle(claimed, None, Replace(reason="gone"))

@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from worker.domain.deliveries import KEY_VALID_S
 from worker.domain.errors import DatabaseAwayError, NotFoundError, StaleLeaseError, WorkerError
 from worker.domain.reasons import DeadLetterReason
 from worker.domain.timing import Timing
 from worker.domain.turns.claim import Claimed, Settled
-from worker.domain.turns.plan import GiveUp, Later, Plan, Replace, UseTools
+from worker.domain.turns.plan import Diverge, GiveUp, Later, Plan, Replace, UseTools
 from worker.domain.turns.reconcile import (
     Expectation,
     Resend,
@@ -15,6 +16,7 @@ from worker.domain.turns.reconcile import (
     Unanswered,
     catch_up,
     reconcile,
+    said_by_staff,
     sure_age_s,
 )
 from worker.domain.turns.records import OpenConversation, ThreadMessage
@@ -73,6 +75,24 @@ class ReconcileTurn:
         if isinstance(plan, UseTools):
             return self.turns.start_tools(claimed, None, plan.calls)
         return self.settle(claimed, None, plan)
+
+    def recorded(self, claimed: Claimed) -> bool | Diverge:
+        """Whether the text of a turn that a person answers is in the thread already.
+
+        It is added under an idempotency key, so only a key that Telnyx may have forgotten asks for
+        a look: else False.
+        """
+        if claimed.open_s < KEY_VALID_S:
+            return False
+        _, thread, expected = self._read(claimed, self.cluster.ages())
+        if claimed.turn.messages == 0:
+            return said_by_staff(thread, expected)
+        # Of the turn's age: what was added has long arrived.
+        found = reconcile(thread, replace(expected, newest_call_s=claimed.open_s))
+        if found.landed:
+            self.turns.mark_landed(claimed.lease, found.landed)
+        is_there = not isinstance(found.verdict, Resend)
+        return found.verdict if isinstance(found.verdict, Diverge) else is_there
 
     def _plan_stateless(self, claimed: Claimed) -> Plan | None:
         """Plan without a conversation: nothing can be read, so one unknown call may be repeated."""
