@@ -63,7 +63,7 @@ def page() -> str:
         [
             f"`{one.name}`",
             f"{one.number}{'' if one.alone else ', with another'}",
-            *(one.tier, one.what, f"`{one.outcome}`", one.source),
+            *(one.tier, _what(one.fits), f"`{one.outcome}`", one.source),
         ]
         for one in MAIL_RULES
     )
@@ -79,6 +79,11 @@ def page() -> str:
         + KEYWORDS_ABOUT
         + _table(["language", "stop", "start", "help"], keywords)
     )
+
+
+def _what(rule: object) -> str:
+    text = str(rule.__doc__).removesuffix(".")
+    return text[:1].lower() + text[1:]
 
 
 def _consent(change: str | None) -> str:

@@ -1,7 +1,6 @@
 """What screening knows besides a mail: the channel's configuration, and what happened before."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from worker.domain.routing import ChannelPolicy
 from worker.domain.ways_out import MailDelivery
@@ -23,12 +22,6 @@ class MailScreening:
     """The name of the receiving server in Authentication-Results; None = none is trusted."""
     require_dmarc: bool = False
     """Only mails that pass DMARC are answered."""
-    spam_headers: Mapping[str, str] = field(default_factory=lambda: {"x-spam-flag": "yes"})
-    """Names in lower case, and how the value of spam begins."""
-    max_recipients: int = 20
-    per_address: int = 10
-    """Replies an hour to one address; further mails are not answered."""
-    per_domain: int = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
