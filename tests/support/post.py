@@ -54,7 +54,7 @@ class Post:
         return DeliveryId(number)
 
     def our_id(self, delivery: DeliveryId) -> str:
-        return message_id(delivery, "acme.example", self.database.mail_key)
+        return message_id(delivery, "acme.example", self.database.secret("mail"))
 
     def outcomes(self) -> list[tuple[str, str | None]]:
         return [(one["state"], one["outcome"]) for one in self.world.messages()]

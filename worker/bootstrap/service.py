@@ -39,13 +39,12 @@ from worker.queue.broker_client import BrokerClient
 from worker.store.cluster import ClusterStore
 from worker.store.database import Database
 from worker.store.dead_letters import DeadLetterStore
-from worker.store.delivery.answered_mails import AnsweredMailStore
 from worker.store.delivery.deliveries import DeliveryStore
 from worker.store.delivery.endpoints import EndpointStore
-from worker.store.delivery.hours import HoursStore
-from worker.store.delivery.pacing import PacingStore, paces
+from worker.store.delivery.pacing import PacingStore
 from worker.store.delivery.senders import SenderStore
 from worker.store.intake.inbox import InboxListener, InboxStore
+from worker.store.intake.mails import MailStore
 from worker.store.intake.messages import MessageStore
 from worker.store.limits.rates import RateStore
 from worker.store.privacy.retention import RetentionStore
@@ -261,10 +260,10 @@ def _deliver(
         if policy.delivery is not None and name not in given
     }
     telnyx = TelnyxWay(post=shared.telnyx.messages.send, public_url=shared.settings.public_url)
-    database = shared.database
+    mails = MailStore(shared.database)
     mail = MailWay(
-        answered=AnsweredMailStore(database).answered,
-        key=lambda: database.mail_key,
+        answered=mails.answered,
+        key=lambda: mails.key,
         smtp_url=shared.settings.smtp_url,
         token_command=shared.settings.smtp_token_command,
     )
@@ -273,10 +272,9 @@ def _deliver(
         store=deliveries,
         endpoints=EndpointStore(shared.database),
         senders=SenderStore(shared.database),
-        pacing=PacingStore(shared.database, paces(shared.agents.routing)),
+        pacing=PacingStore(shared.database, shared.agents.routing),
         routing=shared.agents.current,
         channels=built | dict(given),
-        hours=HoursStore(shared.database),
         zones=zones_by_number(),
         console_url=shared.settings.console_url,
     )

@@ -30,9 +30,7 @@ from worker.domain.ways_out import MailDelivery, TaskDelivery, TelnyxDelivery, W
 from worker.handlers.telemetry.deliveries import (
     deliver_span,
     record_delivered,
-    record_paused,
     record_stale_delivery,
-    record_waits,
 )
 from worker.handlers.telemetry.intake import record_consent
 from worker.net.clock import boottime
@@ -41,7 +39,6 @@ from worker.observability import traces
 from worker.observability.logs import log
 from worker.store.delivery.deliveries import DeliveryStore
 from worker.store.delivery.endpoints import EndpointStore
-from worker.store.delivery.hours import HoursStore
 from worker.store.delivery.pacing import PacingStore
 from worker.store.delivery.senders import SenderStore
 
@@ -63,7 +60,6 @@ class DeliverReplies:
     channels: Mapping[str, Channel]
     """By name of channel or route. A reply for a missing one waits for a worker that has it: that
     worker's configuration was newer, or a section was removed too early."""
-    hours: HoursStore
     zones: Zones
     """Of a number, as far as they can be known."""
     console_url: str | None = None
@@ -107,8 +103,8 @@ class DeliverReplies:
             return refusal
         opens = opening(claimed, configured, self.zones)
         if opens is not None:
-            self.hours.wait(claimed, opens)
-            record_waits(claimed, opens)
+            self.store.wait(claimed, opens)
+            log.info("delivery.waits", delivery=claimed.reply.delivery_id, until=opens.isoformat())
             return DeliveryState.PENDING
         if isinstance(channel, ComposingChannel) and claimed.reply.request is None:
             claimed = self._disclosed(claimed, configured)
@@ -117,16 +113,8 @@ class DeliverReplies:
         outcome = self._deliver(channel, claimed)
         state = state_after(claimed, outcome, configured, takes_key=takes_key)
         blocked = self._blocked(claimed, outcome, state)
-        self.store.end(
-            claimed,
-            state,
-            wait_s=wait_after(claimed, outcome, configured),
-            provider_id=outcome.provider_id if isinstance(outcome, Sent) else None,
-            provider_status=None if isinstance(outcome, Sent) else outcome.reason,
-            parts=outcome.parts if isinstance(outcome, Sent) else None,
-            mail_id=outcome.message_id if isinstance(outcome, Sent) else None,
-            blocked=blocked,
-        )
+        wait_s = wait_after(claimed, outcome, configured)
+        self.store.end(claimed, state, outcome, wait_s=wait_s, blocked=blocked)
         if blocked is not None:
             record_consent(blocked, user_id=claimed.reply.user_id)
         record_delivered(claimed, state, outcome, began_s=began_s)
@@ -158,8 +146,11 @@ class DeliverReplies:
         elif outcome.pause is not None:
             is_smtp = isinstance(way, MailDelivery) and not way.telnyx
             kind = "smtp" if is_smtp else "telnyx"
-            self.senders.pause(claimed, outcome.pause, outcome.reason, kind=kind)
-            record_paused(claimed, outcome.pause, outcome.reason)
+            pause, reason = outcome.pause, outcome.reason
+            self.senders.pause(claimed, pause, reason, kind=kind)
+            facts = {"scope": pause.scope, "seconds": pause.seconds, "reason": reason}
+            # An operator has to act, or Telnyx asks for it.
+            log.error("sending.paused", channel=claimed.policy_name, **facts)
 
     def _blocked(
         self, claimed: ClaimedDelivery, outcome: DeliveryOutcome, state: DeliveryState

@@ -99,10 +99,7 @@ class ClusterStore(Store):
         self._look = _LOOK
 
     def is_replaced(self, *, lost: bool = False) -> bool:
-        """Compare this Postgres with the known one; record, and return, whether it is another.
-
-        `lost`: it is known by other means that commits are missing.
-        """
+        """Return, and record, whether this Postgres is another one; `lost`: commits are missing."""
         try:
             with self._statement() as connection:
                 return self.is_other(connection, lost=lost)

@@ -48,7 +48,6 @@ _SETTINGS = {
     "jit": "off",
 }
 
-
 _SECRET = sql("SELECT value FROM secrets WHERE name = :name")
 _PREPARE_AFTER = 2
 """Uses of a statement before it is prepared; there are few statements, used again and again."""
@@ -105,19 +104,10 @@ class Database:
     @cached_property
     def consent_key(self) -> bytes:
         """The key of the addresses in the ledger of opt-outs, read once."""
-        return self._secret("consents")
+        return self.secret("consents")
 
-    @cached_property
-    def mail_key(self) -> bytes:
-        """The key of the marks in our mails, read once."""
-        return self._secret("mail")
-
-    @cached_property
-    def console_key(self) -> bytes:
-        """The key of the console's sessions, read once."""
-        return self._secret("console")
-
-    def _secret(self, name: str) -> bytes:
+    def secret(self, name: str) -> bytes:
+        """Read a key. Raises `DatabaseAwayError` if its row is lost."""
         with self.statement() as connection:
             key = connection.execute(_SECRET, {"name": name}).scalar_one_or_none()
         if key is None:

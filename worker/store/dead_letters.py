@@ -122,10 +122,7 @@ class DeadLetterStore(Store):
     def find(
         self, *, reason: str | None = None, resolved: bool = False, limit: int = 100
     ) -> tuple[DeadLetter, ...]:
-        """Return dead letters, oldest first.
-
-        `resolved`: also those that are replayed or dismissed.
-        """
+        """Return dead letters, oldest first. `resolved`: also those replayed or dismissed."""
         values = {"reason": reason, "resolved": resolved, "limit": limit}
         return self._found(DeadLetter, _LIST, values)
 
@@ -142,10 +139,7 @@ class DeadLetterStore(Store):
         return self._row(_RESOLVE, {"id": letter, "resolution": resolution}) is not None
 
     def revive(self, letter: DeadLetter) -> bool:
-        """Make a dead message or delivery pending again; False = it is closed already.
-
-        The message gets a turn of its own, after earlier messages of the user.
-        """
+        """Make a dead message, for a turn of its own, or delivery pending; False = it is closed."""
         statement = _REVIVE_MESSAGE if letter.message is not None else _REVIVE_DELIVERY
         values = {"message_row_id": letter.message, "delivery_id": letter.delivery}
         with self._database.transaction() as connection:
@@ -158,16 +152,16 @@ class DeadLetterStore(Store):
 
 def keep_on(connection: Connection, **letter: Unpack[KeptEntry]) -> None:
     """Insert a dead letter within a transaction of the caller."""
-    sender = letter.get("sender", UNKNOWN_SENDER)
-    values: dict[str, object] = {
-        name: letter[name] for name in ("reason", "raw", "detail", "queue")
-    }
-    values["task_id"] = sender.task_id
-    values["sender"] = json.dumps(dict(sender.headers)) if sender.headers else None
-    names = letter.get("names")
-    values["names"] = None if names is None else json.dumps(dict(names))
+    sender, names = letter.get("sender", UNKNOWN_SENDER), letter.get("names")
+    as_json = None if names is None else json.dumps(dict(names))
     # No producer waits for an entry that names neither its message nor its task.
     has_sender = names is not None or sender.task_id is not None
-    values["route"] = letter.get("route") if has_sender else None
-    values["place"] = values["names"] or sender.task_id or ""
+    values = {
+        **letter,
+        "task_id": sender.task_id,
+        "sender": json.dumps(dict(sender.headers)) if sender.headers else None,
+        "names": as_json,
+        "route": letter.get("route") if has_sender else None,
+        "place": as_json or sender.task_id or "",
+    }
     connection.execute(_KEEP, values)

@@ -20,10 +20,7 @@ class RevisionStore(Store):
     """What Alembic wrote."""
 
     def revision(self) -> str | None:
-        """Return the migration that the database is at; None if it was never migrated.
-
-        Raises `PermanentError` if the database does not store UTF-8.
-        """
+        """Return the database's migration; None = none. Raises `PermanentError` if not UTF-8."""
         state = self._rows(_STATE)[0]
         if not state.in_utf8:
             raise PermanentError(

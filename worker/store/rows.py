@@ -26,9 +26,13 @@ OPEN_TURNS = """
             WHERE id = one.id AND state = 'open' OFFSET 0) AS t"""
 """The open turns: of users who are due, and of those whom the fast path answers. OFFSET 0: without
 it the planner would read all turns."""
+IS_ERASING = """EXISTS (SELECT FROM erasures e
+        WHERE e.channel_user_id = u.id AND e.finished_at IS NULL)"""
+"""Whether an erasure of the channel user `u` has begun and not finished."""
+IS_DIVERGED = f"u.due_at IS NOT NULL AND u.diverged_at IS NOT NULL AND NOT {IS_ERASING}"
+"""Whether an operator has to decide about the channel user `u`. `due_at`: the index has it."""
 INBOX_IS_DUE = "coalesce(not_before, '-infinity') <= service_now()"
 """Whether a row of the inbox may be accepted now; `ix_inbox_due` is in this order."""
-
 
 NOTICE = """told AS (
     INSERT INTO channel_users AS u (channel, address)

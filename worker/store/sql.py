@@ -13,7 +13,6 @@ import psycopg
 Row: TypeAlias = Any
 """A named tuple; its fields are the columns."""
 
-
 _NAME = re.compile(r"(?<![:\w]):([a-z_]+)")
 
 

@@ -41,8 +41,7 @@ UPDATE workers SET alive_until = service_now() WHERE id = :id
 """)
 # Leases may still refer to them: without its row, a holder is as dead as with one that has lapsed.
 _FORGET = sql("DELETE FROM workers WHERE alive_until < service_now() - interval '1 day'")
-# The living workers of one host or of all, the oldest first.
-ALIVE = sql("""
+_ALIVE = sql("""
 SELECT host, pid, CAST(extract(epoch FROM service_now() - started_at) AS float8) AS up_s,
     CAST(coalesce(extract(epoch FROM service_now() - stalled_since), 0) AS float8) AS stalled_s
 FROM workers WHERE alive_until >= service_now() AND host = coalesce(CAST(:host AS text), host)
@@ -80,7 +79,7 @@ class LivingWorkers(Store):
 
     def workers(self, host: str | None = None) -> tuple[LivingWorker, ...]:
         """Return the living worker processes, of one host or of all, the oldest first."""
-        return self._found(LivingWorker, ALIVE, {"host": host})
+        return self._found(LivingWorker, _ALIVE, {"host": host})
 
 
 class WorkerStore(Store):

@@ -97,7 +97,7 @@ def test_a_receipt_that_comes_before_the_answer_stands(
     claimed = store.claim(user, mike.service.deliver.routing())
     assert claimed is not None
     receipts.record(Receipt(key=key, provider_id="p", status="delivery_failed", error="40001"))
-    store.end(claimed, DeliveryState.SENT, provider_id="p")
+    store.end(claimed, DeliveryState.SENT, Sent(provider_id="p"))
     assert row(world, key)[:4] == ("failed", "delivery_failed", "40001", "p")
 
 

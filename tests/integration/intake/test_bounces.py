@@ -22,7 +22,7 @@ def post(world: World) -> Iterator[Post]:
 def sent(post: Post) -> tuple[DeliveryId, str]:
     post.comes(mail_of())
     delivery = post.answered()
-    return delivery, bounce_address(delivery, "acme.example", post.database.mail_key)
+    return delivery, bounce_address(delivery, "acme.example", post.database.secret("mail"))
 
 
 def delivery_state(post: Post) -> tuple[str, str | None]:

@@ -222,10 +222,10 @@ def test_every_index_that_forbids_nothing_is_read_by_some_statement(world: World
         receipts = ReceiptStore(database)
         receipts.record(Receipt(key=uuid4(), provider_id=None, status="sent"))
         receipts.record(Receipt(key=None, provider_id="p", status="sent"))
-        ours = message_id(DeliveryId(1), "acme.example", database.mail_key)
+        ours = message_id(DeliveryId(1), "acme.example", database.secret("mail"))
         reply = mail_of(In_Reply_To=f"{ours} <unknown@example.org>", subject="Re: Order")
         take_mail(world, database).take(reply, smtp())
-        back = bounce_address(DeliveryId(1), "acme.example", database.mail_key)
+        back = bounce_address(DeliveryId(1), "acme.example", database.secret("mail"))
         take_mail(world, database).take(bounce_of(back), smtp("", back))
         erasures = mike.operator.erase
         erasures.store.stop(ChannelUserId(7))

@@ -76,10 +76,7 @@ class AskTelnyx:
         return self.look(question)
 
     def look(self, question: Question) -> list[TelnyxConversationId]:
-        """Return the conversations that are unknown here; if there are none, commit that.
-
-        Raises `WorkerError`, if Telnyx did not list them or Postgres is away.
-        """
+        """Return the conversations unknown here; commit if there is none. Raises `WorkerError`."""
         ours = str(installation_tag(self.namespace))
         # The first time those of older releases, which lack the tag, are looked at as well.
         metadata = SOURCE if question.since is None else {INSTALLATION_KEY: ours}

@@ -14,10 +14,7 @@ _PAUSE_S: Final = 1.0
 def start_on_postgres(
     start: Callable[[], object], *, before: Callable[[], object] = lambda: None
 ) -> None:
-    """Call `start`, again and again while Postgres is away; `before` comes before each attempt.
-
-    Raises `SystemExit`, with one line, if Postgres refuses it.
-    """
+    """Call `start`, after `before`, until Postgres is there. Raises `SystemExit` if it refuses."""
     while True:
         before()
         try:
@@ -34,10 +31,7 @@ def start_on_postgres(
 
 
 def check_schema(store: RevisionStore) -> None:
-    """Raise `PermanentError` if migrations are missing, and log if there are newer ones.
-
-    Newer ones are usual: an upgrade migrates first, and replaces the workers afterwards.
-    """
+    """Raise `PermanentError` if migrations are missing; log newer ones, usual in an upgrade."""
     current, known = store.revision(), revisions()
     if not known or current == known[-1]:
         return

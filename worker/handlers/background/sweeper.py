@@ -10,10 +10,11 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-from worker.domain.errors import BrokerAwayError, RetryableError, named
+from worker.domain.errors import BrokerAwayError
 from worker.domain.fairness import Share
 from worker.domain.ids import ChannelUserId
 from worker.domain.timing import Timing
+from worker.handlers.telemetry.intake import work_logged
 from worker.handlers.turns.rate_limit import LOOK_S, RateLimiter
 from worker.handlers.turns.slots import TurnSlots
 from worker.observability.logs import log
@@ -46,14 +47,8 @@ class LocalRunner:
         future.add_done_callback(self._running.discard)
 
     def _run(self, user_id: ChannelUserId, *about: Share) -> None:
-        try:
+        with work_logged(user_id):
             self.work(user_id, *about)
-        # It stays due in Postgres, so a later look finds it.
-        except RetryableError as error:
-            log.warning("work.deferred", user=user_id, error=str(error))
-        except Exception as error:
-            log.error("work.failed", user=user_id, error=named(error))
-            raise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,10 +95,7 @@ class Sweeper:
         return max(next_s, SHORTEST_SLEEP_S)
 
     def _wake(self) -> bool:
-        """Have as many users answered as there are free slots.
-
-        Returns whether the others need permits for their calls, and not slots.
-        """
+        """Have as many users answered as there are slots; True = the others wait for permits."""
         capacity = self.slots.capacity()
         limit = self.rate_limiter.capacity(capacity.free)
         swept = self.sweeps.pick(

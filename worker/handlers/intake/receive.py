@@ -9,7 +9,6 @@ from functools import partial
 
 from message_worker_client.envelope import EnvelopeError
 from message_worker_client.envelope.wire import INBOUND
-from worker.domain.errors import RetryableError, named
 from worker.domain.fairness import Share
 from worker.domain.messages import UNKNOWN_SENDER, Accepted, NewMessage, Received, Sender
 from worker.domain.reasons import DeadLetterReason
@@ -23,12 +22,12 @@ from worker.handlers.telemetry.intake import (
     record_accepted,
     record_held,
     record_refused,
+    work_logged,
 )
 from worker.handlers.turns.answer import MAX_SLEEP_S, AnswerUser
 from worker.handlers.turns.slots import TurnSlots
 from worker.net.clock import boottime
 from worker.observability import traces
-from worker.observability.logs import log
 from worker.store.dead_letters import DeadLetterStore
 from worker.store.intake.inbox import InboxStore
 from worker.store.intake.messages import MessageStore
@@ -152,9 +151,12 @@ class ReceiveEnvelope:
 
     def _result(self, accepted: Accepted, settled: Sequence[Settled] | None) -> str:
         """Return the task's result. `settled`: its work on turns; None = it tried none."""
-        known = _known_result(accepted)
-        if known is not None or settled is None:
-            return known or f"{WAITING} message={accepted.id}"
+        if not accepted.fresh:
+            return f"{accepted.result} message={accepted.id}"
+        if accepted.skipped is not None:
+            return f"skipped {accepted.skipped} message={accepted.id}"
+        if settled is None:
+            return f"{WAITING} message={accepted.id}"
         for one in settled:
             if one.result is not None and accepted.id in one.messages:
                 return f"{one.result} message={accepted.id} turn={one.turn}"
@@ -167,19 +169,7 @@ def _finish(
 ) -> None:
     """Answer a message on a thread of its own; it stays due in Postgres if that fails."""
     try:
-        work()
-    except RetryableError as error:
-        log.warning("work.deferred", user=accepted.user_id, error=str(error))
-    except Exception as error:  # noqa: BLE001 - nobody else would see it
-        log.error("work.failed", user=accepted.user_id, error=named(error))
+        with work_logged(accepted.user_id):
+            work()
     finally:
         release()
-
-
-def _known_result(accepted: Accepted) -> str | None:
-    """Return the result of a message that gets no turn from this task; None = it may get one."""
-    if not accepted.fresh:
-        return f"{accepted.result} message={accepted.id}"
-    if accepted.skipped is not None:
-        return f"skipped {accepted.skipped} message={accepted.id}"
-    return None

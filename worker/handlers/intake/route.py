@@ -26,7 +26,6 @@ from worker.queue.unwrap import envelope_in
 
 UNSUPPORTED_ATTACHMENT = "unsupported_attachment"
 """Outcome of a message with an attachment other than an image, on a channel that skips those."""
-"""ITU-T E.164: a plus and at most fifteen digits, the first not zero."""
 _WHATSAPP_ID: Final = re.compile(r"[A-Z]{2}\.[0-9A-Za-z]{1,128}")
 """Of somebody who hides their number; a reply can be sent to it."""
 
@@ -139,10 +138,7 @@ def _is_whatsapp(policy: ChannelPolicy) -> bool:
 
 
 def names_in(raw: bytes, routing: Routing) -> dict[str, str] | None:
-    """Return the names under which a producer looks for a message that was refused.
-
-    They are those of `message_outcomes`; None = the bytes do not hold all of them.
-    """
+    """Return a refused message's names in `message_outcomes`; None = the bytes lack one."""
     try:
         document = envelope_in(raw)
         envelope = parse_envelope(document)

@@ -7,7 +7,7 @@ worker calls the same from the task `channels.event`. Taking an event twice chan
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 from uuid import UUID
 
 from worker.channels.sms.events import Echo, Ignored, Inbound, read_event
@@ -25,8 +25,7 @@ from worker.store.operators.users import UserStore
 _KEY: Final = ("channel", "recipient", "user", "thread", "message_id")
 
 
-@dataclass(frozen=True, slots=True)
-class InboxEntry:
+class InboxEntry(NamedTuple):
     """An envelope as JSON, and the id under which its sender looks for it."""
 
     id: UUID
@@ -79,8 +78,7 @@ class TakeEvent:
 
     def commit(self, works: Sequence[Work]) -> None:
         """Store these, the messages in one statement. Raises `RetryableError`."""
-        entries = [(work.id, work.envelope) for work in works if isinstance(work, InboxEntry)]
-        if entries:
+        if entries := [work for work in works if isinstance(work, InboxEntry)]:
             self.inbox.put(entries)
         for work in works:
             match work:

@@ -42,10 +42,7 @@ class ComparedRow:
 def compare(
     mapping: ConversationSummary, *, ledger: ConversationReports, telnyx: Conversations
 ) -> list[ComparedRow]:
-    """Read both sides and pair messages with turns. Raises `NotFoundError`: the thread is gone.
-
-    A turn without message is listed in the order of its opening.
-    """
+    """Pair messages with turns. Raises `NotFoundError`: the thread is gone."""
     thread = telnyx.messages(mapping.telnyx_id) if mapping.telnyx_id is not None else ()
     turns = ledger.turns(mapping.id)
     rows = list(_paired(thread, turns, mapping.base_user_messages))

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Final
 
 from worker.domain.errors import NotFoundError
@@ -98,12 +99,7 @@ class Drafts:
         by = by.strip()
         if not 1 <= len(by) <= MAX_NAME or not by.isprintable():
             raise NotPossibleError(f"by: name who decides, in at most {MAX_NAME} characters")
-
-        def check(draft: DraftState) -> None:
-            _check_waits(draft)
-            if decision is not Decision.REJECTED:
-                _check_may_go_out(draft)
-
+        check = partial(_check, decision)
         scopes = self.routing().scopes
         found = self.store.decide(reply, decision, by=by, text=text, check=check, scopes=scopes)
         if found is None:
@@ -115,14 +111,14 @@ class Drafts:
         )
 
 
-def _check_waits(draft: DraftState) -> None:
+def _check(decision: Decision, draft: DraftState) -> None:
+    """Raise `NotPossibleError` if this can no longer be decided."""
     if draft.decision is not None and draft.reviewed_by is not None and draft.reviewed_at:
         raise AlreadyDecidedError(draft.decision, draft.reviewed_by, draft.reviewed_at)
     if draft.state is not DeliveryState.HELD:
         raise NotPossibleError(_ENDED.get(draft.state, f"it is {draft.state}"))
-
-
-def _check_may_go_out(draft: DraftState) -> None:
+    if decision is Decision.REJECTED:
+        return
     if draft.has_newer:
         raise NotPossibleError("newer messages have come: their reply will take its place")
     if draft.opted_out:

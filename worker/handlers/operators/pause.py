@@ -13,10 +13,7 @@ AI_DISABLED = "ai_disabled"
 def set_paused(
     user_id: ChannelUserId, *, paused: bool, users: UserStore, telnyx: Conversations
 ) -> bool:
-    """Let a person take over, or answer new messages again (not the backlog).
-
-    Returns whether Telnyx was updated, too. Only our own state matters.
-    """
+    """Let a person take over, or end that (not for the backlog); return whether Telnyx knows."""
     # Ours first: workers read it. Telnyx only mirrors it, and may be away.
     users.set_paused(user_id, paused=paused)
     log.info("user.paused" if paused else "user.resumed", user=user_id)

@@ -93,10 +93,7 @@ class SayToUser:
         self.users.meet(channel_address(envelope, policy))
 
     def _speaker(self, user: LockedUser) -> str:
-        """Return the agent of the only open conversation, else the one who would answer.
-
-        Raises `NotPossibleError` if several are open.
-        """
+        """Return the open conversation's agent, else the next one's. Raises `NotPossibleError`."""
         if user.open or user.turn:
             return agent_of(user, None)
         channel, recipient = user.who.channel, user.who.recipient

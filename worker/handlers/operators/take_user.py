@@ -29,10 +29,7 @@ def take_free(store: InterventionStore, user_id: ChannelUserId) -> LockedUser:
 
 
 def take_for_changes(store: InterventionStore, user_id: ChannelUserId) -> LockedUser:
-    """Take a channel user who is not being erased: what is removed cannot be restored.
-
-    Raises `NotNowError` and `NotPossibleError`.
-    """
+    """Take a user who is not being erased. Raises `NotNowError` and `NotPossibleError`."""
     user = take_free(store, user_id)
     if user.erasing:
         raise NotPossibleError(

@@ -25,10 +25,7 @@ from worker.telnyx.conversations import Conversations
 
 @dataclass(frozen=True, kw_only=True)
 class EraseUser:
-    """Removes everything about one channel user, here and at Telnyx.
-
-    `queues`: the entries in Redis; None = the broker's queues are empty.
-    """
+    """Removes everything about one channel user. `queues`: None = there are no entries in Redis."""
 
     store: ErasureStore
     interventions: InterventionStore
@@ -67,7 +64,7 @@ class EraseUser:
             # A living worker is about to accept an entry that it has taken, and those of a dead one
             # come back to the queue. Only while no worker lives can they be removed.
             taken = queues.in_hand(belongs)
-            if taken and self.store.workers_live():
+            if taken and self.store.workers():
                 fault = "a worker has taken a message of this channel user: try again soon"
                 raise NotNowError(fault)
             self.store.note(user_id, "queue_entries", queues.forget(taken, belongs))

@@ -14,10 +14,7 @@ from worker.store.privacy.raw_bytes import TABLES, RawStore
 def export_user(
     user_id: ChannelUserId, *, store: ExportStore, raw: RawStore, routing: Routing
 ) -> Iterator[str]:
-    """Return one JSON document in pieces: it is never in memory as a whole.
-
-    Raises `NotFoundError`, before the first piece.
-    """
+    """Return one JSON document in pieces, never whole in memory. Raises `NotFoundError` at once."""
     who, user = store.user(user_id)
     policy = routing.channel(who.channel)
     belongs = Ownership(who=who, policy=policy)

@@ -1,9 +1,8 @@
 """Reports deliveries: log line, counter and span of each attempt."""
 
 from contextlib import AbstractContextManager
-from datetime import datetime
 
-from worker.domain.deliveries import ClaimedDelivery, DeliveryOutcome, Pause, Sent
+from worker.domain.deliveries import ClaimedDelivery, DeliveryOutcome, Sent
 from worker.domain.states import DeliveryState
 from worker.handlers.telemetry.intake import record_consent
 from worker.net.clock import boottime
@@ -61,22 +60,6 @@ def record_delivered(
         outcome=name,
         state=state,
         duration_ms=round((boottime() - began_s) * 1000),
-    )
-
-
-def record_waits(claimed: ClaimedDelivery, until: datetime) -> None:
-    """Report a reply that waits for the hours of its person."""
-    log.info("delivery.waits", delivery=claimed.reply.delivery_id, until=until.isoformat())
-
-
-def record_paused(claimed: ClaimedDelivery, pause: Pause, reason: str) -> None:
-    """Report that replies are held back, for the operator has to act or Telnyx asks for it."""
-    log.error(
-        "sending.paused",
-        channel=claimed.policy_name,
-        scope=pause.scope,
-        seconds=pause.seconds,
-        reason=reason,
     )
 
 

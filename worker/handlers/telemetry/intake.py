@@ -3,11 +3,12 @@
 An `accept` span is the parent of the turn and of the deliveries that follow from its message.
 """
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from uuid import UUID
 
 from message_worker_client.envelope.wire import INBOUND
-from worker.domain.errors import WorkerError, named
+from worker.domain.errors import RetryableError, WorkerError, named
 from worker.domain.ids import ChannelUserId
 from worker.domain.messages import Accepted, Held
 from worker.domain.screening.consents import LedgerEntry
@@ -80,13 +81,21 @@ def record_event(kind: str) -> None:
 
 
 def record_refused(reason: str, *, detail: str, queue: str, traceparent: str | None = None) -> None:
-    """Report an envelope that became a dead letter; it has a span of its own.
-
-    `detail` names the field and the fix, never the value.
-    """
+    """Report a dead letter of an envelope, in a span. `detail` never has a value of it."""
     with accept_span(queue=queue, parent=traceparent, refused=reason):
         metrics.REFUSED.labels(reason).inc()
         log.warning("envelope.refused", reason=reason, detail=detail, queue=queue)
+
+
+@contextmanager
+def work_logged(user_id: ChannelUserId) -> Iterator[None]:
+    """Log what fails: the work for the user stays due in Postgres, and a later look finds it."""
+    try:
+        yield
+    except RetryableError as error:
+        log.warning("work.deferred", user=user_id, error=str(error))
+    except Exception as error:  # noqa: BLE001 - on a thread of a pool, nobody else would see it
+        log.error("work.failed", user=user_id, error=named(error))
 
 
 def record_look_failed(error: Exception) -> None:

@@ -42,10 +42,7 @@ class RateLimiter:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def acquire(self, patience_s: float) -> float | None:
-        """Wait for the permit of a call and return it; None = it is too far away.
-
-        Raises `DatabaseAwayError`.
-        """
+        """Wait for a call's permit; None = it is too far away. Raises `DatabaseAwayError`."""
         if self.rates is None:
             return 0.0
         # Permits are spaced over all workers, so one that goes unused would cost a whole call.

@@ -33,10 +33,7 @@ class Settle:
     namespace: UUID
 
     def __call__(self, claimed: Claimed, outcome: CallOutcome | None, plan: Plan) -> Settled:
-        """Commit the outcome of a call (None = there was none) and the plan that follows.
-
-        Raises `StaleLeaseError`: nothing was written.
-        """
+        """Commit the outcome of a call (None = none) and the plan. Raises `StaleLeaseError`."""
         user_id = claimed.lease.user_id
         settled = self.turns.settle(claimed, outcome, plan)
         # After the commit: a plan that was not written must not be reported or published.

@@ -161,10 +161,7 @@ class TurnSlots:
             )
 
     def promise(self, shares: Iterable[Share], *, crowded: Collection[Share]) -> None:
-        """End a pick that found capacity.
-
-        `shares`: one for each published wake. `crowded`: shares of which more users were due.
-        """
+        """End a pick: `shares` of the published wakes, and `crowded` ones with more users due."""
         until = self._clock() + PROMISE_S
         with self._lock:
             self._crowded = set(crowded)

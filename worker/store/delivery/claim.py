@@ -1,12 +1,16 @@
 """Claims the oldest delivery of a channel user: one statement, with all that an attempt needs."""
 
+from typing import Final
+
 from worker.store.consents import STOPPED_USER
-from worker.store.delivery.hours import PARKED
 from worker.store.delivery.senders import GATES_OF_DELIVERY
 from worker.store.sql import sql
 
 MAY_HAVE_ARRIVED = "handed_over"
 """`provider_status` while only the answer is missing, of channels that can tell."""
+PARKED: Final = "coalesce({0}.counts_from > service_now(), false)"
+"""Whether a delivery, named `{0}`, waits for the hours in which its person may be written to. A
+newer reply that is due ends the wait: the person may be awake."""
 # Only the user's oldest delivery can be claimed, so that a later one does not overtake it, and only
 # if no gate is closed: of the channel's endpoint, of the channel at Telnyx, of our address there.
 IS_NEXT = f"""d.id = (SELECT id FROM deliveries

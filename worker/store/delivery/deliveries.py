@@ -2,10 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
-from worker.domain.deliveries import ClaimedDelivery, OutgoingReply, Piece, Refusal
+from worker.domain.deliveries import (
+    ClaimedDelivery,
+    DeliveryOutcome,
+    OutgoingReply,
+    Piece,
+    Refusal,
+    Sent,
+)
 from worker.domain.errors import StaleLeaseError
 from worker.domain.ids import ChannelUserId
 from worker.domain.messages import ChannelAddress
@@ -15,8 +22,7 @@ from worker.domain.screening.consents import OPTED_OUT, LedgerEntry
 from worker.domain.states import DeliveryState
 from worker.store.consents import record, values_of_users
 from worker.store.database import Database, Store
-from worker.store.delivery.claim import CLAIM, MAY_HAVE_ARRIVED
-from worker.store.delivery.hours import PARKED
+from worker.store.delivery.claim import CLAIM, MAY_HAVE_ARRIVED, PARKED
 from worker.store.delivery.senders import GATES_OF_DELIVERY
 from worker.store.rows import address_of, value_of
 from worker.store.sql import Connection, Statement, sql
@@ -70,7 +76,6 @@ SELECT d.channel_user_id FROM deliveries d
 WHERE d.due_at <= service_now() - :grace AND {CAN_BE_CLAIMED} ORDER BY d.due_at LIMIT :limit
 """)
 
-
 # Deliveries of the later pieces are made with it, so that there are all of them or none. A mail is
 # known before it leaves: the answer to it may come before that of the server.
 _COMPOSE = sql("""
@@ -108,6 +113,21 @@ UPDATE deliveries SET provider_status = :status, lease_until = service_now() + :
     due_at = service_now() + :lease
 WHERE id = :id AND lease_token = :token RETURNING id
 """)
+# All replies of the user wait for the opening. It costs no attempt, and their age counts from it.
+_WAIT = sql("""
+WITH head AS (
+    UPDATE deliveries SET state = 'pending', due_at = :until, counts_from = :until,
+        lease_until = NULL, permit_at = NULL, attempts = attempts - 1,
+        first_attempt_at = CASE WHEN attempts > 1 THEN first_attempt_at END
+    WHERE id = :id AND lease_token = :token
+    RETURNING id, channel_user_id
+), others AS (
+    UPDATE deliveries d SET due_at = :until, counts_from = :until, permit_at = NULL
+    FROM head WHERE d.channel_user_id = head.channel_user_id AND d.id <> head.id
+      AND d.state = 'pending' AND d.due_at < :until
+)
+SELECT id FROM head
+""")
 # The relay has replaced our Message-ID: answers will name this one.
 _RENAME = sql("UPDATE mails SET message_id = :mail_id WHERE delivery_id = :id")
 
@@ -142,13 +162,14 @@ class DeliveryStore(Store):
         more["hand_over"] = row.hand_over and _notice(row.hand_over)
         return value_of(ClaimedDelivery, row, reply=value_of(OutgoingReply, row, **more))
 
+    def wait(self, claimed: ClaimedDelivery, until: datetime) -> None:
+        """Undo the start of an attempt, for the person's hours. Raises `StaleLeaseError`."""
+        self._hold(_WAIT, claimed, {"until": until})
+
     def compose(
         self, claimed: ClaimedDelivery, pieces: Sequence[Piece], language: str
     ) -> ClaimedDelivery:
-        """Commit what every attempt will send; `language`: of the disclosure.
-
-        Raises `StaleLeaseError`.
-        """
+        """Commit what all attempts send, in a disclosure's `language`. Raises `StaleLeaseError`."""
         first, *later = pieces
         mail = first.mail
         values: dict[str, object] = {
@@ -166,10 +187,7 @@ class DeliveryStore(Store):
         return replace(claimed, reply=replace(claimed.reply, request=first.request))
 
     def note_may_have_arrived(self, claimed: ClaimedDelivery, *, answer_s: float) -> None:
-        """Commit that the channel may have it from now on, and that its answer may take this long.
-
-        Raises `StaleLeaseError`.
-        """
+        """Commit that it may arrive; its answer takes `answer_s`. Raises `StaleLeaseError`."""
         lease = self._lease + timedelta(seconds=answer_s)
         self._hold(_NOTE, claimed, {"status": MAY_HAVE_ARRIVED, "lease": lease})
 
@@ -177,37 +195,36 @@ class DeliveryStore(Store):
         self,
         claimed: ClaimedDelivery,
         state: DeliveryState,
+        outcome: DeliveryOutcome | None = None,
         *,
         wait_s: float = 0.0,
-        provider_id: str | None = None,
-        provider_status: str | None = None,
-        parts: int | None = None,
-        mail_id: str | None = None,
         blocked: LedgerEntry | None = None,
     ) -> None:
-        """Commit the end of an attempt. `pending` and `sending` are tried again after `wait_s`.
+        """Commit the end of an attempt; `outcome` None = the policy allowed none.
 
-        `blocked`: the provider has told that the person has opted out, or is gone. `mail_id`: the
-        Message-ID that the mail's server has given it. Raises `StaleLeaseError`:
-        the attempt lasted longer than its lease.
+        `pending` and `sending` are tried again after `wait_s`. `blocked`: the provider has told
+        that the person has opted out, or is gone. Raises `StaleLeaseError`: the attempt lasted
+        longer than its lease.
         """
+        sent = outcome if isinstance(outcome, Sent) else Sent()
+        reason = None if outcome is None or isinstance(outcome, Sent) else outcome.reason
         values = {
             "state": state,
             "again": state in {DeliveryState.PENDING, DeliveryState.SENDING},
             "wait": timedelta(seconds=wait_s),
-            "provider_id": provider_id,
-            "provider_status": provider_status,
-            "parts": parts,
+            "provider_id": sent.provider_id,
+            "provider_status": reason,
+            "parts": sent.parts,
         }
-        if state is not DeliveryState.OPTED_OUT and blocked is None and mail_id is None:
+        if state is not DeliveryState.OPTED_OUT and blocked is None and sent.message_id is None:
             self._hold(_END, claimed, values)
             return
         own = {"id": claimed.reply.delivery_id}
         with self._database.transaction() as connection:
             self._hold_on(connection, _END, claimed, values)
             connection.execute(_TELL, {**own, "outcome": OPTED_OUT})
-            if mail_id is not None:
-                connection.execute(_RENAME, {**own, "mail_id": mail_id})
+            if sent.message_id is not None:
+                connection.execute(_RENAME, {**own, "mail_id": sent.message_id})
             if blocked is not None:
                 record(connection, self._database.consent_key, blocked)
 
@@ -229,9 +246,6 @@ class DeliveryStore(Store):
             raise StaleLeaseError("another worker has taken this delivery over")
 
     def due(self, *, limit: int, grace_s: float) -> tuple[ChannelUserId, ...]:
-        """Return users whose deliveries have been due for `grace_s` without being claimed.
-
-        Besides, it ends drafts about which nobody has decided in time.
-        """
+        """Return users with deliveries due for `grace_s`; end drafts that nobody decided about."""
         values = {"limit": limit, "grace": timedelta(seconds=grace_s)}
         return tuple(ChannelUserId(row[0]) for row in self._rows(_DUE, values))

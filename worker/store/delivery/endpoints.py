@@ -54,10 +54,7 @@ class EndpointStore(Store):
     """The gates of webhook endpoints."""
 
     def failed(self, channel: str, *, reason: str, rests: bool, asked_s: float = 0.0) -> bool:
-        """Record a failure; True = the endpoint is now switched off.
-
-        `rests`: no reply is sent to it for a while, at least `asked_s`.
-        """
+        """Record a failure; True = it is off now. `rests`: for at least `asked_s`."""
         values = {
             "channel": channel,
             "reason": reason,

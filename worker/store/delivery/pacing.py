@@ -8,16 +8,14 @@ One row of `rates` for each of our addresses, or for each domain that mails go t
 `worker.store.limits.rates`.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
 from worker.domain.ids import ChannelUserId
-from worker.domain.routing import Routing
+from worker.domain.routing import ChannelPolicy, Routing
 from worker.domain.ways_out import MailDelivery, TelnyxDelivery
 from worker.store.database import Database, Store
-from worker.store.delivery.claim import IS_NEXT
-from worker.store.delivery.hours import PARKED
+from worker.store.delivery.claim import IS_NEXT, PARKED
 from worker.store.delivery.senders import MIDNIGHT, sender_gate
 from worker.store.limits.rates import next_free
 from worker.store.sql import sql
@@ -71,7 +69,7 @@ RETURNING CAST(extract(epoch FROM d.due_at - service_now()) AS float8)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pace:
+class _Pace:
     """The limits of a channel, for each address of ours or each domain of theirs."""
 
     per_second: float | None
@@ -81,35 +79,25 @@ class Pace:
     by_domain: bool = False
 
 
-def paces(routing: Routing) -> dict[str, Pace]:
-    """Return the pace of each channel that has one."""
-    by_domain = {
-        name: Pace(
-            per_second=way.per_domain_per_minute / 60,
-            per_day=None,
-            max_age_s=policy.delivery_max_age_s,
-            by_domain=True,
-        )
-        for name, policy in routing.channels.items()
-        if isinstance(way := policy.delivery, MailDelivery)
-    }
-    return by_domain | {
-        name: Pace(
-            per_second=way.messages_per_second,
-            per_day=way.messages_per_day,
-            max_age_s=policy.delivery_max_age_s,
-        )
-        for name, policy in routing.channels.items()
-        if isinstance(way := policy.delivery, TelnyxDelivery)
-        and (way.messages_per_second or way.messages_per_day)
-    }
+def _pace(policy: ChannelPolicy) -> _Pace | None:
+    """Return the pace of a channel; None = it has no limit."""
+    way, max_age_s = policy.delivery, policy.delivery_max_age_s
+    if isinstance(way, MailDelivery):
+        by_minute = way.per_domain_per_minute
+        return _Pace(per_second=by_minute / 60, per_day=None, max_age_s=max_age_s, by_domain=True)
+    if isinstance(way, TelnyxDelivery) and (way.messages_per_second or way.messages_per_day):
+        per_second, per_day = way.messages_per_second, way.messages_per_day
+        return _Pace(per_second=per_second, per_day=per_day, max_age_s=max_age_s)
+    return None
 
 
 class PacingStore(Store):
     """Reserves moments to send, for all workers together."""
 
-    def __init__(self, database: Database, paces: Mapping[str, Pace]) -> None:
+    def __init__(self, database: Database, routing: Routing) -> None:
         super().__init__(database)
+        found = {name: _pace(policy) for name, policy in routing.channels.items()}
+        paces = {name: pace for name, pace in found.items() if pace is not None}
         gap_s = [1 / pace.per_second if pace.per_second else 0.0 for pace in paces.values()]
         self._values = {
             "channels": list(paces),
@@ -122,9 +110,6 @@ class PacingStore(Store):
         """Whether there is a limit at all."""
 
     def reserve(self, user_id: ChannelUserId) -> float:
-        """Reserve a moment for the user's oldest reply; return the seconds until it may go out.
-
-        0 also if nothing has to wait, or a gate is closed.
-        """
+        """Reserve a moment for the oldest reply; return the seconds until then, 0 if none waits."""
         row = self._row(_RESERVE, self._values | {"user_id": user_id}) if self.paced else None
         return 0.0 if row is None else max(float(row[0]), 0.0)

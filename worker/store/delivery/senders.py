@@ -50,10 +50,7 @@ class SenderStore(Store):
     def pause(
         self, claimed: ClaimedDelivery, pause: Pause, reason: str, *, kind: str = "telnyx"
     ) -> None:
-        """Hold back what goes out on this channel, or from this address of ours.
-
-        `kind`: of a whole channel, `telnyx` or `smtp`.
-        """
+        """Hold back a whole channel (`kind`: `telnyx` or `smtp`), or an address of ours."""
         wait = None if pause.seconds is None else timedelta(seconds=pause.seconds)
         values = {"whole": pause.scope == "channel", "wait": wait, "reason": reason, "kind": kind}
         self._change(_PAUSE, _names(claimed) | values)

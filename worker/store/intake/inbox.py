@@ -9,7 +9,7 @@ import select
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TypeAlias
 from uuid import UUID
 
@@ -195,13 +195,10 @@ def _take_apart(connection: Connection, row: Row, judge: Judge, key: bytes) -> T
 def _set_aside(connection: Connection, row: Row, refused: Refused) -> Refused:
     keep_on(
         connection,
-        reason=refused.reason,
         raw=row.content,
-        detail=refused.detail,
         queue=QUEUE,
         sender=Sender(task_id=row.task_id and str(row.task_id)),
-        names=refused.names,
-        route=refused.route,
+        **asdict(refused),
     )
     return refused
 

@@ -61,10 +61,7 @@ class MailboxStore(Store):
     """Places in mailboxes."""
 
     def place(self, name: str, view: View, since: datetime | None) -> Place:
-        """Return where to go on.
-
-        At a mailbox's first time: behind its newest mail, or at the mails that arrived `since`.
-        """
+        """Return where to go on; at first behind the newest mail, or at those from `since` on."""
         values = {"name": name, "uidvalidity": view.uidvalidity, "since": since}
         self._change(_PLACE, {**values, "newest": view.next_uid - 1})
         return value_of(Place, self._row(_READ, values))

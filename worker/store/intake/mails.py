@@ -4,10 +4,13 @@ No look-up leaves the person's own mails, whatever ids a mail names.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Final
 from uuid import UUID
 
+from worker.domain.deliveries import OutgoingReply
+from worker.domain.email.replies import AnsweredMail
 from worker.domain.email.threads import Candidate, KnownMail
 from worker.domain.ids import DeliveryId
 from worker.domain.messages import ChannelAddress
@@ -30,6 +33,13 @@ _BY_ID = sql(f"{_KNOWN} recipient = :recipient AND message_id = ANY(:ids)")
 _BY_DELIVERY = sql(f"{_KNOWN} delivery_id = ANY(:deliveries)")
 _OF_DELIVERY = sql("""
 SELECT channel, recipient, address, thread FROM mails WHERE delivery_id = :delivery
+""")
+# The newest of those that it answers; for what a person of ours writes, the newest of the thread.
+_ANSWERED = sql("""
+SELECT message_id, root, refs, subject, reply_to, from_name FROM mails
+WHERE channel = :channel AND recipient = :recipient AND address = :address AND thread = :thread
+  AND delivery_id IS NULL AND redacted_at IS NULL
+ORDER BY message_id = ANY(:ids) DESC, id DESC LIMIT 1
 """)
 # Replies are counted by the mails that were to be answered. An address in a loop may change with
 # each mail, its domain and subject do not; a domain alone may be that of half of all people.
@@ -127,10 +137,10 @@ class MailToKeep:
 class MailStore(Store):
     """The table `mails`, as mails come in."""
 
-    @property
+    @cached_property
     def key(self) -> bytes:
         """The key of the marks in our mails."""
-        return self._database.mail_key
+        return self._database.secret("mail")
 
     def known(
         self, who: ChannelAddress, candidates: Iterable[Candidate]
@@ -139,7 +149,7 @@ class MailStore(Store):
         candidates = tuple(candidates)
         ids = [one.message_id for one in candidates if one.message_id]
         deliveries = [one.delivery for one in candidates if one.delivery]
-        values = {**_columns(who), "ids": ids, "deliveries": deliveries}
+        values = {**asdict(who), "ids": ids, "deliveries": deliveries}
         by_id = self._rows(_BY_ID, values) if ids else ()
         by_delivery = self._rows(_BY_DELIVERY, values) if deliveries else ()
         return (
@@ -152,6 +162,11 @@ class MailStore(Store):
         row = self._row(_OF_DELIVERY, {"delivery": delivery})
         return None if row is None else address_of(row)
 
+    def answered(self, reply: OutgoingReply) -> AnsweredMail | None:
+        """Return the mail that a reply answers; None = there is none, or it is redacted."""
+        values = {**asdict(reply.to), "ids": list(reply.message_ids)}
+        return next(iter(self._found(AnsweredMail, _ANSWERED, values)), None)
+
     def before(
         self,
         who: ChannelAddress,
@@ -162,7 +177,7 @@ class MailStore(Store):
     ) -> Before:
         """Return what was before. `loop_subject`: of a reply; None = it can be no loop."""
         values = {
-            **_columns(who),
+            **asdict(who),
             "message_id": message_id,
             "domain": who.address.rpartition("@")[2],
             "answers": answers,
@@ -189,14 +204,9 @@ class MailStore(Store):
         entry: tuple[UUID, str] | None = None,
         change: LedgerEntry | None = None,
     ) -> tuple[int | None, Turned | None]:
-        """Commit a mail with its envelope and what it changes in the ledger.
-
-        None = it was there before, and nothing has changed.
-        """
-        values = {name: getattr(mail, name) for name in mail.__slots__ if name != "who"}
-        values |= _columns(mail.who)
+        """Commit a mail, its envelope and its entry of the ledger; None = it was there before."""
+        values = asdict(mail) | asdict(mail.who) | {"refs": list(mail.refs)}
         values |= {"task_id": entry and entry[0], "envelope": entry and entry[1]}
-        values["refs"] = list(mail.refs)
         if change is None:
             row = self._row(_KEEP, values)
             return (None if row is None else row.id), None
@@ -205,12 +215,3 @@ class MailStore(Store):
             if row is None:
                 return None, None
             return row.id, record(connection, self._database.consent_key, change)
-
-
-def _columns(who: ChannelAddress) -> dict[str, object]:
-    return {
-        "channel": who.channel,
-        "recipient": who.recipient,
-        "address": who.address,
-        "thread": who.thread,
-    }

@@ -129,10 +129,7 @@ def accept_on(
     starts_itself: bool,
     traceparent: str | None,
 ) -> Accepted:
-    """Accept a message in the caller's transaction; without one, in its own.
-
-    `key`: that of the ledger of opt-outs.
-    """
+    """Accept a message in the caller's transaction, if any; `key`: that of the opt-outs' ledger."""
     hashed = address_hash(key, message.scope, message.who.address)
     values = values_of_message(message, traceparent) | {
         "address_hash": hashed,

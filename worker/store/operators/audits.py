@@ -8,6 +8,7 @@ the session.
 
 from datetime import timedelta
 from enum import StrEnum
+from functools import cached_property
 from typing import Final
 
 from worker.store.database import Store
@@ -56,10 +57,10 @@ _LOG_IN: Final = sql("INSERT INTO audits (who, action) VALUES (:who, 'login') RE
 class AuditStore(Store):
     """The rows of `audits`."""
 
-    @property
+    @cached_property
     def key(self) -> bytes:
         """The key that sessions are signed with."""
-        return self._database.console_key
+        return self._database.secret("console")
 
     def log_in(self, who: str) -> int:
         """Begin a session; returns its number."""

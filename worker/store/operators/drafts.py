@@ -24,7 +24,7 @@ from worker.domain.people.drafts import (
 from worker.domain.states import DeliveryState, ReplySource
 from worker.store.consents import STOPPED_USER, values_of_users
 from worker.store.database import Store
-from worker.store.rows import PENDING, value_of
+from worker.store.rows import IS_ERASING, PENDING, value_of
 from worker.store.sql import sql
 
 _DRAFT = """
@@ -64,8 +64,7 @@ SELECT r.id, d.id AS delivery, u.id AS "user", d.state, d.approved_state, r.sour
     d.reviewed_by, d.reviewed_at, {STOPPED_USER} AS opted_out,
     EXISTS (SELECT FROM messages m
         WHERE m.channel_user_id = u.id AND {PENDING}) AS has_newer,
-    EXISTS (SELECT FROM erasures e
-        WHERE e.channel_user_id = u.id AND e.finished_at IS NULL) AS is_erasing
+    {IS_ERASING} AS is_erasing
 {_DRAFT} WHERE r.id = :id AND d.held_for IS NOT NULL FOR UPDATE OF d
 """)
 _DECIDE = sql("""

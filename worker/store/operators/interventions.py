@@ -16,15 +16,15 @@ from worker.domain.ids import ChannelUserId, ConversationId, TelnyxConversationI
 from worker.domain.messages import ChannelAddress
 from worker.domain.turns.records import Lease, OpenConversation, OpenTurn
 from worker.store.database import Database, Store
-from worker.store.rows import CONVERSATION, address_of, value_of
+from worker.store.rows import CONVERSATION, IS_ERASING, address_of, value_of
 from worker.store.sql import Connection, sql
+from worker.store.turns.conversations import ATTACH
 from worker.store.turns.lease import check_lease
 from worker.store.turns.snapshot import close_conversation, read_turn
 
-_LOCK = sql("""
+_LOCK = sql(f"""
 SELECT channel, recipient, address, thread, lease_token, open_turn_id,
-    diverged_at IS NOT NULL AS diverged, EXISTS (SELECT FROM erasures e
-        WHERE e.channel_user_id = u.id AND e.finished_at IS NULL) AS erasing, service_now() AS now,
+    diverged_at IS NOT NULL AS diverged, {IS_ERASING} AS erasing, service_now() AS now,
     CASE WHEN EXISTS (SELECT FROM workers w
         WHERE w.id = u.lease_owner AND w.alive_until >= service_now())
         AND lease_until > service_now() THEN lease_until END AS held_until
@@ -73,9 +73,9 @@ INSERT INTO conversations (channel_user_id, agent, telnyx_conversation_id, base_
 VALUES (:user_id, :agent, :telnyx_id, :base)
 ON CONFLICT (telnyx_conversation_id) DO NOTHING RETURNING id
 """)
-_MOVE_TURN = sql("UPDATE turns SET conversation_id = :to WHERE id = :turn_id")
 _MOVE_CALLS = sql("""
-UPDATE calls SET conversation_id = :to WHERE turn_id = :turn_id AND conversation_id = :was
+UPDATE calls SET conversation_id = :conversation_id
+WHERE turn_id = :turn_id AND conversation_id = :was
 """)
 
 
@@ -162,7 +162,7 @@ class InterventionStore(Store):
             _go_on(connection, user.lease, turn)
             close_conversation(connection, conversation.id, reason="reset")
             if turn is not None:
-                connection.execute(_MOVE_TURN, {"turn_id": turn, "to": None})
+                connection.execute(ATTACH, {"turn_id": turn, "conversation_id": None})
             note(connection, "conversation.reset", user.lease, turn, conversation=conversation.id)
         return turn
 
@@ -194,8 +194,8 @@ class InterventionStore(Store):
             _go_on(connection, lease, turn)
             if closing is not None:
                 close_conversation(connection, closing.id, reason="adopted")
-            values = {"user_id": lease.user_id, "agent": agent, "telnyx_id": telnyx_id}
-            values |= {"turn_id": turn, "was": was, "base": base}
+            values: dict[str, object] = {"user_id": lease.user_id, "agent": agent}
+            values |= {"telnyx_id": telnyx_id, "turn_id": turn, "was": was, "base": base}
             if was is not None:
                 connection.execute(_GIVE_UP, values)
             adopted = connection.execute(_ADOPT, values).scalar_one_or_none()
@@ -203,11 +203,11 @@ class InterventionStore(Store):
                 raise ConflictError(
                     "this conversation has just been mapped to another channel user"
                 )
-            if turn is not None and turn_may_be_there:
-                connection.execute(_MOVE_TURN, values | {"to": adopted})
-                connection.execute(_MOVE_CALLS, values | {"to": adopted})
-            elif turn is not None:
-                connection.execute(_MOVE_TURN, values | {"to": None})
+            if turn is not None:
+                values["conversation_id"] = adopted if turn_may_be_there else None
+                connection.execute(ATTACH, values)
+                if turn_may_be_there:
+                    connection.execute(_MOVE_CALLS, values)
             facts = {"conversation": adopted, "telnyx": str(telnyx_id), "was": was, "base": base}
             note(connection, "conversation.adopted", lease, turn, **facts)
         return ConversationId(adopted)

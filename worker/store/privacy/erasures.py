@@ -15,12 +15,11 @@ from worker.domain.ids import ChannelUserId, TelnyxConversationId
 from worker.domain.messages import ChannelAddress
 from worker.domain.turns.records import Lease
 from worker.store.consents import address_hash
-from worker.store.database import Store
 from worker.store.locks import wait_lock
 from worker.store.rows import address_of
 from worker.store.sql import Connection, sql
 from worker.store.turns.lease import check_lease
-from worker.store.workers import ALIVE
+from worker.store.workers import LivingWorkers
 
 _WHO = sql("SELECT channel, recipient, address, thread FROM channel_users WHERE id = :user_id")
 # Like a divergence: no sweep finds the user, and no claim takes them.
@@ -108,7 +107,7 @@ _COUNT = sql(
 _DELETE = {table: sql(f"DELETE FROM {table} WHERE {rows}") for table, rows in _ROWS.items()}
 
 
-class ErasureStore(Store):
+class ErasureStore(LivingWorkers):
     """Channel users that are being erased."""
 
     def who(self, user_id: ChannelUserId) -> ChannelAddress:
@@ -143,16 +142,9 @@ class ErasureStore(Store):
             return bool(connection.execute(_DELIVERING, {"user_id": user_id}).scalar_one())
 
     def at_telnyx(self, user_id: ChannelUserId) -> tuple[list[TelnyxConversationId], set[str]]:
-        """Return the user's conversations at Telnyx, closed ones too, and the agents of all.
-
-        A mapping that was not bound to a conversation yet has an agent, too.
-        """
+        """Return the user's conversations at Telnyx, also closed ones, and all their agents."""
         rows = self._rows(_AT_TELNYX, {"user_id": user_id})
         return [one for one, _ in rows if one is not None], {agent for _, agent in rows}
-
-    def workers_live(self) -> bool:
-        """Whether any worker process is alive."""
-        return bool(self._rows(ALIVE, {"host": None}))
 
     def note(self, user_id: ChannelUserId, name: str, number: int) -> None:
         """Add a removal elsewhere to the proof."""

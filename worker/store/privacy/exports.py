@@ -20,12 +20,19 @@ SELECT one.*, CAST(row_to_json(one) AS text) AS document FROM (
 """)
 
 
-def _part(columns: str, table: str, place: str = "id") -> Statement:
+def _part(
+    columns: str,
+    table: str,
+    place: str = "id",
+    *,
+    where: str = "t.channel_user_id = :user_id",
+    limit: str = ":limit",
+) -> Statement:
     # Pages in the order of an index: an OFFSET would read all earlier rows again for each page.
     return sql(f"""
 SELECT t.{place} AS place, CAST(row_to_json(one) AS text) AS document
 FROM {table} t, LATERAL (SELECT {columns}) AS one
-WHERE t.channel_user_id = :user_id AND t.{place} > :after ORDER BY t.{place} LIMIT :limit
+WHERE {where} AND t.{place} > :after ORDER BY t.{place} LIMIT {limit}
 """)
 
 
@@ -59,25 +66,21 @@ _PARTS = {
     # When, not who: the names of our staff are theirs.
     "audits": _part("at, action, subject_id AS subject", "audits"),
     "attempt_log": _part("at, event, turn_id AS turn, facts", "attempt_log"),
+    # A few at a time: the channel may keep them raw, and each may have megabytes.
+    "mails": _part(
+        """t.recipient, t.address, t.thread, t.message_id, t.root, t.refs, t.subject, t.reply_to,
+    t.from_name, t.smtp_sender, t.smtp_recipient, t.dmarc, t.verdict, t.left_out, t.original,
+    encode(t.raw, 'base64') AS raw, t.delivery_id AS delivery, t.created_at, t.redacted_at""",
+        "mails",
+        where=f"t.id IN {MAILS}",
+        limit="least(:limit, 4)",
+    ),
+    "consents": _part(
+        "scope, stopped, source, channel, recipient, created_at",
+        "consents",
+        where="t.address_hash = :address_hash",
+    ),
 }
-
-
-_CONSENTS = sql("""
-SELECT t.id AS place, CAST(row_to_json(one) AS text) AS document
-FROM consents t, LATERAL (SELECT scope, stopped, source, channel, recipient, created_at) AS one
-WHERE t.address_hash = :address_hash AND t.id > :after ORDER BY t.id LIMIT :limit
-""")
-
-
-# A few at a time: the channel may keep them raw, and each may have megabytes.
-_MAILS = sql(f"""
-SELECT t.id AS place, CAST(row_to_json(one) AS text) AS document
-FROM mails t, LATERAL (SELECT t.recipient, t.address, t.thread, t.message_id, t.root, t.refs,
-    t.subject, t.reply_to, t.from_name, t.smtp_sender, t.smtp_recipient, t.dmarc, t.verdict,
-    t.left_out, t.original, encode(t.raw, 'base64') AS raw, t.delivery_id AS delivery,
-    t.created_at, t.redacted_at) AS one
-WHERE t.id IN {MAILS} AND t.id > :after ORDER BY t.id LIMIT least(:limit, 4)
-""")
 
 
 class ExportStore(Store):
@@ -96,5 +99,5 @@ class ExportStore(Store):
         """Yield the name of each part with its JSON objects; `scope`: that of their opt-outs."""
         hashed = address_hash(self._database.consent_key, scope, address)
         values = {"user_id": user_id, "address_hash": hashed, "limit": _PAGE}
-        for name, statement in (_PARTS | {"mails": _MAILS, "consents": _CONSENTS}).items():
+        for name, statement in _PARTS.items():
             yield name, (row.document for row in self._pages(statement, values))

@@ -130,25 +130,20 @@ WITH gone AS (
 )
 SELECT count(*) AS dead_letters, count(*) AS seen FROM gone
 """)
-# In the order of the id, which grows with the time: the time has no index.
-_COUNT_LOG = sql("SELECT count(*) AS attempt_log FROM attempt_log WHERE at < service_now() - :keep")
-_DROP_LOG = sql("""
+
+
+def _by_age(table: str) -> tuple[Statement, Statement]:
+    # In the order of the id, which grows with the time: the time has no index.
+    old = f"FROM {table} WHERE at < service_now() - :keep"
+    drop = f"""
 WITH gone AS (
-    DELETE FROM attempt_log WHERE at < service_now() - :keep
-      AND id IN (SELECT id FROM attempt_log ORDER BY id LIMIT :limit)
-    RETURNING 1
+    DELETE {old} AND id IN (SELECT id FROM {table} ORDER BY id LIMIT :limit) RETURNING 1
 )
-SELECT count(*) AS attempt_log, count(*) AS seen FROM gone
-""")
-_COUNT_AUDITS = sql("SELECT count(*) AS audits FROM audits WHERE at < service_now() - :keep")
-_DROP_AUDITS = sql("""
-WITH gone AS (
-    DELETE FROM audits WHERE at < service_now() - :keep
-      AND id IN (SELECT id FROM audits ORDER BY id LIMIT :limit)
-    RETURNING 1
-)
-SELECT count(*) AS audits, count(*) AS seen FROM gone
-""")
+SELECT count(*) AS {table}, count(*) AS seen FROM gone
+"""
+    return sql(f"SELECT count(*) AS {table} {old}"), sql(drop)
+
+
 # Ids and addresses stay: threads are found by them, and a late answer goes there.
 _COUNT_MAILS = sql("""
 SELECT count(*) AS mails FROM mails
@@ -169,8 +164,8 @@ _PARTS = (
     (_SEE_TURNS, _REDACT_TURNS),
     (_SEE_MESSAGES, _REDACT_MESSAGES),
     (_COUNT_LETTERS, _DROP_LETTERS),
-    (_COUNT_LOG, _DROP_LOG),
-    (_COUNT_AUDITS, _DROP_AUDITS),
+    _by_age("attempt_log"),
+    _by_age("audits"),
     (_COUNT_MAILS, _REDACT_MAILS),
 )
 """Of each part of a pass the statement that only counts, and the one that removes."""

@@ -1,5 +1,6 @@
 """What became of a message that the gateway gave an id."""
 
+from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
@@ -33,12 +34,9 @@ class MessageById(Store):
         row = self._row(_FIND, {"id": given})
         if row is None:
             return None
-        times = {name: getattr(row, name) for name in ("accepted_at", "finished_at")}
+        found = row._asdict()
+        del found["place"]
         return {
-            "state": row.state,
-            "outcome": row.outcome,
-            "reply": row.reply,
-            "delivery": row.delivery,
-            "receipt": row.receipt,
-            **{name: at and at.isoformat() for name, at in times.items()},
+            name: value.isoformat() if isinstance(value, datetime) else value
+            for name, value in found.items()
         }

@@ -74,10 +74,7 @@ _STATEMENTS = {name: sql(statement) for name, statement in _GAUGES.items()}
 
 
 class GaugeStore(StatusStore):
-    """The same counts, and rows of labels with a count behind them.
-
-    Each statement takes at most two seconds and uses indexes.
-    """
+    """The same counts, and gauges. Each statement takes two seconds at most and uses indexes."""
 
     @contextmanager
     def _statement(self) -> Iterator[Connection]:

@@ -168,7 +168,7 @@ class MessageReports(Store):
     """Finds messages by their names, and reads their histories, for a person on call."""
 
     def read(self, message: MessageRowId) -> MessageHistory | None:
-        """Read the history of one message; None if no message has this number."""
+        """Read the history of one message; None = no message has this number."""
         with self._database.transaction() as connection:
             connection.execute(_ONE_MOMENT)
             row = connection.execute(_MESSAGE, {"id": message}).one_or_none()

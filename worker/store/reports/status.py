@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 
 from worker.domain.reports.message_history import ClosedGate
@@ -14,6 +14,13 @@ from worker.store.revisions import RevisionStore
 from worker.store.rows import INBOX_IS_DUE, OPEN_TURNS, PENDING
 from worker.store.sql import Row, Statement, sql
 from worker.store.workers import LivingWorker, LivingWorkers
+
+
+def _counted_since(at: str) -> str:
+    """Return the columns of a `Waiting` beside name and state."""
+    return f"""count(*) AS count, min({at}) AS since,
+    CAST(extract(epoch FROM service_now() - min({at})) AS float8) AS age_s"""
+
 
 # Pending messages have a partial index, users and a turn's messages are found by key. OFFSET 0
 # keeps it at that: flattened into a join, the planner would read all of those tables.
@@ -34,28 +41,24 @@ WITH opened AS MATERIALIZED (
     FROM opened o, LATERAL (SELECT agent, state, accepted_at FROM messages
         WHERE turn_id = o.id AND state = 'in_turn' OFFSET 0) AS m
 )
-SELECT agent AS name, state, stopped, count(*) AS count, min(accepted_at) AS since,
-    CAST(extract(epoch FROM service_now() - min(accepted_at)) AS float8) AS age_s
+SELECT agent AS name, state, stopped, {_counted_since("accepted_at")}
 FROM unanswered WHERE accepted_at <= service_now() - :after GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
 """)
-_UNDELIVERED = sql("""
-SELECT channel AS name, state, count(*) AS count, min(created_at) AS since,
-    CAST(extract(epoch FROM service_now() - min(created_at)) AS float8) AS age_s
+_UNDELIVERED = sql(f"""
+SELECT channel AS name, state, {_counted_since("created_at")}
 FROM (SELECT channel, state, coalesce(counts_from, created_at) AS created_at FROM deliveries
     WHERE state IN ('pending', 'sending')) AS undone
 WHERE created_at <= service_now() - :after
 GROUP BY 1, 2 ORDER BY 1, 2
 """)
-_DRAFTS = sql("""
-SELECT t.agent AS name, 'held' AS state, count(*) AS count, min(d.created_at) AS since,
-    CAST(extract(epoch FROM service_now() - min(d.created_at)) AS float8) AS age_s
+_DRAFTS = sql(f"""
+SELECT t.agent AS name, 'held' AS state, {_counted_since("d.created_at")}
 FROM deliveries d, LATERAL (SELECT turn_id FROM replies WHERE id = d.reply_id OFFSET 0) AS r,
     LATERAL (SELECT agent FROM turns WHERE id = r.turn_id OFFSET 0) AS t
 WHERE d.state = 'held' GROUP BY 1 ORDER BY 1
 """)
 _INBOX = sql(f"""
-SELECT 'inbox' AS name, 'waiting' AS state, count(*) AS count, min(since) AS since,
-    CAST(extract(epoch FROM service_now() - min(since)) AS float8) AS age_s
+SELECT 'inbox' AS name, 'waiting' AS state, {_counted_since("since")}
 FROM (SELECT greatest(created_at, not_before) AS since FROM inbox WHERE {INBOX_IS_DUE}) AS due
 WHERE since <= service_now() - :after HAVING count(*) > 0
 """)
@@ -101,27 +104,27 @@ FROM channel_users WHERE paused_at IS NOT NULL GROUP BY 1
 class Overview:
     """The first questions of an operator."""
 
-    workers: tuple[LivingWorker, ...] = ()
-    messages: Mapping[str, int] = field(default_factory=dict)
+    workers: tuple[LivingWorker, ...]
+    messages: Mapping[str, int]
     """State -> count; a state without messages is left out, here and in `deliveries`."""
-    conflicts: int = 0
+    conflicts: int
     """Messages whose id came again with another body."""
-    oldest_unanswered_s: float | None = None
+    oldest_unanswered_s: float | None
     """Age of the oldest message without an outcome; None = there is none."""
-    open_turns: int = 0
-    calls_in_flight: int = 0
-    closed_gates: tuple[ClosedGate, ...] = ()
-    dead_letters: Mapping[str, int] = field(default_factory=dict)
+    open_turns: int
+    calls_in_flight: int
+    closed_gates: tuple[ClosedGate, ...]
+    dead_letters: Mapping[str, int]
     """Reason -> count, of those that nobody has resolved."""
-    paused: Mapping[str, int] = field(default_factory=dict)
+    paused: Mapping[str, int]
     """Paused channel users by reason: `operator`, `loop`, `echo`."""
-    deliveries: Mapping[str, int] = field(default_factory=dict)
+    deliveries: Mapping[str, int]
     """`kept`: the channel has no delivery, so the reply is in Postgres alone."""
-    drafts: Mapping[str, int] = field(default_factory=dict)
+    drafts: Mapping[str, int]
     """Agent -> replies that wait for a person."""
-    oldest_draft_s: float | None = None
+    oldest_draft_s: float | None
     """None = none waits."""
-    opted_out: Mapping[str, int] = field(default_factory=dict)
+    opted_out: Mapping[str, int]
     """Source -> people whose newest entry in the ledger is an opt-out."""
 
 

@@ -7,7 +7,7 @@ from typing import Final
 from worker.domain.reports.stuck import StuckKind, StuckSnapshot, StuckUser, Waiting
 from worker.store.delivery.deliveries import CAN_BE_CLAIMED
 from worker.store.reports.status import StatusStore
-from worker.store.rows import OPEN_TURNS, PENDING, value_of
+from worker.store.rows import IS_DIVERGED, OPEN_TURNS, PENDING, value_of
 from worker.store.sql import Statement, sql
 
 _NOW = sql("SELECT service_now()")
@@ -25,13 +25,7 @@ FROM {found} ORDER BY since LIMIT :limit
 
 
 _OF_USERS: Final = {
-    # A diverged user keeps the due time: due_at is not null is what the index has.
-    StuckKind.DIVERGED: _of_users(
-        "u.diverged_at",
-        """channel_users u WHERE u.due_at IS NOT NULL AND u.diverged_at IS NOT NULL
-  AND NOT EXISTS (SELECT FROM erasures e
-                  WHERE e.channel_user_id = u.id AND e.finished_at IS NULL)""",
-    ),
+    StuckKind.DIVERGED: _of_users("u.diverged_at", f"channel_users u WHERE {IS_DIVERGED}"),
     StuckKind.ERASING: _of_users(
         "e.requested_at",
         """erasures e JOIN channel_users u ON u.id = e.channel_user_id

@@ -6,17 +6,17 @@ from typing import Final
 
 from worker.domain.ids import ChannelUserId
 from worker.store.database import Store
+from worker.store.rows import IS_DIVERGED, IS_ERASING
 from worker.store.sql import Row, sql
 
 PAGE: Final = 40
 LISTED: Final = 20
 """How many channel users or dead letters a list shows."""
 
-_PERSON: Final = sql("""
+_PERSON: Final = sql(f"""
 SELECT u.id, u.channel, u.recipient, u.address, u.thread, u.agent, u.created_at, u.paused_at,
     u.pause_reason, u.diverged_at, u.due_at, service_now() AS now,
-    EXISTS (SELECT FROM erasures e WHERE e.channel_user_id = u.id AND e.finished_at IS NULL)
-        AS erasing, h.reason AS handed_over,
+    {IS_ERASING} AS erasing, h.reason AS handed_over,
     (SELECT c.arguments FROM tool_calls c WHERE c.turn_id = h.turn_id AND c.name = 'hand_over'
      ORDER BY c.id DESC LIMIT 1) AS asked
 FROM channel_users u LEFT JOIN LATERAL (
@@ -57,11 +57,9 @@ FROM channel_users u LEFT JOIN LATERAL (
     ORDER BY id DESC LIMIT 1) AS h ON true
 WHERE u.paused_at IS NOT NULL ORDER BY h.reason IS NULL, u.paused_at LIMIT :limit
 """)
-_DIVERGED: Final = sql("""
+_DIVERGED: Final = sql(f"""
 SELECT id, channel, address, diverged_at AS since, count(*) OVER () AS all_of_kind
-FROM channel_users u WHERE due_at IS NOT NULL AND diverged_at IS NOT NULL
-  AND NOT EXISTS (SELECT FROM erasures e
-                  WHERE e.channel_user_id = u.id AND e.finished_at IS NULL)
+FROM channel_users u WHERE {IS_DIVERGED}
 ORDER BY diverged_at LIMIT :limit
 """)
 

@@ -278,10 +278,7 @@ class BudgetDay(Base):
 
 
 class Rate(Base):
-    """When the next call of any worker may start, or the next text message from one of our numbers.
-
-    Unlogged: a crash empties it, which is fine.
-    """
+    """When the next call of any worker may start, or the next message from an address of ours."""
 
     __tablename__ = "rates"
     # UNLOGGED: each call updates the row, and its value is worthless after a crash.

@@ -34,9 +34,8 @@ WITH bound AS (
 """Commits the Telnyx conversation that was found or created for a mapping, and its turn's."""
 _BIND = sql(BIND + " SELECT id FROM bound")
 _REPLACED = sql("SELECT FROM cluster WHERE one AND replaced_at IS NOT NULL")
-_ATTACH = sql("""
-UPDATE turns SET conversation_id = :conversation_id WHERE id = :turn_id
-""")
+ATTACH = sql("UPDATE turns SET conversation_id = :conversation_id WHERE id = :turn_id")
+"""Gives a turn its conversation."""
 _COMPARED = sql("""
 UPDATE conversations SET base_user_messages = base_user_messages + :skipped,
     compared_at = CASE WHEN :complete THEN service_now() ELSE compared_at END
@@ -74,7 +73,7 @@ class ConversationStore(LeasedStore):
             if not conversation.bound:
                 conversation = bind(connection, conversation, turn.id)
             connection.execute(_COMPARED, values)
-            connection.execute(_ATTACH, values)
+            connection.execute(ATTACH, values)
         base = conversation.base_user_messages + skipped
         compared = replace(conversation, base_user_messages=base, behind=not complete)
         turn = replace(turn, conversation_id=conversation.id)
@@ -97,10 +96,7 @@ def with_mapping(connection: Connection, claimed: Claimed, installation: UUID) -
 
 
 def bind(connection: Connection, conversation: OpenConversation, turn: TurnId) -> OpenConversation:
-    """Commit the Telnyx conversation that was found or created for a mapping, and its turn's.
-
-    With it the number of user messages that it already holds.
-    """
+    """Commit the conversation of a mapping, the user messages that it holds, and its turn's."""
     connection.execute(_BIND, values_to_bind(conversation, turn)).one()
     return replace(conversation, bound=True)
 

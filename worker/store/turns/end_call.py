@@ -12,10 +12,8 @@ SET_END_OF_CALL = """
         request_id = :request_id, response_id = :response_id, output = CAST(:output AS jsonb),
         input_tokens = :input_tokens, output_tokens = :output_tokens, finished_at = service_now()
 """
-_CALL_COLUMNS = (
-    *("call_state", "call_reason", "status", "code", "request_id", "response_id", "output"),
-    *("input_tokens", "output_tokens"),
-)
+_AS_NAMED = ("status", "code", "request_id", "response_id", "input_tokens", "output_tokens")
+"""The columns that an outcome has fields for, if it has the value at all."""
 END_CALL = sql(SET_END_OF_CALL + "WHERE calls.id = :call_id")
 """Ends a call whose turn continues at once; the caller has checked the lease."""
 
@@ -28,42 +26,28 @@ def call_values(
     `reply`: the text that the same statement stores; an answer that is no more is not kept twice.
     """
     values: dict[str, object] = {
-        **dict.fromkeys(_CALL_COLUMNS),
         "user_id": claimed.lease.user_id,
         "token": claimed.lease.token,
         "turn_id": claimed.turn.id,
         "call_id": claimed.intent.call_id if claimed.intent else None,
+        **{name: getattr(outcome, name, None) for name in _AS_NAMED},
+        "output": None,
     }
+    state: CallState | None = None
+    reason: str | None = None
     match outcome:
         case None:
-            return values
+            pass
         case NotSent():
-            return values | {"call_state": CallState.NOT_SENT, "call_reason": outcome.reason}
+            state, reason = CallState.NOT_SENT, outcome.reason
         case Unknown():
-            return values | {
-                "call_state": CallState.UNKNOWN,
-                "call_reason": outcome.reason,
-                "status": outcome.status,
-                "request_id": outcome.request_id,
-            }
+            state, reason = CallState.UNKNOWN, outcome.reason
         case Refused():
-            return values | {
-                "call_state": CallState.REFUSED,
-                "call_reason": outcome.fault,
-                "status": outcome.status,
-                "code": outcome.code,
-                "request_id": outcome.request_id,
-            }
+            state, reason = CallState.REFUSED, outcome.fault
         case Done():
-            return values | {
-                "call_state": CallState.DONE,
-                "call_reason": outcome.incomplete_reason,
-                "status": 200,
-                "request_id": outcome.request_id,
-                "response_id": outcome.response_id,
-                "output": None
-                if outcome.is_plain_text and outcome.text == reply
-                else json.dumps(outcome.output),
-                "input_tokens": outcome.input_tokens,
-                "output_tokens": outcome.output_tokens,
-            }
+            state, reason = CallState.DONE, outcome.incomplete_reason
+            # The body's own status is a word.
+            values["status"] = 200
+            if not (outcome.is_plain_text and outcome.text == reply):
+                values["output"] = json.dumps(outcome.output)
+    return values | {"call_state": state, "call_reason": reason}

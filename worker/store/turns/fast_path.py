@@ -31,6 +31,24 @@ _USER = """u.channel = :channel AND u.recipient = :recipient AND u.address = :ad
 _MAY_START = f"""coalesce(CAST(:expires_at AS timestamptz) > service_now(), true)
       AND NOT EXISTS (SELECT FROM gates WHERE name = ANY(:gates))
       AND NOT {stopped()}"""
+
+
+def _opened(user: str, conversation: str, *, late: str) -> str:
+    """Return the CTEs that open a turn over the message; `user`: the CTE of its channel user."""
+    return f"""turn AS (
+    INSERT INTO turns (id, channel_user_id, conversation_id, agent, agent_version, kind, input_text,
+        parts, opened_at) OVERRIDING SYSTEM VALUE
+    SELECT turn_id, user_id, {conversation}, :agent, :agent_version, 'model', :input_text,
+        CAST(:parts AS jsonb), service_now()
+    FROM {user}
+), message AS (
+    INSERT INTO messages (channel_user_id, message_id, seq, order_at, agent, envelope, expires_at,
+        accepted_at, late, state, turn_id, traceparent, task_id)
+    SELECT user_id, :message_id, seq, order_at, :agent, CAST(:envelope AS jsonb), :expires_at,
+        service_now(), {late}, 'in_turn', turn_id, :traceparent, CAST(:task_id AS uuid)
+    FROM {user} RETURNING id"""
+
+
 # `quiet` finds the usual case in the statement's snapshot. An UPDATE that waited for its row reads
 # that row anew, but every other row as before; so `xmin` must still be that of the snapshot. This
 # is enough, because everything a claim reads is written together with the user's row.
@@ -70,19 +88,7 @@ WITH quiet AS MATERIALIZED (
         lease_until = service_now() + :lease
     FROM quiet WHERE u.id = quiet.user_id AND u.xmin = quiet.version
     RETURNING u.next_seq - 1 AS seq, u.open_turn_id AS turn_id, u.lease_token, quiet.*
-), turn AS (
-    INSERT INTO turns (id, channel_user_id, conversation_id, agent, agent_version, kind, input_text,
-        parts, opened_at) OVERRIDING SYSTEM VALUE
-    SELECT turn_id, user_id, id, :agent, :agent_version, 'model', :input_text,
-        CAST(:parts AS jsonb), service_now()
-    FROM started
-), message AS (
-    INSERT INTO messages (channel_user_id, message_id, seq, order_at, agent, envelope, expires_at,
-        accepted_at, late, state, turn_id, traceparent, task_id)
-    SELECT user_id, :message_id, seq, order_at, :agent, CAST(:envelope AS jsonb), :expires_at,
-        service_now(), coalesce(order_at < taken_until, false), 'in_turn', turn_id,
-        :traceparent, CAST(:task_id AS uuid)
-    FROM started RETURNING id
+), {_opened("started", "id", late="coalesce(order_at < taken_until, false)")}
 ), call AS (
     INSERT INTO calls (channel_user_id, turn_id, conversation_id, round, attempt, token, worker_id,
         intent_at)
@@ -109,18 +115,7 @@ WITH met AS (
 ), mapping AS (
     INSERT INTO conversations (channel_user_id, agent) SELECT user_id, :agent FROM met
     RETURNING id, remote_key, telnyx_conversation_id, base_user_messages, instructions_hash
-), turn AS (
-    INSERT INTO turns (id, channel_user_id, agent, agent_version, kind, input_text, parts,
-        opened_at) OVERRIDING SYSTEM VALUE
-    SELECT turn_id, user_id, :agent, :agent_version, 'model', :input_text, CAST(:parts AS jsonb),
-        service_now()
-    FROM met
-), message AS (
-    INSERT INTO messages (channel_user_id, message_id, seq, order_at, agent, envelope, expires_at,
-        accepted_at, state, turn_id, traceparent, task_id)
-    SELECT user_id, :message_id, seq, order_at, :agent, CAST(:envelope AS jsonb), :expires_at,
-        service_now(), 'in_turn', turn_id, :traceparent, CAST(:task_id AS uuid)
-    FROM met RETURNING id
+), {_opened("met", "NULL", late="false")}
 )
 SELECT met.*, mapping.*, message.id AS message_row_id, service_now() AS now,
     NOT {IS_COMPLETE} AS may_exist, true AS is_new
@@ -134,10 +129,7 @@ class StartStore(LeasedStore):
     def start(
         self, message: NewMessage, *, traceparent: str | None = None
     ) -> tuple[Accepted, Claimed] | None:
-        """Accept a message and start its turn, or change nothing.
-
-        None = this is not the usual case: accept the message, then claim the user.
-        """
+        """Accept a message and start its turn; None = not the usual case, nothing was changed."""
         routing = self._routing()
         policy = routing.channel(message.who.channel)
         agent = routing.agent(message.agent)

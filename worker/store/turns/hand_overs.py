@@ -10,13 +10,11 @@ from worker.domain.turns.records import Snapshot
 from worker.store.rows import NOTICE, reply_with_delivery
 from worker.store.sql import Connection, sql
 
-PAUSE_REASON = "hand_over"
-
 # A worker of the version before may have resumed the user without ending the hand-over.
 _HAND_OVER = sql(f"""
 WITH paused AS (
     UPDATE channel_users SET paused_at = coalesce(paused_at, service_now()),
-        pause_reason = '{PAUSE_REASON}'
+        pause_reason = 'hand_over'
     WHERE id = :user_id
 ), earlier AS (
     UPDATE hand_overs SET ended_at = service_now()

@@ -16,7 +16,7 @@ from worker.domain.turns.next_step import Record, Send, Work
 from worker.domain.turns.records import OpenTurn, Snapshot
 from worker.store.consents import stopped
 from worker.store.sql import Connection, sql
-from worker.store.turns.conversations import BIND, values_to_bind
+from worker.store.turns.conversations import ATTACH, BIND, values_to_bind
 
 # One open turn a channel user, even if a lease should fail: without `open_turn_id IS NULL` no row
 # comes back, which is an error. The caller has locked the user's row.
@@ -76,8 +76,6 @@ SUPERSEDE_DRAFTS = sql("""
 UPDATE deliveries SET state = 'superseded', due_at = NULL, finished_at = service_now()
 WHERE channel_user_id = :user_id AND state = 'held'
 """)
-_ATTACH = sql("UPDATE turns SET conversation_id = :conversation_id WHERE id = :turn_id")
-"""Gives a turn its conversation."""
 
 
 def open_turn(
@@ -145,7 +143,7 @@ def insert_intent(
     turn, conversation, agent = claimed.turn, claimed.conversation, claimed.agent
     binds = conversation is not None and not conversation.bound
     if not binds and conversation is not None and turn.conversation_id != conversation.id:
-        connection.execute(_ATTACH, {"turn_id": turn.id, "conversation_id": conversation.id})
+        connection.execute(ATTACH, {"turn_id": turn.id, "conversation_id": conversation.id})
     instructions = instructions_for(agent, conversation, turn)
     attempt = sum(call.round == turn.round for call in turn.calls)
     values: dict[str, object] = {

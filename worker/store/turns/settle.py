@@ -44,7 +44,6 @@ _SUPERSEDING = (
 )
 _NO_DELIVERY = " SELECT NULL AS delivery_state, due_in_s FROM fenced"
 
-
 # A draft. A user is new until a reply of the model has reached them, or somebody has approved one.
 # The thread has the reply all the same, whatever becomes of it: so the model is told.
 _HOLDING = (
@@ -65,10 +64,7 @@ _HOLDING = (
 # The fence, the end of the call and the release of the user in one round trip. Every other CTE must
 # read `fenced`, or what reads it: one that does not would also write with a stale token.
 def _ends(release: str, *, held_for: str = "NULL") -> str:
-    """Return the start of a statement that ends a call; `release` is set in the user's row.
-
-    `held_for`: why the reply is a draft, as SQL.
-    """
+    """Return the start of a statement that ends a call; both are SQL, see `_HOLDING`."""
     return f"""
 WITH fenced AS (
     UPDATE channel_users SET {release}
@@ -140,7 +136,6 @@ _LETTERS = """
 _DIED = sql(_ends(_RELEASED) + _TURN_ENDS + _LETTERS + _NO_DELIVERY)
 _DIED_WITH_TEXT = sql(_ends(_SUPERSEDING) + _TURN_ENDS + _LETTERS + _WITH_REPLY)
 
-
 _RECORDED = sql(_ends(_RELEASED) + _TURN_ENDS + _NO_DELIVERY)
 _REPLACED = sql(
     _ends(_UNLEASED + ", due_at = service_now()")
@@ -191,7 +186,8 @@ def settle_statement(claimed: Claimed, plan: Plan) -> tuple[Statement, dict[str,
     match plan:
         case Reply():
             values = _reply_values(claimed, plan.text, plan.source)
-            held_for = _why_held(claimed, plan)
+            asked = any(one.name == ASK_FOR_REVIEW for one in claimed.turn.tool_calls)
+            held_for = why_held(claimed.approve, asked=asked, incomplete=plan.incomplete)
             return (_DRAFTED if held_for else _ANSWERED), values | {"held_for": held_for}
         case GiveUp(fallback_text=str(fallback)):
             values = _reply_values(claimed, fallback, ReplySource.FALLBACK)
@@ -204,10 +200,7 @@ def settle_statement(claimed: Claimed, plan: Plan) -> tuple[Statement, dict[str,
                 "outcome": plan.reason,
             }
         case GiveUp():
-            values = _ended_values(
-                TurnState.FAILED, MessageState.DEAD, plan.reason, landed=plan.landed
-            )
-            return _DIED, values | {"failure": plan.reason}
+            return _DIED, _failed_values(MessageState.DEAD, plan.reason, landed=plan.landed)
         case Recorded() | OptedOut() | HandedOver():
             return _RECORDED, _unanswered_values(plan)
         case Later():
@@ -236,18 +229,18 @@ def _reply_values(claimed: Claimed, text_: str, source: ReplySource) -> dict[str
     }
 
 
-def _why_held(claimed: Claimed, plan: Reply) -> HeldFor | None:
-    """Return why the reply may be a draft; None = it is none."""
-    asked = any(one.name == ASK_FOR_REVIEW for one in claimed.turn.tool_calls)
-    return why_held(claimed.approve, asked=asked, incomplete=plan.incomplete)
-
-
 def _unanswered_values(plan: Recorded | OptedOut | HandedOver) -> dict[str, object]:
     if not isinstance(plan, OptedOut):
         landed = plan.landed if isinstance(plan, Recorded) else True
         return _ended_values(TurnState.ANSWERED, MessageState.HUMAN, "human", landed=landed)
-    ended = _ended_values(TurnState.FAILED, MessageState.SKIPPED, OPTED_OUT, landed=plan.landed)
-    return ended | {"failure": OPTED_OUT}
+    return _failed_values(MessageState.SKIPPED, OPTED_OUT, landed=plan.landed)
+
+
+def _failed_values(
+    messages: MessageState, reason: str, *, landed: bool | None
+) -> dict[str, object]:
+    values = _ended_values(TurnState.FAILED, messages, reason, landed=landed)
+    return values | {"failure": reason}
 
 
 def _ended_values(

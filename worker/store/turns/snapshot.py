@@ -76,7 +76,9 @@ def read_snapshot(
     turn, pending, suspect = None, None, False
     if claimed.open_turn_id is not None:
         turn = read_turn(connection, claimed.open_turn_id)
-        conversation = read_conversation(connection, user_id, turn.agent)
+        values: dict[str, object] = {"user_id": user_id, "agent": turn.agent}
+        row = connection.execute(_CONVERSATION, values).one_or_none()
+        conversation = None if row is None else _open_conversation(connection, row)
         gates = read_gates(connection)
         opted_out = has_opted_out(connection, address_hash)
     else:
@@ -110,15 +112,6 @@ def read_turn(connection: Connection, turn_id: TurnId) -> OpenTurn:
         calls=tuple(value_of(CallRecord, call) for call in connection.execute(_CALLS, values)),
         tool_calls=tool_calls.of_turn(connection, turn_id),
     )
-
-
-def read_conversation(
-    connection: Connection, user_id: ChannelUserId, agent: str
-) -> OpenConversation | None:
-    """Read the open conversation of a user and an agent."""
-    values = {"user_id": user_id, "agent": agent}
-    row = connection.execute(_CONVERSATION, values).one_or_none()
-    return None if row is None else _open_conversation(connection, row)
 
 
 def _open_conversation(connection: Connection, row: Row) -> OpenConversation:

@@ -85,14 +85,7 @@ def insert(
 
 def finish(connection: Connection, record: ToolRecord, result: ToolResult) -> None:
     """Record the result of a tool call."""
-    values = {
-        "turn_id": record.turn_id,
-        "round": record.round,
-        "call_id": record.call_id,
-        "state": result.state,
-        "output": result.output,
-    }
-    connection.execute(_FINISH, values)
+    connection.execute(_FINISH, asdict(record) | asdict(result))
 
 
 def mark_answered(connection: Connection, claimed: Claimed) -> None:

@@ -196,10 +196,7 @@ class TurnStore(LeasedStore):
     def history(
         self, conversation: ConversationId
     ) -> tuple[tuple[TurnText, ...], tuple[TurnText, ...]]:
-        """Return the ended turns that are in the log of a conversation, and those that may be.
-
-        Both oldest first.
-        """
+        """Return the ended turns in a conversation's log, and those that may be; oldest first."""
         rows = self._rows(_HISTORY, {"conversation_id": conversation})
         landed = tuple(value_of(TurnText, row) for row in rows if row.landed)
         return landed, tuple(value_of(TurnText, row) for row in rows if row.landed is None)
