@@ -40,9 +40,8 @@ from worker.store.cluster import ClusterStore
 from worker.store.database import Database
 from worker.store.dead_letters import DeadLetterStore
 from worker.store.delivery.deliveries import DeliveryStore
-from worker.store.delivery.endpoints import EndpointStore
+from worker.store.delivery.gates import DeliveryGates
 from worker.store.delivery.pacing import PacingStore
-from worker.store.delivery.senders import SenderStore
 from worker.store.intake.inbox import InboxListener, InboxStore
 from worker.store.intake.mails import MailStore
 from worker.store.intake.messages import MessageStore
@@ -270,8 +269,7 @@ def _deliver(
     built = build_channels(wanted, broker.publish, os.environ, telnyx=telnyx, mail=mail)
     return DeliverReplies(
         store=deliveries,
-        endpoints=EndpointStore(shared.database),
-        senders=SenderStore(shared.database),
+        gates=DeliveryGates(shared.database),
         pacing=PacingStore(shared.database, shared.agents.routing),
         routing=shared.agents.current,
         channels=built | dict(given),

@@ -4,7 +4,7 @@ from enum import StrEnum
 from typing import Final
 
 SWITCHED_OFF: Final = "switched_off"
-"""Reason of a webhook endpoint's gate that stays closed, see `store.delivery.endpoints`."""
+"""Reason of a webhook endpoint's gate that stays closed, see `store.delivery.gates`."""
 
 
 class MessageState(StrEnum):

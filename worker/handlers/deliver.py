@@ -38,9 +38,8 @@ from worker.net.elsewhere import ELSEWHERE
 from worker.observability import traces
 from worker.observability.logs import log
 from worker.store.delivery.deliveries import DeliveryStore
-from worker.store.delivery.endpoints import EndpointStore
+from worker.store.delivery.gates import DeliveryGates
 from worker.store.delivery.pacing import PacingStore
-from worker.store.delivery.senders import SenderStore
 
 PATIENCE_S = 2.0
 """A reply whose moment is near is waited for; another look finds the others."""
@@ -53,8 +52,7 @@ class DeliverReplies:
     """The use case behind the task `replies.deliver`."""
 
     store: DeliveryStore
-    endpoints: EndpointStore
-    senders: SenderStore
+    gates: DeliveryGates
     pacing: PacingStore
     routing: Callable[[], Routing]
     channels: Mapping[str, Channel]
@@ -118,10 +116,8 @@ class DeliverReplies:
         if blocked is not None:
             record_consent(blocked, user_id=claimed.reply.user_id)
         record_delivered(claimed, state, outcome, began_s=began_s)
-        if isinstance(configured.delivery, WebhookDelivery):
-            self._update_endpoint(claimed, outcome)
-        elif isinstance(configured.delivery, TelnyxDelivery | MailDelivery):
-            self._update_senders(claimed, outcome, configured.delivery)
+        if isinstance(configured.delivery, WebhookDelivery | TelnyxDelivery | MailDelivery):
+            self._update_gates(claimed, outcome, configured.delivery)
         return state
 
     def _disclosed(self, claimed: ClaimedDelivery, configured: ChannelPolicy) -> ClaimedDelivery:
@@ -133,24 +129,29 @@ class DeliverReplies:
         text = disclosure_text(configured.disclosure, agent.hand_over if agent else None)
         return replace(claimed, reply=replace(claimed.reply, disclosure=text))
 
-    def _update_senders(
+    def _update_gates(
         self,
         claimed: ClaimedDelivery,
         outcome: DeliveryOutcome,
-        way: TelnyxDelivery | MailDelivery,
+        way: WebhookDelivery | TelnyxDelivery | MailDelivery,
     ) -> None:
-        """Hold back other messages that would fail as well, or no longer."""
+        """Hold back other replies that would fail as well, or no longer."""
+        channel = claimed.policy_name
         if isinstance(outcome, Sent):
             if claimed.failing:
-                self.senders.answered(claimed)
-        elif outcome.pause is not None:
+                self.gates.answered(channel, claimed.reply.to.recipient)
+            return
+        reason, pause = outcome.reason, outcome.pause
+        if isinstance(way, WebhookDelivery):
+            rests, asked_s = outcome.throttled, outcome.retry_after_s or 0.0
+            if self.gates.failed(channel, reason=reason, rests=rests, asked_s=asked_s):
+                log.error("webhook.switched_off", channel=channel, reason=reason)
+        elif pause is not None:
             is_smtp = isinstance(way, MailDelivery) and not way.telnyx
-            kind = "smtp" if is_smtp else "telnyx"
-            pause, reason = outcome.pause, outcome.reason
-            self.senders.pause(claimed, pause, reason, kind=kind)
+            self.gates.pause(claimed, pause, reason, kind="smtp" if is_smtp else "telnyx")
             facts = {"scope": pause.scope, "seconds": pause.seconds, "reason": reason}
             # An operator has to act, or Telnyx asks for it.
-            log.error("sending.paused", channel=claimed.policy_name, **facts)
+            log.error("sending.paused", channel=channel, **facts)
 
     def _blocked(
         self, claimed: ClaimedDelivery, outcome: DeliveryOutcome, state: DeliveryState
@@ -164,20 +165,6 @@ class DeliverReplies:
             self.routing().person_at(to), channel=to.channel, recipient=to.recipient
         )
         return replace(entry, source=ConsentSource.BOUNCE) if is_gone else entry
-
-    def _update_endpoint(self, claimed: ClaimedDelivery, outcome: DeliveryOutcome) -> None:
-        """Update the record of the endpoint: failures close its gate or switch it off."""
-        channel = claimed.policy_name
-        if isinstance(outcome, Sent):
-            if claimed.failing:
-                self.endpoints.answered(channel)
-        elif self.endpoints.failed(
-            channel,
-            reason=outcome.reason,
-            rests=outcome.throttled,
-            asked_s=outcome.retry_after_s or 0.0,
-        ):
-            log.error("webhook.switched_off", channel=channel, reason=outcome.reason)
 
     def _deliver(self, channel: Channel | None, claimed: ClaimedDelivery) -> DeliveryOutcome:
         if channel is None:

@@ -567,17 +567,17 @@ def test_a_receiver_that_is_throttled_rests_for_everybody(line: Line) -> None:
 
 
 def test_each_rest_in_a_row_is_longer_and_a_crowd_is_one(line: Line) -> None:
-    endpoints = line.mike.service.deliver.endpoints
+    gates = line.mike.service.deliver.gates
     rests_s = []
     for _ in range(7):
         for _ in range(3):
-            endpoints.failed("sms", reason="deadline passed", rests=True)
+            gates.failed("sms", reason="deadline passed", rests=True)
         left = "SELECT extract(epoch FROM closed_until - service_now()) FROM gates"
         rests_s.append(round(line.world.database.value(left)))
         line.world.clock.advance(rests_s[-1] + 1)
     assert rests_s == [15, 30, 60, 120, 240, 300, 300]
     for asked_s in (700, 900, 800):
-        endpoints.failed("sms", reason="status 429", rests=True, asked_s=asked_s)
+        gates.failed("sms", reason="status 429", rests=True, asked_s=asked_s)
     assert round(line.world.database.value(left)) == 900
 
 
@@ -623,30 +623,30 @@ def test_one_success_between_keeps_it_on(line: Line) -> None:
 
 
 def test_a_success_while_it_rests_starts_the_count_anew(line: Line) -> None:
-    endpoints = line.mike.service.deliver.endpoints
+    gates = line.mike.service.deliver.gates
     for _ in range(20):
-        assert not endpoints.failed("sms", reason="status 429", rests=True, asked_s=60)
-        endpoints.answered("sms")
+        assert not gates.failed("sms", reason="status 429", rests=True, asked_s=60)
+        gates.answered("sms")
         assert line.gate() == [("webhook:sms", "status 429", True)]
         line.world.clock.advance(DAY_S / 2)
 
 
 def test_rare_failures_are_no_story(line: Line) -> None:
-    endpoints = line.mike.service.deliver.endpoints
+    gates = line.mike.service.deliver.gates
     for _ in range(10):
         for _ in range(3):
-            assert not endpoints.failed("sms", reason="status 500", rests=False)
+            assert not gates.failed("sms", reason="status 500", rests=False)
             line.world.clock.advance(3600)
         line.world.clock.advance(2 * DAY_S)
     assert [closed for _, _, closed in line.gate()] == [False]
 
 
 def test_a_channel_that_is_switched_off_holds_up_no_other(line: Line) -> None:
-    endpoints = line.mike.service.deliver.endpoints
+    gates = line.mike.service.deliver.gates
     switched_off = []
     for _ in range(12):
         line.world.clock.advance(DAY_S / 2)
-        switched_off.append(endpoints.failed("other", reason="status 500", rests=False))
+        switched_off.append(gates.failed("other", reason="status 500", rests=False))
     assert switched_off.count(True) == 1
     line.say("hello")
     assert line.states() == ["sent"]

@@ -3,7 +3,7 @@
 from typing import Final
 
 from worker.store.consents import STOPPED_USER
-from worker.store.delivery.senders import GATES_OF_DELIVERY
+from worker.store.delivery.gates import GATES_OF_DELIVERY
 from worker.store.sql import sql
 
 MAY_HAVE_ARRIVED = "handed_over"

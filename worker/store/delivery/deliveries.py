@@ -23,7 +23,7 @@ from worker.domain.states import DeliveryState
 from worker.store.consents import record, values_of_users
 from worker.store.database import Database, Store
 from worker.store.delivery.claim import CLAIM, MAY_HAVE_ARRIVED, PARKED
-from worker.store.delivery.senders import GATES_OF_DELIVERY
+from worker.store.delivery.gates import GATES_OF_DELIVERY
 from worker.store.rows import address_of, value_of
 from worker.store.sql import Connection, Statement, sql
 

@@ -8,15 +8,16 @@ One row of `rates` for each of our addresses, or for each domain that mails go t
 `worker.store.limits.rates`.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterator
 from datetime import timedelta
+from typing import NamedTuple
 
 from worker.domain.ids import ChannelUserId
-from worker.domain.routing import ChannelPolicy, Routing
+from worker.domain.routing import Routing
 from worker.domain.ways_out import MailDelivery, TelnyxDelivery
 from worker.store.database import Database, Store
 from worker.store.delivery.claim import IS_NEXT, PARKED
-from worker.store.delivery.senders import MIDNIGHT, sender_gate
+from worker.store.delivery.gates import MIDNIGHT, sender_gate
 from worker.store.limits.rates import next_free
 from worker.store.sql import sql
 
@@ -29,7 +30,7 @@ _RESERVE = sql(f"""
 WITH head AS (
     SELECT d.id, {sender_gate("d.channel", _PACED)} AS sender, p.gap, p.most, p.longest
     FROM deliveries d JOIN channel_users u ON u.id = d.channel_user_id
-        JOIN unnest(CAST(:channels AS text[]), CAST(:gaps AS interval[]), CAST(:most AS integer[]),
+        JOIN unnest(CAST(:channel AS text[]), CAST(:gap AS interval[]), CAST(:most AS integer[]),
             CAST(:longest AS interval[]), CAST(:by_domain AS boolean[]))
             AS p (channel, gap, most, longest, by_domain)
             ON p.channel = d.channel
@@ -68,27 +69,28 @@ RETURNING CAST(extract(epoch FROM d.due_at - service_now()) AS float8)
 """)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Pace:
-    """The limits of a channel, for each address of ours or each domain of theirs."""
+class _Limit(NamedTuple):
+    """The limit of a channel, for each address of ours or each domain of theirs."""
 
-    per_second: float | None
-    per_day: int | None
-    max_age_s: float
+    channel: str
+    gap: timedelta
+    most: int | None
+    """Messages a day; None = any number."""
+    longest: timedelta
     """How long a reply waits at most."""
-    by_domain: bool = False
+    by_domain: bool
 
 
-def _pace(policy: ChannelPolicy) -> _Pace | None:
-    """Return the pace of a channel; None = it has no limit."""
-    way, max_age_s = policy.delivery, policy.delivery_max_age_s
-    if isinstance(way, MailDelivery):
-        by_minute = way.per_domain_per_minute
-        return _Pace(per_second=by_minute / 60, per_day=None, max_age_s=max_age_s, by_domain=True)
-    if isinstance(way, TelnyxDelivery) and (way.messages_per_second or way.messages_per_day):
-        per_second, per_day = way.messages_per_second, way.messages_per_day
-        return _Pace(per_second=per_second, per_day=per_day, max_age_s=max_age_s)
-    return None
+def _limits(routing: Routing) -> Iterator[_Limit]:
+    for name, policy in routing.channels.items():
+        way, longest = policy.delivery, timedelta(seconds=policy.delivery_max_age_s)
+        if isinstance(way, MailDelivery):
+            gap = timedelta(seconds=60 / way.per_domain_per_minute)
+            yield _Limit(name, gap, None, longest, by_domain=True)
+        elif isinstance(way, TelnyxDelivery) and (way.messages_per_second or way.messages_per_day):
+            rate = way.messages_per_second
+            gap = timedelta(seconds=1 / rate if rate else 0.0)
+            yield _Limit(name, gap, way.messages_per_day, longest, by_domain=False)
 
 
 class PacingStore(Store):
@@ -96,17 +98,9 @@ class PacingStore(Store):
 
     def __init__(self, database: Database, routing: Routing) -> None:
         super().__init__(database)
-        found = {name: _pace(policy) for name, policy in routing.channels.items()}
-        paces = {name: pace for name, pace in found.items() if pace is not None}
-        gap_s = [1 / pace.per_second if pace.per_second else 0.0 for pace in paces.values()]
-        self._values = {
-            "channels": list(paces),
-            "gaps": [timedelta(seconds=one) for one in gap_s],
-            "most": [pace.per_day for pace in paces.values()],
-            "by_domain": [pace.by_domain for pace in paces.values()],
-            "longest": [timedelta(seconds=pace.max_age_s) for pace in paces.values()],
-        }
-        self.paced = bool(paces)
+        limits = list(_limits(routing))
+        self._values = {name: [getattr(one, name) for one in limits] for name in _Limit._fields}
+        self.paced = bool(limits)
         """Whether there is a limit at all."""
 
     def reserve(self, user_id: ChannelUserId) -> float:

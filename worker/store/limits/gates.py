@@ -1,6 +1,6 @@
 """Gates: rows that keep every worker from making a call until a time.
 
-The gates of webhook endpoints are rows of the same table, see `worker.store.delivery.endpoints`.
+The gates of webhook endpoints are rows of the same table, see `worker.store.delivery.gates`.
 """
 
 from collections.abc import Collection, Mapping

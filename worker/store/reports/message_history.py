@@ -21,7 +21,7 @@ from worker.domain.reports.message_history import (
     UserSummary,
 )
 from worker.store.database import Store
-from worker.store.delivery.senders import GATES_OF_DELIVERY
+from worker.store.delivery.gates import GATES_OF_DELIVERY
 from worker.store.limits.gates import CLOSED_GATES
 from worker.store.rows import PENDING, Value, value_of
 from worker.store.sql import Connection, Row, Statement, sql

@@ -43,29 +43,25 @@ WITH turn AS (
 )
 """
 _OPEN = sql(_OPEN_TURN + "SELECT id, opened_at FROM turn")
-# The usual case, in one round trip instead of two: the call is made at once.
-_OPEN_AND_INTEND = sql(
-    _OPEN_TURN
-    + """, call AS (
-    INSERT INTO calls
-        (channel_user_id, turn_id, conversation_id, round, attempt, token, worker_id,
-         instructions_hash, intent_at)
-    SELECT :user_id, turn.id, :conversation_id, 0, 0, :token, :worker_id, :instructions_hash,
-           service_now()
-    FROM turn RETURNING id
-)
-SELECT turn.id, turn.opened_at, call.id AS call_id FROM turn, call
-"""
-)
-_INTENT = f"""
+
+
+def _call(turn: str, source: str, *, number: str = "0, 0") -> str:
+    """Return the SQL that inserts an intent; `number`: its round and its attempt."""
+    return f"""
 INSERT INTO calls
     (channel_user_id, turn_id, conversation_id, round, attempt, token, worker_id,
      instructions_hash, intent_at)
-SELECT :user_id, :turn_id, :conversation_id, :round, :attempt, :token, :worker_id,
-    :instructions_hash, service_now()
-WHERE NOT {stopped()}
-RETURNING id
+SELECT :user_id, {turn}, :conversation_id, {number}, :token, :worker_id, :instructions_hash,
+    service_now() {source} RETURNING id
 """
+
+
+# The usual case, in one round trip instead of two: the call is made at once.
+_OPEN_AND_INTEND = sql(
+    f"{_OPEN_TURN}, call AS ({_call('turn.id', 'FROM turn')})"
+    " SELECT turn.id, turn.opened_at, call.id AS call_id FROM turn, call"
+)
+_INTENT = _call(":turn_id", f"WHERE NOT {stopped()}", number=":round, :attempt")
 _INTEND = sql(_INTENT)
 _BIND_AND_INTEND = sql(
     f"{BIND}, call AS ({_INTENT}) SELECT (SELECT id FROM call) AS call_id FROM bound"
