@@ -1,6 +1,5 @@
 """The simulator's conversations API over real HTTP."""
 
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
@@ -8,6 +7,8 @@ from datetime import datetime
 import httpx
 import pytest
 
+from tests.support.processes import eventually
+from tests.support.requests_heard import requests_in
 from worker.sandbox.simulator import Simulator, SimulatorConfig, running_simulator
 
 
@@ -118,16 +119,17 @@ def test_a_key_outside_of_the_pattern_is_a_422(api: httpx.Client) -> None:
 
 
 def test_a_key_in_flight_is_a_409_and_its_first_request_stands(sim: Simulator) -> None:
-    sim.reconfigure(other_latency_s=0.3)
+    sim.reconfigure(other_latency_s=0.6)
     headers = {"authorization": f"Bearer {sim.api_key}", "idempotency-key": "k"}
 
-    def post(delay_s: float) -> httpx.Response:
-        time.sleep(delay_s)
+    def post() -> httpx.Response:
         return httpx.post(f"{sim.base_url}/ai/conversations", json={}, headers=headers)
 
     with ThreadPoolExecutor() as pool:
-        first, second = pool.map(post, (0, 0.1))
-    assert (first.status_code, second.status_code) == (200, 409)
+        first = pool.submit(post)
+        assert eventually(lambda: len(requests_in(sim.log())) == 1)
+        second = post()
+    assert (first.result().status_code, second.status_code) == (200, 409)
     assert len(sim.conversations()) == 1
 
 
@@ -268,8 +270,8 @@ def test_a_list_has_a_default_and_a_largest_limit(api: httpx.Client, sim: Simula
 
 
 def test_a_new_conversation_is_listed_only_after_a_while(api: httpx.Client, sim: Simulator) -> None:
-    sim.reconfigure(list_visible_after_s=0.3)
+    sim.reconfigure(list_visible_after_s=60)
     found = create(api)
     assert listed(api) == []
-    time.sleep(0.35)
-    assert listed(api) == [found]
+    sim.reconfigure(list_visible_after_s=0.01)
+    assert eventually(lambda: listed(api) == [found])

@@ -3,12 +3,13 @@
 import json
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import httpx
 import pytest
 
+from tests.support.processes import eventually
 from worker.sandbox.simulator import (
     FAULTS,
     Endpoint,
@@ -97,14 +98,6 @@ def roles(sim: Simulator, thread: str) -> tuple[str, ...]:
     return tuple(each.role for each in sim.messages(thread))
 
 
-def until(true: Callable[[], bool]) -> None:
-    for _ in range(200):
-        if true():
-            return
-        time.sleep(0.02)
-    pytest.fail("it did not happen within 4 s")
-
-
 def test_every_fault_is_in_one_of_the_tables_here() -> None:
     tables = (REFUSALS, SHAPES, TEXTS, DISTURBANCES, ITEMS, READS, STREAMS, SENDING, EVENTS)
     named = {name for table in tables for name in table} | {each.name for each in BROKEN}
@@ -143,10 +136,9 @@ def test_a_broken_answer_leaves_behind_what_it_should(
     else:
         with pytest.raises(fault.error):
             ask(api, thread, fault.name + fault.header, timeout_s=0.2)
-    until(lambda: roles(sim, thread) == fault.stored)
-    time.sleep(0.1)
+    assert eventually(lambda: roles(sim, thread) == fault.stored)
+    assert eventually(lambda: not any(entry_is_open(sim, number) for number in requests(sim)))
     assert roles(sim, thread) == fault.stored
-    until(lambda: not any(entry_is_open(sim, number) for number in requests(sim)))
 
 
 def requests(sim: Simulator) -> list[int]:
@@ -164,8 +156,10 @@ def test_what_is_stored_late_is_not_there_at_first(
 ) -> None:
     with pytest.raises(httpx.HTTPError):
         ask(api, thread, f"{name}; after_s=0.3", timeout_s=0.1)
-    assert roles(sim, thread) == ()
-    until(lambda: roles(sim, thread) == ("user", "assistant"))
+    assert eventually(lambda: roles(sim, thread) == ("user", "assistant"))
+    log = [(entry.at, entry.event.kind) for entry in sim.log()]
+    (left,) = (at for at, kind in log if kind == "answer_dropped")
+    assert all(at >= left + 0.1 for at, kind in log if kind == "message_stored")
 
 
 def test_a_late_execution_waits_for_the_client_to_leave(
@@ -174,7 +168,7 @@ def test_a_late_execution_waits_for_the_client_to_leave(
     asked = time.clock_gettime(time.CLOCK_BOOTTIME)
     with pytest.raises(httpx.ReadTimeout):
         ask(api, thread, "late_execution; after_s=0", timeout_s=0.4)
-    until(lambda: roles(sim, thread) == ("user", "assistant"))
+    assert eventually(lambda: roles(sim, thread) == ("user", "assistant"))
     stored = next(e.at for e in sim.log() if e.event.kind == "message_stored")
     assert stored - asked >= 0.4
 

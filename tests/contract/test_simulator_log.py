@@ -9,6 +9,8 @@ import aiohttp
 import httpx
 import pytest
 
+from tests.support.processes import eventually
+from tests.support.requests_heard import requests_in
 from worker.sandbox.simulator import (
     Simulator,
     SimulatorConfig,
@@ -99,11 +101,11 @@ def test_a_late_execution_overlaps_with_what_was_sent_meanwhile() -> None:
     with running_simulator() as sim, client(sim) as api:
         thread = api.post("/ai/conversations").json()["id"]
         body = {"conversation": thread, "input": "a"}
-        sim.inject("stored_late", after_s=0.2)
+        sim.inject("stored_late", after_s=0.6)
         with pytest.raises(httpx.RemoteProtocolError):
             api.post("/ai/openai/responses", json=body)
         api.post("/ai/openai/responses", json=body)
-        time.sleep(0.3)
+        assert eventually(lambda: sim.overlaps() != ())
         (overlap,) = sim.overlaps()
         assert overlap.earlier < overlap.later
 
@@ -214,28 +216,27 @@ def test_a_stop_ends_running_requests_soon_and_says_so() -> None:
         with pytest.raises(httpx.ReadTimeout):
             api.post("/ai/openai/responses", json={"input": "a"}, timeout=0.1)
         started = time.monotonic()
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 10
     reasons = [e.event.reason for e in sim.log() if isinstance(e.event, AnswerDropped)]
     assert sorted(reasons) == ["client_left", "shutdown"]
 
 
 def test_a_thousand_slow_requests_run_at_once(tmp_path: Path) -> None:
-    count, latency_s = 1000, 1.0
-    config = SimulatorConfig(latency_s=latency_s)
-    with running_simulator(config, log_path=tmp_path / "log") as sim:
+    count = 1000
+    with running_simulator(SimulatorConfig(latency_s=60), log_path=tmp_path / "log") as sim:
 
-        async def post(session: aiohttp.ClientSession) -> int:
-            url = f"{sim.base_url}/ai/openai/responses"
-            async with session.post(url, json={"input": "hello"}) as answer:
-                await answer.read()
-                return answer.status
-
-        async def flood() -> list[int]:
+        async def flood() -> None:
             headers = {"authorization": f"Bearer {sim.api_key}"}
             connector = aiohttp.TCPConnector(limit=0)
             async with aiohttp.ClientSession(headers=headers, connector=connector) as session:
-                return await asyncio.gather(*(post(session) for _ in range(count)))
+                url = f"{sim.base_url}/ai/openai/responses"
+                posts = [
+                    asyncio.create_task(session.post(url, json={"input": "hello"}))
+                    for _ in range(count)
+                ]
+                assert await asyncio.to_thread(
+                    eventually, lambda: len(requests_in(sim.log())) == count
+                )
+                assert not any(post.done() for post in posts)
 
-        started = time.monotonic()
-        assert asyncio.run(flood()) == [200] * count
-        assert time.monotonic() - started < 10 * latency_s
+        asyncio.run(flood())

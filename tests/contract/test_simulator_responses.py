@@ -9,6 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.support.processes import eventually
+from tests.support.requests_heard import requests_in
 from worker.sandbox.simulator import (
     Draft,
     Script,
@@ -322,25 +324,27 @@ def test_latency_is_really_waited(api: httpx.Client, sim: Simulator) -> None:
 def test_a_run_longer_than_the_edge_allows_is_a_504_and_still_runs_to_its_end(
     api: httpx.Client, sim: Simulator, thread: str
 ) -> None:
-    sim.reconfigure(latency_s=0.4, edge_timeout_s=0.1)
+    sim.reconfigure(latency_s=0.3, edge_timeout_s=0.1)
     answer = post(api, conversation=thread, input="a")
     assert (answer.status_code, answer.headers["content-type"]) == (504, "text/html")
-    assert len(told(sim, thread)) == 1
-    time.sleep(0.5)
-    assert len(told(sim, thread)) == 2
+    assert eventually(lambda: len(told(sim, thread)) == 2)
+    kinds = [entry.event.kind for entry in sim.log()][::-1]
+    assert "message_stored" in kinds[: kinds.index("answer_sent")], "after the 504"
 
 
 def test_input_is_stored_on_arrival_or_with_the_output(
     api: httpx.Client, sim: Simulator, thread: str
 ) -> None:
-    sim.reconfigure(latency_s=0.3)
-    for stored, count in (("on_arrival", 1), ("with_output", 2)):
+    sim.reconfigure(latency_s=0.2)
+    for stored in ("on_arrival", "with_output"):
         sim.reconfigure(input_stored=stored)
-        with ThreadPoolExecutor() as pool:
-            running = pool.submit(post, api, conversation=thread, input="a")
-            time.sleep(0.15)
-            assert len(told(sim, thread)) == count
-            running.result()
+        post(api, conversation=thread, input="a")
+        asked, *written = (
+            entry.at
+            for entry in sim.log()[-7:]
+            if entry.event.kind in {"request_received", "message_stored"}
+        )
+        assert (written[0] - asked < written[-1] - written[0]) == (stored == "on_arrival")
 
 
 @pytest.mark.parametrize(
@@ -354,10 +358,11 @@ def test_input_is_stored_on_arrival_or_with_the_output(
 def test_two_requests_at_once_on_a_conversation_behave_by_switch_and_are_noticed(
     api: httpx.Client, sim: Simulator, thread: str, mode: str, statuses: list[int], roles: list[str]
 ) -> None:
-    sim.reconfigure(latency_s=0.3, concurrent_requests=mode)
+    sim.reconfigure(latency_s=0.8, concurrent_requests=mode)
+    asked = len(requests_in(sim.log()))
     with ThreadPoolExecutor() as pool:
         first = pool.submit(post, api, conversation=thread, input="a")
-        time.sleep(0.1)
+        assert eventually(lambda: len(requests_in(sim.log())) > asked)
         second = pool.submit(post, api, conversation=thread, input="b")
     assert [first.result().status_code, second.result().status_code] == statuses
     assert [role for role, _ in told(sim, thread)] == roles
@@ -372,5 +377,4 @@ def test_a_request_whose_client_leaves_is_executed_all_the_same(
     body = {"conversation": thread, "input": "a"}
     with pytest.raises(httpx.ReadTimeout):
         api.post("/ai/openai/responses", json=body, timeout=0.1)
-    time.sleep(0.4)
-    assert [role for role, _ in told(sim, thread)] == ["user", "assistant"]
+    assert eventually(lambda: [role for role, _ in told(sim, thread)] == ["user", "assistant"])

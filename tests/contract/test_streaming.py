@@ -11,6 +11,7 @@ from uuid import uuid4
 import pytest
 from pydantic import SecretStr
 
+from tests.support.processes import eventually
 from tests.support.raw_server import (
     RawServer,
     Serve,
@@ -124,10 +125,7 @@ def test_the_text_is_told_while_the_rest_is_still_to_come() -> None:
     def serve(conn: socket.socket, server: RawServer) -> None:
         server.read_request(conn)
         conn.sendall(CHUNKED + chunk(CREATED + delta("Hel")))
-        deadline = time.monotonic() + 5
-        while not told and time.monotonic() < deadline:
-            time.sleep(0.005)
-        early = bool(told)
+        early = eventually(lambda: bool(told), timeout_s=5)
         conn.sendall(chunk(delta("lo!" if early else "too late") + COMPLETED) + END)
 
     with raw_server(serve) as server, TelnyxClient(KEY, base_url=server.url) as client:
@@ -302,9 +300,7 @@ def test_a_reset_is_unknown() -> None:
     def serve(conn: socket.socket, server: RawServer) -> None:
         server.read_request(conn)
         conn.sendall(CUT)
-        deadline = time.monotonic() + 5
-        while not seen and time.monotonic() < deadline:
-            time.sleep(0.005)
+        eventually(lambda: bool(seen), timeout_s=5)
         reset(conn)
 
     with raw_server(serve) as server, TelnyxClient(KEY, base_url=server.url) as client:
@@ -352,7 +348,7 @@ ENDLESS = {
 
 @pytest.mark.parametrize("what", ENDLESS)
 def test_every_byte_is_a_sign_of_life_and_the_deadline_stays(what: str) -> None:
-    request = replace(REQUEST, stream_idle_s=0.3)
+    request = replace(REQUEST, stream_idle_s=0.9)
     serve = says(CUT, trickle(repeat(ENDLESS[what])))
     outcome, told = ask(serve, request, timeout_s=1.0)
     assert outcome == unknown("deadline passed")
@@ -361,7 +357,7 @@ def test_every_byte_is_a_sign_of_life_and_the_deadline_stays(what: str) -> None:
 
 @pytest.mark.parametrize("what", ["comments", "line ends", "pings", "keep-alive events"])
 def test_a_model_that_thinks_for_longer_than_the_silence_is_heard_to_its_end(what: str) -> None:
-    request = replace(REQUEST, stream_idle_s=0.3)
+    request = replace(REQUEST, stream_idle_s=0.7)
     thinking = [ENDLESS[what]] * 16
     serve = says(CHUNKED, trickle([*thinking, DELTAS, COMPLETED, b""]))
     outcome, told = ask(serve, request, timeout_s=10)
@@ -380,10 +376,10 @@ def test_a_stream_that_stops_is_silent() -> None:
 
 
 def test_events_break_the_silence_but_not_the_deadline() -> None:
-    request = replace(REQUEST, stream_idle_s=0.4)
+    request = replace(REQUEST, stream_idle_s=0.9)
     outcome, told = ask(says(CUT, trickle(repeat(delta("x")))), request, timeout_s=1.0)
     assert outcome == unknown("deadline passed")
-    assert len(told) > 5
+    assert len(told) > 2
 
 
 def test_without_an_idle_time_only_the_deadline_ends_a_silence() -> None:
@@ -458,7 +454,7 @@ def test_a_refusal_is_a_refusal() -> None:
 # The connection afterwards.
 
 
-def connections_of_two(first: bytes) -> tuple[int, list[str]]:
+def connections_of_two(first: bytes, timeout_s: float = 10) -> tuple[int, list[str]]:
     """Call twice; the first answer is this, on a connection that is left open."""
 
     def serve(conn: socket.socket, server: RawServer) -> None:
@@ -466,7 +462,7 @@ def connections_of_two(first: bytes) -> tuple[int, list[str]]:
             conn.sendall(first if len(server.requests) == 1 else streamed(COMPLETED))
 
     with raw_server(serve) as server, TelnyxClient(KEY, base_url=server.url) as client:
-        outcomes = [call(client, timeout_s=0.8)[0] for _ in range(2)]
+        outcomes = [call(client, timeout_s=timeout_s)[0], call(client)[0]]
     assert isinstance(outcomes[1], Done)
     return server.connections, [type(one).__name__ for one in outcomes]
 
@@ -480,8 +476,8 @@ def test_a_connection_whose_stream_was_ended_is_used_again() -> None:
 
 
 def test_a_connection_whose_stream_was_cut_is_not_used_again() -> None:
-    assert connections_of_two(CUT) == (2, ["Unknown", "Done"])
-    assert connections_of_two(CUT + b"zz\r\n") == (2, ["Unknown", "Done"])
+    assert connections_of_two(CUT, 0.4) == (2, ["Unknown", "Done"])
+    assert connections_of_two(CUT + b"zz\r\n", 0.4) == (2, ["Unknown", "Done"])
     assert connections_of_two(streamed(COMPLETED) + http(b"of a stranger"))[0] == 2
 
 
@@ -585,7 +581,8 @@ def test_each_fault_of_a_simulated_stream_is_told_apart(
     client: TelnyxClient, simulator: Simulator, fault: str, expected: str
 ) -> None:
     simulator.inject(fault)
-    request = replace(REQUEST, conversation=conversation(client), stream_idle_s=0.4)
+    idle_s = 0.4 if expected == "stream silent" else 1.0
+    request = replace(REQUEST, conversation=conversation(client), stream_idle_s=idle_s)
     started = time.monotonic()
     outcome, _ = call(client, request, timeout_s=1.5)
     assert time.monotonic() - started < 1.5 + SLACK_S

@@ -66,7 +66,7 @@ def failure_of(call: Callable[[], object]) -> ProducerError:
     begun = time.monotonic()
     with pytest.raises(ProducerError) as raised:
         call()
-    assert time.monotonic() - begun < TIMEOUT_S + 0.3
+    assert time.monotonic() - begun < TIMEOUT_S + 1.5
     assert CANARY not in str(raised.value)
     assert raised.value.__context__ is None
     return raised.value
@@ -323,7 +323,7 @@ def test_a_half_open_connection_to_postgres_raises_in_time(
             with pytest.raises(ProducerError, match="not confirmed") as raised:
                 producer.send(**message(2))
             # libpq waits two seconds for a connection, at least.
-            assert time.monotonic() - begun < TIMEOUT_S + 2
+            assert time.monotonic() - begun < TIMEOUT_S + 5
             assert raised.value.uncertain + raised.value.confirmed in {0, 1}
             proxy.mode = Mode.PASS
             producer.send(**message(2))

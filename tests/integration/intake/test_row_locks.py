@@ -88,7 +88,7 @@ def test_a_wait_ends_and_names_the_holder(
         began = time.monotonic()
         with pytest.raises(HeldError) as held:
             wait_lock(one, name)
-        assert time.monotonic() - began < 1.5, "the session's own timeout is ten seconds"
+        assert time.monotonic() - began < 5, "the session's own timeout is ten seconds"
         assert not try_lock(one, name)
         assert one.execute(timeout).scalar_one() == before, "the transaction goes on as it was"
     holder = f"process {other.info.backend_pid} of postgres backup"

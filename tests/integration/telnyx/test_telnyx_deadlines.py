@@ -36,6 +36,7 @@ KEY = SecretStr("KEY0123456789_secret")
 REQUEST = ResponseRequest(model="m", input=({"role": "user", "content": "Hello"},))
 DONE = http(response_object("Hello!"), headers={"X-Request-ID": "req-1"})
 TIMEOUT_S = 0.6
+"""Of a call that meets silence. Any other has `SLACK_S`."""
 SLACK_S = 5.0
 """A bound against hanging, no measurement: the machine may be busy."""
 
@@ -46,14 +47,14 @@ def post(
     url: str, window: CallWindow | None = None, request: ResponseRequest = REQUEST
 ) -> CallOutcome:
     with TelnyxClient(KEY, base_url=url) as client:
-        return client.responses.create(request, window or CallWindow.starting_now(TIMEOUT_S))
+        return client.responses.create(request, window or CallWindow.starting_now(SLACK_S))
 
 
-def outcome_of(serve: Serve) -> CallOutcome:
+def outcome_of(serve: Serve, timeout_s: float = SLACK_S) -> CallOutcome:
     started = time.monotonic()
     with raw_server(serve) as server:
-        outcome = post(server.url)
-        assert time.monotonic() - started < TIMEOUT_S + SLACK_S
+        outcome = post(server.url, CallWindow.starting_now(timeout_s))
+        assert time.monotonic() - started < timeout_s + SLACK_S
         assert len(server.requests) <= 1
         assert server.connections == 1
     return outcome
@@ -80,7 +81,7 @@ def test_a_complete_answer_is_done() -> None:
 
 @pytest.mark.parametrize("serve", [hang, trickle_head, trickle_body])
 def test_the_deadline_ends_an_answer_that_does_not_come_or_does_not_end(serve: Serve) -> None:
-    assert outcome_of(serve) == Unknown(reason="deadline passed")
+    assert outcome_of(serve, TIMEOUT_S) == Unknown(reason="deadline passed")
 
 
 def test_the_deadline_ends_a_request_that_is_not_taken() -> None:

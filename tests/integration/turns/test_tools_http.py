@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -71,10 +72,15 @@ def tls_context() -> ssl.SSLContext:
     return httpx.create_ssl_context(trust_env=False)  # slow
 
 
-def tool_at(url: str, **changes: Any) -> Tool:  # noqa: ANN401 any field
+def tool_at(
+    url: str,
+    *,
+    waits_s: Sequence[float] = WAITS_S,
+    **changes: Any,  # noqa: ANN401 any field
+) -> Tool:
     """The tool as it is built, but with short waits."""
     config = replace(CONFIG, url=url, **changes)
-    return HttpTool(config, httpx.URL(url), signer_of(SECRET), tls_context(), waits_s=WAITS_S)
+    return HttpTool(config, httpx.URL(url), signer_of(SECRET), tls_context(), waits_s=waits_s)
 
 
 def run(serve: Serve, **changes: Any) -> tuple[ToolResult, RawServer]:  # noqa: ANN401 any field
@@ -349,7 +355,7 @@ def test_a_pause_that_is_asked_for_is_kept_where_there_is_time(
     retry_after: str, tries: int
 ) -> None:
     limited = http(status=429, headers={"Retry-After": retry_after})
-    result, server = run(answers(limited), timeout_s=1.6)
+    result, server = run(answers(limited), timeout_s=1.95)
     assert (result.state, len(server.requests)) == ("failed", tries)
 
 
@@ -382,10 +388,11 @@ def test_the_time_limit_holds_for_a_request_that_nobody_reads() -> None:
 
 def test_tries_and_waits_share_the_time() -> None:
     with raw_server(answers(http(status=500))) as server:
-        tool = build_tools(
-            {"cancel": replace(CONFIG, url=server.url, timeout_s=TIMEOUT_S)}, {"SECRET": SECRET}
-        )["cancel"]
-        assert tool.run(REQUEST).state == "unknown"
+        # Each wait fits by itself; after the first, the second does not.
+        waits_s = (0.1, CONFIG.timeout_s - 0.05)
+        started = time.monotonic()
+        assert tool_at(server.url, waits_s=waits_s).run(REQUEST).state == "unknown"
+        assert time.monotonic() - started < waits_s[1], "no wait for a try that cannot begin"
     assert len(server.requests) == 2
 
 
@@ -435,6 +442,7 @@ def test_a_file_of_authorities_that_cannot_be_read_stops_the_start() -> None:
 
 _CALLS = """
 import os, sys
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
