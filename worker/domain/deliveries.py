@@ -245,6 +245,9 @@ def state_after(
         case NotDelivered() | Unclear() if is_webhook and claimed.attempts >= len(WEBHOOK_WAITS_S):
             # `failed` even if unclear: thanks to the key an operator can retry it without harm.
             return DeliveryState.FAILED
+        case NotDelivered() if claimed.interrupted and takes_key:
+            # An attempt before this one may have arrived: that lasts as long as its key.
+            return DeliveryState.SENDING
         case NotDelivered():
             return DeliveryState.PENDING
         case Unclear():

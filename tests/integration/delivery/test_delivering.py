@@ -91,6 +91,23 @@ def test_in_doubt_a_channel_with_keys_gets_it_again_under_the_same_key(
     assert len({reply.idempotency_key for reply in sink.seen}) == 1
 
 
+def test_a_doubt_outlives_a_failure_and_ends_the_delivery_once_the_key_is_forgotten(
+    world: World,
+) -> None:
+    sink = Sink(Unclear(reason="timeout"), NotDelivered(reason="connect"))
+    mike = world.worker(
+        f"[channels.sms]\ndelivery_max_age_s = 400000\n{CONFIG}", channels={"sms": sink}
+    )
+    mike.receive(world.envelope("one"))
+    mike.deliver()
+    world.clock.advance(40)
+    mike.service.deliver(sink.seen[0].user_id)
+    # The service is stopped for three days.
+    world.clock.advance(3 * 86_400)
+    mike.service.deliver(sink.seen[0].user_id)
+    assert (states(world), len(sink.seen)) == (["unknown"], 2)
+
+
 def test_in_doubt_a_channel_without_keys_gets_it_at_most_once_and_does_not_block(
     world: World,
 ) -> None:
