@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from tests.support.dovecot import Account, Dovecot
-from tests.support.mails import mail_of, smtp, take_mail
+from tests.support.mails import mail_of, take_mail
 from tests.support.world import World
 from worker.bootstrap.mailbox import way_to_mailbox
+from worker.domain.email.mail import SmtpEnvelope
 from worker.handlers.intake.read_mailbox import ReadMailbox
 from worker.store.database import Database
 from worker.store.intake.mailboxes import MailboxStore
@@ -44,7 +45,7 @@ class Place:
             name=self.account.user,
             connect=connect,
             store=MailboxStore(self.database),
-            take=lambda raw: take.take(raw, smtp(None, None)),
+            take=lambda raw, arrived: take.take(raw, SmtpEnvelope(arrived=arrived)),
             since=EVERY,
             poll_s=0.2,
         )

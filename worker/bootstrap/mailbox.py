@@ -57,7 +57,7 @@ def build_mailbox(settings: Settings, *, since: datetime | None) -> MailboxPolle
         connect=connect,
         store=MailboxStore(database),
         # A mailbox does not keep what its server was told.
-        take=lambda raw: take_mail.take(raw, SmtpEnvelope()),
+        take=lambda raw, arrived: take_mail.take(raw, SmtpEnvelope(arrived=arrived)),
         since=since,
     )
     metrics.show_look_age(server.path or "INBOX", reader.look_age_s)

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import datetime
 from functools import partial
 
 import pytest
@@ -37,9 +38,9 @@ def test_a_fetch_that_is_cut_loses_no_mail_and_takes_no_piece(place: Place, afte
         reader = place.reader(place.account.through(proxy.port))
         take = reader.take
 
-        def noted(raw: bytes) -> None:
+        def noted(raw: bytes, arrived: datetime | None) -> None:
             seen.append(raw)
-            take(raw)
+            take(raw, arrived)
 
         with running(replace(reader, take=noted)):
             assert eventually(lambda: len(place.taken()) == 2)
@@ -90,11 +91,11 @@ def test_while_postgres_is_away_nothing_is_passed(place: Place) -> None:
     reader = place.reader()
     take, tries = reader.take, Counter[bytes]()
 
-    def away(raw: bytes) -> None:
+    def away(raw: bytes, arrived: datetime | None) -> None:
         tries[raw] += 1
         if tries[raw] < 3:
             raise DatabaseAwayError("Postgres: OperationalError")
-        take(raw)
+        take(raw, arrived)
 
     with running(replace(reader, take=away)):
         assert eventually(lambda: place.taken() == [1, 2])
@@ -111,7 +112,7 @@ def test_while_postgres_is_away_nothing_is_passed(place: Place) -> None:
 def test_an_error_that_is_no_mails_fault_passes_no_mail(place: Place, error: Exception) -> None:
     place.account.append(mail(1))
 
-    def take(_: bytes) -> None:
+    def take(*_: object) -> None:
         raise error
 
     with pytest.raises(type(error)):
@@ -124,10 +125,10 @@ def test_a_mail_that_cannot_be_taken_is_kept_and_the_next_one_is_taken(place: Pl
     reader = place.reader()
     take = reader.take
 
-    def defect(raw: bytes) -> None:
+    def defect(raw: bytes, arrived: datetime | None) -> None:
         if b"<1@example.org>" in raw:
             raise RecursionError(raw.decode())
-        take(raw)
+        take(raw, arrived)
 
     place.look(replace(reader, take=defect))
     (letter,) = place.letters()

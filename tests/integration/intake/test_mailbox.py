@@ -105,6 +105,18 @@ def test_a_new_uidvalidity_answers_no_mail_twice_and_no_old_one(
     assert here.taken() == [2, 3, 4, 5]
 
 
+def test_a_server_that_was_restored_from_a_backup_gives_numbers_again(place: Place) -> None:
+    reader = place.reader(since=None)
+    place.look(reader)
+    place.account.append(mail(1))
+    place.look(reader)
+    # Three mails that the backup does not have.
+    place.world.database.run("UPDATE mailboxes SET last_uid = last_uid + 3")
+    place.account.append(mail(2))
+    place.look(reader)
+    assert (place.taken(), place.last_uid()) == ([1, 2], 2)
+
+
 def test_a_mail_is_taken_when_it_comes_not_at_the_next_look(place: Place) -> None:
     with running(place.reader(poll_s=60.0)) as reader:
         assert eventually(lambda: place.world.database.rows("SELECT 1 FROM mailboxes") != [])

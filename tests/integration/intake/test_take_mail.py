@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
 import pytest
 
 from tests.support.mails import ADA, AGENTS, mail_of, smtp, take_mail
 from tests.support.post import Post, post_in
 from tests.support.world import World
+from worker.domain.email.mail import SmtpEnvelope
 from worker.store.database import Database
 
 
@@ -158,6 +160,11 @@ def test_many_mails_of_one_address_or_of_a_domain_in_a_loop_end_for_an_hour(post
     for number in range(10):
         raw = mail_of(f"Text {number}", message_id=f"<{number}@x>", subject=f"Topic {number}")
         assert post.comes(raw).rule is None
+    # Those that waited while the service was stopped answer none of ours.
+    stopped_at = post.world.database.value("SELECT service_now()") - timedelta(days=3)
+    backlog = SmtpEnvelope(arrived=stopped_at)
+    waited = mail_of("Anybody there?", message_id="<waited@x>")
+    assert post.take.take(waited, backlog).rule is None
     eleventh = mail_of("One more", message_id="<11@x>")
     assert post.comes(eleventh).rule == "rate"
     post.world.clock.advance(3700)
@@ -167,5 +174,7 @@ def test_many_mails_of_one_address_or_of_a_domain_in_a_loop_end_for_an_hour(post
         raw = mail_of(f"Hm {number}", sender=f"m{number}@example.net", **again)
         rule = post.comes(raw).rule
         assert rule == ("rate" if number == 100 else None)
+    waited = mail_of("Hm", sender="m0@example.net", message_id="<waited too@x>", **again)
+    assert post.take.take(waited, backlog).rule is None
     # A new topic of somebody else at that provider is no loop.
     assert post.comes(mail_of("Hello", sender="eve@example.net")).rule is None

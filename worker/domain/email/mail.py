@@ -43,6 +43,8 @@ class SmtpEnvelope:
     """Of MAIL FROM: empty for a bounce; None = not known."""
     recipient: str | None = None
     """Of RCPT TO; None = not known."""
+    arrived: datetime | None = None
+    """When the mail came there, if it has waited since; None = just now."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

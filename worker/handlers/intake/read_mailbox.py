@@ -39,6 +39,14 @@ class _Fault:
     text: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Fetched:
+    raw: bytes
+    arrived: datetime | None = None
+    """At the server; None = it is set aside."""
+    fault: _Fault | None = None
+
+
 @dataclass(kw_only=True)
 class ReadMailbox:
     """Reads one folder until `stop` is set; one thread of one process."""
@@ -47,8 +55,8 @@ class ReadMailbox:
     """Of its row; another folder or account has another one."""
     connect: Callable[[], MailboxSession]
     store: MailboxStore
-    take: Callable[[bytes], object]
-    """Commits a mail."""
+    take: Callable[[bytes, datetime | None], object]
+    """Commits a mail, which arrived at its server then."""
     since: datetime | None
     """At the first time; None = only mails that arrive from now on."""
     stop: Event = field(default_factory=Event)
@@ -80,7 +88,7 @@ class ReadMailbox:
 
     def _look(self, session: MailboxSession) -> None:
         """Take all new mails. Returns early if another process reads, or it is to stop."""
-        place, last = self.store.place(self.name, session.select(), self.since), 0
+        place, last = self._place(session), 0
         for uid in session.uids_after(place):
             if self.stop.is_set() or not self._passed(session, place, uid):
                 return
@@ -89,50 +97,57 @@ class ReadMailbox:
         self._looked_at, self._failures = boottime(), 0
         self._refused.clear()
 
+    def _place(self, session: MailboxSession) -> Place:
+        """Return where to go on."""
+        view = session.select()
+        place = self.store.place(self.name, view, self.since)
+        if place.last_uid < view.next_uid:
+            return place
+        # Another process may have been faster than this view.
+        view = session.select()
+        anew = place.last_uid >= view.next_uid
+        return self.store.place(self.name, view, self.since, anew=anew)
+
     def _passed(self, session: MailboxSession, place: Place, uid: int) -> bool:
         """Deal with one mail; False = another process does."""
         try:
-            raw, fault = self._fetched(session, place, uid)
+            fetched = self._fetched(session, place, uid)
         except RefusedMailError:
             self._refused[uid] += 1
             if self._refused[uid] < self.refusals:
                 raise
             text = "the mail server does not give it"
-            raw, fault = b"", _Fault(DeadLetterReason.TASK_FAILED, text)
-        return raw is None or self._taken(session, place, uid, raw, fault)
+            fetched = _Fetched(raw=b"", fault=_Fault(DeadLetterReason.TASK_FAILED, text))
+        return fetched is None or self._taken(session, place, uid, fetched)
 
-    def _fetched(
-        self, session: MailboxSession, place: Place, uid: int
-    ) -> tuple[bytes | None, _Fault | None]:
+    def _fetched(self, session: MailboxSession, place: Place, uid: int) -> _Fetched | None:
         """Fetch a mail; None = there is nothing to take, somebody has moved it or it is too old."""
         about = session.about(uid)
         if about is None or place.passes_over(uid, about.arrived):
-            return None, None
+            return None
         if about.size > self.max_bytes:
             fault = _Fault(DeadLetterReason.TOO_LARGE, f"it has {about.size} bytes")
-            return session.header(uid), fault
-        return session.mail(uid), None
+            return _Fetched(raw=session.header(uid), fault=fault)
+        return _Fetched(raw=session.mail(uid), arrived=about.arrived)
 
-    def _taken(
-        self, session: MailboxSession, place: Place, uid: int, raw: bytes, fault: _Fault | None
-    ) -> bool:
+    def _taken(self, session: MailboxSession, place: Place, uid: int, fetched: _Fetched) -> bool:
         with self.store.turn(self.name, place, uid) as turn:
             if turn is None:
                 return False
-            fault = fault or self._fault_of(raw)
+            fault = fetched.fault or self._fault_of(fetched)
             if fault is not None:
                 detail = f"mail {uid} of the mailbox, UIDVALIDITY {place.uidvalidity}: {fault.text}"
-                turn.set_aside(fault.reason, raw, detail)
+                turn.set_aside(fault.reason, fetched.raw, detail)
         if fault is not None:
             record_refused(fault.reason, detail=detail, queue=QUEUE)
             return True
         session.mark_seen(uid)
         return True
 
-    def _fault_of(self, raw: bytes) -> _Fault | None:
+    def _fault_of(self, fetched: _Fetched) -> _Fault | None:
         """Take a mail; return why it cannot be taken."""
         try:
-            self.take(raw)
+            self.take(fetched.raw, fetched.arrived)
         except (RetryableError, SettingsError):
             raise
         except Exception as error:  # noqa: BLE001 - the next mail must not wait for this one

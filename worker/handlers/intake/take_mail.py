@@ -136,7 +136,13 @@ class TakeMail:
     def _judged(self, opened: Opened, who: ChannelAddress, thread: Thread) -> Received:
         subject = opened.mail.subject if opened.is_reply else None
         name = opened.mail.message_id
-        before = self.mails.before(who, name, answers=thread.answers, loop_subject=subject)
+        before = self.mails.before(
+            who,
+            name,
+            answers=thread.answers,
+            loop_subject=subject,
+            arrived=opened.mail.smtp.arrived,
+        )
         facts = Circumstances(
             own_id=delivery_of_id(name, self.mails.key) is not None,
             since_reply_s=before.since_reply_s,

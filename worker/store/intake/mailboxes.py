@@ -18,15 +18,16 @@ from worker.store.sql import Connection, sql
 
 QUEUE: Final = "mailbox"
 """In the place of a queue's name in dead letters."""
-# A new UIDVALIDITY means that all UIDs are new. What was taken falls on its Message-ID; what is
-# older than the last look by a day is passed over, for it was seen or was never to be answered.
+# A new UIDVALIDITY means that all UIDs are new; so does a server that was restored from a backup,
+# with UIDs that it will give again. What was taken falls on its Message-ID; what is older than the
+# last look by a day is passed over, for it was seen or was never to be answered.
 _PLACE = sql("""
 INSERT INTO mailboxes AS m (name, uidvalidity, last_uid, looked_at, since, filtered_to)
 VALUES (:name, :uidvalidity, CASE WHEN CAST(:since AS timestamptz) IS NULL THEN :newest ELSE 0 END,
     service_now(), coalesce(CAST(:since AS timestamptz), service_now()), :newest)
 ON CONFLICT (name) DO UPDATE SET uidvalidity = excluded.uidvalidity, last_uid = 0,
     since = greatest(m.since, m.looked_at - interval '1 day'), filtered_to = excluded.filtered_to
-WHERE m.uidvalidity <> excluded.uidvalidity
+WHERE m.uidvalidity <> excluded.uidvalidity OR :anew
 """)
 _READ = sql("""
 SELECT uidvalidity, last_uid, since, filtered_to FROM mailboxes WHERE name = :name
@@ -60,10 +61,13 @@ class Turn:
 class MailboxStore(Store):
     """Places in mailboxes."""
 
-    def place(self, name: str, view: View, since: datetime | None) -> Place:
-        """Return where to go on; at first behind the newest mail, or at those from `since` on."""
+    def place(self, name: str, view: View, since: datetime | None, *, anew: bool = False) -> Place:
+        """Return where to go on; at first behind the newest mail, or at those from `since` on.
+
+        `anew`: the server gives UIDs again.
+        """
         values = {"name": name, "uidvalidity": view.uidvalidity, "since": since}
-        self._change(_PLACE, {**values, "newest": view.next_uid - 1})
+        self._change(_PLACE, {**values, "newest": view.next_uid - 1, "anew": anew})
         return value_of(Place, self._row(_READ, values))
 
     @contextmanager

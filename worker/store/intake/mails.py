@@ -5,6 +5,7 @@ No look-up leaves the person's own mails, whatever ids a mail names.
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from functools import cached_property
 from typing import Final
 from uuid import UUID
@@ -41,20 +42,24 @@ WHERE channel = :channel AND recipient = :recipient AND address = :address AND t
   AND delivery_id IS NULL AND redacted_at IS NULL
 ORDER BY message_id = ANY(:ids) DESC, id DESC LIMIT 1
 """)
-# Replies are counted by the mails that were to be answered. An address in a loop may change with
-# each mail, its domain and subject do not; a domain alone may be that of half of all people.
-_BEFORE = sql("""
+_ARRIVED: Final = "coalesce(CAST(:arrived AS timestamptz), service_now())"
+# Replies are counted by the mails that were to be answered. Not those that waited in the mailbox
+# together with this one: it answers none of them. An address in a loop may change with each mail,
+# its domain and subject do not; a domain alone may be that of half of all people.
+_BEFORE = sql(f"""
 WITH theirs AS (
-    SELECT id, verdict, original, left_out FROM mails
+    SELECT id, verdict, original, left_out, created_at FROM mails
     WHERE address = :address AND channel = :channel AND delivery_id IS NULL
       AND message_id <> :message_id AND created_at > service_now() - interval '1 hour'
 ), last AS (
     SELECT original, left_out FROM theirs ORDER BY id DESC LIMIT 1
 )
-SELECT (SELECT count(*) FROM theirs WHERE verdict IS NULL) AS replies_to_address,
+SELECT (SELECT count(*) FROM theirs
+        WHERE verdict IS NULL AND created_at < {_ARRIVED}) AS replies_to_address,
     (SELECT count(*) FROM (
         SELECT channel, address, subject, verdict, delivery_id FROM mails
         WHERE redacted_at IS NULL AND created_at > service_now() - interval '1 hour'
+          AND created_at < {_ARRIVED}
           AND CAST(:loop_subject AS text) IS NOT NULL
         ORDER BY created_at DESC LIMIT :looked_at) AS newest
      WHERE channel = :channel AND split_part(address, '@', -1) = :domain
@@ -174,14 +179,19 @@ class MailStore(Store):
         *,
         answers: DeliveryId | None,
         loop_subject: str | None,
+        arrived: datetime | None,
     ) -> Before:
-        """Return what was before. `loop_subject`: of a reply; None = it can be no loop."""
+        """Return what was before. `loop_subject`: of a reply; None = it can be no loop.
+
+        `arrived`: at its server; None = just now.
+        """
         values = {
             **asdict(who),
             "message_id": message_id,
             "domain": who.address.rpartition("@")[2],
             "answers": answers,
             "loop_subject": loop_subject,
+            "arrived": arrived,
             "looked_at": _MAX_LOOKED_AT,
         }
         return value_of(Before, self._rows(_BEFORE, values)[0])
