@@ -17,7 +17,7 @@ depends_on = None
 
 _TABLES = (
     *("channel_users", "conversations", "messages", "turns", "calls", "replies", "deliveries"),
-    *("inbox", "dead_letters", "mails", "hand_overs"),
+    *("inbox", "dead_letters", "mails", "hand_overs", "audits"),
 )
 # 250 messages a second for four days. The end of bigint is 90 thousand million losses away.
 _AHEAD = 100_000_000

@@ -207,9 +207,11 @@ async def _read_form(request: Request) -> Mapping[str, str]:
     body = await read_body(request, limit=MAX_FORM_BYTES)
     try:
         text = body.decode("ascii")
-        return dict(parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=50))
+        pairs = parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=50)
     except ValueError:
         raise RefusedError(400, "body", "it is no form in UTF-8") from None
+    # Postgres stores no NUL, and no keyboard has it.
+    return {name: value.replace("\0", "") for name, value in pairs}
 
 
 def _check_token(form: Mapping[str, str], session: Session) -> None:

@@ -128,7 +128,8 @@ class ReadMailbox:
         if about.size > self.max_bytes:
             fault = _Fault(DeadLetterReason.TOO_LARGE, f"it has {about.size} bytes")
             return _Fetched(raw=session.header(uid), fault=fault)
-        return _Fetched(raw=session.mail(uid), arrived=about.arrived)
+        raw = session.mail(uid)
+        return None if raw is None else _Fetched(raw=raw, arrived=about.arrived)
 
     def _taken(self, session: MailboxSession, place: Place, uid: int, fetched: _Fetched) -> bool:
         with self.store.turn(self.name, place, uid) as turn:

@@ -56,7 +56,8 @@ class SayToUser:
         user = take_for_changes(self.store, user_id)
         if user.turn is not None and not deliver_only:
             raise NotNowError(
-                f"turn {user.turn.id} has not ended: wait for it, or see --deliver-only"
+                f"turn {user.turn.id} has not ended: try again in a minute, or leave the message"
+                " out of the thread with `worker say --deliver-only`"
             )
         policy = self.routing.channel(user.who.channel)
         ledger = self.consents.history(self.routing.person(policy.scope, user.who.address))
