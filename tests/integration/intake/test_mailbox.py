@@ -66,11 +66,11 @@ def test_mails_that_a_person_has_read_or_moved_away_disturb_nobody(place: Place)
     with place.account.opened() as box:
         box.flag(["1", "3"], "\\Seen", value=True)
 
-    def moved_meanwhile(raw: bytes) -> None:
+    def moved_meanwhile(raw: bytes, arrived: datetime | None) -> None:
         if b"<1@example.org>" in raw:
             with place.account.opened() as box:
                 box.delete(["2"])
-        take(raw)
+        take(raw, arrived)
 
     place.look(replace(reader, take=moved_meanwhile))
     assert place.taken() == [1, 3, 4, 5]
@@ -129,9 +129,9 @@ def test_of_two_pollers_one_takes_each_mail(place: Place) -> None:
     place.account.append(*(mail(number) for number in range(30)))
     takes = Counter[bytes]()
 
-    def counting(take: Callable[[bytes], object], raw: bytes) -> None:
+    def counting(take: Callable[..., object], raw: bytes, arrived: datetime | None) -> None:
         takes[raw] += 1
-        take(raw)
+        take(raw, arrived)
 
     one, two = place.reader(), place.reader()
     one.take, two.take = partial(counting, one.take), partial(counting, two.take)
@@ -145,9 +145,9 @@ def test_a_poller_stops_between_two_mails(place: Place) -> None:
     reader = place.reader()
     take = reader.take
 
-    def last(raw: bytes) -> None:
+    def last(raw: bytes, arrived: datetime | None) -> None:
         reader.stop.set()
-        take(raw)
+        take(raw, arrived)
 
     reader.take = last
     reader.run()
