@@ -4,7 +4,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeAlias
+from typing import Annotated, Any, Final, Literal, Self, TypeAlias
 
 from pydantic import (
     Field,
@@ -19,6 +19,7 @@ from pydantic import (
 from worker.config.channels import ChannelSection, RouteSection, channel_policy
 from worker.config.people import HandOverSection
 from worker.config.sections import (
+    MAX_SECONDS,
     BudgetSection,
     FairnessSection,
     LimitsSection,
@@ -108,7 +109,7 @@ class AgentsFile(Section):
     tools: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")], ToolSection] = Field(
         default_factory=dict
     )
-    timing: dict[str, float] = Field(default_factory=dict)
+    timing: dict[str, Annotated[float, Field(ge=0, le=MAX_SECONDS)]] = Field(default_factory=dict)
     limits: LimitsSection = LimitsSection()
     fairness: FairnessSection = FairnessSection()
 
@@ -152,12 +153,21 @@ def _check_notified(route: str, routes: Mapping[str, RouteSection]) -> None:
         raise ValueError(f"give [routes.{route}.delivery] a task or a url")
 
 
+_FIXES: Final = {
+    "extra_forbidden": "no such key: is it a typo?",
+    "dict_type": "give a section",
+    "model_type": "give a section",
+    "time_parsing": 'give a time such as "09:00"',
+}
+"""By pydantic's type of an error, where its own words name none."""
+
+
 def load_agents(path: Path | None) -> tuple[Routing, Timing]:
     """Read agents, routing and waits; None = one default agent. Raises `SettingsError`."""
     if path is None:
         return _routing(AgentsFile(), Path()), Timing()
     try:
-        parsed = AgentsFile.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        parsed = AgentsFile.model_validate(tomllib.loads(path.read_text(encoding="utf-8-sig")))
     except OSError as error:
         raise SettingsError(f"AGENTS_FILE: {path} cannot be read: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -165,8 +175,7 @@ def load_agents(path: Path | None) -> tuple[Routing, Timing]:
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in fault["loc"])
-        typo = fault["type"] == "extra_forbidden"
-        fix = "no such key: is it a typo?" if typo else fault["msg"].removeprefix("Value error, ")
+        fix = _FIXES.get(fault["type"], fault["msg"].removeprefix("Value error, "))
         raise SettingsError(f"AGENTS_FILE: {path}: {place}: {fix}") from None
     if unknown := sorted(parsed.timing.keys() - Timing.__dataclass_fields__.keys()):
         raise SettingsError(f"AGENTS_FILE: {path}: timing: unknown {unknown}")
@@ -211,7 +220,7 @@ def _agent(name: str, section: AgentSection, folder: Path) -> Agent:
     if section.instructions_file is not None:
         file = folder / section.instructions_file
         try:
-            instructions = file.read_text(encoding="utf-8").strip()
+            instructions = file.read_text(encoding="utf-8-sig").strip()
         except OSError as error:
             raise SettingsError(
                 f"AGENTS_FILE: agents.{name}: {file} cannot be read: {error.strerror}"

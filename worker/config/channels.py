@@ -1,5 +1,6 @@
 """Sections of the agents file about ways in and out: channels, routes, and their options."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self, TypeAlias, TypeVar
@@ -48,6 +49,8 @@ _OneOrMore: TypeAlias = Annotated[
     BeforeValidator(lambda given: given if isinstance(given, list | tuple) else [given]),
 ]
 _Lower: TypeAlias = Annotated[str, AfterValidator(str.lower)]
+_NOT_E164: Final = re.compile(r"(?!\+[1-9][0-9]+$)[+0-9 ().-]{9,}")
+"""A telephone number as people write it. A short code has at most eight digits."""
 _MailAddress: TypeAlias = Annotated[_Lower, Field(pattern=r"^[^@\s<>]+@[^@\s<>]+$")]
 
 
@@ -184,6 +187,10 @@ class ChannelSection(RouteSection):
             raise ValueError(f'driver = "{self.driver}" has another section of options')
         if kind == "email" and self.mail is None:
             raise ValueError("give the section mail, with addresses")
+        # No message would ever be to it.
+        wrong = (one for one in self.recipients if kind == "telephone" and _NOT_E164.fullmatch(one))
+        if (number := next(wrong, None)) is not None:
+            raise ValueError(f"recipients: {number}: give E.164, such as +13125550199")
         return self
 
 

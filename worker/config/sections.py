@@ -1,7 +1,7 @@
 """Independent sections of the agents file: tools, budgets, limits."""
 
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Final, Self
 
 from pydantic import (
     BaseModel,
@@ -9,8 +9,13 @@ from pydantic import (
     Field,
     PositiveFloat,
     PositiveInt,
+    field_validator,
     model_validator,
 )
+
+MAX_SECONDS: Final = 1e9
+"""31 years: no date is out of reach by them."""
+MAX_COUNT: Final = 2**53
 
 
 class Section(BaseModel):
@@ -18,6 +23,15 @@ class Section(BaseModel):
 
     # Built when it is checked: a section inside another one never is, alone.
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
+
+    @field_validator("*")
+    @classmethod
+    def _has_a_bound(cls, value: object) -> object:
+        """Refuse `inf` and numbers that no date and no column holds."""
+        most = MAX_SECONDS if isinstance(value, float) else MAX_COUNT
+        if isinstance(value, int | float) and not abs(value) <= most:
+            raise ValueError(f"give at most {most:.0f}")
+        return value
 
 
 class ToolSection(Section):

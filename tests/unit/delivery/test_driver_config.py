@@ -69,8 +69,22 @@ DRIVER = '[channels.sms]\ndriver = "telnyx"\n'
         (f'{DRIVER}[channels.sms.mail]\naddresses = "a@b.c"', "has another section of options"),
         (f"{DRIVER}[channels.sms.telnyx]\nmax_parts = 11", "telnyx.max_parts"),
         (f'{DRIVER}[channels.sms.screening]\nlanguages = ["German"]', "screening.languages"),
+        (f'{DRIVER}[channels.sms.recipients]\n"13125550199" = "default"', "recipients: .* E.164"),
+        (f'{DRIVER}[channels.sms.recipients]\n"+1 312 555 0199" = "default"', "E.164"),
+        (f'{DRIVER}[channels.sms.hours]\nfrom = "9"\nto = "17:00"', 'hours.from: give .*"09:00"'),
+        ('[channels]\nsms = "telnyx"', "channels.sms: give a section"),
+        ("agents = [1]", "agents: give a section"),
+        ("[channels.sms]\ndelivery_max_age_s = inf", "delivery_max_age_s: give at most 1000000000"),
+        ("[channels.sms]\nmax_wait_s = 1e300", "max_wait_s: give at most"),
+        (f"[agents.default]\nmax_turns = {10**22}", "max_turns: give at most"),
+        ("[timing]\nsettle_s = inf", "timing.settle_s"),
     ],
 )
-def test_a_mistake_names_the_key(tmp_path: Path, text: str, fault: str) -> None:
+def test_a_mistake_names_the_key_and_the_fix(tmp_path: Path, text: str, fault: str) -> None:
     with pytest.raises(SettingsError, match=fault):
         channel(tmp_path, text)
+
+
+def test_a_short_code_and_the_mark_of_windows_editors_are_no_mistakes(tmp_path: Path) -> None:
+    policy = channel(tmp_path, f'\ufeff{DRIVER}[channels.sms.recipients]\n"312555" = "default"')
+    assert policy.recipient_agents == {"312555": "default"}
