@@ -34,6 +34,11 @@ def test_the_last_column_of_a_tsv_is_the_text_and_crlf_is_no_part_of_it(tmp_path
     assert texts(file) == ['say "hi"', "free €"]
 
 
+def test_the_mark_of_windows_editors_is_no_part_of_the_first_line(tmp_path: Path) -> None:
+    file = written(tmp_path, "a.jsonl", b'\xef\xbb\xbf{"text": "x"}\n{"text": "y"}\n')
+    assert (texts(file), count_lines(file)) == (["x", "y"], 2)
+
+
 def test_a_line_that_cannot_be_read_is_a_fault_that_quotes_nothing(tmp_path: Path) -> None:
     file = written(tmp_path, "a.jsonl", b'{"text": "x"}\n{secret\n\n[1]\n\xff\n' + b"[" * 99_999)
     lines = dict(read_lines(file))

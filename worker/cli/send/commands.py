@@ -37,7 +37,7 @@ _File = Annotated[
         readable=True,
         help="Send each line as a message: .jsonl (envelopes, or parts of them that the other "
         "options complete) or .tsv, whose last column is the text. Sending the same file again "
-        "changes nothing.",
+        "changes nothing; give a file of other messages another name.",
     ),
 ]
 _Users = Annotated[

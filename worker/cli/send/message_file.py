@@ -2,11 +2,12 @@
 
 The last column of a .tsv is the text; with a header line, each column is the field that it names.
 
-The file's name, its time and the line's number determine the `message_id`. So the same file sent
-again is the same messages again, and changes nothing.
+The file's name and the line's number determine the `message_id`. So the same file sent again is the
+same messages again, and changes nothing; other messages need a file of another name.
 """
 
 import json
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -77,6 +78,8 @@ class FileSend:
 def read_lines(file: Path) -> Iterator[tuple[int, bytes]]:
     """Read the lines that are not empty, with their numbers from 1, a line at a time."""
     with file.open("rb") as lines:
+        if lines.read(len(BOM_UTF8)) != BOM_UTF8:  # as editors of Windows write it
+            lines.seek(0)
         for number, raw in enumerate(lines, start=1):
             if (line := raw.rstrip(b"\r\n")).strip():
                 yield number, line
