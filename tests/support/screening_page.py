@@ -56,7 +56,7 @@ def page() -> str:
     """Return the page."""
     signals = ([f"`{name}`", _consent(change)] for name, change in SIGNALS.items())
     rules = (
-        [f"`{one.name}`", one.what, f"`{one.outcome}`", _consent(one.consent), one.source]
+        [f"`{one.name}`", _what(one.fits), f"`{one.outcome}`", _consent(one.consent), one.source]
         for one in RULES
     )
     mails = (

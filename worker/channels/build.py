@@ -22,8 +22,7 @@ from worker.channels.sms.channel import Post, TelnyxChannel
 from worker.channels.task import TaskChannel
 from worker.channels.webhook import MAX_BODY_BYTES, WebhookChannel
 from worker.domain.deliveries import OutgoingReply
-from worker.domain.email.mail import Address
-from worker.domain.email.replies import AnsweredMail
+from worker.domain.email.mail import Address, AnsweredMail
 from worker.domain.email.server import SMTP_PORTS, parse_server
 from worker.domain.errors import SettingsError
 from worker.domain.routing import ROUTE

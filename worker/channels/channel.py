@@ -3,8 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol, runtime_checkable
 
-from worker.domain.deliveries import DeliveryOutcome, OutgoingReply, Piece, Refusal
-from worker.domain.people.hand_over import HandOverNotice
+from worker.domain.deliveries import DeliveryOutcome, OutgoingReply, Piece
 
 DEADLINE_S: Final = 15.0
 """The longest that one attempt may take; its lease lasts a little longer."""
@@ -51,40 +50,30 @@ class TwoPhaseChannel(Channel, Protocol):
 
 def reply_document(reply: OutgoingReply) -> dict[str, Any]:
     """Return the reply, the refusal or the hand-over as its receiver gets it: JSON, version 1."""
-    if reply.refusal is not None:
-        return _refusal_document(reply, reply.refusal)
-    if reply.hand_over is not None:
-        return _hand_over_document(reply, reply.hand_over)
+    about = {"version": 1, "idempotency_key": str(reply.idempotency_key)}
+    if (refusal := reply.refusal) is not None:
+        return {
+            **about,
+            "refused": {"reason": refusal.reason, "detail": refusal.detail},
+            "dead_letter": refusal.dead_letter,
+            "task_id": None if refusal.task_id is None else str(refusal.task_id),
+            "queue": refusal.queue,
+            **(refusal.names or {}),
+        }
+    if (notice := reply.hand_over) is not None:
+        return {
+            **about,
+            "handed_over": {"reason": notice.reason},
+            "hand_over": notice.id,
+            "user_id": notice.user_id,
+            **notice.who.as_producers_name_it(),
+            "look": f"worker messages {notice.user_id} --texts",
+            **({} if notice.link is None else {"link": notice.link}),
+        }
     return {
-        "version": 1,
-        "idempotency_key": str(reply.idempotency_key),
+        **about,
         **reply.to.as_producers_name_it(),
         "text": reply.text,
         "message_ids": list(reply.message_ids),
         "metadata": dict(reply.metadata),
-    }
-
-
-def _refusal_document(reply: OutgoingReply, refusal: Refusal) -> dict[str, Any]:
-    return {
-        "version": 1,
-        "idempotency_key": str(reply.idempotency_key),
-        "refused": {"reason": refusal.reason, "detail": refusal.detail},
-        "dead_letter": refusal.dead_letter,
-        "task_id": None if refusal.task_id is None else str(refusal.task_id),
-        "queue": refusal.queue,
-        **(refusal.names or {}),
-    }
-
-
-def _hand_over_document(reply: OutgoingReply, notice: HandOverNotice) -> dict[str, Any]:
-    return {
-        "version": 1,
-        "idempotency_key": str(reply.idempotency_key),
-        "handed_over": {"reason": notice.reason},
-        "hand_over": notice.id,
-        "user_id": notice.user_id,
-        **notice.who.as_producers_name_it(),
-        "look": f"worker messages {notice.user_id} --texts",
-        **({} if notice.link is None else {"link": notice.link}),
     }

@@ -14,7 +14,7 @@ from typing import Literal, TypeAlias
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from worker.domain.email.replies import SentMail
+from worker.domain.email.mail import SentMail
 from worker.domain.ids import ChannelUserId, DeadLetterId, DeliveryId, TurnId
 from worker.domain.messages import ChannelAddress
 from worker.domain.people.hand_over import HandOverNotice

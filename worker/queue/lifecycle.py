@@ -10,10 +10,12 @@ stop      the pool first, then the background threads, then connections
 
 import faulthandler
 import gc
+import json
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
 from queue import SimpleQueue
@@ -24,14 +26,14 @@ from celery import bootsteps, signals
 from celery.worker import state
 
 from message_worker_client.envelope.wire import INBOUND, MAX_LIST, RECEIVE
-from worker.domain.errors import SettingsError
+from worker.domain.errors import RetryableError, SettingsError
 from worker.domain.fairness import Share
 from worker.domain.ids import ChannelUserId
+from worker.domain.messages import Received
 from worker.domain.results import NOTHING, WAITING
 from worker.observability.logs import configure_logging
 from worker.queue.broker import ANSWER, DELIVER, EVENT
 from worker.queue.gate.base_task import DeadLetteringTask, OnDefect, sender_of
-from worker.queue.lists import receive_each
 
 SWITCH_S = 0.05
 """Longest time that a thread may keep the interpreter while others wait for it.
@@ -173,6 +175,28 @@ def register_tasks(app: Any) -> None:
     def deliver(user_id: int) -> str:
         """Deliver one channel user's due replies."""
         return ", ".join(app.service.deliver(ChannelUserId(user_id))) or NOTHING
+
+
+def receive_each(
+    task: DeadLetteringTask, envelopes: Sequence[Any], receive: Callable[..., Received]
+) -> str:
+    """Accept the envelopes in their order, and return how many had which result.
+
+    Each may become a dead letter of its own. Raises `RetryableError`: those before are accepted,
+    and change nothing when the list comes again.
+    """
+    counts: Counter[str] = Counter()
+    for envelope in envelopes:
+        raw = json.dumps([[], {"envelope": envelope}, {}]).encode()
+        try:
+            result = receive(envelope, raw=lambda raw=raw: raw).result
+        except RetryableError:
+            raise
+        except Exception as error:  # noqa: BLE001 - one envelope, not the list
+            task.keep_part(error, raw)
+            result = "failed"
+        counts[result.partition(" ")[0]] += 1
+    return ", ".join(f"{word} {number}" for word, number in counts.items())
 
 
 def _time(header: str | None) -> datetime | None:

@@ -25,7 +25,7 @@ def waiting_entries(url: str, queues: Iterable[str]) -> Mapping[str, int]:
     """
     if is_amqp(url):
         with _rabbitmq(url) as connection:
-            return {name: _depth(connection, name) for name in queues}
+            return {name: _declared(connection, name)[0] for name in queues}
     with counting_client(url) as client:
         names, prefix = list(queues), read_broker_url(url).prefix
         with client.pipeline(transaction=False) as pipe:
@@ -52,8 +52,8 @@ def counting_client(url: str) -> Iterator[Redis]:
 def unconsumed_entries(url: str, queue: str) -> int:
     """Count the entries of a RabbitMQ queue that nobody consumes. Raises `BrokerAwayError`."""
     with _rabbitmq(url) as connection:
-        found = _declared(connection, queue)
-        return 0 if found is None or found.consumer_count else int(found.message_count)
+        messages, consumers = _declared(connection, queue)
+        return 0 if consumers else messages
 
 
 def rabbitmq_version(url: str) -> str:
@@ -94,18 +94,14 @@ def _named(*errors: type[Exception]) -> Iterator[None]:
         raise BrokerAwayError(type(cause).__name__) from cause
 
 
-def _depth(connection: Any, queue: str) -> int:  # noqa: ANN401 - kombu has no types
-    found = _declared(connection, queue)
-    return 0 if found is None else int(found.message_count)
-
-
-def _declared(connection: Any, queue: str) -> Any:  # noqa: ANN401
-    """Return the counts of a queue; None = there is no such queue."""
+def _declared(connection: Any, queue: str) -> tuple[int, int]:  # noqa: ANN401 - kombu has no types
+    """Count the messages and consumers of a queue; one that does not exist has none."""
     from amqp.exceptions import NotFound  # noqa: PLC0415 - see above
 
     # A channel for each queue: RabbitMQ closes it if the queue is missing.
     channel = connection.channel()
     try:
-        return channel.queue_declare(queue, passive=True)
+        found = channel.queue_declare(queue, passive=True)
     except NotFound:
-        return None
+        return 0, 0
+    return int(found.message_count), int(found.consumer_count)

@@ -28,8 +28,8 @@ from worker.domain.deliveries import (
     Sent,
     Unclear,
 )
+from worker.domain.email.mail import AnsweredMail
 from worker.domain.email.marks import delivery_of_bounce, delivery_of_id
-from worker.domain.email.replies import AnsweredMail
 from worker.domain.email.server import SMTP_PORTS, parse_server
 from worker.domain.errors import DatabaseAwayError, SettingsError
 from worker.domain.ids import ChannelUserId, DeliveryId

@@ -11,7 +11,7 @@ from redis import Redis
 from tests.support.world import HandDrivenWorker, World
 from worker.domain.errors import DatabaseAwayError
 from worker.queue.entries import QueueEntries
-from worker.queue.lists import receive_each
+from worker.queue.lifecycle import receive_each
 from worker.queue.unwrap import body_of
 from worker.store.turns.fast_path import StartStore
 

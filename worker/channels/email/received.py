@@ -1,9 +1,10 @@
-"""A mail from its bytes to what is decided about it, and to the text that a model gets."""
+"""A mail from its bytes to what is decided about it, and to the envelope that a worker accepts."""
 
+from base64 import b64encode
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
-from message_worker_client.envelope.wire import MAX_TEXT_BYTES
+from message_worker_client.envelope.wire import MAX_ATTACHMENTS, MAX_TEXT_BYTES
 from worker.channels.email.new_text import NewText, new_text
 from worker.channels.email.parse import parse_mail
 from worker.domain.email.mail import Mail, SmtpEnvelope
@@ -105,6 +106,38 @@ def receive(
 ) -> Received:
     """Read and screen a mail. `parent`: our own last reply to this person, as it was sent."""
     return open_mail(raw, screening, smtp).judged(parent)
+
+
+def envelope_of(received: Received, *, recipient: str, thread: str) -> dict[str, Any]:
+    """Return the envelope without its channel. Raises `ValueError` for a mail that names nobody.
+
+    The outcome of a mail that no model answers is its signal. Of attachments, it has the pictures.
+    """
+    mail, person, verdict = received.mail, received.person, received.verdict
+    if person is None:
+        raise ValueError("the mail names nobody")
+    document: dict[str, Any] = {
+        "version": 1,
+        "user": person.who.address,
+        "recipient": recipient,
+        "thread": thread,
+        "message_id": mail.message_id,
+        "text": received.text,
+        "attachments": [
+            {
+                "content_type": one.content_type,
+                "name": one.name,
+                "data": b64encode(one.data).decode(),
+            }
+            for one in mail.attachments
+            if one.data is not None
+        ][:MAX_ATTACHMENTS],
+    }
+    if mail.sent_at is not None:
+        document["sent_at"] = mail.sent_at.isoformat(timespec="seconds")
+    if verdict is not None:
+        document["signals"] = [verdict.outcome]
+    return document
 
 
 def new_part(original: str, left_out: int) -> str:

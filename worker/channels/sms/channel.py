@@ -97,7 +97,7 @@ def judge(answer: SendAnswer) -> DeliveryOutcome:
     """Return what an answer comes to."""
     if answer.suppressed:
         return Rejected(reason="suppressed", gone=True)
-    if answer.taken:
+    if answer.message_id is not None:
         return Sent(provider_id=answer.message_id, parts=answer.parts)
     trouble = None if answer.code is None else TROUBLES.get(answer.code)
     if trouble is not None and answer.code is not None:

@@ -28,8 +28,9 @@ def pieces_of(
     texts = _texts(text, to.recipient, options)
     # From the first key: made a second time, they are the same.
     keys = (key, *(uuid5(key, str(number)) for number in range(1, len(texts))))
+    # The key is in the webhook's path: a receipt may come before the answer.
     return tuple(
-        Piece(key=one, request=_body(text, to, _webhook_url(public_url, one), options))
+        Piece(key=one, request=_body(text, to, f"{public_url}/telnyx/messaging/{one}", options))
         for one, text in zip(keys, texts, strict=True)
     )
 
@@ -47,11 +48,6 @@ def _texts(text: str, sender: str, options: TelnyxDelivery) -> tuple[str, ...]:
 
 def _fits_whatsapp(text: str) -> bool:
     return len(text.encode()) <= _WHATSAPP_BYTES
-
-
-def _webhook_url(public_url: str, key: UUID) -> str:
-    """Return where Telnyx reports on the message: a receipt may come before the answer."""
-    return f"{public_url}/telnyx/messaging/{key}"
 
 
 def _body(text: str, to: ChannelAddress, webhook_url: str, options: TelnyxDelivery) -> str:

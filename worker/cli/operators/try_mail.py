@@ -7,9 +7,8 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from worker.channels.email.envelope import envelope_of
 from worker.channels.email.outgoing import OutgoingMail, mail_bytes
-from worker.channels.email.received import Received, receive
+from worker.channels.email.received import Received, envelope_of, receive
 from worker.cli.console import escape_for_terminal, print_line
 from worker.cli.send.dry_run import outcome_of, show
 from worker.cli.text import print_json

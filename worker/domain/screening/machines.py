@@ -82,12 +82,6 @@ _WORDS: Final = (
 )
 _PERSON: Final = frozenset(fold(_WORDS).split())
 """Words of people, which machines that write to everybody do not use."""
-_LINKS: Final = ("https://", "http://", "www.")
-
-
-def is_reaction(text: Folded) -> bool:
-    """Whether a phone tells that somebody reacted to a message of ours."""
-    return REACTION.fullmatch(text.flat) is not None
 
 
 def is_machine(text: Folded) -> bool:
@@ -104,8 +98,3 @@ def is_one_time_code(text: Folded) -> bool:
     return (
         "?" not in flat and ONE_TIME_CODE.match(flat) is not None and _PERSON.isdisjoint(text.words)
     )
-
-
-def is_link_only(text: Folded) -> bool:
-    """Whether there is a link, and nothing about it."""
-    return all(word.startswith(_LINKS) for word in text.flat.split())

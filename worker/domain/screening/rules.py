@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 from worker.domain.routing import ChannelPolicy, Screening
 from worker.domain.screening import machines
@@ -20,6 +20,7 @@ STOP_TEXT: Final = (
 but START."""
 _LONGEST_REVOCATION: Final = 200
 """Who wants no more messages is brief; a longer text has the same words for and about others."""
+_LINKS: Final = ("https://", "http://", "www.")
 SIGNALS: Final[dict[str, ConsentChange | None]] = {
     "opt_out": "stop",
     "opt_in": "start",
@@ -36,104 +37,105 @@ machine on the other side, for ever.
 """
 
 
+_Fits: TypeAlias = Callable[[Folded, Screening], bool]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
     """One rule about the text of a message."""
 
-    name: str
     outcome: str
-    what: str
-    """What it recognises, for the reference."""
     source: str
     """Where it comes from: what providers and regulators ask for, and where others failed."""
-    fits: Callable[[Folded, Screening], bool]
-    consent: ConsentChange | None = None
+    fits: _Fits
+    """Its docstring says what the rule recognises, for the reference."""
+    consent: ConsentChange | None
+
+    @property
+    def name(self) -> str:
+        """Its name, for people."""
+        return self.fits.__name__.lstrip("_")
+
+
+_rules: Final[list[Rule]] = []
+
+
+def _rule(
+    outcome: str, source: str, *, consent: ConsentChange | None = None
+) -> Callable[[_Fits], _Fits]:
+    def add(fits: _Fits) -> _Fits:
+        _rules.append(Rule(outcome=outcome, source=source, fits=fits, consent=consent))
+        return fits
+
+    return add
 
 
 _TELNYX = "Telnyx, advanced opt-in and opt-out"
 _FCC = "47 CFR 64.1200(a)(10)"
-RULES: Final = (
-    Rule(
-        name="stop_keyword",
-        outcome="opt_out",
-        what="a keyword for stop as the whole message, also with a typo or in other letters",
-        source=f"{_FCC}; {_TELNYX}; rapidpro#519",
-        consent="stop",
-        fits=lambda text, of: text.is_whole and text.phrase in words_of("stop", of.languages),
-    ),
-    Rule(
-        name="stop_emoji",
-        outcome="opt_out",
-        what="nothing but 🛑, ✋, 🚫, 🔕 or 🖕",
-        source=f"{_FCC}: any reasonable means",
-        consent="stop",
-        fits=lambda text, _: text.is_whole and is_stop_emoji(text.text),
-    ),
-    Rule(
-        name="start_keyword",
-        outcome="opt_in",
-        what="a keyword for start as the whole message",
-        source=_TELNYX,
-        consent="start",
-        fits=lambda text, of: text.phrase in words_of("start", of.languages),
-    ),
-    Rule(
-        name="help_keyword",
-        outcome="help",
-        what="a keyword for help as the whole message, if the channel has a `help_text`",
-        source=f"{_TELNYX}; CTIA messaging principles: brand, contact, opt-out",
-        fits=lambda text, of: (
-            of.help_text is not None and text.phrase in words_of("help", of.languages)
-        ),
-    ),
-    Rule(
-        name="empty",
-        outcome="empty",
-        what="nothing that can be seen, and no attachment",
-        source="freescout#320: a visible outcome instead of a lost message",
-        fits=lambda text, _: not text.flat,
-    ),
-    Rule(
-        name="reaction",
-        outcome="reaction",
-        what="a tapback as text, such as `Loved “See you at 5”` or `👍 to “…”`, whole message",
-        source="iMessage and Google Messages",
-        fits=lambda text, _: machines.is_reaction(text),
-    ),
-    Rule(
-        name="one_time_code",
-        outcome="one_time_code",
-        what="a code to log in with, such as `Your code is 123456`",
-        source="hermes-agent-plugin#63",
-        fits=lambda text, _: machines.is_one_time_code(text),
-    ),
-    Rule(
-        name="machine",
-        outcome="auto_reply",
-        what="an automatic reply of a phone or an office, advertising with `Reply STOP to …`",
-        source="hermes-agent-plugin#48; iOS and Android",
-        fits=lambda text, _: machines.is_machine(text),
-    ),
-    Rule(
-        name="link_only",
-        outcome="link_only",
-        what="links and nothing else, without an attachment",
-        source="own choice",
-        fits=lambda text, _: machines.is_link_only(text),
-    ),
-    Rule(
-        name="revocation",
-        outcome="opt_out",
-        what="an opt-out in own words, as `please stop texting me` or `wrong number`, if brief",
-        source=f"{_FCC}: any reasonable means; learning-circles#593",
-        consent="stop",
-        fits=lambda text, of: (
-            text.is_whole
-            and len(text.flat) <= _LONGEST_REVOCATION
-            and is_revocation(text.clauses, of.languages)
-        ),
-    ),
-)
+
+
+@_rule("opt_out", f"{_FCC}; {_TELNYX}; rapidpro#519", consent="stop")
+def _stop_keyword(text: Folded, of: Screening) -> bool:
+    """A keyword for stop as the whole message, also with a typo or in other letters."""
+    return text.is_whole and text.phrase in words_of("stop", of.languages)
+
+
+@_rule("opt_out", f"{_FCC}: any reasonable means", consent="stop")
+def _stop_emoji(text: Folded, _: Screening) -> bool:
+    """Nothing but 🛑, ✋, 🚫, 🔕 or 🖕."""
+    return text.is_whole and is_stop_emoji(text.text)
+
+
+@_rule("opt_in", _TELNYX, consent="start")
+def _start_keyword(text: Folded, of: Screening) -> bool:
+    """A keyword for start as the whole message."""
+    return text.phrase in words_of("start", of.languages)
+
+
+@_rule("help", f"{_TELNYX}; CTIA messaging principles: brand, contact, opt-out")
+def _help_keyword(text: Folded, of: Screening) -> bool:
+    """A keyword for help as the whole message, if the channel has a `help_text`."""
+    return of.help_text is not None and text.phrase in words_of("help", of.languages)
+
+
+@_rule("empty", "freescout#320: a visible outcome instead of a lost message")
+def _empty(text: Folded, _: Screening) -> bool:
+    """Nothing that can be seen, and no attachment."""
+    return not text.flat
+
+
+@_rule("reaction", "iMessage and Google Messages")
+def _reaction(text: Folded, _: Screening) -> bool:
+    """A tapback as text, such as `Loved “See you at 5”` or `👍 to “…”`, whole message."""
+    return machines.REACTION.fullmatch(text.flat) is not None
+
+
+@_rule("one_time_code", "hermes-agent-plugin#63")
+def _one_time_code(text: Folded, _: Screening) -> bool:
+    """A code to log in with, such as `Your code is 123456`."""
+    return machines.is_one_time_code(text)
+
+
+@_rule("auto_reply", "hermes-agent-plugin#48; iOS and Android")
+def _machine(text: Folded, _: Screening) -> bool:
+    """An automatic reply of a phone or an office, advertising with `Reply STOP to …`."""
+    return machines.is_machine(text)
+
+
+@_rule("link_only", "own choice")
+def _link_only(text: Folded, _: Screening) -> bool:
+    """Links and nothing else, without an attachment."""
+    return all(word.startswith(_LINKS) for word in text.flat.split())
+
+
+@_rule("opt_out", f"{_FCC}: any reasonable means; learning-circles#593", consent="stop")
+def _revocation(text: Folded, of: Screening) -> bool:
+    """An opt-out in own words, as `please stop texting me` or `wrong number`, if brief."""
+    is_brief = text.is_whole and len(text.flat) <= _LONGEST_REVOCATION
+    return is_brief and is_revocation(text.clauses, of.languages)
+
+
+RULES: Final = tuple(_rules)
 _OF_TEXT: Final = frozenset({"empty", "link_only"})
 """Rules about messages without an attachment."""
 

@@ -17,12 +17,7 @@ class SendAnswer:
     pause_s: float | None = None
     """How long it asks to wait."""
     message_id: str | None = None
-    """Telnyx's id of the message that it took."""
+    """Telnyx's id of the message; None = it did not take it."""
     parts: int | None = None
     suppressed: bool = False
     """It was taken and goes nowhere: mails to this address came back, or were unwanted."""
-
-    @property
-    def taken(self) -> bool:
-        """Whether the message is Telnyx's to deliver."""
-        return self.message_id is not None

@@ -146,3 +146,16 @@ class Settled:
     """Why the user was handed over to our staff; None = they were not."""
     due_in_s: float | None
     """Seconds until the channel user's next step may start; None = there is none."""
+
+
+def instructions_for(
+    agent: Agent, conversation: OpenConversation | None, turn: OpenTurn
+) -> str | None:
+    """Return the instructions to send with a call; None = none, or the thread has them.
+
+    Telnyx keeps them with the conversation; a stateless call carries them always.
+    """
+    known = conversation.instructions_hash if conversation else None
+    if not agent.instructions or known == agent.instructions_hash or turn.is_in_thread:
+        return None
+    return agent.instructions

@@ -17,9 +17,14 @@ from typing import Final
 from uuid import UUID
 
 from worker.channels.email.bounces import bounced_delivery, failure_of
-from worker.channels.email.envelope import envelope_of
 from worker.channels.email.new_text import VERSION
-from worker.channels.email.received import Opened, Received, new_part, open_mail
+from worker.channels.email.received import (
+    Opened,
+    Received,
+    envelope_of,
+    new_part,
+    open_mail,
+)
 from worker.domain.email.mail import SmtpEnvelope
 from worker.domain.email.marks import delivery_of_id, is_bounce_address
 from worker.domain.email.person import addressed, own_address

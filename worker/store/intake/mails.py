@@ -11,7 +11,7 @@ from typing import Final
 from uuid import UUID
 
 from worker.domain.deliveries import OutgoingReply
-from worker.domain.email.replies import AnsweredMail
+from worker.domain.email.mail import AnsweredMail
 from worker.domain.email.threads import Candidate, KnownMail
 from worker.domain.ids import DeliveryId
 from worker.domain.messages import ChannelAddress

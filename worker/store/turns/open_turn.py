@@ -10,8 +10,7 @@ from worker.domain.ids import CallId, TurnId, WorkerId
 from worker.domain.messages import input_parts, input_text
 from worker.domain.routing import Agent
 from worker.domain.states import TurnKind
-from worker.domain.turns.claim import Claimed, Intent
-from worker.domain.turns.instructions import instructions_for
+from worker.domain.turns.claim import Claimed, Intent, instructions_for
 from worker.domain.turns.next_step import Record, Send, Work
 from worker.domain.turns.records import OpenTurn, Snapshot
 from worker.store.consents import stopped

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 
 from worker.channels.email.outgoing import OutgoingMail
 from worker.domain.deliveries import OutgoingReply
-from worker.domain.email.mail import Address
+from worker.domain.email.mail import Address, AnsweredMail, SentMail
 from worker.domain.email.marks import bounce_address, message_id
-from worker.domain.email.replies import AnsweredMail, SentMail
 from worker.domain.email.threads import reply_subject
 from worker.domain.people.disclosure import below, sender_name
 from worker.domain.ways_out import MailDelivery
