@@ -31,7 +31,7 @@ def tour(sim: Simulator) -> None:
         api.add_message(made, uuid4(), role="assistant", text="A human here.", metadata={"n": 1})
         _talk(client, made)
         api.messages(made)
-        client.models.list_ids()
+        client.model_ids()
         api.delete(made)
 
 

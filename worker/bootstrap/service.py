@@ -176,7 +176,7 @@ def _answer(shared: SharedParts, broker: BrokerClient, clock: ServiceClock) -> A
             turns=turns,
             conversations=shared.leased(ConversationStore),
             settle=settle,
-            refusal=JudgeRefusal(turns=turns, models=shared.telnyx.models, timing=shared.timing),
+            refusal=JudgeRefusal(turns=turns, models=shared.telnyx.model_ids, timing=shared.timing),
             telnyx=conversations,
             timing=shared.timing,
             clock=clock,

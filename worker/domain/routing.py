@@ -47,7 +47,7 @@ class Budget:
         return self.messages is not None or self.tokens is not None
 
 
-# Without slots: the two hashes are cached in `__dict__`, because every claim reads them.
+# Without slots: the hashes and the gates are cached in `__dict__`, because every claim reads them.
 @dataclass(frozen=True, kw_only=True)
 class Agent:
     """A named set of model and instructions."""
@@ -86,6 +86,11 @@ class Agent:
     def instructions_hash(self) -> str:
         """Changes with the instructions; a conversation remembers the last one sent."""
         return _digest(self.instructions)
+
+    @cached_property
+    def gates(self) -> tuple[str, str, str]:
+        """The names of the gates that its calls pass."""
+        return ("account", f"model:{self.model}", f"agent:{self.name}")
 
     @cached_property
     def version(self) -> str:

@@ -83,9 +83,7 @@ def _write(folder: Path, port: int | None) -> Path:
 def _is_running(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    # It runs as another user.
-    except PermissionError:
-        return True
+    except OSError as error:
+        # Otherwise it runs as another user.
+        return not isinstance(error, ProcessLookupError)
     return True

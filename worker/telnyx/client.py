@@ -11,19 +11,6 @@ from worker.telnyx.messages import Messages
 from worker.telnyx.responses import Responses
 
 
-class Models:
-    """`TelnyxClient.models`: the models this account may use."""
-
-    def __init__(self, http: ConnectionPerThread) -> None:
-        self._http = http
-
-    def list_ids(self) -> tuple[str, ...]:
-        """Return the ids, spelled as an agent's `model` has to be. Raises WorkerError."""
-        answer = self._http.call("list models", "GET", "/ai/openai/models")
-        rows = rows_of("list models", answer)
-        return tuple(found for row in rows if isinstance(found := row.get("id"), str))
-
-
 class TelnyxClient(ConnectionPerThread):
     """One for all threads of a process, built after any fork."""
 
@@ -42,10 +29,10 @@ class TelnyxClient(ConnectionPerThread):
         """Text messages."""
         return Messages(self)
 
-    @cached_property
-    def models(self) -> Models:
-        """The list of models."""
-        return Models(self)
+    def model_ids(self) -> tuple[str, ...]:
+        """Return the models of this account, spelled as an agent's `model`. Raises WorkerError."""
+        rows = rows_of("list models", self.call("list models", "GET", "/ai/openai/models"))
+        return tuple(found for row in rows if isinstance(found := row.get("id"), str))
 
     def public_key(self) -> str:
         """Return the key that Telnyx signs webhooks with, in base64. Raises WorkerError."""

@@ -34,7 +34,7 @@ Environ = Mapping[str, str]
 def telnyx(url: str, environ: Environ) -> str | None:
     with TelnyxClient(SecretStr("KEY"), base_url=url, environ=environ) as client:
         try:
-            client.models.list_ids()
+            client.model_ids()
         except Exception as error:  # noqa: BLE001 - the reason is what counts
             return str(error)
     return None

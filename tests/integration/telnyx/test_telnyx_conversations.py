@@ -192,4 +192,4 @@ def test_the_log_is_read_by_pages() -> None:
 
 def test_the_models_are_listed() -> None:
     with Talking(http({"object": "list", "data": [{"id": "a/b"}, {"id": 1}, {}]})) as (client, _):
-        assert client.models.list_ids() == ("a/b",)
+        assert client.model_ids() == ("a/b",)

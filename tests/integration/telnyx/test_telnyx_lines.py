@@ -205,9 +205,9 @@ def test_a_thread_that_ends_while_another_begins_leaves_no_open_socket() -> None
 def test_a_closed_client_calls_nobody() -> None:
     with raw_server(answers(MODELS)) as server:
         with TelnyxClient(KEY, base_url=server.url) as client:
-            client.models.list_ids()
+            client.model_ids()
         with pytest.raises(RuntimeError, match="closed"):
-            client.models.list_ids()
+            client.model_ids()
     assert len(server.requests) == 1
 
 
@@ -270,7 +270,7 @@ def test_no_error_shows_the_key_or_what_people_wrote(
         TelnyxClient(KEY, base_url=server.url, timeout_s=1.0) as client,
     ):
         with pytest.raises(WorkerError) as caught:
-            client.models.list_ids()
+            client.model_ids()
         assert KEY_TEXT not in repr(client) + repr(vars(client))
     said = everything_said(caught.value)
     assert KEY_TEXT not in said + caplog.text
@@ -284,7 +284,7 @@ def test_an_error_carries_status_and_code() -> None:
         TelnyxClient(KEY, base_url=server.url) as client,
         pytest.raises(WorkerError) as caught,
     ):
-        client.models.list_ids()
+        client.model_ids()
     error = caught.value
     assert error.code == "10015"
     assert str(error) == "list models: status 400, code 10015"
@@ -312,7 +312,7 @@ def test_a_reading_call_without_an_answer_may_be_made_again() -> None:
         TelnyxClient(KEY, base_url=server.url) as client,
         pytest.raises(RetryableError),
     ):
-        client.models.list_ids()
+        client.model_ids()
 
 
 def test_a_writing_call_without_an_answer_may_have_happened() -> None:

@@ -67,13 +67,13 @@ def test_a_talk_from_creation_to_deletion(client: TelnyxClient) -> None:
 
 
 def test_the_models_are_those_on_offer(client: TelnyxClient, simulator: Simulator) -> None:
-    assert set(client.models.list_ids()) == set(simulator.config.models)
+    assert set(client.model_ids()) == set(simulator.config.models)
 
 
 def test_another_key_is_an_operators_matter(simulator: Simulator) -> None:
     with TelnyxClient(SecretStr("KEY-other"), base_url=simulator.base_url) as client:
         with pytest.raises(OperatorError) as caught:
-            client.models.list_ids()
+            client.model_ids()
         assert caught.value.code == "10009"
         outcome = client.responses.create(ask("Hello"), CallWindow.starting_now(10))
     assert isinstance(outcome, Refused)

@@ -110,7 +110,5 @@ def date(value: str) -> datetime | None:
 
 def sender(headers: Mapping[str, tuple[str, ...]]) -> Address | None:
     """Return who wrote the mail."""
-    for name in ("from", "sender"):
-        if found := addresses(headers.get(name, ())):
-            return found[0]
-    return None
+    found = addresses(headers.get("from", ())) or addresses(headers.get("sender", ()))
+    return found[0] if found else None

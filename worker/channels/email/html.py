@@ -35,18 +35,14 @@ def bounded_html(html: str) -> str:
         name = tag[2].lower()
         if name in _VOID:
             return tag[0]
-        if tag[1]:
-            opened[name] -= 1
-            return tag[0] if opened[name] >= 0 else _drop(opened, name)
-        opened[name] += 1
-        return tag[0] if opened.total() <= _MAX_OPEN else _drop(opened, name, -1)
+        step = -1 if tag[1] else 1
+        opened[name] += step
+        if opened[name] >= 0 and opened.total() <= _MAX_OPEN:
+            return tag[0]
+        opened[name] -= step
+        return "<br>"
 
     return _TAG.sub(kept, html)
-
-
-def _drop(opened: "Counter[str]", name: str, step: int = 1) -> str:
-    opened[name] += step
-    return "<br>"
 
 
 def _without(html: str, begin: str, end: str) -> str:

@@ -94,7 +94,8 @@ def new_text(
 
 
 def _without_quotes(body: str, lines: list[str], parent: str, parts: HtmlParts | None) -> str:
-    text = _extracted(body, parent)
+    result = extract_new_text(_harmless(body), _prepared_parent(parent) or None)
+    text = result.text.translate(_BACK)
     if parts is not None and parts.quoted_text.strip():
         shorter = strip_parent_content(text, _prepared_parent(parts.quoted_text))
         # One line or two may be what the author cites.
@@ -112,18 +113,15 @@ def _is_flattened(plain: str, novel: str) -> bool:
     )
 
 
-def _extracted(body: str, parent: str) -> str:
-    result = extract_new_text(_harmless(body), _prepared_parent(parent) or None)
-    return result.text.translate(_BACK)
-
-
 def _harmless(body: str) -> str:
     """Hide what makes the library's patterns slow, or join sentences of the author.
 
     One looks for `On … wrote:` over any number of lines, from each `On` of the text. It is meant
     for an attribution, which has a date: every other `On` is hidden, and so is what is quoted.
     """
-    lines = [_bare_quote(line) if is_quoted(line) else line for line in body.split("\n")]
+    lines = [
+        f"{line.partition('>')[0]}> x" if is_quoted(line) else line for line in body.split("\n")
+    ]
     headers = 0
     for at, line in enumerate(lines):
         near = "\n".join(lines[at : at + 3]).partition("wrote:")
@@ -136,10 +134,6 @@ def _harmless(body: str) -> str:
             safe = safe if headers <= _MAX_HEADERS else f"\x01{safe}"
         lines[at] = safe
     return "\n".join(lines)
-
-
-def _bare_quote(line: str) -> str:
-    return line[: line.index(">") + 1] + " x"
 
 
 def _prepared_parent(parent: str) -> str:

@@ -67,11 +67,6 @@ def mail_bytes(mail: OutgoingMail) -> bytes:
     return f"{''.join(headers)}\r\n{body}--{boundary}--\r\n".encode()
 
 
-def _one_line(text: str) -> str:
-    """Return a text without line breaks: what follows one would be a header of its own."""
-    return " ".join(text.split()) if not text.isprintable() else text
-
-
 def _printable(text: str) -> str:
     return "".join(one if one.isprintable() else " " for one in text).strip()
 
@@ -107,7 +102,8 @@ def _folded(name: str, words: Iterable[str]) -> str:
         first = len(lines[-1]) == len(name) + 1
         if len(lines[-1]) + len(word) >= (_MAX_LINE if first else _LINE):
             lines.append("")
-        lines[-1] += f" {_one_line(word)}"
+        # What follows a line break would be a header of its own.
+        lines[-1] += f" {word if word.isprintable() else ' '.join(word.split())}"
     return "\r\n".join(lines) + "\r\n"
 
 

@@ -27,7 +27,8 @@ def writer(mail: Mail, *, forms: Collection[str] = (), ours: Collection[str] = (
         return None if sender is None else Person(sender, sender)
     if sender.address.lower() in forms:
         return Person(reply_to, reply_to)
-    aligned = _are_aligned(sender.domain, reply_to.domain)
+    one, other = f".{sender.domain}", f".{reply_to.domain}"
+    aligned = one.endswith(other) or other.endswith(one)
     return Person(sender, reply_to if aligned else sender)
 
 
@@ -45,7 +46,3 @@ def addressed(mail: Mail, ours: Collection[str]) -> str | None:
     """
     named = (*(one.address for one in mail.recipients), mail.smtp.recipient or "")
     return next((own for own in (own_address(one, ours) for one in named) if own), None)
-
-
-def _are_aligned(one: str, other: str) -> bool:
-    return one == other or one.endswith(f".{other}") or other.endswith(f".{one}")

@@ -25,7 +25,6 @@ from worker.domain.routing import Agent, Routing
 from worker.domain.states import CallState, MessageState, ToolCallState, TurnKind
 from worker.domain.timing import Timing
 from worker.domain.turns.loops import LOOP
-from worker.domain.turns.next_step import gate_names
 
 _TO_A_PERSON: Final = "it is added to Telnyx's conversation and ends as human: nobody answers it"
 _STRANDED: Final = "nothing will take it up: the user has no due time, a defect of the service"
@@ -242,8 +241,7 @@ def _gate(history: MessageHistory, routing: Routing, name: str) -> ClosedGate | 
     agent = routing.agents.get(name)
     if agent is None:
         return None
-    names = gate_names(agent=agent.name, model=agent.model)
-    closed = [one for one in history.gates if one.name in names]
+    closed = [one for one in history.gates if one.name in agent.gates]
     return max(closed, key=lambda one: one.closed_until, default=None)
 
 

@@ -15,7 +15,6 @@ from worker.domain.ids import ChannelUserId, MessageRowId
 from worker.domain.reports.message_history import ClosedGate
 from worker.domain.reports.misplaced import misplaced_line
 from worker.domain.routing import Routing
-from worker.domain.turns.next_step import gate_names
 
 
 @unique
@@ -153,11 +152,7 @@ def _causes(seen: StuckSnapshot, routing: Routing) -> Iterator[Stuck]:
 
 
 def _gate(gate: ClosedGate, seen: StuckSnapshot, routing: Routing) -> Iterator[Stuck]:
-    passing = {
-        agent.name
-        for agent in routing.agents.values()
-        if gate.name in gate_names(agent=agent.name, model=agent.model)
-    }
+    passing = {agent.name for agent in routing.agents.values() if gate.name in agent.gates}
     behind = [
         *(one for one in seen.by_agent if one.name in passing),
         *(one for one in seen.by_channel if _holds_back(gate.name, one.name)),

@@ -6,7 +6,7 @@ All patterns fit the folded text on one line, without apostrophes.
 import re
 from typing import Final
 
-from worker.domain.text.folding import Folded, fold
+from worker.domain.text.folding import fold
 
 _OPEN: Final = '["\u201c\u201e\u201d\u00ab]'
 _CLOSE: Final = '["\u201c\u201d\u00bb]'
@@ -80,21 +80,5 @@ ONE_TIME_CODE: Final = re.compile(
 _WORDS: Final = (
     "i im ive my me mine says said why ich mein meine mon ma mi meu minha mijn moj мой я"
 )
-_PERSON: Final = frozenset(fold(_WORDS).split())
+PERSON: Final = frozenset(fold(_WORDS).split())
 """Words of people, which machines that write to everybody do not use."""
-
-
-def is_machine(text: Folded) -> bool:
-    """Whether a phone or a program answers by itself, or advertises."""
-    flat = text.flat
-    if FOOTER.search(flat):
-        return not flat.endswith("?") and _PERSON.isdisjoint(text.words)
-    return "?" not in flat and bool(AUTO_REPLY.match(flat) or AUTO_ANYWHERE.search(flat))
-
-
-def is_one_time_code(text: Folded) -> bool:
-    """Whether a service sends a code to log in with."""
-    flat = text.flat
-    return (
-        "?" not in flat and ONE_TIME_CODE.match(flat) is not None and _PERSON.isdisjoint(text.words)
-    )

@@ -113,13 +113,18 @@ def _reaction(text: Folded, _: Screening) -> bool:
 @_rule("one_time_code", "hermes-agent-plugin#63")
 def _one_time_code(text: Folded, _: Screening) -> bool:
     """A code to log in with, such as `Your code is 123456`."""
-    return machines.is_one_time_code(text)
+    has_code = "?" not in text.flat and machines.ONE_TIME_CODE.match(text.flat) is not None
+    return has_code and machines.PERSON.isdisjoint(text.words)
 
 
 @_rule("auto_reply", "hermes-agent-plugin#48; iOS and Android")
 def _machine(text: Folded, _: Screening) -> bool:
     """An automatic reply of a phone or an office, advertising with `Reply STOP to …`."""
-    return machines.is_machine(text)
+    flat = text.flat
+    if machines.FOOTER.search(flat):
+        return not flat.endswith("?") and machines.PERSON.isdisjoint(text.words)
+    answers = machines.AUTO_REPLY.match(flat) or machines.AUTO_ANYWHERE.search(flat)
+    return "?" not in flat and answers is not None
 
 
 @_rule("link_only", "own choice")

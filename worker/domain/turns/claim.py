@@ -11,7 +11,7 @@ from worker.domain.people.hand_over import HandOverReason
 from worker.domain.people.policies import Approve
 from worker.domain.routing import Agent, ChannelPolicy, Routing
 from worker.domain.states import DeliveryState
-from worker.domain.turns.next_step import Release, Work, gate_names
+from worker.domain.turns.next_step import Release, Work
 from worker.domain.turns.records import Lease, OpenConversation, OpenTurn, Snapshot
 
 
@@ -88,7 +88,6 @@ class Claimed:
     ) -> Self:
         """Return the claim of the user of a snapshot; `at_s` is this machine's clock."""
         agent = routing.agent(step.agent)
-        gates = gate_names(agent=agent.name, model=agent.model)
         return cls(
             lease=snapshot.lease,
             who=snapshot.who,
@@ -103,7 +102,7 @@ class Claimed:
             loop=snapshot.loop,
             step=step,
             intent=intent,
-            gates=tuple(name for name in gates if name in snapshot.gates),
+            gates=tuple(name for name in agent.gates if name in snapshot.gates),
             claimed_at_s=at_s,
         )
 

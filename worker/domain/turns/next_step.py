@@ -90,11 +90,6 @@ Step: TypeAlias = Release | Work
 UNKNOWN_AGENT_WAIT_S = 60.0
 
 
-def gate_names(*, agent: str, model: str) -> tuple[str, str, str]:
-    """Return the names of the gates that a call of this agent passes."""
-    return ("account", f"model:{model}", f"agent:{agent}")
-
-
 def next_step(snapshot: Snapshot, routing: Routing) -> Step:
     """Decide the next step of one channel user."""
     if snapshot.opted_out and snapshot.turn is None:
@@ -116,7 +111,7 @@ def next_step(snapshot: Snapshot, routing: Routing) -> Step:
     if snapshot.opted_out and snapshot.turn is not None and snapshot.turn.kind is TurnKind.MODEL:
         return Quit(agent=agent.name)
     # Before the open turn is looked at: a gate holds back its retries, too.
-    closed = [snapshot.gates.get(name) for name in gate_names(agent=agent.name, model=agent.model)]
+    closed = [snapshot.gates.get(name) for name in agent.gates]
     closed_until = max((until for until in closed if until and until > snapshot.now), default=None)
     if closed_until is not None:
         return Release(due_at=closed_until, expired=expired)

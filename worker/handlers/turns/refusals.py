@@ -12,6 +12,7 @@
 A gate delays everybody, so it closes only if nobody else is answered behind it.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
@@ -25,7 +26,6 @@ from worker.domain.turns.plan import GateClosing, GiveUp, Later, Plan, Replace, 
 from worker.domain.turns.records import CallRecord
 from worker.domain.turns.retries import gate_after
 from worker.store.turns.turns import TurnStore
-from worker.telnyx.client import Models
 
 ABOUT_THE_REQUEST: Final = frozenset({400, 413, 414, 415, 422, 431})
 """A refusal with another status is the message's own only if others were answered meanwhile."""
@@ -46,7 +46,7 @@ class JudgeRefusal:
     """Decides about refusals by what Postgres knows of the calls of others."""
 
     turns: TurnStore
-    models: Models
+    models: Callable[[], tuple[str, ...]]
     timing: Timing
 
     def is_flowing(self, claimed: Claimed, refused: Refused) -> bool:
@@ -148,7 +148,7 @@ class JudgeRefusal:
     def _model_is_withdrawn(self, claimed: Claimed) -> bool:
         """Return whether Telnyx does not list the agent's model."""
         try:
-            return claimed.agent.model not in self.models.list_ids()
+            return claimed.agent.model not in self.models()
         # Without the list there is no evidence against the model.
         except PermanentError:
             return False

@@ -15,7 +15,7 @@ from worker.domain.messages import Accepted, NewMessage, PendingMessage, input_p
 from worker.domain.people.hand_over import wanted_by
 from worker.domain.routing import Routing
 from worker.domain.turns.claim import Claimed, Intent
-from worker.domain.turns.next_step import Prepare, Send, Work, gate_names
+from worker.domain.turns.next_step import Prepare, Send, Work
 from worker.domain.turns.records import Lease, OpenConversation, Snapshot
 from worker.net.clock import boottime
 from worker.store.complete import IS_COMPLETE
@@ -150,7 +150,7 @@ class StartStore(LeasedStore):
             "instructions_hash": agent.instructions_hash if agent.instructions else None,
             "max_turns": agent.max_turns,
             "idle_reset": None if idle_s is None else timedelta(seconds=idle_s),
-            "gates": list(gate_names(agent=agent.name, model=agent.model)),
+            "gates": list(agent.gates),
             "address_hash": self._address_hash(message.who),
             "worker_id": self._worker_id,
             "installation": self._installation,

@@ -65,6 +65,7 @@ class ConnectionPerThread:
         base_url: str,
         environ: Mapping[str, str] | None = None,
         timeout_s: float = CALL_TIMEOUT_S,
+        keepalive_s: float = KEEPALIVE_S,
     ) -> None:
         """Connect to nothing yet. Raises ValueError.
 
@@ -81,6 +82,7 @@ class ConnectionPerThread:
         # Plain HTTP is a simulator.
         self._tls = tls_context(environ or {}) if base.scheme == "https" else None
         self._timeout_s = timeout_s
+        self._keepalive_s = keepalive_s
         self._local = threading.local()
         # For the list alone: a thread's own connection needs no lock.
         self._lock = threading.Lock()
@@ -165,7 +167,7 @@ class ConnectionPerThread:
             connection = self._local.connection = Connection(
                 self._origin,
                 partial(dial, self._address, self._tls, proxy=self._proxy),
-                keepalive_s=KEEPALIVE_S,
+                keepalive_s=self._keepalive_s,
             )
             with self._lock:
                 # A thread's end is not announced: without this, each would leave a socket behind.

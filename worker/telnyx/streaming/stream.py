@@ -12,6 +12,7 @@ thinks for long sends nothing else. The overall deadline of the call ends a serv
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from http import HTTPStatus
 from itertools import chain
@@ -209,11 +210,9 @@ def _listen(listener: Listener, parts: Iterator[bytes], window: CallWindow) -> C
 def _let_end(parts: Iterator[bytes], window: CallWindow) -> None:
     """Read the rest, if it comes at once: the verdict is known, so its content is ignored."""
     window.expect_within(LAST_BYTES_S)
-    try:
+    with suppress(IncompleteAnswerError):
         for _ in parts:
             pass
-    except IncompleteAnswerError:
-        pass
 
 
 def _kind(event: Event, document: Mapping[str, object]) -> str:

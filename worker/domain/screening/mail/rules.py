@@ -125,7 +125,12 @@ def _daemon(asked: Asked) -> bool:
 @_rule(1, "hard", "auto_reply", "RFC 3834 sections 2 and 5")
 def _auto_submitted(asked: Asked) -> bool:
     """`Auto-Submitted` with another word than `no`."""
-    return signs.is_auto_submitted(asked.mail)
+    for value in asked.mail.headers.get("auto-submitted", ()):
+        # Parameters and comments do not count.
+        words = signs.COMMENT.sub(" ", value.lower()).partition(";")[0].split()
+        if words and words[0] != "no":
+            return True
+    return False
 
 
 @_rule(2, "hard", "bounce", "RFC 3834 section 2; RFC 5321 section 4.5.5")

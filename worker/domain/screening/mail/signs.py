@@ -5,17 +5,8 @@ from typing import Final
 
 from worker.domain.email.mail import Mail
 
-_COMMENT: Final = re.compile(r"\([^()]*\)")
+COMMENT: Final = re.compile(r"\([^()]*\)")
 _RESULT: Final = re.compile(r"(?<![\w-])([\w-]+)\s?(?:/\s?\d{1,3}\s?)?=\s?([a-z]+)")
-
-
-def is_auto_submitted(mail: Mail) -> bool:
-    """Whether Auto-Submitted says anything but `no`; parameters and comments do not count."""
-    for value in mail.headers.get("auto-submitted", ()):
-        words = _COMMENT.sub(" ", value.lower()).partition(";")[0].split()
-        if words and words[0] != "no":
-            return True
-    return False
 
 
 def suppresses_replies(mail: Mail) -> bool:
@@ -35,7 +26,7 @@ def authentication(mail: Mail, authserv_id: str | None) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for value in mail.headers.get("authentication-results", ()) if authserv_id else ():
-        head, *results = _COMMENT.sub(" ", value.lower()).split(";")
+        head, *results = COMMENT.sub(" ", value.lower()).split(";")
         if authserv_id is None or head.split()[:1] != [authserv_id.lower()]:
             continue
         for one in results:
