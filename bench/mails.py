@@ -11,18 +11,19 @@ from bench.children import ROOT
 from bench.report import Report
 from bench.stage import Stage
 from worker.channels.email.received import receive
-from worker.domain.screening.mail.facts import MailScreening
+from worker.domain.routing import ChannelPolicy
+from worker.domain.ways_out import MailDelivery
 
 FOLDER = ROOT / "tests" / "fixtures" / "mails"
-OURS = MailScreening(ours=frozenset({"support@shop.example"}))
+OURS = ChannelPolicy(name="email", delivery=MailDelivery(addresses=("support@shop.example",)))
 LARGE_MB = 25
 _READ = """
 import sys
 from worker.channels.email.received import receive
-from worker.domain.screening.mail.facts import MailScreening
+from worker.domain.routing import ChannelPolicy
 
 with open(sys.argv[1], "rb") as file:
-    receive(file.read(), MailScreening())
+    receive(file.read(), ChannelPolicy(name="email"))
 print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
 """
 """Prints the greatest RSS in kB. `getrusage` would include this process, from before the exec."""

@@ -8,15 +8,17 @@ import pytest
 from tests.support.databases import ROOT
 from worker.channels.email.received import Received, receive
 from worker.domain.email.mail import SmtpEnvelope
-from worker.domain.screening.mail.facts import MailScreening
+from worker.domain.routing import ChannelPolicy
+from worker.domain.ways_out import MailDelivery
 
 FOLDER: Final = ROOT / "tests" / "fixtures" / "mails"
 PARENT: Final = (FOLDER / "parent.txt").read_text()
-SCREENING: Final = MailScreening(
-    ours=frozenset({"support@shop.example", "hilfe@shop.example"}),
-    forms=frozenset({"wordpress@site.example", "noreply@forms.example"}),
+OPTIONS: Final = MailDelivery(
+    addresses=("support@shop.example", "hilfe@shop.example"),
+    forms=("wordpress@site.example", "noreply@forms.example"),
     authserv_id="mx.shop.example",
 )
+POLICY: Final = ChannelPolicy(name="email", delivery=OPTIONS)
 LINES: Final = (FOLDER / "expected.tsv").read_text().splitlines()
 ROWS: Final = list(csv.DictReader(LINES, delimiter="\t", quoting=csv.QUOTE_NONE))
 UNREADABLE: Final = {"broken-300-parts"}
@@ -29,7 +31,7 @@ def received(row: dict[str, str]) -> Received:
         sender, _, recipient = row["envelope"].rpartition(">")
         envelope = SmtpEnvelope(sender=sender, recipient=recipient)
     raw = (FOLDER / f"{row['name']}.eml").read_bytes()
-    return receive(raw, SCREENING, smtp=envelope, parent=PARENT)
+    return receive(raw, POLICY, smtp=envelope, parent=PARENT)
 
 
 def verdict(one: Received) -> str:

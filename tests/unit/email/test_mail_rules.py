@@ -7,18 +7,18 @@ import pytest
 
 from worker.channels.email.parse import parse_mail
 from worker.domain.email.person import writer
-from worker.domain.screening.mail.facts import Circumstances, MailScreening
-from worker.domain.screening.mail.rules import RULES
+from worker.domain.screening.mail.rules import RULES, Circumstances
 from worker.domain.screening.mail.screen import screen_mail
 from worker.domain.screening.rules import SIGNALS
+from worker.domain.ways_out import MailDelivery
 
-OURS: Final = MailScreening(ours=frozenset({"support@shop.example"}))
+OURS: Final = MailDelivery(addresses=("support@shop.example",))
 TEXT: Final = Circumstances(new_text="Where is my order?")
 
 
 def verdict(
     headers: str = "",
-    by: MailScreening = OURS,
+    by: MailDelivery = OURS,
     facts: Circumstances = TEXT,
     sender: str = "ada@x.org",
 ) -> tuple[str | None, str] | None:
@@ -58,7 +58,7 @@ def test_what_happened_before_counts(facts: dict[str, object], expected: object)
 
 @pytest.mark.parametrize("allowed", ["ada@x.org", "x.org"])
 def test_an_allowed_sender_passes_soft_rules_and_no_hard_one(allowed: str) -> None:
-    by = replace(OURS, allowed=frozenset({allowed}))
+    by = replace(OURS, allow=(allowed,))
     assert verdict("List-Id: <a>") == ("soft", "list")
     assert verdict("List-Id: <a>", by) is None
     assert verdict("List-Id: <a>\nAuto-Submitted: auto-replied", by) == ("hard", "auto_submitted")
@@ -101,7 +101,7 @@ def test_the_writer_is_from_unless_a_configured_form_says_otherwise(
     headers: str, who: str, answer_to: str
 ) -> None:
     found = writer(
-        parse_mail(f"{headers}\n\nx".encode()), forms={"form@site.example"}, ours=OURS.ours
+        parse_mail(f"{headers}\n\nx".encode()), forms={"form@site.example"}, ours=OURS.addresses
     )
     assert found is not None
     assert (found.who.address, found.answer_to.address) == (who, answer_to)

@@ -13,7 +13,8 @@ from worker.channels.email.outgoing import OutgoingMail, mail_bytes
 from worker.channels.email.parse import parse_mail
 from worker.channels.email.received import receive
 from worker.domain.email.mail import Address
-from worker.domain.screening.mail.facts import MailScreening
+from worker.domain.routing import ChannelPolicy
+from worker.domain.ways_out import MailDelivery
 
 REPLY: Final = OutgoingMail(
     message_id="<1.abc@shop.example>",
@@ -40,11 +41,12 @@ def test_it_says_that_a_machine_has_written_it() -> None:
 
 
 def test_two_of_our_responders_stop_at_once() -> None:
-    other = MailScreening(ours=frozenset({"ada@example.org"}))
-    verdict = receive(mail_bytes(REPLY), other).verdict
+    other = MailDelivery(addresses=("ada@example.org",))
+    verdict = receive(mail_bytes(REPLY), ChannelPolicy(name="email", delivery=other)).verdict
     assert verdict is not None
     assert (verdict.tier, verdict.rule) == ("hard", "auto_submitted")
-    again = receive(mail_bytes(REPLY), MailScreening(ours=frozenset({"support@shop.example"})))
+    ours = MailDelivery(addresses=("support@shop.example",))
+    again = receive(mail_bytes(REPLY), ChannelPolicy(name="email", delivery=ours))
     assert again.verdict is not None
     assert again.verdict.tier == "hard"
 

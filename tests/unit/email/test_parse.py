@@ -14,7 +14,7 @@ from worker.channels.email.parse import parse_mail
 from worker.channels.email.parts import MAX_PICTURES
 from worker.channels.email.received import receive
 from worker.domain.email.mail import Address
-from worker.domain.screening.mail.facts import MailScreening
+from worker.domain.routing import ChannelPolicy
 
 FILES = sorted((ROOT / "tests" / "fixtures" / "mails").glob("*.eml"))
 HEAD = b"From: ada@example.org\nTo: support@shop.example\nSubject: Re: x\nIn-Reply-To: <a@b>\n"
@@ -28,7 +28,9 @@ def test_damaged_mails_are_read_as_far_as_they_can_be(seed: int) -> None:
         for _ in range(chance.randint(1, 30)):
             at = chance.randrange(len(raw) + 1)
             raw[at : at + chance.randint(0, 20)] = chance.randbytes(chance.randint(0, 12))
-        one = receive(bytes(raw), MailScreening(), parent="Hello, your order is on its way.")
+        one = receive(
+            bytes(raw), ChannelPolicy(name="email"), parent="Hello, your order is on its way."
+        )
         texts = (one.text, one.mail.subject, one.mail.message_id, one.mail.html)
         assert not any("\0" in text for text in texts)
         assert all(text.encode() for text in (*texts, "x") if text), "no half surrogates"
@@ -129,12 +131,12 @@ def test_text_behind_a_large_attachment_is_read() -> None:
     ],
 )
 def test_a_mail_made_to_cost_time_costs_little(raw: bytes) -> None:
-    one = receive(raw, MailScreening(), parent="Hello")
+    one = receive(raw, ChannelPolicy(name="email"), parent="Hello")
     assert len(one.text.encode()) <= 65_536
 
 
 def test_a_text_of_html_fits_into_an_envelope() -> None:
     raw = HEAD + b"Content-Type: text/html\n\n<p>" + "ü".encode() * 100_000 + b"</p>"
-    one = receive(raw, MailScreening())
+    one = receive(raw, ChannelPolicy(name="email"))
     assert 48_000 < len(one.text.encode()) <= 65_536
     assert one.text.endswith("[the mail was longer]")

@@ -10,10 +10,13 @@ from worker.channels.email.parse import parse_mail
 from worker.domain.email.mail import Mail, SmtpEnvelope
 from worker.domain.email.person import Person, writer
 from worker.domain.email.threads import is_reply_subject
-from worker.domain.screening.mail.facts import Circumstances, MailScreening
+from worker.domain.routing import ChannelPolicy
+from worker.domain.screening.mail.rules import Circumstances
 from worker.domain.screening.mail.screen import MailVerdict, screen_mail
 from worker.domain.screening.mail.signs import authentication
+from worker.domain.ways_out import MailDelivery
 
+_NO_DRIVER: Final = MailDelivery(addresses=())
 _MAX_MENTIONED: Final = 10
 _MAX_SHOWN: Final = MAX_TEXT_BYTES - 16 * 1024
 """Bytes of the new text that a model gets: an envelope has room for a subject and notes, too."""
@@ -59,7 +62,8 @@ class Opened:
     mail: Mail
     person: Person | None
     """None = the mail names nobody."""
-    screening: MailScreening
+    options: MailDelivery
+    languages: tuple[str, ...]
 
     @property
     def is_reply(self) -> bool:
@@ -85,27 +89,28 @@ class Opened:
         said = _lines(new.text)
         same = facts.same_text or (bool(said) and said in (_lines(parent), _lines(last)))
         facts = replace(facts, new_text=new.text, same_text=same)
-        verdict = screen_mail(mail, self.screening, facts)
-        dmarc = authentication(mail, self.screening.authserv_id).get("dmarc")
+        verdict = screen_mail(mail, self.options, facts, languages=self.languages)
+        dmarc = authentication(mail, self.options.authserv_id).get("dmarc")
         return Received(mail=mail, new=new, person=person, verdict=verdict, dmarc=dmarc)
 
 
-def open_mail(raw: bytes, screening: MailScreening, smtp: SmtpEnvelope) -> Opened:
-    """Read a mail."""
+def open_mail(raw: bytes, policy: ChannelPolicy, smtp: SmtpEnvelope) -> Opened:
+    """Read a mail. A channel without a driver of e-mail has no addresses."""
+    options = policy.delivery if isinstance(policy.delivery, MailDelivery) else _NO_DRIVER
     mail = parse_mail(raw, smtp)
-    person = writer(mail, forms=screening.forms, ours=screening.ours)
-    return Opened(mail, person, screening)
+    person = writer(mail, forms=options.forms, ours=options.addresses)
+    return Opened(mail, person, options, policy.screening.languages)
 
 
 def receive(
     raw: bytes,
-    screening: MailScreening,
+    policy: ChannelPolicy,
     *,
     smtp: SmtpEnvelope = SmtpEnvelope(),  # noqa: B008 - frozen
     parent: str = "",
 ) -> Received:
     """Read and screen a mail. `parent`: our own last reply to this person, as it was sent."""
-    return open_mail(raw, screening, smtp).judged(parent)
+    return open_mail(raw, policy, smtp).judged(parent)
 
 
 def envelope_of(received: Received, *, recipient: str, thread: str) -> dict[str, Any]:

@@ -18,7 +18,6 @@ from worker.domain.email.threads import references_out, reply_subject, thread_ke
 from worker.domain.ids import DeliveryId
 from worker.domain.people.disclosure import below, disclosure_text, sender_name
 from worker.domain.routing import ChannelPolicy, Routing
-from worker.domain.screening.mail.facts import screening_of
 from worker.domain.ways_out import MailDelivery
 
 _HEADER: Final = re.compile(rb"[A-Za-z][\w-]{0,100}:[ \t\r\n]|From ")
@@ -34,8 +33,7 @@ def is_mail(raw: bytes) -> bool:
 def try_mail(raw: bytes, routing: Routing, *, reply: str | None, as_json: bool) -> None:
     """Show what becomes of a mail on the channel with a driver of e-mail, or on none."""
     policy = routing.mail_channel[0] if routing.mail_channel else routing.channel("email")
-    screening = screening_of(policy)
-    received = receive(raw, screening)
+    received = receive(raw, policy)
     ours = _our_address(received, policy)
     if policy.disclosure is not None:
         agent = routing.agent_for(channel=policy.name, recipient=ours.address, named=None)

@@ -34,7 +34,7 @@ from worker.domain.ids import DeliveryId, given_id
 from worker.domain.messages import ChannelAddress
 from worker.domain.routing import ChannelPolicy, Routing
 from worker.domain.screening.consents import LedgerEntry
-from worker.domain.screening.mail.facts import Circumstances, screening_of
+from worker.domain.screening.mail.rules import Circumstances
 from worker.domain.sms.receipts import Receipt
 from worker.domain.states import ConsentSource
 from worker.domain.text.normal_forms import normalized
@@ -76,7 +76,7 @@ class TakeMail:
         Raises `RetryableError`: keep the mail. Raises `SettingsError` without a channel of e-mail.
         """
         policy, options = mail_channel(self.routing())
-        opened = open_mail(raw, screening_of(policy), smtp)
+        opened = open_mail(raw, policy, smtp)
         delivery = bounced_delivery(opened.mail, self.mails.key)
         bounce = None if delivery is None else self._bounce(raw, opened, policy, delivery)
         taken = bounce or self._mail(raw, opened, policy, options)

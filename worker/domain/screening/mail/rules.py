@@ -11,8 +11,8 @@ from typing import Final, Literal, TypeAlias
 from worker.domain.email.mail import Address, Mail
 from worker.domain.email.person import addressed, own_address
 from worker.domain.screening.mail import signs
-from worker.domain.screening.mail.facts import Circumstances, MailScreening
 from worker.domain.screening.mail.subjects import clear_kind, vague_kind
+from worker.domain.ways_out import MailDelivery
 
 Tier: TypeAlias = Literal["hard", "soft"]
 _SHORT: Final = 1000
@@ -50,12 +50,29 @@ _NOBODY: Final = frozenset({"notification", "notifications", "nobody"})
 _NAMELESS_DAEMON: Final = re.compile(r"\bmailer-?daemon\b|\bpostmaster\b")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Circumstances:
+    """What only the database knows of a mail."""
+
+    own_id: bool = False
+    """Its Message-ID is one that we have made."""
+    new_text: str = ""
+    same_text: bool = False
+    """Their last mail, or our last reply, has the same text."""
+    since_reply_s: float | None = None
+    """Since our last reply to them; None = there is none."""
+    replies_to_address: int = 0
+    """In the last hour."""
+    replies_to_domain: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
     """A mail with all that the rules look at."""
 
     mail: Mail
-    by: MailScreening
+    by: MailDelivery
+    """How its channel is configured."""
     facts: Circumstances
 
     @property
@@ -156,7 +173,7 @@ def _responder_header(asked: Asked) -> bool:
 @_rule(11, "hard", "own_mail", "RFC 3834 section 2; FreeScout SendAutoReply")
 def _own_mail(asked: Asked) -> bool:
     """Our own address, Message-ID or `X-Loop`."""
-    mail, ours = asked.mail, asked.by.ours
+    mail, ours = asked.mail, asked.by.addresses
     sender = mail.header("sender").rpartition("<")[2].rstrip(">")
     loops = " ".join(mail.headers.get("x-loop", ())).lower().replace("<", " ").replace(">", " ")
     return asked.facts.own_id or any(
@@ -253,7 +270,8 @@ def _suppress(asked: Asked) -> bool:
 @_rule(12, "soft", "not_addressed", "RFC 3834 section 2; RFC 5230 section 4.5")
 def _not_addressed(asked: Asked) -> bool:
     """None of our addresses is in `To`, `Cc` or the envelope."""
-    return bool(asked.by.ours) and addressed(asked.mail, asked.by.ours) is None
+    ours = asked.by.addresses
+    return bool(ours) and addressed(asked.mail, ours) is None
 
 
 @_rule(13, "soft", "bulk", "Discourse maximum_recipients")
