@@ -8,7 +8,7 @@ If Redis is merely down, the worker stays up and sweeps.
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from worker.domain.errors import BrokerAwayError
 from worker.domain.timing import Timing
@@ -33,7 +33,7 @@ class StallWatchdog:
     """Ends the process at once, with a non-zero code."""
     clock: Callable[[], float] = time.monotonic
     _taken: int = -1
-    _since: float | None = field(default=None)
+    _since: float | None = None
     _is_blind: bool = False
 
     @property

@@ -66,7 +66,8 @@ class TurnSlots:
         """The shares for which a user has begun to wait since that pick."""
         self._unseen = False
         """Whether the last pick found no free slot, and so did not look for waiting users."""
-        self._closed = False
+        self.closed = False
+        """Whether this process is stopping."""
         self.rate_limited = False
         """Whether the waiting users need permits for their calls, and not slots."""
         self.rests = False
@@ -78,7 +79,7 @@ class TurnSlots:
     def free(self) -> int:
         """How many turns could start now."""
         with self._lock:
-            return 0 if self._closed else self._free
+            return 0 if self.closed else self._free
 
     @property
     def busy(self) -> int:
@@ -148,7 +149,7 @@ class TurnSlots:
             self._crowded |= self._waiting
             self._waiting.clear()
             promised = self._all_promises()
-            free = 0 if self._closed else max(0, self._free - promised.total())
+            free = 0 if self.closed else max(0, self._free - promised.total())
             short = self._unseen or bool(self._crowded)
             # With no slot to assign, the pick does not look for users: some may wait unseen.
             self._unseen = free == 0
@@ -171,17 +172,12 @@ class TurnSlots:
     def close(self) -> None:
         """Start no further turn; running ones continue."""
         with self._lock:
-            self._closed = True
+            self.closed = True
         self.roused.set()
-
-    @property
-    def closed(self) -> bool:
-        """Whether this process is stopping."""
-        return self._closed
 
     def _take(self, share: Share, promised: Counter[Share]) -> bool:
         # A promise to another share does not count: its wake finds no slot, and is sent again.
-        if self._closed or self._free <= promised[share] or not self._may_grow(share, promised):
+        if self.closed or self._free <= promised[share] or not self._may_grow(share, promised):
             return False
         self._free -= 1
         self._held[share] += 1
