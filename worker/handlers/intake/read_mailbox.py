@@ -22,6 +22,7 @@ from worker.domain.errors import RetryableError, SettingsError, named
 from worker.domain.reasons import DeadLetterReason
 from worker.handlers.telemetry.intake import record_look_failed, record_refused
 from worker.net.clock import boottime
+from worker.store.dead_letters import keep_on
 from worker.store.intake.mailboxes import QUEUE, MailboxStore
 
 POLL_S: Final = 60.0
@@ -132,13 +133,14 @@ class ReadMailbox:
         return None if raw is None else _Fetched(raw=raw, arrived=about.arrived)
 
     def _taken(self, session: MailboxSession, place: Place, uid: int, fetched: _Fetched) -> bool:
-        with self.store.turn(self.name, place, uid) as turn:
-            if turn is None:
+        with self.store.turn(self.name, place, uid) as connection:
+            if connection is None:
                 return False
             fault = fetched.fault or self._fault_of(fetched)
             if fault is not None:
                 detail = f"mail {uid} of the mailbox, UIDVALIDITY {place.uidvalidity}: {fault.text}"
-                turn.set_aside(fault.reason, fetched.raw, detail)
+                reason, raw = fault.reason, fetched.raw
+                keep_on(connection, reason=reason, raw=raw, detail=detail, queue=QUEUE)
         if fault is not None:
             record_refused(fault.reason, detail=detail, queue=QUEUE)
             return True

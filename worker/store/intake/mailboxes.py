@@ -5,14 +5,11 @@ The lock is the mailbox's row. It is not an advisory lock, for the reason of `st
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
 from worker.domain.email.mailbox import Place, View
-from worker.domain.reasons import DeadLetterReason
 from worker.store.database import Store
-from worker.store.dead_letters import keep_on
 from worker.store.rows import value_of
 from worker.store.sql import Connection, sql
 
@@ -47,17 +44,6 @@ FROM mailboxes WHERE name = :name
 """)
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """The right to deal with one mail."""
-
-    connection: Connection
-
-    def set_aside(self, reason: DeadLetterReason, raw: bytes, detail: str) -> None:
-        """Keep a mail that cannot be taken as a dead letter."""
-        keep_on(self.connection, reason=reason, raw=raw, detail=detail, queue=QUEUE)
-
-
 class MailboxStore(Store):
     """Places in mailboxes."""
 
@@ -71,7 +57,7 @@ class MailboxStore(Store):
         return value_of(Place, self._row(_READ, values))
 
     @contextmanager
-    def turn(self, name: str, place: Place, uid: int) -> Iterator[Turn | None]:
+    def turn(self, name: str, place: Place, uid: int) -> Iterator[Connection | None]:
         """Hold the mailbox's lock for one mail; leaving it without an error passes the mail.
 
         None: another process holds it, or has passed the mail already.
@@ -81,7 +67,7 @@ class MailboxStore(Store):
             if connection.execute(_LOCK, values).one_or_none() is None:
                 yield None
                 return
-            yield Turn(connection)
+            yield connection
             connection.execute(_ADVANCE, values)
 
     def looked(self, name: str, place: Place, uid: int) -> None:

@@ -13,6 +13,7 @@ from sqlalchemy import (
     Index,
     MetaData,
     Text,
+    TextClause,
     false,
     text,
 )
@@ -60,7 +61,7 @@ def one_of(column: str, values: Iterable[str]) -> CheckConstraint:
     return CheckConstraint(f"{column} IN ({listed})", name=column)
 
 
-def partial(name: str, *columns: str, when: str) -> Index:
+def partial(name: str, *columns: str | TextClause, when: str) -> Index:
     """Build an index of the rows that `when` selects; it is unique if its name begins with `uq`."""
     return Index(name, *columns, unique=name.startswith("uq_"), postgresql_where=text(when))
 

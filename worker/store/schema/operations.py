@@ -72,10 +72,8 @@ class DeadLetter(Base):
         partial("ix_dead_letters_delivery_id", "delivery_id", when="delivery_id IS NOT NULL"),
         partial("uq_dead_letters_notice_id", "notice_id", when="notice_id IS NOT NULL"),
         # For the view `message_outcomes`, which a waiting producer reads several times a second.
-        Index(
-            "ix_dead_letters_names",
-            text("(names ->> 'message_id')"),
-            postgresql_where=text("names IS NOT NULL"),
+        partial(
+            "ix_dead_letters_names", text("(names ->> 'message_id')"), when="names IS NOT NULL"
         ),
         gateway_id("dead_letters"),
     )
