@@ -21,32 +21,31 @@ SELECT one.*, CAST(row_to_json(one) AS text) AS document FROM (
 
 
 def _part(
-    columns: str,
     table: str,
+    columns: str,
     place: str = "id",
     *,
     where: str = "t.channel_user_id = :user_id",
     limit: str = ":limit",
-) -> Statement:
+) -> tuple[str, Statement]:
     # Pages in the order of an index: an OFFSET would read all earlier rows again for each page.
-    return sql(f"""
+    return table, sql(f"""
 SELECT t.{place} AS place, CAST(row_to_json(one) AS text) AS document
 FROM {table} t, LATERAL (SELECT {columns}) AS one
 WHERE {where} AND t.{place} > :after ORDER BY t.{place} LIMIT {limit}
 """)
 
 
-_PARTS = {
-    "conversations": _part(
-        "id, agent, telnyx_conversation_id, opened_at, closed_at, close_reason", "conversations"
-    ),
-    "messages": _part(
+_PARTS = (
+    _part("conversations", "id, agent, telnyx_conversation_id, opened_at, closed_at, close_reason"),
+    _part(
+        "messages",
         "id, message_id, agent, envelope, state, outcome, turn_id AS turn, accepted_at,"
         " finished_at, expires_at, redacted_at",
-        "messages",
         "seq",
     ),
-    "turns": _part(
+    _part(
+        "turns",
         """id, conversation_id AS conversation, agent, kind, input_text, parts, state, failure,
     opened_at, finished_at, redacted_at,
     (SELECT row_to_json(r) FROM (SELECT text, draft, source, created_at,
@@ -59,28 +58,27 @@ _PARTS = {
         ORDER BY id) AS c) AS calls,
     (SELECT coalesce(json_agg(c), '[]') FROM (SELECT name, arguments, output, state, started_at,
         finished_at FROM tool_calls WHERE turn_id = t.id ORDER BY id) AS c) AS tool_calls""",
-        "turns",
     ),
-    "disclosures": _part("delivery_id AS delivery, language, text, created_at", "disclosures"),
-    "hand_overs": _part("id, turn_id AS turn, agent, reason, created_at, ended_at", "hand_overs"),
+    _part("disclosures", "delivery_id AS delivery, language, text, created_at"),
+    _part("hand_overs", "id, turn_id AS turn, agent, reason, created_at, ended_at"),
     # When, not who: the names of our staff are theirs.
-    "audits": _part("at, action, subject_id AS subject", "audits"),
-    "attempt_log": _part("at, event, turn_id AS turn, facts", "attempt_log"),
+    _part("audits", "at, action, subject_id AS subject"),
+    _part("attempt_log", "at, event, turn_id AS turn, facts"),
     # A few at a time: the channel may keep them raw, and each may have megabytes.
-    "mails": _part(
+    _part(
+        "mails",
         """t.recipient, t.address, t.thread, t.message_id, t.root, t.refs, t.subject, t.reply_to,
     t.from_name, t.smtp_sender, t.smtp_recipient, t.dmarc, t.verdict, t.left_out, t.original,
     encode(t.raw, 'base64') AS raw, t.delivery_id AS delivery, t.created_at, t.redacted_at""",
-        "mails",
         where=f"t.id IN {MAILS}",
         limit="least(:limit, 4)",
     ),
-    "consents": _part(
-        "scope, stopped, source, channel, recipient, created_at",
+    _part(
         "consents",
+        "scope, stopped, source, channel, recipient, created_at",
         where="t.address_hash = :address_hash",
     ),
-}
+)
 
 
 class ExportStore(Store):
@@ -99,5 +97,5 @@ class ExportStore(Store):
         """Yield the name of each part with its JSON objects; `scope`: that of their opt-outs."""
         hashed = address_hash(self._database.consent_key, scope, address)
         values = {"user_id": user_id, "address_hash": hashed, "limit": _PAGE}
-        for name, statement in _PARTS.items():
+        for name, statement in _PARTS:
             yield name, (row.document for row in self._pages(statement, values))
