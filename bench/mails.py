@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from bench.children import ROOT
 from bench.report import Report
 from bench.stage import Stage
-from worker.channels.email.received import receive
+from worker.channels.email.received import open_mail
 from worker.domain.routing import ChannelPolicy
 from worker.domain.ways_out import MailDelivery
 
@@ -19,11 +19,11 @@ OURS = ChannelPolicy(name="email", delivery=MailDelivery(addresses=("support@sho
 LARGE_MB = 25
 _READ = """
 import sys
-from worker.channels.email.received import receive
+from worker.channels.email.received import open_mail
 from worker.domain.routing import ChannelPolicy
 
 with open(sys.argv[1], "rb") as file:
-    receive(file.read(), ChannelPolicy(name="email"))
+    open_mail(file.read(), ChannelPolicy(name="email")).judged()
 print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
 """
 """Prints the greatest RSS in kB. `getrusage` would include this process, from before the exec."""
@@ -38,7 +38,7 @@ def measure(_: Stage, report: Report, *, rounds: int) -> None:
     for _round in range(rounds):
         began = time.process_time()
         for raw in mails:
-            receive(raw, OURS, parent=parent)
+            open_mail(raw, OURS).judged(parent)
         rates.append(len(mails) / (time.process_time() - began))
     report.add("mails_rate", rates, f"{len(mails)} mails a round")
     with TemporaryDirectory() as folder:

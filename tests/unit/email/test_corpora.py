@@ -12,7 +12,7 @@ from typing import Final
 
 from tests.support.databases import ROOT
 from worker.channels.email.new_text import new_text
-from worker.channels.email.received import Received, receive
+from worker.channels.email.received import Received, open_mail
 from worker.domain.routing import ChannelPolicy
 
 FOLDER: Final = Path(os.environ.get("MAIL_CORPORA") or ROOT.parent / "shared" / "mail-corpora")
@@ -63,7 +63,7 @@ def mails(*folders: str) -> Iterator[tuple[str, Received]]:
                 and file.suffix in {".eml", ".txt"}
                 and "multipart_report" not in name
             ):
-                yield name, receive(file.read_bytes(), ChannelPolicy(name="email"))
+                yield name, open_mail(file.read_bytes(), ChannelPolicy(name="email")).judged()
 
 
 def is_of_machine(one: Received) -> bool:
@@ -75,7 +75,7 @@ def test_no_file_raises_or_is_given_up() -> None:
     given_up = {
         str(file)
         for file in files
-        if "parts" in receive(file.read_bytes(), ChannelPolicy(name="email")).mail.cut
+        if "parts" in open_mail(file.read_bytes(), ChannelPolicy(name="email")).judged().mail.cut
     }
     print(f"\n{len(files)} files: 0 exceptions, {len(given_up)} given up")
     assert given_up == set()
@@ -83,7 +83,7 @@ def test_no_file_raises_or_is_given_up() -> None:
 
 def test_bounces_are_caught() -> None:
     found = {
-        str(file): receive(file.read_bytes(), ChannelPolicy(name="email"))
+        str(file): open_mail(file.read_bytes(), ChannelPolicy(name="email")).judged()
         for folder in BOUNCES
         for file in (FOLDER / folder).iterdir()
     }

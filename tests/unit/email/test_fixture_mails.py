@@ -6,7 +6,7 @@ from typing import Final
 import pytest
 
 from tests.support.databases import ROOT
-from worker.channels.email.received import Received, receive
+from worker.channels.email.received import Received, open_mail
 from worker.domain.email.mail import SmtpEnvelope
 from worker.domain.routing import ChannelPolicy
 from worker.domain.ways_out import MailDelivery
@@ -31,7 +31,7 @@ def received(row: dict[str, str]) -> Received:
         sender, _, recipient = row["envelope"].rpartition(">")
         envelope = SmtpEnvelope(sender=sender, recipient=recipient)
     raw = (FOLDER / f"{row['name']}.eml").read_bytes()
-    return receive(raw, POLICY, smtp=envelope, parent=PARENT)
+    return open_mail(raw, POLICY, envelope).judged(PARENT)
 
 
 def verdict(one: Received) -> str:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from worker.channels.email.outgoing import OutgoingMail, mail_bytes
 from worker.channels.email.parse import parse_mail
-from worker.channels.email.received import receive
+from worker.channels.email.received import open_mail
 from worker.domain.email.mail import Address
 from worker.domain.routing import ChannelPolicy
 from worker.domain.ways_out import MailDelivery
@@ -42,11 +42,13 @@ def test_it_says_that_a_machine_has_written_it() -> None:
 
 def test_two_of_our_responders_stop_at_once() -> None:
     other = MailDelivery(addresses=("ada@example.org",))
-    verdict = receive(mail_bytes(REPLY), ChannelPolicy(name="email", delivery=other)).verdict
+    verdict = (
+        open_mail(mail_bytes(REPLY), ChannelPolicy(name="email", delivery=other)).judged().verdict
+    )
     assert verdict is not None
     assert (verdict.tier, verdict.rule) == ("hard", "auto_submitted")
     ours = MailDelivery(addresses=("support@shop.example",))
-    again = receive(mail_bytes(REPLY), ChannelPolicy(name="email", delivery=ours))
+    again = open_mail(mail_bytes(REPLY), ChannelPolicy(name="email", delivery=ours)).judged()
     assert again.verdict is not None
     assert again.verdict.tier == "hard"
 

@@ -12,7 +12,7 @@ from worker.channels.email.bounds import SMALL
 from worker.channels.email.headers import addresses, ids
 from worker.channels.email.parse import parse_mail
 from worker.channels.email.parts import MAX_PICTURES
-from worker.channels.email.received import receive
+from worker.channels.email.received import open_mail
 from worker.domain.email.mail import Address
 from worker.domain.routing import ChannelPolicy
 
@@ -28,8 +28,8 @@ def test_damaged_mails_are_read_as_far_as_they_can_be(seed: int) -> None:
         for _ in range(chance.randint(1, 30)):
             at = chance.randrange(len(raw) + 1)
             raw[at : at + chance.randint(0, 20)] = chance.randbytes(chance.randint(0, 12))
-        one = receive(
-            bytes(raw), ChannelPolicy(name="email"), parent="Hello, your order is on its way."
+        one = open_mail(bytes(raw), ChannelPolicy(name="email")).judged(
+            "Hello, your order is on its way."
         )
         texts = (one.text, one.mail.subject, one.mail.message_id, one.mail.html)
         assert not any("\0" in text for text in texts)
@@ -131,12 +131,12 @@ def test_text_behind_a_large_attachment_is_read() -> None:
     ],
 )
 def test_a_mail_made_to_cost_time_costs_little(raw: bytes) -> None:
-    one = receive(raw, ChannelPolicy(name="email"), parent="Hello")
+    one = open_mail(raw, ChannelPolicy(name="email")).judged("Hello")
     assert len(one.text.encode()) <= 65_536
 
 
 def test_a_text_of_html_fits_into_an_envelope() -> None:
     raw = HEAD + b"Content-Type: text/html\n\n<p>" + "ü".encode() * 100_000 + b"</p>"
-    one = receive(raw, ChannelPolicy(name="email"))
+    one = open_mail(raw, ChannelPolicy(name="email")).judged()
     assert 48_000 < len(one.text.encode()) <= 65_536
     assert one.text.endswith("[the mail was longer]")

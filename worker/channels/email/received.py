@@ -39,7 +39,7 @@ class Received:
     def text(self) -> str:
         """The text that the model gets: the subject where it is new, and what was left out."""
         mail, new = self.mail, self.new
-        parts = [f"Subject: {mail.subject}"] if mail.subject and not _is_reply(mail) else []
+        parts = [f"Subject: {mail.subject}"] if mail.subject and not is_reply(mail) else []
         shown = new.text.encode()[:_MAX_SHOWN].decode(errors="ignore")
         parts.append(shown)
         if new.left_out:
@@ -65,11 +65,6 @@ class Opened:
     options: MailDelivery
     languages: tuple[str, ...]
 
-    @property
-    def is_reply(self) -> bool:
-        """Whether it says that it answers another mail."""
-        return _is_reply(self.mail)
-
     def judged(
         self,
         parent: str = "",
@@ -84,7 +79,7 @@ class Opened:
         mail, person = self.mail, self.person
         from_form = person is not None and person.who is not mail.sender
         # Only a reply quotes us. What else looks so is what a form or a person has pasted.
-        quotes = _is_reply(mail) and not from_form
+        quotes = is_reply(mail) and not from_form
         new = new_text(mail.plain, mail.html, parent, subject=mail.subject, quotes=quotes)
         said = _lines(new.text)
         same = facts.same_text or (bool(said) and said in (_lines(parent), _lines(last)))
@@ -94,23 +89,16 @@ class Opened:
         return Received(mail=mail, new=new, person=person, verdict=verdict, dmarc=dmarc)
 
 
-def open_mail(raw: bytes, policy: ChannelPolicy, smtp: SmtpEnvelope) -> Opened:
+def open_mail(
+    raw: bytes,
+    policy: ChannelPolicy,
+    smtp: SmtpEnvelope = SmtpEnvelope(),  # noqa: B008 - frozen
+) -> Opened:
     """Read a mail. A channel without a driver of e-mail has no addresses."""
     options = policy.delivery if isinstance(policy.delivery, MailDelivery) else _NO_DRIVER
     mail = parse_mail(raw, smtp)
     person = writer(mail, forms=options.forms, ours=options.addresses)
     return Opened(mail, person, options, policy.screening.languages)
-
-
-def receive(
-    raw: bytes,
-    policy: ChannelPolicy,
-    *,
-    smtp: SmtpEnvelope = SmtpEnvelope(),  # noqa: B008 - frozen
-    parent: str = "",
-) -> Received:
-    """Read and screen a mail. `parent`: our own last reply to this person, as it was sent."""
-    return open_mail(raw, policy, smtp).judged(parent)
 
 
 def envelope_of(received: Received, *, recipient: str, thread: str) -> dict[str, Any]:
@@ -155,5 +143,6 @@ def _lines(text: str) -> list[str]:
     return [line.strip() for line in text.split("\n") if line.strip()]
 
 
-def _is_reply(mail: Mail) -> bool:
+def is_reply(mail: Mail) -> bool:
+    """Whether a mail says that it answers another one."""
     return bool(mail.in_reply_to or mail.references) or is_reply_subject(mail.subject)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from worker.channels.email.outgoing import OutgoingMail, mail_bytes
-from worker.channels.email.received import Received, envelope_of, receive
+from worker.channels.email.received import Received, envelope_of, open_mail
 from worker.cli.console import escape_for_terminal, print_line
 from worker.cli.send.dry_run import outcome_of, show
 from worker.cli.text import print_json
@@ -33,7 +33,7 @@ def is_mail(raw: bytes) -> bool:
 def try_mail(raw: bytes, routing: Routing, *, reply: str | None, as_json: bool) -> None:
     """Show what becomes of a mail on the channel with a driver of e-mail, or on none."""
     policy = routing.mail_channel[0] if routing.mail_channel else routing.channel("email")
-    received = receive(raw, policy)
+    received = open_mail(raw, policy).judged()
     ours = _our_address(received, policy)
     if policy.disclosure is not None:
         agent = routing.agent_for(channel=policy.name, recipient=ours.address, named=None)

@@ -22,6 +22,7 @@ from worker.channels.email.received import (
     Opened,
     Received,
     envelope_of,
+    is_reply,
     new_part,
     open_mail,
 )
@@ -139,7 +140,7 @@ class TakeMail:
         return replace(who, recipient=ours, thread=thread.key), thread
 
     def _judged(self, opened: Opened, who: ChannelAddress, thread: Thread) -> Received:
-        subject = opened.mail.subject if opened.is_reply else None
+        subject = opened.mail.subject if is_reply(opened.mail) else None
         name = opened.mail.message_id
         before = self.mails.before(
             who,
