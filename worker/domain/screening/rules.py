@@ -1,7 +1,7 @@
 """The rules of screening, in the order in which they apply. The first that fits decides."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 from worker.domain.routing import ChannelPolicy, Screening
@@ -40,16 +40,24 @@ machine on the other side, for ever.
 _Fits: TypeAlias = Callable[[Folded, Screening], bool]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True)
 class Rule:
-    """One rule about the text of a message."""
+    """One rule about the text of a message: it decorates the function that decides whether it fits.
+
+    That function's docstring says what the rule recognises, for the reference.
+    """
 
     outcome: str
     source: str
     """Where it comes from: what providers and regulators ask for, and where others failed."""
-    fits: _Fits
-    """Its docstring says what the rule recognises, for the reference."""
-    consent: ConsentChange | None
+    consent: ConsentChange | None = None
+    fits: _Fits = field(init=False)
+
+    def __call__(self, fits: _Fits) -> _Fits:
+        """Add the rule of a function."""
+        self.fits = fits
+        RULES.append(self)
+        return fits
 
     @property
     def name(self) -> str:
@@ -57,67 +65,55 @@ class Rule:
         return self.fits.__name__.lstrip("_")
 
 
-_rules: Final[list[Rule]] = []
-
-
-def _rule(
-    outcome: str, source: str, *, consent: ConsentChange | None = None
-) -> Callable[[_Fits], _Fits]:
-    def add(fits: _Fits) -> _Fits:
-        _rules.append(Rule(outcome=outcome, source=source, fits=fits, consent=consent))
-        return fits
-
-    return add
-
-
+RULES: Final[list[Rule]] = []
 _TELNYX = "Telnyx, advanced opt-in and opt-out"
 _FCC = "47 CFR 64.1200(a)(10)"
 
 
-@_rule("opt_out", f"{_FCC}; {_TELNYX}; rapidpro#519", consent="stop")
+@Rule("opt_out", f"{_FCC}; {_TELNYX}; rapidpro#519", consent="stop")
 def _stop_keyword(text: Folded, of: Screening) -> bool:
     """A keyword for stop as the whole message, also with a typo or in other letters."""
     return text.is_whole and text.phrase in words_of("stop", of.languages)
 
 
-@_rule("opt_out", f"{_FCC}: any reasonable means", consent="stop")
+@Rule("opt_out", f"{_FCC}: any reasonable means", consent="stop")
 def _stop_emoji(text: Folded, _: Screening) -> bool:
     """Nothing but 🛑, ✋, 🚫, 🔕 or 🖕."""
     return text.is_whole and is_stop_emoji(text.text)
 
 
-@_rule("opt_in", _TELNYX, consent="start")
+@Rule("opt_in", _TELNYX, consent="start")
 def _start_keyword(text: Folded, of: Screening) -> bool:
     """A keyword for start as the whole message."""
     return text.phrase in words_of("start", of.languages)
 
 
-@_rule("help", f"{_TELNYX}; CTIA messaging principles: brand, contact, opt-out")
+@Rule("help", f"{_TELNYX}; CTIA messaging principles: brand, contact, opt-out")
 def _help_keyword(text: Folded, of: Screening) -> bool:
     """A keyword for help as the whole message, if the channel has a `help_text`."""
     return of.help_text is not None and text.phrase in words_of("help", of.languages)
 
 
-@_rule("empty", "freescout#320: a visible outcome instead of a lost message")
+@Rule("empty", "freescout#320: a visible outcome instead of a lost message")
 def _empty(text: Folded, _: Screening) -> bool:
     """Nothing that can be seen, and no attachment."""
     return not text.flat
 
 
-@_rule("reaction", "iMessage and Google Messages")
+@Rule("reaction", "iMessage and Google Messages")
 def _reaction(text: Folded, _: Screening) -> bool:
     """A tapback as text, such as `Loved “See you at 5”` or `👍 to “…”`, whole message."""
     return machines.REACTION.fullmatch(text.flat) is not None
 
 
-@_rule("one_time_code", "hermes-agent-plugin#63")
+@Rule("one_time_code", "hermes-agent-plugin#63")
 def _one_time_code(text: Folded, _: Screening) -> bool:
     """A code to log in with, such as `Your code is 123456`."""
     has_code = "?" not in text.flat and machines.ONE_TIME_CODE.match(text.flat) is not None
     return has_code and machines.PERSON.isdisjoint(text.words)
 
 
-@_rule("auto_reply", "hermes-agent-plugin#48; iOS and Android")
+@Rule("auto_reply", "hermes-agent-plugin#48; iOS and Android")
 def _machine(text: Folded, _: Screening) -> bool:
     """An automatic reply of a phone or an office, advertising with `Reply STOP to …`."""
     flat = text.flat
@@ -127,20 +123,19 @@ def _machine(text: Folded, _: Screening) -> bool:
     return "?" not in flat and answers is not None
 
 
-@_rule("link_only", "own choice")
+@Rule("link_only", "own choice")
 def _link_only(text: Folded, _: Screening) -> bool:
     """Links and nothing else, without an attachment."""
     return all(word.startswith(_LINKS) for word in text.flat.split())
 
 
-@_rule("opt_out", f"{_FCC}: any reasonable means; learning-circles#593", consent="stop")
+@Rule("opt_out", f"{_FCC}: any reasonable means; learning-circles#593", consent="stop")
 def _revocation(text: Folded, of: Screening) -> bool:
     """An opt-out in own words, as `please stop texting me` or `wrong number`, if brief."""
     is_brief = text.is_whole and len(text.flat) <= _LONGEST_REVOCATION
     return is_brief and is_revocation(text.clauses, of.languages)
 
 
-RULES: Final = tuple(_rules)
 _OF_TEXT: Final = frozenset({"empty", "link_only"})
 """Rules about messages without an attachment."""
 

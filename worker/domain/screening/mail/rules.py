@@ -5,7 +5,7 @@ Each is a function, and its docstring says what it recognises, for the reference
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
 from worker.domain.email.mail import Address, Mail
@@ -89,17 +89,23 @@ class Asked:
 _Fits: TypeAlias = Callable[[Asked], bool]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True)
 class MailRule:
-    """One rule."""
+    """One rule: it decorates the function that decides whether it fits a mail."""
 
     number: int
     tier: Tier
     outcome: str
     source: str
-    fits: _Fits
-    alone: bool
+    alone: bool = True
     """False = it counts only together with another rule."""
+    fits: _Fits = field(init=False)
+
+    def __call__(self, fits: _Fits) -> _Fits:
+        """Add the rule of a function."""
+        self.fits = fits
+        RULES.append(self)
+        return fits
 
     @property
     def name(self) -> str:
@@ -107,30 +113,16 @@ class MailRule:
         return self.fits.__name__.lstrip("_")
 
 
-_rules: Final[list[MailRule]] = []
+RULES: Final[list[MailRule]] = []
 
 
-def _rule(
-    number: int, tier: Tier, outcome: str, source: str, *, alone: bool = True
-) -> Callable[[_Fits], _Fits]:
-    def add(fits: _Fits) -> _Fits:
-        _rules.append(
-            MailRule(
-                number=number, tier=tier, outcome=outcome, source=source, fits=fits, alone=alone
-            )
-        )
-        return fits
-
-    return add
-
-
-@_rule(3, "hard", "bounce", "RFC 3462, 3464, 8098, 5965")
+@MailRule(3, "hard", "bounce", "RFC 3462, 3464, 8098, 5965")
 def _report(asked: Asked) -> bool:
     """A delivery, disposition or feedback report."""
     return not asked.mail.parts.isdisjoint(_REPORTS)
 
 
-@_rule(5, "hard", "bounce", "RFC 3834 section 2; RFC 5230 section 4.6")
+@MailRule(5, "hard", "bounce", "RFC 3834 section 2; RFC 5230 section 4.6")
 def _daemon(asked: Asked) -> bool:
     """The sender is `mailer-daemon`, `postmaster`, `bounces`, `owner-…`, `…-request` or so."""
     if asked.mail.sender is None:
@@ -139,7 +131,7 @@ def _daemon(asked: Asked) -> bool:
     return local in _DAEMONS or local.startswith(_OF_LISTS) or local.endswith(_FOR_LISTS)
 
 
-@_rule(1, "hard", "auto_reply", "RFC 3834 sections 2 and 5")
+@MailRule(1, "hard", "auto_reply", "RFC 3834 sections 2 and 5")
 def _auto_submitted(asked: Asked) -> bool:
     """`Auto-Submitted` with another word than `no`."""
     for value in asked.mail.headers.get("auto-submitted", ()):
@@ -150,7 +142,7 @@ def _auto_submitted(asked: Asked) -> bool:
     return False
 
 
-@_rule(2, "hard", "bounce", "RFC 3834 section 2; RFC 5321 section 4.5.5")
+@MailRule(2, "hard", "bounce", "RFC 3834 section 2; RFC 5321 section 4.5.5")
 def _null_path(asked: Asked) -> bool:
     """The envelope sender, or `Return-Path`, is empty or `MAILER-DAEMON`."""
     mail = asked.mail
@@ -160,7 +152,7 @@ def _null_path(asked: Asked) -> bool:
     return any(one in {"", "mailer-daemon"} for one in locals_)
 
 
-@_rule(4, "hard", "auto_reply", "FreeScout isAutoResponder; Discourse is_auto_generated")
+@MailRule(4, "hard", "auto_reply", "FreeScout isAutoResponder; Discourse is_auto_generated")
 def _responder_header(asked: Asked) -> bool:
     """`X-Failed-Recipients`, `X-Autoreply`, `X-Autorespond` and others like them."""
     mail = asked.mail
@@ -170,7 +162,7 @@ def _responder_header(asked: Asked) -> bool:
     return named or responds or "autoresponder" in delivered_to
 
 
-@_rule(11, "hard", "own_mail", "RFC 3834 section 2; FreeScout SendAutoReply")
+@MailRule(11, "hard", "own_mail", "RFC 3834 section 2; FreeScout SendAutoReply")
 def _own_mail(asked: Asked) -> bool:
     """Our own address, Message-ID or `X-Loop`."""
     mail, ours = asked.mail, asked.by.addresses
@@ -181,7 +173,7 @@ def _own_mail(asked: Asked) -> bool:
     )
 
 
-@_rule(
+@MailRule(
     *(17, "hard", "loop"),
     "freescout#688: an address changed with each mail of a loop; RFC 3834 section 2",
 )
@@ -191,19 +183,19 @@ def _rate(asked: Asked) -> bool:
     return facts.replies_to_address >= _PER_ADDRESS or facts.replies_to_domain >= _PER_DOMAIN
 
 
-@_rule(15, "hard", "unauthenticated", "RFC 8601; hermes-agent#52801, #46718; vm0#3194")
+@MailRule(15, "hard", "unauthenticated", "RFC 8601; hermes-agent#52801, #46718; vm0#3194")
 def _dmarc_required(asked: Asked) -> bool:
     """No `dmarc=pass` of our server, if the channel has `require_dmarc`."""
     return asked.by.require_dmarc and asked.dmarc != "pass"
 
 
-@_rule(15, "soft", "unauthenticated", "RFC 8601; e2a#318: many domains have no DMARC")
+@MailRule(15, "soft", "unauthenticated", "RFC 8601; e2a#318: many domains have no DMARC")
 def _dmarc_fail(asked: Asked) -> bool:
     """`dmarc=fail` of our server."""
     return asked.dmarc == "fail"
 
 
-@_rule(6, "soft", "no_reply", "Discourse; chatwoot#5131")
+@MailRule(6, "soft", "no_reply", "Discourse; chatwoot#5131")
 def _no_reply(asked: Asked) -> bool:
     """The sender is `noreply`, `do-not-reply`, `notifications`, `nobody`; no contact form."""
     if asked.sender.address.lower() in asked.by.forms and asked.mail.reply_to:
@@ -211,14 +203,14 @@ def _no_reply(asked: Asked) -> bool:
     return asked.sender.local in _NOBODY or _NO_REPLY.search(asked.sender.local) is not None
 
 
-@_rule(7, "soft", "bulk", "RFC 3834 section 2")
+@MailRule(7, "soft", "bulk", "RFC 3834 section 2")
 def _precedence(asked: Asked) -> bool:
     """`Precedence: bulk`, `junk`, `list` or `auto_reply`."""
     values = {asked.mail.header("precedence"), asked.mail.header("x-precedence")}
     return not values.isdisjoint({"bulk", "junk", "list", "auto_reply"})
 
 
-@_rule(8, "soft", "bulk", "RFC 2919, 2369; RFC 5230 section 4.6")
+@MailRule(8, "soft", "bulk", "RFC 2919, 2369; RFC 5230 section 4.6")
 def _list(asked: Asked) -> bool:
     """`List-Id`, `List-Unsubscribe` and other headers of mailing lists."""
     if any(name in asked.mail.headers for name in _LIST_HEADERS):
@@ -227,27 +219,27 @@ def _list(asked: Asked) -> bool:
     return sender.startswith(_OF_LISTS) or sender.endswith((*_FOR_LISTS, "-owner", "-admin"))
 
 
-@_rule(8, "soft", "bulk", "own choice", alone=False)
+@MailRule(8, "soft", "bulk", "own choice", alone=False)
 def _feedback_id(asked: Asked) -> bool:
     """`Feedback-ID`, which is on mails from one person to another, too."""
     return "feedback-id" in asked.mail.headers
 
 
-@_rule(9, "soft", "auto_reply", "Zammad out_of_office_check")
+@MailRule(9, "soft", "auto_reply", "Zammad out_of_office_check")
 def _exchange_rule(asked: Asked) -> bool:
     """`X-MS-Exchange-Inbox-Rules-Loop` with `X-Auto-Response-Suppress: All`."""
     has_rule = "x-ms-exchange-inbox-rules-loop" in asked.mail.headers
     return has_rule and signs.suppresses_replies(asked.mail)
 
 
-@_rule(10, "soft", "auto_reply", "Discourse; chatwoot#9927: the outcome is visible")
+@MailRule(10, "soft", "auto_reply", "Discourse; chatwoot#9927: the outcome is visible")
 def _subject(asked: Asked) -> bool:
     """The subject of an out-of-office reply or a bounce, over a short text."""
     is_short = len(asked.facts.new_text.strip()) <= _SHORT
     return is_short and clear_kind(asked.mail.subject) is not None
 
 
-@_rule(
+@MailRule(
     *(10, "soft", "auto_reply"),
     "a person's subject may begin with `Returned mail`",
     alone=False,
@@ -257,7 +249,7 @@ def _subject_with_sign(asked: Asked) -> bool:
     return vague_kind(asked.mail.subject) is not None
 
 
-@_rule(
+@MailRule(
     *(9, "soft", "auto_reply"),
     "MS-OXCMAIL; discourse#21367: Exchange sets it on mails of people",
     alone=False,
@@ -267,30 +259,27 @@ def _suppress(asked: Asked) -> bool:
     return signs.suppresses_replies(asked.mail)
 
 
-@_rule(12, "soft", "not_addressed", "RFC 3834 section 2; RFC 5230 section 4.5")
+@MailRule(12, "soft", "not_addressed", "RFC 3834 section 2; RFC 5230 section 4.5")
 def _not_addressed(asked: Asked) -> bool:
     """None of our addresses is in `To`, `Cc` or the envelope."""
     ours = asked.by.addresses
     return bool(ours) and addressed(asked.mail, ours) is None
 
 
-@_rule(13, "soft", "bulk", "Discourse maximum_recipients")
+@MailRule(13, "soft", "bulk", "Discourse maximum_recipients")
 def _many_recipients(asked: Asked) -> bool:
     """More than 20 recipients in `To` and `Cc`."""
     return len(asked.mail.recipients) > _MAX_RECIPIENTS
 
 
-@_rule(14, "soft", "spam", "Discourse email_in_spam_header; FreeScout")
+@MailRule(14, "soft", "spam", "Discourse email_in_spam_header; FreeScout")
 def _spam(asked: Asked) -> bool:
     """A spam filter's header, `X-Spam-Flag: yes`."""
     return asked.mail.header("x-spam-flag").startswith("yes")
 
 
-@_rule(16, "soft", "loop", "freescout#688")
+@MailRule(16, "soft", "loop", "freescout#688")
 def _repeated(asked: Asked) -> bool:
     """The text of their last mail or our last reply again, or an answer within 3 seconds."""
     since_s = asked.facts.since_reply_s
     return asked.facts.same_text or (since_s is not None and since_s < _AT_ONCE_S)
-
-
-RULES: Final = tuple(_rules)
