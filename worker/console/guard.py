@@ -127,7 +127,7 @@ class Guard:
         session = self.sessions.read(given[0] if given else None)
         if self.user_header is None or session is None:
             return session
-        return session if session.who == request.headers.get(self.user_header) else None
+        return session if session.who == _named(request, self.user_header) else None
 
     def _stranger(self, request: Request) -> Response:
         """Answer somebody without a session."""
@@ -139,11 +139,21 @@ class Guard:
             return render("again.html", here=_here(request))
         if self.user_header is None:
             return RedirectResponse(f"/login?next={quote(_here(request))}", 303)
-        who = request.headers.get(self.user_header, "").strip()
-        if not who:
-            raise RefusedError(403, "session", "the proxy before this page names nobody")
+        who = _named(request, self.user_header)
         answer = go_to(_here(request))
-        return _with_cookie(answer, request, self.sessions.begin(who[:MAX_NAME]).cookie)
+        return _with_cookie(answer, request, self.sessions.begin(who).cookie)
+
+
+def _named(request: Request, header: str) -> str:
+    """Return whom the proxy names. Raises `RefusedError`."""
+    who = request.headers.get(header, "").encode("latin-1").decode("utf-8", "replace").strip()
+    if not who:
+        raise RefusedError(403, "session", "the proxy before this page names nobody")
+    # Cut, two people could be one; and what they decide is kept with this name.
+    if len(who) > MAX_NAME or not who.isprintable():
+        fix = f"let the proxy name people in {header} by at most {MAX_NAME} printable characters"
+        raise RefusedError(403, "session", fix)
+    return who
 
 
 def guarded(action: str, work: Callable[[Request, Mapping[str, str]], Response]) -> Handler:
