@@ -60,7 +60,7 @@ def build_mailbox(settings: Settings, *, since: datetime | None) -> MailboxPolle
         take=lambda raw, arrived: take_mail.take(raw, SmtpEnvelope(arrived=arrived)),
         since=since,
     )
-    metrics.show_look_age(server.path or "INBOX", reader.look_age_s)
+    metrics.LOOK_AGE.labels(server.path or "INBOX").set_function(reader.look_age_s)
     return MailboxPoller(
         reader=reader,
         reload_agents=agents.reload,

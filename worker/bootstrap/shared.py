@@ -55,7 +55,8 @@ class SharedParts:
         self.live = _live(routing, settings)
         self.slots = slots = TurnSlots(settings.turn_slots, agents=len(routing.agents))
         self.sweeps = SweepStore(self.own_database, wake_ttl_s=self.timing.wake_ttl_s)
-        metrics.show_slots(free=lambda: slots.free, taken=lambda: slots.busy)
+        metrics.SLOTS.labels("free").set_function(lambda: slots.free)
+        metrics.SLOTS.labels("taken").set_function(lambda: slots.busy)
         metrics.show_agents(tuple(routing.agents))
         self._metrics_server = build_metrics_server(settings)
 

@@ -1,11 +1,4 @@
-"""Deliveries: the reply that a channel gets, the outcomes of an attempt, and when to try again.
-
-Outcomes of one attempt:
-    Sent          the channel has it
-    NotDelivered  the channel certainly does not have it: try again later
-    Rejected      the channel refuses it for good
-    Unclear       the channel may have it
-"""
+"""Deliveries: the reply that a channel gets, the outcomes of an attempt, and when to try again."""
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -127,7 +120,7 @@ class _Failure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotDelivered(_Failure):
-    """The channel certainly does not have it."""
+    """The channel certainly does not have it: another attempt may follow."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

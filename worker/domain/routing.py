@@ -19,8 +19,6 @@ from worker.domain.ways_out import Delivery, MailDelivery, TelnyxDelivery
 ChannelKind = Literal["telephone", "email", "other"]
 AttachmentPolicy = Literal["mention", "skip"]
 _KIND_BY_NAME: Final[Mapping[str, ChannelKind]] = {"sms": "telephone", "email": "email"}
-
-
 ROUTE: Final = "route:"
 """Prefix of route names among those of channels, which contain no colon."""
 

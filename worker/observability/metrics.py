@@ -4,7 +4,6 @@ Label values are names from the configuration or the code: never a text, an addr
 a producer or a model may choose.
 """
 
-from collections.abc import Callable
 from typing import Final
 
 from prometheus_client import (
@@ -145,17 +144,6 @@ for _work in ("turn", "delivery"):
     STALE_LEASES.labels(_work)
 for _kind in ("clock", "replaced"):
     POSTGRES_CHANGES.labels(_kind)
-
-
-def show_slots(*, free: Callable[[], int], taken: Callable[[], int]) -> None:
-    """Read the number of turn slots at each scrape."""
-    SLOTS.labels("free").set_function(free)
-    SLOTS.labels("taken").set_function(taken)
-
-
-def show_look_age(folder: str, age_s: Callable[[], float]) -> None:
-    """Read the age of the last look at a mailbox's folder at each scrape."""
-    LOOK_AGE.labels(folder).set_function(age_s)
 
 
 def show_agents(names: tuple[str, ...]) -> None:

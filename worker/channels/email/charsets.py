@@ -76,11 +76,10 @@ def header_text(value: str) -> str:
 
 
 def _piece(data: bytes | str, charset: str | None) -> str:
-    if isinstance(data, bytes):
-        # Without a charset, `decode_header` has escaped what was not ASCII.
-        text = data.decode("raw-unicode-escape") if charset is None else None
-        return to_text(data, charset) if text is None else _bare(text)
-    return _bare(data)
+    if isinstance(data, bytes) and charset is not None:
+        return to_text(data, charset)
+    # Without a charset, `decode_header` has escaped what was not ASCII.
+    return _bare(data.decode("raw-unicode-escape") if isinstance(data, bytes) else data)
 
 
 def _bare(text: str) -> str:

@@ -13,7 +13,7 @@ from worker.domain.email.threads import is_reply_subject
 from worker.domain.routing import ChannelPolicy
 from worker.domain.screening.mail.rules import Circumstances
 from worker.domain.screening.mail.screen import MailVerdict, screen_mail
-from worker.domain.screening.mail.signs import authentication
+from worker.domain.screening.mail.signs import dmarc
 from worker.domain.ways_out import MailDelivery
 
 _NO_DRIVER: Final = MailDelivery(addresses=())
@@ -85,8 +85,8 @@ class Opened:
         same = facts.same_text or (bool(said) and said in (_lines(parent), _lines(last)))
         facts = replace(facts, new_text=new.text, same_text=same)
         verdict = screen_mail(mail, self.options, facts, languages=self.languages)
-        dmarc = authentication(mail, self.options.authserv_id).get("dmarc")
-        return Received(mail=mail, new=new, person=person, verdict=verdict, dmarc=dmarc)
+        authentic = dmarc(mail, self.options.authserv_id)
+        return Received(mail=mail, new=new, person=person, verdict=verdict, dmarc=authentic)
 
 
 def open_mail(

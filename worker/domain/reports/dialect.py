@@ -15,8 +15,6 @@ from worker.domain.turns.calls import Done, ToolCall
 from worker.domain.turns.records import ThreadMessage
 
 NEVER_AGAIN = "a turn whose outcome is unknown is never sent again: it ends with the fallback"
-
-
 EXPECTED: dict[str, str] = {
     "conversation": "created, and deleted at the end",
     "metadata filter": "finds the conversation by its metadata",

@@ -1,6 +1,6 @@
 """Keywords: whole messages of one or two words, and their typos."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Final
 
@@ -74,13 +74,11 @@ def words_of(table: str, languages: tuple[str, ...]) -> frozenset[str]:
         for word in keywords.get(language, "").split(",")
     }
     words.discard("")
-    return frozenset(words | set(_typos(words))) if table == "stop" else frozenset(words)
-
-
-def _typos(words: Iterable[str]) -> Iterator[str]:
-    for word in words:
-        if word.isascii() and (len(word) >= _SHORTEST or word in _WITH_TYPOS):
-            yield from (one for one in typos_of(word) if one not in _REAL_WORDS)
+    if table != "stop":
+        return frozenset(words)
+    long = (word for word in words if len(word) >= _SHORTEST or word in _WITH_TYPOS)
+    typos = {typo for word in long if word.isascii() for typo in typos_of(word)}
+    return frozenset(words | (typos - _REAL_WORDS))
 
 
 def typos_of(word: str) -> Iterator[str]:

@@ -83,7 +83,7 @@ class Asked:
     @property
     def dmarc(self) -> str | None:
         """The result of our own server."""
-        return signs.authentication(self.mail, self.by.authserv_id).get("dmarc")
+        return signs.dmarc(self.mail, self.by.authserv_id)
 
 
 _Fits: TypeAlias = Callable[[Asked], bool]

@@ -6,7 +6,7 @@ from typing import Final
 from worker.domain.email.mail import Mail
 
 COMMENT: Final = re.compile(r"\([^()]*\)")
-_RESULT: Final = re.compile(r"(?<![\w-])([\w-]+)\s?(?:/\s?\d{1,3}\s?)?=\s?([a-z]+)")
+_DMARC: Final = re.compile(r"dmarc\s?(?:/\s?\d{1,3}\s?)?=\s?([a-z]+)")
 
 
 def suppresses_replies(mail: Mail) -> bool:
@@ -18,18 +18,17 @@ def suppresses_replies(mail: Mail) -> bool:
     return not {"all", "autoreply", "oof"}.isdisjoint(words)
 
 
-def authentication(mail: Mail, authserv_id: str | None) -> dict[str, str]:
-    """Return the results of the receiving server, such as `{"dmarc": "pass"}`, see RFC 8601.
+def dmarc(mail: Mail, authserv_id: str | None) -> str | None:
+    """Return the receiving server's verdict, such as `pass`, see RFC 8601; None = it gave none.
 
-    Only headers with the server's own id count: anybody can write the others. Of one method the
-    topmost result counts, because the server adds its own on top.
+    Only headers with the server's own id count: anybody can write the others. The topmost result
+    counts, because the server adds its own on top.
     """
-    found: dict[str, str] = {}
     for value in mail.headers.get("authentication-results", ()) if authserv_id else ():
         head, *results = COMMENT.sub(" ", value.lower()).split(";")
         if authserv_id is None or head.split()[:1] != [authserv_id.lower()]:
             continue
         for one in results:
-            if result := _RESULT.match(one.strip()):
-                found.setdefault(result[1], result[2])
-    return found
+            if found := _DMARC.match(one.strip()):
+                return found[1]
+    return None
