@@ -37,14 +37,16 @@ STOPPED_USER = stopped(
 """Whether the channel user `u` has opted out; takes `values_of_users`."""
 _STOPPED = sql(f"SELECT {stopped()}")
 _STANDING = sql("""
-SELECT DISTINCT source FROM consents WHERE address_hash = :address_hash AND stopped
+SELECT source, max(created_at) AS newest FROM consents
+WHERE address_hash = :address_hash AND stopped
   AND id > coalesce((SELECT max(id) FROM consents
                      WHERE address_hash = :address_hash AND NOT stopped), 0)
+GROUP BY source
 """)
 _APPEND = sql("""
 INSERT INTO consents (scope, address_hash, address, stopped, source, channel, recipient, created_at)
 VALUES (:scope, :address_hash, :address, :stopped, :source, :channel, :recipient,
-    coalesce(CAST(:since AS timestamptz), service_now()))
+    coalesce(least(CAST(:since AS timestamptz), service_now()), service_now()))
 """)
 # A reply that may be at its channel stays unclear. A notice of a refusal goes to a producer.
 _CANCEL = sql(f"""
@@ -100,16 +102,20 @@ def has_opted_out(connection: Connection, address_hash: bytes) -> bool:
     return bool(connection.execute(_STOPPED, {"address_hash": address_hash}).scalar_one())
 
 
-def standing(connection: Connection, address_hash: bytes) -> list[ConsentSource]:
-    """Return the sources of somebody's opt-outs that are not lifted."""
+def standing(connection: Connection, address_hash: bytes) -> dict[ConsentSource, datetime]:
+    """Return the sources of somebody's opt-outs that are not lifted, and when they were said."""
     rows = connection.execute(_STANDING, {"address_hash": address_hash})
-    return [ConsentSource(row[0]) for row in rows]
+    return {ConsentSource(row.source): row.newest for row in rows}
 
 
 def record(
     connection: Connection, key: bytes, change: LedgerEntry, *, since: datetime | None = None
 ) -> Turned:
-    """Append a change if it says something new; an opt-out cancels what waits of the person."""
+    """Append a change if it says something new; an opt-out cancels what waits of the person.
+
+    `since`: when it was said; None = now. After an outage the older of two may come last: an opt-in
+    lifts no opt-out that was said after it.
+    """
     person = change.person
     hashed = address_hash(key, person.scope, person.address)
     values: dict[str, object] = {
@@ -126,7 +132,8 @@ def record(
     wait_lock(connection, f"consent {hashed[0]:02x}")
     sources = standing(connection, hashed)
     before = bool(sources)
-    if not change.is_new(sources):
+    said_after = [one for one in sources.values() if since is not None and one > since]
+    if not change.is_new(sources) or (said_after and not change.stopped):
         return Turned(before, before)
     connection.execute(_APPEND, values)
     if change.stopped:

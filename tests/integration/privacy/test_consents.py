@@ -319,6 +319,14 @@ def test_a_confirmation_goes_out_within_five_minutes_or_never(
     assert outcomes(world)[0][1] == ("sent" if texts else "opted_out")
 
 
+def test_an_opt_out_that_waited_for_days_is_not_confirmed(
+    world: World, mike: HandDrivenWorker, sink: Sink
+) -> None:
+    say(mike, world, "natural", text=CONFIRMED, sent_at="2026-02-28T23:59:59Z")
+    deliver(world, mike)
+    assert (sink.texts, ledger(world)) == ([], [(True, "natural")])
+
+
 def test_an_unclear_reply_does_not_keep_the_confirmation_back(world: World) -> None:
     sink = Sink(Unclear(reason="timeout"))
     mike = world.worker(DELIVERED, channels={"sms": sink})
@@ -383,6 +391,18 @@ def test_an_opt_in_lifts_what_it_may(
     assert outcomes(world)[-2:] == (
         [("opt_in", None), ("answered", "sent")] if lifted else [("opted_out", None)] * 2
     )
+
+
+def test_an_opt_in_lifts_no_opt_out_that_was_said_after_it(
+    world: World, mike: HandDrivenWorker
+) -> None:
+    # What waited for days in a queue, or was sent again by a webhook, comes in any order.
+    said = [f"2026-02-28T23:59:{second}Z" for second in (57, 58, 59)]
+    say(mike, world, "telnyx_keyword", sent_at=said[1])
+    old = say(mike, world, "telnyx_keyword", stopped=False, sent_at=said[0])
+    new = say(mike, world, "telnyx_keyword", stopped=False, sent_at=said[2])
+    assert (old.skipped, new.skipped) == ("opted_out", "opt_in")
+    assert ledger(world) == [(True, "telnyx_keyword"), (False, "telnyx_keyword")]
 
 
 def test_a_block_that_the_provider_reports_is_an_opt_out(world: World) -> None:

@@ -200,7 +200,7 @@ class MailStore(Store):
         """Return whether nothing but bounces keeps us from writing to somebody."""
         hashed = address_hash(self._database.consent_key, person.scope, person.address)
         with self._statement() as connection:
-            return standing(connection, hashed) == [ConsentSource.BOUNCE]
+            return standing(connection, hashed).keys() == {ConsentSource.BOUNCE}
 
     def dmarc_results(self, channel: str, limit: int) -> tuple[int, int]:
         """Return how many of the newest mails came in, and how many of those have a result."""

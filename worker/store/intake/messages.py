@@ -151,7 +151,7 @@ def accept_on(
         return accepted
     change, service, outcome = message.consent, message.service, message.skip
     if change is not None:
-        turned = record(connection, key, change)
+        turned = record(connection, key, change, since=message.sent_at)
         if turned.before == turned.after:
             # There is nothing to confirm. An opt-in that lifts nothing leaves them opted out.
             service = None
@@ -159,7 +159,12 @@ def accept_on(
             change = None
     if service is not None or outcome != message.skip:
         mine = [accepted.id]
+        # Of a mail, it would be by its sender's clock, and mails may take an hour.
+        said_at = message.sent_at if message.scope == "telephone" else None
         end_messages(
-            connection, accepted.user_id, mine, outcome, service=service, address_hash=hashed
+            *(connection, accepted.user_id, mine, outcome),
+            service=service,
+            address_hash=hashed,
+            said_at=said_at,
         )
     return replace(accepted, skipped=outcome, consent=change)

@@ -1,6 +1,7 @@
 """Ends messages that the model does not answer. One text may answer all of them."""
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from worker.domain.ids import ChannelUserId, MessageRowId
 from worker.domain.screening.consents import ServiceText
@@ -30,7 +31,8 @@ WITH turn AS (
 )"""
     + reply_with_delivery(
         first_state="CAST(:delivery_state AS text)",
-        exempt_until=f"CASE WHEN {stopped()} THEN service_now() + {EXEMPT} END",
+        exempt_until=f"""CASE WHEN {stopped()}
+            THEN least(CAST(:said_at AS timestamptz), service_now()) + {EXEMPT} END""",
     )
     + " SELECT id FROM delivery"
 )
@@ -45,10 +47,12 @@ def end_messages(
     state: MessageState = MessageState.SKIPPED,
     service: ServiceText | None = None,
     address_hash: bytes | None = None,
+    said_at: datetime | None = None,
 ) -> None:
     """End these messages of a user whose row the caller has locked; send the text if there is one.
 
-    `address_hash`: the sender's, whom the text reaches even if they have opted out.
+    `address_hash`: the sender's, whom the text reaches even if they have opted out, soon after
+    `said_at`; None = now.
     """
     values: dict[str, object] = {"message_ids": list(messages), "state": state, "outcome": outcome}
     if service is None:
@@ -61,5 +65,6 @@ def end_messages(
         "channel": service.way_out,
         "delivery_state": service.first_state,
         "address_hash": address_hash,
+        "said_at": said_at,
     }
     connection.execute(_END_WITH_TEXT, values)
