@@ -5,6 +5,7 @@ Time differs between machines and runs; the number of characters that are compar
 
 import re
 from collections.abc import Iterator
+from functools import cache
 from re import _constants as c  # type: ignore[attr-defined]
 from re import _parser  # type: ignore[attr-defined]
 from typing import Any
@@ -19,10 +20,13 @@ _CATEGORIES = {
 }
 
 
+_CHARACTERS = {c.LITERAL, c.NOT_LITERAL, c.ANY, c.IN}
+
+
 def steps(pattern: str, text: str, *, anchored: bool) -> int:
     """The characters compared to find all matches, or for `anchored` those of one at the start."""
     walk = _Walk(text)
-    parsed = list(_parser.parse(pattern))
+    parsed = _parsed(pattern)
     at = 0
     while at <= len(text):
         end = next(walk.ends(parsed, 0, at), None)
@@ -32,6 +36,25 @@ def steps(pattern: str, text: str, *, anchored: bool) -> int:
     return walk.steps
 
 
+@cache
+def _parsed(pattern: str) -> Any:  # noqa: ANN401
+    """The operations in plain lists: those of `re` are slow to look into."""
+    return _plain(_parser.parse(pattern))
+
+
+def _plain(ops: Any) -> Any:  # noqa: ANN401
+    match ops:
+        # How far to step back is asked of the operations themselves.
+        case (c.ASSERT | c.ASSERT_NOT, _):
+            return ops
+        case list() | _parser.SubPattern():
+            return [_plain(one) for one in ops]
+        case tuple():
+            return tuple(_plain(one) for one in ops)
+        case _:
+            return ops
+
+
 class _Walk:
     def __init__(self, text: str) -> None:
         self.text = text
@@ -39,6 +62,10 @@ class _Walk:
 
     def ends(self, ops: Any, at: int, pos: int) -> Iterator[int]:  # noqa: ANN401
         """Where a match of the operations from `at` on may end, in the engine's order."""
+        while at < len(ops) and ops[at][0] in _CHARACTERS:
+            if not self._fits(*ops[at], pos):
+                return
+            at, pos = at + 1, pos + 1
         if at == len(ops):
             yield pos
             return
@@ -46,11 +73,8 @@ class _Walk:
         for end in self._one(op, value, pos):
             yield from self.ends(ops, at + 1, end)
 
-    def _one(self, op: Any, value: Any, pos: int) -> Iterator[int]:  # noqa: ANN401, C901 # one case an operation
+    def _one(self, op: Any, value: Any, pos: int) -> Iterator[int]:  # noqa: ANN401 # one case an operation
         match op:
-            case c.LITERAL | c.NOT_LITERAL | c.ANY | c.IN:
-                if self._fits(op, value, pos):
-                    yield pos + 1
             case c.SUBPATTERN:
                 yield from self.ends(value[3], 0, pos)
             case c.BRANCH:

@@ -177,7 +177,7 @@ def send(broker: str, *envelopes: dict[str, object]) -> None:
         producer.send_many(envelopes)
 
 
-@pytest.mark.parametrize("how", ["reset", "silent"])
+@pytest.mark.parametrize("how", ["reset", pytest.param("silent", marks=pytest.mark.slow)])
 def test_a_lost_connection_in_mid_turn_loses_and_doubles_nothing(
     ground: Ground, proxy: TcpProxy, broker: str, how: str
 ) -> None:

@@ -8,6 +8,8 @@ from urllib.parse import urlsplit
 
 import pytest
 from redis import AuthenticationError, Redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from worker.sandbox.redis import EmbeddedRedis, find_server
 
@@ -32,7 +34,7 @@ def test_it_answers_keeps_a_file_and_evicts_nothing(redis_server: EmbeddedRedis)
 
 
 def test_nobody_without_its_password_gets_in(redis_server: EmbeddedRedis) -> None:
-    with Redis(port=redis_server.port) as stranger:
+    with Redis(port=redis_server.port, retry=Retry(NoBackoff(), 0)) as stranger:
         for command in ("PING", "KEYS *", "FLUSHALL", "CONFIG SET dir /tmp"):
             with pytest.raises(AuthenticationError):
                 stranger.execute_command(*command.split())

@@ -83,7 +83,7 @@ PATTERNS = list({one[1:]: one for one in patterns()}.values())
 
 def hostile(pattern: str, number: int) -> Iterator[str]:
     """Texts of what the pattern names, again and again, after a beginning and before an end."""
-    letters = ["", *literals(pattern)[:4], "a", "0", " "]
+    letters = dict.fromkeys(["", *literals(pattern)[:4], "a", "0", " "])
     for first, second in product(letters, letters):
         for head, tail in (("", ""), ('"', ""), ("", "!")):
             if first:
