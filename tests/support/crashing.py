@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+from types import MethodType
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from tests.support.forked import context
@@ -27,7 +28,7 @@ from worker.channels.sms.channel import TelnyxChannel
 from worker.config.settings import Settings
 from worker.domain.deliveries import DeliveryOutcome, OutgoingReply, Sent
 from worker.domain.ids import ReplyId
-from worker.telnyx.client import Models
+from worker.telnyx.client import TelnyxClient
 from worker.telnyx.conversations import Conversations
 from worker.telnyx.responses import Responses
 from worker.tools.http import HttpTool
@@ -200,11 +201,12 @@ def watched(service: Service, boundary: Boundary) -> Service:
 
     def make(part: Any) -> Any:  # noqa: ANN401
         module = type(part).__module__
-        if isinstance(part, Conversations | Models | Responses):
+        if isinstance(part, Conversations | Responses):
             return type(part)(WatchedHttp(part._http, boundary))  # type: ignore[arg-type]
-        if module.startswith("worker.store.") and type(part).__name__.endswith("Store"):
-            return Watched(part, boundary)
-        if isinstance(part, FileChannel | PythonTool | HttpTool):
+        if isinstance(part, MethodType) and part.__func__ is TelnyxClient.model_ids:
+            return MethodType(part.__func__, WatchedHttp(part.__self__, boundary))
+        is_store = module.startswith("worker.store.") and type(part).__name__.endswith("Store")
+        if is_store or isinstance(part, FileChannel | PythonTool | HttpTool):
             return Watched(part, boundary)
         if isinstance(part, SmtpChannel | TelnyxChannel):
             return watched_channel(part, boundary)

@@ -40,7 +40,7 @@ from worker.store.cluster import ClusterStore
 from worker.store.database import Database
 from worker.store.dead_letters import DeadLetterStore
 from worker.store.delivery.deliveries import DeliveryStore
-from worker.store.delivery.gates import DeliveryGates
+from worker.store.delivery.gates import GateStore
 from worker.store.delivery.pacing import PacingStore
 from worker.store.intake.inbox import InboxListener, InboxStore
 from worker.store.intake.mails import MailStore
@@ -269,7 +269,7 @@ def _deliver(
     built = build_channels(wanted, broker.publish, os.environ, telnyx=telnyx, mail=mail)
     return DeliverReplies(
         store=deliveries,
-        gates=DeliveryGates(shared.database),
+        gates=GateStore(shared.database),
         pacing=PacingStore(shared.database, shared.agents.routing),
         routing=shared.agents.current,
         channels=built | dict(given),

@@ -38,7 +38,7 @@ from worker.net.elsewhere import ELSEWHERE
 from worker.observability import traces
 from worker.observability.logs import log
 from worker.store.delivery.deliveries import DeliveryStore
-from worker.store.delivery.gates import DeliveryGates
+from worker.store.delivery.gates import GateStore
 from worker.store.delivery.pacing import PacingStore
 
 PATIENCE_S = 2.0
@@ -52,7 +52,7 @@ class DeliverReplies:
     """The use case behind the task `replies.deliver`."""
 
     store: DeliveryStore
-    gates: DeliveryGates
+    gates: GateStore
     pacing: PacingStore
     routing: Callable[[], Routing]
     channels: Mapping[str, Channel]

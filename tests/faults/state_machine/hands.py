@@ -7,6 +7,7 @@ import dataclasses
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from types import MethodType
 from typing import Any
 from uuid import uuid4
 
@@ -30,7 +31,7 @@ from worker.domain.turns.claim import Claimed, NotClaimed, Settled
 from worker.domain.turns.records import Lease
 from worker.store.database import Database as Pool
 from worker.store.turns.due_users import Due
-from worker.telnyx.client import Models
+from worker.telnyx.client import TelnyxClient
 from worker.telnyx.conversations import Conversations
 from worker.telnyx.responses import Responses
 
@@ -257,7 +258,8 @@ class Builder:
         notes = {"ensure": watch.written}
         mappings: Any = Tapped(answer.finder.store, "conversations", taps, notes)
         settle = replace(answer.settle, turns=turns)
-        refusal = replace(answer.reconcile.refusal, turns=turns, models=Models(way))
+        models = MethodType(TelnyxClient.model_ids, way)
+        refusal = replace(answer.reconcile.refusal, turns=turns, models=models)
         return replace(
             answer,
             claims=claims,

@@ -82,7 +82,7 @@ WHERE name = 'webhook:' || :channel AND closed_until > service_now() AND reason 
 """)
 
 
-class DeliveryGates(Store):
+class GateStore(Store):
     """The gates of ways out."""
 
     def failed(self, channel: str, *, reason: str, rests: bool, asked_s: float = 0.0) -> bool:
