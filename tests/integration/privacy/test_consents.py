@@ -493,7 +493,7 @@ def test_changes_of_one_person_on_many_channels_never_wait_for_each_other(world:
     deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
     assert world.database.value(deadlocks) == 0
     unfinished = """
-        SELECT m.id, m.state, u.due_at - service_now() AS due, u.lease_until - service_now() AS lease
+        SELECT m.id, m.state, u.due_at - service_now() AS due_in
         FROM messages m JOIN channel_users u ON u.id = m.channel_user_id
         WHERE m.state IN ('pending', 'in_turn')"""
 
