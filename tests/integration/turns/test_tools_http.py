@@ -34,6 +34,7 @@ from tests.support.bad_servers import (
 )
 from tests.support.raw_server import RawServer, Serve, answers, http, raw_server
 from tests.support.signers import signer_of
+from tests.support.webhook_inbox import parts_of
 from worker.domain.errors import SettingsError
 from worker.domain.messages import ChannelAddress
 from worker.domain.tools import MAX_OUTPUT_BYTES, ToolConfig, ToolRequest, ToolResult
@@ -89,12 +90,6 @@ def run(serve: Serve, **changes: Any) -> tuple[ToolResult, RawServer]:  # noqa: 
         result = tool_at(server.url, **changes).run(REQUEST)
         assert time.monotonic() - started < CONFIG.timeout_s + SLACK_S
     return result, server
-
-
-def parts_of(raw: bytes) -> tuple[dict[str, str], bytes]:
-    head, _, body = raw.partition(b"\r\n\r\n")
-    lines = head.decode().split("\r\n")[1:]
-    return {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}, body
 
 
 # --- what is sent ------------------------------------------------------------------------------
