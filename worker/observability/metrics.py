@@ -33,6 +33,10 @@ def _counter(name: str, text: str, *labels: str) -> Counter:
     return Counter(name, text, labels, registry=REGISTRY)
 
 
+def _gauge(name: str, text: str, *labels: str) -> Gauge:
+    return Gauge(name, text, labels, registry=REGISTRY)
+
+
 def _histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
     return Histogram(name, text, labels, buckets=buckets, registry=REGISTRY)
 
@@ -123,17 +127,13 @@ OWN: Final = _histogram("worker_own_seconds", "A claim on a turn, less its POSTs
 REQUEST: Final = _histogram(
     "worker_gateway_seconds", "One request to the gateway", OWN_S, "endpoint"
 )
-SLOTS: Final = Gauge(
-    "worker_turn_slots",
-    "Turns that this process could start now, and those that run",
-    ["state"],
-    registry=REGISTRY,
+SLOTS: Final = _gauge(
+    "worker_turn_slots", "Turns that this process could start now, and those that run", "state"
 )
-LOOK_AGE: Final = Gauge(
+LOOK_AGE: Final = _gauge(
     "worker_mailbox_look_age_seconds",
     "Since this process last dealt with all mails of its mailbox",
-    ["folder"],
-    registry=REGISTRY,
+    "folder",
 )
 
 # At zero from the start: `increase()` does not see a first increment that creates its series.

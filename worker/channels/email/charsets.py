@@ -14,7 +14,6 @@ _ALIASES: Final = {
     "utf8mb4": "utf-8",
     "utf-8mb4": "utf-8",
     "utf8mb3": "utf-8",
-    "unicode-1-1-utf-7": "utf-7",
     "iso-8859-8-i": "iso-8859-8",
     "iso-8859-8-e": "iso-8859-8",
     "iso-8859-6-i": "iso-8859-6",

@@ -75,17 +75,17 @@ class TelnyxChannel:
     def deliver(self, reply: OutgoingReply) -> DeliveryOutcome:
         """POST the stored request once."""
         path = WHATSAPP_PATH if self.options.whatsapp else SMS_PATH
-        window = CallWindow.starting_now(self.deadline_s)
-        return post_stored(self.post, path, reply, window, takes_key=self.takes_key)
+        return post_stored(self.post, path, reply, self.deadline_s, takes_key=self.takes_key)
 
 
 def post_stored(
-    post: Post, path: str, reply: OutgoingReply, window: CallWindow, *, takes_key: bool
+    post: Post, path: str, reply: OutgoingReply, deadline_s: float, *, takes_key: bool
 ) -> DeliveryOutcome:
     """POST the stored request of a reply once; return what it comes to."""
     if reply.request is None:
         raise ValueError("a message to Telnyx needs its stored request")
     key = str(reply.idempotency_key) if takes_key else None
+    window = CallWindow.starting_now(deadline_s)
     try:
         answer = post(path, reply.request.encode(), key, window)
     except IncompleteAnswerError as error:

@@ -52,12 +52,10 @@ def explain(history: MessageHistory, routing: Routing, timing: Timing) -> Explan
         return ended(history)
     if history.user.diverged_at is not None:
         return _diverged(history)
-    if history.turn is None:
-        found = _pending(history, routing)
-    elif history.is_behind:
-        found = _behind(history.turn, _in_turn(history, history.turn, routing, timing))
-    else:
-        found = _in_turn(history, history.turn, routing, timing)
+    turn = history.turn
+    found = _in_turn(history, turn, routing, timing) if turn else _pending(history, routing)
+    if turn is not None and history.is_behind:
+        found = _behind(turn, found)
     if history.workers == 0:
         return replace(found, then=_NOBODY_LIVES, commands=("worker status", *found.commands))
     return found

@@ -49,16 +49,16 @@ class Entry:
     task_id: str
     """A UUID. Any other id is replaced by a UUID derived from it: ids are logged, and a producer's
     own may contain an address."""
-    links: dict[str, str]
+    links: dict[str, str] = field(default_factory=dict)
     """Headers that Celery or we read, see `headers`, if they have the form of such a header."""
     args: list[Any]
-    kwargs: dict[str, Any]
+    kwargs: dict[str, Any] = field(default_factory=dict)
     body: bytes
     """`[args, kwargs, embed]`, exactly as it arrived."""
     body_text: str
     """The same as text of the entry, in `body_encoding`."""
-    body_encoding: str
-    redelivered: bool
+    body_encoding: str = "utf-8"
+    redelivered: bool = False
     ignored: tuple[str, ...] = ()
     """What the producer asked of Celery and does not get."""
 

@@ -191,13 +191,9 @@ class EntryGate:
             task=DEAD_LETTER_TASK,
             # The producer's own, who looks for it in Flower.
             task_id=task_id or str(uuid.uuid4()),
-            links={},
             args=args,
-            kwargs={},
             body=text.encode(),
             body_text=text,
-            body_encoding="utf-8",
-            redelivered=False,
         )
         return _admitted(call, rejected.queue, priority, tag)
 

@@ -10,7 +10,6 @@ from worker.channels.email.outgoing import AUTOMATIC, html_of
 from worker.channels.sms.channel import Post, post_stored
 from worker.domain.deliveries import DeliveryOutcome, OutgoingReply, Piece
 from worker.domain.email.mail import Address
-from worker.net.window import CallWindow
 
 PATH: Final = "/email_messages"
 
@@ -43,8 +42,7 @@ class TelnyxMailChannel:
 
     def deliver(self, reply: OutgoingReply) -> DeliveryOutcome:
         """POST the stored request once."""
-        window = CallWindow.starting_now(self.deadline_s)
-        return post_stored(self.post, PATH, reply, window, takes_key=self.takes_key)
+        return post_stored(self.post, PATH, reply, self.deadline_s, takes_key=self.takes_key)
 
 
 def _named(who: Address) -> dict[str, str]:
