@@ -1,6 +1,7 @@
 """What a channel of Telnyx sends, and what Telnyx's answers come to."""
 
 import json
+from dataclasses import replace
 from uuid import UUID
 
 import pytest
@@ -185,3 +186,17 @@ def test_to_somebody_who_wrote_to_no_number_the_profile_chooses_one() -> None:
     body = json.loads(piece.request)
     assert "from" not in body
     assert body["messaging_profile_id"] == "a-profile"
+
+
+@pytest.mark.parametrize(
+    ("options", "asked"),
+    [({}, 0), ({"whatsapp": True, "profile_id": "p"}, 0), ({"profile_id": "p"}, 1)],
+)
+def test_without_a_number_or_a_profile_nothing_is_asked_of_telnyx(
+    options: dict[str, object], asked: int
+) -> None:
+    telnyx = Telnyx(SendAnswer(status=200, message_id="m"))
+    nobody = ChannelAddress(channel="sms", recipient="", address="+13125550001", thread="")
+    outcome = telnyx.channel(**options).deliver(replace(reply("hi", request="{}"), to=nobody))
+    assert (len(telnyx.seen), isinstance(outcome, Rejected)) == (asked, not asked)
+    assert getattr(outcome, "pause", None) is None

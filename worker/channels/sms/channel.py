@@ -74,6 +74,9 @@ class TelnyxChannel:
 
     def deliver(self, reply: OutgoingReply) -> DeliveryOutcome:
         """POST the stored request once."""
+        # Telnyx would refuse it as a fault of the number, for which others of ours would wait.
+        if not reply.to.recipient and (self.options.whatsapp or self.options.profile_id is None):
+            return Rejected(reason="the message names no recipient to send from")
         path = WHATSAPP_PATH if self.options.whatsapp else SMS_PATH
         return post_stored(self.post, path, reply, self.deadline_s, takes_key=self.takes_key)
 

@@ -67,7 +67,7 @@ SERVERS: Final[Mapping[str, Need]] = {
 """The servers that can be embedded, each with the setting that names a configured one."""
 
 
-TRY_IT: Final = "send --channel sms --user +13125550001 --text Hello --wait"
+TRY_IT: Final = "send --channel web --user ann --text Hello --wait"
 """A command with a reply, for a service that has just started."""
 
 
