@@ -82,7 +82,7 @@ def _people(outcomes: Outcomes, routing: Routing, settings: Settings) -> Iterato
             print_line("\nSomebody texts our number:\n")
             yield from play_phone(texting.name, outcomes, settings.database_url)
         if thread is not None:
-            print_line("\nThe answer to the mail, and how its thread goes on:\n")
+            print_line()
             yield from thread.ended()
 
 

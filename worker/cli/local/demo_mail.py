@@ -73,4 +73,4 @@ class MailThread:
             if time.monotonic() > deadline:
                 raise CommandError(f"a mail has no answer after {_TIMEOUT_S:g} s")
             time.sleep(_LOOK_EVERY_S)
-        print_line(f"      [cyan]{escape_for_terminal(came[number - 1][1])}[/]")
+        print_line(f"mail to {GINA}: [cyan]{escape_for_terminal(came[number - 1][1])}[/]")
