@@ -73,7 +73,7 @@ class _Walk:
         for end in self._one(op, value, pos):
             yield from self.ends(ops, at + 1, end)
 
-    def _one(self, op: Any, value: Any, pos: int) -> Iterator[int]:  # noqa: ANN401 # one case an operation
+    def _one(self, op: Any, value: Any, pos: int) -> Iterator[int]:  # noqa: ANN401, C901 # one case an operation
         match op:
             case c.SUBPATTERN:
                 yield from self.ends(value[3], 0, pos)
@@ -90,6 +90,13 @@ class _Walk:
                 start = pos if direction > 0 else pos - inner.getwidth()[0]
                 found = start >= 0 and next(self.ends(inner, 0, start), None) is not None
                 if found == (op is c.ASSERT):
+                    yield pos
+            case c.AT if value in {c.AT_BOUNDARY, c.AT_NON_BOUNDARY}:
+                sides = [
+                    one.isalnum() or one == "_" for one in self.text[max(pos - 1, 0) : pos + 1]
+                ]
+                at_boundary = sides[0] != sides[1] if len(sides) == 2 else any(sides)
+                if at_boundary == (value is c.AT_BOUNDARY):
                     yield pos
             case c.AT:
                 at_end = value in {c.AT_END, c.AT_END_STRING}

@@ -83,9 +83,12 @@ def test_nothing_is_lost_while_rows_cannot_be_written(worker: Worker, how: str) 
     worker.push(*bad, *(call("messages.receive") for _ in range(10)))
     worker.start()
     worker.wait_until_ready()
-    time.sleep(3)
+    began, before = time.monotonic(), worker.times_put_back()
+    worker.wait(lambda: worker.times_put_back() >= before + 40)
     assert worker.rows() == worker.runs() == []
-    assert 8 <= worker.times_put_back() <= 150  # 8 threads, a pause of 0.2 s
+    put_back = worker.times_put_back() - before
+    pauses = (time.monotonic() - began) / 0.2  # of each of the 8 threads
+    assert put_back <= 8 * (pauses + 2)
     assert "\nTraceback" not in worker.output()
     away.unlink()
     worker.wait(lambda: len(worker.rows()) + len(worker.runs()) >= 40)

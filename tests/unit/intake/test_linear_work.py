@@ -40,8 +40,11 @@ def patterns() -> Iterator[tuple[str, str, bool]]:
 
     The simulator reads nothing of a stranger's.
     """
-    for root, path in ((one, path) for one in ROOTS for path in sorted(one.rglob("*.py"))):
-        source = path.read_text()
+    sources = {path: path.read_text() for root in ROOTS for path in sorted(root.rglob("*.py"))}
+    everything = "\n".join(sources.values())
+    for path, source in sources.items():
+        (root,) = (one for one in ROOTS if path.is_relative_to(one))
+        names = named(source)
         module = ".".join((root.name, *path.relative_to(root).with_suffix("").parts))
         for node in ast.walk(ast.parse(source if "sandbox" not in path.parts else "")):
             match node:
@@ -50,7 +53,9 @@ def patterns() -> Iterator[tuple[str, str, bool]]:
                 ):
                     place = f"{path.relative_to(root.parent)}:{node.lineno}"
                     for pattern in patterns_of(node, vars(import_module(module))):
-                        yield place, pattern, is_anchored(source, how)
+                        name = names.get(node.lineno, "")
+                        used = source if name.startswith("_") or not name else everything
+                        yield place, pattern, is_anchored(used, how, name)
 
 
 def patterns_of(call: ast.Call, names: Mapping[str, Any]) -> list[str]:
@@ -71,11 +76,27 @@ def compiled_in(values: Iterable[object]) -> Iterator[re.Pattern[Any]]:
             yield from compiled_in(value)
 
 
-def is_anchored(source: str, how: str) -> bool:
+def named(source: str) -> dict[int, str]:
+    """The lines at which a module gives a name to one call, with the names."""
+    found = {}
+    for node in ast.parse(source).body:
+        match node:
+            case (
+                ast.AnnAssign(target=ast.Name(id=name), value=ast.Call())
+                | ast.Assign(targets=[ast.Name(id=name)], value=ast.Call())
+            ):
+                found[node.lineno] = name
+    return found
+
+
+def is_anchored(source: str, how: str, name: str) -> bool:
+    """Whether it only matches at the start; a pattern without a name, as all others of its file."""
     if how != "compile":
         return how in ANCHORED
-    used = set(re.findall(r"\.(match|fullmatch|search|sub|findall|finditer|split)\(", source))
-    return not used - ANCHORED
+    before = rf"\b{name}" if name else ""
+    ways = r"\.(match|fullmatch|search|sub|subn|findall|finditer|split)\("
+    used = set(re.findall(before + ways, source))
+    return bool(used) and not used - ANCHORED
 
 
 PATTERNS = list({one[1:]: one for one in patterns()}.values())
