@@ -57,7 +57,7 @@ class WebhookKind:
         take = self._worker.service.take_event
         storage = Storage(self._works.extend, self._never)
         webhooks = TelnyxWebhooks(keys=TelnyxKeys([PUBLIC_KEY]), take=take, storage=storage)
-        self.post = Asgi(build_app(webhooks, None, None, None, {}))
+        self.post = Asgi(build_app(webhooks, None, {}))
 
     def _never(self, *_: object) -> None:
         raise AssertionError("Postgres is here")

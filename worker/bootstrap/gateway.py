@@ -65,7 +65,7 @@ def build_gateway(settings: Settings) -> Gateway:
     stack.callback(storage.close)
     metrics = build_metrics_server(settings)
     stack.callback(metrics.stop)
-    messages, mails, replies = None, None, None
+    for_callers = None
     if callers is not None:
         rate = SourceRate(settings.gateway_messages_per_second)
         messages = Messages(
@@ -81,13 +81,14 @@ def build_gateway(settings: Settings) -> Gateway:
         mails = Mails(callers=callers, rate=rate, take=take_mail)
         drafts = Drafts(store=DraftStore(database), routing=agents.current)
         replies = Replies(callers=callers, rate=rate, drafts=drafts)
+        for_callers = messages, mails, replies
     checks = {
         "postgres": RevisionStore(database).revision,
         "broker": lambda: waiting_entries(settings.broker_url, [INBOUND]),
     }
     webhooks = TelnyxWebhooks(keys=keys, take=take, storage=storage)
     return Gateway(
-        app=build_app(webhooks, messages, mails, replies, checks),
+        app=build_app(webhooks, for_callers, checks),
         reload_agents=agents.reload,
         start_telemetry=metrics.start,
         close=stack.close,

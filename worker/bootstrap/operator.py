@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from worker.config.settings import Settings
-    from worker.console.desk import Desk
     from worker.domain.ids import ChannelUserId, DeadLetterId
     from worker.handlers.background.ask_telnyx import AskTelnyx
     from worker.handlers.operators.compare import ComparedRow
@@ -22,13 +21,10 @@ if TYPE_CHECKING:
     from worker.handlers.operators.drafts import Drafts
     from worker.handlers.operators.say import SayToUser
     from worker.handlers.privacy.erase import EraseUser
-    from worker.store.operators.audits import AuditStore
     from worker.store.operators.interventions import InterventionStore
-    from worker.store.privacy.raw_bytes import RawStore
     from worker.store.reports.conversations import ConversationReports, ConversationSummary
     from worker.store.reports.recent import RecentStore
     from worker.telnyx.client import TelnyxClient
-    from worker.telnyx.messages import OptOut
 
 
 class Operator:
@@ -39,27 +35,21 @@ class Operator:
     ) -> None:
         """Connect to nothing yet; `name` appears in `pg_stat_activity`. Raises `SettingsError`."""
         self._settings = settings
-        self._routing, self._timing = load_agents(settings.agents_file)
-        self._database = Database(settings.database_url, pool_size=pool_size, name=name)
-        self.users = UserStore(self._database)
-        self.dead_letters = DeadLetterStore(self._database)
+        self.routing, self.timing = load_agents(settings.agents_file)
+        self.database = Database(settings.database_url, pool_size=pool_size, name=name)
+        self.users = UserStore(self.database)
+        self.dead_letters = DeadLetterStore(self.database)
 
     def close(self) -> None:
         """Close the connections to Telnyx and Postgres."""
         # Not through the attribute, which would build it.
-        if "_telnyx" in vars(self):
-            self._telnyx.close()
-        self._database.close()
-
-    def check_schema(self) -> None:
-        """Wait for Postgres. Raises `SystemExit` if migrations are missing."""
-        from worker.handlers.background.schema import check_schema, start_on_postgres
-        from worker.store.revisions import RevisionStore
-
-        start_on_postgres(lambda: check_schema(RevisionStore(self._database)))
+        if "telnyx" in vars(self):
+            self.telnyx.close()
+        self.database.close()
 
     @cached_property
-    def _telnyx(self) -> "TelnyxClient":
+    def telnyx(self) -> "TelnyxClient":
+        """The client of Telnyx."""
         from worker.bootstrap.telnyx import build_telnyx
 
         return build_telnyx(self._settings)
@@ -68,65 +58,25 @@ class Operator:
     def _interventions(self) -> "InterventionStore":
         from worker.store.operators.interventions import InterventionStore
 
-        slowest_s = max(one.call_timeout_s for one in self._routing.agents.values())
-        timing = self._timing
+        slowest_s = max(one.call_timeout_s for one in self.routing.agents.values())
+        timing = self.timing
         return InterventionStore(
-            self._database, quiet_s=timing.quiet_s(slowest_s), settle_s=timing.settle_s
+            self.database, quiet_s=timing.quiet_s(slowest_s), settle_s=timing.settle_s
         )
-
-    @cached_property
-    def _raw(self) -> "RawStore":
-        from worker.store.privacy.raw_bytes import RawStore
-
-        return RawStore(self._database)
 
     @cached_property
     def ledger(self) -> "ConversationReports":
         """The conversations as Postgres has them."""
         from worker.store.reports.conversations import ConversationReports
 
-        return ConversationReports(self._database)
+        return ConversationReports(self.database)
 
     @cached_property
     def recent(self) -> "RecentStore":
         """Recent messages and users."""
         from worker.store.reports.recent import RecentStore
 
-        return RecentStore(self._database)
-
-    def desk(self) -> "Desk":
-        """Build the use cases behind the console's pages, all at once: threads share them."""
-        from functools import partial
-
-        from worker.console.desk import Desk
-        from worker.domain.reports.explain_waiting import explain
-        from worker.domain.states import Resolution
-        from worker.store.reports.message_history import MessageReports
-        from worker.store.reports.threads import ThreadStore
-
-        _ = self._telnyx
-        return Desk(
-            threads=ThreadStore(self._database),
-            users=self.users,
-            recent=self.recent,
-            messages=MessageReports(self._database),
-            explain=partial(explain, routing=self._routing, timing=self._timing),
-            tools=self._routing.tools,
-            drafts=self.drafts,
-            letters=self.dead_letters,
-            replay=self.replay,
-            dismiss=partial(self.dead_letters.resolve, resolution=Resolution.DISMISSED),
-            consents=self.consents,
-            say=self.say,
-            set_paused=lambda user_id, paused: self.set_paused(user_id, paused=paused),
-        )
-
-    @cached_property
-    def audits(self) -> "AuditStore":
-        """Who has looked at what in the console."""
-        from worker.store.operators.audits import AuditStore
-
-        return AuditStore(self._database)
+        return RecentStore(self.database)
 
     @cached_property
     def consents(self) -> "Consents":
@@ -134,17 +84,13 @@ class Operator:
         from worker.handlers.operators.consents import Consents
         from worker.store.operators.consents import ConsentStore
 
-        return Consents(store=ConsentStore(self._database), routing=self._routing)
-
-    def opt_outs_at_telnyx(self) -> "Iterator[OptOut]":
-        """Read the people whom Telnyx blocks."""
-        return self._telnyx.messages.opt_outs()
+        return Consents(store=ConsentStore(self.database), routing=self.routing)
 
     def set_paused(self, user_id: "ChannelUserId", *, paused: bool) -> bool:
         """Let a person take over, or the model again."""
         from worker.handlers.operators.pause import set_paused
 
-        telnyx = self._telnyx.conversations
+        telnyx = self.telnyx.conversations
         return set_paused(user_id, paused=paused, users=self.users, telnyx=telnyx)
 
     def replay(self, letter_id: "DeadLetterId", **names: str) -> None:
@@ -155,14 +101,14 @@ class Operator:
         from worker.handlers.operators.replay import replay
         from worker.store.intake.messages import MessageStore
 
-        routing, namespace = self._routing, self._settings.namespace
-        take_mail = build_take_mail(self._database, lambda: routing, namespace)
+        routing, namespace = self.routing, self._settings.namespace
+        take_mail = build_take_mail(self.database, lambda: routing, namespace)
         replay(
             letter_id,
             names,
             letters=self.dead_letters,
-            messages=MessageStore(self._database),
-            take_event=build_take_event(self._database, lambda: routing, namespace),
+            messages=MessageStore(self.database),
+            take_event=build_take_event(self.database, lambda: routing, namespace),
             take_mail=lambda raw: take_mail.take(raw, SmtpEnvelope()),
             routing=routing,
         )
@@ -171,7 +117,7 @@ class Operator:
         """Pair the messages of a thread with our turns."""
         from worker.handlers.operators.compare import compare
 
-        return compare(mapping, ledger=self.ledger, telnyx=self._telnyx.conversations)
+        return compare(mapping, ledger=self.ledger, telnyx=self.telnyx.conversations)
 
     def reset(self, user_id: "ChannelUserId", agent: str | None = None) -> "Reset":
         """Close a conversation."""
@@ -187,8 +133,8 @@ class Operator:
         return AdoptConversation(
             store=self._interventions,
             ledger=self.ledger,
-            telnyx=self._telnyx.conversations,
-            routing=self._routing,
+            telnyx=self.telnyx.conversations,
+            routing=self.routing,
             namespace=self._settings.namespace,
         )
 
@@ -198,10 +144,10 @@ class Operator:
         from worker.handlers.background.ask_telnyx import AskTelnyx
 
         return AskTelnyx.of(
-            self._database,
-            self._telnyx.conversations,
+            self.database,
+            self.telnyx.conversations,
             namespace=self._settings.namespace,
-            settle_s=self._timing.settle_s,
+            settle_s=self.timing.settle_s,
         )
 
     @cached_property
@@ -214,9 +160,9 @@ class Operator:
         return SayToUser(
             store=self._interventions,
             users=self.users,
-            saying=SayingStore(self._database),
-            consents=ConsentStore(self._database),
-            routing=self._routing,
+            saying=SayingStore(self.database),
+            consents=ConsentStore(self.database),
+            routing=self.routing,
         )
 
     @cached_property
@@ -225,21 +171,22 @@ class Operator:
         from worker.handlers.operators.drafts import Drafts
         from worker.store.operators.drafts import DraftStore
 
-        routing = self._routing
-        return Drafts(store=DraftStore(self._database), routing=lambda: routing)
+        routing = self.routing
+        return Drafts(store=DraftStore(self.database), routing=lambda: routing)
 
     @cached_property
     def erase(self) -> "EraseUser":
         """Remove everything about a channel user."""
         from worker.handlers.privacy.erase import EraseUser
         from worker.store.privacy.erasures import ErasureStore
+        from worker.store.privacy.raw_bytes import RawStore
 
         return EraseUser(
-            store=ErasureStore(self._database),
+            store=ErasureStore(self.database),
             interventions=self._interventions,
-            raw=self._raw,
-            telnyx=self._telnyx.conversations,
-            routing=self._routing,
+            raw=RawStore(self.database),
+            telnyx=self.telnyx.conversations,
+            routing=self.routing,
             namespace=self._settings.namespace,
         )
 
@@ -247,6 +194,7 @@ class Operator:
         """Read everything about a channel user."""
         from worker.handlers.privacy.export import export_user
         from worker.store.privacy.exports import ExportStore
+        from worker.store.privacy.raw_bytes import RawStore
 
-        store = ExportStore(self._database)
-        return export_user(user_id, store=store, raw=self._raw, routing=self._routing)
+        store, raw = ExportStore(self.database), RawStore(self.database)
+        return export_user(user_id, store=store, raw=raw, routing=self.routing)

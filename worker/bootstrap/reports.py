@@ -3,7 +3,16 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from worker.config.settings import Need, Settings, settings_for
 from worker.store.database import Database
+
+
+@contextmanager
+def reading(*needs: Need, name: str = "worker-cli") -> Iterator[tuple[Settings, Database]]:
+    """Read the settings, and open their database, see below. Raises `SettingsError`."""
+    settings = settings_for(*needs)
+    with open_database(settings.database_url, name=name) as database:
+        yield settings, database
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.segment import Segment
 from rich.table import Table
 
-from worker.cli.text import one_line, visible
+from worker.cli.text import one_line, print_json, visible
 
 _WHOLE: Final = 100_000
 """Columns of a file or a pipe: no line of a command is longer."""
@@ -52,8 +52,17 @@ def escape_for_terminal(text: str) -> str:
     return escape(one_line(text))
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Mapping[str, object]], none: str) -> None:
-    """Print a row for each mapping, of these keys; `none` is printed if there are no rows."""
+def print_table(
+    columns: Sequence[str],
+    rows: Sequence[Mapping[str, object]],
+    none: str,
+    *,
+    as_json: bool = False,
+) -> None:
+    """Print a row for each mapping, of these keys, or `none`; all of their keys as JSON."""
+    if as_json:
+        print_json(rows)
+        return
     table = Table(*(name.removesuffix("_at").replace("_", " ") for name in columns))
     for row in rows:
         table.add_row(*(cell(row[name]) for name in columns))

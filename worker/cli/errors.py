@@ -28,6 +28,15 @@ class MisuseError(CommandError):
 
 
 @contextmanager
+def needs_extra(name: str) -> Iterator[None]:
+    """Turn a module that is missing into the name of the extra to install."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise CommandError(f"no {error.name}: install message-worker[{name}]") from None
+
+
+@contextmanager
 def errors_as_one_line() -> Iterator[None]:
     """Turn an error that a command raises on purpose into a line and an exit code."""
     try:

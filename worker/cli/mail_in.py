@@ -49,21 +49,19 @@ def mail_in(
     """
     from worker.bootstrap.agents import CurrentAgents
     from worker.bootstrap.mail import build_take_mail
-    from worker.bootstrap.reports import open_database
-    from worker.config.settings import settings_for
+    from worker.bootstrap.reports import reading
     from worker.handlers.intake.take_mail import MAX_MAIL_BYTES
     from worker.observability.logs import configure_logging
 
     if (sender is None) != (not recipient):
         raise MisuseError("give both --sender and --recipient, or none of them")
-    settings = settings_for("database_url", "namespace")
-    configure_logging(settings.log_level)
-    raw = sys.stdin.buffer.read(MAX_MAIL_BYTES + 1)
-    if not raw.strip() or len(raw) > MAX_MAIL_BYTES:
-        warn(f"stdin: give a mail of at most {MAX_MAIL_BYTES} bytes")
-        sys.exit(os.EX_DATAERR)
-    agents = CurrentAgents(settings.agents_file)
-    with open_database(settings.database_url, name="worker-mail-in") as database:
+    with reading("database_url", "namespace", name="worker-mail-in") as (settings, database):
+        configure_logging(settings.log_level)
+        raw = sys.stdin.buffer.read(MAX_MAIL_BYTES + 1)
+        if not raw.strip() or len(raw) > MAX_MAIL_BYTES:
+            warn(f"stdin: give a mail of at most {MAX_MAIL_BYTES} bytes")
+            sys.exit(os.EX_DATAERR)
+        agents = CurrentAgents(settings.agents_file)
         take = build_take_mail(database, agents.current, settings.namespace)
         smtp_sender = None if sender is None else sender.strip("<>")
         take.take_for(raw, sender=smtp_sender, recipients=recipient or ())

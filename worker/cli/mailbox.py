@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from worker.cli.errors import CommandError, MisuseError
+from worker.cli.errors import MisuseError, needs_extra
 
 
 def mailbox(
@@ -31,10 +31,8 @@ def mailbox(
     """
     if every and since is not None:
         raise MisuseError("--all and --since exclude each other")
-    try:
+    with needs_extra("mailbox"):
         from worker.bootstrap.mailbox import build_mailbox
-    except ModuleNotFoundError as error:
-        raise CommandError(f"no {error.name}: install message-worker[mailbox]") from None
     from worker.config.settings import settings_for
     from worker.observability.logs import configure_logging, log
     from worker.queue.lifecycle import on_sighup

@@ -27,13 +27,15 @@ _PAGES: Final[tuple[tuple[str, str, _Work, Subject], ...]] = (
     ("/dead-letters", "dead_letters", letters.list_all, Subject.NOTHING),
     ("/dead-letters/{id:int}", "dead_letter", letters.show, Subject.DEAD_LETTER),
 )
+_PAUSE, _RESUME = (partial(people.set_paused, paused=paused) for paused in (True, False))
+_OPT_OUT, _OPT_IN = (partial(people.set_consent, stopped=stopped) for stopped in (True, False))
 _ACTIONS: Final[tuple[tuple[str, str, _Work, Subject], ...]] = (
     ("/people", "people.find", people.find, Subject.NOTHING),
-    ("/people/{id:int}/pause", "person.pause", people.pause, Subject.PERSON),
-    ("/people/{id:int}/resume", "person.resume", people.resume, Subject.PERSON),
+    ("/people/{id:int}/pause", "person.pause", _PAUSE, Subject.PERSON),
+    ("/people/{id:int}/resume", "person.resume", _RESUME, Subject.PERSON),
     ("/people/{id:int}/say", "person.say", people.say, Subject.PERSON),
-    ("/people/{id:int}/opt-out", "person.opt_out", people.opt_out, Subject.PERSON),
-    ("/people/{id:int}/opt-in", "person.opt_in", people.opt_in, Subject.PERSON),
+    ("/people/{id:int}/opt-out", "person.opt_out", _OPT_OUT, Subject.PERSON),
+    ("/people/{id:int}/opt-in", "person.opt_in", _OPT_IN, Subject.PERSON),
     ("/replies/{id:int}/approve", "reply.approve", replies.approve, Subject.REPLY),
     ("/replies/{id:int}/edit", "reply.edit", replies.edit, Subject.REPLY),
     ("/replies/{id:int}/reject", "reply.reject", replies.reject, Subject.REPLY),
@@ -44,10 +46,9 @@ _ACTIONS: Final[tuple[tuple[str, str, _Work, Subject], ...]] = (
 
 def build_app(guard: Guard, desk: Desk, checks: Mapping[str, Callable[[], object]]) -> Starlette:
     """Build it. `checks`: see `Ready`."""
-    login = guarded("login", guard.show_login), guarded("login", guard.log_in)
     routes = [
-        Route("/login", login[0], methods=["GET"]),
-        Route("/login", login[1], methods=["POST"]),
+        Route("/login", guarded("login", guard.show_login), methods=["GET"]),
+        Route("/login", guarded("login", guard.log_in), methods=["POST"]),
         Route("/logout", guard.page("logout", guard.log_out), methods=["POST"]),
         Route("/static/{name}", _file, methods=["GET"]),
         Route("/health/live", live),

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from worker.domain.ids import ChannelUserId, DeadLetterId
 from worker.domain.reports.explain_ended import Explanation
 from worker.domain.reports.message_history import MessageHistory
 from worker.handlers.operators.consents import Consents
@@ -29,8 +28,7 @@ class Desk:
     """Names of tools that may be shown; any other is one that the model invented."""
     drafts: Drafts
     letters: DeadLetterStore
-    dismiss: Callable[[DeadLetterId], bool]
     replay: Callable[..., None]
     consents: Consents
     say: SayToUser
-    set_paused: Callable[[ChannelUserId, bool], bool]
+    set_paused: Callable[..., bool]

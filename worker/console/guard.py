@@ -53,8 +53,6 @@ _HEADERS: Final = {
     "Cache-Control": "no-store",
 }
 
-_STATUS: Final[Mapping[type[WorkerError], int]] = {NotFoundError: 404}
-
 
 @dataclass(frozen=True, kw_only=True)
 class Guard:
@@ -171,7 +169,8 @@ def guarded(action: str, work: Callable[[Request, Mapping[str, str]], Response])
         except DatabaseAwayError as error:
             fault, response = named(error), _error_page(503, "Postgres does not answer", form)
         except WorkerError as error:
-            status = _STATUS.get(type(error), 409 if isinstance(error, RetryableError) else 422)
+            status = 409 if isinstance(error, RetryableError) else 422
+            status = 404 if isinstance(error, NotFoundError) else status
             fault, response = named(error), _error_page(status, str(error), form)
         except Exception as error:  # noqa: BLE001 - its text may quote the page
             fault, response = named(error), _error_page(500, "see the log of the console", form)

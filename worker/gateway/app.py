@@ -15,12 +15,10 @@ from worker.gateway.webhooks import TelnyxWebhooks
 
 def build_app(
     webhooks: TelnyxWebhooks,
-    messages: Messages | None,
-    mails: Mails | None,
-    replies: Replies | None,
+    for_callers: tuple[Messages, Mails, Replies] | None,
     checks: Mapping[str, Callable[[], object]],
 ) -> Starlette:
-    """Build it. None = nobody may send messages or mails, or read drafts. `checks`: see `Ready`."""
+    """Build it. `for_callers`: None = nobody may call. `checks`: see `Ready`."""
     webhook = endpoint("telnyx", webhooks)
     routes = [
         Route("/telnyx/messaging", webhook, methods=["POST"]),
@@ -28,17 +26,14 @@ def build_app(
         Route("/health/live", live),
         Route("/health/ready", Ready(checks).answer),
     ]
-    if messages is not None:
+    if for_callers is not None:
+        messages, mails, replies = for_callers
         routes += [
             Route("/messages", endpoint("messages", messages.post), methods=["POST"]),
             Route("/messages/{id}", endpoint("message", messages.get), methods=["GET"]),
-        ]
-    if replies is not None:
-        routes += [
             Route("/replies", endpoint("replies", replies.list), methods=["GET"]),
             Route("/replies/{id}", endpoint("reply", replies.get), methods=["GET"]),
             Route("/replies/{id}/{verb}", endpoint("decision", replies.post), methods=["POST"]),
+            Route("/email", endpoint("email", mails.post), methods=["POST"]),
         ]
-    if mails is not None:
-        routes.append(Route("/email", endpoint("email", mails.post), methods=["POST"]))
     return Starlette(routes=routes)

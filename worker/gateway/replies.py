@@ -2,10 +2,10 @@
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -14,19 +14,18 @@ from message_worker_client.envelope.strict_json import JsonRefusedError, read_js
 from message_worker_client.envelope.wire import MAX_BODY_BYTES
 from worker.domain.errors import DatabaseAwayError, NotFoundError
 from worker.domain.ids import ReplyId
-from worker.domain.people.drafts import Decision
 from worker.gateway.body import RefusedError, read_body
 from worker.gateway.callers import Callers, SourceRate
-from worker.handlers.operators.drafts import AlreadyDecidedError, Drafts
+from worker.handlers.operators.drafts import AlreadyDecidedError, Decided, Drafts
 from worker.handlers.operators.take_user import NotPossibleError
 
 MAX_LIST: Final = 100
 _MAX_ID: Final = 2**63 - 1
 _DIGITS: Final = 19
-_DECISIONS: Final = {
-    "approve": Decision.APPROVED,
-    "edit": Decision.EDITED,
-    "reject": Decision.REJECTED,
+_VERBS: Final[Mapping[str, Callable[..., Decided]]] = {
+    "approve": Drafts.approve,
+    "edit": Drafts.edit,
+    "reject": Drafts.reject,
 }
 _Result = TypeVar("_Result")
 
@@ -61,19 +60,12 @@ class Replies:
         """Decide about a draft."""
         body = await read_body(request, limit=MAX_BODY_BYTES)
         self._admit(request, body)
-        decision = _DECISIONS.get(request.path_params["verb"])
-        if decision is None:
-            raise RefusedError(404, "path", f"one of {', '.join(_DECISIONS)}")
-        reply, given = _id(request), _given(body, edits=decision is Decision.EDITED)
-        by, text = given["by"], given.get("text", "")
-        match decision:
-            case Decision.APPROVED:
-                done = await _ask(lambda: self.drafts.approve(reply, by=by))
-            case Decision.EDITED:
-                done = await _ask(lambda: self.drafts.edit(reply, text, by=by))
-            case Decision.REJECTED:
-                done = await _ask(lambda: self.drafts.reject(reply, by=by))
-        return _json(asdict(done))
+        verb: str = request.path_params["verb"]
+        decide = _VERBS.get(verb)
+        if decide is None:
+            raise RefusedError(404, "path", f"one of {', '.join(_VERBS)}")
+        reply, given = _id(request), _given(body, edits=verb == "edit")
+        return _json(asdict(await _ask(lambda: decide(self.drafts, reply, **given))))
 
     def _admit(self, request: Request, body: bytes) -> None:
         self.rate.take(request.client.host if request.client else "")
@@ -124,8 +116,4 @@ def _number(given: str, name: str) -> int:
 
 
 def _json(value: object) -> Response:
-    return Response(json.dumps(value, default=_in_json), media_type="application/json")
-
-
-def _in_json(value: Any) -> str:  # noqa: ANN401 - what JSON does not have
-    return value.isoformat() if isinstance(value, datetime) else str(value)
+    return Response(json.dumps(value, default=datetime.isoformat), media_type="application/json")

@@ -8,12 +8,12 @@ import subprocess
 import sys
 
 CHAT = """
-from worker.cli.local import chat
+from worker.cli.local import conversation
 
 class Nothing:
     open = ()
 
-chat._converse("you are you", lambda line: print(repr(line), flush=True), Nothing(), 60)
+conversation.converse("you are you", lambda line: print(repr(line), flush=True), Nothing(), 60)
 """
 LEFT, UP, END_OF_INPUT = b"\x1b[D", b"\x1b[A", b"\x04"
 

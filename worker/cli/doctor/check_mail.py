@@ -38,7 +38,7 @@ def login(setup: Setup) -> Finding:
     from worker.net.answer import IncompleteAnswerError
     from worker.net.window import CallWindow
 
-    us, settings = _options(setup).addresses[0], setup.settings
+    us, settings = _channel(setup)[1].addresses[0], setup.settings
     domain = us.rpartition("@")[2]
     if settings.smtp_url is None:
         return fault("SMTP_URL is not set", "give smtp://user:password@host, or smtps://")
@@ -69,7 +69,7 @@ def login(setup: Setup) -> Finding:
 
 def alignment(setup: Setup) -> Finding:
     """Compare the domains that receivers compare."""
-    url, domain = setup.settings.smtp_url, _options(setup).addresses[0].rpartition("@")[2]
+    url, domain = setup.settings.smtp_url, _channel(setup)[1].addresses[0].rpartition("@")[2]
     user = ((parse_server(url, SMTP_PORTS).user if url else None) or "").lower()
     if "@" in user and user.rpartition("@")[2] != domain:
         return warning(
@@ -137,10 +137,6 @@ def _channel(setup: Setup) -> tuple[ChannelPolicy, MailDelivery]:
     found = setup.routing.mail_channel
     assert found is not None  # noqa: S101 - these checks are made for it
     return found
-
-
-def _options(setup: Setup) -> MailDelivery:
-    return _channel(setup)[1]
 
 
 def _not_taken(code: int) -> Finding:

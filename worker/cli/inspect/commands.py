@@ -30,13 +30,11 @@ def status(
 
     Never shows texts or addresses.
     """
-    from worker.bootstrap.reports import open_database
+    from worker.bootstrap.reports import reading
     from worker.cli.inspect.status import keep_showing, look, show
-    from worker.config.settings import settings_for
     from worker.store.reports.status import StatusStore
 
-    settings = settings_for("database_url", "broker_url")
-    with open_database(settings.database_url) as database:
+    with reading("database_url", "broker_url") as (settings, database):
         store = StatusStore(database)
         if watch:
             keep_showing(store, settings, as_json=as_json)
@@ -63,17 +61,15 @@ def why(asked: _Message, *, text: _Text = False, as_json: Json = False) -> None:
     Exits 1 if no accepted message has this id, and names other places that have it: the inbox, or
     the dead letters. With many messages, CHANNEL:USER:MESSAGE-ID is the quickest form.
     """
-    from worker.bootstrap.reports import open_database
+    from worker.bootstrap.reports import reading
     from worker.cli.inspect import why_view
     from worker.config.agents_file import load_agents
-    from worker.config.settings import settings_for
     from worker.domain.reports.explain_waiting import explain
     from worker.handlers.operators.explain import find, not_accepted
     from worker.store.reports.message_history import MessageReports
 
-    settings = settings_for("database_url")
-    routing, timing = load_agents(settings.agents_file)
-    with open_database(settings.database_url) as database:
+    with reading("database_url") as (settings, database):
+        routing, timing = load_agents(settings.agents_file)
         messages = MessageReports(database)
         found = find(messages, asked)
         if len(found) > 1:
@@ -103,18 +99,16 @@ def stuck(
     replies; closed gates with users behind them; a full inbox; dead and stalled workers; messages
     on a queue that no worker takes. Never shows texts or addresses.
     """
-    from worker.bootstrap.reports import open_database
+    from worker.bootstrap.reports import reading
     from worker.config.agents_file import load_agents
-    from worker.config.settings import settings_for
     from worker.domain.errors import BrokerAwayError
     from worker.domain.reports import stuck as domain
     from worker.queue.misplaced import misplaced_entries
     from worker.store.reports.stuck import StuckStore
 
-    settings = settings_for("database_url", "broker_url")
-    routing, timing = load_agents(settings.agents_file)
-    quiet_s = timing.quiet_s(max(one.call_timeout_s for one in routing.agents.values()))
-    with open_database(settings.database_url) as database:
+    with reading("database_url", "broker_url") as (settings, database):
+        routing, timing = load_agents(settings.agents_file)
+        quiet_s = timing.quiet_s(max(one.call_timeout_s for one in routing.agents.values()))
         waits = StuckStore(database).look(after_s=after_s, quiet_s=quiet_s)
     # Without its broker the service goes on: `worker status` reports that one.
     with suppress(BrokerAwayError):
@@ -149,9 +143,12 @@ def simulate(
 
     Sends nothing and writes nothing; needs no database. Reads AGENTS_FILE as a worker does.
     """
-    from worker.cli.send import dry_run as command
+    from worker.cli.send.dry_run import lines_of, outcome_of, read_file, show
+    from worker.config.agents_file import load_agents
+    from worker.config.settings import settings_for
 
-    command.run(path, as_json=as_json)
+    facts, _ = outcome_of(read_file(path), load_agents(settings_for().agents_file)[0])
+    show(facts, lines_of(facts), as_json=as_json)
 
 
 def metrics(*, port: Port = 9465, host: Host = "127.0.0.1") -> None:
@@ -162,17 +159,15 @@ def metrics(*, port: Port = 9465, host: Host = "127.0.0.1") -> None:
     """
     from prometheus_client import CollectorRegistry
 
-    from worker.bootstrap.reports import open_database
+    from worker.bootstrap.reports import reading
     from worker.cli.inspect.metrics import Overall, parts_of
-    from worker.config.settings import settings_for
     from worker.observability.logs import configure_logging
     from worker.observability.metrics_server import MetricsServer
     from worker.store.reports.gauges import GaugeStore
 
-    settings = settings_for("database_url", "broker_url")
-    configure_logging(settings.log_level)
     registry = CollectorRegistry()
-    with open_database(settings.database_url, name="worker-metrics") as database:
+    with reading("database_url", "broker_url", name="worker-metrics") as (settings, database):
+        configure_logging(settings.log_level)
         gauges = GaugeStore(database)
         registry.register(Overall(parts_of(gauges, settings.broker_url)))
         server = MetricsServer(registry, host=host, port=port)

@@ -5,11 +5,10 @@ from typing import Annotated
 
 import typer
 
-from worker.bootstrap.reports import open_database
+from worker.bootstrap.reports import reading
 from worker.cli.errors import CommandError
 from worker.cli.options import Json
 from worker.cli.text import print_json, print_text
-from worker.config.settings import settings_for
 from worker.store.workers import LivingWorkers
 
 
@@ -25,9 +24,8 @@ def health(
     A worker with a fresh heartbeat that takes nothing while entries wait is not healthy. One whose
     Redis is down is: it goes on with the work in Postgres.
     """
-    settings = settings_for("database_url")
     # Only this host: a container must not be restarted for the workers of another one.
-    with open_database(settings.database_url, name="worker-health") as database:
+    with reading("database_url", name="worker-health") as (_, database):
         workers = LivingWorkers(database).workers(socket.gethostname())
     if as_json:
         print_json([{"pid": one.pid, "stalled_s": round(one.stalled_s, 1)} for one in workers])

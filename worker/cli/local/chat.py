@@ -1,46 +1,16 @@
 # ruff: noqa: PLC0415 - the command imports what it needs when it runs, so that --help is quick
-"""`worker chat`: one channel user, through the whole service: queue, worker, Telnyx, Postgres.
+"""`worker chat`: one channel user, through the whole service: queue, worker, Telnyx, Postgres."""
 
-One loop and no threads: it waits a moment for the keyboard (or a pipe), then asks Postgres for
-replies. So a reply appears when it lands, also in the middle of further questions. On a terminal,
-readline takes over at the first key of a line, until Enter.
-"""
-
-import os
-import select
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
-from importlib.util import find_spec
-from typing import TYPE_CHECKING, Annotated, Final
-from uuid import uuid4
+from typing import Annotated, Final
 
 import typer
-from rich.control import Control
-from rich.segment import ControlType
 
-from worker.cli.console import escape_for_terminal, out, print_line
-from worker.cli.errors import CommandError, MisuseError
+from worker.cli.errors import MisuseError
 from worker.cli.options import given
-from worker.cli.text import warn
 
-if TYPE_CHECKING:
-    from message_worker_client import Outcome, Producer
-    from worker.cli.local.phone import PhoneWatch
-    from worker.cli.send.producer import OutcomeWatch
-    from worker.domain.routing import Routing
-
-_LOOK_EVERY_S: Final = 0.1
-_READ_BYTES: Final = 65_536
-_PROMPT: Final = "you> "
-_THEY: Final = "service> "
 _YOU: Final = "you"
 _A_PHONE: Final = "+13125550177"
 _AN_ADDRESS: Final = "you@example.org"
-_START_OF_LINE: Final = Control(ControlType.CARRIAGE_RETURN, (ControlType.ERASE_IN_LINE, 2))
 
 
 def chat(
@@ -73,210 +43,12 @@ def chat(
     """
     if sms and mail:
         raise MisuseError("--sms and --mail exclude each other")
+    from worker.cli.local import conversation
+
     if mail:
-        _by_mail(person=_AN_ADDRESS if user == _YOU else user, timeout_s=timeout_s)
-        return
-    if sms:
-        _by_phone(
-            number=_A_PHONE if user == _YOU else user, recipient=recipient, timeout_s=timeout_s
-        )
-        return
-    from worker.cli.local.service import not_configured, service
-    from worker.cli.send.producer import OutcomeWatch, check, outcomes_in, producer
-    from worker.config.agents_file import load_agents
-    from worker.config.settings import settings_for
-
-    routing = load_agents(settings_for().agents_file)[0]
-    fields = given(channel=channel, user=user, recipient=recipient, thread=thread, agent=agent)
-    # A wrong option of the command ends it before anything starts.
-    check({"message_id": "-", "text": "-", **fields}, routing)
-    with (
-        service(not_configured()) as settings,
-        producer(settings.broker_url) as queue,
-        outcomes_in(settings.database_url) as outcomes,
-    ):
-        watch = OutcomeWatch(outcomes)
-        send_line = partial(_send_line, queue, watch, fields, routing)
-        _converse(f"you are {user}", send_line, watch, timeout_s)
-
-
-def _by_phone(*, number: str, recipient: str, timeout_s: float) -> None:
-    """Text our number from a phone of the simulated network, and show what comes back to it."""
-    from message_worker_client import MessageKey
-    from worker.cli.local.phone import OUR_NUMBER, PhoneNetwork, PhoneWatch
-    from worker.cli.local.service import not_configured, service
-    from worker.cli.send.producer import OutcomeWatch, outcomes_in
-    from worker.config.agents_file import load_agents
-
-    recipient = recipient or OUR_NUMBER
-    with (
-        service(not_configured()) as settings,
-        outcomes_in(settings.database_url) as outcomes,
-        PhoneNetwork.simulated() as network,
-    ):
-        policy = load_agents(settings.agents_file)[0].telnyx_policy()
-        if policy is None:
-            raise CommandError('no channel of the agents file has driver = "telnyx"')
-        inner = OutcomeWatch(outcomes)
-        watch = PhoneWatch(network=network, number=number, watch=inner)
-
-        def send_line(text: str) -> None:
-            message_id = network.text(number, recipient, text)
-            key = {"channel": policy.name, "recipient": recipient, "user": number}
-            inner.add(MessageKey(**key, message_id=message_id))
-
-        _converse(f"you text {recipient} from {number}", send_line, watch, timeout_s)
-
-
-def _by_mail(*, person: str, timeout_s: float) -> None:
-    """Write mails from an address, and show what comes back to it."""
-    from worker.bootstrap.mail import build_take_mail
-    from worker.bootstrap.reports import open_database
-    from worker.cli.local.mail import MailProgram, mail_channel
-    from worker.cli.local.phone import PhoneWatch
-    from worker.cli.local.service import not_configured, service
-    from worker.cli.send.producer import OutcomeWatch, outcomes_in
-    from worker.config.agents_file import load_agents
-    from worker.config.settings import is_configured, settings_for
-    from worker.observability.logs import configure_logging
-
-    configure_logging("WARNING")
-    leaves = is_configured("SMTP_URL")
-    with (
-        service(not_configured()),
-        open_database((settings := settings_for("database_url", "namespace")).database_url) as own,
-        outcomes_in(settings.database_url) as outcomes,
-    ):
-        routing = load_agents(settings.agents_file)[0]
-        channel = mail_channel(routing)
-        if channel is None:
-            raise CommandError('no channel of the agents file has driver = "smtp"')
-        # Of a sandbox, the environment has it by now.
-        if leaves or not is_configured("SMTP_URL"):
-            raise CommandError("mails leave by SMTP_URL: use your own mail program, or unset it")
-        take = build_take_mail(own, lambda: routing, settings.namespace)
-        program = MailProgram(take=take, channel=channel, person=person, subject="A question")
-        inner = OutcomeWatch(outcomes)
-        watch = PhoneWatch(network=program, number=person, watch=inner)
-        who = f"you write to {channel.address} from {person}"
-        _converse(who, lambda text: inner.add(program.write(text)), watch, timeout_s)
-
-
-def _send_line(
-    queue: "Producer",
-    watch: "OutcomeWatch",
-    fields: dict[str, object],
-    routing: "Routing",
-    text: str,
-) -> None:
-    """Send one line; warn about one that the service would refuse."""
-    from worker.cli.send.producer import check
-
-    envelope = {**fields, "message_id": str(uuid4()), "text": text}
-    try:
-        key = check(envelope, routing)
-    except CommandError as error:
-        warn(f"not sent: {error}")
-        return
-    queue.send_many([envelope])
-    watch.add(key)
-
-
-@dataclass(kw_only=True)
-class Keyboard:
-    """Lines of stdin, read without blocking for more than a moment."""
-
-    descriptor: int
-    edits: bool = False
-    """Whether readline reads a line, once its first key is there."""
-    ended: bool = False
-    _rest: bytes = b""
-
-    def lines(self, wait_s: float) -> list[str]:
-        """Return the whole lines that have come by now; the last one may lack its newline."""
-        if self.ended:
-            time.sleep(wait_s)
-            return []
-        if not select.select([self.descriptor], [], [], wait_s)[0]:
-            return []
-        if self.edits:
-            return self._edited()
-        read = os.read(self.descriptor, _READ_BYTES)
-        self.ended = not read
-        *whole, self._rest = (self._rest + read).split(b"\n")
-        if self.ended and self._rest:
-            whole.append(self._rest)
-        return [line.decode(errors="replace").strip() for line in whole]
-
-    def _edited(self) -> list[str]:
-        out.control(_START_OF_LINE)
-        try:
-            return [input(_PROMPT).strip()]
-        except EOFError:
-            self.ended = True
-            return []
-
-
-@contextmanager
-def _keyboard() -> Iterator[Keyboard]:
-    """Open stdin; a terminal passes on each key at once meanwhile, and does not show it."""
-    descriptor = sys.stdin.fileno()
-    if not (out.is_terminal and sys.stdin.isatty() and find_spec("readline")):
-        yield Keyboard(descriptor=descriptor)
-        return
-    import readline  # noqa: F401 - `input` uses it if it is imported
-    import termios
-    import tty
-
-    before = termios.tcgetattr(descriptor)
-    tty.setcbreak(descriptor, termios.TCSADRAIN)
-    try:
-        yield Keyboard(descriptor=descriptor, edits=True)
-    finally:
-        termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
-
-
-def _converse(
-    who: str,
-    send_line: Callable[[str], None],
-    watch: "OutcomeWatch | PhoneWatch",
-    timeout_s: float,
-) -> None:
-    """Chat until the input ends and all is answered; `who`: what a terminal is told first."""
-    if out.is_terminal:
-        print_line(f"[dim]{escape_for_terminal(who)}; Ctrl-D ends the chat[/]")
-    shown: set[int] = set()
-    with _keyboard() as keyboard:
-        _prompt()
-        waiting_since = time.monotonic()
-        while not keyboard.ended or watch.open:
-            for line in filter(None, keyboard.lines(_LOOK_EVERY_S)):
-                send_line(line)
-                waiting_since = time.monotonic()
-            ended = watch.look() if watch.open else []
-            replies = [reply for _, one in ended if (reply := _reply(one, shown))]
-            for reply in replies:
-                if out.is_terminal:
-                    out.control(_START_OF_LINE)
-                print_line(reply)
-            if replies:
-                _prompt()
-            if watch.open and time.monotonic() - waiting_since > timeout_s:
-                raise CommandError(f"no reply within {timeout_s:g} s: see `worker status`")
-
-
-def _reply(ended: "Outcome", shown: set[int]) -> str | None:
-    """Return what to print; None if its turn is `shown`: several messages may share a reply."""
-    if ended.text is None or ended.turn is None:
-        why = f", {escape_for_terminal(ended.detail)}" if ended.detail else ""
-        return f"[red]no reply: {ended.outcome}{why}[/]"
-    if ended.turn in shown:
-        return None
-    shown.add(ended.turn)
-    first, *more = map(escape_for_terminal, ended.text.splitlines() or [""])
-    return "\n".join([f"[cyan]{_THEY}[/]{first}", *(f"{'':{len(_THEY)}}{line}" for line in more)])
-
-
-def _prompt() -> None:
-    if out.is_terminal:
-        out.print(_PROMPT, end="")
+        conversation.by_mail(_AN_ADDRESS if user == _YOU else user, timeout_s)
+    elif sms:
+        conversation.by_phone(_A_PHONE if user == _YOU else user, recipient, timeout_s)
+    else:
+        fields = given(channel=channel, user=user, recipient=recipient, thread=thread, agent=agent)
+        conversation.by_queue(fields, timeout_s)

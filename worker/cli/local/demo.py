@@ -17,11 +17,10 @@ from message_worker_client.envelope.wire import INBOUND
 from worker.bootstrap.reports import open_database
 from worker.cli.console import escape_for_terminal, print_line
 from worker.cli.errors import CommandError
-from worker.cli.local.demo_mail import MailThread
-from worker.cli.local.demo_phone import Check, play_phone
+from worker.cli.local.demo_people import GINA, SUBJECT, Check, end_thread, play_phone, write
 from worker.cli.local.demo_view import CAROL, SCRIPT, DemoView
-from worker.cli.local.mail import mail_channel
-from worker.cli.local.service import SERVERS, TRY_IT, as_typed, attached, service
+from worker.cli.local.mail import MailProgram, mail_channel
+from worker.cli.local.service import SERVERS, TRY_IT, as_typed, attached, service, until
 from worker.cli.send.producer import OutcomeWatch, broker_is_away, check, outcomes_in, producer
 from worker.config.agents_file import load_agents
 from worker.config.settings import Settings, sandbox_dir
@@ -34,7 +33,6 @@ from worker.sandbox.simulator.record.log import Entry, user_texts
 from worker.store.reports.conversations import ConversationReports, LandedTurn
 
 _TIMEOUT_S: Final = 45.0
-_LOOK_EVERY_S: Final = 0.08
 _DRAIN_TIMEOUT_S: Final = 5.0
 _CONNECTIONS: Final = ("DATABASE_URL", "BROKER_URL", "TELNYX_API_KEY", "TELNYX_BASE_URL")
 _OTHERS: Final = ("NAMESPACE", "PUBLIC_URL", "SMTP_URL", "SMTP_TOKEN_COMMAND", "IMAP_URL")
@@ -73,17 +71,21 @@ def run() -> None:
 def _people(outcomes: Outcomes, routing: Routing, settings: Settings) -> Iterator[Check]:
     """Play what people with a mail program and with a phone see, if there are such channels."""
     with ExitStack() as stack:
-        thread = None
+        program = None
         # A service that has a mail server of its own would send to it.
         if (mails := mail_channel(routing)) is not None and "SMTP_URL" in os.environ:
             print_line("\nSomebody writes us a mail:\n")
-            thread = stack.enter_context(MailThread.begun(mails, routing, settings))
+            opened = MailProgram.opened(
+                mails, person=GINA, subject=SUBJECT, routing=routing, settings=settings
+            )
+            program = stack.enter_context(opened)
+            write(program)
         if (texting := routing.telnyx_policy()) is not None:
             print_line("\nSomebody texts our number:\n")
             yield from play_phone(texting.name, outcomes, settings.database_url)
-        if thread is not None:
+        if program is not None:
             print_line()
-            yield from thread.ended()
+            yield from end_thread(program)
 
 
 def _print_commands(worker: str, *, was_running: bool) -> None:
@@ -122,25 +124,22 @@ def _play(queue: Producer, outcomes: Outcomes, routing: Routing) -> DemoView:
 
 def _await_replies(view: DemoView, watch: OutcomeWatch, *, of: str | None = None) -> None:
     """Wait until every message, or every one of this person, has its outcome."""
-    deadline = time.monotonic() + _TIMEOUT_S
-    while any(of in {None, key.user} for key in watch.open):
-        if time.monotonic() > deadline:
-            raise CommandError(
-                f"{len(watch.open)} of {len(SCRIPT)} messages have no outcome after "
-                f"{_TIMEOUT_S:g} s: see {sandbox_dir() / 'logs'}"
-            )
+
+    def have_ended() -> bool:
         view.land(watch.look())
-        time.sleep(_LOOK_EVERY_S)
+        return not any(of in {None, key.user} for key in watch.open)
+
+    if not until(have_ended, _TIMEOUT_S):
+        raise CommandError(
+            f"{len(watch.open)} of {len(SCRIPT)} messages have no outcome after "
+            f"{_TIMEOUT_S:g} s: see {sandbox_dir() / 'logs'}"
+        )
 
 
 def _await_empty_queue(broker_url: str) -> None:
     """Wait until the repetition is worked too, but not long: others may send as well."""
-    deadline = time.monotonic() + _DRAIN_TIMEOUT_S
     try:
-        while any(waiting_entries(broker_url, [INBOUND]).values()):
-            if time.monotonic() > deadline:
-                return
-            time.sleep(_LOOK_EVERY_S)
+        until(lambda: not any(waiting_entries(broker_url, [INBOUND]).values()), _DRAIN_TIMEOUT_S)
     except BrokerAwayError as error:
         raise broker_is_away(error, broker_url) from error
 

@@ -7,20 +7,22 @@ Without AGENTS_FILE and without PUBLIC_URL, a sandbox with the simulated Telnyx 
 import os
 import socket
 import sys
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
 from worker.cli.errors import CommandError
-from worker.domain.routing import Routing
+from worker.config.agents_file import load_agents
+from worker.config.settings import Settings, is_configured
 from worker.domain.ways_out import MailDelivery, TelnyxDelivery
 from worker.net.child_process import ChildProcess
 
-PORT: Final = 8080
-_TIMEOUT_S: Final = 60.0
-_LOOK_EVERY_S: Final = 0.05
+_PORT: Final = 8080
+_START_S: Final = 60.0
+_STOP_S: Final = 3.0
+_CALLERS: Final = ("GATEWAY_TOKEN", "GATEWAY_SECRET")
 # The profile is the simulator's: with one, a reply to nobody's number goes out as well.
 _AGENTS: Final = """\
 # Written by the sandbox, which AGENTS_FILE replaces.
@@ -58,12 +60,29 @@ def switches(given: Mapping[str, str]) -> tuple[str, ...]:
     return ("--switch", f"webhook_url={url}/telnyx/messaging") if url else ()
 
 
-def is_wanted(routing: Routing) -> bool:
-    """Return whether something arrives by a gateway: Telnyx's webhooks or a producer's messages."""
-    return any(_tells(one.delivery) for one in routing.channels.values()) or any(
-        os.environ.get(name) or os.environ.get(f"{name}_FILE")
-        for name in ("GATEWAY_TOKEN", "GATEWAY_SECRET")
-    )
+def start_gateway(
+    settings: Settings, stack: ExitStack, *, log: Path | None
+) -> Callable[[], tuple[int, ChildProcess] | None]:
+    """Start it if something arrives by it: Telnyx's webhooks or a producer's messages.
+
+    Returns what waits until it listens, and tells its port; None = there is none. That raises
+    `CommandError` if it ends instead.
+    """
+    ways = [one.delivery for one in load_agents(settings.agents_file)[0].channels.values()]
+    if not any(map(_tells, ways)) and not any(map(is_configured, _CALLERS)):
+        return lambda: None
+    url = urlsplit(os.environ.get("PUBLIC_URL") or "")
+    port = url.port if url.hostname == "127.0.0.1" and url.port else _PORT
+    command = (sys.executable, "-m", "worker", "gateway", "--port", str(port))
+    gateway = ChildProcess(command, env=os.environ, log=log)
+    stack.callback(gateway.stop, _STOP_S)
+
+    def wait() -> tuple[int, ChildProcess]:
+        if not gateway.wait_until(lambda: _listens(port), _START_S):
+            raise CommandError("the gateway did not start" + (f": see {log}" if log else ""))
+        return port, gateway
+
+    return wait
 
 
 def _tells(way: object) -> bool:
@@ -71,29 +90,9 @@ def _tells(way: object) -> bool:
     return isinstance(way, TelnyxDelivery) or (isinstance(way, MailDelivery) and way.telnyx)
 
 
-def start_gateway(port: int, *, log: Path | None) -> ChildProcess:
-    """Start it without waiting."""
-    command = (sys.executable, "-m", "worker", "gateway", "--port", str(port))
-    return ChildProcess(command, env=os.environ, log=log)
-
-
-def await_gateway(port: int, gateway: ChildProcess, log: Path | None) -> None:
-    """Return when it listens. Raises `CommandError` if it ends instead."""
-    deadline = time.monotonic() + _TIMEOUT_S
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1.0).close()
-        except OSError:
-            if gateway.exit_code is not None or time.monotonic() > deadline:
-                raise CommandError(
-                    "the gateway did not start" + (f": see {log}" if log else "")
-                ) from None
-            time.sleep(_LOOK_EVERY_S)
-        else:
-            return
-
-
-def port_here(port: int) -> int:
-    """Return the port of PUBLIC_URL if that is this machine, else the given one."""
-    url = urlsplit(os.environ.get("PUBLIC_URL") or "")
-    return url.port if url.hostname == "127.0.0.1" and url.port else port
+def _listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1.0).close()
+    except OSError:
+        return False
+    return True

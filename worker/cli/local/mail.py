@@ -10,9 +10,11 @@ from email import message_from_bytes, policy
 from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from message_worker_client import MessageKey
+from worker.bootstrap.mail import build_take_mail
+from worker.bootstrap.reports import open_database
 from worker.config.agents_file import load_agents
 from worker.config.settings import Settings, is_configured, sandbox_dir
 from worker.domain.email.threads import thread_key
@@ -81,6 +83,22 @@ class MailProgram:
     """Message-IDs."""
     _raw: bytes = b""
 
+    @classmethod
+    @contextmanager
+    def opened(
+        cls,
+        channel: MailChannel,
+        *,
+        person: str,
+        subject: str,
+        routing: Routing,
+        settings: Settings,
+    ) -> Iterator[Self]:
+        """Open that of a person. Its mails come in as from a mailbox or a mail server."""
+        with open_database(settings.database_url) as database:
+            take = build_take_mail(database, lambda: routing, settings.namespace)
+            yield cls(take=take, channel=channel, person=person, subject=subject)
+
     def write(self, text: str) -> MessageKey:
         """Write a mail; return the key of its message."""
         came = self.mails()
@@ -111,7 +129,7 @@ class MailProgram:
         ours = set(self.sent[:1])
         return [(file, one) for file, one in read if ours & set(str(one["References"]).split())]
 
-    def arrived(self, _person: str) -> list[tuple[str, str]]:
+    def arrived(self) -> list[tuple[str, str]]:
         """Return ids and texts of those mails."""
         return [(str(one["Message-ID"]), text_of(one)) for _, one in self.mails()]
 

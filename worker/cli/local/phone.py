@@ -1,10 +1,10 @@
 """People's phones in the simulated phone network: they text, and see what comes to them."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Protocol, Self
+from typing import Any, Final, Self
 
 import httpx
 
@@ -63,20 +63,12 @@ class PhoneNetwork:
             ) from None
 
 
-class Arrivals(Protocol):
-    """Knows what came to a person."""
-
-    def arrived(self, number: str, /) -> list[tuple[str, str]]:
-        """Return ids and texts, oldest first."""
-        ...
-
-
 @dataclass(kw_only=True)
 class PhoneWatch:
     """One person's messages: an answer has come when it is on the phone, or in the mailbox."""
 
-    network: Arrivals
-    number: str
+    arrived: Callable[[], list[tuple[str, str]]]
+    """Returns ids and texts of what came to the person, oldest first."""
     watch: OutcomeWatch
     _seen: set[str] = field(default_factory=set)
     _coming: dict[int, tuple[MessageKey, Outcome]] = field(default_factory=dict)
@@ -84,7 +76,7 @@ class PhoneWatch:
 
     def __post_init__(self) -> None:
         """Leave out what came before."""
-        self._seen.update(one for one, _ in self.network.arrived(self.number))
+        self._seen.update(one for one, _ in self.arrived())
 
     @property
     def open(self) -> bool:
@@ -100,7 +92,7 @@ class PhoneWatch:
                 ended.append((key, replace(outcome, text=text)))
             else:
                 self._coming.setdefault(outcome.turn, (key, outcome))
-        for sms, text in self.network.arrived(self.number):
+        for sms, text in self.arrived():
             if sms not in self._seen and self._coming:
                 self._seen.add(sms)
                 key, outcome = self._coming.pop(min(self._coming))

@@ -17,23 +17,14 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, Self, TypeVar
 
 from worker.bootstrap.reports import open_database
 from worker.cli import migrations, revision
 from worker.cli.console import err, print_line
 from worker.cli.errors import CommandError
-from worker.cli.local.gateway import (
-    PORT,
-    await_gateway,
-    in_sandbox,
-    is_wanted,
-    port_here,
-    start_gateway,
-    switches,
-)
+from worker.cli.local.gateway import in_sandbox, start_gateway, switches
 from worker.cli.local.mail import mails_to_files
-from worker.config.agents_file import load_agents
 from worker.config.settings import (
     Need,
     Settings,
@@ -52,6 +43,7 @@ _CELERY: Final = (sys.executable, "-m", "celery", "-A", "worker")
 _WORKER_TIMEOUT_S: Final = 60.0
 _OTHERS_TIMEOUT_S: Final = 15.0
 _LOOK_EVERY_S: Final = 0.05
+_Found = TypeVar("_Found")
 _SIMULATOR: Final = (
     *("--latency", "0.3", "--switch", "latency_sigma=0.4"),
     *("--switch", "show_prefix=false"),
@@ -166,7 +158,7 @@ def service(servers: Collection[str]) -> Iterator[Settings]:
                 settings = settings_for("database_url", "broker_url")
                 revision.require_newest(settings.database_url)
                 logs = sandbox_dir() / "logs"
-                wait = beside_worker(settings, stack, log=logs / "gateway.log")
+                wait = start_gateway(settings, stack, log=logs / "gateway.log")
                 worker = start_worker(log=logs / "worker.log")
                 stack.callback(worker.stop, WARM_STOP_S)
                 await_worker(settings.database_url, worker, logs / "worker.log")
@@ -174,48 +166,32 @@ def service(servers: Collection[str]) -> Iterator[Settings]:
         yield settings
 
 
-def beside_worker(
-    settings: Settings, stack: ExitStack, *, log: Path | None
-) -> Callable[[], "tuple[int, ChildProcess] | None"]:
-    """Start the gateway if the agents file has a use for it.
-
-    Returns what waits until it listens, and tells its port; None = there is none.
-    """
-    if not is_wanted(load_agents(settings.agents_file)[0]):
-        return lambda: None
-    port = port_here(PORT)
-    gateway = start_gateway(port, log=log)
-    stack.callback(gateway.stop, COLD_STOP_S)
-
-    def wait() -> tuple[int, ChildProcess]:
-        await_gateway(port, gateway, log)
-        return port, gateway
-
-    return wait
-
-
 def await_worker(database_url: str, worker: ChildProcess, log: Path | None) -> None:
     """Return when it has its first heartbeat. Raises `CommandError` if it ends instead."""
-    deadline = time.monotonic() + _WORKER_TIMEOUT_S
     with open_database(database_url) as database:
         status = StatusStore(database)
-        while worker.pid not in {one.pid for one in status.workers()}:
-            if worker.exit_code is not None or time.monotonic() > deadline:
-                raise CommandError("the worker did not start" + (f": see {log}" if log else ""))
-            time.sleep(_LOOK_EVERY_S)
+        if not worker.wait_until(
+            lambda: worker.pid in {one.pid for one in status.workers()}, _WORKER_TIMEOUT_S
+        ):
+            raise CommandError("the worker did not start" + (f": see {log}" if log else ""))
 
 
 def _await_any_worker(database_url: str) -> None:
     """Return when one is alive: somebody may have started the service a moment ago."""
-    deadline = time.monotonic() + _OTHERS_TIMEOUT_S
     with open_database(database_url) as database:
         status = StatusStore(database)
-        while not (status.revision() and status.workers()):
-            if time.monotonic() > deadline:
-                raise CommandError(
-                    "no worker is alive: `worker up` starts one, `worker status` shows more"
-                )
-            time.sleep(_LOOK_EVERY_S)
+        if not until(lambda: status.revision() and status.workers(), _OTHERS_TIMEOUT_S):
+            raise CommandError(
+                "no worker is alive: `worker up` starts one, `worker status` shows more"
+            )
+
+
+def until(look: Callable[[], _Found], timeout_s: float) -> _Found:
+    """Look until something is found; return what the last look has found."""
+    deadline = time.monotonic() + timeout_s
+    while not (found := look()) and time.monotonic() < deadline:
+        time.sleep(_LOOK_EVERY_S)
+    return found
 
 
 def start_worker(*, log: Path | None, env: Mapping[str, str] = os.environ) -> ChildProcess:

@@ -51,6 +51,7 @@ def up(*, migrate: _Migrate = False, flower: _Flower = True, flower_port: _Flowe
     """
     from worker.cli import migrations, revision
     from worker.cli.local import mail, service
+    from worker.cli.local.gateway import start_gateway
     from worker.cli.local.service import embedded
     from worker.config.agents_file import load_agents
     from worker.config.settings import is_configured, load_settings, sandbox_dir, settings_for
@@ -70,7 +71,7 @@ def up(*, migrate: _Migrate = False, flower: _Flower = True, flower_port: _Flowe
                 migrations.upgrade(url)
         revision.require_newest(settings.database_url)
         flower_at, flower_child = _start_flower(flower_port, stack) if flower else (None, None)
-        wait = service.beside_worker(settings, stack, log=None)
+        wait = start_gateway(settings, stack, log=None)
         mailbox = mail.start_mailbox(settings, stack)
         worker = service.start_worker(log=None)
         stack.callback(worker.stop, service.COLD_STOP_S)

@@ -48,7 +48,7 @@ def try_message(
     or which mail, send the reply? Exits 1 if the message would be a dead letter.
     """
     from worker.cli.operators.try_mail import is_mail, try_mail
-    from worker.cli.send.dry_run import outcome_of, read_file, show
+    from worker.cli.send.dry_run import lines_of, outcome_of, read_file, show
     from worker.config.agents_file import load_agents
     from worker.config.settings import settings_for
     from worker.domain.messages import input_parts, input_text, user_item
@@ -68,7 +68,7 @@ def try_message(
         text = reply if answered else message.verdict and message.verdict.text
         if text:
             facts["requests"] = list(_requests(text, message, routing, settings))
-    show(facts, as_json=as_json, more=_lines(facts))
+    show(facts, (*lines_of(facts), *_lines(facts)), as_json=as_json)
 
 
 def _envelope_in(raw: bytes, routing: "Routing") -> bytes:

@@ -181,15 +181,13 @@ def retention(*, dry_run: DryRun = False, as_json: Json = False) -> None:
 
     The rows stay. It may be interrupted at any time; the next run continues.
     """
-    from worker.bootstrap.reports import open_database
-    from worker.config.settings import settings_for
+    from worker.bootstrap.reports import reading
     from worker.store.privacy.retention import RetentionStore
 
-    settings = settings_for("database_url")
-    days = settings.retention_days
-    if days is None:
-        raise MisuseError("RETENTION_DAYS is not set: everything is kept for ever")
-    with open_database(settings.database_url) as database:
+    with reading("database_url") as (settings, database):
+        days = settings.retention_days
+        if days is None:
+            raise MisuseError("RETENTION_DAYS is not set: everything is kept for ever")
         store = RetentionStore(database, keep_days=days)
         counts = sum(map(Counter, store.run(dry_run=True)), Counter[str]())
         if not dry_run:

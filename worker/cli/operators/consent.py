@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from worker.handlers.operators.consents import BadLine
 
 _MAX_SHOWN = 20
+_COLUMNS = ("id", "scope", "stopped", "source", "channel", "recipient", "created_at")
 Who = Annotated[
     str,
     typer.Argument(
@@ -57,14 +58,11 @@ def list_consents(
             scope=scope, source=source, everybody=everybody, limit=limit
         )
     rows = [asdict(one) for one in found]
-    columns = ["id", "scope", "stopped", "source", "channel", "recipient", "created_at"]
+    columns = list(_COLUMNS)
     if addresses:
         columns.insert(1, "address")
     rows = [{name: row[name] for name in columns} for row in rows]
-    if as_json:
-        print_json(rows)
-        return
-    print_table(columns, rows, "nobody has opted out")
+    print_table(columns, rows, "nobody has opted out", as_json=as_json)
 
 
 @consent.command("show")
@@ -72,12 +70,9 @@ def show_consent(who: Who, *, as_json: Json = False) -> None:
     """Show what the ledger has of a person, oldest first: the last line decides."""
     with an_operator() as operator:
         found = operator.consents.store.history(_person(operator, who))
-    columns = ("id", "scope", "stopped", "source", "channel", "recipient", "created_at")
-    rows = [{name: asdict(one)[name] for name in columns} for one in found]
-    if as_json:
-        print_json(rows)
-        return
-    print_table(columns, rows, "the ledger has nothing of this person: they are answered")
+    rows = [{name: asdict(one)[name] for name in _COLUMNS} for one in found]
+    none = "the ledger has nothing of this person: they are answered"
+    print_table(_COLUMNS, rows, none, as_json=as_json)
 
 
 @consent.command("stop")
@@ -181,7 +176,7 @@ def reconcile_consents(*, as_json: Json = False) -> None:
     For webhooks that were lost. It opts nobody in. Safe to repeat.
     """
     with an_operator() as operator, progress_bar("reconcile", None) as advance:
-        counts, bad = operator.consents.reconcile(operator.opt_outs_at_telnyx(), advance)
+        counts, bad = operator.consents.reconcile(operator.telnyx.messages.opt_outs(), advance)
     _report(counts, bad, as_json=as_json, unit="row")
 
 

@@ -50,11 +50,8 @@ def list_conversations(
             user_id=user_id, channel=channel, agent=agent, closed=closed, limit=limit
         )
     rows = [asdict(one) for one in found]
-    if as_json:
-        print_json(rows)
-        return
     columns = ("id", "user", "channel", "agent", "telnyx_id", "opened_at", "closed_at", "why")
-    print_table((*columns, "turns"), rows, "no conversations")
+    print_table((*columns, "turns"), rows, "no conversations", as_json=as_json)
 
 
 @conversations.command("show")

@@ -80,11 +80,8 @@ def users(
             ids, channel=channel, state=state, since=_utc(since), limit=limit
         )
     rows = [one._asdict() for one in found]
-    if as_json:
-        print_json(rows)
-        return
     columns = ("id", "channel", "agent", "state", "last_message", "last_at")
-    print_table(columns, rows, "no channel users")
+    print_table(columns, rows, "no channel users", as_json=as_json)
 
 
 def _utc(at: datetime | None) -> datetime | None:

@@ -1,6 +1,7 @@
 # ruff: noqa: PLC0415 - heavy imports wait until the command runs, so that --help is quick
 """`worker try-agent`: one question to an agent of the agents file, beside all conversations."""
 
+import os
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -41,8 +42,6 @@ def try_agent(
 
 def _ask(name: str, text: str) -> "Done":
     """Call the model once, on no conversation. Raises `CommandError` and `SettingsError`."""
-    import os
-
     from worker.bootstrap.telnyx import build_telnyx
     from worker.config.agents_file import load_agents
     from worker.config.settings import settings_for
@@ -67,11 +66,8 @@ def _ask(name: str, text: str) -> "Done":
         tools=tuple(one.item for one in tools.values()),
         extra=agent.options,
     )
-    telnyx = build_telnyx(settings)
-    try:
+    with build_telnyx(settings) as telnyx:
         outcome = telnyx.responses.create(request, CallWindow.starting_now(agent.call_timeout_s))
-    finally:
-        telnyx.close()
     if isinstance(outcome, Done):
         return outcome
     if isinstance(outcome, Refused):

@@ -9,9 +9,7 @@ from typing import Any, Final
 
 from worker.channels.email.outgoing import OutgoingMail, mail_bytes
 from worker.channels.email.received import Received, envelope_of, open_mail
-from worker.cli.console import escape_for_terminal, print_line
-from worker.cli.send.dry_run import outcome_of, show
-from worker.cli.text import print_json
+from worker.cli.send.dry_run import lines_of, outcome_of, show
 from worker.domain.email.mail import Address
 from worker.domain.email.marks import message_id
 from worker.domain.email.threads import references_out, reply_subject, thread_key
@@ -42,12 +40,15 @@ def try_mail(raw: bytes, routing: Routing, *, reply: str | None, as_json: bool) 
     facts = _facts(received, reply, ours)
     verdict = received.verdict
     if received.person is None or (verdict is not None and verdict.tier == "hard"):
-        _show_refused(facts, as_json=as_json)
+        because = f"outcome {facts['why']}, rule {facts['rule']}"
+        line = f"verdict       never answered, and nobody becomes a user: {because}"
+        show(facts, (line, *_lines(facts)), as_json=as_json)
         return
     document = _envelope(received, policy, ours.address)
     routed, _ = outcome_of(json.dumps(document).encode(), routing)
     # The dry run knows the signal; which rule has set it, the mail does.
-    show({**routed, **facts}, as_json=as_json, more=_lines(facts))
+    facts = {**routed, **facts}
+    show(facts, (*lines_of(facts), *_lines(facts)), as_json=as_json)
 
 
 def _our_address(received: Received, policy: ChannelPolicy) -> Address:
@@ -98,18 +99,6 @@ def _answer(received: Received, reply: str, ours: Address) -> str | None:
         references=references_out(mail),
     )
     return mail_bytes(made).decode(errors="replace")
-
-
-def _show_refused(facts: Mapping[str, Any], *, as_json: bool) -> None:
-    if as_json:
-        print_json(facts)
-        return
-    because = f"outcome {facts['why']}, rule {facts['rule']}"
-    for line in (
-        f"verdict       never answered, and nobody becomes a user: {because}",
-        *_lines(facts),
-    ):
-        print_line(escape_for_terminal(line))
 
 
 def _lines(facts: Mapping[str, Any]) -> Iterator[str]:

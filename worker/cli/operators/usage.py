@@ -3,8 +3,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
-from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Final, cast
+from typing import TYPE_CHECKING, Annotated, Final, Literal, cast
 
 import typer
 from rich.table import Table
@@ -20,16 +19,8 @@ if TYPE_CHECKING:
 
 DAYS: Final = 30
 _SUMS: Final = ("turns", "calls", "uncounted_calls", "input_tokens", "output_tokens")
+By = Literal["agent", "channel", "day", "model"]
 Day = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], metavar="DATE")]
-
-
-class By(StrEnum):
-    """The subjects by which usage is summed."""
-
-    AGENT = "agent"
-    CHANNEL = "channel"
-    DAY = "day"
-    MODEL = "model"
 
 
 def usage(
@@ -42,14 +33,12 @@ def usage(
     as_json: Json = False,
 ) -> None:
     """Show calls, turns and tokens, by agent, channel and day of the last 30 days. Days are UTC."""
-    from worker.bootstrap.reports import open_database
+    from worker.bootstrap.reports import reading
     from worker.config.agents_file import load_agents
-    from worker.config.settings import settings_for
     from worker.store.reports.usage import UsageStore
 
-    names = list(dict.fromkeys(one.value for one in by or (By.AGENT, By.CHANNEL, By.DAY)))
-    settings = settings_for("database_url")
-    with open_database(settings.database_url) as database:
+    names: list[str] = list(dict.fromkeys(by or ("agent", "channel", "day")))
+    with reading("database_url") as (settings, database):
         store = UsageStore(database)
         last = until.date() if until else max(since.date() if since else date.min, store.today())
         first = since.date() if since else last - timedelta(days=DAYS - 1)

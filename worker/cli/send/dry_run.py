@@ -12,8 +12,6 @@ from message_worker_client.envelope import EnvelopeError, read_envelope
 from worker.cli.console import escape_for_terminal, print_line
 from worker.cli.errors import CommandError, MisuseError
 from worker.cli.text import print_json
-from worker.config.agents_file import load_agents
-from worker.config.settings import settings_for
 from worker.domain.messages import NewMessage
 from worker.domain.routing import ROUTE, Routing
 from worker.domain.ways_out import (
@@ -29,18 +27,12 @@ from worker.handlers.intake.route import parse_and_route, unknown_fields
 _KEPT: Final = "kept in Postgres, nothing is sent"
 
 
-def run(path: str, *, as_json: bool) -> None:
-    """Show it. Raises `CommandError` for an envelope that would be a dead letter."""
-    facts, _ = outcome_of(read_file(path), load_agents(settings_for().agents_file)[0])
-    show(facts, as_json=as_json)
-
-
-def show(facts: Mapping[str, Any], *, as_json: bool, more: Iterable[str] = ()) -> None:
-    """Print facts, or lines with `more` below. Raises `CommandError` for a dead letter."""
+def show(facts: Mapping[str, Any], lines: Iterable[str], *, as_json: bool) -> None:
+    """Print facts, or lines. Raises `CommandError` for a dead letter."""
     if as_json:
         print_json(facts)
     else:
-        for line in (*_lines(facts), *more):
+        for line in lines:
             print_line(escape_for_terminal(line))
     if facts["verdict"] == "dead_letter":
         raise CommandError(f"this would be a dead letter: {facts['detail']}")
@@ -103,7 +95,8 @@ def _route(message: NewMessage, routing: Routing) -> dict[str, Any]:
     }
 
 
-def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
+def lines_of(facts: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the lines of `outcome_of`, for people."""
     kept = facts.get("delivery") == _KEPT
     by_rule = f", rule {facts['rule']}" if facts["rule"] else ""
     happens = {

@@ -8,6 +8,7 @@ from worker.console.desk import Desk
 from worker.console.visit import Visit, go_to, missing
 from worker.domain.ids import DeadLetterId
 from worker.domain.reasons import DeadLetterReason
+from worker.domain.states import Resolution
 from worker.handlers.operators.take_user import NotPossibleError
 from worker.store.dead_letters import DeadLetter
 
@@ -42,7 +43,7 @@ def replay(desk: Desk, visit: Visit) -> Response:
 def dismiss(desk: Desk, visit: Visit) -> Response:
     """Close it for good."""
     letter = _letter(desk, visit)
-    if not desk.dismiss(letter.id):
+    if not desk.letters.resolve(letter.id, Resolution.DISMISSED):
         raise NotPossibleError(f"somebody has just dealt with dead letter {letter.id}")
     return go_to("/dead-letters?done=dismissed")
 

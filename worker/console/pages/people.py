@@ -70,19 +70,10 @@ def show(desk: Desk, visit: Visit) -> Response:
     )
 
 
-def pause(desk: Desk, visit: Visit) -> Response:
-    """Take over."""
-    return _set_paused(desk, visit, paused=True)
-
-
-def resume(desk: Desk, visit: Visit) -> Response:
-    """Hand back to the model."""
-    return _set_paused(desk, visit, paused=False)
-
-
-def _set_paused(desk: Desk, visit: Visit, *, paused: bool) -> Response:
+def set_paused(desk: Desk, visit: Visit, *, paused: bool) -> Response:
+    """Take over, or hand back to the model."""
     person = _person(desk, visit)
-    desk.set_paused(ChannelUserId(person.id), paused)
+    desk.set_paused(ChannelUserId(person.id), paused=paused)
     return _back(visit, "paused" if paused else "resumed")
 
 
@@ -97,17 +88,8 @@ def say(desk: Desk, visit: Visit) -> Response:
     return _back(visit, "said")
 
 
-def opt_out(desk: Desk, visit: Visit) -> Response:
-    """Record that they do not want to be written to."""
-    return _set_consent(desk, visit, stopped=True)
-
-
-def opt_in(desk: Desk, visit: Visit) -> Response:
-    """Record that they want to be written to again."""
-    return _set_consent(desk, visit, stopped=False)
-
-
-def _set_consent(desk: Desk, visit: Visit, *, stopped: bool) -> Response:
+def set_consent(desk: Desk, visit: Visit, *, stopped: bool) -> Response:
+    """Record that they do not want to be written to, or that they want to be again."""
     person = _person(desk, visit)
     who = desk.consents.person(person.channel, person.address)
     turned = desk.consents.set(who, stopped=stopped)
