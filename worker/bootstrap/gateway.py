@@ -12,6 +12,7 @@ from message_worker_client.envelope.wire import INBOUND
 from worker.bootstrap.agents import CurrentAgents
 from worker.bootstrap.events import build_take_event
 from worker.bootstrap.mail import build_take_mail
+from worker.bootstrap.reports import open_database
 from worker.bootstrap.telemetry import build_metrics_server
 from worker.bootstrap.telnyx import build_telnyx
 from worker.config.settings import Settings
@@ -29,7 +30,6 @@ from worker.net.signing import signer_of
 from worker.queue.broker import celery_settings
 from worker.queue.broker_client import BrokerClient
 from worker.queue.waiting import waiting_entries
-from worker.store.database import Database
 from worker.store.operators.drafts import DraftStore
 from worker.store.reports.by_id import MessageById
 from worker.store.revisions import RevisionStore
@@ -53,13 +53,9 @@ def build_gateway(settings: Settings) -> Gateway:
     agents = CurrentAgents(settings.agents_file)
     keys, callers = _telnyx_keys(settings), _callers(settings)
     stack = ExitStack()
-    database = Database(
-        settings.database_url,
-        pool_size=_POOL_SIZE,
-        name="worker-gateway",
-        prepare=settings.database_prepare,
-    )
-    stack.callback(database.close)
+    url, prepare = settings.database_url, settings.database_prepare
+    opened = open_database(url, pool_size=_POOL_SIZE, name="worker-gateway", prepare=prepare)
+    database = stack.enter_context(opened)
     take = build_take_event(database, agents.current, settings.namespace)
     storage = Storage(take.commit, _broker(settings.broker_url).publish)
     stack.callback(storage.close)

@@ -9,6 +9,7 @@ from typing import Final
 
 from worker.bootstrap.agents import CurrentAgents
 from worker.bootstrap.mail import build_take_mail
+from worker.bootstrap.reports import open_database
 from worker.bootstrap.telemetry import build_metrics_server
 from worker.channels.email.mailbox.session import MailboxSession
 from worker.config.settings import Settings
@@ -19,7 +20,6 @@ from worker.handlers.intake.read_mailbox import ReadMailbox
 from worker.handlers.intake.take_mail import mail_channel
 from worker.net.dial import tls_context
 from worker.observability import metrics
-from worker.store.database import Database
 from worker.store.intake.mailboxes import MailboxStore
 
 _POOL_SIZE: Final = 2
@@ -42,13 +42,9 @@ def build_mailbox(settings: Settings, *, since: datetime | None) -> MailboxPolle
     agents = CurrentAgents(settings.agents_file)
     mail_channel(agents.routing)
     stack = ExitStack()
-    database = Database(
-        settings.database_url,
-        pool_size=_POOL_SIZE,
-        name="worker-mailbox",
-        prepare=settings.database_prepare,
-    )
-    stack.callback(database.close)
+    url, prepare = settings.database_url, settings.database_prepare
+    opened = open_database(url, pool_size=_POOL_SIZE, name="worker-mailbox", prepare=prepare)
+    database = stack.enter_context(opened)
     telemetry = build_metrics_server(settings)
     stack.callback(telemetry.stop)
     take_mail = build_take_mail(database, agents.current, settings.namespace)

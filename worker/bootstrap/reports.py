@@ -17,14 +17,14 @@ def reading(*needs: Need, name: str = "worker-cli") -> Iterator[tuple[Settings, 
 
 @contextmanager
 def open_database(
-    url: str, *, name: str = "worker-cli", prepare: bool = False
+    url: str, *, name: str = "worker-cli", prepare: bool = False, pool_size: int = 1
 ) -> Iterator[Database]:
-    """Open a pool of one connection and close it afterwards: use its stores one after the other.
+    """Open a pool and close it afterwards. Of one connection, use stores one after the other.
 
     `name` appears in `pg_stat_activity`. `prepare`: see `Database`. Raises `AddressError` if `url`
     is no address of Postgres.
     """
-    database = Database(url, pool_size=1, name=name, prepare=prepare)
+    database = Database(url, pool_size=pool_size, name=name, prepare=prepare)
     try:
         yield database
     finally:

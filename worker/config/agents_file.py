@@ -31,13 +31,7 @@ from worker.domain.fairness import Fairness
 from worker.domain.people import hand_over
 from worker.domain.people.drafts import ASK_FOR_REVIEW
 from worker.domain.people.policies import Approve
-from worker.domain.routing import (
-    ROUTE,
-    Agent,
-    Budget,
-    Routing,
-    hash_of,
-)
+from worker.domain.routing import ROUTE, Agent, Budget, Routing, hash_of
 from worker.domain.timing import Timing
 from worker.domain.tools import ToolConfig
 

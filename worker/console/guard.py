@@ -72,8 +72,10 @@ class Guard:
             session = self._session(request)
             if session is None:
                 return self._stranger(request)
-            if request.method == "POST":
-                _check_token(form, session)
+            csrf = form.get("csrf", "").encode()
+            if request.method == "POST" and not hmac.compare_digest(csrf, session.csrf.encode()):
+                fix = "this form is not of your session: load the page again"
+                raise RefusedError(403, "csrf", fix)
             subject = int(request.path_params.get("id", 0))
             if subject > _MAX_NUMBER:
                 raise RefusedError(404, "id", "there is no such number")
@@ -221,11 +223,6 @@ async def _read_form(request: Request) -> Mapping[str, str]:
         raise RefusedError(400, "body", "it is no form in UTF-8") from None
     # Postgres stores no NUL, and no keyboard has it.
     return {name: value.replace("\0", "") for name, value in pairs}
-
-
-def _check_token(form: Mapping[str, str], session: Session) -> None:
-    if not hmac.compare_digest(form.get("csrf", "").encode(), session.csrf.encode()):
-        raise RefusedError(403, "csrf", "this form is not of your session: load the page again")
 
 
 def _here(request: Request) -> str:

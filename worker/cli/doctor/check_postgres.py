@@ -268,7 +268,7 @@ def pooler(setup: Setup) -> Finding:
                     if holding is not None:
                         holding.execute(_PID)
                     with ours.transaction() as one:
-                        pids.add(_pid_of(one))
+                        pids.add(int(one.execute(_PID).scalar_one()))
         except DatabaseAwayError as error:
             if error.code not in _LOST_STATEMENT:
                 raise
@@ -290,10 +290,6 @@ def judge_pooler(*, moves: bool, prepares: bool, keeps: bool = True) -> Finding:
     if prepares:
         return ok("one in transaction mode, which keeps the statements that we prepare")
     return ok("one in transaction mode; we prepare no statements")
-
-
-def _pid_of(one: Connection) -> int:
-    return int(one.execute(_PID).scalar_one())
 
 
 def _settings(one: Connection, *names: str) -> dict[str, str]:

@@ -10,8 +10,7 @@ from rich.live import Live
 from rich.table import Table
 
 from worker.cli.console import out
-from worker.cli.errors import CommandError
-from worker.cli.revision import head_revision, wrong_with
+from worker.cli.revision import wrong_with
 from worker.cli.text import print_json
 from worker.config.settings import Settings
 from worker.domain.errors import BrokerAwayError, WorkerError
@@ -21,6 +20,7 @@ from worker.queue.broker import QUEUES, broker_name
 from worker.queue.misplaced import misplaced_entries
 from worker.queue.waiting import waiting_entries
 from worker.store.reports.status import Ages, Overview, StatusStore
+from worker.store.revisions import revisions
 
 _WATCH_EVERY_S: Final = 2.0
 
@@ -46,7 +46,8 @@ class Status:
 
 def look(store: StatusStore, settings: Settings) -> Status:
     """Ask Postgres and the broker; if one does not answer, that is a problem, no exception."""
-    status = Status(head=_head())
+    # Installed as a package, without the migrations, there is nothing to compare with.
+    status = Status(head=next(reversed(revisions()), None))
     try:
         _ask_postgres(store, status)
     except WorkerError as error:
@@ -75,14 +76,6 @@ def _ask_postgres(store: StatusStore, status: Status) -> None:
         status.problems.append("no worker is alive")
     if ages.stalled_workers:
         status.problems.append(f"{ages.stalled_workers} worker(s) take nothing while entries wait")
-
-
-def _head() -> str | None:
-    try:
-        return head_revision()
-    except CommandError:
-        # Installed as a package, without the migrations: then there is nothing to compare with.
-        return None
 
 
 def show(status: Status, *, as_json: bool) -> None:

@@ -104,7 +104,7 @@ class MailProgram:
         came = self.mails()
         answers = came[-1] if came else None
         if answers is not None:
-            self._read(answers[0])
+            time.sleep(max(0.0, answers[0].stat().st_mtime + _READ_S - time.time()))
         self._raw = self._mail(text, answers and answers[1]).as_bytes()
         self.send_again()
         us = self.channel.address
@@ -132,9 +132,6 @@ class MailProgram:
     def arrived(self) -> list[tuple[str, str]]:
         """Return ids and texts of those mails."""
         return [(str(one["Message-ID"]), text_of(one)) for _, one in self.mails()]
-
-    def _read(self, file: Path) -> None:
-        time.sleep(max(0.0, file.stat().st_mtime + _READ_S - time.time()))
 
     def _mail(self, text: str, answers: EmailMessage | None) -> EmailMessage:
         mail = EmailMessage(policy=policy.SMTP)

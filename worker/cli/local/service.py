@@ -25,14 +25,7 @@ from worker.cli.console import err, print_line
 from worker.cli.errors import CommandError
 from worker.cli.local.gateway import in_sandbox, start_gateway, switches
 from worker.cli.local.mail import mails_to_files
-from worker.config.settings import (
-    Need,
-    Settings,
-    is_configured,
-    sandbox_dir,
-    secret,
-    settings_for,
-)
+from worker.config.settings import Need, Settings, is_configured, sandbox_dir, secret, settings_for
 from worker.net.child_process import ChildProcess
 from worker.store.reports.status import StatusStore
 
@@ -237,7 +230,7 @@ class FlowerAt:
         return cls(user=user, password=password, generated=generated, port=port)
 
 
-def start_flower(at: FlowerAt) -> ChildProcess:
+def start_flower(at: FlowerAt, stack: ExitStack) -> ChildProcess:
     """Start Flower, read-only: FLOWER_READ_ONLY=false gives it buttons that stop workers.
 
     Secrets go by the environment: other users of the machine can read command lines.
@@ -251,7 +244,9 @@ def start_flower(at: FlowerAt) -> ChildProcess:
     if at.generated:
         env.pop("FLOWER_BASIC_AUTH_FILE", None)
         env["FLOWER_BASIC_AUTH"] = f"{at.user}:{at.password}"
-    return ChildProcess([*_CELERY, "-q", "flower"], env=env, log=None)
+    child = ChildProcess([*_CELERY, "-q", "flower"], env=env, log=None)
+    stack.callback(child.stop, COLD_STOP_S)
+    return child
 
 
 def free_port(wanted: int) -> int:

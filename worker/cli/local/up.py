@@ -52,7 +52,6 @@ def up(*, migrate: _Migrate = False, flower: _Flower = True, flower_port: _Flowe
     from worker.cli import migrations, revision
     from worker.cli.local import mail, service
     from worker.cli.local.gateway import start_gateway
-    from worker.cli.local.service import embedded
     from worker.config.agents_file import load_agents
     from worker.config.settings import is_configured, load_settings, sandbox_dir, settings_for
 
@@ -64,13 +63,14 @@ def up(*, migrate: _Migrate = False, flower: _Flower = True, flower_port: _Flowe
     with ExitStack() as stack:
         if servers:
             print_line(f"starting what is not configured, in {folder} …")
-            redis_version = stack.enter_context(embedded(servers))
+            redis_version = stack.enter_context(service.embedded(servers))
         settings = load_settings()
         if migrate:
             with revision.address_in(settings) as url:
                 migrations.upgrade(url)
         revision.require_newest(settings.database_url)
-        flower_at, flower_child = _start_flower(flower_port, stack) if flower else (None, None)
+        flower_at = service.FlowerAt.chosen(flower_port) if flower else None
+        flower_child = service.start_flower(flower_at, stack) if flower_at else None
         wait = start_gateway(settings, stack, log=None)
         mailbox = mail.start_mailbox(settings, stack)
         worker = service.start_worker(log=None)
@@ -91,15 +91,6 @@ def up(*, migrate: _Migrate = False, flower: _Flower = True, flower_port: _Flowe
         print_line("stopping: replies in flight are finished first (Ctrl-C again: at once) …")
         service.stop_worker(worker, stops)
     print_line("stopped")
-
-
-def _start_flower(port: int, stack: ExitStack) -> "tuple[FlowerAt, ChildProcess]":
-    from worker.cli.local import service
-
-    at = service.FlowerAt.chosen(port)
-    child = service.start_flower(at)
-    stack.callback(child.stop, service.COLD_STOP_S)
-    return at, child
 
 
 def _counted_stops() -> Sequence[int]:

@@ -14,11 +14,10 @@ from worker.cli.operators.context import NobodyError, an_operator, one_user, unt
 from worker.cli.options import Json, Limit, User
 from worker.cli.text import print_json, warn
 from worker.domain.errors import DatabaseAwayError, NotFoundError
-from worker.domain.ids import TelnyxConversationId
+from worker.domain.ids import ChannelUserId, TelnyxConversationId
 
 if TYPE_CHECKING:
     from worker.bootstrap.operator import Operator
-    from worker.domain.ids import ChannelUserId
     from worker.handlers.operators.compare import ComparedRow
     from worker.store.reports.conversations import ConversationSummary
 
@@ -218,7 +217,7 @@ def say(
         print_line("it is only delivered, not added to a thread at Telnyx")
 
 
-def _spoken_to(operator: "Operator", who: str, recipient: str | None) -> "ChannelUserId":
+def _spoken_to(operator: "Operator", who: str, recipient: str | None) -> ChannelUserId:
     channel, colon, address = who.partition(":")
     try:
         return one_user(operator, who, recipient=recipient)

@@ -43,7 +43,12 @@ def list_letters(
     if as_json:
         print_json([_facts(letter) for letter in found])
         return
-    rows = [asdict(one) | {"channel_user": one.user, "age": _age(one)} for one in found]
+    now = datetime.now(UTC)
+    rows = [
+        asdict(one)
+        | {"channel_user": one.user, "age": span((now - one.created_at).total_seconds())}
+        for one in found
+    ]
     columns = ("id", "kind", "reason", "age", "channel_user", "detail", "resolution")
     print_table(columns, rows, "no dead letters")
 
@@ -125,10 +130,6 @@ def dismiss_letters(numbers: Numbers) -> None:
         listed = ", ".join(str(number) for number in missed)
         raise CommandError(f"not open any more, or never there: {listed}")
     print_line(f"dismissed {len(numbers)}")
-
-
-def _age(letter: "DeadLetter") -> str:
-    return span((datetime.now(UTC) - letter.created_at).total_seconds())
 
 
 def _facts(letter: "DeadLetter") -> dict[str, object]:
