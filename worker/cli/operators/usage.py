@@ -3,7 +3,8 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
-from typing import TYPE_CHECKING, Annotated, Final, Literal, cast
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Final, cast
 
 import typer
 from rich.table import Table
@@ -19,8 +20,16 @@ if TYPE_CHECKING:
 
 DAYS: Final = 30
 _SUMS: Final = ("turns", "calls", "uncounted_calls", "input_tokens", "output_tokens")
-By = Literal["agent", "channel", "day", "model"]
 Day = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], metavar="DATE")]
+
+
+class By(StrEnum):
+    """The subjects by which usage is summed."""
+
+    AGENT = "agent"
+    CHANNEL = "channel"
+    DAY = "day"
+    MODEL = "model"
 
 
 def usage(
@@ -37,7 +46,7 @@ def usage(
     from worker.config.agents_file import load_agents
     from worker.store.reports.usage import UsageStore
 
-    names: list[str] = list(dict.fromkeys(by or ("agent", "channel", "day")))
+    names = list(dict.fromkeys(one.value for one in by or (By.AGENT, By.CHANNEL, By.DAY)))
     with reading("database_url") as (settings, database):
         store = UsageStore(database)
         last = until.date() if until else max(since.date() if since else date.min, store.today())
