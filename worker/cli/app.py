@@ -170,7 +170,7 @@ def migrate(
     from worker.config.settings import settings_for
 
     with revision.address_in(settings_for("database_url", "listen_database_url")) as url:
-        before, head = revision.revision_of(url), revision.head_revision()
+        before, head = revision.revision_of(url), revision.revisions()[-1]
         if sql or not check:
             from worker.cli.migrations import upgrade
 

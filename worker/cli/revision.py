@@ -46,11 +46,6 @@ def revision_of(database_url: str) -> str | None:
         return RevisionStore(database).revision()
 
 
-def head_revision() -> str:
-    """Return the newest migration. Raises `CommandError` if there are no migrations."""
-    return revisions()[-1]
-
-
 def revisions() -> list[str]:
     """Return all migrations in order. Raises `CommandError` if there are none."""
     found = store_revisions.revisions()

@@ -26,16 +26,14 @@ class Visit:
     query: Mapping[str, str]
     form: Mapping[str, str]
 
-    def show(self, template: str, *, status: int = 200, **values: object) -> Response:
+    def show(self, template: str, **values: object) -> Response:
         """Return a page."""
-        done = self.query.get("done", "")
         return render(
             template,
-            status=status,
             who=self.who,
             is_proxied=self.is_proxied,
             csrf_field=_FIELD.format(self.csrf),
-            done=done,
+            done=self.query.get("done", ""),
             **values,
         )
 

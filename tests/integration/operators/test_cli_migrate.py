@@ -23,7 +23,6 @@ from tests.support.secret_files import GIVEN, OTHERS
 from tests.support.tcp_proxy import postgres_socket
 from tests.support.transaction_pooler import transaction_pooler
 from worker.cli import migrations
-from worker.cli.revision import head_revision
 from worker.domain.errors import DatabaseAwayError, PermanentError
 from worker.handlers.background.schema import check_schema
 from worker.sandbox.postgres import EmbeddedPostgres
@@ -31,7 +30,7 @@ from worker.store.database import Database
 from worker.store.revisions import RevisionStore, revisions
 from worker.store.sql import sql
 
-HEAD = head_revision()
+HEAD = revisions()[-1]
 
 
 @pytest.fixture

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from worker.domain.ids import ChannelUserId
     from worker.queue.entries import QueueEntries
 
+Out = Annotated[
+    Path | None, typer.Option("--out", metavar="FILE", help="A new file, instead of stdout.")
+]
 _PATIENCE_S = 15.0
 """For one answer of Redis, which may have a page of large entries to send."""
 
@@ -138,28 +141,26 @@ def _report(
     print_line(f"channel user {user_id} {state}: {counts_as_text(counts)}")
 
 
-def export(
-    who: User,
-    *,
-    out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE", help="A new file, instead of stdout.")
-    ] = None,
-) -> None:
+def export(who: User, *, out: Out = None) -> None:
     """Write everything held about one channel user, as JSON. It includes their messages."""
     with an_operator() as operator:
         user_id = one_user(operator, who)
         pieces = operator.export(user_id)
-        if out is None:
-            sys.stdout.writelines(map(visible_json, pieces))
-            return
-        with new_file(out) as file:
-            file.writelines(pieces)
-    warn(f"channel user {user_id} is in {out}: it holds the texts of their messages")
+        with output(out) as file:
+            file.writelines(pieces if out else map(visible_json, pieces))
+    if out:
+        warn(f"channel user {user_id} is in {out}: it holds the texts of their messages")
 
 
 @contextmanager
-def new_file(out: Path) -> Iterator[TextIO]:
-    """Open a file of --out; in the end the complete document is there, or no file."""
+def output(out: Path | None) -> Iterator[TextIO]:
+    """Open stdout, or the file of --out: in the end it has the complete document, or is not there.
+
+    Raises `MisuseError`.
+    """
+    if out is None:
+        yield sys.stdout
+        return
     try:
         # O_EXCL follows no link that somebody has put there; 0600, for it holds personal data.
         descriptor = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

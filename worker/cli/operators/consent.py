@@ -1,18 +1,16 @@
 """`worker consent`: list, show, stop, start, import, export, reconcile."""
 
 import csv
-import sys
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TextIO
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from worker.cli.console import print_line, print_table, progress_bar
 from worker.cli.errors import CommandError, MisuseError
-from worker.cli.operators.commands import new_file
+from worker.cli.operators.commands import Out, output
 from worker.cli.operators.context import an_operator
 from worker.cli.options import Json, Limit
 from worker.cli.text import counts_as_text, print_json, warn
@@ -118,32 +116,18 @@ def _person(operator: "Operator", who: str) -> "Person":
 
 
 @consent.command("export")
-def export_consents(
-    *,
-    out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE", help="A new file, instead of stdout.")
-    ] = None,
-) -> None:
+def export_consents(*, out: Out = None) -> None:
     """Write who has opted out, and who has opted in again, as CSV.
 
     The columns are address, scope, state, source and since. People who were erased are left out:
     of them the ledger has no address.
     """
-    with an_operator() as operator:
-        rows = operator.consents.rows()
-        if out is None:
-            _write(sys.stdout, rows)
-            return
-        with new_file(out) as file:
-            _write(file, rows)
-
-
-def _write(file: TextIO, rows: Iterable[dict[str, object]]) -> None:
     from worker.handlers.operators.consents import COLUMNS  # noqa: PLC0415 - --help is quick
 
-    writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
+    with an_operator() as operator, output(out) as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(operator.consents.rows())
 
 
 @consent.command("import")
