@@ -30,6 +30,7 @@ class Visit:
         """Return a page."""
         return render(
             template,
+            status=200,
             who=self.who,
             is_proxied=self.is_proxied,
             csrf_field=_FIELD.format(self.csrf),
