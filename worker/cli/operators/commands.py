@@ -146,21 +146,17 @@ def export(who: User, *, out: Out = None) -> None:
     with an_operator() as operator:
         user_id = one_user(operator, who)
         pieces = operator.export(user_id)
-        with output(out) as file:
-            file.writelines(pieces if out else map(visible_json, pieces))
-    if out:
-        warn(f"channel user {user_id} is in {out}: it holds the texts of their messages")
+        if out is None:
+            sys.stdout.writelines(map(visible_json, pieces))
+            return
+        with new_file(out) as file:
+            file.writelines(pieces)
+    warn(f"channel user {user_id} is in {out}: it holds the texts of their messages")
 
 
 @contextmanager
-def output(out: Path | None) -> Iterator[TextIO]:
-    """Open stdout, or the file of --out: in the end it has the complete document, or is not there.
-
-    Raises `MisuseError`.
-    """
-    if out is None:
-        yield sys.stdout
-        return
+def new_file(out: Path) -> Iterator[TextIO]:
+    """Open a file of --out; in the end the complete document is there, or no file."""
     try:
         # O_EXCL follows no link that somebody has put there; 0600, for it holds personal data.
         descriptor = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -1,7 +1,9 @@
 """`worker consent`: list, show, stop, start, import, export, reconcile."""
 
 import csv
+import sys
 from collections import Counter
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,7 +12,7 @@ import typer
 
 from worker.cli.console import print_line, print_table, progress_bar
 from worker.cli.errors import CommandError, MisuseError
-from worker.cli.operators.commands import Out, output
+from worker.cli.operators.commands import Out, new_file
 from worker.cli.operators.context import an_operator
 from worker.cli.options import Json, Limit
 from worker.cli.text import counts_as_text, print_json, warn
@@ -124,7 +126,8 @@ def export_consents(*, out: Out = None) -> None:
     """
     from worker.handlers.operators.consents import COLUMNS  # noqa: PLC0415 - --help is quick
 
-    with an_operator() as operator, output(out) as file:
+    opened = nullcontext(sys.stdout) if out is None else new_file(out)
+    with an_operator() as operator, opened as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(operator.consents.rows())
