@@ -18,13 +18,6 @@ def sim() -> Iterator[Simulator]:
         yield running
 
 
-@pytest.fixture
-def api(sim: Simulator) -> Iterator[httpx.Client]:
-    headers = {"authorization": f"Bearer {sim.api_key}"}
-    with httpx.Client(base_url=sim.base_url, headers=headers) as client:
-        yield client
-
-
 def create(api: httpx.Client, name: str = "", **metadata: str) -> str:
     body = {"name": name, "metadata": metadata}
     return str(api.post("/ai/conversations", json=body).raise_for_status().json()["id"])

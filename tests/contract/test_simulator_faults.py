@@ -74,18 +74,6 @@ def sim() -> Iterator[Simulator]:
         yield running
 
 
-@pytest.fixture
-def api(sim: Simulator) -> Iterator[httpx.Client]:
-    headers = {"authorization": f"Bearer {sim.api_key}"}
-    with httpx.Client(base_url=sim.base_url, headers=headers, timeout=5) as client:
-        yield client
-
-
-@pytest.fixture
-def thread(api: httpx.Client) -> str:
-    return str(api.post("/ai/conversations").json()["id"])
-
-
 def ask(
     api: httpx.Client, thread: str, fault: str = "", text: str = "hello", timeout_s: float = 5
 ) -> httpx.Response:

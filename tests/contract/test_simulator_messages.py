@@ -16,13 +16,6 @@ def sim() -> Iterator[Simulator]:
 
 
 @pytest.fixture
-def api(sim: Simulator) -> Iterator[httpx.Client]:
-    headers = {"authorization": f"Bearer {sim.api_key}"}
-    with httpx.Client(base_url=sim.base_url, headers=headers) as client:
-        yield client
-
-
-@pytest.fixture
 def path(api: httpx.Client) -> str:
     return f"/ai/conversations/{api.post('/ai/conversations').json()['id']}"
 

@@ -29,18 +29,6 @@ def sim() -> Iterator[Simulator]:
         yield running
 
 
-@pytest.fixture
-def api(sim: Simulator) -> Iterator[httpx.Client]:
-    headers = {"authorization": f"Bearer {sim.api_key}"}
-    with httpx.Client(base_url=sim.base_url, headers=headers) as client:
-        yield client
-
-
-@pytest.fixture
-def thread(api: httpx.Client) -> str:
-    return str(api.post("/ai/conversations").json()["id"])
-
-
 def post(api: httpx.Client, **body: object) -> httpx.Response:
     return api.post("/ai/openai/responses", json=body)
 

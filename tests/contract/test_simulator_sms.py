@@ -32,13 +32,6 @@ def sim(hooks: Receiver) -> Iterator[Simulator]:
         yield running
 
 
-@pytest.fixture
-def api(sim: Simulator) -> Iterator[httpx.Client]:
-    headers = {"authorization": f"Bearer {sim.api_key}"}
-    with httpx.Client(base_url=sim.base_url, headers=headers, timeout=5) as client:
-        yield client
-
-
 def code_of(answer: httpx.Response) -> tuple[int, str]:
     (error,) = answer.json()["errors"]
     assert error["title"]

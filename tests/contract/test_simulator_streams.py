@@ -18,13 +18,6 @@ def sim() -> Iterator[Simulator]:
         yield running
 
 
-@pytest.fixture
-def api(sim: Simulator) -> Iterator[httpx.Client]:
-    headers = {"authorization": f"Bearer {sim.api_key}"}
-    with httpx.Client(base_url=sim.base_url, headers=headers, timeout=5) as client:
-        yield client
-
-
 def stream(
     api: httpx.Client, fault: str = "", text: str = "hello", **more: object
 ) -> httpx.Response:

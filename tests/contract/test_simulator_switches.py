@@ -19,13 +19,6 @@ def sim() -> Iterator[Simulator]:
         yield running
 
 
-@pytest.fixture
-def api(sim: Simulator) -> Iterator[httpx.Client]:
-    headers = {"authorization": f"Bearer {sim.api_key}"}
-    with httpx.Client(base_url=sim.base_url, headers=headers, timeout=5) as client:
-        yield client
-
-
 def created(api: httpx.Client, **metadata: object) -> httpx.Response:
     return api.post(PATH, json={"metadata": metadata})
 

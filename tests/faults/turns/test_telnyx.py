@@ -1,23 +1,13 @@
 """One test for each thing that Telnyx, or the way to it, may do to a call."""
 
-import time
-from collections.abc import Callable
-
 import pytest
 
+from tests.support.processes import eventually
 from tests.support.world import World
 
 FAST_CALLS = "[agents.default]\ncall_timeout_s = 0.3\n"
 """So that a hanging call ends soon; the waits of the protocol are on the clock that tests move."""
 QUIET_S = 2 + 0.3 + 90 + 13
-
-
-def wait_until(condition: Callable[[], bool], *, seconds: float = 20) -> None:
-    """Wait for something that happens by itself."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.02)
 
 
 def heal(world: World, *, seconds: float = 1000, step: float = 5) -> None:
@@ -95,7 +85,7 @@ def test_a_call_executed_long_after_we_left_is_adopted(world: World) -> None:
     anna.receive(world.envelope("hello"))
     anna.answer()
     assert world.inputs() == []
-    wait_until(lambda: world.inputs() == ["hello"])
+    assert eventually(lambda: world.inputs() == ["hello"])
     heal(world)
     assert world.inputs() == ["hello"]
     assert [reply["source"] for reply in world.replies()] == ["adopted"]
