@@ -165,6 +165,9 @@ def test_many_mails_of_one_address_or_of_a_domain_in_a_loop_end_for_an_hour(post
     backlog = SmtpEnvelope(arrived=stopped_at)
     waited = mail_of("Anybody there?", message_id="<waited@x>")
     assert post.take.take(waited, backlog).rule is None
+    at_once = SmtpEnvelope(arrived=stopped_at + timedelta(days=3, minutes=-9))
+    flood = mail_of("Hello?", message_id="<flood@x>")
+    assert post.take.take(flood, at_once).rule == "rate"
     eleventh = mail_of("One more", message_id="<11@x>")
     assert post.comes(eleventh).rule == "rate"
     post.world.clock.advance(3700)

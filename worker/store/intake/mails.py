@@ -42,10 +42,11 @@ WHERE channel = :channel AND recipient = :recipient AND address = :address AND t
   AND delivery_id IS NULL AND redacted_at IS NULL
 ORDER BY message_id = ANY(:ids) DESC, id DESC LIMIT 1
 """)
-_ARRIVED: Final = "coalesce(CAST(:arrived AS timestamptz), service_now())"
-# Replies are counted by the mails that were to be answered. Not those that waited in the mailbox
-# together with this one: it answers none of them. An address in a loop may change with each mail,
-# its domain and subject do not; a domain alone may be that of half of all people.
+_ARRIVED: Final = """CASE WHEN CAST(:arrived AS timestamptz) < service_now() - interval '10 minutes'
+    THEN CAST(:arrived AS timestamptz) ELSE service_now() END"""
+# Replies are counted by the mails that were to be answered. Not those that waited together with it
+# in a mailbox that nobody read: it answers none of them. An address in a loop may change with
+# each mail, its domain and subject do not; a domain alone may be that of half of all people.
 _BEFORE = sql(f"""
 WITH theirs AS (
     SELECT id, verdict, original, left_out, created_at FROM mails
