@@ -1,6 +1,7 @@
 # ruff: noqa: PLC0415 - a command imports the use case that it runs, and no other
 """Builds the operators' commands out of the worker's own stores and handlers, without threads."""
 
+from collections.abc import Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -10,8 +11,6 @@ from worker.store.dead_letters import DeadLetterStore
 from worker.store.operators.users import UserStore
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from worker.config.settings import Settings
     from worker.domain.ids import ChannelUserId, DeadLetterId
     from worker.handlers.background.ask_telnyx import AskTelnyx
@@ -190,7 +189,7 @@ class Operator:
             namespace=self._settings.namespace,
         )
 
-    def export(self, user_id: "ChannelUserId") -> "Iterator[str]":
+    def export(self, user_id: "ChannelUserId") -> Iterator[str]:
         """Read everything about a channel user."""
         from worker.handlers.privacy.export import export_user
         from worker.store.privacy.exports import ExportStore

@@ -2,6 +2,7 @@
 """`worker mailbox`: the process that reads a mailbox."""
 
 import signal
+from contextlib import closing
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -40,14 +41,11 @@ def mailbox(
     settings = settings_for("database_url", "namespace")
     configure_logging(settings.log_level)
     first = datetime.fromtimestamp(0, UTC) if every else since and since.replace(tzinfo=UTC)
-    built = build_mailbox(settings, since=first)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: built.reader.stop.set())
-    try:
+    with closing(build_mailbox(settings, since=first)) as built:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: built.reader.stop.set())
         on_sighup(built.reload_agents)
         built.start_telemetry()
         log.info("mailbox.started")
         built.reader.run()
-    finally:
-        built.close()
     log.info("mailbox.stopped")

@@ -37,7 +37,6 @@ from worker.domain.tools import ToolConfig
 
 DEFAULT_MODEL = "zai-org/GLM-5.3-Flash"
 
-
 _Effort: TypeAlias = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 
 

@@ -30,7 +30,6 @@ _COLOURS: Final = {
     Level.UNCHECKED: "dim",
 }
 
-
 _OTHERS: Final = "other settings"
 _AGENTS: Final = "agents file"
 _DATABASE: Final = "database connection"
@@ -39,7 +38,6 @@ _APP: Final = "Celery's app"
 _KEY: Final = "API key"
 _MODELS: Final = "models"
 _ALL: Final = (*(name.upper() for name in REQUIRED), _OTHERS)
-
 
 CHECKS: Final = (
     *(Check("settings", name.upper(), partial(settings.required, field=name)) for name in REQUIRED),
@@ -74,7 +72,6 @@ CHECKS: Final = (
     Check("telnyx", _MODELS, telnyx.models, needs=(_KEY, _AGENTS)),
 )
 
-
 _PROFILE: Final = "messaging profile"
 _MAILBOX: Final = "mailbox"
 # If a channel has the driver of SMS.
@@ -85,7 +82,6 @@ MESSAGING: Final = (
     Check("telnyx", "opt-out keywords", messaging.keywords, needs=(_KEY, _AGENTS)),
     Check("telnyx", "10DLC campaign", messaging.campaign, needs=("numbers",)),
 )
-
 
 _AUTHENTICATION: Final = Check("mail", "senders", mail.authentication, needs=("migrations",))
 # If a channel has a driver of e-mail.

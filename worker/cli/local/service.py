@@ -43,14 +43,12 @@ _SIMULATOR: Final = (
 )
 """Answers that look like a model's and take as long."""
 
-
 SERVERS: Final[Mapping[str, Need]] = {
     "postgres": "database_url",
     "redis": "broker_url",
     "simulator": "telnyx_api_key",
 }
 """The servers that can be embedded, each with the setting that names a configured one."""
-
 
 TRY_IT: Final = "send --channel web --user ann --text Hello --wait"
 """A command with a reply, for a service that has just started."""

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 _TICK_S: Final = 0.2
 
-
 _Migrate = Annotated[bool, typer.Option("--migrate", help="Migrate the configured database first.")]
 _Flower = Annotated[
     bool, typer.Option("--flower/--no-flower", help="Run Flower, the web page to watch.")

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 _LOOK_EVERY_S: Final = 0.2
 
-
 _MessageId = Annotated[
     str | None, typer.Option(help="The channel's own id; the same id again does nothing.")
 ]
