@@ -361,7 +361,7 @@ def test_two_requests_at_once_on_a_conversation_behave_by_switch_and_are_noticed
 def test_a_request_whose_client_leaves_is_executed_all_the_same(
     api: httpx.Client, sim: Simulator, thread: str
 ) -> None:
-    sim.reconfigure(latency_s=0.3)
+    sim.reconfigure(latency_s=1.0)
     body = {"conversation": thread, "input": "a"}
     with pytest.raises(httpx.ReadTimeout):
         api.post("/ai/openai/responses", json=body, timeout=0.1)

@@ -156,7 +156,7 @@ def test_json_that_takes_its_time_is_no_silent_stream() -> None:
             conn.sendall(chunk(body[start : start + 40]))
         conn.sendall(END)
 
-    outcome, _ = ask(says(CHUNKED, slowly), replace(REQUEST, stream_idle_s=0.3))
+    outcome, _ = ask(says(CHUNKED, slowly), replace(REQUEST, stream_idle_s=0.6))
     assert isinstance(outcome, Done)
 
 
