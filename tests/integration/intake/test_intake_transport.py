@@ -6,12 +6,14 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
 from celery import Celery
 from celery.utils.saferepr import saferepr
 from celery.utils.serialization import jsonify
+from celery.worker.heartbeat import Heart
 from kombu import Connection, Message
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -205,3 +207,19 @@ def test_what_was_taken_is_shown_nowhere(app: Celery) -> None:
             assert "Miller" not in shown
             assert "TXIuIE1pbGxlcg" not in shown
     assert "Miller" not in json.dumps(jsonify(app.conf.table(), unknown_type_filter=saferepr))
+
+
+def test_a_heartbeat_does_not_wait_for_a_broker_that_is_gone(
+    app: Celery, redis: EmbeddedRedis
+) -> None:
+    connection = app.connection()
+    OPEN.append(connection)
+    dispatcher = app.events.Dispatcher(connection, "worker@host")
+    dispatcher.send("worker-online")
+    redis.stop()
+    # Celery's would try for ever in the thread that SIGTERM has to reach.
+    beats = Thread(target=Heart(None, dispatcher)._send, args=("worker-heartbeat",), daemon=True)
+    beats.start()
+    beats.join(10)
+    assert not beats.is_alive()
+    assert [event["type"] for event, _ in dispatcher._outbound_buffer] == ["worker-heartbeat"]

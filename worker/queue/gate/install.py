@@ -20,6 +20,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, ClassVar, Final
 
 import kombu.transport
+from celery.events.dispatcher import EventDispatcher
 from celery.exceptions import ImproperlyConfigured, Reject
 from celery.worker.consumer import Consumer
 from redis.exceptions import NoPermissionError
@@ -51,6 +52,18 @@ EVENTS_S = 0.2
 """How long a task's event waits for others: Celery publishes at once, three times a task."""
 _MOST_EVENTS = 250
 """In one message: Flower reads at most a megabyte, and an event has less than a kilobyte."""
+
+
+class Dispatcher(EventDispatcher):
+    """Sends events, each once.
+
+    Celery sends its heartbeats until the broker is back, in the thread that SIGTERM has to reach: a
+    worker whose broker had gone could not be stopped. What fails is kept for the next connection.
+    """
+
+    def send(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - Celery publishes no types
+        """Send or buffer an event."""
+        super().send(*args, **(kwargs | {"retry": False}))
 
 
 class GuardedConsumer(Consumer):
@@ -181,6 +194,7 @@ def install_gate(
     app.keep_dead_letter = keep
     app.task_cls = DeadLetteringTask
     app.conf.worker_consumer = _path_of(GuardedConsumer)
+    app.events.dispatcher_cls = _path_of(Dispatcher)
     app.conf.broker_transport_options = {
         **app.conf.broker_transport_options,
         "entry_gate": gate,
