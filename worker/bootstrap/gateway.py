@@ -13,7 +13,6 @@ from worker.bootstrap.agents import CurrentAgents
 from worker.bootstrap.events import build_take_event
 from worker.bootstrap.mail import build_take_mail
 from worker.bootstrap.reports import open_database
-from worker.bootstrap.telemetry import build_metrics_server
 from worker.bootstrap.telnyx import build_telnyx
 from worker.config.settings import Settings
 from worker.domain.errors import SettingsError, WorkerError
@@ -27,6 +26,7 @@ from worker.gateway.storage import Storage
 from worker.gateway.webhooks import TelnyxWebhooks
 from worker.handlers.operators.drafts import Drafts
 from worker.net.signing import signer_of
+from worker.observability.metrics_server import MetricsServer
 from worker.queue.broker import celery_settings
 from worker.queue.broker_client import BrokerClient
 from worker.queue.waiting import waiting_entries
@@ -59,7 +59,7 @@ def build_gateway(settings: Settings) -> Gateway:
     take = build_take_event(database, agents.current, settings.namespace)
     storage = Storage(take.commit, _broker(settings.broker_url).publish)
     stack.callback(storage.close)
-    metrics = build_metrics_server(settings)
+    metrics = MetricsServer(port=settings.metrics_port, files=settings.metrics_file_sd_dir)
     stack.callback(metrics.stop)
     for_callers = None
     if callers is not None:

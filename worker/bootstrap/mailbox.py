@@ -10,7 +10,6 @@ from typing import Final
 from worker.bootstrap.agents import CurrentAgents
 from worker.bootstrap.mail import build_take_mail
 from worker.bootstrap.reports import open_database
-from worker.bootstrap.telemetry import build_metrics_server
 from worker.channels.email.mailbox.session import MailboxSession
 from worker.config.settings import Settings
 from worker.domain.email.mail import SmtpEnvelope
@@ -20,6 +19,7 @@ from worker.handlers.intake.read_mailbox import ReadMailbox
 from worker.handlers.intake.take_mail import mail_channel
 from worker.net.dial import tls_context
 from worker.observability import metrics
+from worker.observability.metrics_server import MetricsServer
 from worker.store.intake.mailboxes import MailboxStore
 
 _POOL_SIZE: Final = 2
@@ -45,7 +45,7 @@ def build_mailbox(settings: Settings, *, since: datetime | None) -> MailboxPolle
     url, prepare = settings.database_url, settings.database_prepare
     opened = open_database(url, pool_size=_POOL_SIZE, name="worker-mailbox", prepare=prepare)
     database = stack.enter_context(opened)
-    telemetry = build_metrics_server(settings)
+    telemetry = MetricsServer(port=settings.metrics_port, files=settings.metrics_file_sd_dir)
     stack.callback(telemetry.stop)
     take_mail = build_take_mail(database, agents.current, settings.namespace)
     reader = ReadMailbox(

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, TypeVar
 from uuid import uuid4
 
 from worker.bootstrap.agents import CurrentAgents
-from worker.bootstrap.telemetry import build_metrics_server
 from worker.bootstrap.telnyx import build_telnyx
 from worker.channels.live import LiveReplies
 from worker.config.agents_file import load_agents
@@ -16,6 +15,7 @@ from worker.domain.routing import Routing
 from worker.handlers.turns.slots import TurnSlots
 from worker.observability import metrics, traces
 from worker.observability.logs import log
+from worker.observability.metrics_server import MetricsServer
 from worker.queue.broker import is_amqp
 from worker.store.database import Database
 from worker.store.turns.due_users import SweepStore
@@ -58,7 +58,9 @@ class SharedParts:
         metrics.SLOTS.labels("free").set_function(lambda: slots.free)
         metrics.SLOTS.labels("taken").set_function(lambda: slots.busy)
         metrics.show_agents(tuple(routing.agents))
-        self._metrics_server = build_metrics_server(settings)
+        self._metrics_server = MetricsServer(
+            port=settings.metrics_port, files=settings.metrics_file_sd_dir
+        )
 
     def leased(self, store: type[_Store]) -> _Store:
         """Build a store that works on leased channel users."""

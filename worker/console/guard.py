@@ -28,9 +28,8 @@ from worker.domain.errors import (
     WorkerError,
     named,
 )
-from worker.gateway.body import RefusedError, read_body
 from worker.gateway.callers import SourceRate
-from worker.gateway.telemetry import Handler
+from worker.gateway.endpoint import Handler, RefusedError, read_body
 from worker.handlers.operators.drafts import MAX_NAME
 from worker.observability.logs import log
 from worker.store.operators.audits import SESSION_S, AuditStore, Subject

@@ -8,7 +8,7 @@ from markupsafe import Markup
 from starlette.responses import RedirectResponse, Response
 
 from worker.console.rendering import render
-from worker.gateway.body import RefusedError
+from worker.gateway.endpoint import RefusedError
 
 _FIELD: Final = Markup('<input type="hidden" name="csrf" value="{}">')
 

@@ -225,4 +225,4 @@ class Received:
     accepted: Accepted | None
     """None = it became a dead letter, or waits for its `not_before`."""
     result: str
-    """The result of its task, see `worker.domain.results`."""
+    """The result of its task, see `worker.domain.states`."""

@@ -5,11 +5,11 @@ from collections.abc import Callable, Mapping
 from starlette.applications import Starlette
 from starlette.routing import Route
 
+from worker.gateway.endpoint import endpoint
 from worker.gateway.health import Ready, live
 from worker.gateway.mails import Mails
 from worker.gateway.messages import Messages
 from worker.gateway.replies import Replies
-from worker.gateway.telemetry import endpoint
 from worker.gateway.webhooks import TelnyxWebhooks
 
 

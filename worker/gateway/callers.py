@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from worker.gateway.body import RefusedError
+from worker.gateway.endpoint import RefusedError
 from worker.net.signing import Signer
 
 _BURST_S: Final = 10.0

@@ -10,8 +10,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from worker.domain.errors import RetryableError, SettingsError, named
-from worker.gateway.body import RefusedError, read_body
 from worker.gateway.callers import Callers, SourceRate
+from worker.gateway.endpoint import RefusedError, read_body
 from worker.handlers.intake.take_mail import MAX_MAIL_BYTES, TakeMail
 from worker.observability.logs import log
 

@@ -22,8 +22,8 @@ from message_worker_client.envelope.wire import (
 from worker.domain.errors import DatabaseAwayError
 from worker.domain.ids import given_id
 from worker.domain.routing import Routing
-from worker.gateway.body import RefusedError, read_body
 from worker.gateway.callers import Callers, SourceRate
+from worker.gateway.endpoint import RefusedError, read_body
 from worker.gateway.storage import Storage, Task
 from worker.handlers.intake.route import parse_and_route
 from worker.handlers.intake.take_event import InboxEntry

@@ -14,8 +14,8 @@ from message_worker_client.envelope.strict_json import JsonRefusedError, read_js
 from message_worker_client.envelope.wire import MAX_BODY_BYTES
 from worker.domain.errors import DatabaseAwayError, NotFoundError
 from worker.domain.ids import ReplyId
-from worker.gateway.body import RefusedError, read_body
 from worker.gateway.callers import Callers, SourceRate
+from worker.gateway.endpoint import RefusedError, read_body
 from worker.handlers.operators.drafts import AlreadyDecidedError, Decided, Drafts
 from worker.handlers.operators.take_user import NotPossibleError
 

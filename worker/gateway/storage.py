@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from message_worker_client.envelope.wire import INBOUND
 from worker.domain.errors import BrokerAwayError, RetryableError, named
-from worker.gateway.body import RefusedError
+from worker.gateway.endpoint import RefusedError
 from worker.handlers.intake.take_event import Work
 from worker.observability import metrics
 from worker.observability.logs import log

@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from message_worker_client.envelope.wire import MAX_BODY_BYTES
 from worker.channels.sms.events import event_id
-from worker.gateway.body import RefusedError, read_body, read_document
+from worker.gateway.endpoint import RefusedError, read_body, read_document
 from worker.gateway.signature import FORGED, TelnyxKeys
 from worker.gateway.storage import Storage, Task
 from worker.handlers.intake.take_event import InboxEntry, TakeEvent

@@ -22,10 +22,9 @@ from worker.domain.deliveries import (
 from worker.domain.errors import RetryableError, StaleLeaseError, named
 from worker.domain.ids import ChannelUserId
 from worker.domain.people.disclosure import disclosure_text
-from worker.domain.results import attempt_result
 from worker.domain.routing import ChannelPolicy, Routing
 from worker.domain.screening.consents import LedgerEntry
-from worker.domain.states import ConsentSource, DeliveryState
+from worker.domain.states import ConsentSource, DeliveryState, attempt_result
 from worker.domain.ways_out import MailDelivery, TaskDelivery, TelnyxDelivery, WebhookDelivery
 from worker.handlers.telemetry.deliveries import (
     deliver_span,

@@ -15,6 +15,7 @@ from prometheus_client import start_http_server
 from prometheus_client.registry import Collector
 
 from worker.observability.logs import log
+from worker.observability.metrics import REGISTRY
 
 _PREFIX = "worker-"
 
@@ -23,9 +24,10 @@ _PREFIX = "worker-"
 class MetricsServer:
     """Serves one registry; if the port is taken, the worker runs without metrics."""
 
-    registry: Collector
+    registry: Collector = REGISTRY
     _: KW_ONLY
-    host: str
+    # Prometheus runs on another host or in another container.
+    host: str = "0.0.0.0"  # noqa: S104
     port: int | None
     """None = not to serve, 0 = any free port; once started the one in use, None if none is."""
     files: Path | None = None

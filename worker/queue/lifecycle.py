@@ -30,7 +30,7 @@ from worker.domain.errors import RetryableError, SettingsError
 from worker.domain.fairness import Share
 from worker.domain.ids import ChannelUserId
 from worker.domain.messages import Received
-from worker.domain.results import NOTHING, WAITING
+from worker.domain.states import NOTHING, WAITING
 from worker.observability.logs import configure_logging
 from worker.queue.broker import ANSWER, DELIVER, EVENT
 from worker.queue.gate.base_task import DeadLetteringTask, OnDefect, sender_of

@@ -40,7 +40,7 @@ from tests.support.tls_front import make_certificate, postgres_with_tls
 from tests.support.world import NAMESPACE
 from worker.cli.doctor import check_celery as celery_app
 from worker.cli.doctor import check_postgres as postgres
-from worker.cli.doctor.check_dialect import played
+from worker.cli.doctor.check_telnyx import played
 from worker.cli.doctor.doctor import AUDIT, CHECKS
 from worker.cli.doctor.examine import Check, Setup, examine
 from worker.config.agents_file import DEFAULT_MODEL as MODEL

@@ -14,8 +14,8 @@ from starlette.requests import Request
 
 from tests.support.telnyx_events import KEY, PUBLIC_KEY, signed
 from worker.domain.errors import BrokerAwayError, DatabaseAwayError, PermanentError, RetryableError
-from worker.gateway import body, health, storage
-from worker.gateway.body import RefusedError
+from worker.gateway import endpoint, health, storage
+from worker.gateway.endpoint import RefusedError
 from worker.gateway.signature import FORGED, TelnyxKeys
 from worker.gateway.storage import Storage, Task
 from worker.handlers.intake.take_event import InboxEntry, Work
@@ -132,7 +132,7 @@ def test_a_body_that_trickles_is_given_up() -> None:
 
     request = Request({"type": "http", "headers": []}, trickle)
     with pytest.raises(RefusedError) as refused:
-        asyncio.run(body.read_body(request, limit=50, within_s=0.05))
+        asyncio.run(endpoint.read_body(request, limit=50, within_s=0.05))
     assert refused.value.status == 408
 
 

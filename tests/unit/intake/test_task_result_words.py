@@ -2,7 +2,7 @@
 
 import pytest
 
-from worker.domain.results import ended_as, has_failed
+from worker.domain.states import ended_as, has_failed
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,11 @@ def test_the_tree_names_every_folder_of_worker() -> None:
     assert set(tree_shown()) == folders_of(ROOT / "worker")
 
 
+def test_no_folder_is_too_full_to_be_read_at_a_glance() -> None:
+    folders = {"worker", *folders_of(ROOT / "worker")}
+    assert [one for one in folders if len(list((ROOT / one).glob("*.py"))) > 12] == []
+
+
 def test_the_tree_gives_each_package_the_floor_of_the_contract() -> None:
     said = {
         path.removeprefix("worker/"): int(found[1])

@@ -1,18 +1,23 @@
-"""Telnyx: the key, its clock, the models. Reads only; `check_dialect` uses a conversation."""
+"""Telnyx: the key, its clock, the models; its dialect, played on a conversation of its own."""
 
 import os
 import time
+from collections.abc import Iterator
+from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from typing import Final
 
 from pydantic import SecretStr
 
 from worker.bootstrap.reports import open_database
+from worker.bootstrap.telnyx import build_telnyx
 from worker.cli.doctor.check_postgres import judge_skew
 from worker.cli.doctor.examine import Setup
 from worker.domain.errors import NotFoundError, OperatorError, WorkerError
 from worker.domain.ids import installation_tag
-from worker.domain.reports.finding import Finding, fault, ok, unchecked, warning
+from worker.domain.reports.dialect import EXPECTED
+from worker.domain.reports.finding import Finding, Level, fault, ok, unchecked, warning
+from worker.handlers.operators.probe import Probes
 from worker.net.answer import Answer
 from worker.net.post_once import parse_url
 from worker.store.complete import Completeness, CompletenessStore
@@ -113,3 +118,38 @@ def _rows(setup: Setup) -> dict[str, dict[str, object]]:
 
 def _described(error: WorkerError) -> str:
     return str(error).removeprefix(f"{_WHAT}: ")
+
+
+_GROUP: Final = "dialect"
+_TOOL_POINTS: Final = ("tool round", "tool calls", "tool outputs")
+
+
+def played(setup: Setup) -> Iterator[Finding]:
+    """Play it with the default agent's model; takes as long as some of its answers."""
+    settings, routing = setup.settings, setup.routing
+    model = routing.agents[routing.default_agent].model
+    with build_telnyx(settings) as client:
+        sees = sees_images(setup, model)
+        probes = Probes(client=client, model=model, sees_images=sees)
+        report = probes.play()
+    # The points that no agent needs today: a difference there is no fault.
+    agents = routing.agents.values()
+    unused = set() if any(one.tools for one in agents) else set(_TOOL_POINTS)
+    unused |= set() if any(one.stream for one in agents) else {"streaming"}
+    for name, finding in report.items():
+        shown = _shown(name, finding, is_used=name not in unused)
+        yield replace(shown, group=_GROUP, name=name)
+
+
+def not_played(why: str) -> Finding:
+    """Return the one line that replaces those of all points."""
+    return replace(unchecked(why), group=_GROUP, name="all points")
+
+
+def _shown(name: str, finding: Finding, *, is_used: bool) -> Finding:
+    level, found = finding.level, finding.found
+    if level in {Level.WARNING, Level.FAULT}:
+        found = f"{found}; expected: {EXPECTED[name]}"
+    if level is Level.FAULT and not is_used:
+        level, found = Level.WARNING, f"{found}; no agent needs it"
+    return replace(finding, level=level, found=found)

@@ -11,7 +11,6 @@ from typing import Final
 from worker.cli.console import escape_for_terminal
 from worker.cli.doctor import check_broker as broker
 from worker.cli.doctor import check_celery as celery
-from worker.cli.doctor import check_dialect as dialect
 from worker.cli.doctor import check_mail as mail
 from worker.cli.doctor import check_messaging as messaging
 from worker.cli.doctor import check_postgres as postgres
@@ -118,14 +117,14 @@ def diagnose(setup: Setup, *, telnyx_writes: bool, audit: bool) -> Iterator[Find
         found[line.name] = line.level
         yield line
     if not telnyx_writes:
-        yield dialect.not_played("--no-telnyx-writes")
+        yield telnyx.not_played("--no-telnyx-writes")
     elif found[_MODELS] is not Level.OK:
-        yield dialect.not_played(f"{_MODELS} comes first")
+        yield telnyx.not_played(f"{_MODELS} comes first")
     else:
         try:
-            yield from dialect.played(setup)
+            yield from telnyx.played(setup)
         except WorkerError as error:
-            yield dialect.not_played(str(error))
+            yield telnyx.not_played(str(error))
 
 
 def line_of(line: Finding) -> str:

@@ -138,7 +138,7 @@ class Settled:
     messages: tuple[MessageRowId, ...]
     """Those that this claim put into the turn; empty if it was open before."""
     result: str | None
-    """How its messages ended, see `worker.domain.results`; None = the turn goes on."""
+    """How its messages ended, see `worker.domain.states`; None = the turn goes on."""
     delivery: DeliveryState | None
     """The first state of the reply's delivery; None = there is no reply."""
     hand_over: HandOverReason | None = None

@@ -12,8 +12,8 @@ from message_worker_client.envelope.wire import INBOUND
 from worker.domain.fairness import Share
 from worker.domain.messages import UNKNOWN_SENDER, Accepted, NewMessage, Received, Sender
 from worker.domain.reasons import DeadLetterReason
-from worker.domain.results import WAITING
 from worker.domain.routing import Routing
+from worker.domain.states import WAITING
 from worker.domain.turns.claim import Settled
 from worker.handlers.intake.accept import commit
 from worker.handlers.intake.route import names_in, parse_and_route

@@ -26,7 +26,7 @@ from structlog.contextvars import bound_contextvars
 from worker.domain.errors import RetryableError, named
 from worker.domain.messages import Sender
 from worker.domain.reasons import DeadLetterReason
-from worker.domain.results import has_failed
+from worker.domain.states import has_failed
 from worker.queue.gate.entry import RejectedEntry
 from worker.queue.gate.gate import HIDDEN, GatedMessage
 from worker.queue.gate.headers import SENDER_HEADERS

@@ -5,9 +5,8 @@ from datetime import timedelta
 
 from worker.domain.ids import MessageRowId
 from worker.domain.messages import Accepted, NewMessage
-from worker.domain.results import WAITING, ended_as
 from worker.domain.screening.consents import OPTED_OUT
-from worker.domain.states import MessageState
+from worker.domain.states import WAITING, MessageState, ended_as
 from worker.store.consents import address_hash, record, stopped
 from worker.store.database import Store
 from worker.store.limits.unanswered import end_messages

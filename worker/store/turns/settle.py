@@ -27,7 +27,7 @@ from worker.domain.turns.plan import (
 from worker.store.consents import stopped
 from worker.store.rows import PENDING, reply_with_delivery
 from worker.store.sql import Statement, sql
-from worker.store.turns.end_call import SET_END_OF_CALL
+from worker.store.turns.calls import SET_END_OF_CALL
 
 _UNLEASED = "lease_owner = NULL, lease_until = NULL"
 _RELEASED = _UNLEASED + ", open_turn_id = NULL, due_at = waiting_due_at, superseding_since = NULL"

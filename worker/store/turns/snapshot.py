@@ -11,7 +11,7 @@ from worker.store.limits.gates import read_gates
 from worker.store.limits.loops import may_loop
 from worker.store.rows import PENDING, address_of, attachments_of, value_of
 from worker.store.sql import Connection, Row, sql
-from worker.store.turns import tool_calls
+from worker.store.turns import calls as stored_calls
 
 _TURN = sql("""
 SELECT id, agent, kind, input_text, parts, opened_at, conversation_id,
@@ -110,12 +110,12 @@ def read_turn(connection: Connection, turn_id: TurnId) -> OpenTurn:
         OpenTurn,
         connection.execute(_TURN, values).one(),
         calls=tuple(value_of(CallRecord, call) for call in connection.execute(_CALLS, values)),
-        tool_calls=tool_calls.of_turn(connection, turn_id),
+        tool_calls=stored_calls.of_turn(connection, turn_id),
     )
 
 
 def _open_conversation(connection: Connection, row: Row) -> OpenConversation:
-    owed = tool_calls.owed(connection, row.id) if row.owes_outputs else ()
+    owed = stored_calls.owed(connection, row.id) if row.owes_outputs else ()
     return value_of(OpenConversation, row, owed=owed)
 
 

@@ -6,9 +6,8 @@ from dataclasses import replace
 from worker.domain.errors import StaleLeaseError
 from worker.domain.ids import CallId, ConversationId, TurnId
 from worker.domain.people.hand_over import OUTPUT, HandOverReason
-from worker.domain.results import ended_as
 from worker.domain.screening.consents import OPTED_OUT
-from worker.domain.states import DeliveryState, MessageState
+from worker.domain.states import DeliveryState, MessageState, ended_as
 from worker.domain.tools import ToolResult
 from worker.domain.turns.calls import CallOutcome, Done, Fault, ToolCall
 from worker.domain.turns.claim import Claimed, Settled
@@ -20,9 +19,9 @@ from worker.store.limits.gates import close_gate, reopen_gates
 from worker.store.limits.loops import pause_if_loop
 from worker.store.rows import value_of
 from worker.store.sql import Connection, Row, Statement, sql
-from worker.store.turns import tool_calls
+from worker.store.turns import calls as stored_calls
+from worker.store.turns.calls import END_CALL, call_values
 from worker.store.turns.conversations import bind
-from worker.store.turns.end_call import END_CALL, call_values
 from worker.store.turns.hand_overs import failed_in_a_row, hand_over
 from worker.store.turns.lease import LeasedStore
 from worker.store.turns.open_turn import insert_intent
@@ -178,15 +177,15 @@ class TurnStore(LeasedStore):
                 if tokens is not None:
                     count_tokens(connection, claimed.lease.user_id, claimed.agent, turn, tokens)
             if turn.tool_calls or _owed(claimed):
-                tool_calls.mark_answered(connection, claimed)
-            tool_calls.insert(connection, claimed, calls)
+                stored_calls.mark_answered(connection, claimed)
+            stored_calls.insert(connection, claimed, calls)
             turn = read_turn(connection, turn.id)
         return replace(claimed, turn=turn, intent=None)
 
     def finish_tool(self, lease: Lease, record: ToolRecord, result: ToolResult) -> None:
         """Commit the result of a tool call. Raises `StaleLeaseError`."""
         with self._leased(lease) as connection:
-            tool_calls.finish(connection, record, result)
+            stored_calls.finish(connection, record, result)
 
     def newest_metadata(self, turn_id: TurnId) -> dict[str, str]:
         """Return the metadata that the producer sent with the turn's newest message."""
@@ -282,9 +281,9 @@ def _settle_tools(
     not_run = plan.not_run if isinstance(plan, GiveUp | HandedOver) else ()
     carried = isinstance(plan, GiveUp) and plan.outputs_landed
     if isinstance(plan, Reply | HandedOver) or isinstance(outcome, Done) or carried:
-        tool_calls.mark_answered(connection, claimed)
+        stored_calls.mark_answered(connection, claimed)
     if not_run:
         output = OUTPUT if isinstance(plan, HandedOver) else NOT_RUN
-        tool_calls.insert(connection, claimed, not_run, not_run=output)
+        stored_calls.insert(connection, claimed, not_run, not_run=output)
     if isinstance(plan, Reply | GiveUp | HandedOver | OptedOut):
-        tool_calls.note_debt(connection, conversation.id)
+        stored_calls.note_debt(connection, conversation.id)

@@ -1,6 +1,7 @@
-"""Tool calls: committed before a tool runs, and owed to the thread until it has their outputs.
+"""Calls of the model, and the tool calls that it asks for.
 
-All of it happens within a transaction of the caller, which has checked the lease.
+Tool calls are committed before a tool runs, and owed to the thread until it has their outputs. All
+of it happens within a transaction of the caller, which has checked the lease.
 """
 
 import json
@@ -8,13 +9,60 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from worker.domain.ids import ConversationId, TurnId
+from worker.domain.states import CallState
 from worker.domain.tools import ToolResult
-from worker.domain.turns.calls import ToolCall
+from worker.domain.turns.calls import CallOutcome, Done, NotSent, Refused, ToolCall, Unknown
 from worker.domain.turns.claim import Claimed
 from worker.domain.turns.records import ToolRecord
 from worker.domain.turns.wanted_tools import wanted_tools
 from worker.store.rows import value_of
 from worker.store.sql import Connection, sql
+
+SET_END_OF_CALL = """
+    UPDATE calls SET state = :call_state, reason = :call_reason, status = :status, code = :code,
+        request_id = :request_id, response_id = :response_id, output = CAST(:output AS jsonb),
+        input_tokens = :input_tokens, output_tokens = :output_tokens, finished_at = service_now()
+"""
+_AS_NAMED = ("status", "code", "request_id", "response_id", "input_tokens", "output_tokens")
+"""The columns that an outcome has fields for, if it has the value at all."""
+END_CALL = sql(SET_END_OF_CALL + "WHERE calls.id = :call_id")
+"""Ends a call whose turn continues at once; the caller has checked the lease."""
+
+
+def call_values(
+    claimed: Claimed, outcome: CallOutcome | None, *, reply: str | None = None
+) -> dict[str, object]:
+    """Return the values that every such statement takes: the turn, and how its call ended.
+
+    `reply`: the text that the same statement stores; an answer that is no more is not kept twice.
+    """
+    values: dict[str, object] = {
+        "user_id": claimed.lease.user_id,
+        "token": claimed.lease.token,
+        "turn_id": claimed.turn.id,
+        "call_id": claimed.intent.call_id if claimed.intent else None,
+        **{name: getattr(outcome, name, None) for name in _AS_NAMED},
+        "output": None,
+    }
+    state: CallState | None = None
+    reason: str | None = None
+    match outcome:
+        case None:
+            pass
+        case NotSent():
+            state, reason = CallState.NOT_SENT, outcome.reason
+        case Unknown():
+            state, reason = CallState.UNKNOWN, outcome.reason
+        case Refused():
+            state, reason = CallState.REFUSED, outcome.fault
+        case Done():
+            state, reason = CallState.DONE, outcome.incomplete_reason
+            # The body's own status is a word.
+            values["status"] = 200
+            if not (outcome.is_plain_text and outcome.text == reply):
+                values["output"] = json.dumps(outcome.output)
+    return values | {"call_state": state, "call_reason": reason}
+
 
 _RECORD = """c.turn_id, c.round, c.call_id, coalesce(c.given_ids, '{}') AS given_ids, c.name,
     c.arguments, c.token, c.state, c.output"""

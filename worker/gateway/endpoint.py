@@ -1,13 +1,20 @@
-"""Bodies of requests, bounded, and refusals."""
+"""What all endpoints share: bounded bodies, refusals, and the count and log line of a request."""
 
 import asyncio
 import json
-from typing import Any, Final
+import time
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from typing import Any, Final, TypeAlias
 
 from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 
 from message_worker_client.envelope.storable import replace_unstorable
 from message_worker_client.envelope.strict_json import JsonRefusedError, read_json
+from worker.domain.errors import named
+from worker.observability import metrics
+from worker.observability.logs import log
 
 _READ_S: Final = 10.0
 """The longest that a body may take to arrive."""
@@ -69,3 +76,40 @@ def _storable(value: Any) -> Any:  # noqa: ANN401 - JSON; its depth is bounded
             return {_storable(name): _storable(one) for name, one in value.items()}
         case _:
             return value
+
+
+Handler: TypeAlias = Callable[[Request], Awaitable[Response]]
+
+
+def endpoint(name: str, handler: Handler) -> Handler:
+    """Answer refusals and defects, count and log. `request.scope["ids"]` are logged."""
+    # At zero from the start, for the alert: `increase()` does not see a first increment.
+    metrics.REQUESTS.labels(name, HTTPStatus.SERVICE_UNAVAILABLE.value)
+    seconds = metrics.REQUEST.labels(name)
+
+    async def answer(request: Request) -> Response:
+        began = time.perf_counter()
+        ids = request.scope["ids"] = dict[str, str | None]()
+        fault = None
+        try:
+            response = await handler(request)
+        except RefusedError as error:
+            response = JSONResponse({"error": error.error}, error.status)
+            fault = error.error["fix"]
+        except Exception as error:  # noqa: BLE001 - its text may quote the request
+            response = JSONResponse({"error": {"field": "service", "fix": "see its log"}}, 500)
+            fault = named(error)
+        took_s = time.perf_counter() - began
+        metrics.REQUESTS.labels(name, response.status_code).inc()
+        seconds.observe(took_s)
+        log.info(
+            "gateway.answered",
+            endpoint=name,
+            status=response.status_code,
+            ms=round(took_s * 1000, 1),
+            **ids,
+            **({} if fault is None else {"fault": fault}),
+        )
+        return response
+
+    return answer
