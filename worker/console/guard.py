@@ -170,8 +170,13 @@ def guarded(action: str, work: Callable[[Request, Mapping[str, str]], Response])
         except DatabaseAwayError as error:
             fault, response = named(error), _error_page(503, "Postgres does not answer", form)
         except WorkerError as error:
-            status = 409 if isinstance(error, RetryableError) else 422
-            status = 404 if isinstance(error, NotFoundError) else status
+            match error:
+                case NotFoundError():
+                    status = 404
+                case RetryableError():
+                    status = 409
+                case _:
+                    status = 422
             fault, response = named(error), _error_page(status, str(error), form)
         except Exception as error:  # noqa: BLE001 - its text may quote the page
             fault, response = named(error), _error_page(500, "see the log of the console", form)

@@ -16,6 +16,7 @@ from worker.domain.errors import named
 from worker.observability import metrics
 from worker.observability.logs import log
 
+Handler: TypeAlias = Callable[[Request], Awaitable[Response]]
 _READ_S: Final = 10.0
 """The longest that a body may take to arrive."""
 
@@ -76,9 +77,6 @@ def _storable(value: Any) -> Any:  # noqa: ANN401 - JSON; its depth is bounded
             return {_storable(name): _storable(one) for name, one in value.items()}
         case _:
             return value
-
-
-Handler: TypeAlias = Callable[[Request], Awaitable[Response]]
 
 
 def endpoint(name: str, handler: Handler) -> Handler:

@@ -85,7 +85,9 @@ def _write(folder: Path, port: int | None) -> Path:
 def _is_running(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except OSError as error:
-        # Otherwise it runs as another user.
-        return not isinstance(error, ProcessLookupError)
+    except ProcessLookupError:
+        return False
+    # It runs as another user.
+    except PermissionError:
+        return True
     return True

@@ -5,7 +5,6 @@ import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
-from functools import cached_property
 from threading import BoundedSemaphore
 
 import psycopg
@@ -84,6 +83,7 @@ class Database:
         self._free = BoundedSemaphore(pool_size)
         # A stack: the one used last is the likeliest to be alive, and has plans in its cache.
         self._idle: list[_Pooled] = []
+        self._secrets: dict[str, bytes] = {}
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
@@ -101,19 +101,21 @@ class Database:
         with _translated(), self._checked_out() as (driver, begin):
             yield from _statement(driver, begin)
 
-    @cached_property
+    @property
     def consent_key(self) -> bytes:
-        """The key of the addresses in the ledger of opt-outs, read once."""
+        """The key of the addresses in the ledger of opt-outs."""
         return self.secret("consents")
 
     def secret(self, name: str) -> bytes:
-        """Read a key. Raises `DatabaseAwayError` if its row is lost."""
-        with self.statement() as connection:
-            key = connection.execute(_SECRET, {"name": name}).scalar_one_or_none()
-        if key is None:
-            # Not a fault of any message: they wait until somebody has restored it.
-            raise DatabaseAwayError(f"the table secrets has lost the row `{name}`: restore it")
-        return bytes(key)
+        """Return a key, read once. Raises `DatabaseAwayError` if its row is lost."""
+        if name not in self._secrets:
+            with self.statement() as connection:
+                key = connection.execute(_SECRET, {"name": name}).scalar_one_or_none()
+            if key is None:
+                # Not a fault of any message: they wait until somebody has restored it.
+                raise DatabaseAwayError(f"the table secrets has lost the row `{name}`: restore it")
+            self._secrets[name] = bytes(key)
+        return self._secrets[name]
 
     def close(self) -> None:
         """Close every idle connection."""

@@ -27,6 +27,8 @@ from worker.telnyx.http.connection_per_thread import ConnectionPerThread
 _PATIENCE_S: Final = 4.0
 _SHOWN: Final = 5
 _WHAT: Final = "list models"
+_DIALECT: Final = "dialect"
+_TOOL_POINTS: Final = ("tool round", "tool calls", "tool outputs")
 
 
 def key(setup: Setup) -> Finding:
@@ -120,12 +122,8 @@ def _described(error: WorkerError) -> str:
     return str(error).removeprefix(f"{_WHAT}: ")
 
 
-_GROUP: Final = "dialect"
-_TOOL_POINTS: Final = ("tool round", "tool calls", "tool outputs")
-
-
 def played(setup: Setup) -> Iterator[Finding]:
-    """Play it with the default agent's model; takes as long as some of its answers."""
+    """Play the dialect with the default agent's model; takes as long as some of its answers."""
     settings, routing = setup.settings, setup.routing
     model = routing.agents[routing.default_agent].model
     with build_telnyx(settings) as client:
@@ -138,12 +136,12 @@ def played(setup: Setup) -> Iterator[Finding]:
     unused |= set() if any(one.stream for one in agents) else {"streaming"}
     for name, finding in report.items():
         shown = _shown(name, finding, is_used=name not in unused)
-        yield replace(shown, group=_GROUP, name=name)
+        yield replace(shown, group=_DIALECT, name=name)
 
 
 def not_played(why: str) -> Finding:
-    """Return the one line that replaces those of all points."""
-    return replace(unchecked(why), group=_GROUP, name="all points")
+    """Return the one line that replaces those of all points of the dialect."""
+    return replace(unchecked(why), group=_DIALECT, name="all points")
 
 
 def _shown(name: str, finding: Finding, *, is_used: bool) -> Finding:

@@ -1,13 +1,14 @@
 """The rules of screening, in the order in which they apply. The first that fits decides."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Final, TypeAlias
+from dataclasses import dataclass
+from typing import ClassVar, Final
 
 from worker.domain.routing import ChannelPolicy, Screening
 from worker.domain.screening import machines
 from worker.domain.screening.keywords import is_stop_emoji, words_of
 from worker.domain.screening.revocations import is_revocation
+from worker.domain.screening.rule import DecoratingRule
 from worker.domain.screening.verdict import ConsentChange, Verdict
 from worker.domain.states import ConsentSource
 from worker.domain.text.folding import Folded
@@ -37,35 +38,18 @@ machine on the other side, for ever.
 """
 
 
-_Fits: TypeAlias = Callable[[Folded, Screening], bool]
-
-
 @dataclass(slots=True)
-class Rule:
-    """One rule about the text of a message: it decorates the function that decides whether it fits.
+class Rule(DecoratingRule[Callable[[Folded, Screening], bool]]):
+    """One rule about the text of a message."""
 
-    That function's docstring says what the rule recognises, for the reference.
-    """
-
+    known: ClassVar[list["Rule"]] = []
     outcome: str
     source: str
     """Where it comes from: what providers and regulators ask for, and where others failed."""
     consent: ConsentChange | None = None
-    fits: _Fits = field(init=False)
-
-    def __call__(self, fits: _Fits) -> _Fits:
-        """Add the rule of a function."""
-        self.fits = fits
-        RULES.append(self)
-        return fits
-
-    @property
-    def name(self) -> str:
-        """Its name, for people."""
-        return self.fits.__name__.lstrip("_")
 
 
-RULES: Final[list[Rule]] = []
+RULES: Final = Rule.known
 _TELNYX = "Telnyx, advanced opt-in and opt-out"
 _FCC = "47 CFR 64.1200(a)(10)"
 

@@ -21,7 +21,7 @@ from worker.store.database import Store
 from worker.store.limits.gates import NEW_STRIKE, backoff
 from worker.store.sql import sql
 
-MIDNIGHT = """(date_trunc('day', service_now() AT TIME ZONE 'UTC') + interval '1 day')
+NEXT_MIDNIGHT = """(date_trunc('day', service_now() AT TIME ZONE 'UTC') + interval '1 day')
         AT TIME ZONE 'UTC'"""
 
 
@@ -65,7 +65,7 @@ _PAUSE = sql(f"""
 INSERT INTO gates AS g (name, closed_until, reason, strikes, changed_at)
 SELECT CASE WHEN :whole THEN :kind || ':' || :channel
         ELSE {sender_gate(":channel", ":recipient")} END,
-    coalesce(service_now() + :wait, {MIDNIGHT}), :reason, 1, service_now()
+    coalesce(service_now() + :wait, {NEXT_MIDNIGHT}), :reason, 1, service_now()
 ON CONFLICT (name) DO UPDATE SET closed_until = greatest(g.closed_until, excluded.closed_until),
     reason = excluded.reason, strikes = g.strikes + 1, changed_at = service_now()
 """)

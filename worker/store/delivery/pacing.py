@@ -17,7 +17,7 @@ from worker.domain.routing import Routing
 from worker.domain.ways_out import MailDelivery, TelnyxDelivery
 from worker.store.database import Database, Store
 from worker.store.delivery.claim import IS_NEXT, PARKED
-from worker.store.delivery.gates import MIDNIGHT, sender_gate
+from worker.store.delivery.gates import NEXT_MIDNIGHT, sender_gate
 from worker.store.limits.rates import next_free
 from worker.store.sql import sql
 
@@ -55,7 +55,7 @@ WITH head AS (
     RETURNING free_at - (SELECT gap FROM head) AS at
 ), closed AS (
     INSERT INTO gates AS g (name, closed_until, reason, strikes, changed_at)
-    SELECT sender, {MIDNIGHT}, 'messages_per_day', 1, service_now()
+    SELECT sender, {NEXT_MIDNIGHT}, 'messages_per_day', 1, service_now()
     FROM head JOIN used_up USING (id)
     ON CONFLICT (name) DO UPDATE SET closed_until = greatest(g.closed_until, excluded.closed_until),
         reason = excluded.reason, changed_at = excluded.changed_at

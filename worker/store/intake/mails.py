@@ -6,7 +6,6 @@ No look-up leaves the person's own mails, whatever ids a mail names.
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from functools import cached_property
 from typing import Final
 from uuid import UUID
 
@@ -143,7 +142,7 @@ class MailToKeep:
 class MailStore(Store):
     """The table `mails`, as mails come in."""
 
-    @cached_property
+    @property
     def key(self) -> bytes:
         """The key of the marks in our mails."""
         return self._database.secret("mail")

@@ -161,7 +161,10 @@ def accept_on(
         # Of a mail, it would be by its sender's clock, and mails may take an hour.
         said_at = message.sent_at if message.scope == "telephone" else None
         end_messages(
-            *(connection, accepted.user_id, mine, outcome),
+            connection,
+            accepted.user_id,
+            mine,
+            outcome,
             service=service,
             address_hash=hashed,
             said_at=said_at,

@@ -8,7 +8,6 @@ the session.
 
 from datetime import timedelta
 from enum import StrEnum
-from functools import cached_property
 from typing import Final
 
 from worker.store.database import Store
@@ -57,7 +56,7 @@ _LOG_IN: Final = sql("INSERT INTO audits (who, action) VALUES (:who, 'login') RE
 class AuditStore(Store):
     """The rows of `audits`."""
 
-    @cached_property
+    @property
     def key(self) -> bytes:
         """The key that sessions are signed with."""
         return self._database.secret("console")

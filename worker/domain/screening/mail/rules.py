@@ -5,13 +5,14 @@ Each is a function, and its docstring says what it recognises, for the reference
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Final, Literal, TypeAlias
+from dataclasses import dataclass
+from typing import ClassVar, Final, Literal, TypeAlias
 
 from worker.domain.email.mail import Address, Mail
 from worker.domain.email.person import addressed, own_address
 from worker.domain.screening.mail import signs
 from worker.domain.screening.mail.subjects import clear_kind, vague_kind
+from worker.domain.screening.rule import DecoratingRule
 from worker.domain.ways_out import MailDelivery
 
 Tier: TypeAlias = Literal["hard", "soft"]
@@ -86,34 +87,20 @@ class Asked:
         return signs.dmarc(self.mail, self.by.authserv_id)
 
 
-_Fits: TypeAlias = Callable[[Asked], bool]
-
-
 @dataclass(slots=True)
-class MailRule:
-    """One rule: it decorates the function that decides whether it fits a mail."""
+class MailRule(DecoratingRule[Callable[[Asked], bool]]):
+    """One rule about a mail."""
 
+    known: ClassVar[list["MailRule"]] = []
     number: int
     tier: Tier
     outcome: str
     source: str
     alone: bool = True
     """False = it counts only together with another rule."""
-    fits: _Fits = field(init=False)
-
-    def __call__(self, fits: _Fits) -> _Fits:
-        """Add the rule of a function."""
-        self.fits = fits
-        RULES.append(self)
-        return fits
-
-    @property
-    def name(self) -> str:
-        """Its name, for people."""
-        return self.fits.__name__.lstrip("_")
 
 
-RULES: Final[list[MailRule]] = []
+RULES: Final = MailRule.known
 
 
 @MailRule(3, "hard", "bounce", "RFC 3462, 3464, 8098, 5965")
@@ -174,7 +161,9 @@ def _own_mail(asked: Asked) -> bool:
 
 
 @MailRule(
-    *(17, "hard", "loop"),
+    17,
+    "hard",
+    "loop",
     "freescout#688: an address changed with each mail of a loop; RFC 3834 section 2",
 )
 def _rate(asked: Asked) -> bool:
@@ -240,7 +229,9 @@ def _subject(asked: Asked) -> bool:
 
 
 @MailRule(
-    *(10, "soft", "auto_reply"),
+    10,
+    "soft",
+    "auto_reply",
     "a person's subject may begin with `Returned mail`",
     alone=False,
 )
@@ -250,7 +241,9 @@ def _subject_with_sign(asked: Asked) -> bool:
 
 
 @MailRule(
-    *(9, "soft", "auto_reply"),
+    9,
+    "soft",
+    "auto_reply",
     "MS-OXCMAIL; discourse#21367: Exchange sets it on mails of people",
     alone=False,
 )
